@@ -1,0 +1,214 @@
+"""What a plan comes to on one backbone: pure arithmetic, no torch, run in the driver.
+
+``resolve(plan, anatomy, scores)`` turns ratios into the indices that each block keeps. Two plans
+with the same effect are one plan. Three keys (sha256 of canonical JSON) name what follows from it:
+
+    weights_key    indices, starting weights, data, teacher, recipe, seed      trainings and rungs
+    graph_key      counts, resolution, precision, runtime, options, opset      measurements
+    artifact_key   both, and the calibration                                   artifacts, accuracies
+
+No key holds a path or a library version; contents enter as digests. ``SCHEMA`` is raised by hand
+when the meaning of a key changes. Golden values: ``tests/search/test_effect.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsearch_evaluators.canonical import digest
+
+from vitsearch.plan import Compression, Deployment, Plan
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class BlockAnatomy:
+    """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut."""
+
+    name: str
+    heads: int
+    head_dim: int
+    ffn_width: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What of a backbone may be cut. ``tokens`` counts prefix tokens too."""
+
+    backbone: str
+    resolution: int
+    embed_dim: int
+    tokens: int
+    blocks: tuple[BlockAnatomy, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Anatomy:
+        return cls(**value | {"blocks": tuple(BlockAnatomy(**block) for block in value["blocks"])})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Importance of each head and each FFN neuron, per block; larger is more important."""
+
+    heads: tuple[tuple[float, ...], ...]
+    ffn: tuple[tuple[float, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Scores:
+        return cls(tuple(map(tuple, value["heads"])), tuple(map(tuple, value["ffn"])))
+
+
+@dataclass(frozen=True)
+class BlockEffect:
+    """Indices kept in one block, ascending; ``precision`` of its linear layers."""
+
+    heads: tuple[int, ...]
+    ffn: tuple[int, ...]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    backbone: str
+    resolution: int
+    window_size: int | None
+    blocks: tuple[BlockEffect, ...]
+
+    def structure(self) -> dict[str, Any]:
+        """Which indices are kept: decides what the weights can become."""
+        return {
+            "backbone": self.backbone,
+            "resolution": self.resolution,
+            "window_size": self.window_size,
+            "blocks": [{"heads": list(b.heads), "ffn": list(b.ffn)} for b in self.blocks],
+        }
+
+    def shape(self) -> dict[str, Any]:
+        """How many are kept: decides what the graph costs."""
+        blocks = [{"heads": len(b.heads), "ffn": len(b.ffn), "precision": b.precision} for b in self.blocks]
+        return self.structure() | {"blocks": blocks}
+
+    def to_json(self) -> dict[str, Any]:
+        blocks = [{"heads": list(b.heads), "ffn": list(b.ffn), "precision": b.precision} for b in self.blocks]
+        return self.structure() | {"blocks": blocks}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Effect:
+        blocks = (BlockEffect(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
+        return cls(**value | {"blocks": tuple(blocks)})
+
+
+def resolve(plan: Plan, anatomy: Anatomy, scores: Scores) -> Effect:
+    """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay.
+
+    ``uniform`` takes the same share from each block; ``global`` ranks all units of the backbone
+    together after dividing each block's scores by their mean.
+    """
+    cut = plan.compression
+    heads = _kept_heads(cut, anatomy, scores)
+    ffn = _kept_ffn(cut, anatomy, scores)
+    precision = plan.deployment.precision
+    blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
+    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks)
+
+
+def _kept_heads(cut: Compression, anatomy: Anatomy, scores: Scores) -> list[tuple[int, ...]]:
+    sizes = [block.heads for block in anatomy.blocks]
+    counts = _counts(cut, cut.head_pruning_ratio, sizes, scores.heads, multiple=1)
+    return [_top(row, count) for row, count in zip(scores.heads, counts, strict=True)]
+
+
+def _kept_ffn(cut: Compression, anatomy: Anatomy, scores: Scores) -> list[tuple[int, ...]]:
+    sizes = [block.ffn_width for block in anatomy.blocks]
+    counts = _counts(cut, cut.ffn_pruning_ratio, sizes, scores.ffn, multiple=cut.width_multiple)
+    return [_top(row, count) for row, count in zip(scores.ffn, counts, strict=True)]
+
+
+def _counts(
+    cut: Compression, ratio: float, sizes: list[int], scores: tuple[tuple[float, ...], ...], multiple: int
+) -> list[int]:
+    if cut.scope == "uniform" or not ratio:
+        wanted = [size * (1.0 - ratio) for size in sizes]
+    else:
+        wanted = _global_counts(ratio, sizes, scores)
+    return [_rounded(count, size, multiple) for count, size in zip(wanted, sizes, strict=True)]
+
+
+def _global_counts(ratio: float, sizes: list[int], scores: tuple[tuple[float, ...], ...]) -> list[float]:
+    ranked = sorted(
+        (score / (sum(row) / len(row) or 1.0), block) for block, row in enumerate(scores) if row for score in row
+    )
+    kept = [float(size) for size in sizes]
+    for _, block in ranked[: round(sum(sizes) * ratio)]:
+        kept[block] -= 1
+    return kept
+
+
+def _rounded(count: float, size: int, multiple: int) -> int:
+    """``count`` to the nearest multiple, at least one multiple, never above ``size``; 0 stays 0."""
+    if size == 0 or count >= size:
+        return size
+    return min(size, max(multiple, round(count / multiple) * multiple))
+
+
+def _top(row: tuple[float, ...], count: int) -> tuple[int, ...]:
+    best = sorted(range(len(row)), key=lambda index: (-row[index], index))
+    return tuple(sorted(best[:count]))
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """The part of a data set that keys depend on."""
+
+    fingerprint: str
+    classes: int
+    channels: int
+
+
+def weights_key(effect: Effect, plan: Plan, start: str, teacher: str | None, data: DataIdentity) -> str:
+    """Names a training. ``start`` and ``teacher`` are digests of weights; precision does not enter."""
+    return digest(
+        {
+            "schema": SCHEMA,
+            "key": "weights",
+            "structure": effect.structure(),
+            "start": start,
+            "teacher": teacher if plan.distillation != "none" else None,
+            "distillation": plan.distillation,
+            "recipe": asdict(plan.recipe),
+            "data": asdict(data),
+        }
+    )
+
+
+def graph_key(effect: Effect, deployment: Deployment, data: DataIdentity, opset: int) -> str:
+    """Names a measurement: the same graph costs the same whatever its weights are."""
+    return digest(
+        {
+            "schema": SCHEMA,
+            "key": "graph",
+            "shape": effect.shape(),
+            "classes": data.classes,
+            "channels": data.channels,
+            "runtime": deployment.runtime,
+            "provider": deployment.provider,
+            "options": dict(deployment.options),
+            "opset": opset,
+        }
+    )
+
+
+def artifact_key(weights: str, rung: int, graph: str, calibration: str | None) -> str:
+    """Names an exported file: trained weights, graph and, for static int8, the calibration digest."""
+    return digest(
+        {"schema": SCHEMA, "key": "artifact", "weights": weights, "rung": rung, "graph": graph,
+         "calibration": calibration}
+    )

@@ -1,0 +1,67 @@
+"""Database connections: how SQLite and PostgreSQL are opened, and time as the database sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Float, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+from vitsearch.errors import StudyError
+
+SQLITE_TIMEOUT_S = 60
+
+
+def connect(url: str) -> Engine:
+    """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StudyError(f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://...") from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, **engine_options(url))
+    tune(engine)
+    return engine
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Keyword arguments for ``create_engine``, also for the engine that Optuna makes for itself."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
+    return {"pool_pre_ping": True}
+
+
+def tune(engine: Engine) -> None:
+    """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster)."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    engine.dispose()
+
+
+class database_now(FunctionElement[float]):  # noqa: N801 - reads like func.now()
+    """Seconds since 1970 by the database's clock: claims of several machines share one time."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_now, "postgresql")
+def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "extract(epoch from clock_timestamp())"

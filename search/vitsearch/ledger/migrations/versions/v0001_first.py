@@ -1,0 +1,86 @@
+"""The first tables: anatomy, training, artifact, accuracy, measurement, claim."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def _made() -> list[sa.Column[object]]:
+    return [
+        sa.Column("cpu_seconds", sa.Float, nullable=False),
+        sa.Column("versions", sa.JSON, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+    ]
+
+
+def upgrade() -> None:
+    op.create_table(
+        "vs_anatomy",
+        sa.Column("key", sa.String(64), primary_key=True),
+        sa.Column("weights_sha256", sa.String(64), nullable=False),
+        sa.Column("resolution", sa.Integer, nullable=False),
+        sa.Column("calibration", sa.String(64), nullable=False),
+        sa.Column("anatomy", sa.JSON, nullable=False),
+        sa.Column("scores", sa.JSON, nullable=False),
+        sa.Column("statistics_sha256", sa.String(64), nullable=False),
+        *_made(),
+    )
+    op.create_table(
+        "vs_training",
+        sa.Column("weights_key", sa.String(64), primary_key=True),
+        sa.Column("rung", sa.Integer, primary_key=True),
+        sa.Column("accuracy", sa.Float, nullable=False),
+        sa.Column("kl", sa.Float),
+        sa.Column("n", sa.Integer, nullable=False),
+        sa.Column("checkpoint_sha256", sa.String(64)),
+        *_made(),
+    )
+    op.create_table(
+        "vs_artifact",
+        sa.Column("artifact_key", sa.String(64), primary_key=True),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("size_bytes", sa.Integer, nullable=False),
+        sa.Column("location", sa.String(512), nullable=False),
+        sa.Column("detail", sa.JSON, nullable=False),
+        *_made(),
+    )
+    op.create_table(
+        "vs_accuracy",
+        sa.Column("artifact_key", sa.String(64), primary_key=True),
+        sa.Column("split", sa.String(64), primary_key=True),
+        sa.Column("n", sa.Integer, primary_key=True),
+        sa.Column("evaluated_on", sa.String(64), primary_key=True),
+        sa.Column("correct", sa.Integer, nullable=False),
+        *_made(),
+    )
+    op.create_table(
+        "vs_measurement",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("graph_key", sa.String(64), nullable=False, index=True),
+        sa.Column("artifact_sha256", sa.String(64), nullable=False),
+        sa.Column("device_id", sa.String(64), nullable=False),
+        sa.Column("environment_id", sa.String(64), nullable=False),
+        sa.Column("protocol", sa.String(64), nullable=False),
+        sa.Column("repeat", sa.Integer, nullable=False),
+        sa.Column("result", sa.JSON, nullable=False),
+        *_made(),
+        sa.UniqueConstraint(
+            "graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"
+        ),
+    )
+    op.create_table(
+        "vs_claim",
+        sa.Column("key", sa.String(160), primary_key=True),
+        sa.Column("token", sa.String(64), nullable=False),
+        sa.Column("expires_at", sa.Float, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    for table in ("claim", "measurement", "accuracy", "artifact", "training", "anatomy"):
+        op.drop_table(f"vs_{table}")

@@ -1,0 +1,98 @@
+"""The ledger's tables, beside Optuna's in the same database and shared by all studies in it.
+
+    anatomy       what may be cut and how much it matters     (starting weights, resolution, calibration)
+    training      one finished rung of one training           (weights_key, rung); rung 0: closed form
+    artifact      a stored file                               (artifact_key)
+    accuracy      of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
+    measurement   of a graph on a device                      (graph_key, device, environment, protocol, repeat)
+    claim         who is making one of the above just now, until when (database time)
+
+A row is written once and never changed; ``versions`` are columns for people and never part of a key.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
+
+metadata = MetaData()
+
+
+def _made() -> list[Column[object]]:
+    """How a row came to be: CPU-seconds of the worker, library versions, database time."""
+    return [
+        Column("cpu_seconds", Float, nullable=False),
+        Column("versions", JSON, nullable=False),
+        Column("created_at", Float, nullable=False),
+    ]
+
+
+anatomy = Table(
+    "vs_anatomy",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("weights_sha256", String(64), nullable=False),
+    Column("resolution", Integer, nullable=False),
+    Column("calibration", String(64), nullable=False),
+    Column("anatomy", JSON, nullable=False),
+    Column("scores", JSON, nullable=False),
+    Column("statistics_sha256", String(64), nullable=False),
+    *_made(),
+)
+
+training = Table(
+    "vs_training",
+    metadata,
+    Column("weights_key", String(64), primary_key=True),
+    Column("rung", Integer, primary_key=True),
+    Column("accuracy", Float, nullable=False),
+    Column("kl", Float),
+    Column("n", Integer, nullable=False),
+    Column("checkpoint_sha256", String(64)),
+    *_made(),
+)
+
+artifact = Table(
+    "vs_artifact",
+    metadata,
+    Column("artifact_key", String(64), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("location", String(512), nullable=False),
+    Column("detail", JSON, nullable=False),
+    *_made(),
+)
+
+accuracy = Table(
+    "vs_accuracy",
+    metadata,
+    Column("artifact_key", String(64), primary_key=True),
+    Column("split", String(64), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("evaluated_on", String(64), primary_key=True),
+    Column("correct", Integer, nullable=False),
+    *_made(),
+)
+
+measurement = Table(
+    "vs_measurement",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("graph_key", String(64), nullable=False, index=True),
+    Column("artifact_sha256", String(64), nullable=False),
+    Column("device_id", String(64), nullable=False),
+    Column("environment_id", String(64), nullable=False),
+    Column("protocol", String(64), nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("result", JSON, nullable=False),
+    *_made(),
+    UniqueConstraint("graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"),
+)
+
+claim = Table(
+    "vs_claim",
+    metadata,
+    Column("key", String(160), primary_key=True),
+    Column("token", String(64), nullable=False),
+    Column("expires_at", Float, nullable=False),
+)

@@ -1,0 +1,54 @@
+"""Where files of a study live: named by the sha256 of their bytes, ``put`` and ``get``, nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vitsearch_evaluators.canonical import file_digest
+
+from vitsearch.errors import StoreError
+
+
+class ArtifactStore(Protocol):
+    """Guarantees: what ``put`` named can be read by ``get`` under that name, byte for byte, from every
+    worker of the study; a second ``put`` of the same bytes is free; a crash leaves no half file."""
+
+    def put(self, path: Path) -> str:
+        """Copy the file in and return its sha256."""
+        ...
+
+    def get(self, sha256: str) -> Path:
+        """A readable local path; :class:`StoreError` when the store does not hold it."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """A folder that all workers see. Two characters of the digest spread the files over folders."""
+
+    root: Path
+
+    def put(self, path: Path) -> str:
+        sha256 = file_digest(path)
+        target = self._path(sha256)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+            os.close(handle)
+            shutil.copyfile(path, partial)
+            os.replace(partial, target)
+        return sha256
+
+    def get(self, sha256: str) -> Path:
+        path = self._path(sha256)
+        if not path.exists():
+            raise StoreError(f"artifact {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
+        return path
+
+    def _path(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256[2:]
