@@ -50,5 +50,8 @@ class FileStore:
             raise StoreError(f"artifact {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
         return path
 
+    def holds(self, sha256: str) -> bool:
+        return self._path(sha256).exists()
+
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256[2:]

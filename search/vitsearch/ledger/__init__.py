@@ -4,7 +4,7 @@
 overwritten, so a stage that ran twice (a lost claim) keeps its first result.
 """
 
-from vitsearch.ledger.engine import engine_options, tune
+from vitsearch.ledger.engine import engine_options, sqlite_file, tune
 from vitsearch.ledger.ledger import (
     AccuracyRow,
     AnatomyRow,
@@ -24,5 +24,6 @@ __all__ = [
     "MeasurementRow",
     "TrainingRow",
     "engine_options",
+    "sqlite_file",
     "tune",
 ]

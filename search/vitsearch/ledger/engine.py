@@ -17,15 +17,22 @@ SQLITE_TIMEOUT_S = 60
 
 def connect(url: str) -> Engine:
     """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StudyError(f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://...") from None
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    if file := sqlite_file(url):
+        file.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, **engine_options(url))
     tune(engine)
     return engine
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file behind a SQLite URL; None for a database server."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StudyError(
+            f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
+        ) from None
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
 def engine_options(url: str) -> dict[str, Any]:

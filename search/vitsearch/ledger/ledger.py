@@ -166,6 +166,12 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(delete(tables.claim).where(and_(c.key == key, c.token == token)))
 
+    def claims(self) -> dict[str, str]:
+        """Who holds what: token by key."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(tables.claim.c.key, tables.claim.c.token))
+            return {key: token for key, token in rows}
+
     def _one(self, kind: type[Row], where: ColumnElement[bool]) -> Row | None:
         rows = self._all(kind, where)
         return rows[0] if rows else None

@@ -93,6 +93,6 @@ claim = Table(
     "vs_claim",
     metadata,
     Column("key", String(160), primary_key=True),
-    Column("token", String(64), nullable=False),
+    Column("token", String(512), nullable=False),
     Column("expires_at", Float, nullable=False),
 )

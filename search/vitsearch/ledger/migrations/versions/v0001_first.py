@@ -76,7 +76,7 @@ def upgrade() -> None:
     op.create_table(
         "vs_claim",
         sa.Column("key", sa.String(160), primary_key=True),
-        sa.Column("token", sa.String(64), nullable=False),
+        sa.Column("token", sa.String(512), nullable=False),
         sa.Column("expires_at", sa.Float, nullable=False),
     )
 

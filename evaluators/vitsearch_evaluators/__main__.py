@@ -1,0 +1,8 @@
+"""`python -m vitsearch_evaluators` is `vitsearch-agent`."""
+
+import sys
+
+from vitsearch_evaluators.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

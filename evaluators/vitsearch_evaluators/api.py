@@ -1,0 +1,157 @@
+"""What each endpoint does, without HTTP: JSON values in, (status, JSON value) out."""
+
+import re
+from typing import Any, Dict, NamedTuple, Tuple
+
+from vitsearch_evaluators import runtimes, strict
+from vitsearch_evaluators.errors import (
+    ArtifactMissing,
+    DeviceBusy,
+    DeviceChanged,
+    InvalidRequest,
+    JobConflict,
+    NotFound,
+    ProtocolSkew,
+)
+from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id
+from vitsearch_evaluators.jobs import JobQueue
+from vitsearch_evaluators.protocol import (
+    CHUNK_MAX_BYTES,
+    JOB_KINDS,
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    WAIT_MAX_S,
+    DeviceInfo,
+    JobSpec,
+    Owner,
+    job_id,
+)
+from vitsearch_evaluators.store import BlobStore, Progress
+from vitsearch_evaluators.worker import Worker
+
+Reply = Tuple[int, Dict[str, Any]]
+
+_READY_WAIT_S = 60.0
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+_UPLOAD = {"sha256": strict.sha256, "size": strict.integer(1, 2**50)}
+_JOB = {
+    "api": strict.integer(),
+    "device_id": strict.text,
+    "owner": Owner.from_json,
+    "spec": JobSpec.from_json,
+}
+
+
+def checked_id(text: str) -> str:
+    """Return a job id or digest from a path; NotFound for anything else a path may hold."""
+    if not _ID.match(text):
+        raise NotFound("ids and digests are 64 lower-case hex digits")
+    return text
+
+
+class Api(NamedTuple):
+    """The endpoints over their parts; raises EvaluatorError for every refusal."""
+
+    version: str
+    identity: DeviceIdentity
+    store: BlobStore
+    queue: JobQueue
+    worker: Worker
+
+    def health(self) -> Reply:
+        problems = [problem for problem in (self.store.problem(),) if problem]
+        alive = self.worker.is_alive()
+        if not alive:
+            problems.append("the measuring thread has ended")
+        return 200, {
+            "ok": not problems,
+            "problems": problems,
+            "worker_alive": alive,
+            "version": self.version,
+            "api_min": PROTOCOL_VERSION_MIN,
+            "api_max": PROTOCOL_VERSION,
+        }
+
+    def device(self) -> Reply:
+        if not self.worker.ready.wait(_READY_WAIT_S):
+            raise DeviceBusy("the agent is still probing its runtimes")
+        environment = self.worker.environment()
+        queued, running = self.queue.counts()
+        info = DeviceInfo(
+            api_min=PROTOCOL_VERSION_MIN,
+            api_max=PROTOCOL_VERSION,
+            agent_version=self.version,
+            device_id=self.identity.device_id,
+            kind=self.identity.kind,
+            environment_id=environment_id(environment),
+            fingerprint=environment,
+            runtimes=self.worker.runtimes,
+            job_kinds=JOB_KINDS,
+            max_blob_bytes=self.store.limits.max_blob_bytes,
+            queued=queued,
+            running=running,
+        )
+        return 200, info.to_json()
+
+    def prepare_upload(self, body: Any) -> Reply:
+        upload = strict.read_object(body, _UPLOAD, "upload")
+        progress = self.store.prepare(upload["sha256"], upload["size"])
+        reply = dict(_progress(progress), chunk_max_bytes=CHUNK_MAX_BYTES)
+        return 200 if progress.complete else 201, reply
+
+    def blob(self, sha256: str) -> Progress:
+        return self.store.progress(checked_id(sha256))
+
+    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Reply:
+        return 200, _progress(self.store.append(checked_id(sha256), offset, total, chunk))
+
+    def put_job(self, identifier: str, body: Any) -> Reply:
+        checked_id(identifier)
+        asked = body.get("api") if isinstance(body, dict) else None
+        if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
+            raise ProtocolSkew(
+                f"the client speaks protocol {asked!r}, this agent "
+                f"{PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+            )
+        job = strict.read_object(body, _JOB, "job")
+        if job["device_id"] != self.identity.device_id:
+            raise DeviceChanged(
+                f"the job is for device {job['device_id']}, this is {self.identity.device_id}"
+            )
+        spec: JobSpec = job["spec"]
+        if job_id(spec, self.identity.device_id) != identifier:
+            raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
+        runtimes.create(spec.runtime).check_options(spec.options)
+        missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
+        # What is finished needs its blobs no more, and they may be gone.
+        if missing and not self._is_final(identifier):
+            raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
+        status, created = self.queue.put(identifier, spec, job["owner"])
+        return 201 if created else 200, status.to_json()
+
+    def get_job(self, identifier: str, wait: str) -> Reply:
+        try:
+            wait_s = min(max(float(wait), 0.0), WAIT_MAX_S)
+        except ValueError as error:
+            raise InvalidRequest(f"wait: expected seconds, got {wait!r}") from error
+        return 200, self.queue.wait(checked_id(identifier), wait_s).to_json()
+
+    def cancel_job(self, identifier: str) -> Reply:
+        return 200, self.queue.cancel(checked_id(identifier)).to_json()
+
+    def jobs(self) -> Reply:
+        return 200, {"jobs": [status.to_json() for status in self.queue.active()]}
+
+    def _is_final(self, identifier: str) -> bool:
+        try:
+            status = self.queue.get(identifier)
+        except NotFound:
+            return False
+        return status.state == "done" or (
+            status.state == "failed" and not (status.error or {}).get("retryable")
+        )
+
+
+def _progress(progress: Progress) -> Dict[str, Any]:
+    return {"complete": progress.complete, "offset": progress.offset}

@@ -1,0 +1,69 @@
+"""One spelling for every JSON value, so that equal values have equal digests on every machine."""
+
+import hashlib
+import json
+from typing import Any, Dict, List, Tuple
+
+_FILE_BLOCK_BYTES = 1 << 20
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return `value` as ASCII JSON with sorted keys, no spaces and floats by `repr`.
+
+    `1` and `1.0` are different values. Raises ValueError for NaN and infinity, and TypeError for
+    keys that are not strings and for anything that JSON does not have.
+    """
+    _refuse_other_keys(value)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return text.encode("ascii")
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of `canonical_json(value)` as 64 hex digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """Return the sha256 of a file's bytes as 64 hex digits."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(_FILE_BLOCK_BYTES), b""):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse UTF-8 JSON; ValueError for NaN, infinity, repeated keys and anything malformed."""
+    try:
+        return json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+        )
+    except RecursionError as error:
+        raise ValueError("JSON is nested too deeply") from error
+
+
+def _refuse_other_keys(value: Any) -> None:
+    # json.dumps would turn the key 1 into "1", and two values would share a digest.
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"JSON keys are strings, got {key!r}")
+            _refuse_other_keys(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_other_keys(item)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _unique_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    result: Dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"JSON key {key!r} is given twice")
+        result[key] = value
+    return result

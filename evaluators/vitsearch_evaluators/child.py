@@ -1,0 +1,234 @@
+"""Run the measuring child and turn everything that can happen to it into an answer or an error.
+
+Call `run_child` from a thread that outlives the child: the kernel's promise to kill the child with
+its parent is tied to the *thread* that started it.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.errors import MeasurementFailed
+
+ANSWER_MAX_BYTES = 1 << 20
+_OUTPUT_TAIL_BYTES = 2048
+_POLL_S = 0.25
+
+
+class Interrupted(Exception):
+    """The child was killed because its `stop` signal was set."""
+
+
+class StopSignal:
+    """An event that `select` can wait for; safe to set from signal handlers and other threads."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            pass  # full, hence set
+
+    def is_set(self) -> bool:
+        return bool(select.select([self._read], [], [], 0)[0])
+
+    def clear(self) -> None:
+        try:
+            while os.read(self._read, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+class Limits(NamedTuple):
+    """Wall and CPU seconds that the child may use."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def run_child(
+    job: Mapping[str, Any],
+    folder: str,
+    limits: Limits,
+    stop: StopSignal,
+    on_start: Optional[Callable[[procs.ProcessId], None]] = None,
+    python: str = sys.executable,
+) -> Dict[str, Any]:
+    """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
+
+    Raises MeasurementFailed with the kind of failure, and Interrupted when `stop` was set. When
+    this returns or raises, no process that the child started is left.
+    """
+    keep = procs.children()
+    log_path = os.path.join(folder, "output.log")
+    job_path = os.path.join(folder, "job.json")
+    with open(job_path, "w") as stream:
+        json.dump(dict(job, parent_pid=os.getpid(), cpu_limit_s=int(limits.cpu_s) + 1), stream)
+    kills_before = procs.out_of_memory_kills()
+    try:
+        ended = _spawn_and_wait(folder, log_path, limits.wall_s, stop, on_start, python)
+    finally:
+        procs.sweep(keep)
+    answer_path = os.path.join(folder, job["answer"])
+    if os.path.exists(answer_path):
+        return read_answer(answer_path)  # whatever happened after it was written
+    if ended == "stopped":
+        raise Interrupted()
+    if ended == "timeout":
+        raise MeasurementFailed(
+            "timeout", f"no result after {limits.wall_s:g} s", _output(log_path)
+        )
+    kills = procs.out_of_memory_kills()
+    starved = kills is not None and kills_before is not None and kills > kills_before
+    raise _death(int(ended), starved, _output(log_path))
+
+
+def read_answer(path: str) -> Dict[str, Any]:
+    """Return the answer in a file; MeasurementFailed for a failure or for what is no answer."""
+    size = os.path.getsize(path)
+    if size > ANSWER_MAX_BYTES:
+        raise MeasurementFailed(
+            "protocol", f"the child's answer has {size} bytes, at most {ANSWER_MAX_BYTES} are read"
+        )
+    with open(path, "rb") as stream:
+        content = stream.read()
+    try:
+        answer = parse_json(content)
+    except ValueError as error:
+        raise MeasurementFailed("protocol", f"the child's answer is not JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise MeasurementFailed("protocol", "the child's answer is not an object")
+    failure = answer.get("failure")
+    if failure is not None:
+        log_path = os.path.join(os.path.dirname(path), "output.log")
+        raise MeasurementFailed(failure["kind"], failure["message"], _output(log_path))
+    return answer
+
+
+def _spawn_and_wait(
+    folder: str,
+    log_path: str,
+    wall_s: float,
+    stop: StopSignal,
+    on_start: Optional[Callable[[procs.ProcessId], None]],
+    python: str,
+) -> str:
+    """Return the child's return code as text, `timeout` or `stopped`."""
+    # The child holds the writing end: its end wakes us at once, without polling on its core.
+    alive, alive_write = os.pipe()
+    try:
+        with open(log_path, "wb") as log:
+            child = subprocess.Popen(
+                [python, "-m", "vitsearch_evaluators.runner", "job.json"],
+                cwd=folder,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(alive_write,),
+            )
+    except OSError as error:
+        os.close(alive)
+        raise MeasurementFailed("spawn", f"{python} cannot be started: {error}") from error
+    finally:
+        os.close(alive_write)
+    try:
+        if on_start is not None:
+            identity = procs.identify(child.pid)
+            if identity is not None:
+                on_start(identity)
+        return _wait(child, alive, wall_s, stop)
+    finally:
+        procs.kill_group(child.pid)
+        child.wait()
+        os.close(alive)
+
+
+def _wait(
+    child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: StopSignal
+) -> str:
+    end = time.monotonic() + wall_s
+    watched = [alive, stop.fileno()]
+    while True:
+        if child.poll() is not None:
+            return str(child.returncode)
+        left = end - time.monotonic()
+        if left <= 0:
+            return "timeout"
+        # The poll is needed: a process that the model forked may hold the pipe open for ever.
+        ready = select.select(watched, [], [], min(left, _POLL_S))[0]
+        if stop.fileno() in ready:
+            return "stopped"
+        if alive in ready:
+            watched = [stop.fileno()]
+            try:
+                child.wait(timeout=min(left, 1.0))
+            except subprocess.TimeoutExpired:
+                pass  # it closed the pipe itself and lives on
+
+
+def _environment() -> Dict[str, str]:
+    """Return what a runtime needs to find its libraries, and nothing that may be secret."""
+    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    for name, value in os.environ.items():
+        if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
+            environment[name] = value
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # Installed, it is found anyway; putting site-packages first would shadow the standard library.
+    if os.path.basename(home) not in ("site-packages", "dist-packages"):
+        paths = [home] + [path for path in environment.get("PYTHONPATH", "").split(":") if path]
+        environment["PYTHONPATH"] = ":".join(paths)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return environment
+
+
+def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> MeasurementFailed:
+    if returncode == 0:
+        return MeasurementFailed("protocol", "the child ended without an answer", details)
+    if returncode > 0:
+        return MeasurementFailed(
+            "crash", f"the child ended with exit code {returncode}", details
+        )
+    number = -returncode
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    details = dict(details, signal=name)
+    if number == signal.SIGKILL and starved:
+        return MeasurementFailed("out_of_memory", "the kernel killed it for memory", details)
+    if number == signal.SIGXCPU:
+        return MeasurementFailed("timeout", "the child used up its CPU time", details)
+    return MeasurementFailed("crash", f"the child was ended by {name}", details)
+
+
+def _output(log_path: str) -> Dict[str, Any]:
+    try:
+        with open(log_path, "rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _OUTPUT_TAIL_BYTES))
+            tail = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return {}
+    return {"output_tail": tail} if tail else {}

@@ -1,0 +1,200 @@
+"""Every error of this package.
+
+    EvaluatorError
+    |-- DeviceUnreachable   transient  no answer: network, reboot, agent restart
+    |-- DeviceBusy          transient  the agent answered "not now"
+    |-- ArtifactMissing     transient  the agent does not hold a blob that the job names
+    |-- Unauthorized                   the token is missing or wrong
+    |-- ProtocolSkew                   client and agent share no protocol version
+    |-- DeviceChanged                  another device answers at this address
+    |-- InvalidRequest                 the agent refuses what was asked
+    |-- NotFound                       no such job, blob or endpoint
+    |-- JobConflict                    the job id is taken by another specification
+    |-- TransferFailed                 an upload does not fit or arrived damaged
+    |-- JobCancelled                   somebody cancelled the job
+    `-- MeasurementFailed              the model was tried and failed; `kind` says how
+
+Transient errors may go away by themselves and never cost a trial; the others are final. Each error
+travels over HTTP as `{"code", "message", "retryable", "details"}` and is the same class again at
+the other end.
+"""
+
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type
+
+FAILURE_KINDS = (
+    "crash",
+    "timeout",
+    "out_of_memory",
+    "incompatible_artifact",
+    "runtime_unavailable",
+    "protocol",
+    "spawn",
+    "interrupted",
+)
+
+
+class EvaluatorError(Exception):
+    """`message` is for a person; `code`, `transient` and `details` (JSON) are for programs."""
+
+    http_status = 500
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        transient: bool = False,
+        details: Optional[Mapping[str, Any]] = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.transient = transient
+        self.details: Dict[str, Any] = dict(details or {})
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.transient,
+            "details": self.details,
+        }
+
+    def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
+        # Exceptions are rebuilt from their positional arguments, which differ in the subclasses.
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+class DeviceUnreachable(EvaluatorError):
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("unreachable", message, True, details)
+
+
+class DeviceBusy(EvaluatorError):
+    http_status = 503
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("busy", message, True, details)
+
+
+class ArtifactMissing(EvaluatorError):
+    http_status = 424
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("artifact_missing", message, True, details)
+
+
+class Unauthorized(EvaluatorError):
+    http_status = 401
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("unauthorized", message, False, details)
+
+
+class ProtocolSkew(EvaluatorError):
+    http_status = 400
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("protocol_skew", message, False, details)
+
+
+class DeviceChanged(EvaluatorError):
+    http_status = 409
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("device_changed", message, False, details)
+
+
+class InvalidRequest(EvaluatorError):
+    http_status = 400
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("invalid_request", message, False, details)
+
+
+class NotFound(EvaluatorError):
+    http_status = 404
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("not_found", message, False, details)
+
+
+class JobConflict(EvaluatorError):
+    http_status = 409
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("job_conflict", message, False, details)
+
+
+class TransferFailed(EvaluatorError):
+    """`details["reason"]`: `too_large`, `no_space`, `digest_mismatch` or `offset_mismatch`."""
+
+    _STATUS = {"too_large": 413, "no_space": 507, "digest_mismatch": 422, "offset_mismatch": 409}
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("transfer_failed", message, False, details)
+        self.http_status = self._STATUS.get(self.reason, 422)
+
+    @property
+    def reason(self) -> str:
+        return str(self.details.get("reason", "unknown"))
+
+
+class JobCancelled(EvaluatorError):
+    http_status = 409
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("cancelled", message, False, details)
+
+
+class MeasurementFailed(EvaluatorError):
+    """The artifact was tried on the device and failed; `kind` is one of FAILURE_KINDS."""
+
+    def __init__(
+        self, kind: str, message: str, details: Optional[Mapping[str, Any]] = None
+    ) -> None:
+        if kind not in FAILURE_KINDS:
+            raise ValueError(f"kind is one of {', '.join(FAILURE_KINDS)}; got {kind!r}")
+        super().__init__("measurement_failed", message, False, dict(details or {}, kind=kind))
+        self.kind = kind
+
+
+_PLAIN: Tuple[Type[Any], ...] = (
+    DeviceUnreachable,
+    DeviceBusy,
+    ArtifactMissing,
+    Unauthorized,
+    ProtocolSkew,
+    DeviceChanged,
+    InvalidRequest,
+    NotFound,
+    JobConflict,
+    TransferFailed,
+    JobCancelled,
+)
+_BY_CODE: Dict[str, Type[Any]] = {kind("").code: kind for kind in _PLAIN}
+
+
+def error_from_json(value: Any) -> EvaluatorError:
+    """Return (not raise) the error that `EvaluatorError.to_json` wrote at the other end."""
+    if not isinstance(value, dict) or not isinstance(value.get("code"), str):
+        return EvaluatorError("unknown", f"the agent sent an error without a code: {value!r:.200}")
+    message = str(value.get("message", ""))
+    details = value.get("details")
+    details = details if isinstance(details, dict) else {}
+    code = value["code"]
+    if code == "measurement_failed" and details.get("kind") in FAILURE_KINDS:
+        return MeasurementFailed(details["kind"], message, details)
+    known = _BY_CODE.get(code)
+    if known is not None:
+        error: EvaluatorError = known(message, details)
+        return error
+    return EvaluatorError(code, message, value.get("retryable") is True, details)
+
+
+def _rebuild(
+    cls: Type[EvaluatorError], message: str, attributes: Dict[str, Any]
+) -> EvaluatorError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, message)
+    error.__dict__.update(attributes)
+    return error

@@ -1,0 +1,186 @@
+"""What is asked of a device: the measuring protocol, the job, its id and its owner."""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.errors import InvalidRequest
+
+JOB_ID_SCHEMA = 1
+"""Raised by hand when the meaning of a job id changes; results of the old schema are then new."""
+
+ARTIFACT_NAMES = ("model.onnx",)
+"""The only file names a job may name: nothing that a client writes becomes a path."""
+
+JOB_KINDS = ("measure",)
+RESERVED_KINDS = ("accuracy", "probe")
+
+MINIMUM_RUNS = 11
+"""The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
+
+
+class MeasureProtocol(NamedTuple):
+    """How one measurement is taken. Equal protocols give comparable numbers.
+
+    Each of `processes` fresh processes warms up until both `warmup_min_runs` and `warmup_min_s`
+    are reached, then samples until it has `min_runs` runs or `min_s` seconds, whichever comes
+    first, and never fewer than 11 runs. A process that lives longer than `max_s` seconds is killed
+    and the measurement fails as `timeout`.
+    """
+
+    id: str
+    warmup_min_runs: int
+    warmup_min_s: float
+    min_runs: int
+    min_s: float
+    max_s: float
+    processes: int
+    threads: int
+    batch: int
+
+    def to_json(self) -> Dict[str, Any]:
+        # 2 and 2.0 seconds are the same protocol and must give the same job id.
+        seconds = {key: float(getattr(self, key)) for key in ("warmup_min_s", "min_s", "max_s")}
+        return dict(self._asdict(), **seconds)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
+        return cls(**strict.read_object(value, _PROTOCOL, where))
+
+
+_PROTOCOL = {
+    "id": strict.text,
+    "warmup_min_runs": strict.integer(0, 10000),
+    "warmup_min_s": strict.number(0, 600),
+    "min_runs": strict.integer(MINIMUM_RUNS, 5000),
+    "min_s": strict.number(0, 3600),
+    "max_s": strict.number(0.1, 7200),
+    "processes": strict.integer(1, 8),
+    "threads": strict.integer(1, 256),
+    "batch": strict.integer(1, 4096),
+}
+
+SCREEN = MeasureProtocol(
+    id="screen-1",
+    warmup_min_runs=20,
+    warmup_min_s=0.2,
+    min_runs=200,
+    min_s=2.0,
+    max_s=180.0,
+    processes=1,
+    threads=1,
+    batch=1,
+)
+CONFIRM = SCREEN._replace(id="confirm-1", min_runs=662, min_s=4.0, max_s=300.0, processes=2)
+PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}
+
+
+class BlobRef(NamedTuple):
+    """One file of an artifact: its role, its content and its size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "blob") -> "BlobRef":
+        blob = cls(**strict.read_object(value, _BLOB, where))
+        if blob.name not in ARTIFACT_NAMES:
+            allowed = ", ".join(ARTIFACT_NAMES)
+            raise InvalidRequest(f"{where}.name: {blob.name!r} is not one of {allowed}")
+        return blob
+
+
+_BLOB = {"name": strict.text, "sha256": strict.sha256, "size": strict.integer(1, 2**40)}
+
+
+class Owner(NamedTuple):
+    """Who asked. It decides the order of the queue and is no part of the job id."""
+
+    study: str
+    trial: Optional[int] = None
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "owner") -> "Owner":
+        return cls(**strict.read_object(value, _OWNER, where))
+
+
+_OWNER = {"study": strict.text, "trial": strict.optional(strict.integer())}
+
+
+class JobSpec(NamedTuple):
+    """One job. `options` are those of the runtime, each checked against the runtime's own list.
+
+    `repeat` tells apart measurements that are alike in everything else: 0, 1, 2, ...
+    """
+
+    kind: str
+    manifest: Tuple[BlobRef, ...]
+    runtime: str
+    options: Mapping[str, Any]
+    protocol: MeasureProtocol
+    repeat: int = 0
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "manifest": [blob.to_json() for blob in self.manifest],
+            "runtime": self.runtime,
+            "options": dict(self.options),
+            "protocol": self.protocol.to_json(),
+            "repeat": self.repeat,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "spec") -> "JobSpec":
+        spec = cls(**strict.read_object(value, _SPEC, where))
+        if spec.kind in RESERVED_KINDS:
+            raise InvalidRequest(
+                f"{where}.kind: {spec.kind!r} jobs are not supported by this agent yet; "
+                f"it takes {', '.join(JOB_KINDS)}"
+            )
+        if spec.kind not in JOB_KINDS:
+            raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {JOB_KINDS}")
+        names = sorted(blob.name for blob in spec.manifest)
+        if names != sorted(ARTIFACT_NAMES):
+            raise InvalidRequest(
+                f"{where}.manifest: needs exactly {', '.join(ARTIFACT_NAMES)}; "
+                f"got {', '.join(names) or 'nothing'}"
+            )
+        return spec
+
+    @property
+    def artifact(self) -> str:
+        """The digest of the model file."""
+        return next(blob.sha256 for blob in self.manifest if blob.name == "model.onnx")
+
+
+_SPEC = {
+    "kind": strict.text,
+    "manifest": strict.sequence(BlobRef.from_json, 8),
+    "runtime": strict.text,
+    "options": strict.mapping(),
+    "protocol": MeasureProtocol.from_json,
+    "repeat": strict.integer(0, 10**6),
+}
+
+
+def job_id(spec: JobSpec, device_id: str) -> str:
+    """Return the id (64 hex digits) under which `spec` runs on a device, for every client alike."""
+    return digest(
+        {
+            "schema": JOB_ID_SCHEMA,
+            "artifacts": {blob.name: blob.sha256 for blob in spec.manifest},
+            "runtime": spec.runtime,
+            "options": dict(spec.options),
+            "protocol": spec.protocol.to_json(),
+            "device": device_id,
+            "repeat": spec.repeat,
+        }
+    )

@@ -1,0 +1,143 @@
+"""Linux processes: who is whose child, who is still the same, who must die with whom.
+
+On other systems the calls do nothing: the agent works there, but cleans up less.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from typing import List, NamedTuple, Optional, Set
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_SWEEP_S = 5.0
+
+
+class ProcessId(NamedTuple):
+    """A process for certain: pids are used again, these three together are not."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+def die_with_parent(parent_pid: int) -> bool:
+    """Ask the kernel to kill this process when the thread that started it ends.
+
+    Returns False when the parent is gone already (it died before the request was made).
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent_pid
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants that lose theirs, so that `sweep` finds them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def forbid_new_privileges() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read().strip()
+    except OSError:
+        return "unknown"
+
+
+def identify(pid: int) -> Optional[ProcessId]:
+    """Return the identity of a running process; None when it is gone or a zombie."""
+    fields = _stat(pid)
+    # A zombie keeps its start time, for ever where nobody reaps it: it is gone all the same.
+    if fields is None or fields[0] in ("Z", "X"):
+        return None
+    return ProcessId(pid, int(fields[19]), boot_id())
+
+
+def kill_if_same(process: ProcessId) -> bool:
+    """Kill a process of an earlier life of the agent; False when that pid is somebody else's."""
+    if identify(process.pid) != process:
+        return False
+    kill_group(process.pid)
+    return True
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process and its group; it need not exist."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def children() -> Set[int]:
+    """Return the pids of this process' children, zombies included."""
+    found = set()
+    own = str(os.getpid())
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return set()
+    for name in names:
+        if name.isdigit():
+            fields = _stat(int(name))
+            if fields is not None and fields[1] == own:
+                found.add(int(name))
+    return found
+
+
+def sweep(keep: Set[int]) -> int:
+    """Kill and reap every child that is not in `keep`; return how many there were.
+
+    A model may fork and leave its session. When its parent is dead such a process is ours
+    (`adopt_orphans`), and killing it may hand us its own children: hence the loop.
+    """
+    swept: Set[int] = set()
+    end = time.monotonic() + _SWEEP_S
+    while time.monotonic() < end:
+        strays = children() - keep
+        if not strays:
+            break
+        swept |= strays
+        for pid in strays:
+            kill_group(pid)
+        for pid in strays:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+        time.sleep(0.005)
+    return len(swept)
+
+
+def out_of_memory_kills() -> Optional[int]:
+    """Return how many processes the kernel killed for memory since boot; None when not counted."""
+    try:
+        with open("/proc/vmstat") as stream:
+            for line in stream:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return None
+
+
+def _stat(pid: int) -> Optional[List[str]]:
+    """Return the fields of /proc/PID/stat from the third (state) on."""
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            # The second field is the name in brackets, which may hold spaces and brackets.
+            return stream.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,84 @@
+"""The wire between a client and the agent: HTTP/1.1, JSON, version 1.
+
+    GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
+                                    "problems"}                                  (no token needed)
+    GET    /v1/device           -> DeviceInfo
+    POST   /v1/uploads          {"sha256", "size"}
+                                -> 200 or 201 {"complete", "offset", "chunk_max_bytes"}
+                                   413 or 507 before a byte is sent
+    HEAD   /v1/blobs/{sha256}   -> Upload-Offset; Upload-Length too when complete; 404 when unknown
+    PATCH  /v1/blobs/{sha256}   bytes, with the headers Upload-Offset and Upload-Length
+                                -> {"complete", "offset"}
+                                   409 wrong offset (details.offset: go on there)
+                                   422 wrong content (the partial file is gone)
+    PUT    /v1/jobs/{id}        {"api", "device_id", "owner": Owner, "spec": JobSpec}
+                                -> 201 or, the same job again, 200 JobStatus
+                                   409 another spec or device, 424 blobs that are missing
+    GET    /v1/jobs/{id}?wait=S -> JobStatus, when final or after S (at most 25) seconds
+    DELETE /v1/jobs/{id}        -> JobStatus; cancels what is not final
+    GET    /v1/jobs             -> {"jobs": [JobStatus without results]}, those not final
+
+`Authorization: Bearer TOKEN` goes with every request but health. An error is
+`{"error": {"code", "message", "retryable", "details"}}` (see `errors`). Every request may be
+repeated: content is addressed by digest, and a job's id follows from what is asked (`job_id`).
+Readers are strict: a key that is unknown or missing is an error, so a new key needs a new version.
+"""
+
+from vitsearch_evaluators.jobspec import (
+    ARTIFACT_NAMES,
+    CONFIRM,
+    JOB_KINDS,
+    MINIMUM_RUNS,
+    PROTOCOLS,
+    SCREEN,
+    BlobRef,
+    JobSpec,
+    MeasureProtocol,
+    Owner,
+    job_id,
+)
+from vitsearch_evaluators.records import (
+    FINAL_STATES,
+    JOB_STATES,
+    Contention,
+    DeviceInfo,
+    JobStatus,
+    Latency,
+    Measurement,
+    RuntimeInfo,
+)
+
+PROTOCOL_VERSION = 1
+PROTOCOL_VERSION_MIN = 1
+"""The oldest version that this code still speaks."""
+
+CHUNK_MAX_BYTES = 1 << 20
+JSON_MAX_BYTES = 1 << 20
+WAIT_MAX_S = 25.0
+
+__all__ = [
+    "ARTIFACT_NAMES",
+    "CHUNK_MAX_BYTES",
+    "CONFIRM",
+    "FINAL_STATES",
+    "JOB_KINDS",
+    "JOB_STATES",
+    "JSON_MAX_BYTES",
+    "MINIMUM_RUNS",
+    "PROTOCOLS",
+    "PROTOCOL_VERSION",
+    "PROTOCOL_VERSION_MIN",
+    "SCREEN",
+    "WAIT_MAX_S",
+    "BlobRef",
+    "Contention",
+    "DeviceInfo",
+    "JobSpec",
+    "JobStatus",
+    "Latency",
+    "MeasureProtocol",
+    "Measurement",
+    "Owner",
+    "RuntimeInfo",
+    "job_id",
+]

@@ -1,0 +1,265 @@
+"""What a device answers: measurements, what the device is, how a job stands."""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.jobspec import MeasureProtocol, Owner
+
+_number = strict.number()
+_maybe = strict.optional(_number)
+
+
+class Latency(NamedTuple):
+    """A distribution of times in milliseconds; a quantile that `n` cannot support is None.
+
+    `ci95_low` and `ci95_high` enclose the median with 95 % confidence.
+    """
+
+    n: int
+    p50: float
+    p90: Optional[float]
+    p95: Optional[float]
+    p99: Optional[float]
+    mean: float
+    min: float
+    max: float
+    ci95_low: float
+    ci95_high: float
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "latency") -> "Latency":
+        return cls(**strict.read_object(value, _LATENCY, where))
+
+
+_LATENCY = {
+    "n": strict.integer(1),
+    "p50": _number,
+    "p90": _maybe,
+    "p95": _maybe,
+    "p99": _maybe,
+    "mean": _number,
+    "min": _number,
+    "max": _number,
+    "ci95_low": _number,
+    "ci95_high": _number,
+}
+
+
+class Contention(NamedTuple):
+    """How much others used the processor meanwhile, from the scheduler's own counters.
+
+    `wait_over_cpu`: seconds ready but not running per second on the processor (idle device: ~0).
+    `wall_over_cpu`: wall time per process CPU time of the timed runs (one thread: ~1).
+    """
+
+    wait_over_cpu: Optional[float]
+    wall_over_cpu: Optional[float]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "contention") -> "Contention":
+        return cls(**strict.read_object(value, _CONTENTION, where))
+
+
+_CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
+
+
+class Measurement(NamedTuple):
+    """One valid measurement with its conditions.
+
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `peak_memory_mb`
+    (10^6 bytes) is the process' peak over `runtime_baseline_mb`, what the runtime needs with no
+    model. What was not measured is None and `reasons` says why. `flags`: `contended` (other load
+    on the processor), `concurrent_io` (an upload arrived meanwhile). `attempts` counts starts, more
+    than 1 after an interruption; `queue_s` and `seconds` are waiting and working time.
+    `started_at` is UTC by the device's own clock.
+    """
+
+    job_id: str
+    artifact: str
+    device_id: str
+    environment_id: str
+    protocol: MeasureProtocol
+    runtime: str
+    runtime_version: str
+    options: Mapping[str, Any]
+    latency_ms: Latency
+    cpu_ms: Latency
+    load_ms: float
+    first_inference_ms: float
+    throughput_ips: float
+    peak_memory_mb: Optional[float]
+    runtime_baseline_mb: Optional[float]
+    between_process_rel_spread: Optional[float]
+    temperature_c: Optional[float]
+    energy_mj: Optional[float]
+    power_w: Optional[float]
+    contention: Contention
+    flags: Tuple[str, ...]
+    reasons: Mapping[str, str]
+    attempts: int
+    queue_s: float
+    seconds: float
+    emulated: bool
+    started_at: str
+
+    def to_json(self) -> Dict[str, Any]:
+        value = dict(self._asdict())
+        for key in ("protocol", "latency_ms", "cpu_ms", "contention"):
+            value[key] = value[key].to_json()
+        return dict(
+            value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags)
+        )
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "measurement") -> "Measurement":
+        return cls(**strict.read_object(value, _MEASUREMENT, where))
+
+
+_MEASUREMENT = {
+    "job_id": strict.sha256,
+    "artifact": strict.sha256,
+    "device_id": strict.text,
+    "environment_id": strict.sha256,
+    "protocol": MeasureProtocol.from_json,
+    "runtime": strict.text,
+    "runtime_version": strict.text,
+    "options": strict.mapping(),
+    "latency_ms": Latency.from_json,
+    "cpu_ms": Latency.from_json,
+    "load_ms": _number,
+    "first_inference_ms": _number,
+    "throughput_ips": _number,
+    "peak_memory_mb": _maybe,
+    "runtime_baseline_mb": _maybe,
+    "between_process_rel_spread": _maybe,
+    "temperature_c": _maybe,
+    "energy_mj": _maybe,
+    "power_w": _maybe,
+    "contention": Contention.from_json,
+    "flags": strict.sequence(strict.text),
+    "reasons": strict.mapping(strict.text),
+    "attempts": strict.integer(1),
+    "queue_s": _number,
+    "seconds": _number,
+    "emulated": strict.boolean,
+    "started_at": strict.text,
+}
+
+
+class RuntimeInfo(NamedTuple):
+    """A runtime of the device; `reason` says why it is not available, None when it is."""
+
+    name: str
+    available: bool
+    reason: Optional[str]
+    version: Optional[str]
+    providers: Tuple[str, ...]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), providers=list(self.providers))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "runtime") -> "RuntimeInfo":
+        return cls(**strict.read_object(value, _RUNTIME, where))
+
+
+_RUNTIME = {
+    "name": strict.text,
+    "available": strict.boolean,
+    "reason": strict.optional(strict.text),
+    "version": strict.optional(strict.text),
+    "providers": strict.sequence(strict.text),
+}
+
+
+class DeviceInfo(NamedTuple):
+    """What answers at an address. `environment_id` is the digest of `fingerprint`."""
+
+    api_min: int
+    api_max: int
+    agent_version: str
+    device_id: str
+    kind: str
+    environment_id: str
+    fingerprint: Mapping[str, Any]
+    runtimes: Tuple[RuntimeInfo, ...]
+    job_kinds: Tuple[str, ...]
+    max_blob_bytes: int
+    queued: int
+    running: int
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(
+            self._asdict(),
+            fingerprint=dict(self.fingerprint),
+            runtimes=[runtime.to_json() for runtime in self.runtimes],
+            job_kinds=list(self.job_kinds),
+        )
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "device") -> "DeviceInfo":
+        return cls(**strict.read_object(value, _DEVICE, where))
+
+
+_DEVICE = {
+    "api_min": strict.integer(1),
+    "api_max": strict.integer(1),
+    "agent_version": strict.text,
+    "device_id": strict.text,
+    "kind": strict.text,
+    "environment_id": strict.sha256,
+    "fingerprint": strict.mapping(),
+    "runtimes": strict.sequence(RuntimeInfo.from_json),
+    "job_kinds": strict.sequence(strict.text),
+    "max_blob_bytes": strict.integer(1),
+    "queued": strict.integer(),
+    "running": strict.integer(),
+}
+
+FINAL_STATES = ("done", "failed", "cancelled")
+JOB_STATES = ("queued", "running") + FINAL_STATES
+
+
+class JobStatus(NamedTuple):
+    """How a job stands; `result` only when done, `error` (JSON of an EvaluatorError) if failed."""
+
+    id: str
+    state: str
+    owner: Owner
+    attempts: int
+    error: Optional[Mapping[str, Any]]
+    result: Optional[Measurement]
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "id": self.id,
+            "state": self.state,
+            "owner": self.owner.to_json(),
+            "attempts": self.attempts,
+            "error": None if self.error is None else dict(self.error),
+            "result": None if self.result is None else self.result.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "job") -> "JobStatus":
+        return cls(**strict.read_object(value, _STATUS, where))
+
+
+_STATUS = {
+    "id": strict.sha256,
+    "state": strict.text,
+    "owner": Owner.from_json,
+    "attempts": strict.integer(),
+    "error": strict.optional(strict.mapping()),
+    "result": strict.optional(Measurement.from_json),
+}

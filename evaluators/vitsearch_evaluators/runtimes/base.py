@@ -1,0 +1,108 @@
+"""The plugin point for runtimes: subclass Runtime, then run `testing.RuntimeTestCase` on it.
+
+A Runtime object is made in the agent too, where it only checks options: importing the module and
+calling `check_options` must not import the runtime's library. `available` and `load` are called in
+the measuring child alone.
+"""
+
+import abc
+import mmap
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+
+
+class Availability(NamedTuple):
+    """Whether a runtime can be used here; `reason` when not, `version` when so."""
+
+    available: bool
+    reason: Optional[str]
+    version: Optional[str]
+    providers: Tuple[str, ...]
+
+
+class Session(abc.ABC):
+    """A loaded model with its inputs."""
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Run one batch and return when its outputs are there."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free what the session holds."""
+
+
+class Runtime(abc.ABC):
+    """One way to run a model file."""
+
+    name: str = ""
+
+    options: Mapping[str, Tuple[Any, ...]] = {}
+    """Allowed option -> its allowed values, the default first. Override `check_options` for more.
+
+    Options come from the network. Never allow one that names a file, a library or a command.
+    """
+
+    def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return all options in effect; InvalidRequest for one that is not allowed."""
+        for key, value in options.items():
+            if key not in self.options:
+                raise InvalidRequest(
+                    f"options.{key}: {self.name} has no such option; it has "
+                    f"{', '.join(sorted(self.options)) or 'none'}"
+                )
+            if value not in self.options[key]:
+                raise InvalidRequest(
+                    f"options.{key}: {value!r} is not one of "
+                    f"{', '.join(map(repr, self.options[key]))}"
+                )
+        defaults = {key: values[0] for key, values in self.options.items()}
+        return dict(defaults, **options)
+
+    @abc.abstractmethod
+    def available(self) -> Availability:
+        """Say whether the library is here, without loading a model."""
+
+    @abc.abstractmethod
+    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+        """Load a model file and make its inputs.
+
+        `options` are those of `check_options`. Raises MeasurementFailed: `incompatible_artifact`
+        for a file that this runtime cannot run, `runtime_unavailable` for a missing provider,
+        `out_of_memory`.
+        """
+
+
+def concrete_shape(
+    name: str, shape: Sequence[Union[int, str, None]], batch: int
+) -> List[int]:
+    """Return an input's shape with its open dimensions set to the batch.
+
+    Raises MeasurementFailed when the model was exported with another, fixed batch.
+    """
+    concrete = [size if isinstance(size, int) and size > 0 else batch for size in shape]
+    if concrete and concrete[0] != batch:
+        raise MeasurementFailed(
+            "incompatible_artifact",
+            f"input {name!r} has the fixed shape {list(shape)}, but the protocol asks for a batch "
+            f"of {batch}",
+        )
+    return concrete
+
+
+def refuse_external_data(path: str) -> None:
+    """Refuse an ONNX file whose tensors lie in other files: those may be anywhere on the device."""
+    if os.path.getsize(path) == 0:
+        raise MeasurementFailed("incompatible_artifact", "the model file is empty")
+    # TensorProto.external_data: an entry with the key "location", as protobuf writes it.
+    marker = b"\x0a\x08location\x12"
+    with open(path, "rb") as stream:
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = content.find(marker)
+    if found >= 0:
+        raise MeasurementFailed(
+            "incompatible_artifact",
+            "the model keeps tensors in external files; export it as one file",
+        )

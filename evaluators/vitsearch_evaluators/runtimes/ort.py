@@ -1,0 +1,152 @@
+"""ONNX Runtime. The only file that imports onnxruntime, and only inside functions."""
+
+from typing import Any, Dict, List, Mapping, NamedTuple
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import (
+    Availability,
+    Runtime,
+    Session,
+    concrete_shape,
+    refuse_external_data,
+)
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_INPUT_SEED = 0
+_read_optimizers = strict.sequence(strict.text, 64)
+
+
+class _Input(NamedTuple):
+    name: str
+    type: str
+    shape: List[Any]
+
+
+class OrtSession(Session):
+    def __init__(self, session: Any, feeds: Dict[str, Any]) -> None:
+        self._session = session
+        self._feeds = feeds
+
+    def run(self) -> None:
+        self._session.run(None, self._feeds)
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OrtRuntime(Runtime):
+    """Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
+
+    name = "onnxruntime"
+    options = {
+        "provider": (
+            "CPUExecutionProvider",
+            "CUDAExecutionProvider",
+            "TensorrtExecutionProvider",
+            "OpenVINOExecutionProvider",
+            "XnnpackExecutionProvider",
+            "ACLExecutionProvider",
+        ),
+        "graph_optimization_level": tuple(_LEVELS),
+    }
+
+    def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
+        plain = dict(options)
+        disabled = plain.pop("disabled_optimizers", [])
+        names = _read_optimizers(disabled, "options.disabled_optimizers")
+        return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
+
+    def available(self) -> Availability:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return Availability(False, f"onnxruntime cannot be imported: {error}", None, ())
+        providers = tuple(onnxruntime.get_available_providers())
+        return Availability(True, None, str(onnxruntime.__version__), providers)
+
+    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+        import onnxruntime
+
+        provider = options["provider"]
+        if provider not in onnxruntime.get_available_providers():
+            raise MeasurementFailed(
+                "runtime_unavailable",
+                f"this onnxruntime has no {provider}; it has "
+                f"{', '.join(onnxruntime.get_available_providers())}",
+            )
+        refuse_external_data(path)
+        session = self._open(path, options, threads)
+        if session.get_providers()[0] != provider:
+            # onnxruntime falls back without an error, and the number would be another provider's.
+            raise MeasurementFailed(
+                "runtime_unavailable",
+                f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
+            )
+        inputs = [_Input(one.name, one.type, one.shape) for one in session.get_inputs()]
+        return OrtSession(session, random_feeds(inputs, batch))
+
+    def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 3
+        # Spinning threads would burn the core that the model runs on, and its energy.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        level = _LEVELS[options["graph_optimization_level"]]
+        settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        try:
+            return onnxruntime.InferenceSession(
+                path,
+                settings,
+                providers=[options["provider"]],
+                disabled_optimizers=options["disabled_optimizers"],
+            )
+        except Exception as error:  # the binding raises its own types, each a plain Exception
+            kind = "out_of_memory" if _is_out_of_memory(error) else "incompatible_artifact"
+            raise MeasurementFailed(
+                kind, f"onnxruntime {onnxruntime.__version__} refuses the model: {error}"
+            ) from error
+
+
+def random_feeds(inputs: List[_Input], batch: int) -> Dict[str, Any]:
+    """Return seeded arrays for the inputs: normal where they are floats, 0 and 1 elsewhere."""
+    import numpy
+
+    generator = numpy.random.RandomState(_INPUT_SEED)
+    feeds = {}
+    for one in inputs:
+        if one.type not in _DTYPES:
+            raise MeasurementFailed(
+                "incompatible_artifact",
+                f"input {one.name!r} is a {one.type}; inputs are made for {', '.join(_DTYPES)}",
+            )
+        shape = concrete_shape(one.name, one.shape, batch)
+        dtype = _DTYPES[one.type]
+        floating = dtype.startswith("float")
+        values = generator.standard_normal(shape) if floating else generator.randint(0, 2, shape)
+        feeds[one.name] = numpy.asarray(values).astype(dtype)
+    return feeds
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)

@@ -1,0 +1,41 @@
+"""How long this process ran and how long it waited for a processor, as the scheduler counts it."""
+
+import os
+from typing import NamedTuple, Optional
+
+
+class SchedulerTimes(NamedTuple):
+    """Seconds over all threads since they started; None with the reason where unknown."""
+
+    cpu_s: Optional[float]
+    wait_s: Optional[float]
+    reason: Optional[str]
+
+    def since(self, earlier: "SchedulerTimes") -> "SchedulerTimes":
+        """Return the difference of two readings."""
+        if self.cpu_s is None or earlier.cpu_s is None:
+            return SchedulerTimes(None, None, self.reason or earlier.reason)
+        assert self.wait_s is not None and earlier.wait_s is not None
+        # A thread that ended in between takes its times along.
+        cpu_s = max(0.0, self.cpu_s - earlier.cpu_s)
+        return SchedulerTimes(cpu_s, max(0.0, self.wait_s - earlier.wait_s), None)
+
+
+def scheduler_times(process: str = "/proc/self") -> SchedulerTimes:
+    """Sum `schedstat` of all threads (the file of the process covers its main thread alone)."""
+    tasks = os.path.join(process, "task")
+    cpu_ns = wait_ns = 0
+    try:
+        for task in os.listdir(tasks):
+            try:
+                with open(os.path.join(tasks, task, "schedstat")) as stream:
+                    words = stream.read().split()
+            except FileNotFoundError:
+                if not os.path.exists(os.path.join(tasks, task)):
+                    continue  # the thread ended after the listing
+                raise
+            cpu_ns += int(words[0])
+            wait_ns += int(words[1])
+    except (OSError, ValueError, IndexError) as error:
+        return SchedulerTimes(None, None, f"no scheduler statistics: {error}")
+    return SchedulerTimes(cpu_ns / 1e9, wait_ns / 1e9, None)

@@ -1,0 +1,193 @@
+"""Model files by content: uploaded in pieces, checked, kept until the room is needed.
+
+    blobs/SHA256            whole and verified, read-only
+    partial/SHA256          what has arrived so far; its length is where an upload goes on
+
+A chunk is read from the network in full before the store is asked, so nothing is locked while a
+slow client sends, and an abandoned request that wakes up late finds its offset taken.
+"""
+
+import os
+import threading
+from typing import Callable, Dict, NamedTuple, Optional, Set
+
+from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+
+
+class StoreLimits(NamedTuple):
+    """Bytes: of one blob, of all blobs together, and left free on the disk."""
+
+    max_blob_bytes: int = 512 << 20
+    quota_bytes: int = 4 << 30
+    reserve_bytes: int = 64 << 20
+
+
+class Progress(NamedTuple):
+    """How much of a blob is here."""
+
+    offset: int
+    complete: bool
+
+
+class BlobStore:
+    """Thread-safe. `referenced` returns the digests that queued and running jobs need."""
+
+    def __init__(
+        self,
+        root: str,
+        limits: StoreLimits = StoreLimits(),  # noqa: B008 - immutable
+        referenced: Callable[[], Set[str]] = set,
+    ) -> None:
+        self.limits = limits
+        self.referenced = referenced
+        self.chunks_received = 0
+        self._blobs = os.path.join(root, "blobs")
+        self._partial = os.path.join(root, "partial")
+        self._lock = threading.RLock()
+        os.makedirs(self._blobs, exist_ok=True)
+        os.makedirs(self._partial, exist_ok=True)
+
+    def progress(self, sha256: str) -> Progress:
+        """Return what is here of a blob; NotFound when nothing is."""
+        size = _size(self._blob_path(sha256))
+        if size is not None:
+            return Progress(size, True)
+        size = _size(self._partial_path(sha256))
+        if size is None:
+            raise NotFound(f"no blob {sha256}")
+        return Progress(size, False)
+
+    def has(self, sha256: str) -> bool:
+        return os.path.exists(self._blob_path(sha256))
+
+    def prepare(self, sha256: str, size: int) -> Progress:
+        """Make room for an upload of `size` bytes; TransferFailed `too_large` or `no_space`."""
+        with self._lock:
+            if self.has(sha256):
+                os.utime(self._blob_path(sha256), None)
+                return self.progress(sha256)
+            if size > self.limits.max_blob_bytes:
+                raise TransferFailed(
+                    f"the file has {size} bytes; this agent takes at most "
+                    f"{self.limits.max_blob_bytes}",
+                    {"reason": "too_large", "limit": self.limits.max_blob_bytes},
+                )
+            arrived = _size(self._partial_path(sha256)) or 0
+            self._make_room(max(0, size - arrived), sha256)
+            return Progress(arrived, False)
+
+    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
+        """Add a chunk at `offset`; the last one verifies the whole.
+
+        Raises TransferFailed: `offset_mismatch` (details: the offset to go on from),
+        `digest_mismatch` (all that arrived is dropped), `no_space`, `too_large`.
+        """
+        with self._lock:
+            self.chunks_received += 1
+            if self.has(sha256):
+                return self.progress(sha256)
+            path = self._partial_path(sha256)
+            arrived = _size(path) or 0
+            if arrived == 0:
+                self.prepare(sha256, total)
+            if offset != arrived:
+                raise TransferFailed(
+                    f"the chunk starts at {offset}, but {arrived} bytes are here",
+                    {"reason": "offset_mismatch", "offset": arrived},
+                )
+            if offset + len(chunk) > min(total, self.limits.max_blob_bytes):
+                raise InvalidRequest(f"the chunk goes beyond the {total} bytes that were announced")
+            self._write(path, chunk)
+            if offset + len(chunk) < total:
+                return Progress(offset + len(chunk), False)
+            return self._finish(sha256, total)
+
+    def link(self, sha256: str, path: str) -> None:
+        """Put the blob at `path`, read-only; ArtifactMissing when it is not here or damaged."""
+        with self._lock:
+            blob = self._blob_path(sha256)
+            if not os.path.exists(blob):
+                raise ArtifactMissing(f"no blob {sha256}", {"missing": [sha256]})
+            if file_digest(blob) != sha256:
+                os.remove(blob)
+                raise ArtifactMissing(
+                    f"blob {sha256} was damaged on the disk", {"missing": [sha256]}
+                )
+            os.utime(blob, None)
+            if os.path.exists(path):
+                os.remove(path)
+            os.link(blob, path)
+
+    def problem(self) -> Optional[str]:
+        """Return why uploads would be refused now, or None."""
+        free = _free_bytes(self._blobs)
+        if free < self.limits.reserve_bytes:
+            return f"disk: {free} bytes free, {self.limits.reserve_bytes} are kept in reserve"
+        return None
+
+    def _write(self, path: str, chunk: bytes) -> None:
+        try:
+            with open(path, "ab") as stream:
+                stream.write(chunk)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise TransferFailed(
+                f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}
+            ) from error
+
+    def _finish(self, sha256: str, total: int) -> Progress:
+        path = self._partial_path(sha256)
+        found = file_digest(path)
+        if found != sha256:
+            os.remove(path)
+            raise TransferFailed(
+                f"the content has the digest {found}, not {sha256}; send it again",
+                {"reason": "digest_mismatch", "found": found},
+            )
+        os.chmod(path, 0o444)
+        os.rename(path, self._blob_path(sha256))
+        return Progress(total, True)
+
+    def _make_room(self, needed: int, sha256: str) -> None:
+        keep = self.referenced() | {sha256}
+        used: Dict[str, int] = {}
+        for folder in (self._blobs, self._partial):
+            for name in os.listdir(folder):
+                used[os.path.join(folder, name)] = os.path.getsize(os.path.join(folder, name))
+        candidates = sorted(
+            (path for path in used if os.path.basename(path) not in keep), key=os.path.getmtime
+        )
+        free = _free_bytes(self._blobs)
+        while (
+            sum(used.values()) + needed > self.limits.quota_bytes
+            or free - needed < self.limits.reserve_bytes
+        ):
+            if not candidates:
+                raise TransferFailed(
+                    f"no room for {needed} bytes: {free} are free, {self.limits.reserve_bytes} "
+                    f"stay in reserve, {sum(used.values())} of {self.limits.quota_bytes} are used",
+                    {"reason": "no_space"},
+                )
+            oldest = candidates.pop(0)
+            os.remove(oldest)
+            free += used.pop(oldest)
+
+    def _blob_path(self, sha256: str) -> str:
+        return os.path.join(self._blobs, sha256)
+
+    def _partial_path(self, sha256: str) -> str:
+        return os.path.join(self._partial, sha256)
+
+
+def _size(path: str) -> Optional[int]:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
+def _free_bytes(path: str) -> int:
+    state = os.statvfs(path)
+    return state.f_bavail * state.f_frsize

@@ -1,0 +1,106 @@
+"""Readers for JSON that somebody else wrote: exact keys, exact types, errors that say where.
+
+A reader takes `(value, where)` and returns the value or raises InvalidRequest.
+"""
+
+import math
+import re
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from vitsearch_evaluators.errors import InvalidRequest
+
+Reader = Callable[[Any, str], Any]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def read_object(value: Any, readers: Mapping[str, Reader], where: str) -> Dict[str, Any]:
+    """Read a JSON object that has exactly the keys of `readers`."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{where}: expected an object, got {_shown(value)}")
+    unknown = sorted(set(value) - set(readers))
+    missing = sorted(set(readers) - set(value))
+    if unknown or missing:
+        problems = []
+        if unknown:
+            problems.append(f"unknown {', '.join(unknown)}")
+        if missing:
+            problems.append(f"missing {', '.join(missing)}")
+        allowed = ", ".join(sorted(readers))
+        raise InvalidRequest(f"{where}: {' and '.join(problems)}; the keys are {allowed}")
+    return {key: reader(value[key], f"{where}.{key}") for key, reader in readers.items()}
+
+
+def text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or len(value) > 4096:
+        raise InvalidRequest(f"{where}: expected a string of at most 4096, got {_shown(value)}")
+    return value
+
+
+def sha256(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise InvalidRequest(f"{where}: expected 64 lower-case hex digits, got {_shown(value)}")
+    return value
+
+
+def boolean(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{where}: expected true or false, got {_shown(value)}")
+    return value
+
+
+def integer(low: int = 0, high: int = 2**53) -> Reader:
+    def read(value: Any, where: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidRequest(
+                f"{where}: expected a whole number from {low} to {high}, got {_shown(value)}"
+            )
+        return value
+
+    return read
+
+
+def number(low: float = -1e300, high: float = 1e300) -> Reader:
+    def read(value: Any, where: str) -> float:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or not low <= value <= high:
+            raise InvalidRequest(
+                f"{where}: expected a number from {low:g} to {high:g}, got {_shown(value)}"
+            )
+        return float(value)
+
+    return read
+
+
+def optional(reader: Reader) -> Reader:
+    def read(value: Any, where: str) -> Any:
+        return None if value is None else reader(value, where)
+
+    return read
+
+
+def sequence(reader: Reader, longest: int = 10000) -> Reader:
+    def read(value: Any, where: str) -> Tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) > longest:
+            raise InvalidRequest(
+                f"{where}: expected a list of at most {longest}, got {_shown(value)}"
+            )
+        return tuple(reader(item, f"{where}[{index}]") for index, item in enumerate(value))
+
+    return read
+
+
+def mapping(reader: Optional[Reader] = None) -> Reader:
+    def read(value: Any, where: str) -> Dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"{where}: expected an object, got {_shown(value)}")
+        if reader is None:
+            return dict(value)
+        return {text(key, where): reader(item, f"{where}.{key}") for key, item in value.items()}
+
+    return read
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,75 @@
+"""What every runtime must satisfy. In your package's tests:
+
+    class TestMyRuntime(RuntimeTestCase):
+        def make_runtime(self): return MyRuntime()
+        def make_model(self, folder): ...write a small model and return its path...
+"""
+
+import os
+import tempfile
+from typing import Any, Dict
+
+from vitsearch_evaluators.canonical import canonical_json
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Runtime
+
+
+class RuntimeTestCase:
+    """Collected by pytest in subclasses whose name starts with `Test`."""
+
+    rejects_garbage = True
+    """Whether loading a file of random bytes must fail."""
+
+    def make_runtime(self) -> Runtime:
+        raise NotImplementedError
+
+    def make_model(self, folder: str) -> str:
+        raise NotImplementedError
+
+    def make_options(self) -> Dict[str, Any]:
+        return {}
+
+    def test_has_a_name(self) -> None:
+        assert self.make_runtime().name
+
+    def test_availability_is_complete(self) -> None:
+        state = self.make_runtime().available()
+        assert state.version if state.available else state.reason
+
+    def test_options_in_effect_are_json_and_stable(self) -> None:
+        runtime = self.make_runtime()
+        effective = runtime.check_options(self.make_options())
+        canonical_json(effective)
+        assert runtime.check_options(effective) == effective
+
+    def test_unknown_option_is_refused_by_name(self) -> None:
+        try:
+            self.make_runtime().check_options({"no_such_option": 1})
+        except InvalidRequest as error:
+            assert "no_such_option" in str(error)
+        else:
+            raise AssertionError("an unknown option was accepted")
+
+    def test_loads_and_runs_often(self) -> None:
+        runtime = self.make_runtime()
+        options = runtime.check_options(self.make_options())
+        with tempfile.TemporaryDirectory() as folder:
+            session = runtime.load(self.make_model(folder), options, threads=1, batch=1)
+            for _ in range(3):
+                session.run()
+            session.close()
+
+    def test_garbage_is_an_incompatible_artifact(self) -> None:
+        if not self.rejects_garbage:
+            return
+        runtime = self.make_runtime()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.onnx")
+            with open(path, "wb") as stream:
+                stream.write(b"\xff\x00garbage" * 64)
+            try:
+                runtime.load(path, runtime.check_options({}), threads=1, batch=1)
+            except MeasurementFailed as error:
+                assert error.kind == "incompatible_artifact"
+            else:
+                raise AssertionError("garbage was loaded")

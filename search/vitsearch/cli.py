@@ -1,0 +1,129 @@
+"""The command line. Heavy imports stay inside the commands: ``vitsearch --help`` loads none of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitsearch import __version__
+from vitsearch.errors import VitsearchError
+
+app = typer.Typer(
+    help="Compress vision transformers for edge devices by measured, multi-objective search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace those of the file: search.trials=10", show_default=False),
+]
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A name (found in studies/), a storage URL with #NAME, or a space file.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    overrides: Overrides = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
+) -> None:
+    """Search: train, export and measure plans until the study is complete. The same command goes on with it."""
+    from vitsearch import live, space as spaces
+    from vitsearch.run import run as run_study
+
+    loaded = spaces.load(space, overrides or [])
+    _refuse_illegal(loaded)
+    with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
+        try:
+            ended = run_study(loaded.space, progress, address)
+        except KeyboardInterrupt:
+            typer.echo(f"\nStopped; nothing is lost. Go on with: {' '.join(['vitsearch', *sys.argv[1:]])}", err=True)
+            raise typer.Exit(130) from None
+    typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.space.study}")
+
+
+@app.command()
+def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Tell everything that is wrong with a space file, and how large the space is."""
+    from vitsearch import backbones, space as spaces
+    from vitsearch.devices import LOCAL
+    from vitsearch.sampling import PlanSpace
+
+    loaded = spaces.load(space, overrides or [])
+    _refuse_illegal(loaded)
+    count = PlanSpace(loaded.space, LOCAL, backbones.supports).count()
+    found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
+    if as_json:
+        typer.echo(json.dumps(found | {"space": loaded.space.to_json()}, indent=2))
+    else:
+        typer.echo(f"{space}: fine. {count} plans, of which {loaded.space.search.trials} will be trained.")
+
+
+@app.command()
+def status(study: StudyName, as_json: AsJson = False) -> None:
+    """How far a study is: outcomes, leaderboard, cost so far."""
+    from vitsearch import show, studies
+
+    with studies.opened(study) as (found, ledger):
+        state = show.status(found, ledger)
+    typer.echo(json.dumps(state, indent=2)) if as_json else show.print_status(state)
+
+
+@app.command()
+def front(study: StudyName, as_json: AsJson = False) -> None:
+    """The Pareto front: feasible models that nothing dominates, with error bars and the knee."""
+    from vitsearch import show, studies
+    from vitsearch.front import read_front
+
+    with studies.opened(study) as (found, ledger):
+        points = read_front(found, ledger)
+    typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else show.print_front(points)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of space files, for editors."""
+    from vitsearch.space import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _refuse_illegal(loaded: object) -> None:
+    """What the file asks for and no backbone or runtime can do."""
+    from vitsearch import backbones
+    from vitsearch.errors import SpaceError
+    from vitsearch.space import LoadedSpace, check as check_support
+
+    assert isinstance(loaded, LoadedSpace)  # noqa: S101 - typed here to keep the import inside
+    problems = check_support(loaded, backbones.supports)
+    if problems:
+        raise SpaceError(str(loaded.source.path), problems)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"vitsearch {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The one place where our errors become a message and an exit code."""
+    try:
+        app()
+    except VitsearchError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,12 @@
+"""Names for the arrays that data and training pass around."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]

@@ -1,0 +1,107 @@
+"""The driver's side of a device: one thread that talks to its agent, so tokens never leave the driver.
+
+A space file that names no device gets an agent of its own on this machine, pinned to one core, started
+and ended with the run (also when the run is killed: it watches its standard input).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.errors import DeviceUnreachable, MeasurementFailed
+from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
+
+from vitsearch.errors import ResourceError, StageError
+from vitsearch.plan import Deployment
+
+LOCAL = "local"
+RESTARTS_ALLOWED = 5
+DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which processors measure and which train; the same ones when there is only one."""
+
+    device: tuple[int, ...]
+    trainers: tuple[int, ...]
+
+    @classmethod
+    def shared(cls) -> Cores:
+        """The last core of this process measures, the others train."""
+        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
+
+
+class Device(Protocol):
+    """Guarantees: one measurement at a time; transient faults are repeated inside until the deadline."""
+
+    name: str
+    info: DeviceInfo
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement: ...
+
+    def close(self) -> None: ...
+
+
+class AgentDevice:
+    """A device behind an agent's URL. ``owner`` (the study) is what the agent shares itself out by."""
+
+    def __init__(self, name: str, client: DeviceClient, agent: EmbeddedAgent | None = None) -> None:
+        self.name = name
+        self._client = client
+        self._agent = agent
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
+        self._stop = threading.Event()
+        self.info: DeviceInfo = client.device()
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        """:class:`StageError` when the artifact itself fails there; DeviceUnreachable when the agent is gone for good."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
+
+    def _measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        options = dict(deployment.options)
+        for attempt in range(RESTARTS_ALLOWED + 1):
+            try:
+                return self._client.measure(
+                    artifact, deployment.runtime, options, protocol, repeat=repeat, cancel=self._stop
+                )
+            except MeasurementFailed as error:
+                raise StageError("measure", error.kind, str(error)) from error
+            except DeviceUnreachable:
+                if self._agent is None or self._stop.is_set() or attempt == RESTARTS_ALLOWED:
+                    raise
+                self._agent.restart_if_dead()
+                self._client = DeviceClient(self._agent.url, token=self._agent.token, owner=self._client.owner)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._agent is not None:
+            self._agent.stop()
+
+
+def token_from(reference: str | None, environ: dict[str, str]) -> str | None:
+    """``env:NAME`` -> the variable's value; :class:`ResourceError` when it is not set."""
+    if reference is None:
+        return None
+    name = reference.removeprefix("env:")
+    if name not in environ:
+        raise ResourceError(f"devices: the token is to be read from the environment variable {name}, which is not set")
+    return environ[name]

@@ -1,0 +1,257 @@
+"""One ``vitsearch run``: baseline, leaderboard, search, and the front measured once more when it is quiet.
+
+Asks Optuna, starts a trial as a task of the event loop, tells Optuna. Trials overlap: while one is
+trained, the next are built, measured and given their signal. Stopping at any point loses no stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vitsearch.board import Board, Rules
+from vitsearch.driver_id import DriverId
+from vitsearch.front import read_front
+from vitsearch.lab import Lab, Measured
+from vitsearch.ledger import Ledger
+from vitsearch.limits import bounds, reference_values
+from vitsearch.pareto import loss
+from vitsearch.plan import Plan
+from vitsearch.progress import Progress
+from vitsearch.record import Record
+from vitsearch.sampling import PlanSpace
+from vitsearch.space import SearchSpace
+from vitsearch.study import Asked, Study
+from vitsearch.trial import run_trial
+
+BEAT_S = 30.0
+POLL_S = 0.25
+SCREENS_IN_A_ROW = 60
+"""So many trials in a row without one that was trained end the search: nothing left promises a gain."""
+UNPROMISING = frozenset({"infeasible", "hopeless", "duplicate", "not_promoted", "off_space", "does_not_fit"})
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why the search stopped, in words, and whether it is complete."""
+
+    reason: str
+    complete: bool
+
+
+class Driver:
+    """Bound to one study, one lab and one device."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        study: Study,
+        ledger: Ledger,
+        lab: Lab,
+        plans: PlanSpace,
+        driver: DriverId,
+        places: int,
+        progress: Progress,
+    ) -> None:
+        self._space = space
+        self._study = study
+        self._ledger = ledger
+        self._places = places
+        self._lab = lab
+        self._plans = plans
+        self._driver = driver
+        self._progress = progress
+        self._open: dict[asyncio.Task[Record], Asked] = {}
+        self._started = time.monotonic()
+        self._in_a_row = 0
+        self._unseen = random.Random(space.search.seed)
+
+    async def run(self) -> Ended:
+        self._lab.drop_dead_claims()
+        if revived := self._study.recover():
+            self._progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
+        beating = asyncio.create_task(self._beat())
+        try:
+            baseline = await self._baseline()
+            await self._leaderboard()
+            self._board = self._make_board(baseline)
+            ended = await self._search()
+            await self._measure_front()
+            return ended
+        finally:
+            beating.cancel()
+            await self._put_back()
+
+    # ---- before the search
+
+    async def _baseline(self) -> Measured:
+        """The unpruned fp32 model, measured and scored like a trial; relative limits refer to it."""
+        plan = self._plans.baseline()
+        found = await self._measure_unpruned(plan, "baseline")
+        self._study.remember(
+            "baseline",
+            {
+                "plan": plan.to_json(),
+                "keys": found.keys.__dict__,
+                "values": found.values,
+                "errors": {name: list(pair) for name, pair in found.errors.items()},
+            },
+        )
+        return found
+
+    async def _leaderboard(self) -> None:
+        """Every backbone, unpruned, at every precision and runtime: screened, not trained."""
+        board = []
+        for plan in self._plans.leaderboard():
+            prepared = await self._lab.prepare(plan)
+            screen = await self._lab.screen(prepared)
+            values = {**screen.values, "accuracy": prepared.base.accuracy}
+            board.append({"plan": plan.to_json(), "values": values})
+            self._note_leader(plan, values)
+            if self._plans.contains(plan):
+                self._study.enqueue(self._plans.parameters(plan), "leaderboard")
+        self._study.remember("leaderboard", board)
+
+    async def _measure_unpruned(self, plan: Plan, what: str) -> Measured:
+        prepared = await self._lab.prepare(plan)
+        found = await self._lab.confirm(prepared, 0)
+        self._note_leader(plan, found.values, what)
+        return found
+
+    def _note_leader(self, plan: Plan, values: Mapping[str, float | None], what: str = "leaderboard") -> None:
+        names = [*self._space.objectives, "size_mb"]
+        shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := values.get(name)) is not None)
+        self._progress.note(f"{what}: {plan.backbone}@{plan.resolution} {plan.deployment.precision}  {shown}")
+
+    def _make_board(self, baseline: Measured) -> Board:
+        objectives = tuple(self._space.objectives)
+        limits = bounds(self._space.limits, baseline.values)
+        corner = self._study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
+        self._study.remember("reference_point", dict(corner))
+        reference = loss(objectives, corner)
+        assert reference is not None  # noqa: S101 - reference_values gives every objective
+        search = self._space.search
+        rules = Rules(objectives, limits, reference, search.margin, search.candidates, self._places)
+        return Board(rules, self._study.records(), self._lab.base_accuracy)
+
+    # ---- the search
+
+    async def _search(self) -> Ended:
+        wanted = self._space.search.trials
+        self._requeue()
+        while True:
+            if reason := self._stop_asking():
+                await self._finish_open()
+                complete = self._board.trained >= wanted
+                return Ended(reason, complete)
+            while self._may_ask():
+                self._start(self._study.ask(self._plans, self._driver))
+            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
+            self._collect()
+
+    def _stop_asking(self) -> str | None:
+        search, board = self._space.search, self._board
+        if board.trained + board.in_training >= search.trials:
+            return f"{search.trials} plans are trained"
+        if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
+            return f"the time limit of {search.timeout_s:g} s is reached"
+        if self._in_a_row >= SCREENS_IN_A_ROW:
+            return f"{SCREENS_IN_A_ROW} plans in a row promised no gain: the front looks finished"
+        return None
+
+    def _may_ask(self) -> bool:
+        """Keep one full round on its way for each place that trains, and no more."""
+        before_training = len(self._open) - self._board.in_training
+        rules = self._board.rules
+        return before_training - self._board.waiting_longer < rules.candidates * rules.places
+
+    def _start(self, asked: Asked) -> None:
+        if asked.record is not None:
+            self._tell(asked, asked.record)
+            return
+        task = asyncio.ensure_future(run_trial(asked.number, asked.plan, self._lab, self._board))
+        self._open[task] = asked
+
+    def _collect(self) -> None:
+        for task in [task for task in self._open if task.done()]:
+            asked = self._open.pop(task)
+            try:
+                record = task.result()
+            except BaseException:
+                self._board.forget(asked.number)
+                self._study.release(asked)
+                raise
+            self._tell(asked, record)
+
+    def _tell(self, asked: Asked, record: Record) -> None:
+        self._study.tell(asked, record)
+        self._board.add(asked.number, record)
+        dull = record.outcome in UNPROMISING or record.twin is not None
+        self._in_a_row = self._in_a_row + 1 if dull else 0
+        if record.twin is not None and self._in_a_row >= self._space.search.duplicates_in_a_row:
+            self._enqueue_unseen()
+        self._progress.ended(asked.number, record, self._board.trained, self._space.search.trials)
+
+    def _enqueue_unseen(self) -> None:
+        """The sampler repeats itself: ask for a plan that nobody asked for yet."""
+        seen = {record.plan for record in self._board.records.values()}
+        for _ in range(200):
+            plan = self._plans.random(self._unseen)
+            if plan not in seen:
+                self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
+                return
+
+    def _requeue(self) -> None:
+        """Trials that were put aside and that today's limits, cap or front would take are asked again."""
+        board, search = self._board, self._space.search
+        taken = {record.plan for record in board.records.values() if record.trained}
+        gains = {
+            record.plan: board.would_take(record)
+            for record in board.records.values()
+            if record.plan not in taken and self._plans.contains(record.plan)
+        }
+        wanted = max(0, search.trials - board.trained) * search.candidates
+        promising = sorted((plan for plan, gain in gains.items() if gain > 0.0), key=lambda plan: -gains[plan])
+        for plan in promising[:wanted]:
+            self._study.enqueue(self._plans.parameters(plan), "limits or front have changed")
+
+    async def _finish_open(self) -> None:
+        """No new trials: those in training finish, those that wait are let go."""
+        self._board.closed = True
+        self._board.choose()
+        while self._open:
+            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
+            self._collect()
+            self._board.choose()
+
+    # ---- after the search
+
+    async def _measure_front(self) -> None:
+        """One after the other, with nothing else running, until every point shown was measured in quiet."""
+        self._lab.quiet()
+        measured: set[str] = set()
+        while todo := [point for point in read_front(self._study, self._ledger).shown() if point.name not in measured]:
+            for point in todo:
+                measured.add(point.name)
+                if await self._lab.measure_quietly(point.keys, point.plan):
+                    self._progress.note(f"{point.name} measured once more, in quiet")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._lab.renew_claims()
+            self._study.beat(list(self._open.values()))
+
+    async def _put_back(self) -> None:
+        """Trials that are still open go back to the queue with their number; their stages are ended."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._lab.stop()
+        for asked in self._open.values():
+            self._study.release(asked)
+        self._open.clear()
+

@@ -1,0 +1,69 @@
+"""Who runs a trial: enough to tell, on the same machine, that the process is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class DriverId:
+    """``started`` (clock ticks since boot) tells a process from a later one with the same number."""
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+    token: str
+
+    @classmethod
+    def current(cls) -> DriverId:
+        return cls(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or "", uuid.uuid4().hex)
+
+    def is_dead_here(self) -> bool:
+        """True only when this is certain: same machine, and rebooted since or the process is gone."""
+        if self.host != socket.gethostname():
+            return False
+        if self.boot != _boot():
+            return True
+        if _started(self.pid) is None and not PROC.exists():
+            return not _alive(self.pid)
+        return _started(self.pid) != self.started
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> DriverId:
+        return cls(**value)
+
+
+def _boot() -> str:
+    path = PROC / "sys/kernel/random/boot_id"
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _started(pid: int) -> str | None:
+    """None when there is no such process, or it is a zombie."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state in "ZX" else rest[18]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

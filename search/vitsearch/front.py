@@ -1,0 +1,104 @@
+"""The Pareto front of a study, read from its records and the newest measurements: no device, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vitsearch_evaluators.protocol import CONFIRM
+
+from vitsearch.ledger import Ledger
+from vitsearch.limits import bounds, constraints
+from vitsearch.measured import values_of
+from vitsearch.pareto import Loss, front, knee, loss
+from vitsearch.plan import Plan
+from vitsearch.record import Errors, Keys, Values
+from vitsearch.study import Study
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model that could be shipped: ``errors`` are 95 % intervals; ``trial`` is None for the baseline."""
+
+    trial: int | None
+    plan: Plan
+    keys: Keys
+    values: Values
+    errors: Errors
+    feasible: bool = True
+
+    @property
+    def name(self) -> str:
+        return "baseline" if self.trial is None else f"trial {self.trial}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trial": self.trial,
+            "plan": self.plan.to_json(),
+            "values": self.values,
+            "errors": {name: list(pair) for name, pair in self.errors.items()},
+            "feasible": self.feasible,
+        }
+
+
+@dataclass(frozen=True)
+class Front:
+    """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one."""
+
+    study: str
+    objectives: tuple[str, ...]
+    baseline: Point | None
+    points: tuple[Point, ...]
+    knee: int | None
+
+    def shown(self) -> Sequence[Point]:
+        """The baseline and the points."""
+        return [*([self.baseline] if self.baseline else []), *self.points]
+
+    def to_json(self) -> dict[str, Any]:
+        baseline = self.baseline.to_json() if self.baseline else None
+        return {
+            "study": self.study,
+            "baseline": {"plan": baseline["plan"], "values": baseline["values"]} if baseline else None,
+            "points": [point.to_json() for point in self.points],
+        }
+
+
+def read_front(study: Study, ledger: Ledger) -> Front:
+    """Every trained trial with its newest measurement; the feasible ones that nothing dominates."""
+    space = study.space()
+    objectives = tuple(space.objectives)
+    baseline = _baseline(study, ledger)
+    limits = bounds(space.limits, baseline.values if baseline else {})
+    found: list[tuple[Point, Loss]] = []
+    for number, record in study.records().items():
+        if not record.trained or record.keys is None:
+            continue
+        point = _newest(Point(number, record.plan, record.keys, record.values, record.errors), ledger)
+        point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.values).values()))
+        losses = loss(objectives, point.values)
+        if point.feasible and losses is not None:
+            found.append((point, losses))
+    kept = [found[index] for index in front([losses for _, losses in found])]
+    kept.sort(key=lambda pair: pair[1][1:])
+    points = tuple(point for point, _ in kept)
+    return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]))
+
+
+def _baseline(study: Study, ledger: Ledger) -> Point | None:
+    stored = study.attributes.get("baseline")
+    if stored is None:
+        return None
+    errors: Errors = {name: (low, high) for name, (low, high) in stored["errors"].items()}
+    point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), stored["values"], errors)
+    return _newest(point, ledger)
+
+
+def _newest(point: Point, ledger: Ledger) -> Point:
+    """A valid measurement is never averaged away: the latest one is shown."""
+    rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, CONFIRM.id)
+    if not rows:
+        return point
+    values, errors = values_of(rows[-1].result)
+    return replace(point, values=point.values | values, errors=point.errors | errors)

@@ -1,0 +1,211 @@
+"""What goes to a worker and what comes back: one frozen job and one frozen result for each stage.
+
+Jobs carry digests and plain values, never modules or database addresses. ``make`` names the function
+in :mod:`vitsearch.stages` that does the work; only a worker imports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from vitsearch.effect import Effect
+from vitsearch.plan import Deployment, Recipe
+from vitsearch.store import FileStore
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every stage of a study shares. ``scratch`` holds files that are measured once and dropped."""
+
+    data: dict[str, Any]
+    store: FileStore
+    scratch: FileStore
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH')."""
+
+    backbone: str
+    weights: str
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage cost its worker and with which library versions."""
+
+    cpu_seconds: float
+    versions: dict[str, str]
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Result]):
+    make: ClassVar[str]
+    workshop: Workshop
+
+
+@dataclass(frozen=True)
+class DataReady:
+    """``description`` is what the study stores and compares on resume (fingerprint, class names, sizes)."""
+
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataJob(Job[DataReady]):
+    make = "describe_data"
+
+
+@dataclass(frozen=True)
+class Base:
+    """An unpruned model on the user's classes. ``accuracy`` on the validation split (torch)."""
+
+    weights_sha256: str
+    accuracy: float
+    n: int
+
+
+@dataclass(frozen=True)
+class BaseJob(Job[Base]):
+    """Load the starting weights; train them when the classifier is new for these classes."""
+
+    make = "prepare_base"
+    source: Source
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class AnatomyFound:
+    anatomy: dict[str, Any]
+    scores: dict[str, Any]
+    statistics_sha256: str
+
+
+@dataclass(frozen=True)
+class AnatomyJob(Job[AnatomyFound]):
+    """What may be cut, importance of each unit, and the statistics for the closed-form refit."""
+
+    make = "study_anatomy"
+    source: Source
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Logits:
+    """``sha256`` of a .npy file, float32 (images, classes)."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LogitsJob(Job[Logits]):
+    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images."""
+
+    make = "cache_logits"
+    source: Source
+    split: str
+    recipe: Recipe
+    images: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How to make the compressed model: the unpruned one, what stays, and the statistics for the refit."""
+
+    source: Source
+    effect: Effect
+    statistics_sha256: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An exported file in the scratch store, made from the starting weights."""
+
+    sha256: str
+    size_bytes: int
+    macs_m: float
+    params_m: float
+    parity: float
+
+
+@dataclass(frozen=True)
+class ScreenJob(Job[Graph]):
+    make = "build_graph"
+    pruned: Pruned
+    deployment: Deployment
+    opset: int
+
+
+@dataclass(frozen=True)
+class SignalSeen:
+    accuracy: float
+    kl: float
+    n: int
+
+
+@dataclass(frozen=True)
+class SignalJob(Job[SignalSeen]):
+    """Rung 0: refit in closed form, then accuracy and KL to the base on ``images`` validation images."""
+
+    make = "take_signal"
+    pruned: Pruned
+    base_logits_sha256: str
+    images: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    accuracy: float
+    kl: float
+    n: int
+    checkpoint_sha256: str
+    steps: int
+    kept_start: bool
+
+
+@dataclass(frozen=True)
+class TrainJob(Job[Trained]):
+    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
+
+    make = "train_rung"
+    pruned: Pruned
+    recipe: Recipe
+    start: int
+    end: int
+    checkpoint_sha256: str | None
+    teacher_logits_sha256: str | None
+    base_logits_sha256: str
+    images: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that would be shipped, in the store, and its accuracy on its own runtime."""
+
+    sha256: str
+    size_bytes: int
+    macs_m: float
+    params_m: float
+    parity: float
+    correct: int
+    n: int
+
+
+@dataclass(frozen=True)
+class ExportJob(Job[Exported]):
+    """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut)."""
+
+    make = "export_artifact"
+    pruned: Pruned
+    deployment: Deployment
+    opset: int
+    checkpoint_sha256: str | None

@@ -1,0 +1,419 @@
+"""The stages of a trial as awaitable calls: looked up in the ledger, else made once and written there.
+
+The order of writing is always: file stored, ledger row, then Optuna. A stage that two trials want at
+the same time is made once; a stage that another driver is making (its claim is alive) is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
+
+from vitsearch.devices import Device
+from vitsearch.driver_id import DriverId
+from vitsearch.effect import (
+    Anatomy,
+    DataIdentity,
+    Effect,
+    Scores,
+    artifact_key,
+    graph_key,
+    resolve,
+    weights_key,
+)
+from vitsearch.jobs import (
+    AnatomyJob,
+    Base,
+    BaseJob,
+    ExportJob,
+    Job,
+    LogitsJob,
+    Pruned,
+    ScreenJob,
+    SignalJob,
+    SignalSeen,
+    Source,
+    TrainJob,
+    Workshop,
+)
+from vitsearch.jobs import Made as JobMade
+from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, Made, MeasurementRow, TrainingRow
+from vitsearch.measured import values_of
+from vitsearch.pareto import wilson
+from vitsearch.plan import Plan, Recipe
+from vitsearch.progress import Progress
+from vitsearch.record import Errors, Keys, Values
+from vitsearch.runner import Runner
+
+OPSET = 17
+CLAIM_S = 120.0
+CLAIM_POLL_S = 2.0
+CONTENDED_REPEATS = 2
+VALIDATION = "validation"
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the stages need to know of the space file. ``starts`` gives the digest of a backbone's starting weights."""
+
+    data: DataIdentity
+    base_recipe: Recipe
+    teacher: tuple[str, str] | None
+    native_resolution: Callable[[str], int]
+    starts: Callable[[Source], str]
+    calibration_images: int
+    signal_images: int
+    wall_clock_decides: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan resolved on its backbone; what every later stage needs."""
+
+    plan: Plan
+    base: Base
+    effect: Effect
+    pruned: Pruned
+    weights_key: str
+    graph_key: str
+    device_id: str
+
+    def keys(self, artifact: str | None = None) -> Keys:
+        return Keys(self.weights_key, self.graph_key, artifact, self.device_id)
+
+
+@dataclass(frozen=True)
+class Measured:
+    keys: Keys
+    values: Values
+    errors: Errors
+
+
+class Lab:
+    """One per run. ``token`` is how this driver signs its claims."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        workshop: Workshop,
+        ledger: Ledger,
+        runner: Runner,
+        device: Device,
+        driver: DriverId,
+        progress: Progress,
+    ) -> None:
+        self.setting = setting
+        self._workshop = workshop
+        self._ledger = ledger
+        self._runner = runner
+        self._device = device
+        self._token = json.dumps(driver.to_json(), sort_keys=True)
+        self._progress = progress
+        self._making: dict[str, asyncio.Task[Any]] = {}
+        self.base_accuracy: dict[str, float] = {}
+        """Of every backbone whose base is known by now, on the validation split."""
+
+    # ---- the stages, in order
+
+    async def base(self, backbone: str, weights: str) -> Base:
+        """The unpruned model on the user's classes; trained first when its classifier is new."""
+        source = Source(backbone, weights, self.setting.native_resolution(backbone))
+        key = digest(
+            {
+                "stage": "base",
+                "backbone": backbone,
+                "start": self.setting.starts(source),
+                "recipe": self.setting.base_recipe.__dict__ | {"rungs": list(self.setting.base_recipe.rungs)},
+                "data": self.setting.data.__dict__,
+            }
+        )
+        rung = self.setting.base_recipe.rungs[-1]
+
+        async def make() -> tuple[TrainingRow, Made]:
+            base, made = await self._run(BaseJob(self._workshop, source, self.setting.base_recipe))
+            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), made
+
+        row = await self._once(f"base:{key}", lambda: self._ledger.training(key, rung), make)
+        self.base_accuracy[backbone] = row.accuracy
+        return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
+
+    async def prepare(self, plan: Plan) -> Prepared:
+        base = await self.base(plan.backbone, plan.weights)
+        source = self._source(plan.backbone, base, plan.resolution)
+        anatomy = await self._anatomy(source, base)
+        effect = resolve(plan, Anatomy.from_json(anatomy.anatomy), Scores.from_json(anatomy.scores))
+        teacher = await self._teacher(plan, base)
+        return Prepared(
+            plan,
+            base,
+            effect,
+            Pruned(source, effect, anatomy.statistics_sha256),
+            weights_key(effect, plan, base.weights_sha256, teacher.weights_sha256 if teacher else None, self.setting.data),
+            graph_key(effect, plan.deployment, self.setting.data, OPSET),
+            self._device.info.device_id,
+        )
+
+    async def screen(self, prepared: Prepared) -> Measured:
+        """Cost of the graph, built from the starting weights: nothing was trained for it."""
+        key = artifact_key(prepared.base.weights_sha256, 0, prepared.graph_key, None)
+
+        async def make() -> tuple[ArtifactRow, Made]:
+            job = ScreenJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET)
+            graph, made = await self._run(job)
+            detail = {"macs_m": graph.macs_m, "params_m": graph.params_m, "parity": graph.parity}
+            return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, str(self._workshop.scratch.root), detail), made
+
+        row = await self._once(f"screen:{key}", lambda: self._ledger.artifact(key), make)
+        measured = self._latest(prepared.graph_key, SCREEN)
+        if measured is None:
+            if not self._workshop.scratch.holds(row.sha256):  # measured once and dropped, or the folder was emptied
+                rebuilt, _ = await make()
+                row = rebuilt
+            path = self._workshop.scratch.get(row.sha256)
+            measured = await self._measure(path, row.sha256, prepared, SCREEN, repeat=0)
+            path.unlink(missing_ok=True)
+        return self._measured(prepared.keys(), row, measured)
+
+    async def signal(self, prepared: Prepared) -> SignalSeen:
+        """Rung 0: accuracy and divergence of the refitted model, no gradient step taken."""
+        key = prepared.weights_key
+
+        async def make() -> tuple[TrainingRow, Made]:
+            base_logits = await self._base_logits(prepared)
+            job = SignalJob(self._workshop, prepared.pruned, base_logits, self.setting.signal_images)
+            seen, made = await self._run(job)
+            return TrainingRow(key, 0, seen.accuracy, seen.kl, seen.n, None), made
+
+        row = await self._once(f"signal:{key}", lambda: self._ledger.training(key, 0), make)
+        return SignalSeen(row.accuracy, row.kl or 0.0, row.n)
+
+    async def train(self, prepared: Prepared, rung: int) -> TrainingRow:
+        key, recipe = prepared.weights_key, prepared.plan.recipe
+        before = recipe.rungs[recipe.rungs.index(rung) - 1]
+
+        async def make() -> tuple[TrainingRow, Made]:
+            start = self._ledger.training(key, before)
+            job = TrainJob(
+                self._workshop,
+                prepared.pruned,
+                recipe,
+                before,
+                rung,
+                start.checkpoint_sha256 if start else None,
+                await self._teacher_logits(prepared),
+                await self._base_logits(prepared),
+                self.setting.signal_images,
+            )
+            trained, made = await self._run(job)
+            return TrainingRow(key, rung, trained.accuracy, trained.kl, trained.n, trained.checkpoint_sha256), made
+
+        return await self._once(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
+
+    async def confirm(self, prepared: Prepared, rung: int) -> Measured:
+        """The exported artifact: its accuracy on its own runtime, and the full measurement."""
+        key = artifact_key(prepared.weights_key, rung, prepared.graph_key, None)
+        row = await self._artifact(prepared, rung, key)
+        measured = self._latest(prepared.graph_key, CONFIRM)
+        if measured is None:
+            measured = await self._measure(self._workshop.store.get(row.sha256), row.sha256, prepared, CONFIRM, repeat=0)
+        return self._measured(prepared.keys(key), row, measured)
+
+    def quiet(self) -> None:
+        """End the workers: nothing but the device works from here on."""
+        self._runner.close()
+
+    async def measure_quietly(self, keys: Keys, plan: Plan) -> bool:
+        """Measure an artifact of the front once more, now that nothing else runs; False when that was done before."""
+        row = self._ledger.artifact(keys.artifact_key or "")
+        known = self._ledger.measurements(keys.graph_key, self._device.info.device_id, CONFIRM.id)
+        here = [m for m in known if m.environment_id == self._device.info.environment_id]
+        if row is None or any(m.repeat > 0 for m in here):
+            return False
+        path = self._workshop.store.get(row.sha256)
+        await self._measure_graph(path, row.sha256, keys.graph_key, plan, CONFIRM, repeat=1)
+        return True
+
+    # ---- what the stages share
+
+    async def _anatomy(self, source: Source, base: Base) -> AnatomyRow:
+        images, seed = self.setting.calibration_images, self.setting.seed
+        calibration = digest({"data": self.setting.data.fingerprint, "images": images, "seed": seed})
+        key = digest({"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration})
+
+        async def make() -> tuple[AnatomyRow, Made]:
+            found, made = await self._run(AnatomyJob(self._workshop, source, images, seed))
+            row = AnatomyRow(
+                key,
+                base.weights_sha256,
+                source.resolution,
+                calibration,
+                found.anatomy,
+                found.scores,
+                found.statistics_sha256,
+            )
+            return row, made
+
+        return await self._once(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
+
+    async def _teacher(self, plan: Plan, own: Base) -> Base | None:
+        """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
+        if plan.distillation == "none":
+            return None
+        return own if self.setting.teacher is None else await self.base(*self.setting.teacher)
+
+    async def _teacher_logits(self, prepared: Prepared) -> str | None:
+        teacher = await self._teacher(prepared.plan, prepared.base)
+        if teacher is None:
+            return None
+        backbone = self.setting.teacher[0] if self.setting.teacher else prepared.plan.backbone
+        return await self._logits(backbone, teacher, "train", prepared.plan.recipe, images=0)
+
+    async def _base_logits(self, prepared: Prepared) -> str:
+        plan = prepared.plan
+        return await self._logits(plan.backbone, prepared.base, VALIDATION, plan.recipe, self.setting.signal_images)
+
+    async def _logits(self, backbone: str, base: Base, split: str, recipe: Recipe, images: int) -> str:
+        source = self._source(backbone, base, self.setting.native_resolution(backbone))
+        seen = [recipe.images_per_epoch, recipe.rungs[-1], recipe.seed] if split == "train" else [images]
+        key = digest(
+            {
+                "stage": "logits",
+                "weights": base.weights_sha256,
+                "data": self.setting.data.fingerprint,
+                "split": split,
+                "seen": seen,
+            }
+        )
+
+        async def make() -> tuple[ArtifactRow, Made]:
+            logits, made = await self._run(LogitsJob(self._workshop, source, split, recipe, images))
+            where = str(self._workshop.store.root)
+            return ArtifactRow(key, "logits", logits.sha256, logits.size_bytes, where, {}), made
+
+        row = await self._once(f"logits:{key}", lambda: self._ledger.artifact(key), make)
+        return row.sha256
+
+    async def _artifact(self, prepared: Prepared, rung: int, key: str) -> ArtifactRow:
+        async def make() -> tuple[ArtifactRow, Made]:
+            trained = self._ledger.training(prepared.weights_key, rung)
+            checkpoint = trained.checkpoint_sha256 if trained else None
+            job = ExportJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET, checkpoint)
+            out, made = await self._run(job)
+            detail = {"macs_m": out.macs_m, "params_m": out.params_m, "parity": out.parity}
+            accuracy = AccuracyRow(key, self.setting.data.fingerprint, out.n, "worker", out.correct)
+            self._ledger.add(accuracy, made)
+            where = str(self._workshop.store.root)
+            return ArtifactRow(key, "onnx", out.sha256, out.size_bytes, where, detail), made
+
+        return await self._once(f"artifact:{key}", lambda: self._ledger.artifact(key), make)
+
+    async def _measure(
+        self, path: Path, sha256: str, prepared: Prepared, protocol: MeasureProtocol, repeat: int
+    ) -> MeasurementRow:
+        return await self._measure_graph(path, sha256, prepared.graph_key, prepared.plan, protocol, repeat)
+
+    async def _measure_graph(
+        self, path: Path, sha256: str, graph: str, plan: Plan, protocol: MeasureProtocol, repeat: int
+    ) -> MeasurementRow:
+        """Measured again when other work disturbed it and wall time decides; the last one stands, flagged."""
+
+        async def make() -> tuple[MeasurementRow, Made]:
+            again = CONTENDED_REPEATS if self.setting.wall_clock_decides else 0
+            for extra in range(again + 1):
+                with self._progress.stage("measure"):
+                    found = await self._device.measure(path, plan.deployment, protocol, repeat * (again + 1) + extra)
+                if "contended" not in found.flags:
+                    break
+            row = MeasurementRow(
+                graph, sha256, found.device_id, found.environment_id, protocol.id, repeat, found.to_json()
+            )
+            return row, Made(found.seconds, {plan.deployment.runtime: found.runtime_version})
+
+        find = lambda: self._latest(graph, protocol, repeat)  # noqa: E731
+        return await self._once(f"measure:{graph}:{protocol.id}:{repeat}", find, make)
+
+    def _latest(self, graph: str, protocol: MeasureProtocol, repeat: int | None = None) -> MeasurementRow | None:
+        """The newest of this device in its present environment."""
+        rows = [
+            row
+            for row in self._ledger.measurements(graph, self._device.info.device_id, protocol.id)
+            if row.environment_id == self._device.info.environment_id and repeat in (None, row.repeat)
+        ]
+        return rows[-1] if rows else None
+
+    def _measured(self, keys: Keys, artifact: ArtifactRow, measurement: MeasurementRow) -> Measured:
+        values, errors = values_of(measurement.result)
+        values["size_mb"] = artifact.size_bytes / 1e6
+        values["macs_m"] = artifact.detail["macs_m"]
+        values["params_m"] = artifact.detail["params_m"]
+        seen = self._ledger.accuracy(artifact.artifact_key, self.setting.data.fingerprint)
+        if seen is not None:
+            values["accuracy"] = seen.correct / seen.n
+            errors["accuracy"] = wilson(seen.correct, seen.n)
+        return Measured(keys, values, errors)
+
+    def _source(self, backbone: str, base: Base, resolution: int) -> Source:
+        return Source(backbone, f"file:{self._workshop.store.get(base.weights_sha256)}", resolution)
+
+    async def _run(self, job: Job[R]) -> tuple[R, Made]:
+        with self._progress.stage(job.make):
+            made: JobMade
+            result, made = await self._runner.run(job)
+        return result, Made(made.cpu_seconds, made.versions)
+
+    # ---- once
+
+    async def _once(
+        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]
+    ) -> R:
+        """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key."""
+        found = find()
+        if found is not None:
+            return found
+        task = self._making.get(key)
+        if task is None:
+            task = self._making[key] = asyncio.ensure_future(self._make(key, find, make))
+            task.add_done_callback(lambda _: self._making.pop(key, None))
+        result: R = await asyncio.shield(task)
+        return result
+
+    async def _make(
+        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]
+    ) -> R:
+        while not self._ledger.claim(key, self._token, CLAIM_S):
+            await asyncio.sleep(CLAIM_POLL_S)
+            if (found := find()) is not None:
+                return found
+        try:
+            row, made = await make()
+            self._ledger.add(row, made)  # type: ignore[type-var]  # every R here is one of the ledger's rows
+            return row
+        finally:
+            self._ledger.release(key, self._token)
+
+    def renew_claims(self) -> None:
+        """Called well within ``CLAIM_S`` while stages run."""
+        for key in list(self._making):
+            self._ledger.claim(key, self._token, CLAIM_S)
+
+    def drop_dead_claims(self) -> None:
+        """Claims of drivers that died on this machine need not run out."""
+        for key, token in self._ledger.claims().items():
+            if DriverId.from_json(json.loads(token)).is_dead_here():
+                self._ledger.release(key, token)
+
+    async def stop(self) -> None:
+        """End the stages that are being made; their claims are released."""
+        tasks = list(self._making.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

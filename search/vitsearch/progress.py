@@ -1,0 +1,70 @@
+"""What a run tells while it goes: a protocol, and plain lines for logs. The live view is in ``live.py``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
+
+from vitsearch.record import Record
+
+
+class Progress(Protocol):
+    """Called from the driver's event loop; must return at once."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A stage is running inside this block; several may at the same time."""
+        ...
+
+    def note(self, text: str) -> None: ...
+
+    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None: ...
+
+
+class Silent:
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        yield
+
+    def note(self, text: str) -> None:
+        pass
+
+    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
+        pass
+
+
+@dataclass
+class PlainLines:
+    """One line for each thing that ended, with the seconds since the start: for logs and pipes."""
+
+    objectives: tuple[str, ...]
+    stream: TextIO = field(default_factory=lambda: sys.stdout)
+    _start: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        yield
+
+    def note(self, text: str) -> None:
+        print(f"{time.monotonic() - self._start:7.1f} s  {text}", file=self.stream, flush=True)
+
+    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
+        self.note(f"trial {number:3d}  {describe(record, self.objectives)}  [{trained}/{wanted} trained]")
+
+
+def describe(record: Record, objectives: tuple[str, ...]) -> str:
+    """A trial in one line: outcome, what was cut, what came out."""
+    cut = record.plan.compression
+    shape = (
+        f"{record.plan.backbone}@{record.plan.resolution} heads -{cut.head_pruning_ratio:.0%} "
+        f"ffn -{cut.ffn_pruning_ratio:.0%} {cut.scope} {record.plan.deployment.precision}"
+    )
+    numbers = "  ".join(
+        f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None
+    )
+    outcome = f"as trial {record.twin}" if record.twin is not None else record.outcome
+    return "  ".join(part for part in (f"{outcome:<12}", shape, numbers, record.reason) if part)

@@ -1,0 +1,170 @@
+"""Puts one run together: reads the space, opens study and ledger, starts workers and device, drives, ends all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch import backbones
+from vitsearch.devices import LOCAL, AgentDevice, Cores, Device, token_from
+from vitsearch.driver import Driver, Ended
+from vitsearch.driver_id import DriverId
+from vitsearch.effect import DataIdentity
+from vitsearch.errors import ResourceError
+from vitsearch.jobs import DataJob, Source, Workshop
+from vitsearch.lab import Lab, Setting
+from vitsearch.ledger import Ledger, sqlite_file
+from vitsearch.plan import Recipe
+from vitsearch.progress import Progress
+from vitsearch.runner import RayRunner, Resources, Runner
+from vitsearch.sampling import PlanSpace
+from vitsearch.space import SearchSpace
+from vitsearch.study import Study
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds a study's files, beside its SQLite database or in ``studies/``."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Home:
+        file = sqlite_file(space.storage)
+        return cls(((file.parent if file else Path("studies")) / space.study).resolve())
+
+    def workshop(self, space: SearchSpace) -> Workshop:
+        from vitsearch.store import FileStore
+
+        return Workshop(
+            data_spec(space), FileStore(self.root / "artifacts"), FileStore(self.root / "scratch"), self.root / "cache"
+        )
+
+
+def run(space: SearchSpace, progress: Progress, address: str | None = None) -> Ended:
+    """Blocks until the search is complete or stopped. Ctrl-C and SIGTERM end it cleanly."""
+    home = Home.of(space)
+    with ExitStack() as closing:
+        ledger = Ledger.open(space.storage)
+        closing.callback(ledger.close)
+        study = Study.open(space)
+        cores = Cores.shared() if not space.devices else None
+        resources = resources_of(space, cores)
+        if cores is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores.trainers)
+        device = closing.enter_context(open_device(space, home, cores, progress))
+        progress.note("starting the workers")
+        runner = RayRunner(resources, address)
+        closing.callback(runner.close)
+        return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
+
+
+async def _drive(
+    space: SearchSpace,
+    study: Study,
+    ledger: Ledger,
+    runner: Runner,
+    device: Device,
+    home: Home,
+    places: int,
+    progress: Progress,
+) -> Ended:
+    _stop_on_sigterm()
+    workshop = home.workshop(space)
+    with progress.stage("data"):
+        ready, _ = await runner.run(DataJob(workshop))
+    study.adopt_data(ready.description)
+    plans = PlanSpace(space, device.name, backbones.supports)
+    me = DriverId.current()
+    lab = Lab(setting_of(space, ready.description), workshop, ledger, runner, device, me, progress)
+    return await Driver(space, study, ledger, lab, plans, me, places, progress).run()
+
+
+def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
+    identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
+    teacher = space.task.teacher
+    return Setting(
+        data=identity,
+        base_recipe=base_recipe(space),
+        teacher=None if isinstance(teacher, str) else (teacher.backbone, teacher.weights),
+        native_resolution=backbones.native_resolution,
+        starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
+        calibration_images=space.task.signal.calibration_images,
+        signal_images=space.task.signal.validation_images,
+        wall_clock_decides=any(name.startswith("latency_ms") for name in space.objectives),
+        seed=space.search.seed,
+    )
+
+
+def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
+    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, data.classes, data.channels)
+
+
+def base_recipe(space: SearchSpace) -> Recipe:
+    """How a backbone is trained whose classifier is new for the user's classes."""
+    base, tune = space.task.base, space.task.fine_tune
+    return Recipe(
+        rungs=(0, base.epochs),
+        images_per_epoch=base.images_per_epoch or 0,
+        batch_size=base.batch_size,
+        lr=base.lr,
+        weight_decay=tune.weight_decay,
+        warmup_steps=tune.warmup_steps,
+        distillation_weight=0.0,
+        temperature=1.0,
+        seed=space.search.seed,
+    )
+
+
+def data_spec(space: SearchSpace) -> dict[str, Any]:
+    """As the workers read it; images of a folder are kept at the largest resolution that is searched."""
+    data = space.task.data.model_dump(mode="json")
+    largest = max(*space.space.resolution, space.baseline.resolution)
+    return data | {"image_size": data["image_size"] or (largest if data["source"] == "folder" else None)}
+
+
+def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
+    """What each trainer gets; more than this machine has is refused here and not waited for."""
+    wanted = space.resources
+    free = len(cores.trainers) if cores else os.cpu_count() or 1
+    trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
+    if trainers * wanted.cpus > free:
+        beside = " beside the one that measures" if cores and cores.device != cores.trainers else ""
+        raise ResourceError(
+            f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
+            f"but this machine has {free}{beside}"
+        )
+    return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
+
+
+@contextmanager
+def open_device(space: SearchSpace, home: Home, cores: Cores | None, progress: Progress) -> Iterator[Device]:
+    """The device of the space file, or an agent of our own on this machine for the length of the run."""
+    from vitsearch_evaluators.client import DeviceClient
+    from vitsearch_evaluators.embedded import EmbeddedAgent
+
+    if cores is None:
+        ((name, device),) = space.devices.items()
+        client = DeviceClient(device.url, token=token_from(device.token, dict(os.environ)), owner=space.study)
+        found = AgentDevice(name, client)
+    else:
+        agent = EmbeddedAgent(home.root / "agent", cpus=cores.device)
+        agent.start()
+        found = AgentDevice(LOCAL, DeviceClient(agent.url, token=agent.token, owner=space.study), agent)
+    progress.note(f"device {found.name}: {found.info.fingerprint.get('cpu_model', found.info.kind)}")
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def _stop_on_sigterm() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

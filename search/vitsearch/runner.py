@@ -1,0 +1,154 @@
+"""Runs stages on workers: Ray tasks, or this process for tests and benchmarks. The only door to Ray.
+
+The driver asks and tells by itself and gives Ray single stages: trials share stages, wait for devices
+outside any worker, and survive the driver, none of which a trial-per-actor runner allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Protocol, TypeVar
+
+from vitsearch.errors import ResourceError, StageError, VitsearchError
+from vitsearch.jobs import Job, Made
+
+R = TypeVar("R")
+CRASHES_ALLOWED = 2
+"""A worker that dies is replaced and the stage repeated; the third death is the stage's own fault."""
+OBJECT_STORE_BYTES = 100 * 2**20
+VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Per trainer: CPUs, GPUs (a share is allowed); ``cores`` pins the workers to these processors."""
+
+    trainers: int
+    cpus: int
+    gpus: float
+    cores: tuple[int, ...] = ()
+
+
+class Runner(Protocol):
+    """Guarantees: a stage's own failure arrives as :class:`StageError`; a dead worker is not a failure."""
+
+    async def run(self, job: Job[R]) -> tuple[R, Made]: ...
+
+    def close(self) -> None: ...
+
+
+class InlineRunner:
+    """Runs each stage in this process, one after the other."""
+
+    async def run(self, job: Job[R]) -> tuple[R, Made]:
+        return work(job)
+
+    def close(self) -> None:
+        pass
+
+
+class RayRunner:
+    """Ray tasks, each on ``cpus`` and ``gpus``; at most ``trainers`` at a time.
+
+    ``address`` joins a running cluster; None starts one on this machine that ends with this process.
+    """
+
+    def __init__(self, resources: Resources, address: str | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray's own note about GPU variables on CPU-only workers; we never rely on either behaviour.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        self._ray = ray
+        self._resources = resources
+        local = {} if address else {
+            "num_cpus": resources.trainers * resources.cpus,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+        self._check(ray.cluster_resources(), address)
+        remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
+        self._work = remote(_work_on_cores)
+        self._places = asyncio.Semaphore(resources.trainers)
+
+    async def run(self, job: Job[R]) -> tuple[R, Made]:
+        crashes = 0
+        while True:
+            try:
+                async with self._places:
+                    result: tuple[R, Made] = await self._submit(job)
+                return result
+            except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError) as error:
+                crashes += 1
+                logger.warning("a worker died in %s (%d of %d)", job.make, crashes, CRASHES_ALLOWED + 1)
+                if crashes > CRASHES_ALLOWED:
+                    raise StageError(job.make, "crash", f"its worker died {crashes} times: {error}") from error
+
+    async def _submit(self, job: Job[Any]) -> Any:
+        reference = self._work.remote(job, self._resources.cores)
+        try:
+            return await asyncio.wrap_future(reference.future())
+        except asyncio.CancelledError:
+            self._ray.cancel(reference, force=True)
+            raise
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, VitsearchError):
+                raise cause from error
+            raise StageError(job.make, type(cause).__name__, str(cause)) from error
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+    def _check(self, cluster: dict[str, float], address: str | None) -> None:
+        """Refuse at the start what would be waited for without end."""
+        where = f"the Ray cluster at {address}" if address else "this machine"
+        wanted = {"CPU": float(self._resources.cpus), "GPU": self._resources.gpus}
+        lacking = [f"{amount:g} {name}" for name, amount in wanted.items() if amount > cluster.get(name, 0.0)]
+        if lacking:
+            self.close()
+            raise ResourceError(
+                f"resources: each trainer wants {' and '.join(lacking)}, but {where} has "
+                f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
+            )
+
+
+def work(job: Job[R]) -> tuple[R, Made]:
+    """Run the stage that ``job`` names and note its CPU-seconds (all threads of this process)."""
+    stages = importlib.import_module("vitsearch.stages")
+    started = time.process_time()
+    result: R = getattr(stages, job.make)(job)
+    return result, Made(time.process_time() - started, versions())
+
+
+def _work_on_cores(job: Job[R], cores: Sequence[int]) -> tuple[R, Made]:
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    return work(job)
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_seconds_of_children() -> float:
+    """CPU-seconds of all ended child processes and of this one."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)

@@ -1,0 +1,242 @@
+"""From the space file to plans: which knobs a backbone has, and how Optuna's parameters become a plan.
+
+One parameter name has one meaning for ever. A knob whose legal values depend on another choice
+carries it in its name (``resolution@deit_tiny_patch16_224``, ``quantization@onnxruntime``). Numbers
+are floats that are rounded to the nearest choice, so a study can gain or lose choices; words are
+categorical, their order is stored in the study and only grows (``Study.word_choices``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vitsearch.plan import Compression, Deployment, Plan
+
+if TYPE_CHECKING:
+    import optuna
+
+    from vitsearch.space import SearchSpace
+
+Supports = Callable[[str, str, Any], str | None]
+"""(backbone, knob, value) -> None when supported, otherwise the reason."""
+
+STARTUP_TRIALS = 20
+EVOLUTION_POPULATION = 20
+
+
+class Suggest(Protocol):
+    """The two questions a plan asks; answered by Optuna, by a table, or by chance."""
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str: ...
+    def number(self, name: str, choices: tuple[float, ...]) -> float: ...
+
+
+@dataclass(frozen=True)
+class PlanSpace:
+    """Everything that can be asked for, with what is not supported already taken out."""
+
+    space: SearchSpace
+    device: str
+    supports: Supports
+
+    def plan(self, suggest: Suggest) -> Plan:
+        """Ask one question after the other; the only place where the order of knobs stands."""
+        backbone = suggest.word("backbone", self.backbones())
+        resolution = int(suggest.number(f"resolution@{backbone}", self._numbers(backbone, "resolution")))
+        heads = suggest.number("head_pruning_ratio", self._numbers(backbone, "head_pruning_ratio"))
+        ffn = suggest.number("ffn_pruning_ratio", self._numbers(backbone, "ffn_pruning_ratio"))
+        scope = suggest.word("pruning_scope", self._choices("pruning_scope")) if heads or ffn else "uniform"
+        distillation = suggest.word("distillation", self._legal(backbone, "distillation"))
+        runtime = suggest.word("backend", self._choices("backend"))
+        precision = suggest.word(f"quantization@{runtime}", self._legal(backbone, "quantization"))
+        return Plan(
+            backbone=backbone,
+            weights=self.space.weights_of(backbone),
+            resolution=resolution,
+            window_size=None,
+            compression=Compression(
+                head_pruning_ratio=heads,
+                ffn_pruning_ratio=ffn,
+                scope=scope,  # type: ignore[arg-type]  # checked when the file was read
+                width_multiple=self.space.space.width_multiple,
+            ),
+            distillation=distillation,  # type: ignore[arg-type]  # checked when the file was read
+            recipe=self.space.recipe(),
+            deployments=(self._deployment(runtime, precision),),
+        )
+
+    def parameters(self, plan: Plan) -> dict[str, str | float]:
+        """The answers that lead to ``plan``: what is enqueued to have exactly this one tried."""
+        told = _Told(plan)
+        self.plan(told)
+        return told.answers
+
+    def contains(self, plan: Plan) -> bool:
+        """Whether today's file can still lead to ``plan`` (a resumed study may have dropped a choice)."""
+        told = _Told(plan)
+        try:
+            return self.plan(told) == plan and not told.off_space
+        except ValueError:
+            return False
+
+    def leaderboard(self) -> Iterator[Plan]:
+        """Every backbone, unpruned, at its largest resolution, in every precision and runtime."""
+        for backbone in self.backbones():
+            for runtime in self._choices("backend"):
+                for precision in self._legal(backbone, "quantization"):
+                    yield self.unpruned(backbone, runtime, precision)
+
+    def baseline(self) -> Plan:
+        """The fp32 plan that relative limits refer to; its backbone need not be one of the space's."""
+        base = self.space.baseline
+        return Plan(
+            backbone=base.backbone,
+            weights=base.weights,
+            resolution=base.resolution,
+            window_size=None,
+            compression=Compression(width_multiple=self.space.space.width_multiple),
+            distillation="none",
+            recipe=self.space.recipe(),
+            deployments=(self._deployment(self._choices("backend")[0], "fp32"),),
+        )
+
+    def unpruned(self, backbone: str, runtime: str, precision: str) -> Plan:
+        fixed = {"backbone": backbone, "backend": runtime, f"quantization@{runtime}": precision}
+        plan = self.plan(_First(fixed))
+        return plan.unpruned()
+
+    def random(self, rng: random.Random) -> Plan:
+        return self.plan(_Chance(rng))
+
+    def count(self) -> int:
+        """How many different answers there are (plans with one effect counted apart)."""
+        total = 0
+        for backbone in self.backbones():
+            knobs = ("resolution", "head_pruning_ratio", "ffn_pruning_ratio")
+            cut = [self._numbers(backbone, knob) for knob in knobs]
+            words = [self._legal(backbone, knob) for knob in ("distillation", "quantization")]
+            scopes = len(self._choices("pruning_scope"))
+            shapes = sum(scopes if heads or ffn else 1 for _, heads, ffn in itertools.product(*cut))
+            total += shapes * len(words[0]) * len(words[1]) * len(self._choices("backend"))
+        return total
+
+    def backbones(self) -> tuple[str, ...]:
+        return tuple(choice.name for choice in self.space.space.backbone)
+
+    def _deployment(self, runtime: str, precision: str) -> Deployment:
+        return Deployment(device=self.device, runtime=runtime, provider="CPUExecutionProvider", precision=precision)
+
+    def _choices(self, knob: str) -> tuple[Any, ...]:
+        return self.space.choices()[knob]
+
+    def _legal(self, backbone: str, knob: str) -> tuple[Any, ...]:
+        return tuple(value for value in self._choices(knob) if self.supports(backbone, knob, value) is None)
+
+    def _numbers(self, backbone: str, knob: str) -> tuple[float, ...]:
+        """Rising; a backbone that cannot be cut this way keeps the one value 0."""
+        legal = tuple(sorted(float(value) for value in self._legal(backbone, knob)))
+        return legal or (0.0,)
+
+
+class OptunaSuggest:
+    """Answers from an Optuna trial. A knob with one choice is no parameter.
+
+    ``word_choices`` is the study's stored order; a word that today's file no longer has is kept in
+    it and, when drawn, noted in ``off_space``.
+    """
+
+    def __init__(self, trial: optuna.Trial, word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]]) -> None:
+        self._trial = trial
+        self._word_choices = word_choices
+        self.off_space: list[str] = []
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        known = self._word_choices(name, choices)
+        if len(known) == 1:
+            return known[0]
+        drawn = str(self._trial.suggest_categorical(name, known))
+        if drawn in choices:
+            return drawn
+        self.off_space.append(f"{name}={drawn}")
+        return choices[0]
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        if len(choices) == 1:
+            return choices[0]
+        drawn = self._trial.suggest_float(name, choices[0], choices[-1])
+        return nearest(drawn, choices)
+
+
+def nearest(value: float, choices: tuple[float, ...]) -> float:
+    return min(choices, key=lambda choice: (abs(choice - value), choice))
+
+
+class _Told:
+    """Answers read off a plan; remembers them as Optuna parameters."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.answers: dict[str, str | float] = {}
+        self.off_space = False
+        cut, deployment = plan.compression, plan.deployment
+        self._known: dict[str, Any] = {
+            "backbone": plan.backbone,
+            "resolution": float(plan.resolution),
+            "head_pruning_ratio": cut.head_pruning_ratio,
+            "ffn_pruning_ratio": cut.ffn_pruning_ratio,
+            "pruning_scope": cut.scope,
+            "distillation": plan.distillation,
+            "backend": deployment.runtime,
+            "quantization": deployment.precision,
+        }
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return str(self._answer(name, choices))
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return float(self._answer(name, choices))
+
+    def _answer(self, name: str, choices: tuple[Any, ...]) -> Any:
+        value = self._known[name.partition("@")[0]]
+        self.off_space |= value not in choices
+        if len(choices) > 1:
+            self.answers[name] = value
+        return value
+
+
+@dataclass(frozen=True)
+class _First:
+    """The fixed answers, otherwise the first word and the largest resolution, nothing cut."""
+
+    fixed: Mapping[str, str]
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return self.fixed.get(name, choices[0])
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return choices[-1] if name.startswith("resolution") else choices[0]
+
+
+@dataclass(frozen=True)
+class _Chance:
+    rng: random.Random
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return self.rng.choice(choices)
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return self.rng.choice(choices)
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """``auto`` is TPE with 20 start-up trials and without ``multivariate``, which hurt on conditional spaces."""
+    import optuna
+
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=EVOLUTION_POPULATION, seed=seed)
+    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False, seed=seed)

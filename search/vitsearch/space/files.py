@@ -1,0 +1,138 @@
+"""Space files on disk: reading, ``extends``, and overrides from the command line.
+
+child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key, child wins;
+overrides   KEY.PATH=VALUE, applied last                     null takes a key back to its default
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+from vitsearch.errors import SpaceError, did_you_mean
+from vitsearch.space.nodes import Node, Place, Unreadable, parse
+from vitsearch.space.source import told
+
+MAX_BYTES = 1_000_000
+Found = list[tuple[Place, str]]
+
+
+def read(path: FilePath, found: Found) -> Node:
+    """The merged tree of ``path`` and the files it extends; SpaceError where no tree can be had."""
+    chain: list[FilePath] = []
+    node = _read_one(path, str(path), found)
+    merged = node
+    while (parent := _extended(node, path, found)) is not None:
+        chain.append(path.resolve())
+        extends = _entries(node)["extends"].place
+        if parent.resolve() in chain:
+            names = " -> ".join(p.name for p in (*chain, parent))
+            raise SpaceError(str(path), _lines(path, found, extends, f"extends: goes in a circle: {names}"))
+        if not parent.is_file():
+            raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
+        path, node = parent, _read_one(parent, str(parent), found)
+        merged = _merged(node, merged)
+    return Node(merged.place, {key: value for key, value in _entries(merged).items() if key != "extends"})
+
+
+def _read_one(path: FilePath, name: str, found: Found) -> Node:
+    if not path.is_file():
+        raise SpaceError(name, [_no_file(path)])
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise SpaceError(name, [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpaceError(name, [f"line {line}: not UTF-8 text"]) from None
+    if len(data) > MAX_BYTES:
+        raise SpaceError(name, [f"larger than {MAX_BYTES:,} bytes: this is no space file"])
+    try:
+        node = parse(text, name, found)
+    except Unreadable as error:
+        where = f"line {error.line}, column {error.column}" if error.column else f"line {error.line}"
+        raise SpaceError(name, [f"{where}: {error.message}"]) from None
+    if node is None:
+        raise SpaceError(name, ["the file is empty; it needs at least task, objectives and space"])
+    if not isinstance(node.value, dict):
+        kind = "a list" if isinstance(node.value, list) else "a single value"
+        raise SpaceError(name, [f"line 1: a space file is a mapping of sections, this is {kind}"])
+    return node
+
+
+def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
+    entry = _entries(node).get("extends")
+    if entry is None or entry.value is None:
+        return None
+    if not isinstance(entry.value, str) or "\0" in entry.value or not entry.value:
+        raise SpaceError(str(path), _lines(path, found, entry.place, "extends: must be the name of one file"))
+    return path.parent / entry.value
+
+
+def _no_file(path: FilePath) -> str:
+    if path.is_dir():
+        return f"{str(path)!r} is a folder, not a space file"
+    folder = path.parent
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
+    yamls = [name for name in names if name.endswith((".yaml", ".yml"))]
+    return f"no file {str(path)!r}{did_you_mean(path.name, yamls)}"
+
+
+def _lines(path: FilePath, found: Found, place: Place, message: str) -> list[str]:
+    return told(str(path), [*found, (place, message)])
+
+
+def _entries(node: Node) -> dict[str, Node]:
+    return node.value if isinstance(node.value, dict) else {}
+
+
+def _merged(parent: Node, child: Node) -> Node:
+    """``child`` over ``parent``: mappings key by key, anything else as the child says."""
+    if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
+        return child
+    entries = dict(parent.value)
+    for key, node in child.value.items():
+        entries[key] = _merged(entries[key], node) if key in entries else node
+    return Node(child.place, entries)
+
+
+def override(root: Node, texts: Sequence[str], found: Found) -> Node:
+    """``search.trials=10`` for each text; the value is YAML, null takes the key away."""
+    place = Place(root.place.file, 0)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            found.append((place, f"{key!r}: write it as KEY.PATH=VALUE, for example search.trials=10"))
+            continue
+        try:
+            given = parse(value, place.file, found)
+        except Unreadable as error:
+            found.append((place, f"{key}: {error.message}"))
+            continue
+        root = _with(root, parts, _at(given, place) if given else Node(place, None), found, key)
+    return root
+
+
+def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> Node:
+    if not parts:
+        return value
+    if isinstance(node.value, list):
+        found.append((value.place, f"{key}: goes into a list; give the whole list instead"))
+        return node
+    entries = dict(_entries(node))
+    child = entries.get(parts[0], Node(value.place, None))
+    entries[parts[0]] = _with(child, parts[1:], value, found, key)
+    if len(parts) == 1 and value.value is None:
+        del entries[parts[0]]
+    return Node(node.place if isinstance(node.value, dict) else value.place, entries)
+
+
+def _at(node: Node, place: Place) -> Node:
+    if isinstance(node.value, dict):
+        return Node(place, {key: _at(child, place) for key, child in node.value.items()})
+    if isinstance(node.value, list):
+        return Node(place, [_at(child, place) for child in node.value])
+    return Node(place, node.value)

@@ -1,0 +1,161 @@
+"""The kinds of value that a space file holds, each with its own words for what is wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+Int = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Text = Annotated[str, Strict(), Field(min_length=1)]
+Direction = Literal["maximize", "minimize"]
+Ratio = Annotated[Number, Field(ge=0, le=0.95)]
+
+NOT_YET = "is not supported yet by this version"
+TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<mapping>"})
+
+
+def problem(message: str) -> PydanticCustomError:
+    """A validation error in our own words (braces in ``message`` are kept as they are)."""
+    return PydanticCustomError("vitsearch", "{message}", {"message": message})
+
+
+class Either:
+    """A tagged choice between kinds: ``tag_of(value)`` names the one that is meant.
+
+    Unlike a plain union it reports only what is wrong with the kind that was meant.
+    """
+
+    def __init__(self, tag_of: Callable[[Any], str], kinds: dict[str, Any]) -> None:
+        self.tag_of = tag_of
+        self.kinds = kinds
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {tag: handler.generate_schema(kind) for tag, kind in self.kinds.items()}
+        return core_schema.tagged_union_schema(choices, discriminator=self.tag_of)
+
+
+def word_or(other: str) -> Callable[[Any], str]:
+    """Text is meant as ``<word>``, anything else as ``other``."""
+    return lambda value: "<word>" if isinstance(value, str) else other
+
+
+class Choices:
+    """One value, a list of different values or (``span`` given) a range; always read as a tuple."""
+
+    def __init__(
+        self, item: Any, span: Any = None, least: int = 1, name_of: Callable[[Any], Any] = lambda it: it
+    ) -> None:
+        self.item = item
+        self.span = span
+        self.least = least
+        self.name_of = name_of
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        item = handler.generate_schema(self.item)
+        one = core_schema.no_info_after_validator_function(lambda value: (value,), item)
+        many = core_schema.tuple_variable_schema(item, min_length=self.least)
+        kinds: dict[Any, CoreSchema] = {
+            "<one>": one,
+            "<list>": core_schema.no_info_after_validator_function(self._distinct, many),
+        }
+        if self.span is not None:
+            span = handler.generate_schema(self.span)
+            kinds["<range>"] = core_schema.no_info_after_validator_function(lambda it: it.expanded(), span)
+        return core_schema.tagged_union_schema(kinds, discriminator=self._tag)
+
+    def _tag(self, value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return "<list>"
+        return "<range>" if self.span is not None and isinstance(value, dict) else "<one>"
+
+    def _distinct(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [self.name_of(value) for value in values]
+        twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+        if twice is not None:
+            raise problem(f"{twice!r} is listed twice")
+        return values
+
+
+def rising_rungs(rungs: tuple[int, ...]) -> tuple[int, ...]:
+    if len(rungs) < 2 or rungs[0] != 0 or any(b <= a for a, b in zip(rungs, rungs[1:], strict=False)):
+        raise problem(f"{list(rungs)} is no ladder; allowed: two or more epochs that rise from 0")
+    return rungs
+
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$")
+
+
+def seconds(value: Any) -> float | None:
+    """``8h``, ``1h30m``, ``45s`` or a number of seconds; ``none`` is no limit."""
+    if value is None or value == "none":
+        return None
+    found: float | None = None
+    if isinstance(value, str) and value and (match := _DURATION.match(value)):
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        found = hours * 3600 + minutes * 60 + rest
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    if found is None or not 0 < found < math.inf:
+        shown = repr(value) if isinstance(value, str | int | float) else "this value"
+        raise problem(f"{shown} is no duration; allowed: 8h, 1h30m, 45s, seconds above 0, or none")
+    return found
+
+
+def token_name(value: Any) -> str:
+    """``env:NAME``; the token itself is refused and never shown."""
+    if isinstance(value, str) and re.match(r"env:[A-Za-z_][A-Za-z0-9_]*$", value):
+        return value
+    raise problem("a token does not belong in a space file; write env:NAME, an environment variable")
+
+
+def agent_url(value: str) -> str:
+    if "@" in value:
+        raise problem("credentials do not belong in a url; use 'token: env:NAME'")
+    if not re.match(r"https?://[A-Za-z0-9.\-_\[\]:]+(/[^\s?#]*)?$", value):
+        raise problem(f"{value!r} is no agent's address; write it like https://nano.local:8470")
+    return value.rstrip("/")
+
+
+def certificate_digest(value: str) -> str:
+    if re.match(r"sha256:[0-9a-f]{64}$", value):
+        return value
+    raise problem(f"{value!r} is no fingerprint; write sha256: and 64 hexadecimal digits")
+
+
+def whole_tokens(ratio: float) -> float:
+    if ratio:
+        raise problem(f"{ratio:g}: token pruning {NOT_YET}; allowed: 0.0")
+    return ratio
+
+
+def weights_name(value: str) -> str:
+    if value in ("builtin", "hub", "none") or re.match(r"file:.+", value):
+        return value
+    raise problem(f"{value!r} names no starting weights; allowed: builtin, hub, none, file:PATH")
+
+
+def storage_url(value: str) -> str:
+    shown = masked(value)
+    if value.startswith("sqlite:"):
+        if not re.match(r"sqlite:///[^?]+", value) or ":memory:" in value:
+            raise problem(f"{shown!r} names no file; write it like sqlite:///studies/name.db")
+        return value
+    if value.startswith("postgresql+psycopg://"):
+        return value
+    hint = "; did you mean postgresql+psycopg://?" if value.startswith("postgres") else ""
+    raise problem(f"{shown!r} is no storage; allowed: sqlite:///FILE, postgresql+psycopg://...{hint}")
+
+
+def masked(url: str) -> str:
+    """``url`` with its passwords replaced by ``***``."""
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    if at and ":" in user:
+        rest = f"{user.partition(':')[0]}:***@{host}"
+    return scheme + separator + re.sub(r"(password)=[^&]*", r"\1=***", rest)

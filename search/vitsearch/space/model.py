@@ -1,0 +1,95 @@
+"""SearchSpace: a space file as one frozen value, every default filled in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from vitsearch.plan import Recipe
+from vitsearch.space.kinds import Direction, Text, masked, storage_url
+from vitsearch.space.sections import Baseline, Device, Knobs, Limit, Resources, Search, Section, Task
+
+LOCAL_DEVICE = "local"
+
+
+class SearchSpace(Section):
+    """What is searched for, in which space, under which limits, on which devices."""
+
+    study: Annotated[Text, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["jetson_nano"])]
+    """Name of the study (default: the file's name)."""
+    task: Task
+    objectives: dict[str, Direction]
+    """Two or more metrics that are traded off, each with its direction."""
+    limits: dict[str, Limit] = {}
+    """Bounds that a model must keep, by metric."""
+    space: Knobs
+    baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
+    devices: dict[str, Device] = {}
+    """Boards by name; without one, the machine that searches also measures."""
+    search: Search = Search()
+    resources: Resources = Resources()
+    storage: Annotated[Text, Field(validate_default=True)] = ""
+    """Database of the study (default: sqlite:///studies/NAME.db)."""
+
+    @field_validator("baseline")
+    @classmethod
+    def _filled_baseline(cls, value: Baseline, info: ValidationInfo) -> Baseline:
+        return value.filled(info.data["space"]) if "space" in info.data else value
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _default_storage(cls, value: Any, info: ValidationInfo) -> Any:
+        return value or f"sqlite:///studies/{info.data.get('study', 'study')}.db"
+
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, value: str) -> str:
+        return storage_url(value)
+
+    @property
+    def safe_storage(self) -> str:
+        """The storage with its password masked: the only form that is ever printed or stored."""
+        return masked(self.storage)
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """The devices of the file, or the embedded agent's name."""
+        return tuple(self.devices) or (LOCAL_DEVICE,)
+
+    def weights_of(self, backbone: str) -> str:
+        """The starting weights of a backbone of the space."""
+        return next(choice.weights for choice in self.space.backbone if choice.name == backbone)
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Every knob with its values in the file's order; a knob that is not searched has none."""
+        knobs = {name: getattr(self.space, name) for name in Knobs.model_fields if name != "width_multiple"}
+        return knobs | {"backbone": tuple(choice.name for choice in self.space.backbone)}
+
+    def recipe(self) -> Recipe:
+        """How this study fine-tunes."""
+        return Recipe(**self.task.fine_tune.model_dump(), seed=self.search.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Fully resolved, JSON types only; the database's password is left out."""
+        return self.model_dump(mode="json", by_alias=True) | {"storage": self.safe_storage}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> SearchSpace:
+        return cls.model_validate(value)
+
+    def differences(self, other: SearchSpace) -> list[str]:
+        """``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer one."""
+        old, new = dict(_leaves(self.to_json())), dict(_leaves(other.to_json()))
+        keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys]
+
+
+def _leaves(value: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield from _leaves(item, f"{before}{key}.")
+        else:
+            yield before + key, json.dumps(item)

@@ -1,0 +1,168 @@
+"""YAML text -> a tree of plain values that remember where they were written.
+
+A space file is data only, in the YAML 1.2 sense: ``yes`` and ``1:30`` are text, ``5e-4`` is a number.
+Tags, anchors and aliases are refused: they can run code, recurse, or grow a small file without end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 24
+Path = tuple[str | int, ...]
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """``file`` as the user named it; ``line`` counts from 1, 0 is an override on the command line."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value with its place; children of mappings and lists are nodes again."""
+
+    place: Place
+    value: dict[str, Node] | list[Node] | Scalar
+
+    def plain(self) -> Any:
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def places(self, path: Path = ()) -> dict[Path, Place]:
+        found = {path: self.place}
+        if isinstance(self.value, dict):
+            for key, node in self.value.items():
+                found |= node.places((*path, key))
+        elif isinstance(self.value, list):
+            for index, node in enumerate(self.value):
+                found |= node.places((*path, index))
+        return found
+
+
+class Unreadable(Exception):
+    """The text is no YAML that a space file may hold: ``line`` and ``message`` for the user."""
+
+    def __init__(self, line: int, message: str, column: int | None = None) -> None:
+        self.line = line
+        self.message = message
+        self.column = column
+        super().__init__(message)
+
+
+def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
+    """The document as a tree, None when it is empty.
+
+    Problems that leave the rest readable (tags, keys written twice) are appended to ``found``.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        reason = _explained(error.problem or "unreadable")
+        raise Unreadable(line, f"not valid YAML: {reason}", column) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Unreadable(line, f"character {error.character!r} is not allowed in YAML") from None
+    except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF"
+        raise Unreadable(1, "not valid YAML: a \\U escape names no character") from None
+    found += [(Place(file, line), message) for line, message in loader.refused]
+    return _tree(root, Place(file, 1), found) if root is not None else None
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes only (nothing is constructed); resolves scalars as YAML 1.2 core does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def __init__(self, text: str) -> None:
+        self.refused: list[tuple[int, str]] = []
+        self._depth = 0
+        super().__init__(text)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise Unreadable(line, "anchors (&) and aliases (*) are not allowed; write the value out")
+        if event.tag is not None:
+            self.refused.append((line, f"tag {event.tag!r} is not allowed; a space file is plain data"))
+            event.tag = None
+            event.implicit = (True, False) if isinstance(event, yaml.ScalarEvent) else True
+        if self._depth == MAX_DEPTH:
+            raise Unreadable(line, f"nested deeper than {MAX_DEPTH} levels")
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        self._depth -= 1
+        return node
+
+
+_INT = re.compile(r"[-+]?[0-9]{1,18}$")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?$|[-+]?\.inf$|\.nan$")
+_WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+def _tree(node: yaml.Node, place: Place, found: list[tuple[Place, str]]) -> Node:
+    if isinstance(node, yaml.MappingNode):
+        return Node(place, _mapping(node, place.file, found))
+    if isinstance(node, yaml.SequenceNode):
+        return Node(place, [_tree(item, _at(item, place.file), found) for item in node.value])
+    return Node(place, _scalar(node.value) if node.style is None else node.value)
+
+
+def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Place, str]]) -> dict[str, Node]:
+    entries: dict[str, Node] = {}
+    for key, value in node.value:
+        place = _at(key, file)
+        if not isinstance(key, yaml.ScalarNode):
+            found.append((place, "a key must be a plain word, not a list or a mapping"))
+        elif key.value in entries:
+            first = entries[key.value].place.line
+            found.append((place, f"key {key.value!r} is written twice; first on line {first}"))
+        else:
+            entries[key.value] = _tree(value, place, found)
+    return entries
+
+
+def _scalar(text: str) -> Scalar:
+    if text.lower() in _WORDS and (text in _WORDS or text in (text.capitalize(), text.upper())):
+        return _WORDS[text.lower()]
+    if _INT.match(text):
+        return int(text)
+    lower = text.lower()
+    return float(lower.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.match(lower) else text
+
+
+def _at(node: yaml.Node, file: str) -> Place:
+    return Place(file, node.start_mark.line + 1)
+
+
+_HINTS = {
+    "mapping values are not allowed": "a ':' where no key can be; quote the value or check the indentation",
+    r"'\t' that cannot start": "a tab; indent with spaces",
+    "could not find expected ':'": "a key without ':'",
+    "expected ',' or ']'": "a list that is not closed with ']'",
+    "expected ',' or '}'": "a mapping that is not closed with '}'",
+    "expected <block end>": "indentation that fits no key above",
+    "unexpected end of stream": "a quote that is not closed",
+    "but found another document": "a second document ('---'); a space file is one document",
+}
+
+
+def _explained(problem: str) -> str:
+    return next((hint for words, hint in _HINTS.items() if words in problem), problem)

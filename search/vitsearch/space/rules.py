@@ -1,0 +1,122 @@
+"""What must fit together between the values of a space file.
+
+A rule's parameters name what it reads (see :mod:`.parts`); it is skipped while one of these is wrong
+by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vitsearch.metrics import METRICS
+from vitsearch.space.kinds import NOT_YET
+from vitsearch.space.sections import Data, Limit, Teacher
+from vitsearch.space.source import Problem, nearest_or_all
+
+Found = Iterator[Problem]
+Names = tuple[str, ...]
+
+
+def broken(parts: Mapping[str, Any]) -> list[Problem]:
+    """The problems that all rules find in ``parts``."""
+    problems: list[Problem] = []
+    for rule in RULES:
+        names = inspect.signature(rule).parameters
+        if names.keys() <= parts.keys():
+            problems += rule(**{name: parts[name] for name in names})
+    return problems
+
+
+def objectives_are_metrics(objectives: dict[str, str], objective_names: Names, device_names: Names) -> Found:
+    for name in objective_names:
+        wrong = _metric_problem(name, device_names)
+        if wrong is None and name in objectives:
+            right = METRICS[name.partition("@")[0]].direction
+            if objectives[name] != right:
+                wrong = f"{objectives[name]!r} is the wrong way for this metric; allowed: {right}"
+        if wrong is not None:
+            yield Problem(("objectives", name), wrong)
+
+
+def objectives_are_two(objective_names: Names) -> Found:
+    if len(objective_names) < 2:
+        yield Problem(("objectives",), f"needs two or more metrics, has {len(objective_names)}")
+
+
+def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names) -> Found:
+    for name, limit in limits.items():
+        wrong = _metric_problem(name, device_names)
+        if wrong is not None:
+            yield Problem(("limits", name), wrong)
+        else:
+            yield from _limit_problems(name, limit)
+
+
+def _limit_problems(name: str, limit: Limit) -> Found:
+    words = _limit_words(name.partition("@")[0])
+    allowed = f"allowed: {', '.join(words)}"
+    given = [word for word in Limit.model_fields if getattr(limit, word) is not None]
+    if not given:
+        yield Problem(("limits", name), f"sets no bound; {allowed}")
+    for word in given:
+        if word not in words:
+            yield Problem(("limits", name, word), f"does not fit this metric; {allowed}")
+    if name == "accuracy" and limit.min is not None and not 0 <= limit.min <= 1:
+        yield Problem(("limits", name, "min"), f"{limit.min:g} is no share; allowed: 0 to 1")
+
+
+def _limit_words(metric: str) -> Names:
+    if metric == "accuracy":
+        return ("min", "max_drop")
+    return ("min",) if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
+
+
+def _metric_problem(name: str, device_names: Names) -> str | None:
+    metric, at, device = name.partition("@")
+    if metric not in METRICS:
+        return f"unknown metric {metric!r}{nearest_or_all(metric, METRICS)}"
+    if at and not METRICS[metric].on_device:
+        return f"{metric} is not measured on a device; write {metric}"
+    if at and device not in device_names:
+        known = nearest_or_all(device, device_names) if device_names else "; the file declares no device"
+        return f"unknown device {device!r}{known}"
+    return None
+
+
+def devices_are_one(device_names: Names) -> Found:
+    if len(device_names) > 1:
+        yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
+    for name in device_names:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+            yield Problem(("devices", name), "a device's name is made of a-z, 0-9, - and _")
+
+
+def data_keys_fit_the_source(data: Data) -> Found:
+    if data.source == "folder":
+        if data.root is None:
+            message = "is missing; 'source: folder' needs the folder of the images"
+            yield Problem(("task", "data", "root"), message)
+        return
+    for key in ("root", "image_size", "channels", "validation_share"):
+        looks_for_files = key == "root" and data.source == "builtin:fashion-mnist"
+        if getattr(data, key) != Data.model_fields[key].default and not looks_for_files:
+            yield Problem(("task", "data", key), f"has no meaning with source {data.source!r}")
+
+
+def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Found:
+    if teacher == "none" and "logits" in distillation:
+        message = "'logits' needs a teacher, but task.teacher is none; allowed: none"
+        yield Problem(("space", "distillation", distillation.index("logits")), message)
+
+
+RULES: tuple[Callable[..., Found], ...] = (
+    objectives_are_metrics,
+    objectives_are_two,
+    limits_fit_their_metric,
+    devices_are_one,
+    data_keys_fit_the_source,
+    distillation_has_a_teacher,
+)

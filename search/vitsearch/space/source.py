@@ -1,0 +1,80 @@
+"""Where each value of a space came from, and how a problem with it is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vitsearch.errors import did_you_mean
+from vitsearch.space.nodes import Path, Place
+
+_PLAIN = re.compile(r"[A-Za-z0-9_@-]+$")
+
+
+class Problem(NamedTuple):
+    """What is wrong (``message``) at a key path; ``()`` is the whole file."""
+
+    path: Path
+    message: str
+    at: Path | None = None
+    """Where it is written, when that is not ``path`` (an unknown key is told under its section)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The space file's name and the place of every key and list item that was written."""
+
+    file: str
+    places: Mapping[Path, Place]
+
+    def place(self, path: Path) -> Place:
+        """Where ``path`` is written, or the nearest key around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Place(self.file, 1))
+
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """One line for the user per problem, in the order of the file."""
+        return told(self.file, [self.placed(problem) for problem in problems])
+
+    def placed(self, problem: Problem) -> tuple[Place, str]:
+        path = problem.path
+        while path and isinstance(path[-1], int) and path not in self.places:
+            path = path[:-1]
+        place = self.place(path if problem.at is None else problem.at)
+        return place, f"{dotted(path)}: {problem.message}" if path else problem.message
+
+
+def told(file: str, placed: Iterable[tuple[Place, str]]) -> list[str]:
+    """``line 3: ...`` for ``file``, ``base.yaml line 3: ...`` for others, ``override: ...`` last."""
+    order = sorted(dict.fromkeys(placed), key=lambda item: _rank(file, item[0]))
+    return [f"{_where(file, place)}: {message}" for place, message in order]
+
+
+def _rank(file: str, place: Place) -> tuple[bool, bool, int]:
+    return place.line == 0, place.file != file, place.line
+
+
+def _where(file: str, place: Place) -> str:
+    if place.line == 0:
+        return "override"
+    return f"line {place.line}" if place.file == file else f"{place.file} line {place.line}"
+
+
+def dotted(path: Path) -> str:
+    """``("space", "resolution", 1)`` -> ``space.resolution[1]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN.match(part) else repr(part))
+    return text
+
+
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?``, or all that is allowed when nothing is near."""
+    names = list(known)
+    return did_you_mean(name, names) or f"; allowed: {', '.join(names)}"

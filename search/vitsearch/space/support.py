@@ -1,0 +1,78 @@
+"""Does any backbone of the file support what the file asks for? Asked through a function, so that
+this package knows no backbone and imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vitsearch.errors import UnknownName
+from vitsearch.space.load import LoadedSpace
+from vitsearch.space.model import SearchSpace
+from vitsearch.space.nodes import Path
+from vitsearch.space.sections import Teacher
+from vitsearch.space.source import Problem
+
+Supports = Callable[[str, str, Any], str | None]
+"""``supports(backbone, knob, value)``: None when it does, else the reason why not.
+
+It raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of
+``SearchSpace.choices()`` and ``weights``."""
+
+
+def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
+    """Lines for the user: unknown backbones, and values that no backbone of the file can use."""
+    space, source = loaded
+    unknown = dict(_unknown(space, supports))
+    problems = [Problem(path, message) for path, (_, message) in unknown.items()]
+    missing = {name for name, _ in unknown.values()}
+    known = [choice.name for choice in space.space.backbone if choice.name not in missing]
+    problems += _weights(space, known, supports)
+    if known:
+        problems += _useless(space, known, supports)
+    if space.baseline.backbone not in missing:
+        problems += _baseline(space, supports)
+    return source.lines(problems)
+
+
+def _unknown(space: SearchSpace, supports: Supports) -> Iterator[tuple[Path, tuple[str, str]]]:
+    named: list[tuple[Path, str]] = [
+        (("space", "backbone", index), choice.name) for index, choice in enumerate(space.space.backbone)
+    ]
+    if space.baseline.backbone not in {name for _, name in named}:
+        named.append((("baseline", "backbone"), space.baseline.backbone))
+    if isinstance(space.task.teacher, Teacher):
+        named.append((("task", "teacher", "backbone"), space.task.teacher.backbone))
+    for path, name in named:
+        try:
+            supports(name, "resolution", max(space.space.resolution))
+        except UnknownName as error:
+            yield path, (name, str(error))
+
+
+def _weights(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
+    for index, choice in enumerate(space.space.backbone):
+        reason = supports(choice.name, "weights", choice.weights) if choice.name in known else None
+        if reason is not None:
+            yield Problem(("space", "backbone", index), f"weights {choice.weights!r}: {reason}")
+
+
+def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
+    for knob, values in space.choices().items():
+        if knob == "backbone":
+            continue
+        for index, value in enumerate(values):
+            reasons = {name: supports(name, knob, value) for name in known}
+            if all(reason is not None for reason in reasons.values()):
+                told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+                yield Problem(("space", knob, index), f"no backbone of the file can use {value!r} ({told})")
+
+
+def _baseline(space: SearchSpace, supports: Supports) -> Iterator[Problem]:
+    base = space.baseline
+    for key in ("weights", "resolution"):
+        value = getattr(base, key)
+        listed = base.backbone in space.choices()["backbone"] and key == "weights"
+        reason = None if listed else supports(base.backbone, key, value)
+        if reason is not None:
+            yield Problem(("baseline", key), f"{base.backbone} cannot use {value!r}: {reason}")

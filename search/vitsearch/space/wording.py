@@ -1,0 +1,180 @@
+"""pydantic's errors in our words: what was seen, what is allowed, the nearest name.
+
+What is allowed is read from the JSON Schema, so that it is written once, in :mod:`.sections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from vitsearch.errors import did_you_mean
+from vitsearch.space.kinds import NOT_YET, TAGS, masked
+from vitsearch.space.model import SearchSpace
+from vitsearch.space.nodes import Path
+from vitsearch.space.source import Problem, nearest_or_all
+
+MISSING = "is missing"
+EMPTY = "must not be empty"
+LATER = frozenset(
+    {"fp16", "int8_ptq", "int8_qat", "token", "feature"}
+    | {"tensorrt", "openvino", "litert", "coreml", "executorch"}
+)
+LATER_KEYS = frozenset({"token_pruning_method"})
+SECRETS = frozenset({"token", "storage", "url"})
+
+KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_unicode": "text of valid characters",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """One problem for each error; consequences of others are left out."""
+    problems = [_problem(detail) for detail in error.errors(include_url=False)]
+    return [problem for problem in problems if not _follows(problem, problems)]
+
+
+def _follows(problem: Problem, problems: list[Problem]) -> bool:
+    """A key that is missing because it is misspelt; a list that is empty because its items are wrong."""
+    if problem.message == MISSING:
+        misspelt = f"; did you mean {problem.path[-1]!r}?"
+        return any(p.path == problem.path[:-1] and p.message.endswith(misspelt) for p in problems)
+    depth = len(problem.path)
+    return problem.message == EMPTY and any(
+        len(p.path) > depth and p.path[:depth] == problem.path for p in problems
+    )
+
+
+def seen(value: Any, path: Path = ()) -> str:
+    """A value as the user wrote it, short, and never a secret."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if SECRETS & set(path):
+        return repr(masked(value)) if isinstance(value, str) and "token" not in path else "this value"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    path = tuple(part for part in detail["loc"] if part not in TAGS)
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        return Problem(path[:-1], _unknown_key(str(path[-1]), path[:-1]), at=path)
+    return Problem(path, _message(kind, value, path, detail))
+
+
+def _message(kind: str, value: Any, path: Path, detail: ErrorDetails) -> str:
+    if kind == "missing":
+        return MISSING
+    if kind == "vitsearch":
+        return detail["msg"]
+    if kind == "literal_error":
+        return _unknown_word(value, path)
+    if kind in ("string_too_short", "too_short"):
+        return EMPTY
+    if kind == "string_pattern_mismatch":
+        return f"{seen(value, path)} is not allowed; write it like {_first(path, 'examples')[0]}"
+    if kind.startswith(("greater_than", "less_than")):
+        ((_, bound),) = detail["ctx"].items()
+        return f"{seen(value, path)} is {_SIDES[kind]} {_number(bound)}; allowed: {_bounds(path)}"
+    return f"must be {KINDS.get(kind, 'something else')}, not {seen(value, path)}"
+
+
+_SIDES = {
+    "greater_than_equal": "below",
+    "greater_than": "not above",
+    "less_than_equal": "above",
+    "less_than": "not below",
+}
+
+
+def _unknown_key(key: str, path: Path) -> str:
+    if key in LATER_KEYS:
+        return f"{key!r} {NOT_YET}"
+    known = sorted({name for schema in _schemas(path) for name in schema.get("properties", {})})
+    return f"unknown key {key!r}{nearest_or_all(key, known)}"
+
+
+def _unknown_word(value: Any, path: Path) -> str:
+    listed = [schema.get("enum", [schema.get("const")]) for schema in _schemas(path)]
+    words = [str(word) for words in listed for word in words if word is not None]
+    allowed = ", ".join([*words, *_other_kinds(path)])
+    if isinstance(value, str) and value in LATER:
+        return f"{value!r} {NOT_YET}; allowed: {allowed}"
+    near = did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"{seen(value, path)} is not known; allowed: {allowed}{near}"
+
+
+def _other_kinds(path: Path) -> list[str]:
+    """What may stand where a word stands too."""
+    schemas = _schemas(path)
+    whole = any(schema.get("type") == "integer" and "minimum" in schema for schema in schemas)
+    mappings = [f"{{{', '.join(schema['properties'])}}}" for schema in schemas if "properties" in schema]
+    return [*(["a whole number"] if whole else []), *mappings]
+
+
+def _bounds(path: Path) -> str:
+    low, above = _first(path, "minimum"), _first(path, "exclusiveMinimum")
+    high, below = _first(path, "maximum"), _first(path, "exclusiveMaximum")
+    start = _number(low) if low is not None else f"above {_number(above)}"
+    if high is not None:
+        return f"{start} to {_number(high)}"
+    if below is not None:
+        return f"{start}, below {_number(below)}"
+    return f"{start} or more" if low is not None else start
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _first(path: Path, word: str) -> Any:
+    return next((schema[word] for schema in _schemas(path) if word in schema), None)
+
+
+@cache
+def _root() -> dict[str, Any]:
+    return SearchSpace.model_json_schema()
+
+
+def _schemas(path: Path) -> list[dict[str, Any]]:
+    """The parts of the JSON Schema that speak about ``path``."""
+    found = list(_variants(_root()))
+    for part in path:
+        children = [child for schema in found for child in _child(schema, part)]
+        found = [variant for child in children for variant in _variants(child)]
+    return found
+
+
+def _variants(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    if "$ref" in schema:
+        yield from _variants(_root()["$defs"][schema["$ref"].rpartition("/")[2]])
+    for word in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(word, ()):
+            yield from _variants(part)
+
+
+def _child(schema: dict[str, Any], part: str | int) -> Iterator[dict[str, Any]]:
+    inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
+    if inner is None and isinstance(part, str):
+        inner = schema.get("additionalProperties")
+    if isinstance(inner, dict):
+        yield inner
