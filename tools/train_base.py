@@ -27,10 +27,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import nn
-from vitsearch_evaluators.canonical import file_digest
 
 from vitsearch.data.fashion_mnist import ASSETS, MEAN, STD, SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
+from vitsearch_evaluators.canonical import file_digest
 
 MODEL = {"img_size": 28, "in_chans": 1, "num_classes": 10, "embed_dim": 192, "depth": 6, "num_heads": 6}
 OUTPUT = ASSETS / "vit_fmnist_p4.safetensors"
@@ -57,10 +57,11 @@ def make_model(phase: Phase, before: nn.Module | None) -> nn.Module:
         block.attn.fused_attn = False  # the CPU's fused backward is slower than the plain one
     if before is not None:
         state = before.state_dict()
-        new, grid = phase.patch, (28 // phase.patch, 28 // phase.patch)
-        if state["patch_embed.proj.weight"].shape[-1] != new:
-            state["patch_embed.proj.weight"] = resample_patch_embed(state["patch_embed.proj.weight"], [new, new])
-            state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], new_size=list(grid), num_prefix_tokens=1)
+        patch, grid = [phase.patch] * 2, [28 // phase.patch] * 2
+        weight = state["patch_embed.proj.weight"]
+        if weight.shape[-1] != phase.patch:
+            state["patch_embed.proj.weight"] = resample_patch_embed(weight, patch)
+            state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], grid, num_prefix_tokens=1)
         model.load_state_dict(state)
     return model
 
@@ -76,7 +77,7 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
 
 
 def pixels(images: np.ndarray) -> torch.Tensor:
-    values = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    values = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
     return (values - MEAN[0]) / STD[0]
 
 
@@ -117,9 +118,13 @@ def accuracy(model: nn.Module, data: Split) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--cpu-seconds", type=float, nargs=3, default=(150.0, 330.0, 170.0), metavar=("A", "B", "C"))
+    parser.add_argument(
+        "--cpu-seconds", type=float, nargs=3, default=(150.0, 330.0, 170.0), metavar=("A", "B", "C")
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
@@ -144,7 +149,9 @@ def main() -> None:
     write(model, options, data, validation, ran)
 
 
-def write(model: nn.Module, options: argparse.Namespace, data: Split, validation: Split, ran: list[dict]) -> None:
+def write(
+    model: nn.Module, options: argparse.Namespace, data: Split, validation: Split, ran: list[dict]
+) -> None:
     """The fp16 weights and their card; accuracies are those of the weights as stored."""
     model.half().float()
     save_file(

@@ -87,7 +87,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _lock(state: str) -> IO[Any]:
-    lock = open(os.path.join(state, "lock"), "w")
+    lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - held as long as the agent lives
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

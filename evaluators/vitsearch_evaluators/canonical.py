@@ -14,9 +14,7 @@ def canonical_json(value: Any) -> bytes:
     keys that are not strings and for anything that JSON does not have.
     """
     _refuse_other_keys(value)
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.encode("ascii")
 
 

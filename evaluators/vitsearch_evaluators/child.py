@@ -4,6 +4,7 @@ Call `run_child` from a thread that outlives the child: the kernel's promise to 
 its parent is tied to the *thread* that started it.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import parse_json
@@ -38,54 +39,43 @@ class StopSignal:
         return self._read
 
     def set(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # full, hence set
             os.write(self._write, b"!")
-        except BlockingIOError:
-            pass  # full, hence set
 
     def is_set(self) -> bool:
         return bool(select.select([self._read], [], [], 0)[0])
 
     def clear(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         os.close(self._read)
         os.close(self._write)
 
 
-class Limits(NamedTuple):
-    """Wall and CPU seconds that the child may use."""
-
-    wall_s: float
-    cpu_s: float
-
-
 def run_child(
     job: Mapping[str, Any],
     folder: str,
-    limits: Limits,
+    wall_s: float,
     stop: StopSignal,
     on_start: Optional[Callable[[procs.ProcessId], None]] = None,
     python: str = sys.executable,
 ) -> Dict[str, Any]:
     """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
 
-    Raises MeasurementFailed with the kind of failure, and Interrupted when `stop` was set. When
+    The child is killed after `wall_s` seconds. Raises MeasurementFailed with the kind of failure, and Interrupted when `stop` was set. When
     this returns or raises, no process that the child started is left.
     """
     keep = procs.children()
     log_path = os.path.join(folder, "output.log")
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as stream:
-        json.dump(dict(job, parent_pid=os.getpid(), cpu_limit_s=int(limits.cpu_s) + 1), stream)
+        json.dump(dict(job, parent_pid=os.getpid()), stream)
     kills_before = procs.out_of_memory_kills()
     try:
-        ended = _spawn_and_wait(folder, log_path, limits.wall_s, stop, on_start, python)
+        ended = _spawn_and_wait(folder, log_path, wall_s, stop, on_start, python)
     finally:
         procs.sweep(keep)
     answer_path = os.path.join(folder, job["answer"])
@@ -94,9 +84,7 @@ def run_child(
     if ended == "stopped":
         raise Interrupted()
     if ended == "timeout":
-        raise MeasurementFailed(
-            "timeout", f"no result after {limits.wall_s:g} s", _output(log_path)
-        )
+        raise MeasurementFailed("timeout", f"no result after {wall_s:g} s", _output(log_path))
     kills = procs.out_of_memory_kills()
     starved = kills is not None and kills_before is not None and kills > kills_before
     raise _death(int(ended), starved, _output(log_path))
@@ -164,9 +152,7 @@ def _spawn_and_wait(
         os.close(alive)
 
 
-def _wait(
-    child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: StopSignal
-) -> str:
+def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: StopSignal) -> str:
     end = time.monotonic() + wall_s
     watched = [alive, stop.fileno()]
     while True:
@@ -181,10 +167,9 @@ def _wait(
             return "stopped"
         if alive in ready:
             watched = [stop.fileno()]
-            try:
+            # It ends now, or it closed the pipe itself and lives on.
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=min(left, 1.0))
-            except subprocess.TimeoutExpired:
-                pass  # it closed the pipe itself and lives on
 
 
 def _environment() -> Dict[str, str]:
@@ -194,22 +179,15 @@ def _environment() -> Dict[str, str]:
     for name, value in os.environ.items():
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # Installed, it is found anyway; putting site-packages first would shadow the standard library.
-    if os.path.basename(home) not in ("site-packages", "dist-packages"):
-        paths = [home] + [path for path in environment.get("PYTHONPATH", "").split(":") if path]
-        environment["PYTHONPATH"] = ":".join(paths)
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return environment
+    return procs.with_package_path(environment)
 
 
 def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> MeasurementFailed:
     if returncode == 0:
         return MeasurementFailed("protocol", "the child ended without an answer", details)
     if returncode > 0:
-        return MeasurementFailed(
-            "crash", f"the child ended with exit code {returncode}", details
-        )
+        return MeasurementFailed("crash", f"the child ended with exit code {returncode}", details)
     number = -returncode
     try:
         name = signal.Signals(number).name
@@ -218,8 +196,6 @@ def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> Measureme
     details = dict(details, signal=name)
     if number == signal.SIGKILL and starved:
         return MeasurementFailed("out_of_memory", "the kernel killed it for memory", details)
-    if number == signal.SIGXCPU:
-        return MeasurementFailed("timeout", "the child used up its CPU time", details)
     return MeasurementFailed("crash", f"the child was ended by {name}", details)
 
 

@@ -149,9 +149,7 @@ class JobCancelled(EvaluatorError):
 class MeasurementFailed(EvaluatorError):
     """The artifact was tried on the device and failed; `kind` is one of FAILURE_KINDS."""
 
-    def __init__(
-        self, kind: str, message: str, details: Optional[Mapping[str, Any]] = None
-    ) -> None:
+    def __init__(self, kind: str, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         if kind not in FAILURE_KINDS:
             raise ValueError(f"kind is one of {', '.join(FAILURE_KINDS)}; got {kind!r}")
         super().__init__("measurement_failed", message, False, dict(details or {}, kind=kind))
@@ -191,9 +189,7 @@ def error_from_json(value: Any) -> EvaluatorError:
     return EvaluatorError(code, message, value.get("retryable") is True, details)
 
 
-def _rebuild(
-    cls: Type[EvaluatorError], message: str, attributes: Dict[str, Any]
-) -> EvaluatorError:
+def _rebuild(cls: Type[EvaluatorError], message: str, attributes: Dict[str, Any]) -> EvaluatorError:
     error = cls.__new__(cls)
     Exception.__init__(error, message)
     error.__dict__.update(attributes)

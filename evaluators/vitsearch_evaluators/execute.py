@@ -5,13 +5,13 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from vitsearch_evaluators import measure
-from vitsearch_evaluators.child import Limits, StopSignal, read_answer, run_child
+from vitsearch_evaluators.child import StopSignal, read_answer, run_child
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec
 from vitsearch_evaluators.procs import ProcessId
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
 
-_PROBE_LIMITS = Limits(wall_s=120.0, cpu_s=120.0)
+_PROBE_S = 120.0
 
 
 class Conditions(NamedTuple):
@@ -31,7 +31,7 @@ def probe_runtime(name: str, folder: str, stop: StopSignal) -> RuntimeInfo:
     if os.path.exists(answer_path):
         os.remove(answer_path)
     try:
-        state = run_child(job, folder, _PROBE_LIMITS, stop).get("availability")
+        state = run_child(job, folder, _PROBE_S, stop).get("availability")
     except MeasurementFailed as failure:
         return RuntimeInfo(name, False, str(failure), None, ())
     return RuntimeInfo.from_json(dict(state or {}, name=name))
@@ -101,6 +101,4 @@ def _answer(
         "model": os.path.basename(model),
         "answer": name,
     }
-    wall_s = spec.protocol.max_s
-    limits = Limits(wall_s, cpu_s=wall_s * (spec.protocol.threads + 1))
-    return run_child(job, folder, limits, stop, on_start)
+    return run_child(job, folder, spec.protocol.max_s, stop, on_start)

@@ -43,9 +43,7 @@ def device_identity(state: str) -> DeviceIdentity:
     return identity
 
 
-def fingerprint(
-    agent_version: str, runtimes: Sequence[RuntimeInfo] = (), root: str = "/"
-) -> Dict[str, Any]:
+def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo] = (), root: str = "/") -> Dict[str, Any]:
     """Describe the environment; what this machine does not tell is None."""
     cpuinfo = _read(root, "proc/cpuinfo") or ""
     return {

@@ -199,9 +199,7 @@ class JobQueue:
             self._set(row["id"], state="running", attempts=row["attempts"] + 1, process=None)
             self._serve(row["study"])
             queued_at = self._queued_at.pop(row["id"], self._clock())
-            return ClaimedJob(
-                row["id"], _spec(row), row["attempts"] + 1, self._clock() - queued_at
-            )
+            return ClaimedJob(row["id"], _spec(row), row["attempts"] + 1, self._clock() - queued_at)
 
     def started(self, identifier: str, process: procs.ProcessId) -> None:
         """Remember the child, for a later life of the agent to kill."""
@@ -258,9 +256,7 @@ class JobQueue:
 
     def _set(self, identifier: str, **columns: Any) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)
-        self._database.execute(
-            f"UPDATE jobs SET {assignments} WHERE id = ?", (*columns.values(), identifier)
-        )
+        self._database.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*columns.values(), identifier))
 
     def _row(self, identifier: str) -> Optional[sqlite3.Row]:
         rows = self._rows("SELECT * FROM jobs WHERE id = ?", identifier)
@@ -270,7 +266,7 @@ class JobQueue:
         return self._database.execute(query, values).fetchall()
 
 
-_ACTIVE = "SELECT * FROM jobs WHERE state NOT IN {} ORDER BY seq".format(FINAL_STATES)
+_ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
 
 
 def _spec(row: sqlite3.Row) -> JobSpec:

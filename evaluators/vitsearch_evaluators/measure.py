@@ -1,7 +1,7 @@
 """The timed loop and what its samples say.
 
-    warm-up --> sample: [cpu [wall run wall] cpu] x n --> ProcessReport        measuring child
-    ProcessReports --> quantiles, interval of the median, flags --> Measurement       the agent
+warm-up --> sample: [cpu [wall run wall] cpu] x n --> ProcessReport        measuring child
+ProcessReports --> quantiles, interval of the median, flags --> Measurement       the agent
 """
 
 import gc
@@ -57,9 +57,7 @@ def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -
     try:
         start = wall()
         runs = 0
-        while runs < MINIMUM_RUNS or (
-            runs < protocol.min_runs and wall() - start < protocol.min_s
-        ):
+        while runs < MINIMUM_RUNS or (runs < protocol.min_runs and wall() - start < protocol.min_s):
             cpu_before = cpu()
             wall_before = wall()
             run()

@@ -3,12 +3,13 @@
 On other systems the calls do nothing: the agent works there, but cleans up less.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import time
-from typing import List, NamedTuple, Optional, Set
+from typing import Dict, List, NamedTuple, Optional, Set
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -70,10 +71,8 @@ def kill_if_same(process: ProcessId) -> bool:
 def kill_group(pid: int) -> None:
     """Kill a process and its group; it need not exist."""
     for send in (os.killpg, os.kill):
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 def children() -> Set[int]:
@@ -108,10 +107,8 @@ def sweep(keep: Set[int]) -> int:
         for pid in strays:
             kill_group(pid)
         for pid in strays:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
         time.sleep(0.005)
     return len(swept)
 
@@ -126,6 +123,16 @@ def out_of_memory_kills() -> Optional[int]:
     except OSError:
         pass
     return None
+
+
+def with_package_path(environment: Dict[str, str]) -> Dict[str, str]:
+    """Let a Python started with this environment import this package, from wherever we run."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # Installed, it is found anyway; putting site-packages first would shadow the standard library.
+    if os.path.basename(home) in ("site-packages", "dist-packages"):
+        return environment
+    paths = [home] + [path for path in [environment.get("PYTHONPATH")] if path]
+    return dict(environment, PYTHONPATH=os.pathsep.join(paths))
 
 
 def _stat(pid: int) -> Optional[List[str]]:

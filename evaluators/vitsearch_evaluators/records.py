@@ -112,16 +112,14 @@ class Measurement(NamedTuple):
         value = dict(self._asdict())
         for key in ("protocol", "latency_ms", "cpu_ms", "contention"):
             value[key] = value[key].to_json()
-        return dict(
-            value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags)
-        )
+        return dict(value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags))
 
     @classmethod
     def from_json(cls, value: Any, where: str = "measurement") -> "Measurement":
         return cls(**strict.read_object(value, _MEASUREMENT, where))
 
 
-_MEASUREMENT = {
+_MEASUREMENT: Mapping[str, strict.Reader] = {
     "job_id": strict.sha256,
     "artifact": strict.sha256,
     "device_id": strict.text,
@@ -207,7 +205,7 @@ class DeviceInfo(NamedTuple):
         return cls(**strict.read_object(value, _DEVICE, where))
 
 
-_DEVICE = {
+_DEVICE: Mapping[str, strict.Reader] = {
     "api_min": strict.integer(1),
     "api_max": strict.integer(1),
     "agent_version": strict.text,
@@ -255,7 +253,7 @@ class JobStatus(NamedTuple):
         return cls(**strict.read_object(value, _STATUS, where))
 
 
-_STATUS = {
+_STATUS: Mapping[str, strict.Reader] = {
     "id": strict.sha256,
     "state": strict.text,
     "owner": Owner.from_json,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         job = json.load(stream)
     if not procs.die_with_parent(job["parent_pid"]):
         return 1
-    _limit(job["cpu_limit_s"])
+    _limit()
     try:
         answer = _perform(job)
     except MeasurementFailed as failure:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         answer = _failure("runtime_unavailable", str(refusal))
     except MemoryError:
         answer = _failure("out_of_memory", "the process ran out of memory (MemoryError)")
-    except Exception as error:  # the boundary of the process: whatever a runtime raises is a crash
+    except Exception as error:  # noqa: BLE001 - the boundary of the process
         traceback.print_exc()
         answer = _failure("crash", f"{type(error).__name__}: {error}")
     _write(job["answer"], answer)
@@ -110,8 +110,12 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     return {"report": report.to_json()}
 
 
-def _limit(cpu_s: int) -> None:
-    """Make this process the first to go when memory is short, and bound what it may use."""
+def _limit() -> None:
+    """Make this process the first to go when memory is short, and bound what it may use.
+
+    There is no RLIMIT_CPU on purpose: with it, Linux counts the process' CPU time in scheduler
+    ticks of 1 to 10 ms, and `cpu_ms` would be worthless. The parent ends us by wall time.
+    """
     procs.forbid_new_privileges()
     try:
         with open("/proc/self/oom_score_adj", "w") as stream:
@@ -126,15 +130,11 @@ def _limit(cpu_s: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, _FILE_LIMIT_BYTES),
         (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT),
-        (resource.RLIMIT_CPU, cpu_s),
     )
     for limit, value in wanted:
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # The soft CPU limit ends the process with SIGXCPU, which names the cause; the hard one
-        # is a plain SIGKILL and comes later.
-        spare = 5 if limit == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else 0
-        resource.setrlimit(limit, (value, value + spare))
+        resource.setrlimit(limit, (value, value))
 
 
 def _failure(kind: str, message: str) -> Dict[str, Any]:

@@ -13,12 +13,14 @@ class SchedulerTimes(NamedTuple):
 
     def since(self, earlier: "SchedulerTimes") -> "SchedulerTimes":
         """Return the difference of two readings."""
-        if self.cpu_s is None or earlier.cpu_s is None:
+        if None in (self.cpu_s, self.wait_s, earlier.cpu_s, earlier.wait_s):
             return SchedulerTimes(None, None, self.reason or earlier.reason)
-        assert self.wait_s is not None and earlier.wait_s is not None
-        # A thread that ended in between takes its times along.
-        cpu_s = max(0.0, self.cpu_s - earlier.cpu_s)
-        return SchedulerTimes(cpu_s, max(0.0, self.wait_s - earlier.wait_s), None)
+        # A thread that ended in between takes its times along: never below zero.
+        return SchedulerTimes(
+            max(0.0, (self.cpu_s or 0.0) - (earlier.cpu_s or 0.0)),
+            max(0.0, (self.wait_s or 0.0) - (earlier.wait_s or 0.0)),
+            None,
+        )
 
 
 def scheduler_times(process: str = "/proc/self") -> SchedulerTimes:

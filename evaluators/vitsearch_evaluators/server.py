@@ -1,5 +1,6 @@
 """HTTP/1.1 for the endpoints of `api`: routes, token, sizes, timeouts. No TLS: see the README."""
 
+import contextlib
 import hmac
 import json
 import logging
@@ -28,8 +29,7 @@ logger = logging.getLogger(__name__)
 CONNECTIONS_MAX = 16
 _IDLE_TIMEOUT_S = 60
 _BUSY_REPLY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
 
@@ -54,10 +54,8 @@ class AgentServer(ThreadingMixIn, HTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._slots.acquire(blocking=False):
-            try:
+            with contextlib.suppress(OSError):
                 request.sendall(_BUSY_REPLY)
-            except OSError:
-                pass
             self.shutdown_request(request)
             return
         try:
@@ -83,7 +81,7 @@ class AgentHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "vitsearch-agent"
     sys_version = ""
-    timeout = _IDLE_TIMEOUT_S  # type: ignore[assignment]
+    timeout = _IDLE_TIMEOUT_S
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
     _unread = 0
@@ -109,7 +107,7 @@ class AgentHandler(BaseHTTPRequestHandler):
             full = TransferFailed(f"storage failed: {error}", {"reason": "no_space"})
             logger.warning("%s %s: %s", self.command, self.path, error)
             status, reply = full.http_status, {"error": full.to_json()}
-        except Exception as error:  # the boundary of the process
+        except Exception as error:
             logger.exception("%s %s", self.command, self.path)
             internal = EvaluatorError("internal", f"{type(error).__name__}: {error}")
             status, reply = 500, {"error": internal.to_json()}
@@ -246,4 +244,3 @@ _ROUTES = (
     _route("DELETE", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._cancel_job),
     _route("GET", "/v1/jobs", AgentHandler._jobs),
 )
-

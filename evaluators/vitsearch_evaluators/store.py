@@ -69,8 +69,7 @@ class BlobStore:
                 return self.progress(sha256)
             if size > self.limits.max_blob_bytes:
                 raise TransferFailed(
-                    f"the file has {size} bytes; this agent takes at most "
-                    f"{self.limits.max_blob_bytes}",
+                    f"the file has {size} bytes; this agent takes at most {self.limits.max_blob_bytes}",
                     {"reason": "too_large", "limit": self.limits.max_blob_bytes},
                 )
             arrived = _size(self._partial_path(sha256)) or 0
@@ -111,9 +110,7 @@ class BlobStore:
                 raise ArtifactMissing(f"no blob {sha256}", {"missing": [sha256]})
             if file_digest(blob) != sha256:
                 os.remove(blob)
-                raise ArtifactMissing(
-                    f"blob {sha256} was damaged on the disk", {"missing": [sha256]}
-                )
+                raise ArtifactMissing(f"blob {sha256} was damaged on the disk", {"missing": [sha256]})
             os.utime(blob, None)
             if os.path.exists(path):
                 os.remove(path)
@@ -161,8 +158,7 @@ class BlobStore:
         )
         free = _free_bytes(self._blobs)
         while (
-            sum(used.values()) + needed > self.limits.quota_bytes
-            or free - needed < self.limits.reserve_bytes
+            sum(used.values()) + needed > self.limits.quota_bytes or free - needed < self.limits.reserve_bytes
         ):
             if not candidates:
                 raise TransferFailed(

@@ -64,9 +64,7 @@ def number(low: float = -1e300, high: float = 1e300) -> Reader:
     def read(value: Any, where: str) -> float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not good or not math.isfinite(value) or not low <= value <= high:
-            raise InvalidRequest(
-                f"{where}: expected a number from {low:g} to {high:g}, got {_shown(value)}"
-            )
+            raise InvalidRequest(f"{where}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
         return float(value)
 
     return read
@@ -82,9 +80,7 @@ def optional(reader: Reader) -> Reader:
 def sequence(reader: Reader, longest: int = 10000) -> Reader:
     def read(value: Any, where: str) -> Tuple[Any, ...]:
         if not isinstance(value, (list, tuple)) or len(value) > longest:
-            raise InvalidRequest(
-                f"{where}: expected a list of at most {longest}, got {_shown(value)}"
-            )
+            raise InvalidRequest(f"{where}: expected a list of at most {longest}, got {_shown(value)}")
         return tuple(reader(item, f"{where}[{index}]") for index, item in enumerate(value))
 
     return read

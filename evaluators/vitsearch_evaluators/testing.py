@@ -1,8 +1,8 @@
 """What every runtime must satisfy. In your package's tests:
 
-    class TestMyRuntime(RuntimeTestCase):
-        def make_runtime(self): return MyRuntime()
-        def make_model(self, folder): ...write a small model and return its path...
+class TestMyRuntime(RuntimeTestCase):
+    def make_runtime(self): return MyRuntime()
+    def make_model(self, folder): ...write a small model and return its path...
 """
 
 import os
@@ -43,12 +43,12 @@ class RuntimeTestCase:
         assert runtime.check_options(effective) == effective
 
     def test_unknown_option_is_refused_by_name(self) -> None:
+        message = ""
         try:
             self.make_runtime().check_options({"no_such_option": 1})
         except InvalidRequest as error:
-            assert "no_such_option" in str(error)
-        else:
-            raise AssertionError("an unknown option was accepted")
+            message = str(error)
+        assert "no_such_option" in message
 
     def test_loads_and_runs_often(self) -> None:
         runtime = self.make_runtime()
@@ -67,9 +67,9 @@ class RuntimeTestCase:
             path = os.path.join(folder, "model.onnx")
             with open(path, "wb") as stream:
                 stream.write(b"\xff\x00garbage" * 64)
+            kind = "loaded"
             try:
                 runtime.load(path, runtime.check_options({}), threads=1, batch=1)
             except MeasurementFailed as error:
-                assert error.kind == "incompatible_artifact"
-            else:
-                raise AssertionError("garbage was loaded")
+                kind = error.kind
+            assert kind == "incompatible_artifact"

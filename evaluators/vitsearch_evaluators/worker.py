@@ -98,7 +98,7 @@ class Worker(threading.Thread):
             self._queue.release(job.id)
         except EvaluatorError as error:
             failure = error
-        except Exception as error:  # the loop must go on; the job says what happened
+        except Exception as error:
             logger.exception("job %s", job.id)
             failure = EvaluatorError("internal", f"{type(error).__name__}: {error}")
         else:

@@ -19,6 +19,7 @@ from vitsearch.plan import Plan
 from vitsearch.record import Keys, Record, Signal, Values
 
 FINAL = frozenset({"confirmed", "infeasible", "does_not_fit", "failed"})
+NO_GAIN = "it promised no gain"
 ROUNDS_KEPT = 2
 """A candidate that was not chosen competes in this many rounds before it is let go."""
 
@@ -35,7 +36,7 @@ class Candidate:
 @dataclass
 class _Waiting:
     candidate: Candidate
-    answer: asyncio.Future[bool]
+    answer: asyncio.Future[str | None]
     rounds: int = 0
 
 
@@ -150,8 +151,8 @@ class Board:
                 observed.append(Observed(record.signal.kl, base - accuracy))
         return Forecast.fit(observed)
 
-    async def promoted(self, candidate: Candidate) -> bool:
-        """Waits until a place is free and a round is full; True when this one is to be trained."""
+    async def passed_over(self, candidate: Candidate) -> str | None:
+        """Waits until a place is free and a round is full; None when this one is to be trained, else the reason."""
         self._training.pop(candidate.number, None)
         waiting = _Waiting(candidate, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -162,26 +163,27 @@ class Board:
         """Fill the free places from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         if self.closed:
-            self._let_go(self._waiting)
+            self._let_go(self._waiting, "the search has ended")
         while self._waiting and len(self._training) < self.rules.places and self._round_is_full():
             best = max(self._waiting, key=lambda waiting: self._gain(waiting.candidate))
             if self._gain(best.candidate) <= 0.0:
-                self._let_go(self._waiting)
+                self._let_go(self._waiting, NO_GAIN)
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate
-            best.answer.set_result(True)
+            best.answer.set_result(None)
             for waiting in self._waiting:
                 waiting.rounds += 1
-            self._let_go([w for w in self._waiting if w.rounds >= ROUNDS_KEPT or self._gain(w.candidate) <= 0.0])
+            self._let_go([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
+            self._let_go([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], "others promised more")
 
     def _round_is_full(self) -> bool:
         return sum(waiting.rounds == 0 for waiting in self._waiting) >= self.rules.candidates
 
-    def _let_go(self, losers: Sequence[_Waiting]) -> None:
+    def _let_go(self, losers: Sequence[_Waiting], reason: str) -> None:
         for waiting in list(losers):
             self._waiting.remove(waiting)
-            waiting.answer.set_result(False)
+            waiting.answer.set_result(reason)
 
     def _gain(self, candidate: Candidate) -> float:
         point = self._foreseen(candidate)
@@ -190,7 +192,8 @@ class Board:
         return gain(point, [*known, *coming], self.rules.reference) if point is not None else 0.0
 
     def _foreseen(self, candidate: Candidate) -> Loss | None:
-        return loss(self.rules.objectives, {**candidate.values, "accuracy": candidate.accuracy})
+        hoped = self._forecast().hoped(candidate.accuracy)
+        return loss(self.rules.objectives, {**candidate.values, "accuracy": hoped})
 
     def _front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""
@@ -209,8 +212,8 @@ class Board:
 
     # ---- the last word on a trial
 
-    def not_promoted(self, so_far: Record, signal: Signal, rung: int) -> Record:
-        reason = f"others promised more at rung {rung}: foretold accuracy {signal.forecast:.4f}"
+    def not_promoted(self, so_far: Record, signal: Signal, why: str) -> Record:
+        reason = f"{why}: foretold accuracy {signal.forecast:.4f}"
         broken = constraints(screened(self.rules.bounds), so_far.screen)
         return replace(so_far, outcome="not_promoted", reason=reason, signal=signal, constraints=broken)
 

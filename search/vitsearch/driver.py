@@ -29,7 +29,7 @@ from vitsearch.trial import run_trial
 
 BEAT_S = 30.0
 POLL_S = 0.25
-SCREENS_IN_A_ROW = 60
+SCREENS_IN_A_ROW = 40
 """So many trials in a row without one that was trained end the search: nothing left promises a gain."""
 UNPROMISING = frozenset({"infeasible", "hopeless", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 

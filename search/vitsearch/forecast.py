@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ENOUGH_POINTS = 5
+DEFAULT_SPREAD = 0.02
+"""Doubt in a forecast before there are points to fit; at least ``LEAST_SPREAD`` afterwards."""
+LEAST_SPREAD = 0.005
 DEFAULT_SLOPE = -0.07
 """Used before there are points to fit: between the light and the heavy plans of the project's base."""
 
@@ -26,8 +29,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Forecast:
+    """``spread`` is one standard deviation of what the line leaves unexplained."""
+
     offset: float = 0.0
     slope: float = DEFAULT_SLOPE
+    spread: float = DEFAULT_SPREAD
 
     @classmethod
     def fit(cls, observed: Sequence[Observed]) -> Forecast:
@@ -42,7 +48,13 @@ class Forecast:
             return cls(offset=mean_y - DEFAULT_SLOPE * mean_x)
         slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
         slope = min(slope, 0.0)
-        return cls(offset=mean_y - slope * mean_x, slope=slope)
+        offset = mean_y - slope * mean_x
+        left = sum((y - offset - slope * x) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
+        return cls(offset, slope, max(LEAST_SPREAD, math.sqrt(left)))
 
     def accuracy(self, base_accuracy: float, kl: float) -> float:
         return base_accuracy + self.offset + self.slope * math.sqrt(max(0.0, kl))
+
+    def hoped(self, accuracy: float) -> float:
+        """A forecast as it is judged: one spread better, so that a wrong line is found out and not obeyed."""
+        return min(1.0, accuracy + self.spread)

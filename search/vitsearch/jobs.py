@@ -42,11 +42,11 @@ class Made:
     versions: dict[str, str]
 
 
-Result = TypeVar("Result")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Job(Generic[Result]):
+class Job(Generic[R_co]):
     make: ClassVar[str]
     workshop: Workshop
 

@@ -43,8 +43,8 @@ async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Re
     candidate = Candidate(number, signal.forecast, screen.values)
     rung = 0
     for rung in plan.recipe.rungs[1:]:
-        if not await board.promoted(candidate):
-            return board.not_promoted(so_far, signal, rung)
+        if why := await board.passed_over(candidate):
+            return board.not_promoted(so_far, signal, why)
         trained = await lab.train(prepared, rung)
         candidate = Candidate(number, trained.accuracy, screen.values)
 

@@ -58,9 +58,7 @@ def create(name: str) -> Runtime:
         if target is None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidRequest(
-                f"runtime {name!r} is unknown; {hint}known are {', '.join(sorted(known))}"
-            )
+            raise InvalidRequest(f"runtime {name!r} is unknown; {hint}known are {', '.join(sorted(known))}")
     module, _, attribute = target.partition(":")
     runtime = getattr(importlib.import_module(module), attribute)()
     if not isinstance(runtime, Runtime):

@@ -55,8 +55,7 @@ class Runtime(abc.ABC):
                 )
             if value not in self.options[key]:
                 raise InvalidRequest(
-                    f"options.{key}: {value!r} is not one of "
-                    f"{', '.join(map(repr, self.options[key]))}"
+                    f"options.{key}: {value!r} is not one of {', '.join(map(repr, self.options[key]))}"
                 )
         defaults = {key: values[0] for key, values in self.options.items()}
         return dict(defaults, **options)
@@ -75,9 +74,7 @@ class Runtime(abc.ABC):
         """
 
 
-def concrete_shape(
-    name: str, shape: Sequence[Union[int, str, None]], batch: int
-) -> List[int]:
+def concrete_shape(name: str, shape: Sequence[Union[int, str, None]], batch: int) -> List[int]:
     """Return an input's shape with its open dimensions set to the batch.
 
     Raises MeasurementFailed when the model was exported with another, fixed batch.
@@ -86,8 +83,7 @@ def concrete_shape(
     if concrete and concrete[0] != batch:
         raise MeasurementFailed(
             "incompatible_artifact",
-            f"input {name!r} has the fixed shape {list(shape)}, but the protocol asks for a batch "
-            f"of {batch}",
+            f"input {name!r} has the fixed shape {list(shape)}, but the protocol asks for a batch of {batch}",
         )
     return concrete
 
@@ -98,9 +94,8 @@ def refuse_external_data(path: str) -> None:
         raise MeasurementFailed("incompatible_artifact", "the model file is empty")
     # TensorProto.external_data: an entry with the key "location", as protobuf writes it.
     marker = b"\x0a\x08location\x12"
-    with open(path, "rb") as stream:
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = content.find(marker)
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = content.find(marker)
     if found >= 0:
         raise MeasurementFailed(
             "incompatible_artifact",

@@ -119,7 +119,7 @@ class OrtRuntime(Runtime):
                 providers=[options["provider"]],
                 disabled_optimizers=options["disabled_optimizers"],
             )
-        except Exception as error:  # the binding raises its own types, each a plain Exception
+        except Exception as error:
             kind = "out_of_memory" if _is_out_of_memory(error) else "incompatible_artifact"
             raise MeasurementFailed(
                 kind, f"onnxruntime {onnxruntime.__version__} refuses the model: {error}"

@@ -1,1 +1,26 @@
-"""placeholder"""
+"""Labelled images: where they come from, how they are split, what tells one data set from another.
+
+spec.py           DataSpec: what the space file says
+image_data.py     ImageData: what the search sees; fingerprint; describe_difference
+fashion_mnist.py  the two built-in sets           idx.py  their file format
+folder.py         the user's own folders          scan.py, decode.py  files, headers, pixels
+tensors.py        uint8 arrays to torch (the only file here that imports torch)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitsearch.data.fashion_mnist import load_fashion_mnist
+from vitsearch.data.folder import load_folder
+from vitsearch.data.image_data import ImageData, describe_difference
+from vitsearch.data.spec import SOURCES, DataSpec
+from vitsearch.data.splits import Split
+
+__all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "load"]
+
+
+def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
+    """The data of ``spec``. Decoded folders are kept in ``cache_dir`` and mapped from there; without
+    it they are decoded into memory each time. Raises :class:`~vitsearch.errors.DataError`."""
+    return load_folder(spec, cache_dir) if spec.source == "folder" else load_fashion_mnist(spec)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.idx import read_idx
+from vitsearch.data.image_data import ImageData
+from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
 from vitsearch.errors import DataError
 
@@ -29,16 +33,49 @@ CLASS_NAMES = (
 MEAN, STD = (0.2860,), (0.3530,)
 
 
+def load_fashion_mnist(spec: DataSpec) -> ImageData:
+    """``builtin:fashion-mnist-14k`` or ``builtin:fashion-mnist``; with 3 channels the grey is repeated."""
+    if spec.image_size not in (None, 28):
+        raise DataError(
+            f"data.image_size: {spec.image_size}; {spec.source} has images of 28 pixels, "
+            "leave it out: a plan's resolution resizes them"
+        )
+    channels = spec.channels or 1
+    read: Callable[[str], Split] = subset_split
+    if spec.source == "builtin:fashion-mnist":
+        folder = find_full(Path(spec.root).expanduser() if spec.root else None)
+        read = partial(full_split, folder)
+    return ImageData(
+        CLASS_NAMES,
+        _repeated(read("train"), channels),
+        _repeated(read("validation"), channels),
+        MEAN * channels,
+        STD * channels,
+        partial(_read_repeated, read, "test", channels),
+    )
+
+
+def _repeated(split: Split, channels: int) -> Split:
+    """The same split, named as before, with its grey channel ``channels`` times."""
+    images: Bytes = np.repeat(split.images, channels, axis=3) if channels > 1 else split.images
+    return Split(images, split.labels, split.sha256)
+
+
+def _read_repeated(read: Callable[[str], Split], name: str, channels: int) -> Split:
+    return _repeated(read(name), channels)
+
+
 def subset_split(name: str) -> Split:
     """``train`` (10,000), ``validation`` (2,000) or ``test`` (2,000) of the committed subset."""
     with np.load(SUBSET_ASSET, allow_pickle=False) as arrays:
-        return Split(arrays[f"{name}_images"][..., None], arrays[f"{name}_labels"].astype(np.int64))
+        return Split.of(arrays[f"{name}_images"][..., None], arrays[f"{name}_labels"].astype(np.int64))
 
 
-def validation_index() -> np.ndarray:
+def validation_index() -> Labels:
     """Where the validation images stand in the official training set, as drawn."""
     with np.load(SUBSET_ASSET, allow_pickle=False) as arrays:
-        return arrays["validation_index"].astype(np.int64)
+        index: Labels = arrays["validation_index"].astype(np.int64)
+        return index
 
 
 def full_split(folder: Path, name: str) -> Split:
@@ -47,9 +84,9 @@ def full_split(folder: Path, name: str) -> Split:
         return read_official(folder, "t10k")
     official, held_out = read_official(folder, "train"), validation_index()
     if name == "validation":
-        return Split(official.images[held_out], official.labels[held_out])
+        return Split.of(official.images[held_out], official.labels[held_out])
     kept = np.setdiff1d(np.arange(len(official)), held_out)
-    return Split(official.images[kept], official.labels[kept])
+    return Split.of(official.images[kept], official.labels[kept])
 
 
 def read_official(folder: Path, prefix: str) -> Split:
@@ -62,7 +99,7 @@ def read_official(folder: Path, prefix: str) -> Split:
             f"{folder}: the {prefix} files hold images of {images.shape} and labels of {labels.shape}, "
             f"Fashion-MNIST has ({count}, 28, 28) and ({count},)"
         )
-    return Split(images[..., None], labels.astype(np.int64))
+    return Split.of(images[..., None], labels.astype(np.int64))
 
 
 def find_full(root: Path | None, environment: Callable[[str], str | None] = os.environ.get) -> Path:

@@ -1,18 +1,43 @@
-"""The frozen values that a data set is made of."""
+"""Frozen values that a data set is made of, and the names of its arrays' digests."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from vitsearch.data.arrays import Bytes, Labels
+from vitsearch_evaluators.canonical import canonical_json
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` uint8 (N, H, W, C), C 1 or 3; ``labels`` int64 (N,), indices into the class names."""
+    """``images`` uint8 (N, H, W, C), C 1 or 3, perhaps a read-only memory map; ``labels`` int64 (N,),
+    indices into the class names; ``sha256`` names the contents in their order, whatever the path."""
 
     images: Bytes
     labels: Labels
+    sha256: str
+
+    @classmethod
+    def of(cls, images: Bytes, labels: Labels) -> Split:
+        """A split named by the bytes of its arrays."""
+        return cls(images, labels, _digest(images.shape, [np.ascontiguousarray(images).data], labels))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def digest_of_files(sha256s: Iterable[str], labels: Labels) -> str:
+    """Names a split by the bytes of its image files, so that every Pillow version agrees on it."""
+    return _digest(labels.shape, ["\n".join(sha256s).encode("ascii")], labels)
+
+
+def _digest(shape: tuple[int, ...], contents: Iterable[bytes | memoryview], labels: Labels) -> str:
+    sha256 = hashlib.sha256(canonical_json(list(shape)))
+    for content in contents:
+        sha256.update(content)
+    sha256.update(labels.astype("<i8").tobytes())
+    return sha256.hexdigest()

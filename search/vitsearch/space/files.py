@@ -117,6 +117,7 @@ def override(root: Node, texts: Sequence[str], found: Found) -> Node:
 
 
 def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> Node:
+    """``node`` with ``value`` at the path ``parts``; ``key`` is that path as the user typed it."""
     if not parts:
         return value
     if isinstance(node.value, list):
@@ -131,6 +132,7 @@ def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> 
 
 
 def _at(node: Node, place: Place) -> Node:
+    """``node`` and all that is in it, as if written at ``place``."""
     if isinstance(node.value, dict):
         return Node(place, {key: _at(child, place) for key, child in node.value.items()})
     if isinstance(node.value, list):

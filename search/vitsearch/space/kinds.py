@@ -88,7 +88,7 @@ def rising_rungs(rungs: tuple[int, ...]) -> tuple[int, ...]:
     return rungs
 
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$")
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
 def seconds(value: Any) -> float | None:
@@ -96,7 +96,7 @@ def seconds(value: Any) -> float | None:
     if value is None or value == "none":
         return None
     found: float | None = None
-    if isinstance(value, str) and value and (match := _DURATION.match(value)):
+    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
         hours, minutes, rest = (float(part or 0) for part in match.groups())
         found = hours * 3600 + minutes * 60 + rest
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -109,7 +109,7 @@ def seconds(value: Any) -> float | None:
 
 def token_name(value: Any) -> str:
     """``env:NAME``; the token itself is refused and never shown."""
-    if isinstance(value, str) and re.match(r"env:[A-Za-z_][A-Za-z0-9_]*$", value):
+    if isinstance(value, str) and re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
         return value
     raise problem("a token does not belong in a space file; write env:NAME, an environment variable")
 
@@ -117,13 +117,13 @@ def token_name(value: Any) -> str:
 def agent_url(value: str) -> str:
     if "@" in value:
         raise problem("credentials do not belong in a url; use 'token: env:NAME'")
-    if not re.match(r"https?://[A-Za-z0-9.\-_\[\]:]+(/[^\s?#]*)?$", value):
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\-_\[\]:]+(/[^\s?#]*)?", value):
         raise problem(f"{value!r} is no agent's address; write it like https://nano.local:8470")
     return value.rstrip("/")
 
 
 def certificate_digest(value: str) -> str:
-    if re.match(r"sha256:[0-9a-f]{64}$", value):
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", value):
         return value
     raise problem(f"{value!r} is no fingerprint; write sha256: and 64 hexadecimal digits")
 

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from vitsearch.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
-from vitsearch.space.sections import Baseline, Device, Knobs, Limit, Resources, Search, Section, Task
+from vitsearch.space.knobs import Baseline, Knobs
+from vitsearch.space.sections import Device, Limit, Resources, Search, Section, Task
 
 LOCAL_DEVICE = "local"
 

@@ -72,7 +72,7 @@ def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = error.context_mark if _opened(error.problem) else error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         reason = _explained(error.problem or "unreadable")
         raise Unreadable(line, f"not valid YAML: {reason}", column) from None
@@ -107,13 +107,13 @@ class _Loader(yaml.SafeLoader):
         if self._depth == MAX_DEPTH:
             raise Unreadable(line, f"nested deeper than {MAX_DEPTH} levels")
         self._depth += 1
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
 
-_INT = re.compile(r"[-+]?[0-9]{1,18}$")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?$|[-+]?\.inf$|\.nan$")
+_INT = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?|[-+]?\.inf|\.nan")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -122,7 +122,8 @@ def _tree(node: yaml.Node, place: Place, found: list[tuple[Place, str]]) -> Node
         return Node(place, _mapping(node, place.file, found))
     if isinstance(node, yaml.SequenceNode):
         return Node(place, [_tree(item, _at(item, place.file), found) for item in node.value])
-    return Node(place, _scalar(node.value) if node.style is None else node.value)
+    plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    return Node(place, _scalar(node.value) if plain else node.value)
 
 
 def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Place, str]]) -> dict[str, Node]:
@@ -142,14 +143,19 @@ def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Place, str]]) 
 def _scalar(text: str) -> Scalar:
     if text.lower() in _WORDS and (text in _WORDS or text in (text.capitalize(), text.upper())):
         return _WORDS[text.lower()]
-    if _INT.match(text):
+    if _INT.fullmatch(text):
         return int(text)
     lower = text.lower()
-    return float(lower.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.match(lower) else text
+    return float(lower.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(lower) else text
 
 
 def _at(node: yaml.Node, file: str) -> Place:
     return Place(file, node.start_mark.line + 1)
+
+
+def _opened(problem: str | None) -> bool:
+    """The mistake is where a list, mapping or quote opens, not where the text ends."""
+    return problem is not None and problem.startswith(("expected ','", "found unexpected end of stream"))
 
 
 _HINTS = {
@@ -159,6 +165,7 @@ _HINTS = {
     "expected ',' or ']'": "a list that is not closed with ']'",
     "expected ',' or '}'": "a mapping that is not closed with '}'",
     "expected <block end>": "indentation that fits no key above",
+    "expected the node content": "a value is missing",
     "unexpected end of stream": "a quote that is not closed",
     "but found another document": "a second document ('---'); a space file is one document",
 }

@@ -16,20 +16,16 @@ from pydantic import (
 )
 
 from vitsearch.space.kinds import (
-    Choices,
     Either,
     Int,
     Number,
-    Ratio,
     Text,
     agent_url,
     certificate_digest,
-    problem,
     rising_rungs,
     seconds,
     token_name,
     weights_name,
-    whole_tokens,
     word_or,
 )
 
@@ -42,7 +38,6 @@ Count = Annotated[Int, Field(ge=1, le=10**9)]
 Positive = Annotated[Number, Field(gt=0)]
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 Fingerprint = Annotated[Text, AfterValidator(certificate_digest)]
-_Window = Annotated[Int, Field(ge=1, le=256)]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
 
 
@@ -62,6 +57,12 @@ class Section(BaseModel):
 
 def default_weights(backbone: str) -> str:
     return "builtin" if backbone in BUILTIN_BASES else "hub"
+
+
+def with_weights(data: Any, key: str) -> Any:
+    if isinstance(data, dict) and data.get("weights") is None and isinstance(data.get(key), str):
+        return data | {"weights": default_weights(data[key])}
+    return data
 
 
 class Data(Section):
@@ -121,7 +122,7 @@ class Teacher(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_weights(cls, data: Any) -> Any:
-        return _filled(data, "backbone")
+        return with_weights(data, "backbone")
 
 
 class Signal(Section):
@@ -160,92 +161,6 @@ class Limit(Section):
     """At most this share of the baseline's cost."""
 
 
-class Backbone(Section):
-    """A backbone and the weights that it starts from."""
-
-    name: Text
-    weights: Weights = ""
-    """builtin, hub, none or file:PATH (default: builtin where there is one, else hub)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_weights(cls, data: Any) -> Any:
-        return _filled(data, "name")
-
-
-def _filled(data: Any, key: str) -> Any:
-    if isinstance(data, dict) and data.get("weights") is None and isinstance(data.get(key), str):
-        return data | {"weights": default_weights(data[key])}
-    return data
-
-
-class Range(Section):
-    """Every value from low to high in equal steps."""
-
-    low: Ratio
-    high: Ratio
-    step: Annotated[Number, Field(ge=0.001, le=0.95)]
-
-    def expanded(self) -> tuple[float, ...]:
-        if self.high < self.low:
-            raise problem(f"high {self.high:g} is below low {self.low:g}")
-        count = int((self.high - self.low) / self.step + 1e-6) + 1
-        return tuple(round(self.low + index * self.step, 6) for index in range(count))
-
-
-_Named = Annotated[Text, AfterValidator(lambda name: Backbone(name=name, weights=default_weights(name)))]
-_OneBackbone = Annotated[Any, Either(word_or("<mapping>"), {"<word>": _Named, "<mapping>": Backbone})]
-Backbones = Annotated[tuple[Backbone, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
-Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
-_TokenRatio = Annotated[Ratio, AfterValidator(whole_tokens)]
-Scope = Literal["uniform", "global"]
-Distillation = Literal["none", "logits"]
-Precision = Literal["fp32", "int8_dynamic"]
-Runtime = Literal["onnxruntime"]
-
-
-class Knobs(Section):
-    """What is searched. Each knob takes one value or a list; ratios also take {low, high, step}."""
-
-    backbone: Backbones
-    """Names of backbones, or {name, weights}."""
-    resolution: Annotated[tuple[int, ...], Choices(Pixels)]
-    """Sides of the square input image, in pixels."""
-    window_size: Annotated[tuple[int, ...], Choices(_Window, least=0)] = ()
-    """Attention windows, for the families that have them."""
-    head_pruning_ratio: Ratios = (0.0,)
-    """Share of the attention heads that is cut."""
-    ffn_pruning_ratio: Ratios = (0.0,)
-    """Share of the hidden channels of the FFNs that is cut."""
-    token_pruning_ratio: Annotated[tuple[float, ...], Choices(_TokenRatio)] = (0.0,)
-    """Share of the tokens that is dropped; this version takes 0.0 only."""
-    pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
-    """uniform cuts each block alike; global ranks heads and channels over all blocks."""
-    width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8
-    """FFN widths are rounded to this; devices are slow on odd widths."""
-    distillation: Annotated[tuple[Distillation, ...], Choices(Distillation)] = ("logits",)
-    quantization: Annotated[tuple[Precision, ...], Choices(Precision)] = ("fp32",)
-    backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
-    """The runtime on the device."""
-
-
-class Baseline(Section):
-    """Measured first, always; relative limits refer to it. In fp32 on the first backend."""
-
-    backbone: Text = ""
-    """Default: the first backbone of the space."""
-    weights: Weights = ""
-    """Default: as for that backbone in the space."""
-    resolution: Pixels = 0
-    """Default: the largest resolution of the space."""
-
-    def filled(self, knobs: Knobs) -> Baseline:
-        name = self.backbone or knobs.backbone[0].name
-        listed = {choice.name: choice.weights for choice in knobs.backbone}
-        weights = self.weights or listed.get(name) or default_weights(name)
-        return Baseline(backbone=name, weights=weights, resolution=self.resolution or max(knobs.resolution))
-
-
 class Device(Section):
     """A board with a running agent."""
 
@@ -261,8 +176,6 @@ class Device(Section):
 
 class Search(Section):
     """How long and how the search runs."""
-
-    model_config = ConfigDict(validate_by_alias=True)
 
     trials: Count = 12
     """Plans that the study trains, in all its runs together."""

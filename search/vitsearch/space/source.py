@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vitsearch.errors import did_you_mean
 from vitsearch.space.nodes import Path, Place
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@-]+$")
+_PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 class Problem(NamedTuple):
@@ -70,7 +70,7 @@ def dotted(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if _PLAIN.match(part) else repr(part))
+            text += ("." if text else "") + (part if _PLAIN.fullmatch(part) else repr(part))
     return text
 
 

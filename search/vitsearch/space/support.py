@@ -31,7 +31,7 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     if known:
         problems += _useless(space, known, supports)
     if space.baseline.backbone not in missing:
-        problems += _baseline(space, supports)
+        problems += _baseline(loaded, supports, {problem.path for problem in problems})
     return source.lines(problems)
 
 
@@ -68,11 +68,18 @@ def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
                 yield Problem(("space", knob, index), f"no backbone of the file can use {value!r} ({told})")
 
 
-def _baseline(space: SearchSpace, supports: Supports) -> Iterator[Problem]:
-    base = space.baseline
+_SAME_AS = {"weights": "backbone", "resolution": "resolution"}
+
+
+def _baseline(loaded: LoadedSpace, supports: Supports, told: set[Path]) -> Iterator[Problem]:
+    """What the baseline cannot use, unless it only took it from a knob that is told already."""
+    base = loaded.space.baseline
     for key in ("weights", "resolution"):
         value = getattr(base, key)
-        listed = base.backbone in space.choices()["backbone"] and key == "weights"
-        reason = None if listed else supports(base.backbone, key, value)
+        written = ("baseline", key) in loaded.source.places
+        knob, choices = _SAME_AS[key], loaded.space.choices()
+        taken = base.backbone if key == "weights" else value
+        same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in told
+        reason = None if same else supports(base.backbone, key, value)
         if reason is not None:
             yield Problem(("baseline", key), f"{base.backbone} cannot use {value!r}: {reason}")

@@ -1,0 +1,185 @@
+"""`vitsearch-agent`: run the agent, or measure one file without it."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from typing import Optional, Sequence, Set, Tuple
+
+from vitsearch_evaluators import __version__, agent, procs, runtimes
+from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
+from vitsearch_evaluators.fingerprint import environment_id, fingerprint
+from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
+
+_LOCAL_DEVICE = "local"
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Return the exit code: 0, 1 when the work failed, 2 when it could not be started."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        if arguments.cpus is not None:
+            pin(parse_cpus(arguments.cpus))
+        if arguments.command == "serve":
+            return _serve(arguments)
+        return _measure(arguments)
+    except MeasurementFailed as failure:
+        print(f"vitsearch-agent: {failure.kind}: {failure}", file=sys.stderr)
+        print(failure.details.get("output_tail", ""), file=sys.stderr, end="")
+        return 1
+    except EvaluatorError as error:
+        print(f"vitsearch-agent: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse_cpus(text: str) -> Set[int]:
+    """Read a processor list as `taskset -c` takes it: "1", "0,2-3"."""
+    cpus: Set[int] = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            cpus.update(range(int(first), int(last or first) + 1))
+    except ValueError:
+        cpus = set()
+    if not cpus:
+        raise InvalidRequest(f"--cpus: expected a list like 1 or 0,2-3, got {text!r}")
+    return cpus
+
+
+def pin(cpus: Set[int]) -> None:
+    """Keep this process and its children on these processors."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise InvalidRequest("--cpus: this system cannot pin processes")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        allowed = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise InvalidRequest(f"--cpus {sorted(cpus)}: this process may use {allowed}") from error
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = agent.AgentSettings(
+        state=arguments.state,
+        host=arguments.host,
+        port=arguments.port,
+        token=_token(arguments.token_file),
+        port_file=arguments.port_file,
+        exit_with_stdin=arguments.exit_with_stdin,
+    )
+    agent.serve(settings, __version__)
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    measurement = measure_file(
+        arguments.model, arguments.runtime, arguments.option, arguments.protocol, arguments.threads
+    )
+    if arguments.json:
+        print(json.dumps(measurement.to_json(), indent=2, sort_keys=True))
+    else:
+        print(summary(measurement))
+    return 0
+
+
+def measure_file(path: str, runtime: str, options: Sequence[str], protocol: str, threads: int) -> Measurement:
+    """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
+    if not os.path.isfile(path):
+        raise InvalidRequest(f"{path} is no file")
+    asked = dict(_option(text) for text in options)
+    runtimes.create(runtime).check_options(asked)
+    blob = BlobRef("model.onnx", file_digest(path), os.path.getsize(path))
+    plan = PROTOCOLS[protocol]._replace(threads=threads)
+    spec = JobSpec("measure", (blob,), runtime, asked, plan)
+    stop = StopSignal()
+    procs.adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+        info = probe_runtime(runtime, folder, stop)
+        environment = environment_id(fingerprint(__version__, (info,)))
+        identifier = job_id(spec, _LOCAL_DEVICE)
+        conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
+        model = os.path.join(folder, blob.name)
+        os.symlink(os.path.abspath(path), model)
+        return execute(spec, model, folder, conditions, stop)
+
+
+def summary(measurement: Measurement) -> str:
+    """Return a few lines for a person."""
+    latency, cpu = measurement.latency_ms, measurement.cpu_ms
+    memory = measurement.peak_memory_mb
+    lines = [
+        f"{measurement.runtime} {measurement.runtime_version}, {measurement.protocol.id}, {latency.n} runs",
+        f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
+        f"latency_ms_p95  {_shown(latency.p95)}",
+        f"cpu_ms_p50      {cpu.p50:.3f}",
+        f"throughput_ips  {measurement.throughput_ips:.1f}",
+        f"peak_memory_mb  {_shown(memory)}",
+        f"load_ms         {measurement.load_ms:.1f}",
+    ]
+    if measurement.flags:
+        lines.append(f"flags           {', '.join(measurement.flags)}")
+    return "\n".join(lines)
+
+
+def _shown(value: Optional[float]) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _option(text: str) -> Tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise InvalidRequest(f"--option: expected KEY=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _token(path: Optional[str]) -> Optional[str]:
+    if path is None:
+        return None
+    try:
+        with open(path) as stream:
+            token = stream.read().strip()
+    except OSError as error:
+        raise InvalidRequest(f"--token-file {path}: {error.strerror}") from error
+    if not token.isalnum() or len(token) < 32:
+        raise InvalidRequest(f"--token-file {path}: a token is at least 32 letters and digits")
+    return token
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitsearch-agent", description="Measure exported models on this device."
+    )
+    parser.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    serve = commands.add_parser("serve", help="wait for jobs and measure one after the other")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    serve.add_argument("--port", type=int, default=0, help="0 takes a free port (%(default)s)")
+    serve.add_argument("--state", required=True, help="folder for models, queue and device id")
+    serve.add_argument("--token-file", help="file with the token that clients must send")
+    serve.add_argument("--port-file", help="write the port and pid there as JSON when listening")
+    serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin ends (with its writer)")
+    measure = commands.add_parser("measure", help="measure one file and print the result")
+    measure.add_argument("model", help="an ONNX file")
+    measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
+    measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
+    measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
+    measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    measure.add_argument("--json", action="store_true", help="print every field as JSON")
+    for command in (serve, measure):
+        command.add_argument("--cpus", help="processors to use, as in taskset -c: 1 or 0,2-3")
+    return parser

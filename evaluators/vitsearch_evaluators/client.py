@@ -1,0 +1,316 @@
+"""Talk to one device: upload a model, have it measured, get the result, whatever happens between.
+
+Every request may be repeated without harm, so the answer to a lost connection, a rebooted board or
+a restarted agent is always the same: wait a little and ask again, until the device was silent for
+`deadline_s`. What the device measured during a cut is fetched afterwards, not measured again.
+"""
+
+import contextlib
+import os
+import random
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Union
+
+from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.errors import (
+    ArtifactMissing,
+    DeviceChanged,
+    EvaluatorError,
+    InvalidRequest,
+    JobCancelled,
+    MeasurementFailed,
+    NotFound,
+    ProtocolSkew,
+    TransferFailed,
+    error_from_json,
+)
+from vitsearch_evaluators.protocol import (
+    CHUNK_MAX_BYTES,
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    SCREEN,
+    BlobRef,
+    DeviceInfo,
+    JobSpec,
+    JobStatus,
+    Measurement,
+    MeasureProtocol,
+    Owner,
+    job_id,
+)
+from vitsearch_evaluators.transport import Address, Transport
+
+_CHUNK_FIRST_BYTES = 256 << 10
+_CHUNK_MIN_BYTES = 16 << 10
+_CHUNK_AIM_S = 2.0
+_POLL_S = 20.0
+_POLL_CANCELLABLE_S = 2.0
+
+
+class Backoff(NamedTuple):
+    """Waiting times between attempts: doubled up to `max_s`, each shortened at random by half."""
+
+    first_s: float = 0.25
+    max_s: float = 15.0
+
+
+class DeviceClient:
+    """A device at `address` (a URL, or a function that returns it), used for one study.
+
+    One thread measures; `cancel`, `jobs` and `device` may be called from others meanwhile.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        token: Optional[str] = None,
+        owner: Union[str, Owner] = "anonymous",
+        timeout_s: float = 30.0,
+        deadline_s: float = 900.0,
+        backoff: Backoff = Backoff(),  # noqa: B008 - immutable
+    ) -> None:
+        self._transport = Transport(address, token, timeout_s)
+        self._owner = owner if isinstance(owner, Owner) else Owner(owner)
+        self._deadline_s = deadline_s
+        self._backoff = backoff
+        self._info: Optional[DeviceInfo] = None
+        self._paths: Dict[str, str] = {}
+
+    def device(self) -> DeviceInfo:
+        """Ask what the device is; one attempt. Raises ProtocolSkew naming both versions."""
+        body = self._transport.request("GET", "/v1/device", extra_timeout_s=60.0).body
+        low, high = _get(body, "api_min"), _get(body, "api_max")
+        if not (
+            isinstance(low, int)
+            and isinstance(high, int)
+            and low <= PROTOCOL_VERSION
+            and high >= PROTOCOL_VERSION_MIN
+        ):
+            raise ProtocolSkew(
+                f"this client speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, the "
+                f"agent (version {_get(body, 'agent_version')}) {low} to {high}: update the older",
+                {"client": [PROTOCOL_VERSION_MIN, PROTOCOL_VERSION], "agent": [low, high]},
+            )
+        self._info = DeviceInfo.from_json(body)
+        return self._info
+
+    def upload(self, path: str, cancel: Optional[threading.Event] = None) -> str:
+        """Bring a file to the device and return its digest; goes on where an upload broke off.
+
+        Raises TransferFailed when it does not fit or arrives damaged twice.
+        """
+        sha256 = file_digest(path)
+        self._paths[sha256] = path
+        patience = self._patience(cancel)
+        damaged = 0
+        while True:
+            try:
+                self._send(sha256, path, patience)
+                return sha256
+            except TransferFailed as error:
+                damaged += error.reason == "digest_mismatch"
+                if error.reason not in ("digest_mismatch", "offset_mismatch") or damaged > 1:
+                    raise
+                patience.wait(error)
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                patience.wait(error)
+
+    def measure(
+        self,
+        path_or_digest: str,
+        runtime: str = "onnxruntime",
+        options: Optional[Mapping[str, Any]] = None,
+        protocol: MeasureProtocol = SCREEN,
+        repeat: int = 0,
+        cancel: Optional[threading.Event] = None,
+        trial: Optional[int] = None,
+    ) -> Measurement:
+        """Measure a model file, or an uploaded one by its digest, and wait for the result.
+
+        Raises MeasurementFailed when the model was tried and failed, JobCancelled, and
+        DeviceUnreachable or DeviceBusy after `deadline_s` without an answer that helps.
+        """
+        patience = self._patience(cancel)
+        info = self._info or self._patiently(self.device, patience)
+        blob = self._patiently(lambda: self._blob(path_or_digest), patience)
+        spec = JobSpec("measure", (blob,), runtime, dict(options or {}), protocol, repeat)
+        identifier = job_id(spec, info.device_id)
+        request = {
+            "api": min(PROTOCOL_VERSION, info.api_max),
+            "device_id": info.device_id,
+            "owner": self._owner._replace(trial=trial).to_json(),
+            "spec": spec.to_json(),
+        }
+        while True:
+            try:
+                status = self._follow(identifier, request, patience)
+                return _measurement(status, spec, info)
+            except (ArtifactMissing, NotFound) as error:
+                # A new model, or an agent that lost its state.
+                if isinstance(error, ArtifactMissing):
+                    self._upload_again(blob.sha256, error, cancel)
+                patience.wait(error, first_at_once=True)
+            except DeviceChanged:
+                self._info = None
+                raise
+            except JobCancelled:
+                if cancel is not None and cancel.is_set():
+                    self._cancel_quietly(identifier)
+                raise
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                patience.wait(error)
+
+    def cancel(self, identifier: str) -> JobStatus:
+        """Cancel a job; one that is final stays as it is. NotFound when unknown."""
+        return JobStatus.from_json(self._transport.request("DELETE", _job(identifier)).body)
+
+    def jobs(self) -> List[JobStatus]:
+        """Return the jobs of all owners that are queued or running, in the order they came."""
+        body = self._transport.request("GET", "/v1/jobs").body
+        return [JobStatus.from_json(job) for job in body["jobs"]]
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _follow(self, identifier: str, request: Mapping[str, Any], patience: "_Patience") -> JobStatus:
+        """Submit the job, which may be there already, and wait until it is final."""
+        patience.check()
+        status = JobStatus.from_json(self._transport.request("PUT", _job(identifier), request).body)
+        wait_s = _POLL_S if patience.cancel is None else _POLL_CANCELLABLE_S
+        while not status.final:
+            patience.answered()
+            patience.check()
+            reply = self._transport.request(
+                "GET", f"{_job(identifier)}?wait={wait_s:g}", extra_timeout_s=wait_s
+            )
+            status = JobStatus.from_json(reply.body)
+        return status
+
+    def _send(self, sha256: str, path: str, patience: "_Patience") -> None:
+        size = os.path.getsize(path)
+        request = {"sha256": sha256, "size": size}
+        state = self._transport.request("POST", "/v1/uploads", request).body
+        chunk_bytes = _CHUNK_FIRST_BYTES
+        with open(path, "rb") as stream:
+            while not state["complete"]:
+                patience.check()
+                stream.seek(state["offset"])
+                headers = {"Upload-Offset": str(state["offset"]), "Upload-Length": str(size)}
+                start = time.monotonic()
+                state = self._transport.request(
+                    "PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers
+                ).body
+                patience.answered()
+                chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
+
+    def _blob(self, path_or_digest: str) -> BlobRef:
+        if os.path.exists(path_or_digest):
+            sha256 = file_digest(path_or_digest)
+            self._paths[sha256] = path_or_digest
+        else:
+            sha256 = path_or_digest
+        if sha256 in self._paths:
+            return BlobRef("model.onnx", sha256, os.path.getsize(self._paths[sha256]))
+        if len(sha256) != 64:
+            raise InvalidRequest(f"{path_or_digest!r} is neither a file nor a digest")
+        headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
+        if "upload-length" not in headers:
+            raise NotFound(f"the device has only a part of {sha256}: upload the file")
+        return BlobRef("model.onnx", sha256, int(headers["upload-length"]))
+
+    def _upload_again(self, sha256: str, error: EvaluatorError, cancel: Optional[threading.Event]) -> None:
+        path = self._paths.get(sha256)
+        if path is None or not os.path.exists(path):
+            raise TransferFailed(
+                f"the device does not hold {sha256}, and this client knows no file with it",
+                {"reason": "no_file"},
+            ) from error
+        if self.upload(path, cancel) != sha256:
+            raise TransferFailed(f"{path} was changed meanwhile", {"reason": "changed"})
+
+    def _cancel_quietly(self, identifier: str) -> None:
+        # Out of reach: the device finishes it, and the result waits for who asks again.
+        with contextlib.suppress(EvaluatorError):
+            self.cancel(identifier)
+
+    def _patiently(self, ask: Callable[[], Any], patience: "_Patience") -> Any:
+        while True:
+            try:
+                return ask()
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                patience.wait(error)
+
+    def _patience(self, cancel: Optional[threading.Event]) -> "_Patience":
+        return _Patience(self._backoff, self._deadline_s, cancel)
+
+
+class _Patience:
+    """How long to go on without an answer: backoff, deadline and the wish to cancel."""
+
+    def __init__(self, backoff: Backoff, deadline_s: float, cancel: Optional[threading.Event]) -> None:
+        self.cancel = cancel
+        self._backoff = backoff
+        self._deadline_s = deadline_s
+        self._last_answer = time.monotonic()
+        self._failures = 0
+
+    def answered(self) -> None:
+        self._last_answer = time.monotonic()
+        self._failures = 0
+
+    def check(self) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise JobCancelled("cancelled by the caller")
+
+    def wait(self, error: EvaluatorError, first_at_once: bool = False) -> None:
+        """Wait before the next attempt; raise `error` when the deadline has passed."""
+        silent_s = time.monotonic() - self._last_answer
+        if silent_s > self._deadline_s:
+            error.message = f"{error.message} (gave up after {silent_s:.0f} s)"
+            raise error
+        self._failures += 1
+        if first_at_once and self._failures == 1:
+            return
+        longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
+        delay_s = longest_s * (0.5 + 0.5 * random.random())
+        if self.cancel is None:
+            time.sleep(delay_s)
+        else:
+            self.cancel.wait(delay_s)
+        self.check()
+
+
+def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:
+    """Return the size of the next chunk: large on a fast link, about 2 s on a slow one."""
+    if took_s > _CHUNK_AIM_S:
+        return max(_CHUNK_MIN_BYTES, chunk_bytes // 2)
+    if took_s < _CHUNK_AIM_S / 4:
+        return min(CHUNK_MAX_BYTES, chunk_bytes * 2)
+    return chunk_bytes
+
+
+def _measurement(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Measurement:
+    if status.state == "cancelled":
+        raise JobCancelled(f"job {status.id} was cancelled on the device")
+    if status.state == "failed":
+        raise error_from_json(dict(status.error or {}))
+    result = status.result
+    expected = (job_id(spec, info.device_id), spec.artifact, info.device_id)
+    if result is None or (result.job_id, result.artifact, result.device_id) != expected:
+        raise MeasurementFailed("protocol", f"the result of job {status.id} is of another job")
+    return result
+
+
+def _job(identifier: str) -> str:
+    return f"/v1/jobs/{identifier}"
+
+
+def _get(body: Any, key: str) -> Any:
+    return body.get(key) if isinstance(body, dict) else None

@@ -1,0 +1,221 @@
+"""What a worker does for each job of :mod:`vitsearch.jobs`: files in, files and numbers out.
+
+Only workers import this module: it brings torch and timm. What is loaded once (data, bases) stays in
+the worker's memory for the next stage.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vitsearch import backbones, data, jobs, train
+from vitsearch.compress import macs, prune, quantize, refit, scores
+from vitsearch.data.tensors import to_tensor
+from vitsearch.effect import Effect
+from vitsearch.errors import StageError
+from vitsearch.export import evaluate
+from vitsearch.plan import Deployment, Recipe
+from vitsearch.store import FileStore
+
+EXPORTERS = {"onnxruntime": "onnx"}
+EVALUATION_BATCH = 100
+
+
+def describe_data(job: jobs.DataJob) -> jobs.DataReady:
+    return jobs.DataReady(_data(job.workshop).describe())
+
+
+def prepare_base(job: jobs.BaseJob) -> jobs.Base:
+    """Starting weights as they are when their classifier fits, else trained on the user's classes."""
+    images = _data(job.workshop)
+    built = backbones.find(job.source.backbone).build(_spec(job.source, job.workshop))
+    if built.head_is_new:
+        train.train_base(built.model, images, job.source.resolution, job.recipe)
+    logits = _logits(built.model, images, images.validation.images, job.source.resolution)
+    accuracy = train.accuracy(logits, images.validation.labels)
+    return jobs.Base(_save_weights(built.model, job.workshop.store), accuracy, len(logits))
+
+
+def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
+    images, backbone = _data(job.workshop), backbones.find(job.source.backbone)
+    model = _base(job.source, job.workshop)
+    chosen = np.random.default_rng(job.seed).permutation(len(images.train.labels))[: job.images]
+    inputs = _tensor(images, images.train.images[chosen], job.source.resolution)
+    found = scores.collect(model, backbone, inputs, torch.from_numpy(images.train.labels[chosen]))
+    anatomy = backbone.anatomy(model, _spec(job.source, job.workshop))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "statistics.safetensors"
+        found.save(path)
+        sha256 = job.workshop.store.put(path)
+    return jobs.AnatomyFound(anatomy.to_json(), found.scores().to_json(), sha256)
+
+
+def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
+    images = _data(job.workshop)
+    if job.split == "train":
+        wanted = images.train.images[train.training_indices(len(images.train.labels), job.recipe)]
+    else:
+        wanted = images.validation.images[: job.images]
+    logits = _logits(_base(job.source, job.workshop), images, wanted, job.source.resolution)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "logits.npy"
+        np.save(path, logits)
+        return jobs.Logits(job.workshop.store.put(path), path.stat().st_size)
+
+
+def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
+    """The graph a plan leads to, from the starting weights: enough to measure its cost."""
+    model = _pruned(job.pruned, job.workshop)
+    example = _example(job.pruned.source.resolution, job.workshop)
+    macs_m, params_m = macs.count(model, example)
+    with tempfile.TemporaryDirectory() as folder:
+        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
+
+
+def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
+    return _judge(_refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop)
+
+
+def train_rung(job: jobs.TrainJob) -> jobs.Trained:
+    """Fine-tune from the rung before; a tune that ends worse (accuracy and divergence) is thrown away."""
+    images, resolution = _data(job.workshop), job.pruned.source.resolution
+    model = _refitted(job.pruned, job.workshop)
+    if job.checkpoint_sha256 is not None:
+        model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    task = _fine_tune_task(job, images, resolution)
+    report = train.fine_tune(model, task)
+    after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    kept_start = after.accuracy < before.accuracy and after.kl > before.kl
+    if kept_start:
+        model.load_state_dict(start)
+        after = before
+    sha256 = _save_weights(model, job.workshop.store)
+    return jobs.Trained(after.accuracy, after.kl, after.n, sha256, report.steps, kept_start)
+
+
+def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
+    """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
+    images, resolution = _data(job.workshop), job.pruned.source.resolution
+    model = _refitted(job.pruned, job.workshop)
+    if job.checkpoint_sha256 is not None:
+        model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
+    macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
+    with tempfile.TemporaryDirectory() as folder:
+        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        inputs = _tensor(images, images.validation.images, resolution).numpy()
+        logits = evaluate.logits(path, inputs, batch_size=EVALUATION_BATCH)
+        if not np.isfinite(logits).all():
+            raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
+        correct = int((logits.argmax(1) == images.validation.labels).sum())
+        sha256 = job.workshop.store.put(path)
+        return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
+
+
+# ---- what the stages share
+
+
+@lru_cache(maxsize=2)
+def _load_data(spec: tuple[tuple[str, object], ...], cache: Path) -> data.ImageData:
+    return data.load(data.DataSpec.from_json(dict(spec)), cache)
+
+
+def _data(workshop: jobs.Workshop) -> data.ImageData:
+    return _load_data(tuple(sorted(workshop.data.items())), workshop.cache)
+
+
+def _spec(source: jobs.Source, workshop: jobs.Workshop) -> backbones.ModelSpec:
+    identity = _data(workshop).identity
+    return backbones.ModelSpec(
+        source.backbone, source.weights, source.resolution, identity.classes, identity.channels
+    )
+
+
+def _base(source: jobs.Source, workshop: jobs.Workshop) -> nn.Module:
+    return backbones.find(source.backbone).build(_spec(source, workshop)).model.eval()
+
+
+def _pruned(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+    model = _base(pruned.source, workshop)
+    example = _example(pruned.source.resolution, workshop)
+    prune.apply(model, backbones.find(pruned.source.backbone), pruned.effect, example)
+    return model
+
+
+def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+    model, backbone = _pruned(pruned, workshop), backbones.find(pruned.source.backbone)
+    statistics = scores.Statistics.load(workshop.store.get(pruned.statistics_sha256))
+    refit.refit(model, _base(pruned.source, workshop), backbone, pruned.effect, statistics)
+    return model
+
+
+def _judge(
+    model: nn.Module, pruned: jobs.Pruned, base_logits: str, count: int, workshop: jobs.Workshop
+) -> jobs.SignalSeen:
+    images = _data(workshop)
+    logits = _logits(model, images, images.validation.images[:count], pruned.source.resolution)
+    reference = np.load(workshop.store.get(base_logits))
+    labels = images.validation.labels[:count]
+    return jobs.SignalSeen(train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits))
+
+
+def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> train.FineTuneTask:
+    seen = train.training_indices(len(images.train.labels), job.recipe)
+    teacher = job.teacher_logits_sha256
+    return train.FineTuneTask(
+        images=images.train.images[seen],
+        labels=images.train.labels[seen],
+        resolution=resolution,
+        mean=images.mean,
+        std=images.std,
+        recipe=replace(job.recipe, seed=job.recipe.seed + job.start),
+        epochs=job.end - job.start,
+        teacher_logits=np.load(job.workshop.store.get(teacher)) if teacher else None,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _export(
+    model: nn.Module, effect: Effect, deployment: Deployment, opset: int, workshop: jobs.Workshop, folder: Path
+) -> tuple[Path, float]:
+    from vitsearch.export import EXPORTERS as exporters
+
+    plain, final = folder / "fp32.onnx", folder / "model.onnx"
+    shape = tuple(_example(effect.resolution, workshop).shape)
+    report = exporters.get(deployment.runtime)().export(model, shape, plain, opset)
+    quantize.quantize(plain, final, deployment.precision)
+    return final, report.parity_rel
+
+
+def _logits(model: nn.Module, images: data.ImageData, wanted: np.ndarray, resolution: int) -> np.ndarray:
+    return train.predict_logits(model, wanted, resolution, images.mean, images.std)
+
+
+def _tensor(images: data.ImageData, wanted: np.ndarray, resolution: int) -> torch.Tensor:
+    return to_tensor(wanted, resolution, images.mean, images.std)
+
+
+def _example(resolution: int, workshop: jobs.Workshop) -> torch.Tensor:
+    return torch.zeros(1, _data(workshop).identity.channels, resolution, resolution)
+
+
+def _save_weights(model: nn.Module, store: FileStore) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+        return store.put(path)
+
+
+def recipe_images(recipe: Recipe, available: int) -> int:
+    """Images that one epoch sees; a recipe that names 0 sees all."""
+    return min(recipe.images_per_epoch or available, available)

@@ -1,0 +1,167 @@
+"""Public fakes at the two boundaries of a run, for tests and benchmarks of everything between them.
+
+``FakeRunner`` answers each stage at once with numbers that follow from the plan alone; ``FakeDevice``
+reads the cost out of the file that FakeRunner "exported". The numbers are made up and marked
+``emulated``: they say nothing about any model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from vitsearch_evaluators.protocol import (
+    Contention,
+    DeviceInfo,
+    Latency,
+    Measurement,
+    MeasureProtocol,
+)
+
+from vitsearch import jobs
+from vitsearch.effect import Anatomy, BlockAnatomy, Effect, Scores
+from vitsearch.jobs import Job, Made, R_co
+from vitsearch.plan import Deployment
+from vitsearch.store import FileStore
+
+BLOCKS, HEADS, FFN = 6, 6, 768
+DIGEST = "ab" * 32
+DATA = {
+    "fingerprint": "cd" * 32,
+    "class_names": [f"class {number}" for number in range(10)],
+    "channels": 1,
+    "sizes": {"train": 1000, "validation": 1000},
+}
+
+
+def fake_anatomy() -> tuple[Anatomy, Scores]:
+    blocks = tuple(BlockAnatomy(f"blocks.{i}", HEADS, 32, FFN) for i in range(BLOCKS))
+    heads = tuple(tuple(1.0 + (7 * i + 3 * j) % 11 for j in range(HEADS)) for i in range(BLOCKS))
+    ffn = tuple(tuple(1.0 + (5 * i + 13 * j) % 97 for j in range(FFN)) for i in range(BLOCKS))
+    return Anatomy("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
+
+
+def share(effect: Effect) -> tuple[float, float]:
+    """Shares of heads and FFN channels that stay."""
+    heads = sum(len(block.heads) for block in effect.blocks) / (BLOCKS * HEADS)
+    ffn = sum(len(block.ffn) for block in effect.blocks) / (BLOCKS * FFN)
+    return heads, ffn
+
+
+def fake_cost_ms(effect: Effect) -> float:
+    heads, ffn = share(effect)
+    precision = effect.blocks[0].precision
+    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * effect.resolution / 28
+
+
+def fake_accuracy(effect: Effect, trained: bool) -> float:
+    heads, ffn = share(effect)
+    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - effect.resolution / 28)
+    return 0.89 - lost * (0.5 if trained else 1.0)
+
+
+@dataclass
+class FakeRunner:
+    """``made`` counts the stages by name; ``before`` is called first and may raise (a fault to inject)."""
+
+    before: Callable[[Job[Any]], None] = lambda job: None
+    made: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, job: Job[R_co]) -> tuple[R_co, Made]:
+        self.before(job)
+        self.made[job.make] += 1
+        return cast(R_co, self._answer(job)), Made(0.0, {})
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, job: Job[Any]) -> object:
+        match job:
+            case jobs.DataJob():
+                return jobs.DataReady(DATA)
+            case jobs.BaseJob():
+                return jobs.Base(_stored(job.workshop.store, {"base": job.source.backbone}), 0.89, 1000)
+            case jobs.AnatomyJob():
+                anatomy, scores = fake_anatomy()
+                return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
+            case jobs.LogitsJob():
+                return jobs.Logits(DIGEST, 1)
+            case jobs.ScreenJob():
+                sha256 = _stored(job.workshop.scratch, {"cost_ms": fake_cost_ms(job.pruned.effect)})
+                return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
+            case jobs.SignalJob():
+                kl = (0.89 - fake_accuracy(job.pruned.effect, trained=False)) * 10
+                return jobs.SignalSeen(fake_accuracy(job.pruned.effect, trained=False), kl, job.images)
+            case jobs.TrainJob():
+                accuracy = fake_accuracy(job.pruned.effect, trained=True)
+                return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
+            case jobs.ExportJob():
+                effect = job.pruned.effect
+                sha256 = _stored(job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()})
+                accuracy = fake_accuracy(effect, job.checkpoint_sha256 is not None)
+                return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
+        raise AssertionError(f"no answer for {job.make}")
+
+
+def _stored(store: FileStore, value: object) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_text(json.dumps(value, sort_keys=True))
+        return store.put(path)
+
+
+@dataclass
+class FakeDevice:
+    """Answers with the cost that stands in the file. ``before`` may raise."""
+
+    name: str = "local"
+    before: Callable[[Path], None] = lambda path: None
+    measured: Counter[str] = field(default_factory=Counter)
+    info: DeviceInfo = DeviceInfo(1, 1, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        self.before(artifact)
+        self.measured[protocol.id] += 1
+        cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
+        latency = Latency(
+            1000, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms * 0.99, cost_ms * 1.01
+        )
+        return Measurement(
+            job_id="0" * 64,
+            artifact=DIGEST,
+            device_id=self.info.device_id,
+            environment_id=self.info.environment_id,
+            protocol=protocol,
+            runtime=deployment.runtime,
+            runtime_version="0",
+            options={},
+            latency_ms=latency,
+            cpu_ms=latency,
+            load_ms=1.0,
+            first_inference_ms=cost_ms,
+            throughput_ips=1000.0 / cost_ms,
+            peak_memory_mb=10.0,
+            runtime_baseline_mb=1.0,
+            between_process_rel_spread=None,
+            temperature_c=None,
+            energy_mj=None,
+            power_w=None,
+            contention=Contention(0.0, 1.0),
+            flags=(),
+            reasons={"energy_mj": "a fake has no meter"},
+            attempts=1,
+            queue_s=0.0,
+            seconds=0.0,
+            emulated=True,
+            started_at="2026-01-01T00:00:00Z",
+        )
+
+    def close(self) -> None:
+        pass

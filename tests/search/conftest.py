@@ -1,0 +1,112 @@
+"""A whole study between two public fakes: everything real but the workers and the device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from vitsearch.driver import Driver, Ended
+from vitsearch.driver_id import DriverId
+from vitsearch.effect import DataIdentity
+from vitsearch.jobs import Workshop
+from vitsearch.lab import Lab, Setting
+from vitsearch.ledger import Ledger
+from vitsearch.plan import Recipe
+from vitsearch.progress import Silent
+from vitsearch.sampling import PlanSpace
+from vitsearch.space import SearchSpace
+from vitsearch.store import FileStore
+from vitsearch.study import Study
+from vitsearch.testing import DATA, FakeDevice, FakeRunner
+
+RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
+
+
+def everything_supported(backbone: str, knob: str, value: object) -> str | None:
+    return None
+
+
+@dataclass
+class FakeStudy:
+    """``run`` is one `vitsearch run` with the fakes; call it again to resume."""
+
+    folder: Path
+    space: SearchSpace
+    runner: FakeRunner = field(default_factory=FakeRunner)
+    device: FakeDevice = field(default_factory=FakeDevice)
+
+    def with_space(self, **changes: object) -> FakeStudy:
+        value = self.space.to_json()
+        for path, change in changes.items():
+            section, _, key = path.partition("__")
+            value[section] = value[section] | {key: change} if key else change
+        return FakeStudy(self.folder, SearchSpace.from_json(value), self.runner, self.device)
+
+    def run(self) -> Ended:
+        ledger = Ledger.open(self.space.storage)
+        try:
+            return asyncio.run(self._drive(ledger))
+        finally:
+            ledger.close()
+
+    async def _drive(self, ledger: Ledger) -> Ended:
+        study = Study.open(self.space)
+        study.adopt_data(DATA)
+        me = DriverId.current()
+        setting = Setting(
+            data=DataIdentity(DATA["fingerprint"], 10, 1),
+            base_recipe=RECIPE,
+            teacher=None,
+            native_resolution=lambda backbone: 28,
+            starts=lambda source: "ef" * 32,
+            calibration_images=16,
+            signal_images=100,
+            wall_clock_decides=False,
+            seed=0,
+        )
+        stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
+        workshop = Workshop({}, *stores, self.folder / "cache")
+        lab = Lab(setting, workshop, ledger, self.runner, self.device, me, Silent())
+        plans = PlanSpace(self.space, "local", everything_supported)
+        return await Driver(self.space, study, ledger, lab, plans, me, 1, Silent()).run()
+
+    def study(self) -> Study:
+        return Study.read(self.space.storage, self.space.study)
+
+    def ledger(self) -> Ledger:
+        return Ledger.open(self.space.storage)
+
+
+def space_json(folder: Path, **search: object) -> dict[str, object]:
+    return {
+        "study": "fake",
+        "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+        "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+        "limits": {"accuracy": {"max_drop": 0.03}},
+        "space": {
+            "backbone": [{"name": "fake_vit", "weights": "builtin"}],
+            "resolution": [24, 28],
+            "head_pruning_ratio": [0.0, 0.17, 0.33, 0.5, 0.67],
+            "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
+            "pruning_scope": ["uniform", "global"],
+            "quantization": ["fp32", "int8_dynamic"],
+        },
+        "search": {"trials": 8, "candidates": 2, "seed": 0} | search,
+        "storage": f"sqlite:///{folder / 'fake.db'}",
+    }
+
+
+@pytest.fixture
+def fake_study(tmp_path: Path) -> FakeStudy:
+    return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path)))
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
+    def make(**search: object) -> FakeStudy:
+        return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path, **search)))
+
+    return make
