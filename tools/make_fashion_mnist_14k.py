@@ -52,8 +52,9 @@ def main() -> None:
         [both[train.labels[both] == label][: PER_CLASS["validation"]] for label in np.unique(train.labels)]
     )
     validation_index = rng.permutation(first)
-    train_index = both[~np.isin(both, validation_index)]
+    train_index = np.setdiff1d(both, validation_index)
     test_index = drawn(test.labels, test_once, PER_CLASS["test"], rng)
+    train_index = rng.permutation(train_index)
     arrays = {}
     for name, split, index in (
         ("train", train, train_index),

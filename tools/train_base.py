@@ -159,6 +159,7 @@ def write(
         options.output,
         metadata={"format": "pt", "license": "MIT"},
     )
+    options.output.chmod(0o644)  # save_file makes it private
     official_test = full_split(options.source, "test")
     card = {
         "model": {"create": "vit_tiny_patch16_224", "patch_size": 4} | MODEL,

@@ -65,8 +65,9 @@ def run_child(
 ) -> Dict[str, Any]:
     """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
 
-    The child is killed after `wall_s` seconds. Raises MeasurementFailed with the kind of failure, and Interrupted when `stop` was set. When
-    this returns or raises, no process that the child started is left.
+    Raises MeasurementFailed with the kind of failure (`timeout` when it took more than `wall_s`
+    seconds), and Interrupted when `stop` was set. When this returns or raises, no process that the
+    child started is left.
     """
     keep = procs.children()
     log_path = os.path.join(folder, "output.log")

@@ -10,7 +10,8 @@ import os
 import random
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Union
+from types import TracebackType
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Type, Union
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import (
@@ -175,7 +176,19 @@ class DeviceClient:
         return [JobStatus.from_json(job) for job in body["jobs"]]
 
     def close(self) -> None:
+        """Close the connections; the next request opens another."""
         self._transport.close()
+
+    def __enter__(self) -> "DeviceClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
 
     def _follow(self, identifier: str, request: Mapping[str, Any], patience: "_Patience") -> JobStatus:
         """Submit the job, which may be there already, and wait until it is final."""

@@ -75,7 +75,7 @@ def measure(
     samples = sample(session.run, protocol, clocks)
     scheduled = scheduler_times().since(scheduled_before)
     peak = memory.peak_rss_mb()
-    session.close()
+    # The session is not closed: the process ends now, and a crash there would lose the samples.
     over_baseline = None
     if peak.value_mb is None or baseline.value_mb is None:
         reasons["peak_memory_mb"] = str(peak.reason or baseline.reason)

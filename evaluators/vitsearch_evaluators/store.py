@@ -8,6 +8,7 @@ slow client sends, and an abandoned request that wakes up late finds its offset 
 """
 
 import os
+import shutil
 import threading
 from typing import Callable, Dict, NamedTuple, Optional, Set
 
@@ -114,7 +115,10 @@ class BlobStore:
             os.utime(blob, None)
             if os.path.exists(path):
                 os.remove(path)
-            os.link(blob, path)
+            try:
+                os.link(blob, path)
+            except OSError:  # an SD card may have a file system without links
+                shutil.copyfile(blob, path)
 
     def problem(self) -> Optional[str]:
         """Return why uploads would be refused now, or None."""

@@ -3,7 +3,7 @@
 import http.client
 import json
 import threading
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from vitsearch_evaluators.canonical import parse_json
@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 
 
 class Transport:
-    """Keeps one connection for each thread.
+    """Sends requests from any thread, over connections that are kept for the next request.
 
     `address` is a URL, or a function that returns one and is asked before each request: an agent
     that was restarted on another port is found again.
@@ -39,7 +39,8 @@ class Transport:
         self._address = address
         self._token = token
         self._timeout_s = timeout_s
-        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._idle: List[Tuple[str, http.client.HTTPConnection]] = []
 
     def request(
         self,
@@ -51,45 +52,54 @@ class Transport:
     ) -> Reply:
         """Send one request; raises the agent's error, or DeviceUnreachable."""
         url = self._address() if callable(self._address) else self._address
-        connection = self._connection(url)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        timeout_s = self._timeout_s + extra_timeout_s
-        connection.timeout = timeout_s
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout_s)
+        where = f"{url}: {method} {path.split('?')[0]}"
+        connection, is_used = self._take(url, self._timeout_s + extra_timeout_s)
         try:
             connection.request(method, path, content, self._headers(headers))
             response = connection.getresponse()
             data = response.read(_REPLY_MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            reason = str(error) or type(error).__name__
-            raise DeviceUnreachable(f"{url}: {method} {path.split('?')[0]}: {reason}") from error
+            connection.close()
+            if is_used and isinstance(error, ConnectionError):
+                # The agent had closed the idle connection; every request may be sent again.
+                return self.request(method, path, body, headers, extra_timeout_s)
+            raise DeviceUnreachable(f"{where}: {error or type(error).__name__}") from error
         except BaseException:
-            self.close()  # half an exchange is on the line
+            connection.close()  # half an exchange is on the line
             raise
         if response.will_close or not response.isclosed():
-            self.close()
+            connection.close()
+        else:
+            self._give_back(url, connection)
         reply_headers = {name.lower(): value for name, value in response.getheaders()}
         if response.status < 300:
             return Reply(reply_headers, _parsed(data, url) if data else None)
-        raise _refusal(response.status, data, f"{url}: {method} {path.split('?')[0]}")
+        raise _refusal(response.status, data, where)
 
     def close(self) -> None:
-        """Close this thread's connection; the next request opens another."""
-        connection = getattr(self._local, "connection", None)
-        self._local.connection = None
-        if connection is not None:
+        """Close the idle connections; a later request opens another."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
             connection.close()
 
-    def _connection(self, url: str) -> http.client.HTTPConnection:
-        connection: Optional[http.client.HTTPConnection]
-        connection = getattr(self._local, "connection", None)
-        if connection is None or self._local.url != url:
-            self.close()
-            connection = _connect(url)
-            self._local.connection, self._local.url = connection, url
-        return connection
+    def _take(self, url: str, timeout_s: float) -> Tuple[http.client.HTTPConnection, bool]:
+        """Return a connection that nobody else uses, and whether it was used before."""
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None and idle[0] == url and idle[1].sock is not None:
+            idle[1].sock.settimeout(timeout_s)
+            return idle[1], True
+        if idle is not None:
+            idle[1].close()
+        connection = _connect(url)
+        connection.timeout = timeout_s
+        return connection, False
+
+    def _give_back(self, url: str, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.append((url, connection))
 
     def _headers(self, more: Optional[Mapping[str, str]]) -> Dict[str, str]:
         headers = dict(more or {})

@@ -61,7 +61,7 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         procs.adopt_orphans()
-        os.makedirs(self._folder, exist_ok=True)
+        self._clean()
         try:
             self._probe()
         except Interrupted:
@@ -78,6 +78,13 @@ class Worker(threading.Thread):
                 if self._stop_child.is_set():
                     return
                 threading.Event().wait(1.0)
+
+    def _clean(self) -> None:
+        """Remove the folders of jobs that ended while the agent was killed."""
+        os.makedirs(self._folder, exist_ok=True)
+        active = {status.id for status in self._queue.active()}
+        for name in set(os.listdir(self._folder)) - active:
+            shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _probe(self) -> None:
         found = []

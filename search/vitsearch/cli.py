@@ -59,12 +59,11 @@ def run(
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Tell everything that is wrong with a space file, and how large the space is."""
     from vitsearch import backbones, space as spaces
-    from vitsearch.devices import LOCAL
     from vitsearch.sampling import PlanSpace
 
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
-    count = PlanSpace(loaded.space, LOCAL, backbones.supports).count()
+    count = PlanSpace(loaded.space, loaded.space.device_names[0], backbones.supports).count()
     found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
     if as_json:
         typer.echo(json.dumps(found | {"space": loaded.space.to_json()}, indent=2))

@@ -1,29 +1,23 @@
-"""The driver's side of a device: one thread that talks to its agent, so tokens never leave the driver.
-
-A space file that names no device gets an agent of its own on this machine, pinned to one core, started
-and ended with the run (also when the run is killed: it watches its standard input).
-"""
+"""The driver's side of a device: one thread that talks to its agent, so tokens never leave the driver."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.errors import DeviceUnreachable, MeasurementFailed
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
 
 from vitsearch.errors import ResourceError, StageError
 from vitsearch.plan import Deployment
 
-LOCAL = "local"
-RESTARTS_ALLOWED = 5
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
 
@@ -55,12 +49,11 @@ class Device(Protocol):
 
 
 class AgentDevice:
-    """A device behind an agent's URL. ``owner`` (the study) is what the agent shares itself out by."""
+    """A device behind an agent, for one study."""
 
-    def __init__(self, name: str, client: DeviceClient, agent: EmbeddedAgent | None = None) -> None:
+    def __init__(self, name: str, client: DeviceClient) -> None:
         self.name = name
         self._client = client
-        self._agent = agent
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
         self._stop = threading.Event()
         self.info: DeviceInfo = client.device()
@@ -76,28 +69,21 @@ class AgentDevice:
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
         options = dict(deployment.options)
-        for attempt in range(RESTARTS_ALLOWED + 1):
-            try:
-                return self._client.measure(
-                    artifact, deployment.runtime, options, protocol, repeat=repeat, cancel=self._stop
-                )
-            except MeasurementFailed as error:
-                raise StageError("measure", error.kind, str(error)) from error
-            except DeviceUnreachable:
-                if self._agent is None or self._stop.is_set() or attempt == RESTARTS_ALLOWED:
-                    raise
-                self._agent.restart_if_dead()
-                self._client = DeviceClient(self._agent.url, token=self._agent.token, owner=self._client.owner)
-        raise AssertionError("unreachable")
+        try:
+            return self._client.measure(
+                str(artifact), deployment.runtime, options, protocol, repeat=repeat, cancel=self._stop
+            )
+        except MeasurementFailed as error:
+            raise StageError("measure", error.kind, str(error)) from error
 
     def close(self) -> None:
+        """Cancels what is being measured."""
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
-        if self._agent is not None:
-            self._agent.stop()
+        self._client.close()
 
 
-def token_from(reference: str | None, environ: dict[str, str]) -> str | None:
+def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:
     """``env:NAME`` -> the variable's value; :class:`ResourceError` when it is not set."""
     if reference is None:
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.devices import LOCAL, AgentDevice, Cores, Device, token_from
+from vitsearch.devices import AgentDevice, Cores, Device, token_from
 from vitsearch.driver import Driver, Ended
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
@@ -24,7 +24,7 @@ from vitsearch.plan import Recipe
 from vitsearch.progress import Progress
 from vitsearch.runner import RayRunner, Resources, Runner
 from vitsearch.sampling import PlanSpace
-from vitsearch.space import SearchSpace
+from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.study import Study
 
 
@@ -58,8 +58,8 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
         resources = resources_of(space, cores)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores.trainers)
-        device = closing.enter_context(open_device(space, home, cores, progress))
-        progress.note("starting the workers")
+        device = closing.enter_context(open_device(space, home, cores))
+        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu_model') or device.info.kind}; starting workers")
         runner = RayRunner(resources, address)
         closing.callback(runner.close)
         return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
@@ -144,24 +144,25 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
 
 
 @contextmanager
-def open_device(space: SearchSpace, home: Home, cores: Cores | None, progress: Progress) -> Iterator[Device]:
-    """The device of the space file, or an agent of our own on this machine for the length of the run."""
+def open_device(space: SearchSpace, home: Home, cores: Cores | None) -> Iterator[Device]:
+    """The device of the space file, else an agent of our own on this machine, pinned to one core.
+
+    Our own agent ends with this process, also when it is killed: it watches its standard input.
+    """
     from vitsearch_evaluators.client import DeviceClient
     from vitsearch_evaluators.embedded import EmbeddedAgent
 
-    if cores is None:
-        ((name, device),) = space.devices.items()
-        client = DeviceClient(device.url, token=token_from(device.token, dict(os.environ)), owner=space.study)
-        found = AgentDevice(name, client)
-    else:
-        agent = EmbeddedAgent(home.root / "agent", cpus=cores.device)
-        agent.start()
-        found = AgentDevice(LOCAL, DeviceClient(agent.url, token=agent.token, owner=space.study), agent)
-    progress.note(f"device {found.name}: {found.info.fingerprint.get('cpu_model', found.info.kind)}")
-    try:
+    with ExitStack() as closing:
+        if cores is None:
+            ((name, device),) = space.devices.items()
+            token = token_from(device.token, os.environ)
+            found = AgentDevice(name, DeviceClient(device.url, token=token, owner=space.study))
+        else:
+            pinned = ",".join(map(str, cores.device))
+            agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
+            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study))
+        closing.callback(found.close)
         yield found
-    finally:
-        found.close()
 
 
 def _stop_on_sigterm() -> None:

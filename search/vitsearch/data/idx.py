@@ -28,9 +28,11 @@ def read_idx(path: Path) -> Bytes:
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != _UNSIGNED_BYTE:
         raise DataError(f"{path}: not an IDX file of unsigned bytes (it starts with {raw[:4]!r})")
     values_at = 4 + 4 * raw[3]
+    if len(raw) < values_at:
+        raise DataError(f"{path}: ends within its header, after {len(raw)} bytes")
     shape = tuple(int(size) for size in np.frombuffer(raw[4:values_at], dtype=">u4"))
-    values = np.frombuffer(raw, dtype=np.uint8, offset=min(values_at, len(raw)))
+    values = np.frombuffer(raw, dtype=np.uint8, offset=values_at)
     expected = int(np.prod(shape, dtype=np.int64))
-    if len(shape) != raw[3] or values.size != expected:
+    if values.size != expected:
         raise DataError(f"{path}: {values.size} values follow a header of {shape}, expected {expected}")
     return values.reshape(shape)

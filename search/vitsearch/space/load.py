@@ -41,7 +41,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedS
     space, problems = _validated(raw)
     placed = [source.placed(problem) for problem in problems]
     if placed or found:
-        raise SpaceError(source.file, told(source.file, [*found, *placed]))
+        raise SpaceError(source.path, told(source.path, [*found, *placed]))
     assert space is not None  # without problems there is one
     return LoadedSpace(space, source)
 

@@ -26,18 +26,18 @@ class Problem(NamedTuple):
 class Source:
     """The space file's name and the place of every key and list item that was written."""
 
-    file: str
+    path: str
     places: Mapping[Path, Place]
 
     def place(self, path: Path) -> Place:
         """Where ``path`` is written, or the nearest key around it."""
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, Place(self.file, 1))
+        return self.places.get(path, Place(self.path, 1))
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
         """One line for the user per problem, in the order of the file."""
-        return told(self.file, [self.placed(problem) for problem in problems])
+        return told(self.path, [self.placed(problem) for problem in problems])
 
     def placed(self, problem: Problem) -> tuple[Place, str]:
         path = problem.path

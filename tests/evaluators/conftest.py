@@ -1,0 +1,164 @@
+"""Real agents in real processes. Timeouts here are safety nets, never what a test asserts."""
+
+import glob
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from vitsearch_evaluators.client import Backoff
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.protocol import SCREEN
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PACKAGE_HOME = os.path.join(os.path.dirname(os.path.dirname(HERE)), "evaluators")
+PATIENCE_S = 120.0
+
+
+def wait_until(condition, what="a condition"):
+    """Poll until `condition()` is true and return its value."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited {PATIENCE_S:g} s for {what}")
+
+
+@pytest.fixture
+def until():
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def tiny_protocol():
+    """The shortest measurement that gives a median."""
+    return SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
+
+
+@pytest.fixture
+def blob(tmp_path):
+    """A file that is no model; `noop` and `faults` take it."""
+    path = tmp_path / "blob.bin"
+    path.write_bytes(os.urandom(900_000))
+    return str(path)
+
+
+@pytest.fixture
+def faulty_environment(tmp_path, monkeypatch):
+    """Install the `faults` runtime through its entry point for agents started afterwards."""
+    site = tmp_path / "site"
+    (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
+    shutil.copy(os.path.join(HERE, "faults_runtime.py"), str(site / "faults_runtime.py"))
+    (site / "vitsearch_faults-1.dist-info" / "METADATA").write_text("Name: vitsearch-faults\nVersion: 1\n")
+    (site / "vitsearch_faults-1.dist-info" / "entry_points.txt").write_text(
+        "[vitsearch_evaluators.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), PACKAGE_HOME]))
+    return str(site)
+
+
+@pytest.fixture
+def agent(tmp_path):
+    with EmbeddedAgent(str(tmp_path / "state")) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty_agent(tmp_path, faulty_environment):
+    with EmbeddedAgent(str(tmp_path / "state")) as running:
+        yield running
+
+
+QUICK = Backoff(first_s=0.02, max_s=0.2)
+
+
+@pytest.fixture
+def client(agent):
+    with agent.client("study", backoff=QUICK, deadline_s=PATIENCE_S) as client:
+        yield client
+
+
+@pytest.fixture
+def faulty_client(faulty_agent):
+    with faulty_agent.client("study", backoff=QUICK, deadline_s=PATIENCE_S) as client:
+        yield client
+
+
+@pytest.fixture
+def ask(agent):
+    """Send one raw request: ask(method, path, body, headers) -> (status, JSON, headers)."""
+    return lambda *arguments, **more: raw_request(agent.url, agent.token, *arguments, **more)
+
+
+def raw_request(url, token, method, path, body=None, headers=None):
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    every = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        connection.request(method, path, content, dict(every, **(headers or {})))
+        response = connection.getresponse()
+        data = response.read()
+        return response.status, json.loads(data) if data else None, response.headers
+    finally:
+        connection.close()
+
+
+def find_python(version):
+    """Return an interpreter "3.6", "3.8", ...; skip where there is none, but fail in CI."""
+    candidates = os.environ.get("VITSEARCH_PYTHONS", "").split(os.pathsep)
+    candidates += [shutil.which(f"python{version}") or ""]
+    root = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    candidates += sorted(glob.glob(os.path.join(root, "versions", version + ".*", "bin", "python")))
+    candidates.append(sys.executable)
+    question = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for python in filter(os.path.exists, candidates):
+        answer = subprocess.run([python, "-c", question], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if answer.stdout.decode().strip() == version:
+            return python
+    if os.environ.get("CI"):
+        pytest.fail(f"CI needs a Python {version}; name it in VITSEARCH_PYTHONS")
+    return pytest.skip(f"no Python {version} here; name one in VITSEARCH_PYTHONS")
+
+
+@pytest.fixture
+def python_of():
+    return find_python
+
+
+@pytest.fixture
+def tiny_onnx(tmp_path):
+    """Write an ONNX model: tiny_onnx(batch="batch") -> path."""
+    onnx = pytest.importorskip("onnx")
+    numpy = pytest.importorskip("numpy")
+
+    def write(batch="batch", name="tiny.onnx", external=False):
+        helper, tensor = onnx.helper, onnx.TensorProto
+        weight = onnx.numpy_helper.from_array(numpy.ones((8, 4), dtype="float32"), "weight")
+        if external:
+            weight.ClearField("raw_data")
+            weight.data_location = tensor.EXTERNAL
+            entry = weight.external_data.add()
+            entry.key, entry.value = "location", "../../secret"
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["image", "weight"], ["logits"])],
+            "tiny",
+            [helper.make_tensor_value_info("image", tensor.FLOAT, [batch, 8])],
+            [helper.make_tensor_value_info("logits", tensor.FLOAT, [batch, 4])],
+            [weight],
+        )
+        opsets = [helper.make_opsetid("", 13)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=7)
+        path = tmp_path / name
+        path.write_bytes(model.SerializeToString())
+        return str(path)
+
+    return write

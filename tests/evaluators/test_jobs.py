@@ -1,0 +1,162 @@
+import threading
+
+import pytest
+
+from vitsearch_evaluators import jobs, procs
+from vitsearch_evaluators.errors import ArtifactMissing, DeviceBusy, JobConflict, MeasurementFailed, NotFound
+from vitsearch_evaluators.jobs import JobQueue
+from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner
+
+
+def spec(repeat=0):
+    return JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, repeat)
+
+
+def name(number):
+    return f"{number:064x}"
+
+
+@pytest.fixture
+def queue(tmp_path):
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    yield queue
+    queue.close()
+
+
+def reopen(queue, tmp_path):
+    """What a SIGKILL and a restart do: nothing is written in between."""
+    queue.close()
+    again = JobQueue(str(tmp_path / "jobs.sqlite"))
+    again.recover()
+    return again
+
+
+def claimed(queue):
+    job = queue.claim(0.0)
+    return None if job is None else int(job.id, 16)
+
+
+def test_putting_twice_is_one_job(queue):
+    first, created = queue.put(name(1), spec(), Owner("a"))
+    again, created_again = queue.put(name(1), spec(), Owner("b"))
+    assert (created, created_again) == (True, False)
+    assert first == again
+
+
+def test_racing_clients_make_one_job(queue):
+    created = []
+    threads = [
+        threading.Thread(target=lambda: created.append(queue.put(name(1), spec(), Owner("a"))[1]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(created) == [False] * 7 + [True]
+
+
+def test_another_specification_under_the_same_id_is_a_conflict(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    with pytest.raises(JobConflict):
+        queue.put(name(1), spec(repeat=1), Owner("a"))
+
+
+def test_owners_take_turns(queue):
+    for number, study in enumerate("aaaabbc"):
+        queue.put(name(number), spec(), Owner(study))
+    assert [claimed(queue) for _ in range(8)] == [0, 4, 6, 1, 5, 2, 3, None]
+
+
+def test_interrupted_jobs_come_first_and_are_capped(queue, tmp_path):
+    for number in range(3):
+        queue.put(name(number), spec(), Owner("a"))
+    assert claimed(queue) == 0
+    queue = reopen(queue, tmp_path)
+    assert queue.get(name(0)).state == "queued"
+    assert claimed(queue) == 0
+    assert queue.get(name(0)).attempts == 2
+    queue = reopen(queue, tmp_path)
+    status = queue.get(name(0))
+    assert status.state == "failed"
+    assert status.error["details"]["kind"] == "interrupted"
+    assert claimed(queue) == 1
+
+
+def test_recovery_kills_the_child_only_when_it_is_the_same(queue, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(procs, "kill_if_same", seen.append)
+    queue.put(name(1), spec(), Owner("a"))
+    queue.claim(0.0)
+    queue.started(name(1), procs.ProcessId(12345, 99, "boot"))
+    reopen(queue, tmp_path)
+    assert seen == [procs.ProcessId(12345, 99, "boot")]
+
+
+def test_a_stop_on_purpose_is_no_interruption(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    for attempt in range(1, 5):
+        assert queue.claim(0.0).attempts == attempt
+        queue.release(name(1))
+    assert queue.get(name(1)).state == "queued"
+
+
+def test_cancelling(queue):
+    told = []
+    queue.on_cancel_running = lambda: told.append(True)
+    queue.put(name(1), spec(), Owner("a"))
+    assert queue.cancel(name(1)).state == "cancelled"
+    assert queue.cancel(name(1)).state == "cancelled"
+    assert queue.put(name(1), spec(), Owner("a"))[0].state == "queued"
+    queue.claim(0.0)
+    assert queue.cancel(name(1)).state == "running"
+    assert told == [True]
+    queue.release(name(1))
+    assert queue.get(name(1)).state == "cancelled"
+    with pytest.raises(NotFound):
+        queue.cancel(name(9))
+
+
+def test_only_failures_that_may_pass_are_tried_again(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    queue.claim(0.0)
+    queue.fail(name(1), ArtifactMissing("gone"))
+    assert queue.put(name(1), spec(), Owner("a"))[0].state == "queued"
+    queue.claim(0.0)
+    queue.fail(name(1), MeasurementFailed("crash", "died"))
+    assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
+
+
+def test_a_flood_is_refused_for_its_owner_only(queue, monkeypatch):
+    monkeypatch.setattr(jobs, "QUEUED_PER_OWNER_MAX", 2)
+    queue.put(name(1), spec(), Owner("a"))
+    queue.put(name(2), spec(), Owner("a"))
+    with pytest.raises(DeviceBusy, match="has 2 jobs"):
+        queue.put(name(3), spec(), Owner("a"))
+    queue.put(name(4), spec(), Owner("b"))
+
+
+def test_waiting_ends_with_the_job(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    assert queue.wait(name(1), 0.0).state == "queued"
+    thread = threading.Thread(target=lambda: (queue.claim(0.0), queue.fail(name(1), ArtifactMissing("x"))))
+    thread.start()
+    assert queue.wait(name(1), 120.0).state == "failed"
+    thread.join()
+
+
+def test_waiting_time_is_monotonic(tmp_path):
+    now = [100.0]
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"), clock=lambda: now[0])
+    queue.put(name(1), spec(), Owner("a"))
+    now[0] += 7.5
+    assert queue.claim(0.0).queue_s == 7.5
+    queue.close()
+
+
+def test_blobs_of_unfinished_jobs_are_referenced(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    assert queue.referenced() == {"ab" * 32}
+    assert queue.counts() == (1, 0)
+    queue.cancel(name(1))
+    assert queue.referenced() == set()

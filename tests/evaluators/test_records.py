@@ -1,0 +1,159 @@
+import pytest
+
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.jobspec import SCREEN, Owner
+from vitsearch_evaluators.records import (
+    Contention,
+    DeviceInfo,
+    JobStatus,
+    Latency,
+    Measurement,
+    RuntimeInfo,
+)
+
+LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
+LATENCY_JSON = {
+    "n": 70,
+    "p50": 2.0,
+    "p90": 2.5,
+    "p95": None,
+    "p99": None,
+    "mean": 2.1,
+    "min": 1.9,
+    "max": 3.0,
+    "ci95_low": 1.95,
+    "ci95_high": 2.05,
+}
+MEASUREMENT = Measurement(
+    job_id="a1" * 32,
+    artifact="b2" * 32,
+    device_id="device-1",
+    environment_id="c3" * 32,
+    protocol=SCREEN,
+    runtime="onnxruntime",
+    runtime_version="1.23.2",
+    options={"provider": "CPUExecutionProvider"},
+    latency_ms=LATENCY,
+    cpu_ms=LATENCY,
+    load_ms=12.5,
+    first_inference_ms=4.0,
+    throughput_ips=476.2,
+    peak_memory_mb=30.5,
+    runtime_baseline_mb=50.0,
+    between_process_rel_spread=None,
+    temperature_c=None,
+    energy_mj=None,
+    power_w=None,
+    contention=Contention(0.01, 1.0),
+    flags=("contended",),
+    reasons={"power_w": "no power meter"},
+    attempts=1,
+    queue_s=0.5,
+    seconds=2.5,
+    emulated=False,
+    started_at="2026-01-02T03:04:05Z",
+)
+MEASUREMENT_JSON = {
+    "job_id": "a1" * 32,
+    "artifact": "b2" * 32,
+    "device_id": "device-1",
+    "environment_id": "c3" * 32,
+    "protocol": SCREEN.to_json(),
+    "runtime": "onnxruntime",
+    "runtime_version": "1.23.2",
+    "options": {"provider": "CPUExecutionProvider"},
+    "latency_ms": LATENCY_JSON,
+    "cpu_ms": LATENCY_JSON,
+    "load_ms": 12.5,
+    "first_inference_ms": 4.0,
+    "throughput_ips": 476.2,
+    "peak_memory_mb": 30.5,
+    "runtime_baseline_mb": 50.0,
+    "between_process_rel_spread": None,
+    "temperature_c": None,
+    "energy_mj": None,
+    "power_w": None,
+    "contention": {"wait_over_cpu": 0.01, "wall_over_cpu": 1.0},
+    "flags": ["contended"],
+    "reasons": {"power_w": "no power meter"},
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 2.5,
+    "emulated": False,
+    "started_at": "2026-01-02T03:04:05Z",
+}
+DEVICE = DeviceInfo(
+    api_min=1,
+    api_max=1,
+    agent_version="0.1.0",
+    device_id="device-1",
+    kind="physical",
+    environment_id="c3" * 32,
+    fingerprint={"cores": 4},
+    runtimes=(RuntimeInfo("onnxruntime", False, "not installed", None, ()),),
+    job_kinds=("measure",),
+    max_blob_bytes=1000,
+    queued=1,
+    running=0,
+)
+DEVICE_JSON = {
+    "api_min": 1,
+    "api_max": 1,
+    "agent_version": "0.1.0",
+    "device_id": "device-1",
+    "kind": "physical",
+    "environment_id": "c3" * 32,
+    "fingerprint": {"cores": 4},
+    "runtimes": [
+        {
+            "name": "onnxruntime",
+            "available": False,
+            "reason": "not installed",
+            "version": None,
+            "providers": [],
+        }
+    ],
+    "job_kinds": ["measure"],
+    "max_blob_bytes": 1000,
+    "queued": 1,
+    "running": 0,
+}
+STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
+STATUS_JSON = {
+    "id": "a1" * 32,
+    "state": "done",
+    "owner": {"study": "study", "trial": 7},
+    "attempts": 1,
+    "error": None,
+    "result": MEASUREMENT_JSON,
+}
+GOLDEN = [
+    (LATENCY, LATENCY_JSON),
+    (MEASUREMENT, MEASUREMENT_JSON),
+    (DEVICE, DEVICE_JSON),
+    (STATUS, STATUS_JSON),
+]
+IDS = [type(record).__name__ for record, _ in GOLDEN]
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
+def test_golden_json(record, golden):
+    assert record.to_json() == golden
+    assert digest(type(record).from_json(golden).to_json()) == digest(golden)
+    assert type(record).from_json(golden) == record
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
+def test_every_key_is_needed_and_no_other_taken(record, golden):
+    for key in golden:
+        lacking = {name: value for name, value in golden.items() if name != key}
+        with pytest.raises(InvalidRequest, match=f"missing {key}"):
+            type(record).from_json(lacking)
+    with pytest.raises(InvalidRequest, match="unknown surprise"):
+        type(record).from_json(dict(golden, surprise=1))
+
+
+def test_final_states():
+    assert STATUS.final
+    assert not STATUS._replace(state="running").final

@@ -1,0 +1,44 @@
+import os
+import subprocess
+import sys
+
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.measure import Clocks
+from vitsearch_evaluators.runner import measure
+
+PRINT_LIMITS = """
+import resource
+from vitsearch_evaluators import runner
+runner._limit()
+print(resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])
+print(resource.getrlimit(resource.RLIMIT_FSIZE)[0], open("/proc/self/oom_score_adj").read().strip())
+"""
+
+
+def test_measures_with_the_clocks_it_is_given(tmp_path, tiny_protocol):
+    (tmp_path / "model").write_bytes(b"x")
+    ticks = iter(range(10_000))
+    clocks = Clocks(lambda: float(next(ticks)), lambda: 0.0)
+    report = measure("noop", str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol, clocks)
+    assert report.load_ms == report.first_inference_ms == 1000.0
+    assert report.wall_ms == (1000.0,) * 11
+    assert report.options == {"busy_us": 0}
+
+
+def test_cpu_time_is_not_limited_because_that_would_coarsen_its_clock():
+    result = subprocess.run(
+        [sys.executable, "-c", PRINT_LIMITS],
+        stdout=subprocess.PIPE,
+        env=procs.with_package_path(dict(os.environ)),
+        check=True,
+    )
+    assert result.stdout.decode().split() == ["0", "-1", str(16 << 20), "1000"]
+
+
+def test_a_child_without_its_parent_does_nothing(tmp_path):
+    job = tmp_path / "job.json"
+    job.write_text('{"parent_pid": 1, "answer": "answer.json"}')
+    command = [sys.executable, "-m", "vitsearch_evaluators.runner", str(job)]
+    environment = procs.with_package_path(dict(os.environ))
+    assert subprocess.run(command, cwd=str(tmp_path), env=environment).returncode == 1
+    assert os.listdir(str(tmp_path)) == ["job.json"]

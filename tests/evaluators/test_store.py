@@ -1,0 +1,113 @@
+import hashlib
+import os
+
+import pytest
+
+from vitsearch_evaluators import store as store_module
+from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+from vitsearch_evaluators.store import BlobStore, StoreLimits
+
+LIMITS = StoreLimits(max_blob_bytes=1000, quota_bytes=2500, reserve_bytes=0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return BlobStore(str(tmp_path), LIMITS)
+
+
+def put(store, content, chunk=100):
+    sha256 = hashlib.sha256(content).hexdigest()
+    offset = store.prepare(sha256, len(content)).offset
+    while offset < len(content):
+        offset = store.append(sha256, offset, len(content), content[offset : offset + chunk]).offset
+    return sha256
+
+
+def reason_of(call, *arguments):
+    with pytest.raises(TransferFailed) as caught:
+        call(*arguments)
+    return caught.value.reason
+
+
+def test_a_blob_arrives_in_pieces_and_is_read_only(store, tmp_path):
+    sha256 = put(store, b"a" * 950)
+    assert store.progress(sha256) == (950, True)
+    store.link(sha256, str(tmp_path / "model"))
+    assert (tmp_path / "model").read_bytes() == b"a" * 950
+    assert not os.stat(str(tmp_path / "model")).st_mode & 0o222
+
+
+def test_an_upload_goes_on_after_a_restart(store, tmp_path):
+    content = bytes(range(200))
+    sha256 = hashlib.sha256(content).hexdigest()
+    store.append(sha256, 0, 200, content[:120])
+    again = BlobStore(str(tmp_path), LIMITS)
+    assert again.prepare(sha256, 200) == (120, False)
+    assert again.append(sha256, 120, 200, content[120:]).complete
+
+
+def test_a_late_request_of_a_dead_client_is_refused_by_its_offset(store):
+    content = b"b" * 300
+    sha256 = hashlib.sha256(content).hexdigest()
+    store.append(sha256, 0, 300, content[:100])
+    store.append(sha256, 100, 300, content[:100])
+    with pytest.raises(TransferFailed) as caught:
+        store.append(sha256, 100, 300, content[:100])
+    assert caught.value.details == {"reason": "offset_mismatch", "offset": 200}
+    assert caught.value.http_status == 409
+
+
+def test_wrong_content_is_dropped(store):
+    sha256 = hashlib.sha256(b"right").hexdigest()
+    assert reason_of(store.append, sha256, 0, 5, b"wrong") == "digest_mismatch"
+    with pytest.raises(NotFound):
+        store.progress(sha256)
+
+
+def test_more_than_was_announced_is_refused(store):
+    with pytest.raises(InvalidRequest, match="beyond the 5 bytes"):
+        store.append("ab" * 32, 0, 5, b"123456")
+
+
+def test_too_large_is_refused_before_a_byte_is_sent(store):
+    assert reason_of(store.prepare, "ab" * 32, 1 << 40) == "too_large"
+
+
+def test_the_oldest_unused_blob_makes_room(tmp_path):
+    needed = set()
+    store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
+    first, second = put(store, b"1" * 900), put(store, b"2" * 900)
+    needed.add(first)
+    os.utime(str(tmp_path / "blobs" / first), (0, 0))
+    third = put(store, b"3" * 900)
+    assert [store.has(sha256) for sha256 in (first, second, third)] == [True, False, True]
+    needed.update((third,))
+    assert reason_of(store.prepare, "ab" * 32, 900) == "no_space"
+
+
+def test_the_reserve_of_the_disk_is_kept(store, monkeypatch):
+    limits = LIMITS._replace(reserve_bytes=500)
+    store.limits = limits
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: 600)
+    assert reason_of(store.prepare, "ab" * 32, 200) == "no_space"
+    assert store.problem() is None
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: 400)
+    assert "in reserve" in store.problem()
+
+
+def test_a_full_disk_is_told_as_such(store, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    assert reason_of(store.append, "ab" * 32, 0, 5, b"12345") == "no_space"
+
+
+def test_a_blob_that_the_disk_damaged_is_asked_for_again(store, tmp_path):
+    sha256 = put(store, b"a" * 100)
+    path = tmp_path / "blobs" / sha256
+    path.chmod(0o644)
+    path.write_bytes(b"b" * 100)
+    with pytest.raises(ArtifactMissing, match="damaged"):
+        store.link(sha256, str(tmp_path / "model"))
+    assert not store.has(sha256)

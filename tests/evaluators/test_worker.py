@@ -1,0 +1,178 @@
+"""The worker inside a real agent, driven over HTTP."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.errors import JobCancelled, MeasurementFailed
+
+
+def read_pid(path):
+    return int(path.read_text())
+
+
+def in_thread(call):
+    """Start `call` and return a function that waits for its result or error."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def result():
+        thread.join(300)
+        return outcome[0]
+
+    return result
+
+
+def test_killing_the_child_is_a_crash_and_the_agent_goes_on(
+    faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((tmp_path / "pid").exists)
+    os.kill(read_pid(tmp_path / "pid"), signal.SIGKILL)
+    error = result()
+    assert isinstance(error, MeasurementFailed)
+    assert (error.kind, error.details["signal"]) == ("crash", "SIGKILL")
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_an_escaped_process_is_gone_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
+    options = {"fault": "escape", "note": str(tmp_path / "pid")}
+    assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
+    assert procs.identify(read_pid(tmp_path / "pid.escaped")) is None
+
+
+def test_agent_killed_while_measuring_measures_again(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((tmp_path / "pid").exists)
+    child = read_pid(tmp_path / "pid")
+    os.kill(faulty_agent.pid, signal.SIGKILL)
+    until(lambda: procs.identify(child) is None, "the child to die with the agent")
+    gate.write_text("open")
+    measurement = result()
+    assert measurement.attempts == 2
+    assert measurement.latency_ms.n == 11
+
+
+def test_agent_killed_twice_gives_the_job_up(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    note = tmp_path / "pid"
+    options = {"gate": "/never/there", "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    for _ in range(2):
+        until(note.exists)
+        note.unlink()
+        os.kill(faulty_agent.pid, signal.SIGKILL)
+    error = result()
+    assert isinstance(error, MeasurementFailed)
+    assert error.kind == "interrupted"
+
+
+def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
+    gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
+    notes = [tmp_path / "pid-a", tmp_path / "pid-b"]
+    clients = [faulty_agent.client("a"), faulty_agent.client("b")]
+    results = [
+        in_thread(
+            lambda client=client, gate=gate, note=note: client.measure(
+                blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol
+            )
+        )
+        for client, gate, note in zip(clients, gates, notes, strict=True)
+    ]
+    until(lambda: any(note.exists() for note in notes))
+    until(lambda: clients[0].device().queued == 1)
+    assert clients[0].device().running == 1
+    assert sum(note.exists() for note in notes) == 1
+    assert {job.owner.study for job in clients[0].jobs()} == {"a", "b"}
+    for gate in gates:
+        gate.write_text("open")
+    for result in results:
+        assert result().latency_ms.n == 11
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("by", ["event", "request"])
+def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, tmp_path, until, by):
+    options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
+    cancel = threading.Event()
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, cancel=cancel))
+    until((tmp_path / "pid").exists)
+    if by == "event":
+        cancel.set()
+    else:
+        faulty_client.cancel(faulty_client.jobs()[0].id)
+    assert isinstance(result(), JobCancelled)
+    until(lambda: procs.identify(read_pid(tmp_path / "pid")) is None)
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+
+
+def test_work_folders_are_cleaned(agent, client, blob, tiny_protocol, tmp_path, until):
+    client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    work = str(tmp_path / "state" / "work")
+    until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
+
+
+def test_an_upload_during_a_measurement_is_flagged(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((tmp_path / "pid").exists)
+    (tmp_path / "other").write_bytes(b"other")
+    with faulty_agent.client("other") as other:
+        other.upload(str(tmp_path / "other"))
+    gate.write_text("open")
+    assert "concurrent_io" in result().flags
+
+
+def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
+    """Seen in an experiment: OSError from Popen ended the thread, and the job ran for ever."""
+    from vitsearch_evaluators import child, worker
+    from vitsearch_evaluators.fingerprint import DeviceIdentity
+    from vitsearch_evaluators.jobs import JobQueue
+    from vitsearch_evaluators.protocol import BlobRef, JobSpec, Owner
+    from vitsearch_evaluators.store import BlobStore
+
+    def refuse(*arguments, **more):
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(child.subprocess, "Popen", refuse)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    store = BlobStore(str(tmp_path))
+    store.append(X_SHA256, 0, 1, b"x")
+    thread = worker.Worker(queue, store, DeviceIdentity("d", "physical"), str(tmp_path / "work"), "0")
+    thread.start()
+    spec = JobSpec("measure", (BlobRef("model.onnx", X_SHA256, 1),), "noop", {}, tiny_protocol)
+    for number in (1, 2):
+        identifier = f"{number:064x}"
+        queue.put(identifier, spec, Owner("a"))
+        status = queue.wait(identifier, 120.0)
+        assert status.state == "failed"
+        assert status.error["details"]["kind"] == "spawn"
+    assert thread.is_alive()
+    thread.stop()
+    queue.close()
+    assert json.dumps(status.error)
+
+
+X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"

@@ -1,0 +1,227 @@
+"""The data spec, the identity of a data set, the two built-in sets and tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from vitsearch.data import DataSpec, ImageData, Split, describe_difference, load
+from vitsearch.data import fashion_mnist as fm
+from vitsearch.data.idx import read_idx
+from vitsearch.data.tensors import to_tensor
+from vitsearch.errors import DataError
+
+# Changes only with the committed asset or the meaning of a fingerprint (SCHEMA): then every study breaks.
+GOLDEN = "37a08ba6ef8f39de4dc4df8c346e0022c1560cca028de935934f10c54440aa3d"
+
+
+@pytest.fixture(scope="module")
+def subset() -> ImageData:
+    return load(DataSpec("builtin:fashion-mnist-14k"))
+
+
+def test_subset_is_balanced_and_quick_to_load(subset):
+    assert (len(subset.train), len(subset.validation), len(subset.test)) == (10_000, 2_000, 2_000)
+    for split, each in ((subset.train, 1000), (subset.validation, 200), (subset.test, 200)):
+        assert split.images.dtype == np.uint8
+        assert split.images.shape[1:] == (28, 28, 1)
+        assert split.labels.dtype == np.int64
+        assert np.bincount(split.labels, minlength=10).tolist() == [each] * 10
+    start = time.process_time()
+    load(DataSpec("builtin:fashion-mnist-14k"))
+    assert time.process_time() - start < 1.5
+
+
+def test_no_image_is_in_two_splits(subset):
+    contents = [
+        {image.tobytes() for image in s.images} for s in (subset.train, subset.validation, subset.test)
+    ]
+    assert [len(each) for each in contents] == [10_000, 2_000, 2_000]
+    assert len(set.union(*contents)) == 14_000
+
+
+def test_classes_are_mixed(subset):
+    assert len(set(subset.train.labels[:64].tolist())) == 10
+    assert len(set(subset.validation.labels[:64].tolist())) == 10
+
+
+def test_identity_is_pinned(subset):
+    assert subset.identity.fingerprint == GOLDEN
+    assert (subset.identity.classes, subset.identity.channels) == (10, 1)
+    assert subset.class_names[9] == "Ankle boot"
+
+
+def test_colour_repeats_grey_and_changes_the_identity(subset):
+    colour = load(DataSpec("builtin:fashion-mnist-14k", channels=3))
+    assert (colour.channels, colour.image_size, len(colour.mean), len(colour.std)) == (3, 28, 3, 3)
+    assert (colour.train.images == subset.train.images).all()
+    assert colour.test.images.shape == (2000, 28, 28, 3)
+    assert colour.identity != subset.identity
+
+
+def test_test_images_wait_until_they_are_asked_for(subset):
+    reads = []
+    split = Split.of(subset.train.images[:10], subset.train.labels[:10])
+
+    def read() -> Split:
+        reads.append(1)
+        return split
+
+    data = ImageData(subset.class_names, split, split, (0.3,), (0.3,), read)
+    assert data.identity
+    assert data.to_json()
+    assert not reads
+    assert data.test is data.test
+    assert len(reads) == 1
+    assert dataclasses.replace(data, read_test=None).test is None
+
+
+def test_data_goes_to_a_worker_by_pickle(subset):
+    again = pickle.loads(pickle.dumps(subset))
+    assert again.identity == subset.identity
+    assert again.test.sha256 == subset.test.sha256
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"source": "builtin:fashion_mnist"},
+            ["builtin:fashion_mnist", "did you mean 'builtin:fashion-mnist'"],
+        ),
+        ({"source": "folder"}, ["data.root", "missing"]),
+        ({"source": "folder", "root": "x", "channels": 4}, ["data.channels", "4", "1 (grey)"]),
+        ({"source": "folder", "root": "x", "image_size": 4}, ["data.image_size", "4", "8 to 4096"]),
+        (
+            {"source": "folder", "root": "x", "validation_share": 1.0},
+            ["data.validation_share", "1.0", "below 1"],
+        ),
+    ],
+)
+def test_wrong_specs_are_refused(values, words):
+    with pytest.raises(DataError) as caught:
+        DataSpec(**values)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_builtin_sets_have_one_size():
+    with pytest.raises(DataError, match="images of 28 pixels"):
+        load(DataSpec("builtin:fashion-mnist-14k", image_size=32))
+
+
+def test_spec_survives_json():
+    spec = DataSpec("folder", root="parts", image_size=64, channels=3, validation_share=0.2, seed=3)
+    assert DataSpec.from_json(spec.to_json()) == spec
+
+
+def test_difference_names_what_differs(subset):
+    stored = subset.to_json()
+    assert describe_difference(stored, subset) == []
+    fewer = Split.of(subset.train.images[:9_990], subset.train.labels[:9_990])
+    swapped = Split.of(subset.validation.images[::-1], subset.validation.labels[::-1])
+    names = (*subset.class_names[:9], "Boot")
+    other = dataclasses.replace(subset, class_names=names, train=fewer, validation=swapped)
+    assert describe_difference(stored, other) == [
+        "classes that the study has and the data lacks now: 'Ankle boot'",
+        "classes that the study does not know: 'Boot'",
+        "train: the study has 10000 images, the data now 9990",
+        "validation: 2000 images as before, but images, labels or their order differ",
+    ]
+    turned = dataclasses.replace(subset, class_names=subset.class_names[::-1])
+    (line,) = describe_difference(stored, turned)
+    assert line.startswith("order of the classes: the study has 'T-shirt/top'")
+    assert describe_difference(stored, load(DataSpec("builtin:fashion-mnist-14k", channels=3))) == [
+        "channels: the study has 1, the data now 3"
+    ]
+
+
+def test_full_set_holds_out_the_same_validation_images(subset):
+    try:
+        full = load(DataSpec("builtin:fashion-mnist"))
+    except DataError:
+        pytest.skip("Fashion-MNIST is not installed (Debian: dataset-fashion-mnist)")
+    assert (len(full.train), len(full.validation)) == (58_000, 2_000)
+    assert full.validation.sha256 == subset.validation.sha256
+    held_out = {image.tobytes() for image in full.validation.images}
+    assert held_out.isdisjoint(image.tobytes() for image in full.train.images)
+    assert len(full.test) == 10_000
+    assert np.isclose(full.train.images.mean() / 255, full.mean[0], atol=1e-4)
+    assert np.isclose(full.train.images.std() / 255, full.std[0], atol=1e-4)
+
+
+def test_missing_full_set_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    with pytest.raises(DataError) as caught:
+        load(DataSpec("builtin:fashion-mnist", root=str(tmp_path)))
+    message = str(caught.value)
+    for words in (str(tmp_path / "FashionMNIST" / "raw"), "dataset-fashion-mnist", "download=True", "14k"):
+        assert words in message
+    monkeypatch.setattr(fm, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setenv("VITSEARCH_DATA", str(tmp_path / "mine"))
+    with pytest.raises(DataError, match="mine"):
+        load(DataSpec("builtin:fashion-mnist"))
+
+
+def test_full_set_is_found_as_torchvision_leaves_it(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for index, name in enumerate(fm._FILES):
+        (raw / (name + (".gz" if index % 2 else ""))).write_bytes(b"")
+    assert fm.find_full(None, {"VITSEARCH_DATA": str(tmp_path)}.get) == raw
+    assert fm.find_full(tmp_path) == raw
+
+
+def idx(shape: tuple[int, ...], values: bytes, kind: int = 8) -> bytes:
+    return bytes([0, 0, kind, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape) + values
+
+
+def test_idx_files_plain_and_gzipped(tmp_path):
+    (tmp_path / "a").write_bytes(idx((2, 3), bytes(range(6))))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(idx((2, 3), bytes(range(6)))))
+    for name in ("a", "a.gz"):
+        assert read_idx(tmp_path / name).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (idx((2, 3), bytes(5)), "5 values follow a header of \\(2, 3\\)"),
+        (idx((2,), bytes(8), kind=13), "not an IDX file"),
+        (b"\0\0\x08\x03\0\0", "ends within its header, after 6 bytes"),
+        (b"", "not an IDX file"),
+    ],
+)
+def test_damaged_idx_files_are_refused(tmp_path, content, words):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_idx(tmp_path / "a")
+    (tmp_path / "b.gz").write_bytes(gzip.compress(idx((9,), bytes(9)))[:-9])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_idx(tmp_path / "b.gz")
+
+
+def test_tensors_are_normalised_and_resized(subset):
+    images = subset.train.images[:4]
+    plain = to_tensor(images, 28, (0.25,), (0.5,))
+    assert plain.shape == (4, 1, 28, 28)
+    assert plain.dtype == torch.float32
+    expected = (torch.tensor(images.astype(np.float32)).permute(0, 3, 1, 2) / 255 - 0.25) / 0.5
+    torch.testing.assert_close(plain, expected)
+    small = to_tensor(images, 14, (0.0,), (1.0,))
+    assert small.shape == (4, 1, 14, 14)
+    assert small.mean().item() == pytest.approx(images.mean() / 255, abs=0.01)
+    frozen = images.copy()
+    frozen.setflags(write=False)
+    torch.testing.assert_close(to_tensor(frozen, 28, (0.25,), (0.5,)), plain)
+
+
+def test_data_does_not_import_torch():
+    code = "import sys, vitsearch.data; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -1,0 +1,224 @@
+"""The folder source on real files, good and awkward."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitsearch.data import DataSpec, ImageData, load
+from vitsearch.data.decode import decode_image
+from vitsearch.errors import DataError
+
+
+def write(
+    path: Path, colour=(200, 30, 90), size=(20, 16), mode="RGB", noise: int | None = None, **options
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", size, colour)
+    if noise is not None:
+        pixels = np.random.default_rng(noise).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+    image.convert(mode).save(path, **options)
+    return path
+
+
+def classes(root: Path, names=("bolt", "nut"), count=5, start=0, **options) -> None:
+    for position, name in enumerate(names):
+        for index in range(count):
+            write(root / name / f"{index:02}.png", noise=start + 100 * position + index, **options)
+
+
+def read(root: Path, cache: Path | None = None, **values) -> ImageData:
+    return load(DataSpec("folder", root=str(root), **{"image_size": 8} | values), cache)
+
+
+def refused(root: Path, *words: str, **values) -> None:
+    with pytest.raises(DataError) as caught:
+        read(root, **values)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_train_val_and_test_folders(tmp_path):
+    classes(tmp_path / "train", ("nut", "bolt", "Washer"), 4)
+    classes(tmp_path / "val", ("nut", "bolt"), 2, start=1000)
+    classes(tmp_path / "test", ("nut",), 1, start=2000)
+    data = read(tmp_path)
+    assert data.class_names == ("Washer", "bolt", "nut")
+    assert data.train.images.shape == (12, 8, 8, 3)
+    assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.validation.labels.tolist() == [1, 1, 2, 2]
+    assert data.test.labels.tolist() == [2]
+    assert data.identity.classes == 3
+
+
+def test_classes_alone_are_split_by_class_and_seed(tmp_path):
+    classes(tmp_path, count=10)
+    data = read(tmp_path, validation_share=0.3)
+    assert np.bincount(data.validation.labels).tolist() == [3, 3]
+    assert np.bincount(data.train.labels).tolist() == [7, 7]
+    assert data.test is None
+    assert read(tmp_path, validation_share=0.3).identity == data.identity
+    assert read(tmp_path, validation_share=0.3, seed=1).identity != data.identity
+
+
+def test_renaming_a_file_moves_no_image_to_the_other_side(tmp_path):
+    classes(tmp_path, count=10)
+    before = {image.tobytes() for image in read(tmp_path).validation.images}
+    (tmp_path / "bolt" / "00.png").rename(tmp_path / "bolt" / "zz.png")
+    assert {image.tobytes() for image in read(tmp_path).validation.images} == before
+
+
+def test_copies_of_an_image_stay_on_one_side(tmp_path):
+    classes(tmp_path, count=4)
+    for index in range(4):
+        content = (tmp_path / "nut" / f"{index:02}.png").read_bytes()
+        (tmp_path / "nut" / f"copy{index}.png").write_bytes(content)
+    data = read(tmp_path, validation_share=0.5)
+    sides = [{image.tobytes() for image in split.images} for split in (data.train, data.validation)]
+    assert sides[0].isdisjoint(sides[1])
+
+
+def test_identity_follows_contents_not_paths(tmp_path):
+    for name in ("a", "b"):
+        classes(tmp_path / name, count=4)
+    first = read(tmp_path / "a", tmp_path / "cache")
+    assert read(tmp_path / "b").identity == first.identity
+    write(tmp_path / "b" / "nut" / "00.png", noise=999)
+    assert read(tmp_path / "b").identity != first.identity
+    assert read(tmp_path / "a", image_size=16).identity != first.identity
+    assert read(tmp_path / "a", channels=1).identity != first.identity
+
+
+def test_cache_is_a_read_only_map_and_notices_changes(tmp_path):
+    classes(tmp_path / "in", count=4)
+    cache = tmp_path / "cache"
+    first = read(tmp_path / "in", cache)
+    assert isinstance(first.train.images, np.memmap)
+    assert not first.train.images.flags.writeable
+    assert (first.train.images == read(tmp_path / "in").train.images).all()
+    stamps = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    again = read(tmp_path / "in", cache)
+    assert again.identity == first.identity
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == stamps
+    assert not list(cache.glob("*.part"))
+    changed = write(tmp_path / "in" / "bolt" / "00.png", noise=999)
+    os.utime(changed, ns=(1, 1))
+    assert read(tmp_path / "in", cache).identity != first.identity
+
+
+def test_damaged_listing_is_read_again(tmp_path):
+    classes(tmp_path / "in", count=4)
+    first = read(tmp_path / "in", tmp_path / "cache")
+    (listing,) = (tmp_path / "cache").glob("listing-*.json")
+    listing.write_text("{")
+    assert read(tmp_path / "in", tmp_path / "cache").identity == first.identity
+
+
+def test_grey_is_kept_grey_unless_colour_is_asked_for(tmp_path):
+    classes(tmp_path, count=3, mode="L")
+    assert read(tmp_path).channels == 1
+    colour = read(tmp_path, channels=3)
+    assert colour.channels == 3
+    assert (colour.train.images[..., :1] == colour.train.images).all()
+    write(tmp_path / "nut" / "colour.png", noise=7)
+    assert read(tmp_path).channels == 3
+
+
+def test_size_is_taken_from_the_data_or_asked_for(tmp_path):
+    classes(tmp_path, count=3, size=(12, 12))
+    assert read(tmp_path, image_size=None).image_size == 12
+    write(tmp_path / "nut" / "big.png", size=(30, 20))
+    refused(tmp_path, "data.image_size: missing", "12x12, 30x20", image_size=None)
+
+
+def test_statistics_come_from_training_images(tmp_path):
+    for name, level in (("dark", 51), ("light", 153)):
+        for index in range(2):
+            write(tmp_path / "train" / name / f"{index}.png", colour=(level, level, index))
+        write(tmp_path / "val" / name / "0.png", colour=(255, 255, 255))
+    data = read(tmp_path)
+    assert data.mean[:2] == (0.4, 0.4)
+    assert data.std[:2] == (0.2, 0.2)
+
+
+def test_awkward_images_are_decoded_as_documented(tmp_path):
+    wide = Image.new("RGB", (64, 16))
+    wide.paste((255, 0, 0), (24, 0, 40, 16))
+    wide.save(tmp_path / "wide.png")
+    assert decode_image(tmp_path / "wide.png", 16, 3)[:, 4:-4, 0].min() == 255  # the centre is kept
+    assert (decode_image(write(tmp_path / "cmyk.jpg", mode="CMYK"), 8, 3).std(axis=(0, 1)) < 3).all()
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert decode_image(tmp_path / "clear.png", 8, 3).min() == 255
+    palette = write(tmp_path / "palette.gif", mode="P")
+    assert np.abs(decode_image(palette, 8, 3)[0, 0].astype(int) - (200, 30, 90)).max() < 30
+    Image.fromarray(np.full((9, 9), 0x8000, np.uint16)).save(tmp_path / "deep.png")
+    assert (decode_image(tmp_path / "deep.png", 8, 1) == 128).all()
+    assert decode_image(write(tmp_path / "tiny.png", size=(1, 1)), 8, 3).shape == (8, 8, 3)
+    turned = Image.new("L", (16, 16))
+    turned.paste(255, (0, 0, 8, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert decode_image(tmp_path / "turned.jpg", 16, 1)[8, 12, 0] > 250
+
+
+def test_files_that_are_no_images_are_listed(tmp_path):
+    classes(tmp_path, count=3)
+    for index in range(7):
+        (tmp_path / "nut" / f"bad{index}.jpg").write_bytes(b"<html>not found</html>")
+    refused(tmp_path, "7 files cannot be read", "bad0.jpg: not an image", "bad4.jpg", "and 2 more")
+
+
+def test_cut_short_files_are_listed(tmp_path):
+    classes(tmp_path, count=3)
+    path = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))
+    path.write_bytes(path.read_bytes()[:2000])
+    refused(tmp_path, "1 file cannot be read", "cut.jpg: ", "truncated")
+    with pytest.raises(DataError, match=r"cut\.jpg"):
+        read(tmp_path, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_other_files_and_hidden_ones_are_passed_over(tmp_path):
+    classes(tmp_path, count=3)
+    (tmp_path / "nut" / "notes.txt").write_text("x")
+    (tmp_path / "nut" / "._00.png").write_bytes(b"resource fork")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    write(tmp_path / "nut" / "deeper" / "x.JPG", noise=77)
+    data = read(tmp_path)
+    assert data.class_names == ("bolt", "nut")
+    assert len(data.train) + len(data.validation) == 7
+
+
+def test_what_is_no_data_set_is_refused(tmp_path):
+    refused(tmp_path / "absent", "data.root", "absent", "not a folder")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(empty, "no class folders")
+    classes(tmp_path / "one", ("nut",))
+    refused(tmp_path / "one", "only one class, 'nut'")
+    classes(tmp_path / "gap")
+    (tmp_path / "gap" / "washer").mkdir()
+    refused(tmp_path / "gap", "no images in 'washer'", ".png")
+    classes(tmp_path / "single", count=1)
+    refused(tmp_path / "single", "class 'bolt' has 1 different image", "at least 2")
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path):
+    classes(tmp_path / "a" / "train")
+    classes(tmp_path / "a" / "val", ("nut", "screw"))
+    refused(tmp_path / "a", "validation has classes that train lacks: 'screw'", "'bolt', 'nut'")
+    classes(tmp_path / "b" / "train")
+    classes(tmp_path / "b" / "val")
+    classes(tmp_path / "b" / "validation")
+    refused(tmp_path / "b", "both 'val' and 'validation'")
+    classes(tmp_path / "c" / "val")
+    refused(tmp_path / "c", "'val' but no 'train'")
+    classes(tmp_path / "d" / "train")
+    classes(tmp_path / "d" / "test", ("screw",))
+    with pytest.raises(DataError, match="test has classes that train lacks: 'screw'"):
+        _ = read(tmp_path / "d").test

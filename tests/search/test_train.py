@@ -1,0 +1,211 @@
+"""Training and accuracy on slices of the committed data, with a tiny ViT."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vitsearch import train
+from vitsearch.data import DataSpec, load
+from vitsearch.errors import StageError
+from vitsearch.plan import Recipe
+
+RECIPE = Recipe(
+    rungs=(0, 1, 3), images_per_epoch=256, batch_size=32, lr=2e-3, weight_decay=0.05, warmup_steps=4,
+    distillation_weight=0.5, temperature=2.0, seed=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load(DataSpec("builtin:fashion-mnist-14k"))
+
+
+def tiny(seed: int = 0, **options) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "num_classes": 10}
+    return timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes, **options)
+
+
+def task(data, count=256, **values) -> train.FineTuneTask:
+    images, labels = data.train.images[:count], data.train.labels[:count]
+    return train.FineTuneTask(
+        images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values
+    )
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_loss_falls_and_the_report_counts(data):
+    model = tiny()
+    report = train.fine_tune(model, task(data, epochs=4))
+    assert (report.steps, report.images) == (32, 1024)
+    assert report.loss_last < report.loss_first - 0.2
+    assert report.cpu_seconds > 0
+    assert not model.training
+
+
+def test_two_runs_give_equal_weights_whatever_the_random_state(data):
+    models = [tiny(drop_path_rate=0.2) for _ in range(2)]
+    for seed, model in enumerate(models):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        train.fine_tune(model, task(data))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    other = tiny(drop_path_rate=0.2)
+    train.fine_tune(other, task(data, recipe=dataclasses.replace(RECIPE, seed=1)))
+    assert not torch.equal(weights(other), weights(models[0]))
+
+
+def test_distillation_follows_the_teacher_not_the_labels(data):
+    teacher = tiny(seed=5)
+    train.fine_tune(teacher, task(data, epochs=8))
+    images = data.train.images[:256]
+    logits = train.predict_logits(teacher, images, 28, data.mean, data.std)
+    recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
+    wrong = (data.train.labels[:256] + 1) % 10
+    student = tiny()
+    asked = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
+    report = train.fine_tune(student, dataclasses.replace(asked, labels=wrong))
+    answers = train.predict_logits(student, images, 28, data.mean, data.std)
+    assert report.loss_last < report.loss_first
+    assert train.kl_divergence(logits, answers) < train.kl_divergence(
+        logits, train.predict_logits(tiny(), images, 28, data.mean, data.std)
+    )
+    assert train.accuracy(answers, logits.argmax(1)) > train.accuracy(answers, wrong) + 0.2
+
+
+def test_the_loss_is_what_the_docstring_says(data):
+    model, rng = tiny().eval(), np.random.default_rng(0)
+    teacher = rng.normal(size=(256, 10)).astype(np.float32)
+    batch = np.arange(8)
+    asked = task(data, teacher_logits=teacher)
+    seen = train._loss(model, asked, batch).item()
+    logits = torch.tensor(train.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
+    ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
+    soft = train.kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
+    assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=0.02)  # bf16 where the processor has it
+
+
+def test_distilled_models_train_too(data):
+    torch.manual_seed(0)
+    sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "num_classes": 10}
+    model = timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes)
+    assert math.isfinite(train.fine_tune(model, task(data, count=64)).loss_last)
+
+
+def test_attention_is_fused_again_afterwards(data):
+    model = tiny()
+    seen = []
+    model.blocks[0].attn.register_forward_hook(lambda module, *_: seen.append(module.fused_attn))
+    before = [block.attn.fused_attn for block in model.blocks]
+    train.fine_tune(model, task(data, count=64))
+    assert set(seen) == {False}
+    assert [block.attn.fused_attn for block in model.blocks] == before
+
+
+def test_loss_that_is_not_finite_stops_the_stage(data):
+    recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_steps=0)
+    with pytest.raises(StageError, match=r"train failed \(not_finite\).*step .* of 8.*1e\+30") as caught:
+        train.fine_tune(tiny(), task(data, recipe=recipe))
+    assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
+
+
+def test_no_batch_of_one_image(data):
+    recipe = dataclasses.replace(RECIPE, images_per_epoch=65)
+    sizes = []
+    model = tiny()
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    train.fine_tune(model, task(data, count=65, recipe=recipe))
+    assert sizes == [22, 22, 21]
+
+
+@pytest.mark.parametrize(
+    "values", [{"epochs": 0}, {"epochs_before": -1.0}, {"teacher_logits": np.zeros((3, 10), np.float32)}]
+)
+def test_tasks_without_sense_are_refused(data, values):
+    with pytest.raises(ValueError):
+        task(data, **values)
+
+
+def test_base_training_learns_the_classes(data):
+    model = tiny()
+    images, labels = data.train.images[:1000], data.train.labels[:1000]
+    recipe = train.BaseRecipe(epochs=6, batch_size=50, lr=2e-3)
+    report = train.train_base(model, images, labels, 28, data.mean, data.std, recipe)
+    assert (report.steps, report.images) == (120, 6000)
+    logits = train.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
+    assert train.accuracy(logits, data.validation.labels[:500]) > 0.5
+
+
+def test_pool_is_what_all_rungs_see():
+    pool = train.training_pool(10_000, RECIPE)
+    assert len(pool) == 768
+    assert (np.diff(pool) > 0).all()
+    assert (pool == train.training_pool(10_000, RECIPE)).all()
+    first, second = train.training_order(768, RECIPE, 0, 1), train.training_order(768, RECIPE, 1, 2)
+    assert len(first) == 256
+    assert sorted([*first, *second]) == list(range(768))
+
+
+@given(
+    pool=st.integers(1, 50), per_epoch=st.integers(1, 60),
+    before=st.integers(0, 5), epochs=st.integers(1, 5), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
+    recipe = dataclasses.replace(RECIPE, images_per_epoch=per_epoch, seed=seed)
+    whole = train.training_order(pool, recipe, 0, before + epochs)
+    parts = [train.training_order(pool, recipe, 0, before)] if before else []
+    parts.append(train.training_order(pool, recipe, before, epochs))
+    assert np.concatenate(parts).tolist() == whole.tolist()
+    assert len(whole) == min(pool, per_epoch) * (before + epochs)
+    counts = np.bincount(whole, minlength=pool)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_prediction_keeps_order_mode_and_weights(data):
+    model = tiny().train()
+    before = weights(copy.deepcopy(model))
+    whole = train.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std)
+    parts = train.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, batch_size=7)
+    assert model.training
+    assert torch.equal(weights(model), before)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+    rough = train.predict_logits(
+        model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16"
+    )
+    assert 0 < np.abs(rough - whole).max() < 0.1
+
+
+def test_accuracy_counts_hits():
+    logits = np.array([[1, 2], [3, 0], [0, 1]], dtype=np.float32)
+    assert train.accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
+
+
+logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
+
+
+@settings(deadline=None)
+@given(base=logit_rows, other=logit_rows, shift=st.floats(-50, 50))
+def test_divergence_is_a_divergence(base, other, shift):
+    value = train.kl_divergence(base, other)
+    assert math.isfinite(value)
+    assert value >= 0
+    assert train.kl_divergence(base, base) == 0
+    assert train.kl_divergence(base, other + np.float32(shift)) == pytest.approx(value, abs=1e-3)
+    p, q = (torch.log_softmax(torch.tensor(v, dtype=torch.float64), 1) for v in (base, other))
+    expected = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True).item()
+    assert value == pytest.approx(expected, abs=1e-9)
