@@ -7,7 +7,6 @@ the worker's memory for the next stage.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,16 +20,15 @@ from vitsearch.compress import macs, prune, quantize, refit, scores
 from vitsearch.data.tensors import to_tensor
 from vitsearch.effect import Effect
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate
-from vitsearch.plan import Deployment, Recipe
+from vitsearch.export import EXPORTERS, evaluate
+from vitsearch.plan import Deployment
 from vitsearch.store import FileStore
 
-EXPORTERS = {"onnxruntime": "onnx"}
 EVALUATION_BATCH = 100
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
-    return jobs.DataReady(_data(job.workshop).describe())
+    return jobs.DataReady(_data(job.workshop).to_json())
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
@@ -38,7 +36,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     images = _data(job.workshop)
     built = backbones.find(job.source.backbone).build(_spec(job.source, job.workshop))
     if built.head_is_new:
-        train.train_base(built.model, images, job.source.resolution, job.recipe)
+        _train_base(built.model, images, job)
     logits = _logits(built.model, images, images.validation.images, job.source.resolution)
     accuracy = train.accuracy(logits, images.validation.labels)
     return jobs.Base(_save_weights(built.model, job.workshop.store), accuracy, len(logits))
@@ -61,7 +59,7 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
 def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
     images = _data(job.workshop)
     if job.split == "train":
-        wanted = images.train.images[train.training_indices(len(images.train.labels), job.recipe)]
+        wanted = images.train.images[train.training_pool(len(images.train), job.recipe)]
     else:
         wanted = images.validation.images[: job.images]
     logits = _logits(_base(job.source, job.workshop), images, wanted, job.source.resolution)
@@ -95,6 +93,7 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
     before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     task = _fine_tune_task(job, images, resolution)
     report = train.fine_tune(model, task)
+    model.cpu()
     after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
     if kept_start:
@@ -169,32 +168,57 @@ def _judge(
     return jobs.SignalSeen(train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits))
 
 
+def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
+    recipe = job.recipe
+    train.train_base(
+        model,
+        images.train.images,
+        images.train.labels,
+        job.source.resolution,
+        images.mean,
+        images.std,
+        train.BaseRecipe(
+            epochs=recipe.rungs[-1],
+            batch_size=recipe.batch_size,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            warmup_steps=recipe.warmup_steps,
+            images_per_epoch=recipe.images_per_epoch or None,
+            seed=recipe.seed,
+        ),
+        _torch_device(),
+    )
+
+
 def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> train.FineTuneTask:
-    seen = train.training_indices(len(images.train.labels), job.recipe)
+    pool = train.training_pool(len(images.train), job.recipe)
     teacher = job.teacher_logits_sha256
     return train.FineTuneTask(
-        images=images.train.images[seen],
-        labels=images.train.labels[seen],
+        images=images.train.images[pool],
+        labels=images.train.labels[pool],
         resolution=resolution,
         mean=images.mean,
         std=images.std,
-        recipe=replace(job.recipe, seed=job.recipe.seed + job.start),
+        recipe=job.recipe,
         epochs=job.end - job.start,
         teacher_logits=np.load(job.workshop.store.get(teacher)) if teacher else None,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        epochs_before=job.start,
+        device=_torch_device(),
     )
+
+
+def _torch_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _export(
     model: nn.Module, effect: Effect, deployment: Deployment, opset: int, workshop: jobs.Workshop, folder: Path
 ) -> tuple[Path, float]:
-    from vitsearch.export import EXPORTERS as exporters
-
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
     shape = tuple(_example(effect.resolution, workshop).shape)
-    report = exporters.get(deployment.runtime)().export(model, shape, plain, opset)
+    report = EXPORTERS.get(deployment.runtime)().export(model, shape, plain, opset)
     quantize.quantize(plain, final, deployment.precision)
-    return final, report.parity_rel
+    return final, report.parity
 
 
 def _logits(model: nn.Module, images: data.ImageData, wanted: np.ndarray, resolution: int) -> np.ndarray:
@@ -214,8 +238,3 @@ def _save_weights(model: nn.Module, store: FileStore) -> str:
         path = Path(folder) / "weights.safetensors"
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
         return store.put(path)
-
-
-def recipe_images(recipe: Recipe, available: int) -> int:
-    """Images that one epoch sees; a recipe that names 0 sees all."""
-    return min(recipe.images_per_epoch or available, available)

@@ -61,12 +61,13 @@ class Study:
         storage = _storage(space.storage)
         names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
         if space.study not in names:
-            optuna.create_study(
-                study_name=space.study,
-                storage=storage,
-                directions=list(space.objectives.values()),
-                load_if_exists=True,
-            ).set_metric_names(list(space.objectives))
+            with _quiet():
+                optuna.create_study(
+                    study_name=space.study,
+                    storage=storage,
+                    directions=list(space.objectives.values()),
+                    load_if_exists=True,
+                ).set_metric_names(list(space.objectives))
         study = cls(_load(space.study, storage, make_sampler(space.search.sampler, space.search.seed)), storage)
         study._adopt_space(space)
         return study
