@@ -10,9 +10,8 @@ import asyncio
 import importlib
 import logging
 import os
-import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol, TypeVar
@@ -77,7 +76,11 @@ class RayRunner:
             "include_dashboard": False,
         }
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
-        self._check(ray.cluster_resources(), address)
+        try:
+            refuse_lacking(resources, ray.cluster_resources(), address)
+        except ResourceError:
+            ray.shutdown()
+            raise
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         self._work = remote(_work_on_cores)
         self._places = asyncio.Semaphore(resources.trainers)
@@ -111,17 +114,17 @@ class RayRunner:
     def close(self) -> None:
         self._ray.shutdown()
 
-    def _check(self, cluster: dict[str, float], address: str | None) -> None:
-        """Refuse at the start what would be waited for without end."""
-        where = f"the Ray cluster at {address}" if address else "this machine"
-        wanted = {"CPU": float(self._resources.cpus), "GPU": self._resources.gpus}
-        lacking = [f"{amount:g} {name}" for name, amount in wanted.items() if amount > cluster.get(name, 0.0)]
-        if lacking:
-            self.close()
-            raise ResourceError(
-                f"resources: each trainer wants {' and '.join(lacking)}, but {where} has "
-                f"{cluster.get('CPU', 0):g} CPU and {cluster.get('GPU', 0):g} GPU"
-            )
+
+def refuse_lacking(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:
+    """Refuse at the start what would be waited for without end."""
+    where = f"the Ray cluster at {address}" if address else "this machine"
+    needs = {"CPU": float(wanted.cpus), "GPU": wanted.gpus}
+    lacking = [f"{amount:g} {name}" for name, amount in needs.items() if amount > there.get(name, 0.0)]
+    if lacking:
+        raise ResourceError(
+            f"resources: each trainer wants {' and '.join(lacking)}, but {where} has "
+            f"{there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+        )
 
 
 def work(job: Job[R]) -> tuple[R, Made]:
@@ -146,9 +149,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def cpu_seconds_of_children() -> float:
-    """CPU-seconds of all ended child processes and of this one."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)

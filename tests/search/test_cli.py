@@ -1,0 +1,95 @@
+"""The command line as a person meets it: messages, exit codes, JSON, and how soon help answers."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
+
+
+def vitsearch(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vitsearch", *arguments]
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": str(cwd)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_help_answers_within_0_3_cpu_seconds():
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert vitsearch("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cost() for _ in range(3)) <= 0.3
+
+
+def test_the_command_line_loads_nothing_heavy():
+    code = f"import vitsearch.cli, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_command():
+    shown = vitsearch("--help").stdout
+    assert all(command in shown for command in ("run", "check", "status", "front", "schema"))
+
+
+def test_check_accepts_the_shipped_space():
+    done = vitsearch("check", "spaces/quickstart.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "fine" in done.stdout
+
+
+def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((REPOSITORY / "spaces/quickstart.yaml").read_text().replace("trials: 12", "trails: 12").replace("lr: 1e-4", "lr: fast"))
+    done = vitsearch("check", str(wrong))
+    assert done.returncode == 2
+    assert "did you mean 'trials'" in done.stderr
+    assert "task.fine_tune.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("vit_fmnist_p4  ", "vit_fmnist_p5  "), "vit_fmnist_p4"),
+        (("resolution: [24, 28]", "resolution: [25, 28]"), "25 is no multiple of the patch size 4"),
+    ],
+)
+def test_check_knows_what_backbones_cannot_do(tmp_path, change, message):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((REPOSITORY / "spaces/quickstart.yaml").read_text().replace(*change))
+    done = vitsearch("check", str(wrong))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_override_replaces_a_value():
+    done = vitsearch("check", "spaces/quickstart.yaml", "search.trials=3", "--json")
+    assert json.loads(done.stdout)["space"]["search"]["trials"] == 3
+
+
+def test_a_study_that_does_not_exist_is_one_message(tmp_path):
+    done = vitsearch("front", "nothing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no study 'nothing'" in done.stderr
+    assert not (tmp_path / "studies").exists()
+
+
+def test_schema_is_json_schema():
+    assert "$schema" in json.loads(vitsearch("schema").stdout)
+
+
+def test_an_unknown_command_is_told_what_exists():
+    done = vitsearch("runn")
+    assert done.returncode == 2
+    assert "No such command 'runn'" in done.stderr

@@ -1,0 +1,106 @@
+"""Stages on real Ray workers: results, failures, deaths, and resources that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+from vitsearch import runner as runners
+from vitsearch.errors import ResourceError, StageError
+from vitsearch.jobs import Job
+from vitsearch.runner import InlineRunner, RayRunner, Resources, versions
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class StageJob(Job[int]):
+    """A job whose stage is put into a stand-in for vitsearch.stages on the worker."""
+
+    make = "stage"
+    how: str
+
+
+@pytest.fixture(scope="module")
+def ray_runner():
+    runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0))
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def with_stage(ray_runner, monkeypatch):
+    """Sends our own work function instead of the one that imports torch."""
+    remote = ray_runner._ray.remote(num_cpus=1, max_retries=0)(_work)
+    monkeypatch.setattr(ray_runner, "_work", remote)
+    return ray_runner
+
+
+def _work(job, cores):
+    import os
+    import signal
+    from pathlib import Path
+
+    from vitsearch.errors import StageError
+
+    if job.how == "stage error":
+        raise StageError("train", "not_finite", "the loss is NaN at step 3")
+    if job.how == "bug":
+        raise KeyError("weights")
+    if job.how.startswith("die"):
+        deaths = Path(job.how.partition(" ")[2])
+        seen = len(deaths.read_text()) if deaths.exists() else 0
+        if seen < job.workshop:
+            deaths.write_text("x" * (seen + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+    return 7, None
+
+
+def run(runner, how, workshop=None):
+    return asyncio.run(runner.run(StageJob(workshop, how)))
+
+
+def test_a_result_comes_back(with_stage):
+    assert run(with_stage, "well")[0] == 7
+
+
+def test_a_stage_error_arrives_as_itself(with_stage):
+    with pytest.raises(StageError, match="the loss is NaN at step 3") as caught:
+        run(with_stage, "stage error")
+    assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
+
+
+def test_any_other_exception_becomes_a_stage_error_that_names_it(with_stage):
+    with pytest.raises(StageError, match="weights") as caught:
+        run(with_stage, "bug")
+    assert caught.value.kind == "KeyError"
+
+
+def test_a_worker_that_dies_is_replaced(with_stage, tmp_path):
+    assert run(with_stage, f"die {tmp_path / 'deaths'}", workshop=2)[0] == 7
+
+
+def test_a_stage_that_kills_its_worker_three_times_has_failed(with_stage, tmp_path):
+    with pytest.raises(StageError, match="died 3 times") as caught:
+        run(with_stage, f"die {tmp_path / 'deaths'}", workshop=9)
+    assert caught.value.kind == "crash"
+
+
+def test_gpus_that_are_not_there_are_refused_at_the_start(ray_runner):
+    with pytest.raises(ResourceError, match="wants 8 GPU, but this machine has"):
+        runners.refuse_lacking(Resources(1, 1, 8.0), {"CPU": 1.0}, None)
+
+
+def test_the_inline_runner_notes_what_a_stage_cost(monkeypatch):
+    import vitsearch.stages
+
+    monkeypatch.setattr(vitsearch.stages, "stage", lambda job: 7, raising=False)
+    result, made = asyncio.run(InlineRunner().run(StageJob(None, "well")))
+    assert result == 7
+    assert made.cpu_seconds >= 0.0
+    assert "torch" in made.versions
+
+
+def test_versions_are_those_of_the_installed_distributions():
+    assert versions()["torch-pruning"].startswith("1.6")

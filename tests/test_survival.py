@@ -1,0 +1,189 @@
+"""Kill anything, twenty times, in a real search: real Ray, real agent, real trainings, real onnxruntime.
+
+Whatever dies, no finished stage may be lost or made again, no trial may stay open, and nothing may
+be left running. The moments are random (seeded by the clock, printed on failure), the waits only
+bounds against hanging.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+KILLS = {"driver": 8, "worker": 4, "agent": 4, "child": 4}
+TRIALS = 10
+PATIENCE_S = 240
+TABLES = {
+    "vs_anatomy": "key",
+    "vs_training": "weights_key || ':' || rung",
+    "vs_artifact": "artifact_key",
+    "vs_accuracy": "artifact_key || ':' || split",
+    "vs_measurement": "graph_key || ':' || device_id || ':' || protocol || ':' || repeat",
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes of a run in /proc"),
+]
+
+SPACE = """
+study: survival
+task:
+  data: {{source: folder, root: "{root}"}}
+  base: {{epochs: 1, batch_size: 16}}
+  fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
+  signal: {{calibration_images: 16, validation_images: 20}}
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize}}
+limits: {{accuracy: {{max_drop: 1.0}}}}
+space:
+  backbone: {{name: test_vit, weights: none}}
+  resolution: [32, 48]
+  head_pruning_ratio: [0.0, 0.5]
+  ffn_pruning_ratio: {{low: 0.0, high: 0.8, step: 0.1}}
+  pruning_scope: [uniform, global]
+  quantization: [fp32, int8_dynamic]
+search: {{trials: {trials}, candidates: 1, margin: 1.0}}
+storage: "sqlite:///{folder}/survival.db"
+"""
+
+
+@dataclass
+class Search:
+    folder: Path
+    trials: int = TRIALS
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "vitsearch", "run", str(self.folder / "survival.yaml"), f"search.trials={self.trials}"]
+        log = (self.folder / "run.log").open("ab")
+        return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=marked(self.folder))
+
+    def log(self) -> str:
+        return (self.folder / "run.log").read_text()[-4000:]
+
+    def rows(self) -> dict[str, float]:
+        """When each finished stage was written."""
+        found: dict[str, float] = {}
+        with closing(sqlite3.connect(self.folder / "survival.db", timeout=60)) as database:
+            for table, key in TABLES.items():
+                if database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                    found |= {f"{table} {k}": at for k, at in database.execute(f"SELECT {key}, created_at FROM {table}")}
+        return found
+
+    def states(self) -> list[str]:
+        with closing(sqlite3.connect(self.folder / "survival.db", timeout=60)) as database:
+            return [state for (state,) in database.execute("SELECT state FROM trials ORDER BY number")]
+
+
+def marked(folder: Path) -> dict[str, str]:
+    """An environment by which all processes of this search can be found, whoever their parent is."""
+    return os.environ | {"VITSEARCH_TEST_MARK": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def processes(folder: Path) -> dict[int, str]:
+    """Living processes of the search: command line by pid."""
+    mark, found = f"VITSEARCH_TEST_MARK={folder}".encode(), {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = mark in (place / "environ").read_bytes().split(b"\0")
+            state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+            if ours and state not in "ZX":
+                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # ended meanwhile
+    return found
+
+
+def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | None:
+    if kind == "driver":
+        return driver.pid
+    marks = {"worker": "ray::", "agent": "vitsearch_evaluators serve", "child": "vitsearch_evaluators.runner"}
+    pids = [pid for pid, command in processes(folder).items() if marks[kind] in command and pid != driver.pid]
+    return random.choice(pids) if pids else None
+
+
+def await_end_of_all(folder: Path) -> dict[int, str]:
+    deadline = time.monotonic() + 60
+    while (left := processes(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Iterator[Search]:
+    write_images(tmp_path / "images")
+    text = SPACE.format(root=tmp_path / "images", folder=tmp_path, trials=TRIALS)
+    (tmp_path / "survival.yaml").write_text(text)
+    yield Search(tmp_path)
+    for pid in processes(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def write_images(root: Path) -> None:
+    """Three classes of noise of different brightness."""
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "grey", "light")):
+        (root / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = draw.integers(60 * number, 60 * number + 80, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+
+
+def kill_once(search: Search, kind: str, driver: subprocess.Popen[bytes]) -> tuple[bool, subprocess.Popen[bytes]]:
+    """Wait a random moment, kill; True when there was something to kill. A dead driver is started again."""
+    time.sleep(random.uniform(0.5, 6.0))
+    pid = victim(search.folder, kind, driver)
+    if driver.poll() is not None:
+        search.trials += 2  # it was done: give it more to do
+        return False, search.start()
+    if pid is None:
+        return False, driver
+    before = search.rows() if (search.folder / "survival.db").exists() else {}
+    os.kill(pid, signal.SIGKILL)
+    if kind == "driver":
+        driver.wait()
+        assert await_end_of_all(search.folder) == {}, "processes outlived their driver"
+        driver = search.start()
+    after = search.rows() if before else {}
+    assert {key: after.get(key) for key in before} == before, "a finished stage was lost or made again"
+    return True, driver
+
+
+def test_twenty_kills_lose_nothing(search: Search) -> None:
+    seed = time.time_ns()
+    random.seed(seed)
+    kinds = [kind for kind, count in KILLS.items() for _ in range(count)]
+    random.shuffle(kinds)
+    driver, killed, tries = search.start(), 0, 0
+    while kinds and tries < 400:
+        done, driver = kill_once(search, kinds[-1], driver)
+        tries += 1
+        if done:
+            kinds.pop()
+            killed += 1
+        else:
+            random.shuffle(kinds)
+    assert driver.wait(PATIENCE_S) == 0, f"seed {seed}\n{search.log()}"
+    assert killed == sum(KILLS.values()), f"seed {seed}"
+    states = search.states()
+    assert set(states) <= {"COMPLETE", "PRUNED"}, f"seed {seed}: {states}\n{search.log()}"
+    assert await_end_of_all(search.folder) == {}
+
+    rows = search.rows()
+    assert subprocess.run(
+        [sys.executable, "-m", "vitsearch", "run", str(search.folder / "survival.yaml"), f"search.trials={search.trials}"],
+        cwd=search.folder, env=marked(search.folder), check=True, capture_output=True, timeout=PATIENCE_S,
+    )
+    assert search.rows() == rows, "a finished study made something new"
