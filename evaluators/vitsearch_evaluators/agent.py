@@ -19,6 +19,9 @@ from vitsearch_evaluators.server import AgentServer
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.worker import Worker
 
+# `serve_forever` looks at its own flag that often; each look disturbs what is measured.
+_ACCEPT_POLL_S = 60.0
+
 
 class AgentSettings(NamedTuple):
     """`port` 0 takes a free one; `port_file` then says which, as JSON {"port", "pid", ...}."""
@@ -53,17 +56,16 @@ def serve(settings: AgentSettings, version: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     worker.start()
-    acceptor = threading.Thread(target=server.serve_forever, args=(0.5,), daemon=True)
+    acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
     if settings.port_file is not None:
         _write_port_file(settings.port_file, server.server_port, identity.device_id)
     try:
         _wait(stop, settings.exit_with_stdin)
     finally:
-        server.shutdown()
-        server.server_close()
+        # Requests are answered until the process ends: closing things under them would turn a
+        # planned stop into errors at the clients. All state is on the disk already.
         worker.stop()
-        queue.close()
         lock.close()
 
 

@@ -7,11 +7,10 @@ a restarted agent is always the same: wait a little and ask again, until the dev
 
 import contextlib
 import os
-import random
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import (
@@ -26,6 +25,7 @@ from vitsearch_evaluators.errors import (
     TransferFailed,
     error_from_json,
 )
+from vitsearch_evaluators.patience import Backoff, Patience
 from vitsearch_evaluators.protocol import (
     CHUNK_MAX_BYTES,
     PROTOCOL_VERSION,
@@ -47,13 +47,6 @@ _CHUNK_MIN_BYTES = 16 << 10
 _CHUNK_AIM_S = 2.0
 _POLL_S = 20.0
 _POLL_CANCELLABLE_S = 2.0
-
-
-class Backoff(NamedTuple):
-    """Waiting times between attempts: doubled up to `max_s`, each shortened at random by half."""
-
-    first_s: float = 0.25
-    max_s: float = 15.0
 
 
 class DeviceClient:
@@ -190,7 +183,7 @@ class DeviceClient:
     ) -> None:
         self.close()
 
-    def _follow(self, identifier: str, request: Mapping[str, Any], patience: "_Patience") -> JobStatus:
+    def _follow(self, identifier: str, request: Mapping[str, Any], patience: Patience) -> JobStatus:
         """Submit the job, which may be there already, and wait until it is final."""
         patience.check()
         status = JobStatus.from_json(self._transport.request("PUT", _job(identifier), request).body)
@@ -204,7 +197,7 @@ class DeviceClient:
             status = JobStatus.from_json(reply.body)
         return status
 
-    def _send(self, sha256: str, path: str, patience: "_Patience") -> None:
+    def _send(self, sha256: str, path: str, patience: Patience) -> None:
         size = os.path.getsize(path)
         request = {"sha256": sha256, "size": size}
         state = self._transport.request("POST", "/v1/uploads", request).body
@@ -231,9 +224,12 @@ class DeviceClient:
             return BlobRef("model.onnx", sha256, os.path.getsize(self._paths[sha256]))
         if len(sha256) != 64:
             raise InvalidRequest(f"{path_or_digest!r} is neither a file nor a digest")
-        headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
+        try:
+            headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
+        except NotFound:
+            headers = {}
         if "upload-length" not in headers:
-            raise NotFound(f"the device has only a part of {sha256}: upload the file")
+            raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
         return BlobRef("model.onnx", sha256, int(headers["upload-length"]))
 
     def _upload_again(self, sha256: str, error: EvaluatorError, cancel: Optional[threading.Event]) -> None:
@@ -251,7 +247,7 @@ class DeviceClient:
         with contextlib.suppress(EvaluatorError):
             self.cancel(identifier)
 
-    def _patiently(self, ask: Callable[[], Any], patience: "_Patience") -> Any:
+    def _patiently(self, ask: Callable[[], Any], patience: Patience) -> Any:
         while True:
             try:
                 return ask()
@@ -260,44 +256,8 @@ class DeviceClient:
                     raise
                 patience.wait(error)
 
-    def _patience(self, cancel: Optional[threading.Event]) -> "_Patience":
-        return _Patience(self._backoff, self._deadline_s, cancel)
-
-
-class _Patience:
-    """How long to go on without an answer: backoff, deadline and the wish to cancel."""
-
-    def __init__(self, backoff: Backoff, deadline_s: float, cancel: Optional[threading.Event]) -> None:
-        self.cancel = cancel
-        self._backoff = backoff
-        self._deadline_s = deadline_s
-        self._last_answer = time.monotonic()
-        self._failures = 0
-
-    def answered(self) -> None:
-        self._last_answer = time.monotonic()
-        self._failures = 0
-
-    def check(self) -> None:
-        if self.cancel is not None and self.cancel.is_set():
-            raise JobCancelled("cancelled by the caller")
-
-    def wait(self, error: EvaluatorError, first_at_once: bool = False) -> None:
-        """Wait before the next attempt; raise `error` when the deadline has passed."""
-        silent_s = time.monotonic() - self._last_answer
-        if silent_s > self._deadline_s:
-            error.message = f"{error.message} (gave up after {silent_s:.0f} s)"
-            raise error
-        self._failures += 1
-        if first_at_once and self._failures == 1:
-            return
-        longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
-        delay_s = longest_s * (0.5 + 0.5 * random.random())
-        if self.cancel is None:
-            time.sleep(delay_s)
-        else:
-            self.cancel.wait(delay_s)
-        self.check()
+    def _patience(self, cancel: Optional[threading.Event]) -> Patience:
+        return Patience(self._backoff, self._deadline_s, cancel)
 
 
 def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:

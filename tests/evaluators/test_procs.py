@@ -69,6 +69,7 @@ def test_parent_that_died_before_the_request_is_noticed():
 
 
 def test_package_path_is_added_only_outside_site_packages(monkeypatch):
-    assert procs.with_package_path({})["PYTHONPATH"]
+    monkeypatch.setattr(procs, "__file__", "/src/evaluators/vitsearch_evaluators/procs.py")
+    assert procs.with_package_path({"PYTHONPATH": "/a"}) == {"PYTHONPATH": "/src/evaluators:/a"}
     monkeypatch.setattr(procs, "__file__", "/usr/lib/site-packages/vitsearch_evaluators/procs.py")
     assert procs.with_package_path({"A": "b"}) == {"A": "b"}

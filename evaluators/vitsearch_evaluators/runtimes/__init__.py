@@ -56,7 +56,7 @@ def create(name: str) -> Runtime:
         known = table()
         target = known.get(name)
         if target is None:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InvalidRequest(f"runtime {name!r} is unknown; {hint}known are {', '.join(sorted(known))}")
     module, _, attribute = target.partition(":")

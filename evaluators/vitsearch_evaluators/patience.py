@@ -1,0 +1,51 @@
+"""How long a client goes on asking a device that does not answer, and how often."""
+
+import random
+import threading
+import time
+from typing import NamedTuple, Optional
+
+from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, error_from_json
+
+
+class Backoff(NamedTuple):
+    """Waiting times between attempts: doubled up to `max_s`, each shortened at random by half."""
+
+    first_s: float = 0.25
+    max_s: float = 15.0
+
+
+class Patience:
+    """How long to go on without an answer: backoff, deadline and the wish to cancel."""
+
+    def __init__(self, backoff: Backoff, deadline_s: float, cancel: Optional[threading.Event]) -> None:
+        self.cancel = cancel
+        self._backoff = backoff
+        self._deadline_s = deadline_s
+        self._last_answer = time.monotonic()
+        self._failures = 0
+
+    def answered(self) -> None:
+        self._last_answer = time.monotonic()
+        self._failures = 0
+
+    def check(self) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise JobCancelled("cancelled by the caller")
+
+    def wait(self, error: EvaluatorError, first_at_once: bool = False) -> None:
+        """Wait before the next attempt; raise `error` when the deadline has passed."""
+        silent_s = time.monotonic() - self._last_answer
+        if silent_s > self._deadline_s:
+            message = f"{error} (gave up after {silent_s:.0f} s without a useful answer)"
+            raise error_from_json(dict(error.to_json(), message=message)) from error
+        self._failures += 1
+        if first_at_once and self._failures == 1:
+            return
+        longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
+        delay_s = longest_s * (0.5 + 0.5 * random.random())
+        if self.cancel is None:
+            time.sleep(delay_s)
+        else:
+            self.cancel.wait(delay_s)
+        self.check()

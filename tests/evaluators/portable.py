@@ -1,0 +1,49 @@
+"""The agent end to end on any Python from 3.6 on: standard library only, run as a script.
+
+python portable.py        (PYTHONPATH: the folder that holds vitsearch_evaluators)
+"""
+
+# ruff: noqa: PT009, PT027 - there is no pytest where this runs
+
+import hashlib
+import os
+import tempfile
+import unittest
+
+from vitsearch_evaluators import EmbeddedAgent, MeasurementFailed
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
+
+TINY = SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11)
+
+
+class Portable(unittest.TestCase):
+    def test_golden_hashes(self):
+        value = {"b": [1, 1.0, 0.1, -0.0, 1e-07, 1e22], "a": {"\u00e9": None, "x": True}, "": "\n"}
+        self.assertEqual(digest(value), "7e2e3972ac322a21e6441f5712590e81f46272565ebf40493f79401781bdcfbe")
+        manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
+        options = {"graph_optimization_level": "all"}
+        spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
+        self.assertEqual(
+            job_id(spec, "device-1"), "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36"
+        )
+
+    def test_end_to_end(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "blob")
+            content = os.urandom(700000)
+            with open(path, "wb") as stream:
+                stream.write(content)
+            with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
+                self.assertEqual(client.upload(path), hashlib.sha256(content).hexdigest())
+                measurement = client.measure(path, "noop", {"busy_us": 50}, TINY)
+                self.assertEqual(measurement.latency_ms.n, 11)
+                self.assertIsNotNone(measurement.peak_memory_mb)
+                self.assertEqual(measurement.device_id, client.device().device_id)
+                self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
+                with self.assertRaises(MeasurementFailed):
+                    client.measure(path, "onnxruntime", {}, TINY)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,64 @@
+import json
+import os
+
+import pytest
+
+from vitsearch_evaluators import __version__, cli
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.protocol import Measurement
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("1", {1}), ("0,2-3", {0, 2, 3}), ("2-2", {2})])
+def test_processor_lists(text, cpus):
+    assert cli.parse_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "3-1", "-1"])
+def test_bad_processor_lists(text):
+    with pytest.raises(InvalidRequest, match="--cpus: expected a list"):
+        cli.parse_cpus(text)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"vitsearch-agent {__version__}\n"
+
+
+def test_measure_as_json(blob, capsys):
+    assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", "--json"]) == 0
+    measurement = Measurement.from_json(json.loads(capsys.readouterr().out))
+    assert measurement.protocol.id == "screen-1"
+    assert measurement.options == {"busy_us": 20}
+    assert measurement.latency_ms.n >= 11
+
+
+def test_measure_for_a_person(tiny_onnx, capsys):
+    pytest.importorskip("onnxruntime")
+    assert cli.main(["measure", tiny_onnx()]) == 0
+    out = capsys.readouterr().out
+    assert "latency_ms_p50" in out
+    assert "screen-1" in out
+
+
+def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    assert cli.main(["measure", blob]) == 1
+    assert "incompatible_artifact" in capsys.readouterr().err
+    assert cli.main(["measure", str(tmp_path / "none")]) == 2
+    assert cli.main(["measure", blob, "--runtime", "onnx"]) == 2
+    assert "did you mean 'onnxruntime'" in capsys.readouterr().err
+    assert cli.main(["measure", blob, "--option", "x"]) == 2
+
+
+@pytest.mark.parametrize("content", ["short", "has space " * 9, ""])
+def test_poor_tokens_are_refused(tmp_path, content):
+    (tmp_path / "token").write_text(content)
+    with pytest.raises(InvalidRequest, match="at least 32"):
+        cli._token(str(tmp_path / "token"))
+
+
+def test_pin_says_what_is_allowed():
+    with pytest.raises(InvalidRequest, match="this process may use"):
+        cli.pin({max(os.sched_getaffinity(0)) + 4096})

@@ -1,0 +1,63 @@
+import threading
+
+import pytest
+
+from vitsearch_evaluators import patience as patience_module
+from vitsearch_evaluators.errors import DeviceBusy, DeviceUnreachable, JobCancelled
+from vitsearch_evaluators.patience import Backoff, Patience
+
+
+@pytest.fixture
+def time(monkeypatch):
+    """A clock that only sleeping moves; returns the list of sleeps."""
+
+    class FakeTime:
+        now_s = 0.0
+        sleeps = []
+
+        def monotonic(self):
+            return self.now_s
+
+        def sleep(self, seconds):
+            self.sleeps.append(seconds)
+            self.now_s += seconds
+
+    fake = FakeTime()
+    fake.sleeps = []
+    monkeypatch.setattr(patience_module, "time", fake)
+    return fake
+
+
+def test_waits_grow_up_to_a_limit_and_are_shortened_at_random(time):
+    patience = Patience(Backoff(1.0, 8.0), 1e9, None)
+    for _ in range(30):
+        patience.wait(DeviceBusy("busy"))
+    for index, seconds in enumerate(time.sleeps):
+        longest = min(8.0, 2.0 ** (index + 1))
+        assert longest / 2 <= seconds <= longest
+    assert len(set(time.sleeps)) > 20
+
+
+def test_the_deadline_counts_silence_only(time):
+    patience = Patience(Backoff(1.0, 8.0), 30.0, None)
+    for _ in range(20):
+        patience.wait(DeviceUnreachable("gone"))
+        patience.answered()
+    time.now_s += 31.0
+    with pytest.raises(DeviceUnreachable, match=r"gone \(gave up after 31 s"):
+        patience.wait(DeviceUnreachable("gone"))
+
+
+def test_the_first_wait_may_be_skipped_once(time):
+    patience = Patience(Backoff(1.0, 8.0), 30.0, None)
+    patience.wait(DeviceBusy("busy"), first_at_once=True)
+    assert time.sleeps == []
+    patience.wait(DeviceBusy("busy"), first_at_once=True)
+    assert len(time.sleeps) == 1
+
+
+def test_a_wish_to_cancel_ends_the_wait():
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(JobCancelled):
+        Patience(Backoff(600.0, 600.0), 1e9, cancel).wait(DeviceBusy("busy"))
