@@ -50,6 +50,7 @@ class Rules:
     margin: float
     candidates: int
     places: int
+    wanted: int
 
 
 class Board:
@@ -164,7 +165,7 @@ class Board:
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         if self.closed:
             self._let_go(self._waiting, "the search has ended")
-        while self._waiting and len(self._training) < self.rules.places and self._round_is_full():
+        while self._waiting and self._has_place() and self._round_is_full():
             best = max(self._waiting, key=lambda waiting: self._gain(waiting.candidate))
             if self._gain(best.candidate) <= 0.0:
                 self._let_go(self._waiting, NO_GAIN)
@@ -176,6 +177,10 @@ class Board:
                 waiting.rounds += 1
             self._let_go([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
             self._let_go([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], "others promised more")
+
+    def _has_place(self) -> bool:
+        """Also counts what is still wanted: two places must not train one plan too many."""
+        return len(self._training) < min(self.rules.places, self.rules.wanted - self.trained)
 
     def _round_is_full(self) -> bool:
         return sum(waiting.rounds == 0 for waiting in self._waiting) >= self.rules.candidates

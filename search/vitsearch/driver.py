@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from vitsearch.board import Board, Rules
 from vitsearch.driver_id import DriverId
+from vitsearch.errors import StageError
 from vitsearch.front import read_front
 from vitsearch.lab import Lab, Measured
 from vitsearch.ledger import Ledger
@@ -106,11 +107,15 @@ class Driver:
         """Every backbone, unpruned, at every precision and runtime: screened, not trained."""
         board = []
         for plan in self._plans.leaderboard():
-            prepared = await self._lab.prepare(plan)
-            screen = await self._lab.screen(prepared)
-            values = {**screen.values, "accuracy": prepared.base.accuracy}
-            board.append({"plan": plan.to_json(), "values": values})
-            self._note_leader(plan, values)
+            try:
+                prepared = await self._lab.prepare(plan)
+                screen = await self._lab.screen(prepared)
+            except StageError as error:  # one model that fails here is no reason to stop; as a trial it is recorded
+                self._progress.note(f"leaderboard: {plan.backbone}@{plan.resolution} {plan.deployment.precision}  {error}")
+            else:
+                values = {**screen.values, "accuracy": prepared.base.accuracy}
+                board.append({"plan": plan.to_json(), "values": values})
+                self._note_leader(plan, values)
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
         self._study.remember("leaderboard", board)
@@ -134,7 +139,7 @@ class Driver:
         reference = loss(objectives, corner)
         assert reference is not None  # noqa: S101 - reference_values gives every objective
         search = self._space.search
-        rules = Rules(objectives, limits, reference, search.margin, search.candidates, self._places)
+        rules = Rules(objectives, limits, reference, search.margin, search.candidates, self._places, search.trials)
         return Board(rules, self._study.records(), self._lab.base_accuracy)
 
     # ---- the search
@@ -154,7 +159,7 @@ class Driver:
 
     def _stop_asking(self) -> str | None:
         search, board = self._space.search, self._board
-        if board.trained + board.in_training >= search.trials:
+        if board.trained >= search.trials:
             return f"{search.trials} plans are trained"
         if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
             return f"the time limit of {search.timeout_s:g} s is reached"
@@ -163,10 +168,12 @@ class Driver:
         return None
 
     def _may_ask(self) -> bool:
-        """Keep one full round on its way for each place that trains, and no more."""
-        before_training = len(self._open) - self._board.in_training
-        rules = self._board.rules
-        return before_training - self._board.waiting_longer < rules.candidates * rules.places
+        """Keep one full round on its way for each place that trains, and no more; none for what is trained last."""
+        board, rules = self._board, self._board.rules
+        if board.trained + board.in_training >= rules.wanted:
+            return False
+        before_training = len(self._open) - board.in_training
+        return before_training - board.waiting_longer < rules.candidates * rules.places
 
     def _start(self, asked: Asked) -> None:
         if asked.record is not None:
@@ -216,7 +223,7 @@ class Driver:
         wanted = max(0, search.trials - board.trained) * search.candidates
         promising = sorted((plan for plan, gain in gains.items() if gain > 0.0), key=lambda plan: -gains[plan])
         for plan in promising[:wanted]:
-            self._study.enqueue(self._plans.parameters(plan), "limits or front have changed")
+            self._study.enqueue(self._plans.parameters(plan), "limits or front have changed", again=True)
 
     async def _finish_open(self) -> None:
         """No new trials: those in training finish, those that wait are let go."""
@@ -244,6 +251,7 @@ class Driver:
             await asyncio.sleep(BEAT_S)
             self._lab.renew_claims()
             self._study.beat(list(self._open.values()))
+            self._study.recover()
 
     async def _put_back(self) -> None:
         """Trials that are still open go back to the queue with their number; their stages are ended."""

@@ -81,7 +81,8 @@ def read_front(study: Study, ledger: Ledger) -> Front:
         if point.feasible and losses is not None:
             found.append((point, losses))
     kept = [found[index] for index in front([losses for _, losses in found])]
-    kept.sort(key=lambda pair: pair[1][1:])
+    costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
+    kept.sort(key=lambda pair: [pair[1][index] for index in costs])
     points = tuple(point for point, _ in kept)
     return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]))
 

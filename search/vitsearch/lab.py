@@ -394,6 +394,8 @@ class Lab:
             if (found := find()) is not None:
                 return found
         try:
+            if (found := find()) is not None:  # another driver ended it between our look and our claim
+                return found
             row, made = await make()
             self._ledger.add(row, made)  # type: ignore[type-var]  # every R here is one of the ledger's rows
             return row

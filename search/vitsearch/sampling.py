@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vitsearch.compress import quantize
 from vitsearch.plan import Compression, Deployment, Plan
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class PlanSpace:
         scope = suggest.word("pruning_scope", self._choices("pruning_scope")) if heads or ffn else "uniform"
         distillation = suggest.word("distillation", self._legal(backbone, "distillation"))
         runtime = suggest.word("backend", self._choices("backend"))
-        precision = suggest.word(f"quantization@{runtime}", self._legal(backbone, "quantization"))
+        precision = suggest.word(f"quantization@{runtime}", self._precisions(backbone, runtime))
         return Plan(
             backbone=backbone,
             weights=self.space.weights_of(backbone),
@@ -87,7 +88,7 @@ class PlanSpace:
         """Every backbone, unpruned, at its largest resolution, in every precision and runtime."""
         for backbone in self.backbones():
             for runtime in self._choices("backend"):
-                for precision in self._legal(backbone, "quantization"):
+                for precision in self._precisions(backbone, runtime):
                     yield self.unpruned(backbone, runtime, precision)
 
     def baseline(self) -> Plan:
@@ -118,10 +119,10 @@ class PlanSpace:
         for backbone in self.backbones():
             knobs = ("resolution", "head_pruning_ratio", "ffn_pruning_ratio")
             cut = [self._numbers(backbone, knob) for knob in knobs]
-            words = [self._legal(backbone, knob) for knob in ("distillation", "quantization")]
+            deployments = sum(len(self._precisions(backbone, runtime)) for runtime in self._choices("backend"))
             scopes = len(self._choices("pruning_scope"))
             shapes = sum(scopes if heads or ffn else 1 for _, heads, ffn in itertools.product(*cut))
-            total += shapes * len(words[0]) * len(words[1]) * len(self._choices("backend"))
+            total += shapes * len(self._legal(backbone, "distillation")) * deployments
         return total
 
     def backbones(self) -> tuple[str, ...]:
@@ -135,6 +136,11 @@ class PlanSpace:
 
     def _legal(self, backbone: str, knob: str) -> tuple[Any, ...]:
         return tuple(value for value in self._choices(knob) if self.supports(backbone, knob, value) is None)
+
+    def _precisions(self, backbone: str, runtime: str) -> tuple[Any, ...]:
+        """What the backbone can take and we can make for the runtime."""
+        legal = self._legal(backbone, "quantization")
+        return tuple(precision for precision in legal if quantize.supports(runtime, precision) is None)
 
     def _numbers(self, backbone: str, knob: str) -> tuple[float, ...]:
         """Rising; a backbone that cannot be cut this way keeps the one value 0."""

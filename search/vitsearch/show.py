@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from vitsearch.plan import Plan
 from vitsearch.record import Values
 from vitsearch.study import Study
 
+BASELINE = "base"
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -23,35 +25,61 @@ def print_front(front: Front, console: Console | None = None) -> None:
     if not front.points:
         console.print(f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.")
         return
-    console.print(front_table(front))
-    console.print("Intervals are 95 %. * is the knee: the point nearest to the best of all objectives at once.")
+    console.print(front_table(front, console.width))
+    console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
 
 
-def front_table(front: Front) -> Table:
+def front_table(front: Front, width: int) -> Table:
+    """As many of the further metrics as fit beside the objectives in ``width`` characters."""
+    points = [*front.shown()]
     columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
-    table = Table(title=f"Pareto front of {front.study}: {len(front.points)} models", title_justify="left")
-    table.add_column("trial", justify="right")
-    table.add_column("plan")
-    for name in columns:
-        table.add_column(_heading(name), justify="right")
-    rows = ([(front.baseline, "")] if front.baseline else []) + [
-        (point, "*" if index == front.knee else "") for index, point in enumerate(front.points)
+    several = len({model_text(point.plan) for point in points}) > 1
+    rows = [
+        [
+            _name(point, front),
+            cut_text(point.plan, several),
+            *(_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns),
+        ]
+        for point in points
     ]
-    for point, mark in rows:
-        name = "base" if point.trial is None else f"{point.trial}{mark}"
-        cells = [_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns]
-        table.add_row(name, cut_text(point.plan), *cells, end_section=point.trial is None)
+    about = "" if several else f", all {model_text(points[0].plan)}"
+    title = f"Pareto front of study {front.study}: {len(front.points)} models{about}"
+    return fitted(title, ["trial", "plan", *map(_heading, columns)], rows, 2 + len(front.objectives), width)
+
+
+def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
+    """A table of the ``needed`` first columns and of as many more as fit."""
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    shown = needed
+    while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
+        shown += 1
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings[:shown]:
+        table.add_column(heading, justify="left" if heading in ("plan", "model") else "right", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(*row[:shown], end_section=index == 0 and row[0] == BASELINE)
     return table
 
 
-def cut_text(plan: Plan) -> str:
+def _name(point: Point, front: Front) -> str:
+    if point.trial is None:
+        return BASELINE
+    is_knee = front.knee is not None and point == front.points[front.knee]
+    return f"{point.trial}{'*' if is_knee else ''}"
+
+
+def model_text(plan: Plan) -> str:
+    return f"{plan.backbone}@{plan.resolution}"
+
+
+def cut_text(plan: Plan, with_model: bool = True) -> str:
     """What a plan is, in one short line."""
     cut = plan.compression
-    parts = [f"{plan.backbone}@{plan.resolution}"]
+    parts = [model_text(plan)] if with_model else []
     if cut.head_pruning_ratio:
-        parts.append(f"heads -{cut.head_pruning_ratio:.0%}")
+        parts.append(f"heads-{cut.head_pruning_ratio:.0%}")
     if cut.ffn_pruning_ratio:
-        parts.append(f"ffn -{cut.ffn_pruning_ratio:.0%}")
+        parts.append(f"ffn-{cut.ffn_pruning_ratio:.0%}")
     if cut.scope == "global" and not cut.is_identity:
         parts.append("global")
     return " ".join([*parts, plan.deployment.precision])
@@ -66,14 +94,14 @@ def _cell(point: Point, name: str, with_error: bool, baseline: Point | None) -> 
     value = point.values.get(name)
     if value is None:
         return "not measured"
-    text = f"{value:.4f}" if name == "accuracy" else f"{value:.3g}"
-    if with_error and name in point.errors:
+    if not with_error:
+        return f"{value:.3g}"
+    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
+    if name in point.errors:
         low, high = point.errors[name]
-        text += f" ±{(high - low) / 2:.2g}"
+        text += f" ±{(high - low) / 2:.1g}"
     base = baseline.values.get(name) if baseline and point.trial is not None else None
-    if with_error and name != "accuracy" and base:
-        text += f" ({value / base:.2f}x)"
-    return text
+    return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
 
 
 def status(study: Study, ledger: Ledger) -> dict[str, Any]:
@@ -109,17 +137,15 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
     if state["leaderboard"]:
-        console.print(leaderboard_table(state["leaderboard"], list(state["objectives"])))
+        console.print(leaderboard_table(state["leaderboard"], list(state["objectives"]), console.width))
 
 
-def leaderboard_table(rows: list[dict[str, Any]], objectives: list[str]) -> Table:
+def leaderboard_table(leaders: list[dict[str, Any]], objectives: list[str], width: int) -> Table:
     columns = [*objectives, *(name for name in EXTRA if name not in objectives)]
-    table = Table(title="Leaderboard: unpruned, before any training", title_justify="left")
-    table.add_column("model")
-    for name in columns:
-        table.add_column(_heading(name), justify="right")
-    for row in rows:
-        values: Values = row["values"]
+    rows = []
+    for leader in leaders:
+        values: Values = leader["values"]
         shown = ["not measured" if (v := values.get(name)) is None else f"{v:.4g}" for name in columns]
-        table.add_row(cut_text(Plan.from_json(row["plan"])), *shown)
-    return table
+        rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
+    title = "Leaderboard: unpruned, before any training"
+    return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

@@ -17,6 +17,7 @@ from torch import nn
 
 from vitsearch import backbones, data, jobs, train
 from vitsearch.compress import macs, prune, quantize, refit, scores
+from vitsearch.compress.statistics import Statistics
 from vitsearch.data.tensors import to_tensor
 from vitsearch.effect import Effect
 from vitsearch.errors import StageError
@@ -153,7 +154,7 @@ def _pruned(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
 
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     model, backbone = _pruned(pruned, workshop), backbones.find(pruned.source.backbone)
-    statistics = scores.Statistics.load(workshop.store.get(pruned.statistics_sha256))
+    statistics = Statistics.load(workshop.store.get(pruned.statistics_sha256))
     refit.refit(model, _base(pruned.source, workshop), backbone, pruned.effect, statistics)
     return model
 
@@ -218,7 +219,7 @@ def _export(
     shape = tuple(_example(effect.resolution, workshop).shape)
     report = EXPORTERS.get(deployment.runtime)().export(model, shape, plain, opset)
     quantize.quantize(plain, final, deployment.precision)
-    return final, report.parity
+    return final, report.parity_rel
 
 
 def _logits(model: nn.Module, images: data.ImageData, wanted: np.ndarray, resolution: int) -> np.ndarray:

@@ -40,8 +40,12 @@ class FileStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
             os.close(handle)
-            shutil.copyfile(path, partial)
-            os.replace(partial, target)
+            try:
+                shutil.copyfile(path, partial)
+                os.replace(partial, target)
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
         return sha256
 
     def get(self, sha256: str) -> Path:

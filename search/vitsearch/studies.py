@@ -47,6 +47,10 @@ def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
     found = find(text)
     ledger = Ledger.open(found.storage)
     try:
-        yield Study.read(found.storage, found.name), ledger
+        study = Study.read(found.storage, found.name)
+        try:
+            yield study, ledger
+        finally:
+            study.close()
     finally:
         ledger.close()

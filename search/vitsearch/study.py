@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -54,6 +55,7 @@ class Study:
         self._study = study
         self._storage = storage
         self._lock = threading.Lock()
+        self._outgrown: list[RDBStorage] = []
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
@@ -81,6 +83,12 @@ class Study:
             raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
         return cls(_load(name, storage, None), storage)
 
+    def close(self) -> None:
+        """Give the database connections back."""
+        for storage in (*self._outgrown, self._storage):
+            storage.remove_session()
+            storage.engine.dispose()
+
     @property
     def name(self) -> str:
         return self._study.study_name
@@ -102,8 +110,8 @@ class Study:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
         with self._lock, _quiet():
             trial = self._study.ask()
+            self._storage.record_heartbeat(trial._trial_id)  # first: a trial without one is never found stale
             trial.set_user_attr("driver", driver.to_json())
-            self._storage.record_heartbeat(trial._trial_id)
             suggest = OptunaSuggest(trial, self._word_choices)
             plan = plans.plan(suggest)
         if suggest.off_space:
@@ -111,9 +119,13 @@ class Study:
             return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
         return Asked(trial, None, plan)
 
-    def enqueue(self, parameters: Mapping[str, Any], why: str) -> None:
+    def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
+        """Asked next, unless a trial with these parameters exists; with ``again`` only one that still waits counts."""
+        asked = dict(parameters)
         with _quiet():
-            self._study.enqueue_trial(dict(parameters), user_attrs={"enqueued": why}, skip_if_exists=True)
+            if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
+                return
+            self._study.enqueue_trial(asked, user_attrs={"enqueued": why}, skip_if_exists=not again)
 
     # ---- telling
 
@@ -166,12 +178,15 @@ class Study:
             self._storage.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
 
     def recover(self) -> int:
-        """Return how many trials of dead drivers were put back in the queue."""
+        """Return how many trials of dead drivers were put back in the queue with their number.
+
+        Those of this machine come first: found stale, they would lose it.
+        """
         with self._lock, _quiet():
-            optuna.storages.fail_stale_trials(self._study)
             orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
             for trial in orphans:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            optuna.storages.fail_stale_trials(self._study)
         return len(orphans)
 
     # ---- the space over time
@@ -217,6 +232,7 @@ class Study:
         replace_distribution(self._storage.engine, self.name, name, old, new)
         reopened = _storage(str(self._storage.url))
         self._study = _load(self.name, reopened, self._study.sampler)
+        self._outgrown.append(self._storage)  # open trials still speak through it
         self._storage = reopened
 
 
@@ -257,9 +273,18 @@ def _record(trial: FrozenTrial) -> Record:
     return Record.from_json(trial.user_attrs["record"])
 
 
+def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The parameters that a waiting trial will have."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    return fixed
+
+
 def _is_orphan(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get("driver")
-    return owner is not None and DriverId.from_json(owner).is_dead_here()
+    if owner is not None:
+        return DriverId.from_json(owner).is_dead_here()
+    # Its driver was killed between asking and signing; from a machine whose clock may differ a little.
+    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE_S)
 
 
 @contextmanager

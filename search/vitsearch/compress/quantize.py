@@ -1,54 +1,78 @@
-"""From the exported fp32 file to the precision that a plan deploys, made for onnxruntime."""
+"""Files of lower precision from an fp32 ONNX file, and which precision each runtime can take.
+
+Quantization is made for a runtime, not once for all: what is fast on one is slow on another.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from vitsearch.errors import PlanError
 
-DYNAMIC_OPERATORS = ("MatMul", "Gemm")
-"""Convolutions and the rest stay fp32: quantized dynamically they ran 3 to 7 times slower than fp32."""
+PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"onnxruntime": ("fp32", "int8_dynamic")})
+"""What can be made for each runtime."""
 
 
-def quantize(source: Path, target: Path, precision: str) -> None:
-    """Write ``target``, a whole ONNX file; :class:`PlanError` for a precision that is not made here."""
-    if precision not in PRECISIONS:
-        raise PlanError(f"precision {precision!r} is not made for onnxruntime; allowed: {', '.join(PRECISIONS)}")
-    PRECISIONS[precision](source, target)
+def supports(runtime: str, precision: str) -> str | None:
+    """``None`` when ``precision`` can be made for ``runtime``, else the reason, in one sentence."""
+    made = PRECISIONS.get(runtime)
+    if made is None:
+        return f"no files are made for runtime {runtime!r}, only for {', '.join(PRECISIONS)}"
+    if precision not in made:
+        return f"{precision!r} is not made for {runtime}; it takes {', '.join(made)}"
+    return None
 
 
-def _fp32(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+def quantize(onnx_in: Path, onnx_out: Path, precision: str) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one."""
+    if precision not in _MAKERS:
+        raise PlanError(f"precision {precision!r} cannot be made; known: {', '.join(_MAKERS)}")
+    _MAKERS[precision](onnx_in, onnx_out)
 
 
-def _int8_dynamic(source: Path, target: Path) -> None:
-    """Weights int8 per output channel; activations are quantized at run time, per tensor."""
+def _fp32(onnx_in: Path, onnx_out: Path) -> None:
+    shutil.copyfile(onnx_in, onnx_out)
+
+
+def _int8_dynamic(onnx_in: Path, onnx_out: Path) -> None:
+    """Weights of MatMul and Gemm as int8, one scale per output channel; activations are quantized as
+    they come. Convolutions stay fp32 (quantized dynamically they are slower), and so do the products
+    of two activations in attention."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _without_advice():
+    with _quiet_root_logger():
         quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=list(DYNAMIC_OPERATORS),
+            str(onnx_in),
+            str(onnx_out),
+            op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
         )
 
 
+_MAKERS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
+    {"fp32": _fp32, "int8_dynamic": _int8_dynamic}
+)
+
+
 @contextmanager
-def _without_advice() -> Iterator[None]:
-    """onnxruntime tells on the root logger to pre-process first, which changes nothing for these operators."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+def _quiet_root_logger() -> Iterator[None]:
+    """onnxruntime advises through the root logger, which, without a handler, would be set up by that."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    root.addFilter(_not_from_quantizer)
     try:
         yield
     finally:
-        root.setLevel(level)
+        root.removeFilter(_not_from_quantizer)
+        root.removeHandler(handler)
 
 
-PRECISIONS: dict[str, Callable[[Path, Path], None]] = {"fp32": _fp32, "int8_dynamic": _int8_dynamic}
+def _not_from_quantizer(record: logging.LogRecord) -> bool:
+    return "onnxruntime" not in record.pathname or record.levelno >= logging.ERROR

@@ -1,47 +1,103 @@
-"""Closed-form repair of a cut layer: what stays takes over what was cut, as far as it can be foretold from it.
+"""Fit the layers behind a cut in closed form, from statistics of the unpruned base alone.
 
-Parallel least squares on the base's own statistics, one linear layer at a time, no forward pass. With
-kept inputs S, mean mu and covariance C of all inputs, weights W, bias b:
+For a consumer ``y = W a + b`` (``proj`` or ``fc2``) that keeps the columns S of its input, with mean
+mu and centred covariance C of ``a`` (R = ridge x mean of C's diagonal):
 
-    W' = (W C[:, S] + R W[:, S]) (C[S, S] + R I)^-1        b' = b + W mu - W' mu[S]
+    least squares    W' = (W C_:S + R W_S)(C_SS + R I)^-1,   b' = b + W mu - W' mu_S
+    mean fold        W' = W_S,                               b' = b + W mu - W_S mu_S
 
-The ridge R pulls towards the old weights and not towards zero, so with nothing cut the layer stays as
-it is, to the bit. (CORP-like; on the project's base it ranks plans as well as a finished fine-tune.)
+The ridge pulls to the weights that were there, so where nothing is cut nothing changes. This is the
+one-shot correction of SparseGPT and OBC (Frantar et al. 2022, 2023) for whole columns; the mean
+fold is that of variance-based pruning. No forward pass, no labels.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
 from torch import nn
 
-from vitsearch.backbones import Backbone
-from vitsearch.compress.scores import Moments, Statistics
+from vitsearch.backbones.base import Backbone
+from vitsearch.backbones.slicing import head_columns
+from vitsearch.compress import matrices
+from vitsearch.compress.matrices import Matrix
+from vitsearch.compress.statistics import Statistics, UnitStatistics
 from vitsearch.effect import Effect
+from vitsearch.errors import StageError
+
+if TYPE_CHECKING:
+    from vitsearch.backbones.base import Layer
 
 RIDGE = 1e-2
-"""Times the mean variance of the inputs; flat between 1e-3 and 1e-1."""
+Solve = Callable[[Matrix, Matrix, list[int]], Matrix]
+"""From W (outputs, inputs), second moments (inputs, inputs) and kept columns to W' (outputs, kept)."""
 
 
-def refit(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
-    """Rewrite ``proj`` and ``fc2`` of every block that was cut, in place; ``base`` gives the old weights."""
-    blocks = zip(backbone.units(pruned), backbone.units(base), effect.blocks, strict=True)
-    for index, (now, before, block) in enumerate(blocks):
-        columns = [head * before.head_dim + offset for head in block.heads for offset in range(before.head_dim)]
-        refit_layer(now.proj, before.proj, columns, statistics.proj[index])
-        refit_layer(now.fc2, before.fc2, list(block.ffn), statistics.fc2[index])
+def refit(
+    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
+) -> None:
+    """Least squares in every consumer of ``pruned`` that lost columns, in place.
+
+    ``base`` is the unpruned model that ``statistics`` were collected from, with its weights.
+    :class:`StageError` when statistics and model are not of one base.
+    """
+    _refit(pruned, base, backbone, effect, statistics, least_squares)
 
 
-def refit_layer(now: nn.Linear, before: nn.Linear, kept: list[int], moments: Moments) -> None:
-    """``now`` (out, len(kept)) becomes the best stand-in for ``before`` (out, d) on inputs with these moments."""
-    if len(kept) == before.in_features:
-        return
-    weight, mean, covariance = (t.detach().double() for t in (before.weight, moments.mean, moments.covariance))
-    ridge = RIDGE * covariance.diagonal().mean()
-    stays = torch.tensor(kept)
-    inner = covariance[stays][:, stays] + ridge * torch.eye(len(kept), dtype=torch.float64)
-    target = weight @ covariance[:, stays] + ridge * weight[:, stays]
-    fitted = torch.linalg.solve(inner, target, left=False)
-    with torch.no_grad():
-        now.weight.copy_(fitted)
-        if before.bias is not None:
-            now.bias.copy_(before.bias.double() + weight @ mean - fitted @ mean[stays])
+def fold_means(
+    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
+) -> None:
+    """Only add what the removed columns gave on average, in place; arguments as in :func:`refit`."""
+    _refit(pruned, base, backbone, effect, statistics, lambda weight, _, kept: weight[:, kept])
+
+
+def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float = RIDGE) -> Matrix:
+    """W' (outputs, kept) that gives, on inputs with these second moments, what ``weight`` gave."""
+    pull = ridge * float(np.mean(np.diag(moments)))
+    left = moments[np.ix_(kept, kept)] + pull * np.eye(len(kept))
+    right = weight @ moments[:, kept] + pull * weight[:, kept]
+    try:
+        return np.asarray(np.linalg.solve(left, right.T).T)
+    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
+        return weight[:, kept]
+
+
+def _refit(
+    pruned: nn.Module,
+    base: nn.Module,
+    backbone: Backbone,
+    effect: Effect,
+    statistics: Statistics,
+    solve: Solve,
+) -> None:
+    for old, new, norm, kept, seen in _cuts(pruned, base, backbone, effect, statistics):
+        weight = matrices.weight(old)
+        if seen is None or len(seen.mean) != weight.shape[1]:
+            held = 0 if seen is None else len(seen.mean)
+            told = f"statistics of {held} columns for a layer of {weight.shape[1]}"
+            raise StageError("refit", "mismatch", told)
+        mean, moments = seen.mean.astype(np.float64), seen.covariance.astype(np.float64)
+        centred = matrices.has_constant(new, norm)
+        fitted = solve(weight, moments if centred else moments + np.outer(mean, mean), kept)
+        if not np.isfinite(fitted).all():
+            raise StageError("refit", "not_finite", "the fit gives NaN or infinity")
+        matrices.set_weight(new, fitted)
+        if centred:
+            matrices.add_constant(new, norm, weight @ mean - fitted @ mean[kept])
+
+
+def _cuts(
+    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
+) -> Iterator[tuple[Layer, Layer, nn.Module | None, list[int], UnitStatistics | None]]:
+    """Each consumer that lost columns: as it was, as it is, the norm behind it, kept columns, statistics."""
+    if len(effect.blocks) != len(statistics.blocks):
+        told = f"statistics of {len(statistics.blocks)} blocks, effect of {len(effect.blocks)}"
+        raise StageError("refit", "mismatch", told)
+    whole, cut = backbone.units(base), backbone.units(pruned)
+    for old, new, kept, seen in zip(whole, cut, effect.blocks, statistics.blocks, strict=True):
+        if old.proj is not None and new.proj is not None and len(kept.heads) < old.heads:
+            yield old.proj, new.proj, new.proj_norm, head_columns(kept.heads, old.head_dim), seen.heads
+        if old.fc2 is not None and new.fc2 is not None and len(kept.ffn) < old.ffn_width:
+            yield old.fc2, new.fc2, new.fc2_norm, list(kept.ffn), seen.ffn

@@ -1,11 +1,20 @@
-"""From a torch model to a file that a runtime loads. A new runtime is one file and one line here."""
+"""Turn a model into the file that a runtime loads, and ask that file for logits.
+
+    base.py        Exporter (the protocol), ExportReport
+    onnx_file.py   ONNX, checked in onnxruntime
+    evaluate.py    logits of an exported file, in its runtime
+
+Importing this package imports neither torch nor onnx. Other packages add exporters through the
+entry-point group ``vitsearch.exporters`` (``runtime = "module:Class"``).
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
+from vitsearch.export.base import Exporter, ExportReport
 from vitsearch.registry import Registry
 
-EXPORTERS: Registry[Any] = Registry(
-    "exporter", {"onnxruntime": "vitsearch.export.onnx_file:OnnxExporter"}, group="vitsearch.exporters"
+__all__ = ["EXPORTERS", "ExportReport", "Exporter"]
+
+EXPORTERS: Registry[type[Exporter]] = Registry(
+    "exporter", {"onnxruntime": "vitsearch.export.onnx_file:OnnxExporter"}, "vitsearch.exporters"
 )

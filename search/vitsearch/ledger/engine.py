@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Float, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -19,9 +19,20 @@ def connect(url: str) -> Engine:
     """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
     if file := sqlite_file(url):
         file.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, **engine_options(url))
+    try:
+        engine = create_engine(url, **engine_options(url))
+    except (NoSuchModuleError, ImportError) as error:
+        raise StudyError(
+            f"storage {_safe(url)}: no driver for this database ({error}); "
+            "allowed: sqlite:///FILE, postgresql+psycopg://... (pip install 'vitsearch[postgresql]')"
+        ) from None
     tune(engine)
     return engine
+
+
+def _safe(url: str) -> str:
+    """Without the password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Table, and_, delete, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from vitsearch.errors import StudyError
 from vitsearch.ledger import tables
 from vitsearch.ledger.engine import connect, database_now
 from vitsearch.ledger.migrate import upgrade
@@ -96,7 +97,11 @@ class Ledger:
     @classmethod
     def open(cls, url: str) -> Ledger:
         engine = connect(url)
-        upgrade(engine)
+        try:
+            upgrade(engine)
+        except DBAPIError as error:
+            engine.dispose()
+            raise StudyError(f"storage {engine.url!r} cannot be opened: {error.orig}") from error
         return cls(engine)
 
     def close(self) -> None:
@@ -179,6 +184,6 @@ class Ledger:
     def _all(self, kind: type[Row], where: ColumnElement[bool]) -> list[Row]:
         table = _TABLES[kind]
         names = [field.name for field in fields(kind)]
-        query = select(*(table.c[name] for name in names)).where(where).order_by(table.c.created_at)
+        query = select(*(table.c[name] for name in names)).where(where).order_by(table.c.created_at, *table.primary_key)
         with self._engine.connect() as connection:
             return [kind(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]

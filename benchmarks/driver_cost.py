@@ -1,0 +1,155 @@
+"""What the driver itself costs per trial, when the stages cost nothing: ours, a plain Optuna loop, Ray Tune.
+
+    make bench            or    python benchmarks/driver_cost.py --trials 100
+
+All three on SQLite, two objectives, the same sampler settings. CPU time of the driver's process
+(``time.process_time``), because wall time follows the machine's load. The measured table is in
+``benchmarks/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vitsearch.driver import Driver
+from vitsearch.driver_id import DriverId
+from vitsearch.effect import DataIdentity
+from vitsearch.jobs import Workshop
+from vitsearch.lab import Lab, Setting
+from vitsearch.ledger import Ledger, engine_options, tune
+from vitsearch.plan import Recipe
+from vitsearch.progress import Silent
+from vitsearch.sampling import PlanSpace, make_sampler
+from vitsearch.space import SearchSpace
+from vitsearch.store import FileStore
+from vitsearch.study import Study
+from vitsearch.testing import DATA, FakeDevice, FakeRunner
+
+HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
+FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
+
+
+def space_for(folder: Path, trials: int) -> SearchSpace:
+    ratios = [round(FFN["low"] + FFN["step"] * index, 2) for index in range(19)]
+    return SearchSpace.from_json(
+        {
+            "study": "bench",
+            "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+            "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+            "limits": {"accuracy": {"max_drop": 1.0}},
+            "space": {
+                "backbone": [{"name": "fake_vit", "weights": "builtin"}],
+                "resolution": [16, 20, 24, 28],
+                "head_pruning_ratio": HEADS,
+                "ffn_pruning_ratio": ratios,
+                "quantization": ["fp32", "int8_dynamic"],
+            },
+            # Every plan is trained, so that every trial goes through all stages.
+            "search": {"trials": trials, "candidates": 1, "margin": 1.0},
+            "storage": f"sqlite:///{folder / 'bench.db'}",
+        }
+    )
+
+
+def vitsearch(folder: Path, trials: int) -> int:
+    """Baseline, leaderboard, all stages of every trial and the last measurement; returns the trials told."""
+    space = space_for(folder, trials)
+    ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
+    setting = Setting(
+        data=DataIdentity(DATA["fingerprint"], 10, 1),
+        base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
+        teacher=None,
+        native_resolution=lambda backbone: 28,
+        starts=lambda source: "ef" * 32,
+        calibration_images=16,
+        signal_images=100,
+        wall_clock_decides=False,
+        seed=0,
+    )
+    workshop = Workshop({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+    lab = Lab(setting, workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None)
+    asyncio.run(Driver(space, study, ledger, lab, plans, me, 1, Silent()).run())
+    return len(study.records())
+
+
+def plain_optuna(folder: Path, trials: int) -> int:
+    """Ask, five suggestions, tell: the least that any driver on Optuna does."""
+    import optuna
+
+    url = f"sqlite:///{folder / 'plain.db'}"
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
+    tune(storage.engine)
+    study = optuna.create_study(
+        storage=storage, directions=["maximize", "minimize"], sampler=make_sampler("auto", 0)
+    )
+    for _ in range(trials):
+        trial = study.ask()
+        heads, ffn = trial.suggest_float("heads", 0.0, 0.67), trial.suggest_float("ffn", 0.0, 0.9)
+        trial.suggest_float("resolution", 16, 28)
+        trial.suggest_categorical("precision", ["fp32", "int8_dynamic"])
+        study.tell(trial, [1 - heads * ffn, 1 - heads])
+    return trials
+
+
+def ray_tune(folder: Path, trials: int) -> int:
+    """Ray Tune with OptunaSearch; one CPU, one trial at a time; its CPU time is that of the driver alone too."""
+    import optuna
+    from ray import tune as ray_tune_
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    url = f"sqlite:///{folder / 'tune.db'}"
+    space = {
+        "heads": ray_tune_.uniform(0.0, 0.67),
+        "ffn": ray_tune_.uniform(0.0, 0.9),
+        "resolution": ray_tune_.uniform(16, 28),
+        "precision": ray_tune_.choice(["fp32", "int8_dynamic"]),
+    }
+    search = OptunaSearch(
+        metric=["accuracy", "cost"],
+        mode=["max", "min"],
+        sampler=make_sampler("auto", 0),
+        storage=optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url)),
+    )
+    ray_tune_.Tuner(
+        _no_op,
+        param_space=space,
+        tune_config=ray_tune_.TuneConfig(search_alg=ConcurrencyLimiter(search, 1), num_samples=trials),
+        run_config=ray_tune_.RunConfig(storage_path=str(folder), verbose=0),
+    ).fit()
+    return trials
+
+
+def _no_op(config: dict[str, float]) -> dict[str, float]:
+    return {"accuracy": 1 - config["heads"] * config["ffn"], "cost": 1 - config["heads"]}
+
+
+def cost_ms(run: Callable[[Path, int], int], trials: int) -> float:
+    """CPU milliseconds of this process per trial, start-up of the database included."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.process_time()
+        done = run(Path(folder), trials)
+        return (time.process_time() - started) * 1000 / done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--tune-trials", type=int, default=20, help="Ray Tune is slow; 0 leaves it out")
+    asked = parser.parse_args()
+    print(f"{'driver':<34}{'trials':>8}{'CPU ms per trial':>18}")
+    rows = [("vitsearch, all stages no-op", vitsearch, asked.trials), ("plain Optuna ask and tell", plain_optuna, asked.trials)]
+    if asked.tune_trials:
+        rows.append(("Ray Tune with OptunaSearch", ray_tune, asked.tune_trials))
+    for name, run, trials in rows:
+        print(f"{name:<34}{trials:>8}{cost_ms(run, trials):>18.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What every family of backbones must satisfy, as a class to inherit from; pytest collects it.
+
+    class TestDeiT(BackboneTestCase):
+        spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+        other_resolution = 96
+        unsupported = (("window_size", 7),)
+
+Cutting is proved exact: a model without some units equals the whole model with those units' columns
+of the consumer set to zero.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones.base import ModelSpec
+from vitsearch.backbones.slicing import head_columns
+from vitsearch.compress import macs, prune
+from vitsearch.effect import Anatomy, BlockEffect, Effect
+from vitsearch.export.onnx_file import OnnxExporter
+
+if TYPE_CHECKING:
+    from vitsearch.backbones.base import Layer
+
+TOLERANCE = 1e-5
+
+
+class BackboneTestCase:
+    """``spec`` names a small model (weights ``none`` will do), ``other_resolution`` another size it
+    takes, ``unsupported`` pairs of knob and value that it must refuse."""
+
+    spec: ClassVar[ModelSpec]
+    other_resolution: ClassVar[int]
+    unsupported: ClassVar[tuple[tuple[str, Any], ...]]
+    cuts_heads: ClassVar[bool] = True
+
+    def test_is_found_by_its_name(self) -> None:
+        family = backbones.find(self.spec.backbone)
+        assert family.claims(self.spec.backbone)
+        assert self.spec.backbone.partition(".")[0] in family.variants()
+
+    def test_builds_at_two_resolutions(self) -> None:
+        for resolution in (self.spec.resolution, self.other_resolution):
+            assert backbones.supports(self.spec.backbone, "resolution", resolution) is None
+            model, _ = self._model(resolution)
+            assert self._logits(model, resolution).shape == (2, self.spec.classes)
+
+    def test_anatomy_is_that_of_the_units(self) -> None:
+        model, anatomy = self._model()
+        units = backbones.find(self.spec.backbone).units(model)
+        assert len(units) == len(anatomy.blocks) > 0
+        for unit, block in zip(units, anatomy.blocks, strict=True):
+            assert (unit.heads, unit.head_dim, unit.ffn_width) == (block.heads, block.head_dim, block.ffn_width)
+            assert (unit.proj.weight.shape[1] if unit.proj is not None else 0) == unit.heads * unit.head_dim
+            assert (unit.fc2.weight.shape[1] if unit.fc2 is not None else 0) == unit.ffn_width
+
+    def test_an_effect_that_keeps_all_changes_nothing(self) -> None:
+        model, anatomy = self._model()
+        before = self._logits(model)
+        self._prune(model, self._effect(anatomy, heads=False, ffn=False))
+        assert torch.equal(before, self._logits(model))
+
+    def test_cut_heads_equal_masked_heads(self) -> None:
+        self._compare_with_masked(heads=self.cuts_heads, ffn=False)
+
+    def test_cut_channels_equal_masked_channels(self) -> None:
+        self._compare_with_masked(heads=False, ffn=True)
+
+    def test_a_cut_model_costs_less(self) -> None:
+        whole, anatomy = self._model()
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        example = self._images()[:1]
+        before, after = macs.count(whole, example), macs.count(cut, example)
+        assert after[0] < 0.9 * before[0]
+        assert after[1] < 0.9 * before[1]
+
+    def test_a_cut_model_trains(self) -> None:
+        whole, anatomy = self._model()
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True)).train()
+        output = cut(self._images())
+        nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        for unit in backbones.find(self.spec.backbone).units(cut):
+            for layer in (unit.proj, unit.fc1, unit.fc2):
+                assert layer is None or (layer.weight.grad is not None and bool(layer.weight.grad.any())), unit.name
+
+    def test_a_cut_model_exports_and_agrees_with_its_runtime(self) -> None:
+        whole, anatomy = self._model()
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        with tempfile.TemporaryDirectory() as folder:
+            report = OnnxExporter().export(cut, tuple(self._images().shape), Path(folder) / "model.onnx")
+        assert report.parity_rel <= 1e-4
+
+    def test_what_is_not_supported_has_a_reason(self) -> None:
+        for knob, value in self.unsupported:
+            reason = backbones.supports(self.spec.backbone, knob, value)
+            assert reason, f"{knob}={value} is said to be supported"
+            assert "\n" not in reason
+
+    # ---- hands
+
+    def _model(self, resolution: int | None = None) -> tuple[nn.Module, Anatomy]:
+        spec = ModelSpec(
+            self.spec.backbone,
+            self.spec.weights,
+            resolution or self.spec.resolution,
+            self.spec.classes,
+            self.spec.channels,
+        )
+        family = backbones.find(spec.backbone)
+        model = family.build(spec).model
+        return model, family.anatomy(model, spec)
+
+    def _images(self, resolution: int | None = None) -> torch.Tensor:
+        size = resolution or self.spec.resolution
+        return torch.randn(2, self.spec.channels, size, size, generator=torch.Generator().manual_seed(0))
+
+    def _logits(self, model: nn.Module, resolution: int | None = None) -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = model.eval()(self._images(resolution))
+        return found
+
+    def _effect(self, anatomy: Anatomy, heads: bool, ffn: bool) -> Effect:
+        """Every second unit, another one first in each block."""
+        blocks = tuple(
+            BlockEffect(
+                _every_second(block.heads, index) if heads else tuple(range(block.heads)),
+                _every_second(block.ffn_width, index) if ffn else tuple(range(block.ffn_width)),
+                "fp32",
+            )
+            for index, block in enumerate(anatomy.blocks)
+        )
+        return Effect(anatomy.backbone, anatomy.resolution, None, blocks)
+
+    def _prune(self, model: nn.Module, effect: Effect) -> None:
+        prune.apply(model, backbones.find(self.spec.backbone), effect, self._images()[:1])
+
+    def _pruned(self, model: nn.Module, effect: Effect) -> nn.Module:
+        cut = copy.deepcopy(model)
+        self._prune(cut, effect)
+        return cut
+
+    def _compare_with_masked(self, heads: bool, ffn: bool) -> None:
+        whole, anatomy = self._model()
+        effect = self._effect(anatomy, heads, ffn)
+        masked = copy.deepcopy(whole)
+        units = backbones.find(self.spec.backbone).units(masked)
+        for unit, kept in zip(units, effect.blocks, strict=True):
+            _zero_columns(unit.proj, head_columns(kept.heads, unit.head_dim))
+            _zero_columns(unit.fc2, list(kept.ffn))
+        before, expected, found = (self._logits(m) for m in (whole, masked, self._pruned(whole, effect)))
+        scale = float(expected.abs().max())
+        assert float((found - expected).abs().max()) <= TOLERANCE * scale
+        if heads or ffn:
+            assert float((before - expected).abs().max()) > 10 * TOLERANCE * scale, "the mask changed nothing"
+
+
+def _every_second(size: int, first: int) -> tuple[int, ...]:
+    return tuple(range(first % 2, size, 2)) or tuple(range(size))
+
+
+def _zero_columns(layer: Layer | None, kept: list[int]) -> None:
+    if layer is not None:
+        gone = sorted(set(range(layer.weight.shape[1])) - set(kept))
+        with torch.no_grad():
+            layer.weight[:, gone] = 0

@@ -1,0 +1,51 @@
+"""Linear layers and 1x1 convolutions as matrices: their inputs as rows, their weights, their constant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+if TYPE_CHECKING:
+    from vitsearch.backbones.base import Layer
+
+Matrix = NDArray[np.float64]
+
+
+def rows(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
+    """What ``layer`` reads, as (images, positions, columns): tokens of a linear layer, pixels of a
+    convolution, one position where a linear layer reads a vector."""
+    if isinstance(layer, nn.Conv2d):
+        return inputs.flatten(2).transpose(1, 2)
+    return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+
+
+def weight(layer: Layer) -> Matrix:
+    """(outputs, inputs) in float64; a convolution must have kernel size 1 and one group."""
+    values = layer.weight.detach().cpu().double().numpy()
+    return np.asarray(values.reshape(values.shape[:2]))
+
+
+def set_weight(layer: Layer, values: Matrix) -> None:
+    """Write (outputs, inputs) into ``layer``, whose shape must be that already."""
+    new = torch.from_numpy(values).to(layer.weight.dtype).reshape(layer.weight.shape)
+    with torch.no_grad():
+        layer.weight.copy_(new)
+
+
+def has_constant(layer: Layer, norm: nn.Module | None) -> bool:
+    """Whether :func:`add_constant` can: there is a bias, or a batch norm behind."""
+    return layer.bias is not None or isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+
+
+def add_constant(layer: Layer, norm: nn.Module | None, constant: Matrix) -> None:
+    """Add ``constant`` (outputs,) to what ``layer`` gives: to its bias, else to the mean that the
+    batch norm behind it takes off."""
+    with torch.no_grad():
+        if layer.bias is not None:
+            layer.bias += torch.from_numpy(constant).to(layer.bias)
+        elif isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.running_mean is not None:
+            norm.running_mean -= torch.from_numpy(constant).to(norm.running_mean)

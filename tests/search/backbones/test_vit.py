@@ -1,0 +1,83 @@
+import pytest
+import torch
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.errors import PlanError
+
+
+class TestBuiltinBase(BackboneTestCase):
+    spec = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+    other_resolution = 20
+    unsupported = (
+        ("resolution", 30),
+        ("window_size", 7),
+        ("token_pruning_ratio", 0.5),
+        ("distillation", "token"),
+        ("weights", "hub"),
+        ("weights", "file:/nowhere/at.all"),
+    )
+
+
+class TestDeiT(BackboneTestCase):
+    spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+    other_resolution = 48
+    unsupported = (("resolution", 100), ("window_size", 7), ("distillation", "token"), ("weights", "builtin"))
+
+
+class TestDistilledDeiT(BackboneTestCase):
+    spec = ModelSpec("deit_tiny_distilled_patch16_224.fb_in1k", "none", 64, 7)
+    other_resolution = 32
+    unsupported = (("resolution", 8), ("window_size", 4))
+
+    def test_has_a_distillation_token(self):
+        assert backbones.supports(self.spec.backbone, "distillation", "token") is None
+        _, anatomy = self._model()
+        assert anatomy.tokens == 16 + 2
+
+
+class TestLayerScale(BackboneTestCase):
+    """DeiT-III: layer scale, position table without the class token."""
+
+    spec = ModelSpec("deit3_small_patch16_224", "none", 32, 10)
+    other_resolution = 64
+    unsupported = (("window_size", 4),)
+
+
+@pytest.mark.parametrize(
+    ("name", "knob"),
+    [("vit_giant_patch14_dinov2", "ffn_pruning_ratio"), ("vit_base_patch16_xp_224", "head_pruning_ratio")],
+)
+def test_other_blocks_say_that_they_cannot_be_cut(name, knob):
+    assert backbones.supports(name, knob, 0.0) is None
+    assert "cannot be removed" in backbones.supports(name, knob, 0.5)
+
+
+def test_reason_names_sizes_that_would_do():
+    reason = backbones.supports("deit_tiny_patch16_224", "resolution", 200)
+    assert reason.startswith("200 pixels are not a multiple of the patch size 16")
+    assert "192 and 208" in reason
+
+
+def test_build_refuses_what_supports_refuses():
+    family = backbones.find("deit_tiny_patch16_224")
+    with pytest.raises(PlanError, match="multiple of the patch size 16"):
+        family.build(ModelSpec("deit_tiny_patch16_224", "none", 50, 10))
+
+
+def test_slicing_to_no_head_is_refused():
+    family = backbones.find("vit_fmnist_p4")
+    model = family.build(ModelSpec("vit_fmnist_p4", "none", 28, 10, 1)).model
+    with pytest.raises(PlanError, match="cannot keep heads"):
+        family.slice_heads(model, 0, ())
+
+
+def test_kept_heads_are_the_ones_asked_for():
+    family = backbones.find("vit_fmnist_p4")
+    model = family.build(ModelSpec("vit_fmnist_p4", "none", 28, 10, 1)).model
+    attention = model.blocks[2].attn
+    qkv, proj = attention.qkv.weight.clone(), attention.proj.weight.clone()
+    family.slice_heads(model, 2, (1, 4))
+    assert torch.equal(attention.proj.weight, torch.cat([proj[:, 32:64], proj[:, 128:160]], 1))
+    values = qkv.reshape(3, 6, 32, 192)[:, [1, 4]].reshape(-1, 192)
+    assert torch.equal(attention.qkv.weight, values)

@@ -1,0 +1,17 @@
+import pytest
+import torch
+from vitsearch.compress import macs
+
+
+def by_hand(tokens=50, width=192, depth=6, ffn=768, classes=10):
+    attention = 2 * tokens * tokens * width
+    linear = tokens * width * (3 * width + width + 2 * ffn)
+    return (depth * (attention + linear) + 49 * 16 * width + width * classes) / 1e6
+
+
+def test_attention_counts_and_the_batch_does_not(base):
+    model = base.model()
+    macs_m, params_m = macs.count(model, torch.zeros(1, 1, 28, 28))
+    assert macs_m == pytest.approx(by_hand(), rel=1e-6)
+    assert params_m == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6)
+    assert macs.count(model, torch.zeros(3, 1, 28, 28))[0] == pytest.approx(macs_m)

@@ -1,0 +1,68 @@
+import logging
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from vitsearch.compress.quantize import PRECISIONS, quantize, supports
+from vitsearch.errors import PlanError
+from vitsearch.export.evaluate import logits as run
+from vitsearch.export.onnx_file import OnnxExporter
+
+
+@pytest.fixture(scope="module")
+def plain(base, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plain") / "model.onnx"
+    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
+    return path
+
+
+def test_fp32_is_a_copy(plain, tmp_path):
+    quantize(plain, tmp_path / "out.onnx", "fp32")
+    assert (tmp_path / "out.onnx").read_bytes() == plain.read_bytes()
+
+
+def test_int8_is_small_close_and_leaves_nothing_behind(base, plain, tmp_path, caplog, capfd):
+    before = sorted(plain.parent.iterdir())
+    handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
+    quantize(plain, tmp_path / "out.onnx", "int8_dynamic")
+    assert (logging.getLogger().handlers, logging.getLogger().level) == (handlers, level)
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
+    assert sorted(plain.parent.iterdir()) == before
+    assert (tmp_path / "out.onnx").stat().st_size < 0.35 * plain.stat().st_size
+    inputs, labels = base.held_out
+    whole, small = (run(path, inputs.numpy(), 50) for path in (plain, tmp_path / "out.onnx"))
+    assert (whole.argmax(1) == small.argmax(1)).mean() > 0.96
+
+
+def test_int8_leaves_products_of_activations_alone(plain, tmp_path):
+    quantize(plain, tmp_path / "out.onnx", "int8_dynamic")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert kinds.count("MatMulInteger") == 4 * 6 + 1
+    assert kinds.count("MatMul") == 2 * 6
+
+
+def test_unknown_precision_is_refused(plain, tmp_path):
+    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, int8_dynamic"):
+        quantize(plain, tmp_path / "out.onnx", "int4")
+
+
+def test_supports_gives_reasons():
+    assert all(supports(runtime, p) is None for runtime, made in PRECISIONS.items() for p in made)
+    assert "it takes fp32, int8_dynamic" in supports("onnxruntime", "fp16")
+    assert "no files are made for runtime 'tensorrt'" in supports("tensorrt", "fp32")
+
+
+def test_a_cut_and_quantized_model_agrees_with_torch(base, tmp_path):
+    from vitsearch.compress import prune
+
+    model = base.model()
+    prune.apply(model, base.family, base.effect(heads=5, ffn=384), torch.zeros(1, 1, 28, 28))
+    OnnxExporter().export(model, (1, 1, 28, 28), tmp_path / "in.onnx")
+    quantize(tmp_path / "in.onnx", tmp_path / "out.onnx", "int8_dynamic")
+    inputs = base.held_out[0][:64]
+    with torch.inference_mode():
+        expected = model(inputs).argmax(1).numpy()
+    assert np.mean(run(tmp_path / "out.onnx", inputs.numpy(), 64).argmax(1) == expected) > 0.95

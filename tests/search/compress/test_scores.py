@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from vitsearch.compress import scores
+from vitsearch.errors import StageError
+
+
+def test_shapes_are_those_of_the_anatomy(base):
+    found = base.statistics.scores()
+    assert [len(row) for row in found.heads] == [6] * 6
+    assert [len(row) for row in found.ffn] == [768] * 6
+    assert base.statistics.images == 256
+    block = base.statistics.blocks[3]
+    assert (block.heads.mean.shape, block.heads.covariance.shape) == ((192,), (192, 192))
+    assert (block.ffn.mean.shape, block.ffn.covariance.shape) == ((768,), (768, 768))
+    assert block.ffn.covariance.dtype == np.float32
+
+
+def seen(model, layer, inputs, labels):
+    """Inputs of one layer and their gradients, by the book."""
+    kept = []
+    handle = layer.register_forward_pre_hook(lambda _, args: (args[0].retain_grad(), kept.append(args[0])))
+    functional.cross_entropy(model(inputs), labels, reduction="sum").backward()
+    handle.remove()
+    return kept[0].detach(), kept[0].grad
+
+
+def test_statistics_are_what_autograd_and_numpy_say(base):
+    model, (inputs, labels) = base.model(), [part[:40] for part in base.calibration]
+    found = scores.collect(model, base.family, inputs, labels, batch_size=16)
+    values, slopes = seen(model, model.blocks[2].attn.proj, inputs, labels)
+    taylor = (values * slopes).sum(1).reshape(40, 6, 32).sum(2).abs().sum(0)
+    rows = values.flatten(0, 1).double().numpy()
+    heads = found.blocks[2].heads
+    np.testing.assert_allclose(heads.taylor, taylor, rtol=1e-3)
+    np.testing.assert_allclose(heads.mean, rows.mean(0), atol=1e-5)
+    np.testing.assert_allclose(heads.covariance, np.cov(rows.T, bias=True), atol=1e-5)
+    weight = model.blocks[2].attn.proj.weight.detach().double().numpy()
+    added = [(rows[:, h * 32 : h * 32 + 32] @ weight[:, h * 32 : h * 32 + 32].T).var(0).sum() for h in range(6)]
+    np.testing.assert_allclose(heads.variance, added, rtol=1e-3)
+
+
+def test_batches_do_not_matter(base):
+    inputs, labels = (part[:24] for part in base.calibration)
+    whole, pieces = (scores.collect(base.model(), base.family, inputs, labels, size) for size in (24, 5))
+    for first, second in zip(whole.blocks, pieces.blocks, strict=True):
+        np.testing.assert_allclose(first.ffn.taylor, second.ffn.taylor, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(first.ffn.covariance, second.ffn.covariance, atol=1e-5)
+
+
+def test_the_model_is_left_as_it_was(base):
+    model = base.model()
+    scores.collect(model, base.family, *(part[:2] for part in base.calibration))
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(block.attn.fused_attn for block in model.blocks)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_broken_base_is_told(base):
+    model = base.model()
+    torch.nn.init.constant_(model.head.bias, float("nan"))
+    with pytest.raises(StageError, match="anatomy failed .not_finite."):
+        scores.collect(model, base.family, *(part[:2] for part in base.calibration))

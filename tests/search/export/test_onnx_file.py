@@ -1,0 +1,89 @@
+import onnx
+import pytest
+import torch
+from torch import nn
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.errors import StageError, UnknownName
+from vitsearch.export import EXPORTERS
+
+SHAPE = (1, 1, 28, 28)
+
+
+def exporter():
+    return EXPORTERS.get("onnxruntime")()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model
+
+
+def test_report_and_file(model, tmp_path):
+    path = tmp_path / "model.onnx"
+    report = exporter().export(model, SHAPE, path)
+    assert 0 < report.parity_rel < 1e-5
+    assert report.parity == report.parity_rel
+    assert report.parity_max_abs > 0
+    assert report.seconds_cpu > 0
+    assert report.size_bytes == path.stat().st_size == pytest.approx(10.8e6, rel=0.05)
+    written = onnx.load(path)
+    assert report.nodes == len(written.graph.node)
+    assert (written.opset_import[0].version, report.opset) == (17, 17)
+    (inputs,), (outputs,) = written.graph.input, written.graph.output
+    assert (inputs.name, outputs.name) == ("images", "logits")
+    assert [d.dim_param or d.dim_value for d in inputs.type.tensor_type.shape.dim] == ["batch", 1, 28, 28]
+    assert outputs.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_opset_is_the_one_asked_for(tmp_path):
+    report = exporter().export(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 1, 2, 2), tmp_path / "m", 18)
+    assert (report.opset, onnx.load(tmp_path / "m").opset_import[0].version) == (18, 18)
+
+
+def test_the_model_is_left_as_it_was(model, tmp_path):
+    model.train()
+    exporter().export(model, SHAPE, tmp_path / "model.onnx")
+    assert model.training
+    assert all(block.attn.fused_attn for block in model.blocks)
+    model.eval()
+
+
+class Frozen(nn.Module):
+    """Branches on its input: tracing keeps one branch."""
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        return flat * 2 if float(flat.abs().sum()) > 0 else flat * 3
+
+
+def test_a_file_that_disagrees_is_refused(tmp_path):
+    with pytest.raises(StageError, match=r"export failed \(parity\): onnxruntime and torch differ by .* of the"):
+        exporter().export(Frozen(), (1, 1, 2, 2), tmp_path / "model.onnx")
+
+
+class Broken(nn.Module):
+    def forward(self, images):
+        return torch.log(-images.flatten(1).abs() - 1)
+
+
+def test_logits_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(StageError, match=r"export failed \(not_finite\)"):
+        exporter().export(Broken(), (1, 1, 2, 2), tmp_path / "model.onnx")
+
+
+class Unknown(nn.Module):
+    def forward(self, images):
+        return torch.special.i0e(images.flatten(1))
+
+
+def test_what_onnx_lacks_is_told_in_one_line(tmp_path):
+    with pytest.raises(StageError, match=r"export failed \(crash\): .*i0e") as caught:
+        exporter().export(Unknown(), (1, 1, 2, 2), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_exporter():
+    with pytest.raises(UnknownName, match="did you mean 'onnxruntime'"):
+        EXPORTERS.get("onnxruntme")

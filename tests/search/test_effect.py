@@ -1,0 +1,225 @@
+"""What plans come to, and the keys that follow: values here are committed, a change makes every ledger worthless."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vitsearch.effect import (
+    Anatomy,
+    BlockAnatomy,
+    DataIdentity,
+    Effect,
+    Scores,
+    artifact_key,
+    graph_key,
+    resolve,
+    weights_key,
+)
+from vitsearch.plan import Compression, Plan
+
+DATA = DataIdentity("cd" * 32, 10, 1)
+START, TEACHER = "ef" * 32, "12" * 32
+
+
+@pytest.fixture
+def asked(golden) -> Plan:
+    return Plan.from_json(golden("plan"))
+
+
+@pytest.fixture
+def effect(golden) -> Effect:
+    return Effect.from_json(golden("effect"))
+
+
+def key_of_weights(effect, plan, **changed):
+    return weights_key(effect, plan, **{"start": START, "teacher": TEACHER, "data": DATA} | changed)
+
+
+# ---- contracts
+
+
+@pytest.mark.parametrize(("name", "kind"), [("anatomy", Anatomy), ("scores", Scores), ("effect", Effect)])
+def test_the_json_forms_are_the_committed_ones(golden, name, kind):
+    assert kind.from_json(golden(name)).to_json() == golden(name)
+
+
+def test_the_committed_plan_comes_to_the_committed_effect(golden, asked, effect):
+    assert resolve(asked, Anatomy.from_json(golden("anatomy")), Scores.from_json(golden("scores"))) == effect
+
+
+def test_the_keys_are_the_committed_ones(asked, effect):
+    weights = key_of_weights(effect, asked)
+    graph = graph_key(effect, asked.deployment, DATA, 17)
+    assert weights == "efab32d8334d0ad5882e25ada4880306db0d2fc0f00a48385ccd997fbcae2e9b"
+    assert graph == "5a9aa430b2db7191527e09b7fc97b63601d786375007b610c930bffac0bb49b4"
+    assert artifact_key(weights, 1, graph, None) == "12b383e850b8e8ca79b6ac553de36f2eb9a3bb8750efb9fdb5bd845711045b0b"
+
+
+# ---- what enters which key
+
+
+def with_precision(effect, precision):
+    return replace(effect, blocks=tuple(replace(block, precision=precision) for block in effect.blocks))
+
+
+def with_other_indices(effect):
+    first = effect.blocks[0]
+    moved = replace(first, ffn=tuple(index + 1 for index in first.ffn))
+    return replace(effect, blocks=(moved, *effect.blocks[1:]))
+
+
+def with_fewer_channels(effect):
+    first = effect.blocks[0]
+    return replace(effect, blocks=(replace(first, ffn=first.ffn[:-1]), *effect.blocks[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "weights_change", "graph_changes"),
+    [
+        (lambda effect: with_precision(effect, "int8_dynamic"), False, True),
+        (with_other_indices, True, False),
+        (with_fewer_channels, True, True),
+        (lambda effect: replace(effect, resolution=14), True, True),
+    ],
+    ids=["precision", "indices", "counts", "resolution"],
+)
+def test_what_an_effect_changes(asked, effect, change, weights_change, graph_changes):
+    other = change(effect)
+    assert (key_of_weights(other, asked) != key_of_weights(effect, asked)) == weights_change
+    keys = [graph_key(e, asked.deployment, DATA, 17) for e in (effect, other)]
+    assert (keys[0] != keys[1]) == graph_changes
+
+
+@pytest.mark.parametrize(
+    "changed", [{"start": "0" * 64}, {"teacher": "0" * 64}, {"data": replace(DATA, fingerprint="0" * 64)}]
+)
+def test_weights_depend_on_where_they_come_from(asked, effect, changed):
+    assert key_of_weights(effect, asked, **changed) != key_of_weights(effect, asked)
+
+
+def test_the_seed_and_the_recipe_enter_the_weights_key(asked, effect):
+    for change in ({"seed": 1}, {"lr": 1.0}, {"rungs": (0, 2)}):
+        other = replace(asked, recipe=replace(asked.recipe, **change))
+        assert key_of_weights(effect, other) != key_of_weights(effect, asked)
+
+
+def test_without_distillation_the_teacher_does_not_matter(asked, effect):
+    plain = replace(asked, distillation="none")
+    assert key_of_weights(effect, plain, teacher=None) == key_of_weights(effect, plain)
+    assert key_of_weights(effect, plain) != key_of_weights(effect, asked)
+
+
+@pytest.mark.parametrize("change", [{"runtime": "x"}, {"provider": "x"}, {"options": (("threads", 2),)}])
+def test_the_deployment_enters_the_graph_key(asked, effect, change):
+    other = replace(asked.deployment, **change)
+    assert graph_key(effect, other, DATA, 17) != graph_key(effect, asked.deployment, DATA, 17)
+
+
+def test_the_device_and_the_data_itself_do_not_enter_the_graph_key(asked, effect):
+    before = graph_key(effect, asked.deployment, DATA, 17)
+    elsewhere = replace(asked.deployment, device="pi")
+    assert graph_key(effect, elsewhere, replace(DATA, fingerprint="0" * 64), 17) == before
+    assert graph_key(effect, asked.deployment, DATA, 18) != before
+    assert graph_key(effect, asked.deployment, replace(DATA, classes=11), 17) != before
+
+
+def test_no_path_enters_a_key(asked, effect):
+    moved = replace(asked, weights="file:/somewhere/else.safetensors")
+    assert key_of_weights(effect, moved) == key_of_weights(effect, asked)
+
+
+def test_the_rung_and_the_calibration_enter_the_artifact_key():
+    keys = {artifact_key("w", rung, "g", calibration) for rung in (0, 1) for calibration in (None, "c")}
+    assert len(keys) == 4
+
+
+# ---- resolve
+
+positive = st.floats(0.01, 100)
+
+
+@st.composite
+def models(draw):
+    blocks, rows = [], []
+    for number in range(draw(st.integers(1, 4))):
+        heads, ffn = draw(st.integers(0, 6)), draw(st.integers(0, 48))
+        blocks.append(BlockAnatomy(f"blocks.{number}", heads, 32, ffn))
+        rows.append(tuple(tuple(draw(st.lists(positive, min_size=n, max_size=n))) for n in (heads, ffn)))
+    scores = Scores(tuple(heads for heads, _ in rows), tuple(ffn for _, ffn in rows))
+    return Anatomy("any", 28, 192, 50, tuple(blocks)), scores
+
+
+ratios = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.95])
+multiples = st.sampled_from([1, 4, 8])
+scopes = st.sampled_from(["uniform", "global"])
+
+
+def cut(plan, model, heads=0.0, ffn=0.0, scope="uniform", multiple=1):
+    asked = replace(plan, compression=Compression(heads, ffn, scope=scope, width_multiple=multiple))
+    return resolve(asked, *model).blocks
+
+
+@given(model=models(), heads=ratios, ffn=ratios, scope=scopes, multiple=multiples)
+def test_kept_units_ascend_are_unique_and_never_none(plan, model, heads, ffn, scope, multiple):
+    anatomy, _ = model
+    for block, of in zip(cut(plan, model, heads, ffn, scope, multiple), anatomy.blocks, strict=True):
+        for kept, size, least in ((block.heads, of.heads, 1), (block.ffn, of.ffn_width, multiple)):
+            assert list(kept) == sorted(set(kept))
+            assert set(kept) <= set(range(size))
+            assert len(kept) >= min(size, least)
+            assert len(kept) == size or len(kept) % least == 0
+
+
+@given(model=models(), scope=scopes, multiple=multiples)
+def test_nothing_asked_nothing_cut(plan, model, scope, multiple):
+    anatomy, _ = model
+    kept = [(len(block.heads), len(block.ffn)) for block in cut(plan, model, 0.0, 0.0, scope, multiple)]
+    assert kept == [(block.heads, block.ffn_width) for block in anatomy.blocks]
+
+
+@given(model=models(), pair=st.tuples(ratios, ratios).map(sorted), multiple=multiples)
+def test_who_asks_for_more_never_keeps_more(plan, model, pair, multiple):
+    less, more = (cut(plan, model, ratio, ratio, "uniform", multiple) for ratio in pair)
+    for light, heavy in zip(less, more, strict=True):
+        assert set(heavy.heads) <= set(light.heads)
+        assert set(heavy.ffn) <= set(light.ffn)
+
+
+@given(model=models(), ratio=ratios, scope=scopes, multiple=multiples)
+def test_the_best_units_of_a_block_stay(plan, model, ratio, scope, multiple):
+    _, scores = model
+    for block, row in zip(cut(plan, model, ratio, ratio, scope, multiple), scores.ffn, strict=True):
+        dropped = set(range(len(row))) - set(block.ffn)
+        assert not dropped or min(row[i] for i in block.ffn) >= max(row[i] for i in dropped)
+
+
+@given(model=models(), ratio=ratios, multiple=multiples)
+def test_a_global_ranking_cuts_no_more_than_was_asked_and_rounding(plan, model, ratio, multiple):
+    anatomy, _ = model
+    total = sum(block.ffn_width for block in anatomy.blocks)
+    kept = sum(len(block.ffn) for block in cut(plan, model, ffn=ratio, scope="global", multiple=multiple))
+    slack = multiple / 2 * len(anatomy.blocks) + 1
+    assert kept >= total * (1 - ratio) - slack
+    assert kept <= total * (1 - ratio) + slack + multiple * len(anatomy.blocks)  # one multiple stays in each
+
+
+def test_a_global_ranking_cuts_the_block_that_matters_least(plan):
+    anatomy = Anatomy("any", 28, 192, 50, tuple(BlockAnatomy(f"b{i}", 4, 32, 0) for i in range(2)))
+    scores = Scores(((1, 1, 1, 97), (25, 25, 25, 25)), ((), ()))
+    counts = [len(block.heads) for block in cut(plan, (anatomy, scores), heads=3 / 8, scope="global")]
+    assert counts == [1, 4]
+
+
+def test_of_equal_units_the_first_stay(plan):
+    anatomy = Anatomy("any", 28, 192, 50, (BlockAnatomy("b", 4, 32, 0),))
+    assert cut(plan, (anatomy, Scores(((1.0,) * 4,), ((),))), heads=0.5)[0].heads == (0, 1)
+
+
+def test_the_precision_of_the_deployment_is_in_every_block(golden, asked):
+    deployment = replace(asked.deployment, precision="int8_dynamic")
+    model = Anatomy.from_json(golden("anatomy")), Scores.from_json(golden("scores"))
+    blocks = resolve(replace(asked, deployments=(deployment,)), *model).blocks
+    assert {block.precision for block in blocks} == {"int8_dynamic"}

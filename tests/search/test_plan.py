@@ -1,0 +1,64 @@
+"""The JSON form of a plan is a contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vitsearch.plan import Compression, Deployment, Plan, Recipe
+
+share = st.floats(0, 0.95)
+plans = st.builds(
+    Plan,
+    backbone=st.text(min_size=1, max_size=8),
+    weights=st.sampled_from(["builtin", "hub", "none", "file:/x"]),
+    resolution=st.integers(8, 512),
+    window_size=st.none() | st.integers(1, 32),
+    compression=st.builds(
+        Compression, share, share, share, st.none(), st.sampled_from(["uniform", "global"]), st.integers(1, 64)
+    ),
+    distillation=st.sampled_from(["none", "logits"]),
+    recipe=st.builds(
+        Recipe, st.lists(st.integers(0, 9)).map(tuple), *[st.integers(1, 99)] * 2, share, share, st.integers(0, 9),
+        share, share, st.integers(0, 9),
+    ),
+    deployments=st.lists(
+        st.builds(
+            Deployment, *[st.text(max_size=5)] * 4,
+            st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
+                lambda options: tuple(sorted(options.items()))
+            ),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
+
+
+@given(plans)
+def test_a_plan_comes_back_from_json_equal(plan):
+    back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert back == plan
+    assert hash(back) == hash(plan)
+
+
+def test_the_json_form_is_the_committed_one(golden):
+    assert Plan.from_json(golden("plan")).to_json() == golden("plan")
+
+
+def test_unpruned_keeps_all_but_the_cuts(plan):
+    cut = replace(plan, compression=Compression(0.5, 0.25, scope="global", width_multiple=16))
+    assert cut.unpruned() == replace(plan, compression=Compression(width_multiple=16))
+
+
+@pytest.mark.parametrize("knob", ["head_pruning_ratio", "ffn_pruning_ratio", "token_pruning_ratio"])
+def test_any_ratio_makes_a_cut(knob):
+    assert Compression(scope="global").is_identity
+    assert not Compression(**{knob: 0.1}).is_identity
+
+
+def test_a_fleet_has_no_single_deployment(plan):
+    with pytest.raises(ValueError, match="too many values"):
+        _ = replace(plan, deployments=plan.deployments * 2).deployment
