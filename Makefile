@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AGENT_VENV ?= .venv-agent
+AGENT_READY := $(AGENT_VENV)/.ready
 
-.PHONY: setup quickstart test lint format bench clean
+.PHONY: setup quickstart test test-agent lint format bench clean
 
 setup: $(READY)
 
@@ -19,8 +21,17 @@ quickstart: setup
 	$(BIN)/vitsearch run spaces/quickstart.yaml
 	$(BIN)/vitsearch front quickstart
 
-test: setup
+test: setup test-agent
 	$(BIN)/python -m pytest
+
+# The device agent as a board has it: nothing installed but the agent itself (and pytest).
+test-agent: $(AGENT_READY)
+	$(AGENT_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml tests/evaluators
+
+$(AGENT_READY): evaluators/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(AGENT_VENV)
+	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pytest ./evaluators
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -37,4 +48,4 @@ bench: setup
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(AGENT_VENV)

@@ -67,8 +67,10 @@ class Search:
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "vitsearch", "run", str(self.folder / "survival.yaml"), f"search.trials={self.trials}"]
-        log = (self.folder / "run.log").open("ab")
-        return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=marked(self.folder))
+        with (self.folder / "run.log").open("ab") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=marked(self.folder)
+            )
 
     def log(self) -> str:
         return (self.folder / "run.log").read_text()[-4000:]

@@ -38,6 +38,9 @@ class SpaceError(VitsearchError):
         head = f"{where}: {count} problem{'s' if count != 1 else ''}"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
+    def __reduce__(self) -> tuple[type[SpaceError], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.where, self.problems)
+
 
 class DataError(VitsearchError):
     exit_code = 2
@@ -56,7 +59,11 @@ class UnknownName(VitsearchError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
+        self._asked = (kind, name, tuple(names))
         super().__init__(f"no {kind} is called {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
+
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
+        return type(self), self._asked
 
 
 class PlanError(VitsearchError):

@@ -17,6 +17,7 @@ from vitsearch.driver import Driver, Ended
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
 from vitsearch.errors import ResourceError
+from vitsearch.guard import Guard
 from vitsearch.jobs import DataJob, Source, Workshop
 from vitsearch.lab import Lab, Setting
 from vitsearch.ledger import Ledger, sqlite_file
@@ -51,6 +52,7 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
     """Blocks until the search is complete or stopped. Ctrl-C and SIGTERM end it cleanly."""
     home = Home.of(space)
     with ExitStack() as closing:
+        closing.enter_context(Guard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         study = Study.open(space)

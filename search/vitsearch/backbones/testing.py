@@ -57,7 +57,8 @@ class BackboneTestCase:
         units = backbones.find(self.spec.backbone).units(model)
         assert len(units) == len(anatomy.blocks) > 0
         for unit, block in zip(units, anatomy.blocks, strict=True):
-            assert (unit.heads, unit.head_dim, unit.ffn_width) == (block.heads, block.head_dim, block.ffn_width)
+            counted = (unit.heads, unit.head_dim, unit.ffn_width)
+            assert counted == (block.heads, block.head_dim, block.ffn_width)
             assert (unit.proj.weight.shape[1] if unit.proj is not None else 0) == unit.heads * unit.head_dim
             assert (unit.fc2.weight.shape[1] if unit.fc2 is not None else 0) == unit.ffn_width
 
@@ -88,7 +89,8 @@ class BackboneTestCase:
         nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
         for unit in backbones.find(self.spec.backbone).units(cut):
             for layer in (unit.proj, unit.fc1, unit.fc2):
-                assert layer is None or (layer.weight.grad is not None and bool(layer.weight.grad.any())), unit.name
+                slope = None if layer is None else layer.weight.grad
+                assert layer is None or (slope is not None and bool(slope.any())), unit.name
 
     def test_a_cut_model_exports_and_agrees_with_its_runtime(self) -> None:
         whole, anatomy = self._model()

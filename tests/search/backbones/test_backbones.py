@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from vitsearch import backbones
 from vitsearch.errors import UnknownName
 

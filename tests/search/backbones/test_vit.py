@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.testing import BackboneTestCase

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
 from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.compress import scores
@@ -33,10 +34,9 @@ class Base:
     def effect(self, heads: int = 6, ffn: int = 768) -> Effect:
         """Keep the best of each block."""
         found = self.statistics.scores()
-        blocks = zip(found.heads, found.ffn, strict=True)
-        return Effect(
-            SPEC.backbone, 28, None, tuple(BlockEffect(best(h, heads), best(f, ffn), "fp32") for h, f in blocks)
-        )
+        rows = zip(found.heads, found.ffn, strict=True)
+        blocks = tuple(BlockEffect(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
+        return Effect(SPEC.backbone, 28, None, blocks)
 
 
 def best(row: tuple[float, ...], count: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from vitsearch.compress.quantize import PRECISIONS, quantize, supports
 from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run

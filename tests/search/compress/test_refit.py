@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
+
 from vitsearch.compress import prune, refit, scores
 from vitsearch.errors import StageError
 
@@ -67,9 +68,9 @@ def kl(reference, found):
 
 
 def test_nothing_cut_changes_nothing(base):
-    model = base.model()
-    refit.refit(model, base.model(), base.family, base.effect(), base.statistics)
-    assert all(torch.equal(v, base.model().state_dict()[n]) for n, v in model.state_dict().items())
+    model, whole = base.model(), base.model()
+    refit.refit(model, whole, base.family, base.effect(), base.statistics)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_a_copy_of_a_neuron_stands_in_for_it(base, logits):
@@ -96,7 +97,7 @@ def test_a_copy_of_a_neuron_stands_in_for_it(base, logits):
 
 
 @pytest.mark.parametrize(("heads", "ffn"), [(6, 384), (4, 768), (3, 192)])
-def test_least_squares_beat_the_mean_fold_beat_nothing(base, logits, heads, ffn):
+def test_least_squares_beat_the_mean_fold_and_nothing(base, logits, heads, ffn):
     effect, (inputs, _) = base.effect(heads, ffn), base.held_out
     expected, found = logits(base.model(), inputs), {}
     for name, mend in (("nothing", None), ("means", refit.fold_means), ("squares", refit.refit)):
@@ -104,7 +105,7 @@ def test_least_squares_beat_the_mean_fold_beat_nothing(base, logits, heads, ffn)
         if mend is not None:
             mend(model, base.model(), base.family, effect, base.statistics)
         found[name] = kl(expected, logits(model, inputs))
-    assert found["squares"] < found["means"] < found["nothing"]
+    assert found["squares"] < 0.5 * min(found["means"], found["nothing"])
 
 
 def test_halving_the_ffn_costs_next_to_nothing(base, logits):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+
 from vitsearch.compress import scores
 from vitsearch.errors import StageError
 
@@ -20,7 +21,12 @@ def test_shapes_are_those_of_the_anatomy(base):
 def seen(model, layer, inputs, labels):
     """Inputs of one layer and their gradients, by the book."""
     kept = []
-    handle = layer.register_forward_pre_hook(lambda _, args: (args[0].retain_grad(), kept.append(args[0])))
+
+    def look(_, args):
+        args[0].retain_grad()
+        kept.append(args[0])
+
+    handle = layer.register_forward_pre_hook(look)
     functional.cross_entropy(model(inputs), labels, reduction="sum").backward()
     handle.remove()
     return kept[0].detach(), kept[0].grad
@@ -37,7 +43,8 @@ def test_statistics_are_what_autograd_and_numpy_say(base):
     np.testing.assert_allclose(heads.mean, rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(heads.covariance, np.cov(rows.T, bias=True), atol=1e-5)
     weight = model.blocks[2].attn.proj.weight.detach().double().numpy()
-    added = [(rows[:, h * 32 : h * 32 + 32] @ weight[:, h * 32 : h * 32 + 32].T).var(0).sum() for h in range(6)]
+    own = [slice(head * 32, head * 32 + 32) for head in range(6)]
+    added = [(rows[:, columns] @ weight[:, columns].T).var(0).sum() for columns in own]
     np.testing.assert_allclose(heads.variance, added, rtol=1e-3)
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
 from vitsearch.export.evaluate import logits
 from vitsearch.export.onnx_file import OnnxExporter
 

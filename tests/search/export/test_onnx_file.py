@@ -2,6 +2,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import StageError, UnknownName
@@ -59,7 +60,7 @@ class Frozen(nn.Module):
 
 
 def test_a_file_that_disagrees_is_refused(tmp_path):
-    with pytest.raises(StageError, match=r"export failed \(parity\): onnxruntime and torch differ by .* of the"):
+    with pytest.raises(StageError, match=r"failed \(parity\): onnxruntime and torch differ by"):
         exporter().export(Frozen(), (1, 1, 2, 2), tmp_path / "model.onnx")
 
 
