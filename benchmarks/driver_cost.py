@@ -144,7 +144,10 @@ def main() -> None:
     parser.add_argument("--tune-trials", type=int, default=20, help="Ray Tune is slow; 0 leaves it out")
     asked = parser.parse_args()
     print(f"{'driver':<34}{'trials':>8}{'CPU ms per trial':>18}")
-    rows = [("vitsearch, all stages no-op", vitsearch, asked.trials), ("plain Optuna ask and tell", plain_optuna, asked.trials)]
+    rows = [
+        ("vitsearch, all stages no-op", vitsearch, asked.trials),
+        ("plain Optuna ask and tell", plain_optuna, asked.trials),
+    ]
     if asked.tune_trials:
         rows.append(("Ray Tune with OptunaSearch", ray_tune, asked.tune_trials))
     for name, run, trials in rows:

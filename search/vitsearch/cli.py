@@ -22,12 +22,18 @@ app = typer.Typer(
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace those of the file: search.trials=10", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Values that replace those of the file: search.trials=10",
+        show_default=False,
+    ),
 ]
 StudyName = Annotated[
     str,
     typer.Argument(
-        metavar="STUDY", help="A name (found in studies/), a storage URL with #NAME, or a space file.", show_default=False
+        metavar="STUDY",
+        help="A name (found in studies/), a storage URL with #NAME, or a space file.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,11 +43,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     space: SpaceFile,
     overrides: Overrides = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
 ) -> None:
     """Search: train, export and measure plans until the study is complete. The same command goes on with it."""
-    from vitsearch import live, space as spaces
+    from vitsearch import live
+    from vitsearch import space as spaces
     from vitsearch.run import run as run_study
 
     loaded = spaces.load(space, overrides or [])
@@ -50,7 +59,9 @@ def run(
         try:
             ended = run_study(loaded.space, progress, address)
         except KeyboardInterrupt:
-            typer.echo(f"\nStopped; nothing is lost. Go on with: {' '.join(['vitsearch', *sys.argv[1:]])}", err=True)
+            typer.echo(
+                f"\nStopped; nothing is lost. Go on with: {' '.join(['vitsearch', *sys.argv[1:]])}", err=True
+            )
             raise typer.Exit(130) from None
     typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.space.study}")
 
@@ -58,7 +69,8 @@ def run(
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Tell everything that is wrong with a space file, and how large the space is."""
-    from vitsearch import backbones, space as spaces
+    from vitsearch import backbones
+    from vitsearch import space as spaces
     from vitsearch.sampling import PlanSpace
 
     loaded = spaces.load(space, overrides or [])
@@ -104,9 +116,10 @@ def _refuse_illegal(loaded: object) -> None:
     """What the file asks for and no backbone or runtime can do."""
     from vitsearch import backbones
     from vitsearch.errors import SpaceError
-    from vitsearch.space import LoadedSpace, check as check_support
+    from vitsearch.space import LoadedSpace
+    from vitsearch.space import check as check_support
 
-    assert isinstance(loaded, LoadedSpace)  # noqa: S101 - typed here to keep the import inside
+    assert isinstance(loaded, LoadedSpace)
     problems = check_support(loaded, backbones.supports)
     if problems:
         raise SpaceError(str(loaded.source.path), problems)

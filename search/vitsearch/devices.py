@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vitsearch.errors import ResourceError, StageError
+from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
-
-from vitsearch.errors import ResourceError, StageError
-from vitsearch.plan import Deployment
 
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
@@ -31,7 +30,11 @@ class Cores:
     @classmethod
     def shared(cls) -> Cores:
         """The last core of this process measures, the others train."""
-        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        allowed = (
+            sorted(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else list(range(os.cpu_count() or 1))
+        )
         return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
 
 
@@ -89,5 +92,7 @@ def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:
         return None
     name = reference.removeprefix("env:")
     if name not in environ:
-        raise ResourceError(f"devices: the token is to be read from the environment variable {name}, which is not set")
+        raise ResourceError(
+            f"devices: the token is to be read from the environment variable {name}, which is not set"
+        )
     return environ[name]

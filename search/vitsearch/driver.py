@@ -137,7 +137,7 @@ class Driver:
         corner = self._study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
         self._study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
-        assert reference is not None  # noqa: S101 - reference_values gives every objective
+        assert reference is not None
         search = self._space.search
         rules = Rules(objectives, limits, reference, search.margin, search.candidates, self._places, search.trials)
         return Board(rules, self._study.records(), self._lab.base_accuracy)

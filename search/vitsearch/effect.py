@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch_evaluators.canonical import digest
-
 from vitsearch.plan import Compression, Deployment, Plan
+from vitsearch_evaluators.canonical import digest
 
 SCHEMA = 1
 

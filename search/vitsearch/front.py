@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitsearch_evaluators.protocol import CONFIRM
-
 from vitsearch.ledger import Ledger
 from vitsearch.limits import bounds, constraints
 from vitsearch.measured import values_of
@@ -15,6 +13,7 @@ from vitsearch.pareto import Loss, front, knee, loss
 from vitsearch.plan import Plan
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.study import Study
+from vitsearch_evaluators.protocol import CONFIRM
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitsearch_evaluators.canonical import digest
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
-
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import (
@@ -51,6 +48,8 @@ from vitsearch.plan import Plan, Recipe
 from vitsearch.progress import Progress
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
 
 OPSET = 17
 CLAIM_S = 120.0

@@ -41,7 +41,11 @@ class LiveView:
         self._confirmed: dict[int, Record] = {}
         self._start = time.monotonic()
         self._bar = Bar(
-            TextColumn("trained"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+            TextColumn("trained"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         self._task = self._bar.add_task("trained", total=wanted, left="")
 
@@ -58,7 +62,9 @@ class LiveView:
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
-        self.console.print(f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False)
+        self.console.print(
+            f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False
+        )
         if record.trained and record.feasible:
             self._confirmed[number] = record
         self._bar.update(self._task, completed=trained, left=self._left(trained, wanted))
@@ -70,11 +76,17 @@ class LiveView:
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
     def __rich__(self) -> RenderableType:
-        stages = ", ".join(name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count)
+        stages = ", ".join(
+            name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count
+        )
         return Group(self._front(), f"running: {stages or 'nothing'}", self._bar)
 
     def _front(self) -> Table:
-        known = {n: point for n, record in self._confirmed.items() if (point := loss(self._objectives, record.values))}
+        known = {
+            n: point
+            for n, record in self._confirmed.items()
+            if (point := loss(self._objectives, record.values))
+        }
         numbers = list(known)
         best = [numbers[index] for index in front(list(known.values()))]
         table = Table(title=f"front so far: {len(best)}", title_justify="left")
@@ -84,5 +96,9 @@ class LiveView:
             table.add_column(name, justify="right")
         for number in sorted(best, key=lambda n: known[n][1:]):
             record = self._confirmed[number]
-            table.add_row(str(number), cut_text(record.plan), *(f"{record.values[name]:.4g}" for name in self._objectives))
+            table.add_row(
+                str(number),
+                cut_text(record.plan),
+                *(f"{record.values[name]:.4g}" for name in self._objectives),
+            )
         return table

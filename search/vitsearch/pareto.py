@@ -58,7 +58,8 @@ def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
 
 def gain(point: Loss, points: Sequence[Loss], reference: Loss) -> float:
     """Hypervolume that ``point`` would add to ``points``."""
-    return max(0.0, hypervolume([*points, point], reference) - hypervolume(points, reference))
+    added: float = hypervolume([*points, point], reference) - hypervolume(points, reference)
+    return float(max(0.0, added))
 
 
 def knee(points: Sequence[Loss]) -> int | None:

@@ -44,7 +44,10 @@ class Home:
         from vitsearch.store import FileStore
 
         return Workshop(
-            data_spec(space), FileStore(self.root / "artifacts"), FileStore(self.root / "scratch"), self.root / "cache"
+            data_spec(space),
+            FileStore(self.root / "artifacts"),
+            FileStore(self.root / "scratch"),
+            self.root / "cache",
         )
 
 
@@ -61,7 +64,9 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores.trainers)
         device = closing.enter_context(open_device(space, home, cores))
-        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu_model') or device.info.kind}; starting workers")
+        progress.note(
+            f"device {device.name}: {device.info.fingerprint.get('cpu_model') or device.info.kind}; starting workers"
+        )
         runner = RayRunner(resources, address)
         closing.callback(runner.close)
         return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
@@ -105,7 +110,9 @@ def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
 
 
 def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
-    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, data.classes, data.channels)
+    return backbones.ModelSpec(
+        source.backbone, source.weights, source.resolution, data.classes, data.channels
+    )
 
 
 def base_recipe(space: SearchSpace) -> Recipe:

@@ -70,11 +70,15 @@ class RayRunner:
 
         self._ray = ray
         self._resources = resources
-        local = {} if address else {
-            "num_cpus": resources.trainers * resources.cpus,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-        }
+        local = (
+            {}
+            if address
+            else {
+                "num_cpus": resources.trainers * resources.cpus,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            }
+        )
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
         try:
             refuse_lacking(resources, ray.cluster_resources(), address)
@@ -96,7 +100,9 @@ class RayRunner:
                 crashes += 1
                 logger.warning("a worker died in %s (%d of %d)", job.make, crashes, CRASHES_ALLOWED + 1)
                 if crashes > CRASHES_ALLOWED:
-                    raise StageError(job.make, "crash", f"its worker died {crashes} times: {error}") from error
+                    raise StageError(
+                        job.make, "crash", f"its worker died {crashes} times: {error}"
+                    ) from error
 
     async def _submit(self, job: Job[Any]) -> Any:
         reference = self._work.remote(job, self._resources.cores)

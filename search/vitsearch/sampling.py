@@ -78,6 +78,8 @@ class PlanSpace:
 
     def contains(self, plan: Plan) -> bool:
         """Whether today's file can still lead to ``plan`` (a resumed study may have dropped a choice)."""
+        if plan.backbone not in self.backbones():
+            return False
         told = _Told(plan)
         try:
             return self.plan(told) == plan and not told.off_space

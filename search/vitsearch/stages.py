@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vitsearch import backbones, data, jobs, train
+from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs, prune, quantize, refit, scores
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.tensors import to_tensor
@@ -33,10 +34,10 @@ def describe_data(job: jobs.DataJob) -> jobs.DataReady:
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
-    """Starting weights as they are when their classifier fits, else trained on the user's classes."""
+    """Starting weights as they are when they know the user's classes, else trained on them."""
     images = _data(job.workshop)
     built = backbones.find(job.source.backbone).build(_spec(job.source, job.workshop))
-    if built.head_is_new:
+    if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
     logits = _logits(built.model, images, images.validation.images, job.source.resolution)
     accuracy = train.accuracy(logits, images.validation.labels)
@@ -76,12 +77,16 @@ def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     example = _example(job.pruned.source.resolution, job.workshop)
     macs_m, params_m = macs.count(model, example)
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        path, parity = _export(
+            model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder)
+        )
         return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
 def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
-    return _judge(_refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    return _judge(
+        _refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop
+    )
 
 
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
@@ -112,11 +117,15 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        path, parity = _export(
+            model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder)
+        )
         inputs = _tensor(images, images.validation.images, resolution).numpy()
         logits = evaluate.logits(path, inputs, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
-            raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
+            raise StageError(
+                "export", "not_finite", f"{path.name} gives NaN or infinity on validation images"
+            )
         correct = int((logits.argmax(1) == images.validation.labels).sum())
         sha256 = job.workshop.store.put(path)
         return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
@@ -166,7 +175,19 @@ def _judge(
     logits = _logits(model, images, images.validation.images[:count], pruned.source.resolution)
     reference = np.load(workshop.store.get(base_logits))
     labels = images.validation.labels[:count]
-    return jobs.SignalSeen(train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits))
+    return jobs.SignalSeen(
+        train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits)
+    )
+
+
+def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
+    """A classifier of the right width is not enough: the hub's and ours know their own classes only.
+
+    A user's file is taken at its word.
+    """
+    if source.weights == "builtin":
+        return BUILTIN[source.backbone].class_names == images.class_names
+    return source.weights != "hub"
 
 
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
@@ -213,7 +234,12 @@ def _torch_device() -> str:
 
 
 def _export(
-    model: nn.Module, effect: Effect, deployment: Deployment, opset: int, workshop: jobs.Workshop, folder: Path
+    model: nn.Module,
+    effect: Effect,
+    deployment: Deployment,
+    opset: int,
+    workshop: jobs.Workshop,
+    folder: Path,
 ) -> tuple[Path, float]:
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
     shape = tuple(_example(effect.resolution, workshop).shape)

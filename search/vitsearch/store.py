@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vitsearch_evaluators.canonical import file_digest
-
 from vitsearch.errors import StoreError
+from vitsearch_evaluators.canonical import file_digest
 
 
 class ArtifactStore(Protocol):
@@ -34,7 +33,7 @@ class FileStore:
     root: Path
 
     def put(self, path: Path) -> str:
-        sha256 = file_digest(path)
+        sha256 = file_digest(str(path))
         target = self._path(sha256)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

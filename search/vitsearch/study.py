@@ -56,6 +56,7 @@ class Study:
         self._storage = storage
         self._lock = threading.Lock()
         self._outgrown: list[RDBStorage] = []
+        self._used: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
@@ -109,6 +110,7 @@ class Study:
     def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
         with self._lock, _quiet():
+            self._catch_up()
             trial = self._study.ask()
             self._storage.record_heartbeat(trial._trial_id)  # first: a trial without one is never found stale
             trial.set_user_attr("driver", driver.to_json())
@@ -222,7 +224,14 @@ class Study:
             self.remember("choices", known | {name: list(after)})
             if before:
                 self._grow(name, before, after)
+        self._used[name] = after
         return after
+
+    def _catch_up(self) -> None:
+        """Another driver's file may have lengthened a list that Optuna's cache in this process still has."""
+        stored = self.attributes.get("choices", {})
+        if any(tuple(stored[name]) != used for name, used in self._used.items()):
+            self._reopen()
 
     def _grow(self, name: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
         from vitsearch.ledger.optuna_rows import replace_distribution
@@ -230,6 +239,10 @@ class Study:
         old = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(before))
         new = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(after))
         replace_distribution(self._storage.engine, self.name, name, old, new)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        self._used.clear()
         reopened = _storage(str(self._storage.url))
         self._study = _load(self.name, reopened, self._study.sampler)
         self._outgrown.append(self._storage)  # open trials still speak through it
@@ -293,4 +306,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+        # A waiting trial asks for a number that the file has dropped: it becomes the nearest that is left.
+        warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
         yield

@@ -15,6 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from vitsearch import jobs
+from vitsearch.effect import Anatomy, BlockAnatomy, Effect, Scores
+from vitsearch.jobs import Job, Made, R_co
+from vitsearch.plan import Deployment
+from vitsearch.store import FileStore
 from vitsearch_evaluators.protocol import (
     Contention,
     DeviceInfo,
@@ -22,12 +27,6 @@ from vitsearch_evaluators.protocol import (
     Measurement,
     MeasureProtocol,
 )
-
-from vitsearch import jobs
-from vitsearch.effect import Anatomy, BlockAnatomy, Effect, Scores
-from vitsearch.jobs import Job, Made, R_co
-from vitsearch.plan import Deployment
-from vitsearch.store import FileStore
 
 BLOCKS, HEADS, FFN = 6, 6, 768
 DIGEST = "ab" * 32
@@ -102,7 +101,9 @@ class FakeRunner:
                 return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
             case jobs.ExportJob():
                 effect = job.pruned.effect
-                sha256 = _stored(job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()})
+                sha256 = _stored(
+                    job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()}
+                )
                 accuracy = fake_accuracy(effect, job.checkpoint_sha256 is not None)
                 return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.make}")
@@ -131,7 +132,16 @@ class FakeDevice:
         self.measured[protocol.id] += 1
         cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
         latency = Latency(
-            1000, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms, cost_ms * 0.99, cost_ms * 1.01
+            1000,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms * 0.99,
+            cost_ms * 1.01,
         )
         return Measurement(
             job_id="0" * 64,

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from vitsearch.jobs import Workshop
 from vitsearch.lab import Lab, Setting
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.progress import Silent
+from vitsearch.progress import Progress, Silent
+from vitsearch.record import Record
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
@@ -42,13 +44,15 @@ class FakeStudy:
     space: SearchSpace
     runner: FakeRunner = field(default_factory=FakeRunner)
     device: FakeDevice = field(default_factory=FakeDevice)
+    progress: Progress = field(default_factory=Silent)
+    places: int = 1
 
     def with_space(self, **changes: object) -> FakeStudy:
         value = self.space.to_json()
         for path, change in changes.items():
             section, _, key = path.partition("__")
             value[section] = value[section] | {key: change} if key else change
-        return FakeStudy(self.folder, SearchSpace.from_json(value), self.runner, self.device)
+        return replace(self, space=SearchSpace.from_json(value))
 
     def run(self) -> Ended:
         ledger = Ledger.open(self.space.storage)
@@ -67,6 +71,13 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger) -> Ended:
         study.adopt_data(DATA)
         me = DriverId.current()
+        driver = Driver(self.space, study, ledger, self.lab(ledger, me), self.plans(), me, self.places, self.progress)
+        return await driver.run()
+
+    def plans(self) -> PlanSpace:
+        return PlanSpace(self.space, "local", everything_supported)
+
+    def lab(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Lab:
         setting = Setting(
             data=DataIdentity(DATA["fingerprint"], 10, 1),
             base_recipe=RECIPE,
@@ -80,15 +91,23 @@ class FakeStudy:
         )
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
         workshop = Workshop({}, *stores, self.folder / "cache")
-        lab = Lab(setting, workshop, ledger, self.runner, self.device, me, Silent())
-        plans = PlanSpace(self.space, "local", everything_supported)
-        return await Driver(self.space, study, ledger, lab, plans, me, 1, Silent()).run()
+        driver = driver or DriverId.current()
+        return Lab(replace(setting, **changes), workshop, ledger, self.runner, self.device, driver, self.progress)
 
-    def study(self) -> Study:
-        return Study.read(self.space.storage, self.space.study)
+    def records(self) -> dict[int, Record]:
+        with self.opened() as (study, _):
+            return study.records()
 
-    def ledger(self) -> Ledger:
-        return Ledger.open(self.space.storage)
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Study, Ledger]]:
+        """To look at, as the other commands do."""
+        ledger = Ledger.open(self.space.storage)
+        study = Study.read(self.space.storage, self.space.study)
+        try:
+            yield study, ledger
+        finally:
+            study.close()
+            ledger.close()
 
 
 def space_json(folder: Path, **search: object) -> dict[str, object]:

@@ -32,7 +32,9 @@ def test_help_answers_within_0_3_cpu_seconds():
 
 def test_the_command_line_loads_nothing_heavy():
     code = f"import vitsearch.cli, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -49,7 +51,12 @@ def test_check_accepts_the_shipped_space():
 
 def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text((REPOSITORY / "spaces/quickstart.yaml").read_text().replace("trials: 12", "trails: 12").replace("lr: 1e-4", "lr: fast"))
+    wrong.write_text(
+        (REPOSITORY / "spaces/quickstart.yaml")
+        .read_text()
+        .replace("trials: 12", "trails: 12")
+        .replace("lr: 1e-4", "lr: fast")
+    )
     done = vitsearch("check", str(wrong))
     assert done.returncode == 2
     assert "did you mean 'trials'" in done.stderr

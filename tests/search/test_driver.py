@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import pytest
+from optuna.trial import TrialState
+from vitsearch import driver
+from vitsearch.errors import StageError
 from vitsearch.front import read_front
+from vitsearch.jobs import ExportJob, ScreenJob, TrainJob
+from vitsearch.progress import Silent
+from vitsearch.testing import FakeDevice, FakeRunner
+from vitsearch_evaluators.errors import DeviceUnreachable
+
+
+@dataclass
+class Notes(Silent):
+    said: list[str] = field(default_factory=list)
+
+    def note(self, text):
+        self.said.append(text)
+
+
+def trained(study):
+    return sum(record.trained for record in study.records().values())
+
+
+def numbers_by_state(study):
+    with study.opened() as (opened, _):
+        return Counter(trial.state for trial in opened._study.get_trials())
 
 
 def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(fake_study):
     ended = fake_study.run()
-    front = read_front(fake_study.study(), fake_study.ledger())
-    records = fake_study.study().records().values()
     assert ended.complete
-    assert sum(record.trained for record in records) == 8
-    assert fake_study.study().unfinished() == 0
+    assert ended.reason == "8 plans are trained"
+    with fake_study.opened() as (study, ledger):
+        front = read_front(study, ledger)
+        assert study.unfinished() == 0
+    assert trained(fake_study) == 8
     assert len(front.points) >= 3
     assert all(point.feasible for point in front.points)
 
 
 def test_a_second_run_makes_nothing_new(fake_study):
     fake_study.run()
-    before = dict(fake_study.runner.made), dict(fake_study.device.measured)
+    before = dict(fake_study.runner.made), dict(fake_study.device.measured), len(fake_study.records())
     assert fake_study.run().complete
-    assert (dict(fake_study.runner.made), dict(fake_study.device.measured)) == before
+    assert (dict(fake_study.runner.made), dict(fake_study.device.measured), len(fake_study.records())) == before
 
 
 def test_each_stage_is_made_once(fake_study):
@@ -31,3 +60,228 @@ def test_each_stage_is_made_once(fake_study):
     assert made["cache_logits"] == 2  # validation and training images
     assert made["train_rung"] == 8
     assert made["export_artifact"] == 8 + 1  # and the baseline
+
+
+def test_every_trial_is_told_in_full(fake_study):
+    fake_study.run()
+    for record in fake_study.records().values():
+        assert record.keys is not None
+        assert record.outcome == "confirmed" or record.reason
+        if record.trained:
+            assert {"accuracy", "cpu_ms_p50", "size_mb", "macs_m", "params_m"} <= record.values.keys()
+            assert record.screen["cpu_ms_p50"] > 0
+            assert record.errors.keys() >= {"accuracy", "cpu_ms_p50"}
+            assert (record.rung, record.keys.artifact_key is None) == (1, False)
+
+
+def test_the_study_remembers_baseline_reference_and_leaderboard(fake_study):
+    fake_study.run()
+    with fake_study.opened() as (study, _):
+        known = study.attributes
+        assert known["baseline"]["values"]["accuracy"] == 0.89
+        assert known["reference_point"] == pytest.approx({"accuracy": 0.86, "cpu_ms_p50": 3.6 * 1.1})
+        rows = [(row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]]
+        assert rows == [("fp32", pytest.approx(3.6)), ("int8_dynamic", pytest.approx(3.6 * 0.42))]
+
+
+def test_a_larger_number_of_trials_goes_on(fake_study):
+    fake_study.run()
+    assert fake_study.with_space(search__trials=11).run().complete
+    assert trained(fake_study) == 11
+    assert fake_study.runner.made["train_rung"] == 11
+
+
+def test_two_places_train_no_plan_too_many(fake_study):
+    assert replace(fake_study, places=3).run().complete
+    assert trained(fake_study) == 8
+
+
+def test_several_rungs_end_with_all_plans_trained(fake_study):
+    fine_tune = fake_study.space.task.fine_tune.model_dump(mode="json") | {"rungs": [0, 1, 3]}
+    assert fake_study.with_space(task__fine_tune=fine_tune, search__trials=4).run().complete
+    records = [record for record in fake_study.records().values() if record.trained]
+    assert [record.rung for record in records] == [3] * 4
+
+
+def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
+    def break_the_last(job):
+        if isinstance(job, ExportJob) and fake_study.runner.made["export_artifact"] == 8:
+            fake_study.runner.before = lambda job: None
+            raise StageError("export", "parity", "outputs differ")
+
+    fake_study.runner.before = break_the_last
+    ended = fake_study.run()
+    outcomes = Counter(record.outcome for record in fake_study.records().values())
+    assert ended.complete
+    assert (outcomes["confirmed"], outcomes["failed"]) == (8, 1)
+
+
+def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
+    def refuse_int8(job):
+        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
+            raise StageError("screen", "export", "no such operator")
+
+    fake_study.runner.before = refuse_int8
+    notes = Notes()
+    assert replace(fake_study, progress=notes).run().complete
+    assert "leaderboard: fake_vit@28 int8_dynamic  screen failed (export): no such operator" in notes.said
+    assert {record.plan.deployment.precision for record in fake_study.records().values() if record.trained} == {"fp32"}
+
+
+def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study):
+    def refuse_int8(job):
+        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
+            raise StageError("screen", "export", "no such operator")
+
+    fake_study.runner.before = refuse_int8
+    fake_study.run()
+    failed = {record.keys.identity for record in fake_study.records().values() if record.outcome == "failed"}
+    tried = []
+    fake_study.runner.before = lambda job: tried.append(job) if isinstance(job, TrainJob) else None
+    fake_study.with_space(search__trials=10).run()
+    again = {r.keys.identity for r in fake_study.records().values() if r.trained} & failed
+    assert failed
+    assert not again
+
+
+def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
+    tight = fake_study.with_space(limits={"accuracy": {"max_drop": 0.03}, "cpu_ms_p50": {"max": 1.6}}, search__trials=3)
+    tight.run()
+    refused = {n: r for n, r in tight.records().items() if r.outcome == "infeasible"}
+    assert any(record.plan.compression.is_identity for record in refused.values())  # of the leaderboard: enqueued by us
+    relaxed = tight.with_space(limits={"accuracy": {"max_drop": 0.03}}, search__trials=20)
+    relaxed.run()
+    later = {record.plan for number, record in relaxed.records().items() if number > max(refused)}
+    assert {record.plan for record in refused.values() if record.plan.compression.is_identity} <= later
+    with relaxed.opened() as (study, _):
+        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
+    assert whys["limits or front have changed"] > 0
+
+
+def test_the_time_limit_ends_the_search(fake_study):
+    ended = fake_study.with_space(search__timeout="1ms").run()
+    assert (ended.complete, ended.reason) == (False, "the time limit of 0.001 s is reached")
+    with fake_study.opened() as (study, _):
+        assert study.unfinished() == 2  # the leaderboard's, for the next run
+
+
+def test_a_search_that_promises_nothing_more_ends(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 6)
+    small = fake_study.with_space(
+        space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
+    )
+    ended = small.run()
+    assert (ended.complete, ended.reason) == (False, "6 plans in a row promised no gain: the front looks finished")
+    assert trained(small) <= 2
+
+
+def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
+    monkeypatch.setattr("vitsearch.study.make_sampler", lambda name, seed: Stubborn())
+    few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5)
+    assert few.run().complete
+    with few.opened() as (study, _):
+        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
+    assert whys["the sampler repeated itself"] > 0
+
+
+class Stubborn(driver.random.Random):
+    """A sampler that draws the same plan for ever."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, space):
+        return {}
+
+    def sample_independent(self, study, trial, name, distribution):
+        return getattr(distribution, "low", None) if hasattr(distribution, "low") else distribution.choices[0]
+
+    def before_trial(self, study, trial):
+        pass
+
+    def after_trial(self, study, trial, state, values):
+        pass
+
+
+# ---- crashes
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process from within."""
+
+
+STAGES = (
+    "prepare_base", "study_anatomy", "build_graph", "take_signal", "cache_logits", "train_rung", "export_artifact",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Made by a run that nothing disturbed, for each number of trials."""
+    return {}
+
+
+def crash_at(name, nth, error):
+    seen = Counter()
+
+    def before(job):
+        seen[job.make] += 1
+        if job.make == name and seen[name] == nth:
+            raise error
+
+    return before
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, stage, nth):
+    study = fake_study.with_space(search__trials=3)
+    study.runner.before = crash_at(stage, nth, Killed())
+    crashed = 0
+    if stage == "prepare_base" and nth == 2:
+        pytest.skip("there is one base")
+    with pytest.raises(Killed):
+        study.run()
+    crashed = TrialState.RUNNING in numbers_by_state(study)
+    study.runner.before = lambda job: None
+    assert study.run().complete
+    assert not crashed
+    assert trained(study) == 3
+    assert numbers_by_state(study).keys() <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
+    made = study.runner.made
+    assert (made["prepare_base"], made["cache_logits"]) == (1, 2)
+    assert made["train_rung"] == 3
+    assert made["export_artifact"] == 3 + 1
+    with study.opened() as (_, ledger):
+        assert ledger.claims() == {}
+        assert made["take_signal"] == len({r.keys.weights_key for r in study.records().values() if r.signal})
+
+
+@pytest.mark.parametrize("error", [Killed(), DeviceUnreachable("gone"), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("nth", [1, 3, 5, 9])
+def test_a_crash_while_measuring_repeats_nothing(fake_study, nth, error):
+    study = fake_study.with_space(search__trials=3)
+    calls = Counter()
+
+    def before(path):
+        calls["measure"] += 1
+        if calls["measure"] == nth:
+            raise error
+
+    study.device.before = before
+    with pytest.raises(type(error)):
+        study.run()
+    assert TrialState.RUNNING not in numbers_by_state(study)
+    study.device.before = lambda path: None
+    assert study.run().complete
+    assert trained(study) == 3
+    assert study.runner.made["train_rung"] == 3
+    with study.opened() as (opened, ledger):
+        keys = {record.keys.graph_key for record in opened.records().values()}
+        rows = [row for key in keys for row in ledger.measurements(key, study.device.info.device_id)]
+    base = 1 + 1  # the baseline's full measurement, and in quiet; its graph may be a trial's too
+    assert len(rows) <= sum(study.device.measured.values()) <= len(rows) + base
+
+
+def test_fakes_count_what_they_made():
+    assert FakeRunner().made == FakeDevice().measured == Counter()

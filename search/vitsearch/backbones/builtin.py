@@ -8,23 +8,28 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
+from vitsearch.data.fashion_mnist import CLASS_NAMES
 from vitsearch.errors import WeightsError
 
 
 @dataclass(frozen=True)
 class BuiltinBase:
     """``architecture`` is the timm model that ``arguments`` are passed to; ``asset`` its weights
-    (safetensors, fp16) at ``resolution``. ``mean`` and ``std`` are of pixels in [0, 1]."""
+    (safetensors, fp16) at ``resolution``, trained to tell ``class_names`` apart. ``mean`` and ``std`` are of pixels in [0, 1]."""
 
     family: str
     architecture: str
     arguments: Mapping[str, int]
     asset: str
     resolution: int
-    classes: int
+    class_names: tuple[str, ...]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
 
     def path(self) -> Path:
         """Where the weights lie; :class:`WeightsError` when the installation lacks them."""
@@ -42,7 +47,7 @@ BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
             arguments=MappingProxyType({"patch_size": 4, "embed_dim": 192, "depth": 6, "num_heads": 6}),
             asset="vit_fmnist_p4.safetensors",
             resolution=28,
-            classes=10,
+            class_names=CLASS_NAMES,
             channels=1,
             mean=(0.2860,),
             std=(0.3530,),
