@@ -1,0 +1,89 @@
+"""The driver's side of a device: a real agent, its death, and what becomes of failures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from vitsearch.devices import AgentDevice, Cores, token_from
+from vitsearch.errors import ResourceError, StageError
+from vitsearch.plan import Deployment
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.protocol import SCREEN
+
+pytestmark = pytest.mark.slow
+DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)
+
+
+def write_model(path: Path, name: str) -> Path:
+    """One matrix product, dynamic batch."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [8, 8], [0.5] * 64)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["images", "w"], ["logits"])],
+        name,
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 8])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def agent(tmp_path):
+    with EmbeddedAgent(str(tmp_path / "agent")) as agent:
+        yield agent
+
+
+@pytest.fixture
+def device(agent):
+    device = AgentDevice("local", agent.client("study"))
+    yield device
+    device.close()
+
+
+def measure(device, path):
+    return asyncio.run(device.measure(path, DEPLOYMENT, QUICK, repeat=0))
+
+
+def test_a_model_is_measured(device, tmp_path):
+    found = measure(device, write_model(tmp_path / "a.onnx", "a"))
+    assert found.latency_ms.n >= 11
+    assert found.device_id == device.info.device_id
+
+
+def test_an_agent_that_died_is_started_again(device, agent, tmp_path):
+    os.kill(agent.pid, signal.SIGKILL)
+    assert measure(device, write_model(tmp_path / "b.onnx", "b")).latency_ms.n >= 11
+
+
+def test_a_file_that_is_no_model_is_the_stage_s_failure(device, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"this is no model")
+    with pytest.raises(StageError) as caught:
+        measure(device, path)
+    assert caught.value.stage == "measure"
+
+
+def test_the_last_core_measures_and_the_others_train():
+    cores = Cores.shared()
+    allowed = sorted(os.sched_getaffinity(0))
+    assert cores.device == (allowed[-1],)
+    assert set(cores.trainers) == set(allowed[:-1] or allowed)
+
+
+def test_a_token_comes_from_the_environment():
+    assert token_from("env:NANO", {"NANO": "secret"}) == "secret"
+    assert token_from(None, {}) is None
+
+
+def test_a_token_that_is_not_set_names_the_variable():
+    with pytest.raises(ResourceError, match="NANO, which is not set"):
+        token_from("env:NANO", {})

@@ -1,0 +1,26 @@
+"""Plain lines: one for each thing that ended."""
+
+from __future__ import annotations
+
+import io
+
+from vitsearch.progress import PlainLines, describe
+from vitsearch.record import Record
+
+
+def test_a_trial_is_one_line_with_what_came_out(plan):
+    stream = io.StringIO()
+    lines = PlainLines(("accuracy", "cpu_ms_p50"), stream)
+    lines.ended(7, Record("confirmed", plan, values={"accuracy": 0.91, "cpu_ms_p50": 1.25}), 3, 12)
+    (line,) = stream.getvalue().splitlines()
+    assert "trial   7  confirmed" in line
+    assert "accuracy 0.91  cpu_ms_p50 1.25" in line
+    assert line.endswith("[3/12 trained]")
+
+
+def test_a_duplicate_names_its_twin(plan):
+    assert describe(Record("confirmed", plan, twin=3), ()).startswith("as trial 3")
+
+
+def test_what_was_not_measured_is_left_out(plan):
+    assert "energy_mj" not in describe(Record("hopeless", plan, values={"energy_mj": None}), ("energy_mj",))

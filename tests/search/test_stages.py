@@ -1,0 +1,157 @@
+"""Every stage on real parts: the committed base, Fashion-MNIST, torch-pruning, onnxruntime. Small numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+from vitsearch import jobs, stages
+from vitsearch.effect import Anatomy, Scores, resolve
+from vitsearch.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.store import FileStore
+
+pytestmark = pytest.mark.slow
+OPSET = 17
+RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
+FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+INT8 = replace(FP32, precision="int8_dynamic")
+DATA = {
+    "source": "builtin:fashion-mnist-14k",
+    "root": None,
+    "image_size": None,
+    "channels": None,
+    "validation_share": 0.1,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> jobs.Workshop:
+    folder = tmp_path_factory.mktemp("workshop")
+    return jobs.Workshop(DATA, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def base(workshop) -> jobs.Base:
+    return stages.prepare_base(jobs.BaseJob(workshop, jobs.Source("vit_fmnist_p4", "builtin", 28), RECIPE))
+
+
+@pytest.fixture(scope="module")
+def source(workshop, base) -> jobs.Source:
+    return jobs.Source("vit_fmnist_p4", f"file:{workshop.store.get(base.weights_sha256)}", 28)
+
+
+@pytest.fixture(scope="module")
+def anatomy(workshop, source) -> jobs.AnatomyFound:
+    return stages.study_anatomy(jobs.AnatomyJob(workshop, source, images=32, seed=0))
+
+
+@pytest.fixture(scope="module")
+def base_logits(workshop, source) -> str:
+    return stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, 100)).sha256
+
+
+@pytest.fixture(scope="module")
+def cut(source, anatomy):
+    """Makes the job's picture of a plan with these ratios."""
+
+    def make(heads: float, ffn: float, precision: str = "fp32") -> jobs.Pruned:
+        plan = Plan(
+            "vit_fmnist_p4",
+            "builtin",
+            28,
+            None,
+            Compression(heads, ffn, width_multiple=16),
+            "logits",
+            RECIPE,
+            (replace(FP32, precision=precision),),
+        )
+        effect = resolve(plan, Anatomy.from_json(anatomy.anatomy), Scores.from_json(anatomy.scores))
+        return jobs.Pruned(source, effect, anatomy.statistics_sha256)
+
+    return make
+
+
+def test_the_data_is_described_without_its_pixels(workshop):
+    description = stages.describe_data(jobs.DataJob(workshop)).description
+    assert len(description["class_names"]) == 10
+    assert len(description["fingerprint"]) == 64
+
+
+def test_a_base_that_knows_the_classes_is_taken_as_it_is(base):
+    assert base.accuracy > 0.88
+    assert base.n == 2000
+
+
+def test_the_anatomy_is_that_of_the_base(anatomy):
+    blocks = Anatomy.from_json(anatomy.anatomy).blocks
+    assert [(block.heads, block.head_dim, block.ffn_width) for block in blocks] == [(6, 32, 768)] * 6
+    assert all(len(row) == 768 for row in anatomy.scores["ffn"])
+
+
+def test_cutting_makes_the_graph_smaller_and_int8_the_file(workshop, cut):
+    whole = stages.build_graph(jobs.ScreenJob(workshop, cut(0, 0), FP32, OPSET))
+    half = stages.build_graph(jobs.ScreenJob(workshop, cut(0.5, 0.5), FP32, OPSET))
+    int8 = stages.build_graph(jobs.ScreenJob(workshop, cut(0.5, 0.5, "int8_dynamic"), INT8, OPSET))
+    assert half.macs_m < 0.6 * whole.macs_m
+    assert half.params_m < 0.6 * whole.params_m
+    assert int8.size_bytes < 0.4 * half.size_bytes
+    assert whole.parity <= 1e-4
+    onnxruntime.InferenceSession(str(workshop.scratch.get(int8.sha256)), providers=["CPUExecutionProvider"])
+
+
+def test_an_uncut_model_does_not_differ_from_its_base(workshop, cut, base_logits):
+    seen = stages.take_signal(jobs.SignalJob(workshop, cut(0, 0), base_logits, 100))
+    assert seen.kl == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_signal_tells_light_from_heavy_cuts(workshop, cut, base_logits):
+    light = stages.take_signal(jobs.SignalJob(workshop, cut(0, 0.5), base_logits, 100))
+    heavy = stages.take_signal(jobs.SignalJob(workshop, cut(0.67, 0.875), base_logits, 100))
+    assert light.kl < heavy.kl
+    assert light.n == 100
+
+
+@pytest.fixture(scope="module")
+def trained(workshop, source, cut, base_logits) -> jobs.Trained:
+    teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+    return stages.train_rung(
+        jobs.TrainJob(workshop, cut(0.67, 0.875), RECIPE, 0, 1, None, teacher, base_logits, images=100)
+    )
+
+
+def test_training_takes_steps_and_never_ends_worse(workshop, cut, base_logits, trained):
+    before = stages.take_signal(jobs.SignalJob(workshop, cut(0.67, 0.875), base_logits, 100))
+    assert trained.steps == 4
+    assert trained.accuracy >= before.accuracy or trained.kl <= before.kl
+
+
+def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(workshop, cut, trained):
+    exported = stages.export_artifact(
+        jobs.ExportJob(workshop, cut(0.67, 0.875), FP32, OPSET, trained.checkpoint_sha256)
+    )
+    assert exported.n == 2000
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+    assert load_file(workshop.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
+
+
+def test_a_head_for_other_classes_is_trained(tmp_path):
+    draw = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = draw.integers(0, 100, (28, 28), dtype=np.uint8) + (150 if name == "light" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{index}.png")
+    data = DATA | {"source": "folder", "root": str(tmp_path / "images"), "image_size": 28}
+    folder = Path(tmp_path)
+    workshop = jobs.Workshop(data, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder / "cache")
+    recipe = replace(RECIPE, rungs=(0, 3), images_per_epoch=0, batch_size=8, lr=1e-3)
+    base = stages.prepare_base(jobs.BaseJob(workshop, jobs.Source("vit_fmnist_p4", "builtin", 28), recipe))
+    weights = load_file(workshop.store.get(base.weights_sha256))
+    assert weights["head.weight"].shape == (2, 192)
+    assert base.accuracy > 0.5
