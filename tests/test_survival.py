@@ -122,7 +122,7 @@ def processes(folder: Path) -> dict[int, str]:
 def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | None:
     if kind == "driver":
         return driver.pid
-    marks = {"worker": "ray::", "agent": "vitsearch_evaluators serve", "child": "vitsearch_evaluators.runner"}
+    marks = {"worker": "ray::_work_on_cores", "agent": "vitsearch_evaluators serve", "child": "vitsearch_evaluators.runner"}
     pids = [pid for pid, command in processes(folder).items() if marks[kind] in command and pid != driver.pid]
     return random.choice(pids) if pids else None
 

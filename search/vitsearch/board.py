@@ -124,7 +124,8 @@ class Board:
             return None
         for number, known in self._front_losses():
             if dominates(known, best):
-                reason = f"trial {number} would be better even at the best accuracy known, {cap:.4f} (margin {self.rules.margin})"
+                best_known = f"the best accuracy known, {cap:.4f} (margin {self.rules.margin})"
+                reason = f"trial {number} would be better even at {best_known}"
                 return replace(so_far, outcome="hopeless", reason=reason, constraints=broken)
         return None
 
@@ -134,7 +135,9 @@ class Board:
         seen += [
             accuracy
             for record in self.records.values()
-            if record.plan.backbone == backbone and record.trained and (accuracy := record.values.get("accuracy")) is not None
+            if record.plan.backbone == backbone
+            and record.trained
+            and (accuracy := record.values.get("accuracy")) is not None
         ]
         return min(1.0, max(seen) + self.rules.margin)
 

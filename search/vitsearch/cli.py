@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -55,14 +56,13 @@ def run(
 
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
-    with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
-        try:
+    try:
+        with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
             ended = run_study(loaded.space, progress, address)
-        except KeyboardInterrupt:
-            typer.echo(
-                f"\nStopped; nothing is lost. Go on with: {' '.join(['vitsearch', *sys.argv[1:]])}", err=True
-            )
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        again = shlex.join(["vitsearch", *sys.argv[1:]])
+        typer.echo(f"Stopped; nothing is lost. Go on with: {again}", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.space.study}")
 
 

@@ -111,7 +111,8 @@ class Driver:
                 prepared = await self._lab.prepare(plan)
                 screen = await self._lab.screen(prepared)
             except StageError as error:  # one model that fails here is no reason to stop; as a trial it is recorded
-                self._progress.note(f"leaderboard: {plan.backbone}@{plan.resolution} {plan.deployment.precision}  {error}")
+                name = f"{plan.backbone}@{plan.resolution} {plan.deployment.precision}"
+                self._progress.note(f"leaderboard: {name}  {error}")
             else:
                 values = {**screen.values, "accuracy": prepared.base.accuracy}
                 board.append({"plan": plan.to_json(), "values": values})

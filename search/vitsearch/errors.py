@@ -9,6 +9,7 @@
     ├── PlanError                  exit 2   a plan asks for what a backbone or runtime cannot do
     ├── StudyError                 exit 2   a study cannot be opened or resumed as asked
     ├── StoreError                 exit 1   an artifact is missing or damaged
+    ├── WorkersLost                exit 1   Ray itself has failed; the same command goes on
     └── StageError                 exit 1   a stage of one trial failed by itself (stage, kind, message)
 
 A message says what happened, where, which value was seen and what is allowed.
@@ -75,6 +76,10 @@ class StudyError(VitsearchError):
 
 
 class StoreError(VitsearchError):
+    pass
+
+
+class WorkersLost(VitsearchError):
     pass
 
 

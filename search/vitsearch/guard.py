@@ -2,7 +2,7 @@
 
 Ray's helper processes notice a killed driver late, or never when it dies while they start. Everything
 that a run starts inherits a mark in its environment; the guard reads its standard input, a pipe that
-only the driver holds, and when that ends although nobody said goodbye, it kills what bears the mark.
+only the driver holds, and when that ends it kills what still bears the mark.
 Linux only (``/proc``); elsewhere Ray's own clean-up has to do.
 """
 
@@ -20,7 +20,8 @@ from types import TracebackType
 MARK = "VITSEARCH_RUN"
 GOODBYE = b"done\n"
 GRACE_S = 1.0
-SWEEPS = 20
+QUIET_SCANS = 30
+SCAN_S = 0.1
 PROC = Path("/proc")
 
 
@@ -52,27 +53,39 @@ def marked(token: str) -> list[int]:
                 found.append(int(place.name))
         except OSError:
             continue  # it ended meanwhile, or is another user's
-    return [pid for pid in found if pid != os.getpid()]
+    return [pid for pid in found if pid != os.getpid() and not _is_zombie(pid)]
 
 
-def sweep(token: str) -> None:
-    """Kill until nothing is found any more: what dies may just have started another."""
-    for _ in range(SWEEPS):
-        pids = marked(token)
-        if not pids:
-            return
+def _is_zombie(pid: int) -> bool:
+    """A dead process whose parent does not ask: nothing more can be done about it."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
+def sweep(token: str, spare: int | None, quiet_scans: int) -> None:
+    """Kill until nothing was found for a while: what dies may just have started another, and a process
+    between fork and exec cannot be recognised. ``spare`` is the driver, when it still lives."""
+    quiet = 0
+    while quiet < quiet_scans:
+        pids = [pid for pid in marked(token) if pid != spare]
+        quiet = 0 if pids else quiet + 1
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue
-        time.sleep(0.1)
+        time.sleep(SCAN_S)
 
 
 def main() -> None:
-    if sys.stdin.buffer.read() != GOODBYE:
+    token, driver = sys.argv[1], os.getppid()
+    if sys.stdin.buffer.read() == GOODBYE:
+        sweep(token, spare=driver, quiet_scans=1)
+    else:
         time.sleep(GRACE_S)
-        sweep(sys.argv[1])
+        sweep(token, spare=None, quiet_scans=QUIET_SCANS)
 
 
 if __name__ == "__main__":

@@ -151,12 +151,13 @@ class Lab:
         anatomy = await self._anatomy(source, base)
         effect = resolve(plan, Anatomy.from_json(anatomy.anatomy), Scores.from_json(anatomy.scores))
         teacher = await self._teacher(plan, base)
+        taught_by = teacher.weights_sha256 if teacher else None
         return Prepared(
             plan,
             base,
             effect,
             Pruned(source, effect, anatomy.statistics_sha256),
-            weights_key(effect, plan, base.weights_sha256, teacher.weights_sha256 if teacher else None, self.setting.data),
+            weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),
             self._device.info.device_id,
         )
@@ -169,7 +170,8 @@ class Lab:
             job = ScreenJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET)
             graph, made = await self._run(job)
             detail = {"macs_m": graph.macs_m, "params_m": graph.params_m, "parity": graph.parity}
-            return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, str(self._workshop.scratch.root), detail), made
+            where = str(self._workshop.scratch.root)
+            return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, where, detail), made
 
         row = await self._once(f"screen:{key}", lambda: self._ledger.artifact(key), make)
         measured = self._latest(prepared.graph_key, SCREEN)
@@ -223,7 +225,8 @@ class Lab:
         row = await self._artifact(prepared, rung, key)
         measured = self._latest(prepared.graph_key, CONFIRM)
         if measured is None:
-            measured = await self._measure(self._workshop.store.get(row.sha256), row.sha256, prepared, CONFIRM, repeat=0)
+            path = self._workshop.store.get(row.sha256)
+            measured = await self._measure(path, row.sha256, prepared, CONFIRM, repeat=0)
         return self._measured(prepared.keys(key), row, measured)
 
     def quiet(self) -> None:

@@ -46,7 +46,7 @@ class Bound:
 
 
 def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[Bound, ...]:
-    """Relative limits need the baseline's value; one whose baseline was not measured cannot be judged and is left out."""
+    """A relative limit needs the baseline's value; where that was not measured it cannot be judged and is left out."""
     found = []
     for metric, limit in limits.items():
         seen = baseline.get(metric)

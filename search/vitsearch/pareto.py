@@ -70,7 +70,7 @@ def knee(points: Sequence[Loss]) -> int | None:
     high = [max(axis) for axis in zip(*points, strict=True)]
 
     def distance(point: Loss) -> float:
-        return sum(((p - a) / (b - a or 1.0)) ** 2 for p, a, b in zip(point, low, high, strict=True))
+        return math.hypot(*((p - a) / (b - a or 1.0) for p, a, b in zip(point, low, high, strict=True)))
 
     return min(range(len(points)), key=lambda index: distance(points[index]))
 

@@ -25,7 +25,9 @@ from vitsearch.plan import Plan
 Outcome = Literal[
     "confirmed", "duplicate", "infeasible", "hopeless", "not_promoted", "does_not_fit", "off_space", "failed"
 ]
-PRUNED: frozenset[Outcome] = frozenset({"duplicate", "infeasible", "hopeless", "not_promoted", "does_not_fit", "off_space"})
+PRUNED: frozenset[Outcome] = frozenset(
+    {"duplicate", "infeasible", "hopeless", "not_promoted", "does_not_fit", "off_space"}
+)
 
 Values = dict[str, float | None]
 Errors = dict[str, tuple[float, float]]

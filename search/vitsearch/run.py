@@ -52,7 +52,7 @@ class Home:
 
 
 def run(space: SearchSpace, progress: Progress, address: str | None = None) -> Ended:
-    """Blocks until the search is complete or stopped. Ctrl-C and SIGTERM end it cleanly."""
+    """Blocks until the search is complete; Ctrl-C and SIGTERM end it in order and raise KeyboardInterrupt."""
     home = Home.of(space)
     with ExitStack() as closing:
         closing.enter_context(Guard())
@@ -69,7 +69,10 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
         )
         runner = RayRunner(resources, address)
         closing.callback(runner.close)
-        return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
+        try:
+            return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
+        except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
+            raise KeyboardInterrupt from None
 
 
 async def _drive(

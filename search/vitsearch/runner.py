@@ -10,13 +10,16 @@ import asyncio
 import importlib
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol, TypeVar
 
-from vitsearch.errors import ResourceError, StageError, VitsearchError
+from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkersLost
 from vitsearch.jobs import Job, Made
 
 R = TypeVar("R")
@@ -69,6 +72,7 @@ class RayRunner:
         import ray
 
         self._ray = ray
+        self._lost_worker = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
         self._resources = resources
         local = (
             {}
@@ -79,7 +83,8 @@ class RayRunner:
                 "include_dashboard": False,
             }
         )
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+        with _deaf_to_ctrl_c():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
         try:
             refuse_lacking(resources, ray.cluster_resources(), address)
         except ResourceError:
@@ -96,7 +101,7 @@ class RayRunner:
                 async with self._places:
                     result: tuple[R, Made] = await self._submit(job)
                 return result
-            except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError) as error:
+            except self._lost_worker as error:
                 crashes += 1
                 logger.warning("a worker died in %s (%d of %d)", job.make, crashes, CRASHES_ALLOWED + 1)
                 if crashes > CRASHES_ALLOWED:
@@ -116,9 +121,26 @@ class RayRunner:
             if isinstance(cause, VitsearchError):
                 raise cause from error
             raise StageError(job.make, type(cause).__name__, str(cause)) from error
+        except self._lost_worker:
+            raise
+        except self._ray.exceptions.RayError as error:
+            raise WorkersLost(f"Ray stopped working in {job.make}: {str(error).splitlines()[0]}") from error
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started inside inherits that it ignores SIGINT: Ctrl-C is for the driver, which ends Ray in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def refuse_lacking(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:

@@ -53,7 +53,7 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
     """A table of the ``needed`` first columns and of as many more as fit."""
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     shown = needed
-    while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
+    while shown < len(widths) and sum(widths[: shown + 1]) + 3 * shown + 2 <= width:
         shown += 1
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings[:shown]:

@@ -50,7 +50,9 @@ class FileStore:
     def get(self, sha256: str) -> Path:
         path = self._path(sha256)
         if not path.exists():
-            raise StoreError(f"artifact {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
+            raise StoreError(
+                f"artifact {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?"
+            )
         return path
 
     def holds(self, sha256: str) -> bool:

@@ -216,7 +216,7 @@ class Study:
             )
 
     def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """The stored order, with new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""
+        """The stored order, new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""
         known: dict[str, list[str]] = dict(self.attributes.get("choices", {}))
         before = tuple(known.get(name, ()))
         after = before + tuple(choice for choice in choices if choice not in before)

@@ -36,7 +36,8 @@ async def run_trial(number: int, plan: Plan, lab: Lab, board: Board) -> Record:
 async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Record:
     plan = prepared.plan
     screen = await lab.screen(prepared)
-    so_far = Record("hopeless", plan, keys=prepared.keys(), screen=screen.values, values=screen.values, errors=screen.errors)
+    keys, seen_first = prepared.keys(), screen.values
+    so_far = Record("hopeless", plan, keys=keys, screen=seen_first, values=seen_first, errors=screen.errors)
     if verdict := board.judge_screen(so_far):
         return verdict
 

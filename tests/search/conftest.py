@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+
 from vitsearch.driver import Driver, Ended
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
@@ -46,6 +47,7 @@ class FakeStudy:
     device: FakeDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
     places: int = 1
+    ended: Ended | None = None
 
     def with_space(self, **changes: object) -> FakeStudy:
         value = self.space.to_json()
@@ -132,6 +134,15 @@ def space_json(folder: Path, **search: object) -> dict[str, object]:
 @pytest.fixture
 def fake_study(tmp_path: Path) -> FakeStudy:
     return FakeStudy(tmp_path, SearchSpace.from_json(space_json(tmp_path)))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """A study that ran to its end: to look at, or to run once more, which changes nothing."""
+    folder = tmp_path_factory.mktemp("finished")
+    study = FakeStudy(folder, SearchSpace.from_json(space_json(folder)))
+    study.ended = study.run()
+    return study
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+
 from vitsearch.board import NO_GAIN, ROUNDS_KEPT, Board, Candidate, Rules
 from vitsearch.limits import Bound
 from vitsearch.pareto import loss
@@ -44,7 +45,9 @@ def answers(board, *candidates):
     async def ask():
         tasks = [asyncio.create_task(board.passed_over(one)) for one in candidates]
         await settle()
-        told = {one.number: task.result() if task.done() else "waits" for one, task in zip(candidates, tasks, strict=True)}
+        told = {
+            one.number: task.result() if task.done() else "waits" for one, task in zip(candidates, tasks, strict=True)
+        }
         for task in tasks:
             task.cancel()
         return told

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+
 from vitsearch import driver
+from vitsearch.driver import Ended
 from vitsearch.errors import StageError
 from vitsearch.front import read_front
-from vitsearch.jobs import ExportJob, ScreenJob, TrainJob
+from vitsearch.jobs import ExportJob, ScreenJob
 from vitsearch.progress import Silent
 from vitsearch.testing import FakeDevice, FakeRunner
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -38,38 +46,33 @@ def numbers_by_state(study):
         return Counter(trial.state for trial in opened._study.get_trials())
 
 
-def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(fake_study):
-    ended = fake_study.run()
-    assert ended.complete
-    assert ended.reason == "8 plans are trained"
-    with fake_study.opened() as (study, ledger):
+def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(finished):
+    with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
         assert study.unfinished() == 0
-    assert trained(fake_study) == 8
+    assert finished.ended == Ended("8 plans are trained", complete=True)
+    assert trained(finished) == 8
     assert len(front.points) >= 3
     assert all(point.feasible for point in front.points)
 
 
-def test_a_second_run_makes_nothing_new(fake_study):
-    fake_study.run()
-    before = dict(fake_study.runner.made), dict(fake_study.device.measured), len(fake_study.records())
-    assert fake_study.run().complete
-    assert (dict(fake_study.runner.made), dict(fake_study.device.measured), len(fake_study.records())) == before
+def test_a_second_run_makes_nothing_new(finished):
+    before = Counter(finished.runner.made), Counter(finished.device.measured), len(finished.records())
+    assert finished.run().complete
+    assert (finished.runner.made, finished.device.measured, len(finished.records())) == before
 
 
-def test_each_stage_is_made_once(fake_study):
-    fake_study.run()
-    made = fake_study.runner.made
+def test_each_stage_is_made_once(finished):
+    made = finished.runner.made
     assert made["prepare_base"] == 1
     assert made["study_anatomy"] == 2  # one for each resolution
     assert made["cache_logits"] == 2  # validation and training images
-    assert made["train_rung"] == trainings(fake_study)
+    assert made["train_rung"] == trainings(finished)
     assert made["export_artifact"] == 8 + 1  # and the baseline
 
 
-def test_every_trial_is_told_in_full(fake_study):
-    fake_study.run()
-    for record in fake_study.records().values():
+def test_every_trial_is_told_in_full(finished):
+    for record in finished.records().values():
         assert record.keys is not None
         assert record.outcome == "confirmed" or record.reason
         if record.trained:
@@ -79,26 +82,28 @@ def test_every_trial_is_told_in_full(fake_study):
             assert (record.rung, record.keys.artifact_key is None) == (1, False)
 
 
-def test_the_study_remembers_baseline_reference_and_leaderboard(fake_study):
-    fake_study.run()
-    with fake_study.opened() as (study, _):
+def test_the_study_remembers_baseline_reference_and_leaderboard(finished):
+    with finished.opened() as (study, _):
         known = study.attributes
         assert known["baseline"]["values"]["accuracy"] == 0.89
         assert known["reference_point"] == pytest.approx({"accuracy": 0.86, "cpu_ms_p50": 3.6 * 1.1})
-        rows = [(row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]]
+        rows = [
+            (row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]
+        ]
         assert rows == [("fp32", pytest.approx(3.6)), ("int8_dynamic", pytest.approx(3.6 * 0.42))]
 
 
 def test_a_larger_number_of_trials_goes_on(fake_study):
-    fake_study.run()
-    assert fake_study.with_space(search__trials=11).run().complete
-    assert trained(fake_study) == 11
-    assert fake_study.runner.made["train_rung"] == trainings(fake_study)
+    for trials in (2, 4):
+        assert fake_study.with_space(search__trials=trials).run().complete
+        assert trained(fake_study) == trials
+        assert fake_study.runner.made["train_rung"] == trainings(fake_study)
 
 
 def test_two_places_train_no_plan_too_many(fake_study):
-    assert replace(fake_study, places=3).run().complete
-    assert trained(fake_study) == 8
+    few = fake_study.with_space(search__trials=4)
+    assert replace(few, places=3).run().complete
+    assert trained(few) == 4
 
 
 def test_several_rungs_end_with_all_plans_trained(fake_study):
@@ -109,16 +114,17 @@ def test_several_rungs_end_with_all_plans_trained(fake_study):
 
 
 def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
+    few = fake_study.with_space(search__trials=3)
+
     def break_the_last(job):
-        if isinstance(job, ExportJob) and fake_study.runner.made["export_artifact"] == 8:
-            fake_study.runner.before = lambda job: None
+        if isinstance(job, ExportJob) and few.runner.made["export_artifact"] == 3:
+            few.runner.before = lambda job: None
             raise StageError("export", "parity", "outputs differ")
 
-    fake_study.runner.before = break_the_last
-    ended = fake_study.run()
-    assert ended.complete
-    assert trained(fake_study) == 8
-    (failed,) = [r for r in fake_study.records().values() if r.outcome == "failed" and r.twin is None]
+    few.runner.before = break_the_last
+    assert few.run().complete
+    assert trained(few) == 3
+    (failed,) = [r for r in few.records().values() if r.outcome == "failed" and r.twin is None]
     assert failed.failure == {"stage": "export", "kind": "parity", "message": "outputs differ"}
 
 
@@ -127,46 +133,55 @@ def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
         if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
             raise StageError("screen", "export", "no such operator")
 
-    fake_study.runner.before = refuse_int8
     notes = Notes()
-    assert replace(fake_study, progress=notes).run().complete
+    few = replace(fake_study.with_space(search__trials=2), progress=notes)
+    few.runner.before = refuse_int8
+    assert few.run().complete
     assert "leaderboard: fake_vit@28 int8_dynamic  screen failed (export): no such operator" in notes.said
-    assert {record.plan.deployment.precision for record in fake_study.records().values() if record.trained} == {"fp32"}
+    assert {record.plan.deployment.precision for record in few.records().values() if record.trained} == {"fp32"}
 
 
-def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study):
+def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+
     def refuse_int8(job):
         if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
             raise StageError("screen", "export", "no such operator")
 
-    fake_study.runner.before = refuse_int8
-    fake_study.run()
-    failed = {record.keys.identity for record in fake_study.records().values() if record.outcome == "failed"}
-    tried = []
-    fake_study.runner.before = lambda job: tried.append(job) if isinstance(job, TrainJob) else None
-    fake_study.with_space(search__trials=10).run()
-    again = {r.keys.identity for r in fake_study.records().values() if r.trained} & failed
+    few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
+    few.runner.before = refuse_int8
+    few.run()
+    failed = {record.keys.identity for record in few.records().values() if record.outcome == "failed"}
+    few.runner.before = lambda job: None
+    few.with_space(search__trials=4).run()
     assert failed
-    assert not again
+    assert not failed & {record.keys.identity for record in few.records().values() if record.trained}
 
 
-def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
-    tight = fake_study.with_space(limits={"accuracy": {"max_drop": 0.03}, "cpu_ms_p50": {"max": 1.6}}, search__trials=2)
-    tight.run()
-    refused = {n: r for n, r in tight.records().items() if r.outcome == "infeasible"}
-    assert any(record.plan.compression.is_identity for record in refused.values())  # of the leaderboard: enqueued by us
-    relaxed = tight.with_space(limits={"accuracy": {"max_drop": 0.03}}, search__trials=6)
+def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+    small = fake_study.with_space(
+        space__head_pruning_ratio=[0.0, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
+        space__pruning_scope=["uniform"], limits={"cpu_ms_p50": {"max": 1.6}}, search__trials=2,
+    )  # fmt: skip
+    small.run()
+    leader = next(small.plans().leaderboard())
+    refused = [record.plan for record in small.records().values() if record.outcome == "infeasible"]
+    assert leader in refused  # it was enqueued once already, with the same parameters
+    relaxed = small.with_space(limits={}, search__trials=4)
     relaxed.run()
-    later = {record.plan for number, record in relaxed.records().items() if number > max(refused)}
-    assert {record.plan for record in refused.values() if record.plan.compression.is_identity} <= later
     with relaxed.opened() as (study, _):
-        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
-    assert whys["limits or front have changed"] > 0
+        asked = [trial.system_attrs["fixed_params"] for trial in study._study.get_trials() if again(trial)]
+    assert relaxed.plans().parameters(leader) in asked
+
+
+def again(trial):
+    return trial.user_attrs.get("enqueued") == "limits or front have changed"
 
 
 def test_the_time_limit_ends_the_search(fake_study):
     ended = fake_study.with_space(search__timeout=0.001).run()
-    assert (ended.complete, ended.reason) == (False, "the time limit of 0.001 s is reached")
+    assert ended == Ended("the time limit of 0.001 s is reached", complete=False)
     with fake_study.opened() as (study, _):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
 
@@ -177,7 +192,7 @@ def test_a_search_that_promises_nothing_more_ends(fake_study, monkeypatch):
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
-    assert (ended.complete, ended.reason) == (False, "6 plans in a row promised no gain: the front looks finished")
+    assert ended == Ended("6 plans in a row promised no gain: the front looks finished", complete=False)
     assert trained(small) <= 2
 
 
@@ -232,7 +247,9 @@ def crash_at(name, nth, error):
     return before
 
 
-@pytest.mark.parametrize(("stage", "nth"), [(stage, 1) for stage in STAGES] + [("train_rung", 2), ("export_artifact", 3)])
+@pytest.mark.parametrize(
+    ("stage", "nth"), [(stage, 1) for stage in STAGES] + [("train_rung", 2), ("export_artifact", 3)]
+)
 def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, stage, nth):
     study = fake_study.with_space(search__trials=2)
     study.runner.before = crash_at(stage, nth, Killed())
@@ -279,6 +296,48 @@ def test_a_crash_while_measuring_repeats_nothing(fake_study, nth, error):
         rows = [row for key in keys for row in ledger.measurements(key, study.device.info.device_id)]
     base = 1 + 1  # the baseline's full measurement, and in quiet; its graph may be a trial's too
     assert len(rows) <= sum(study.device.measured.values()) <= len(rows) + base
+
+
+KILLED = """
+import importlib.util, json, os, pathlib, signal, sys
+home, folder, space, stage, nth = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("conftest", home)
+conftest = sys.modules["conftest"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(conftest)
+study = conftest.FakeStudy(pathlib.Path(folder), conftest.SearchSpace.from_json(json.loads(space)))
+
+def before(job):
+    if job.make == stage and study.runner.made[stage] == int(nth) - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+study.runner.before = before
+study.run()
+"""
+
+
+@pytest.mark.parametrize(("stage", "nth"), [("train_rung", 1), ("export_artifact", 3)])
+def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
+    study = fake_study.with_space(search__trials=2)
+    home = Path(__file__).with_name("conftest.py")
+    arguments = [home, study.folder, json.dumps(study.space.to_json()), stage, str(nth)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    with study.opened() as (opened, ledger):
+        open_then = [trial.number for trial in opened._study.get_trials() if trial.state == TrialState.RUNNING]
+        assert ledger.claims() != {}
+    assert study.run().complete
+    assert trained(study) == 2
+    made = study.runner.made
+    assert made["prepare_base"] == 0  # found in the ledger
+    assert made["train_rung"] <= trainings(study) - (nth > 1)
+    with study.opened() as (opened, ledger):
+        assert ledger.claims() == {}
+        states = {trial.number: trial.state for trial in opened._study.get_trials()}
+    assert TrialState.RUNNING not in states.values()
+    assert TrialState.FAIL not in states.values()
+    assert open_then
+    assert set(open_then) <= study.records().keys()  # adopted by number, and ended
 
 
 def test_fakes_count_what_they_made():

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from vitsearch import driver_id
 from vitsearch.driver_id import DriverId
 
@@ -17,7 +18,9 @@ def ended():
     code = "import json; from vitsearch.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
     import json
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
     return DriverId.from_json(json.loads(done.stdout))
 
 

@@ -6,6 +6,7 @@ import pickle
 import re
 
 import pytest
+
 from vitsearch import errors
 from vitsearch.errors import SpaceError, StageError, UnknownName, VitsearchError, did_you_mean
 

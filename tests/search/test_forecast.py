@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitsearch.forecast import (
     DEFAULT_SLOPE,
     DEFAULT_SPREAD,

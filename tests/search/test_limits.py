@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+
 from vitsearch.limits import DEFAULT_DROP, Bound, bounds, constraints, reference_values, screened
 
 
@@ -42,7 +43,9 @@ def test_a_relative_limit_needs_the_baseline():
     assert bounds({"energy_mj": Limit(max=5.0)}, BASELINE) == (Bound("energy_mj", "<=", 5.0),)
 
 
-@pytest.mark.parametrize(("sense", "seen", "sign"), [("<=", 3, 1), ("<=", 2, 0), ("<=", 1, -1), (">=", 1, 1), (">=", 3, -1)])
+@pytest.mark.parametrize(
+    ("sense", "seen", "sign"), [("<=", 3, 1), ("<=", 2, 0), ("<=", 1, -1), (">=", 1, 1), (">=", 3, -1)]
+)
 def test_a_violation_is_positive_when_broken(sense, seen, sign):
     violation = Bound("cpu_ms_p50", sense, 2.0).violation(seen)
     assert (violation > 0) - (violation < 0) == sign
@@ -65,9 +68,7 @@ def test_the_screen_judges_what_it_can():
 
 def test_the_reference_lies_beyond_the_baseline():
     corner = reference_values(("accuracy", "cpu_ms_p50", "throughput_ips"), (), BASELINE)
-    assert corner == pytest.approx(
-        {"accuracy": 0.9 - DEFAULT_DROP, "cpu_ms_p50": 4.4, "throughput_ips": 250 / 1.1}
-    )
+    assert corner == pytest.approx({"accuracy": 0.9 - DEFAULT_DROP, "cpu_ms_p50": 4.4, "throughput_ips": 250 / 1.1})
 
 
 def test_the_strictest_accuracy_limit_is_the_reference():

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+
 from vitsearch.measured import values_of
 from vitsearch.metrics import METRICS
 from vitsearch.testing import FakeDevice

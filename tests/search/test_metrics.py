@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from vitsearch.metrics import METRICS, split
 
 UNITS = {"_ms": "ms", "_mj": "mJ", "_w": "W", "_mb": "MB", "_ips": "1/s", "_m": "M"}
@@ -23,7 +24,10 @@ def test_a_name_carries_its_unit(metric):
 
 
 def test_more_is_better_for_two():
-    assert {name for name, metric in METRICS.items() if metric.direction == "maximize"} == {"accuracy", "throughput_ips"}
+    assert {name for name, metric in METRICS.items() if metric.direction == "maximize"} == {
+        "accuracy",
+        "throughput_ips",
+    }
 
 
 def test_what_a_screen_cannot_tell():

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitsearch.pareto import dominates, front, gain, hypervolume, knee, loss, wilson
 
 number = st.integers(-8, 8).map(float)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
 
 share = st.floats(0, 0.95)
@@ -22,12 +23,20 @@ plans = st.builds(
     ),
     distillation=st.sampled_from(["none", "logits"]),
     recipe=st.builds(
-        Recipe, st.lists(st.integers(0, 9)).map(tuple), *[st.integers(1, 99)] * 2, share, share, st.integers(0, 9),
-        share, share, st.integers(0, 9),
+        Recipe,
+        st.lists(st.integers(0, 9)).map(tuple),
+        *[st.integers(1, 99)] * 2,
+        share,
+        share,
+        st.integers(0, 9),
+        share,
+        share,
+        st.integers(0, 9),
     ),
     deployments=st.lists(
         st.builds(
-            Deployment, *[st.text(max_size=5)] * 4,
+            Deployment,
+            *[st.text(max_size=5)] * 4,
             st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
                 lambda options: tuple(sorted(options.items()))
             ),

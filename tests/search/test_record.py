@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+
 from vitsearch.record import PRUNED, Keys, Outcome, Record, Signal
 
 

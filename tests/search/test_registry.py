@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 
 import pytest
+
 from vitsearch.errors import UnknownName, VitsearchError
 from vitsearch.registry import Registry
 
@@ -31,13 +32,17 @@ def test_a_plugin_is_imported_when_asked_for(registry):
 
 
 def test_an_unknown_name_is_told_with_the_nearest(registry):
-    with pytest.raises(UnknownName, match="no parser is called 'decodr'; did you mean 'decoder'.; known: absent, decoder"):
+    with pytest.raises(
+        UnknownName, match="no parser is called 'decodr'; did you mean 'decoder'.; known: absent, decoder"
+    ):
         registry.get("decodr")
 
 
 def test_a_name_is_registered_once(registry):
     registry.register("decoder", TABLE["decoder"])
-    with pytest.raises(VitsearchError, match="parser 'decoder' is registered twice: 'json:JSONDecoder' and 'json:loads'"):
+    with pytest.raises(
+        VitsearchError, match="parser 'decoder' is registered twice: 'json:JSONDecoder' and 'json:loads'"
+    ):
         registry.register("decoder", "json:loads")
 
 

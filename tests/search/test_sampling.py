@@ -9,6 +9,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitsearch.plan import Compression
 from vitsearch.sampling import (
     EVOLUTION_POPULATION,
@@ -26,7 +27,10 @@ def yes(backbone, knob, value):
 
 
 def space_of(**knobs):
-    base = {"backbone": [{"name": name, "weights": "builtin"} for name in knobs.pop("backbone", ["one"])], "resolution": [28]}
+    base = {
+        "backbone": [{"name": name, "weights": "builtin"} for name in knobs.pop("backbone", ["one"])],
+        "resolution": [28],
+    }
     return SearchSpace.from_json(
         {
             "study": "sampling",
@@ -37,15 +41,15 @@ def space_of(**knobs):
     )
 
 
-WIDE = dict(
-    backbone=["one", "two"],
-    resolution=[24, 28],
-    head_pruning_ratio=[0.0, 0.33, 0.5],
-    ffn_pruning_ratio=[0.0, 0.25, 0.5, 0.75],
-    pruning_scope=["uniform", "global"],
-    distillation=["none", "logits"],
-    quantization=["fp32", "int8_dynamic"],
-)
+WIDE = {
+    "backbone": ["one", "two"],
+    "resolution": [24, 28],
+    "head_pruning_ratio": [0.0, 0.33, 0.5],
+    "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
+    "pruning_scope": ["uniform", "global"],
+    "distillation": ["none", "logits"],
+    "quantization": ["fp32", "int8_dynamic"],
+}
 
 
 def plans_of(supports=yes, **knobs):

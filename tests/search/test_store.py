@@ -7,6 +7,7 @@ import os
 import shutil
 
 import pytest
+
 from vitsearch.errors import StoreError
 from vitsearch.store import FileStore
 

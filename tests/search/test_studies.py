@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+
 from vitsearch.errors import SpaceError, StudyError
 from vitsearch.ledger import Ledger
 from vitsearch.studies import Found, find, opened
@@ -68,7 +69,9 @@ def test_a_name_that_is_near_is_told(made):
 
 
 def test_without_any_study_the_way_to_one_is_told():
-    with pytest.raises(StudyError, match="no study 'x': studies/x.db does not exist; start one with 'vitsearch run SPACE'"):
+    with pytest.raises(
+        StudyError, match="no study 'x': studies/x.db does not exist; start one with 'vitsearch run SPACE'"
+    ):
         find("x")
 
 

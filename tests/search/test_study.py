@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
+
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StudyError
 from vitsearch.ledger import Ledger
@@ -132,7 +133,9 @@ def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     study.enqueue(plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")), "test")
     asked = study.ask(plans, ME)
     study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
-    grown, plans = open_study(storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")])
+    grown, plans = open_study(
+        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
+    )
     new = plans.unpruned("new_vit", "onnxruntime", "fp32")
     grown.enqueue(plans.parameters(new), "test")
     second = grown.ask(plans, ME)
@@ -203,7 +206,10 @@ def test_a_number_that_is_gone_becomes_the_nearest(open_study):
     ("change", "told"),
     [
         ({"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}, "objectives.latency_ms_p50"),
-        ({"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize", "size_mb": "minimize"}}, "objectives.size_mb"),
+        (
+            {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize", "size_mb": "minimize"}},
+            "objectives.size_mb",
+        ),
         ({"task__data": {"source": "builtin:fashion-mnist"}}, "task.data.source"),
         ({"baseline__resolution": 24}, "baseline.resolution: 28 -> 24"),
     ],

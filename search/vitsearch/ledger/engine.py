@@ -68,7 +68,7 @@ def tune(engine: Engine) -> None:
     engine.dispose()
 
 
-class database_now(FunctionElement[float]):  # noqa: N801 - reads like func.now()
+class database_now(FunctionElement[float]):
     """Seconds since 1970 by the database's clock: claims of several machines share one time."""
 
     type = Float()

@@ -175,7 +175,7 @@ class Ledger:
         """Who holds what: token by key."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(tables.claim.c.key, tables.claim.c.token))
-            return {key: token for key, token in rows}
+            return {row.key: row.token for row in rows}
 
     def _one(self, kind: type[Row], where: ColumnElement[bool]) -> Row | None:
         rows = self._all(kind, where)

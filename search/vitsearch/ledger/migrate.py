@@ -26,6 +26,9 @@ def upgrade(engine: Engine) -> None:
         if current == script.get_current_head():
             return
         if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
-            raise StudyError(f"the database is at ledger version {current!r}, which this vitsearch does not know: install a newer vitsearch")
+            raise StudyError(
+                f"the database is at ledger version {current!r}, which this vitsearch does not know: "
+                "install a newer vitsearch"
+            )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from sqlalchemy import select, text
+
 from vitsearch.errors import StudyError
 from vitsearch.ledger import Ledger, engine_options, sqlite_file
 from vitsearch.ledger.engine import connect, database_now

@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Barrier
 
 import pytest
+
 from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, Made, MeasurementRow, TrainingRow
 
 KEY, OTHER = "a" * 64, "b" * 64

@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
+
 from vitsearch.errors import StudyError
 from vitsearch.ledger.engine import connect
 from vitsearch.ledger.migrate import VERSION_TABLE, upgrade

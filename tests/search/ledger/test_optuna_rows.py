@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
+
 from vitsearch.ledger.optuna_rows import replace_distribution
 
 OLD, NEW = CategoricalDistribution(("a", "b")), CategoricalDistribution(("a", "b", "c"))

@@ -1,0 +1,284 @@
+"""Stages: looked up, else made once, whoever wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from vitsearch import lab as lab_module
+from vitsearch.driver_id import DriverId
+from vitsearch.errors import StageError
+from vitsearch.jobs import SignalJob, TrainJob
+from vitsearch.ledger import Ledger
+from vitsearch.plan import Compression
+from vitsearch_evaluators.protocol import CONFIRM, SCREEN
+
+
+@pytest.fixture
+def ledger(fake_study):
+    ledger = Ledger.open(fake_study.space.storage)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def lab(fake_study, ledger):
+    return fake_study.lab(ledger)
+
+
+@pytest.fixture
+def cut(plan):
+    return replace(plan, compression=Compression(0.5, 0.5))
+
+
+async def through(lab, plan):
+    """All stages of a plan."""
+    prepared = await lab.prepare(plan)
+    await lab.screen(prepared)
+    await lab.signal(prepared)
+    await lab.train(prepared, 1)
+    return await lab.confirm(prepared, 1)
+
+
+ONCE = {
+    "prepare_base": 1, "study_anatomy": 1, "build_graph": 1, "cache_logits": 2, "take_signal": 1, "train_rung": 1,
+    "export_artifact": 1,
+}  # fmt: skip
+
+
+def test_all_stages_are_made_once(lab, cut, fake_study):
+    found = asyncio.run(through(lab, cut))
+    assert found.values["cpu_ms_p50"] == pytest.approx(2.0)
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_a_later_run_makes_nothing(lab, cut, fake_study, ledger):
+    found = asyncio.run(through(lab, cut))
+    assert asyncio.run(through(fake_study.lab(ledger), cut)) == found
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_two_that_want_a_stage_at_once_make_it_once(lab, cut, fake_study):
+    async def both():
+        return await asyncio.gather(through(lab, cut), through(lab, cut))
+
+    one, other = asyncio.run(both())
+    assert one == other
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_one_training_serves_every_precision(lab, cut, fake_study):
+    quantized = replace(cut, deployments=(replace(cut.deployment, precision="int8_dynamic"),))
+    for plan in (cut, quantized):
+        asyncio.run(through(lab, plan))
+    made = fake_study.runner.made
+    assert (made["train_rung"], made["take_signal"]) == (1, 1)
+    assert (made["export_artifact"], made["build_graph"]) == (2, 2)
+
+
+def test_two_that_fail_together_fail_alike_and_may_try_again(lab, cut, fake_study):
+    def fail(job):
+        if isinstance(job, SignalJob):
+            raise StageError("signal", "not_finite", "nan")
+
+    fake_study.runner.before = fail
+
+    async def both():
+        prepared = await lab.prepare(cut)
+        return await asyncio.gather(lab.signal(prepared), lab.signal(prepared), return_exceptions=True)
+
+    assert [error.kind for error in asyncio.run(both())] == ["not_finite"] * 2
+    fake_study.runner.before = lambda job: None
+    asyncio.run(through(lab, cut))
+    assert fake_study.runner.made["take_signal"] == 1
+
+
+def test_one_that_gives_up_does_not_stop_the_other(lab, cut, fake_study):
+    async def both():
+        prepared = await lab.prepare(cut)
+        one, other = (asyncio.ensure_future(lab.signal(prepared)) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        return await other
+
+    assert asyncio.run(both()).accuracy > 0.8
+
+
+# ---- claims
+
+
+def token(driver):
+    return json.dumps(driver.to_json(), sort_keys=True)
+
+
+ELSEWHERE = replace(DriverId.current(), host="elsewhere")
+
+
+def test_a_stage_that_another_driver_makes_is_waited_for(lab, cut, fake_study, ledger, monkeypatch):
+    polls = []
+
+    async def poll(seconds):
+        """While we wait, the other driver finishes."""
+        if seconds == lab_module.CLAIM_POLL_S and not polls:
+            polls.append(seconds)
+            ledger.release(key, token(ELSEWHERE))
+            await through(other, cut)
+        else:
+            await real_sleep(0)
+
+    real_sleep = asyncio.sleep
+    other = fake_study.lab(ledger, ELSEWHERE)
+    prepared = asyncio.run(lab.prepare(cut))
+    key = f"train:{prepared.weights_key}:1"
+    assert ledger.claim(key, token(ELSEWHERE), 60)
+    monkeypatch.setattr(lab_module.asyncio, "sleep", poll)
+    asyncio.run(through(lab, cut))
+    assert polls == [lab_module.CLAIM_POLL_S]
+    assert fake_study.runner.made == ONCE
+
+
+def test_what_was_ended_between_look_and_claim_is_not_made_again(lab, cut, fake_study, ledger, monkeypatch):
+    other = fake_study.lab(ledger, ELSEWHERE)
+    asyncio.run(through(other, cut))
+    looks = []
+    real = Ledger.training
+
+    def late(self, key, rung):
+        """The first look of each key finds nothing yet."""
+        first = (key, rung) not in looks
+        looks.append((key, rung))
+        return None if first else real(self, key, rung)
+
+    monkeypatch.setattr(Ledger, "training", late)
+    asyncio.run(through(lab, cut))
+    assert fake_study.runner.made == ONCE
+    assert ledger.claims() == {}
+
+
+def test_a_claim_is_held_while_a_stage_is_made_and_released_after(lab, cut, fake_study, ledger):
+    held = []
+    fake_study.runner.before = lambda job: held.extend(ledger.claims()) if isinstance(job, TrainJob) else None
+    asyncio.run(through(lab, cut))
+    assert any(key.startswith("train:") for key in held)
+    assert ledger.claims() == {}
+
+
+def test_a_claim_is_released_when_the_stage_fails(lab, cut, fake_study, ledger):
+    def fail(job):
+        raise StageError("base", "crash", "x")
+
+    fake_study.runner.before = fail
+    with pytest.raises(StageError):
+        asyncio.run(lab.prepare(cut))
+    assert ledger.claims() == {}
+
+
+def test_claims_are_renewed_while_stages_are_made(lab, cut, fake_study, ledger):
+    def before(job):
+        for key in ledger.claims():
+            ledger.claim(key, lab._token, -1)  # it has nearly run out
+            lab.renew_claims()
+            assert not ledger.claim(key, "another", 60)
+
+    fake_study.runner.before = before
+    asyncio.run(through(lab, cut))
+
+
+def test_claims_of_drivers_that_died_here_are_dropped(lab, ledger):
+    dead = replace(DriverId.current(), started="1")
+    for driver in (dead, ELSEWHERE, DriverId.current()):
+        ledger.claim(f"train:{driver.host}:{driver.started}", token(driver), 60)
+    lab.drop_dead_claims()
+    assert token(dead) not in ledger.claims().values()
+    assert len(ledger.claims()) == 2
+
+
+# ---- files
+
+
+def test_what_was_screened_is_dropped_from_the_scratch_store(lab, cut, fake_study):
+    asyncio.run(through(lab, cut))
+    scratch = fake_study.folder / "scratch"
+    assert [path for path in scratch.rglob("*") if path.is_file()] == []
+
+
+def test_a_scratch_file_that_was_lost_is_built_again(lab, cut, fake_study):
+    def lose(path):
+        path.unlink()
+        raise StageError("measure", "crash", "the agent died")
+
+    fake_study.device.before = lose
+    with pytest.raises(StageError):
+        asyncio.run(through(lab, cut))
+    fake_study.device.before = lambda path: None
+    asyncio.run(through(lab, cut))
+    assert fake_study.runner.made["build_graph"] == 2
+    assert fake_study.device.measured[SCREEN.id] == 1
+
+
+# ---- measuring
+
+
+def contended(device, times):
+    """The device says for ``times`` measurements that other work disturbed it; returns the repeats it was asked for."""
+    measure, asked = device.measure, []
+
+    async def measured(artifact, deployment, protocol, repeat):
+        asked.append(repeat)
+        found = await measure(artifact, deployment, protocol, repeat)
+        return found._replace(flags=("contended",)) if len(asked) <= times else found
+
+    device.measure = measured
+    return asked
+
+
+@pytest.mark.parametrize(("decides", "asked"), [(True, [0, 1]), (False, [0])])
+def test_a_disturbed_measurement_is_repeated_when_wall_time_decides(fake_study, ledger, cut, decides, asked):
+    lab = fake_study.lab(ledger, wall_clock_decides=decides)
+    seen = contended(fake_study.device, 1)
+    prepared = asyncio.run(lab.prepare(cut))
+    asyncio.run(lab.screen(prepared))
+    assert seen == asked
+
+
+def test_the_last_of_disturbed_measurements_stands_flagged(fake_study, ledger, cut):
+    lab = fake_study.lab(ledger, wall_clock_decides=True)
+    seen = contended(fake_study.device, 99)
+    prepared = asyncio.run(lab.prepare(cut))
+    asyncio.run(lab.screen(prepared))
+    (row,) = ledger.measurements(prepared.graph_key, fake_study.device.info.device_id)
+    assert len(seen) == lab_module.CONTENDED_REPEATS + 1
+    assert row.result["flags"] == ["contended"]
+
+
+def test_in_another_environment_it_is_measured_again(lab, cut, fake_study, ledger):
+    asyncio.run(through(lab, cut))
+    fake_study.device.info = fake_study.device.info._replace(environment_id="1" * 64)
+    asyncio.run(through(fake_study.lab(ledger), cut))
+    assert fake_study.device.measured == {SCREEN.id: 2, CONFIRM.id: 2}
+    assert fake_study.runner.made["train_rung"] == 1
+
+
+def test_the_quiet_measurement_is_made_once(lab, cut, fake_study):
+    found = asyncio.run(through(lab, cut))
+    assert asyncio.run(lab.measure_quietly(found.keys, cut))
+    assert not asyncio.run(lab.measure_quietly(found.keys, cut))
+    assert fake_study.device.measured[CONFIRM.id] == 2
+
+
+def test_without_distillation_no_teacher_is_asked(lab, cut, fake_study):
+    asyncio.run(through(lab, replace(cut, distillation="none")))
+    assert fake_study.runner.made["cache_logits"] == 1  # of the base, for the divergence
+
+
+def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
+    lab = fake_study.lab(ledger, teacher=("big_vit", "hub"), starts=lambda source: source.backbone)
+    asyncio.run(through(lab, cut))
+    assert fake_study.runner.made["prepare_base"] == 2
+    assert lab.base_accuracy.keys() == {"fake_vit", "big_vit"}
