@@ -85,9 +85,7 @@ def plain_optuna(folder: Path, trials: int) -> int:
     url = f"sqlite:///{folder / 'plain.db'}"
     storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     tune(storage.engine)
-    study = optuna.create_study(
-        storage=storage, directions=["maximize", "minimize"], sampler=make_sampler("auto", 0)
-    )
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler("auto", 0))
     for _ in range(trials):
         trial = study.ask()
         heads, ffn = trial.suggest_float("heads", 0.0, 0.67), trial.suggest_float("ffn", 0.0, 0.9)

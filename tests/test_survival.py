@@ -90,8 +90,7 @@ class Search:
             for table, key in TABLES.items():
                 if database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
                     found |= {
-                        f"{table} {k}": at
-                        for k, at in database.execute(f"SELECT {key}, created_at FROM {table}")
+                        f"{table} {k}": at for k, at in database.execute(f"SELECT {key}, created_at FROM {table}")
                     }
         return found
 
@@ -122,7 +121,11 @@ def processes(folder: Path) -> dict[int, str]:
 def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | None:
     if kind == "driver":
         return driver.pid
-    marks = {"worker": "ray::_work_on_cores", "agent": "vitsearch_evaluators serve", "child": "vitsearch_evaluators.runner"}
+    marks = {
+        "worker": "ray::_work_on_cores",
+        "agent": "vitsearch_evaluators serve",
+        "child": "vitsearch_evaluators.runner",
+    }
     pids = [pid for pid, command in processes(folder).items() if marks[kind] in command and pid != driver.pid]
     return random.choice(pids) if pids else None
 
@@ -154,9 +157,7 @@ def write_images(root: Path) -> None:
             Image.fromarray(pixels).save(root / name / f"{index}.png")
 
 
-def kill_once(
-    search: Search, kind: str, driver: subprocess.Popen[bytes]
-) -> tuple[bool, subprocess.Popen[bytes]]:
+def kill_once(search: Search, kind: str, driver: subprocess.Popen[bytes]) -> tuple[bool, subprocess.Popen[bytes]]:
     """Wait a random moment, kill; True when there was something to kill. A dead driver is started again."""
     time.sleep(random.uniform(0.5, 6.0))
     pid = victim(search.folder, kind, driver)

@@ -26,9 +26,7 @@ PER_CLASS = {"train": 1000, "validation": 200, "test": 200}
 
 def drawn(labels: Labels, usable: np.ndarray, per_class: int, rng: np.random.Generator) -> Labels:
     """Indices of ``per_class`` usable images of each class, in shuffled order."""
-    picks = [
-        rng.permutation(np.flatnonzero((labels == label) & usable))[:per_class] for label in np.unique(labels)
-    ]
+    picks = [rng.permutation(np.flatnonzero((labels == label) & usable))[:per_class] for label in np.unique(labels)]
     return rng.permutation(np.concatenate(picks)).astype(np.int64)
 
 
@@ -39,9 +37,7 @@ def occurs_once(train: Bytes, test: Bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
     source = parser.parse_args().source
     rng = np.random.default_rng(SEED)

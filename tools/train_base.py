@@ -50,9 +50,7 @@ class Phase:
 
 def make_model(phase: Phase, before: nn.Module | None) -> nn.Module:
     """A fresh model, or the one before, its patch and position tables resampled where they differ."""
-    model = timm.create_model(
-        "vit_tiny_patch16_224", patch_size=phase.patch, patch_drop_rate=phase.token_drop, **MODEL
-    )
+    model = timm.create_model("vit_tiny_patch16_224", patch_size=phase.patch, patch_drop_rate=phase.token_drop, **MODEL)
     for block in model.blocks:
         block.attn.fused_attn = False  # the CPU's fused backward is slower than the plain one
     if before is not None:
@@ -118,13 +116,9 @@ def accuracy(model: nn.Module, data: Split) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument(
-        "--cpu-seconds", type=float, nargs=3, default=(150.0, 330.0, 170.0), metavar=("A", "B", "C")
-    )
+    parser.add_argument("--cpu-seconds", type=float, nargs=3, default=(150.0, 330.0, 170.0), metavar=("A", "B", "C"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
@@ -149,9 +143,7 @@ def main() -> None:
     write(model, options, data, validation, ran)
 
 
-def write(
-    model: nn.Module, options: argparse.Namespace, data: Split, validation: Split, ran: list[dict]
-) -> None:
+def write(model: nn.Module, options: argparse.Namespace, data: Split, validation: Split, ran: list[dict]) -> None:
     """The fp16 weights and their card; accuracies are those of the weights as stored."""
     model.half().float()
     save_file(

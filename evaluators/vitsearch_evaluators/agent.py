@@ -49,9 +49,7 @@ def serve(settings: AgentSettings, version: str) -> None:
     try:
         server = AgentServer((settings.host, settings.port), api, settings.token)
     except OSError as error:
-        raise EvaluatorError(
-            "cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}"
-        ) from error
+        raise EvaluatorError("cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}") from error
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
@@ -94,9 +92,7 @@ def _lock(state: str) -> IO[Any]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise EvaluatorError(
-            "state_in_use", f"another agent uses {state}: stop it or give another --state"
-        ) from error
+        raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or give another --state") from error
     return lock
 
 

@@ -111,14 +111,11 @@ class Api(NamedTuple):
         asked = body.get("api") if isinstance(body, dict) else None
         if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
             raise ProtocolSkew(
-                f"the client speaks protocol {asked!r}, this agent "
-                f"{PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+                f"the client speaks protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = strict.read_object(body, _JOB, "job")
         if job["device_id"] != self.identity.device_id:
-            raise DeviceChanged(
-                f"the job is for device {job['device_id']}, this is {self.identity.device_id}"
-            )
+            raise DeviceChanged(f"the job is for device {job['device_id']}, this is {self.identity.device_id}")
         spec: JobSpec = job["spec"]
         if job_id(spec, self.identity.device_id) != identifier:
             raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
@@ -148,9 +145,7 @@ class Api(NamedTuple):
             status = self.queue.get(identifier)
         except NotFound:
             return False
-        return status.state == "done" or (
-            status.state == "failed" and not (status.error or {}).get("retryable")
-        )
+        return status.state == "done" or (status.state == "failed" and not (status.error or {}).get("retryable"))
 
 
 def _progress(progress: Progress) -> Dict[str, Any]:

@@ -35,9 +35,7 @@ def file_digest(path: str) -> str:
 def parse_json(data: bytes) -> Any:
     """Parse UTF-8 JSON; ValueError for NaN, infinity, repeated keys and anything malformed."""
     try:
-        return json.loads(
-            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
-        )
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except RecursionError as error:
         raise ValueError("JSON is nested too deeply") from error
 

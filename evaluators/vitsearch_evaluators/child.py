@@ -95,9 +95,7 @@ def read_answer(path: str) -> Dict[str, Any]:
     """Return the answer in a file; MeasurementFailed for a failure or for what is no answer."""
     size = os.path.getsize(path)
     if size > ANSWER_MAX_BYTES:
-        raise MeasurementFailed(
-            "protocol", f"the child's answer has {size} bytes, at most {ANSWER_MAX_BYTES} are read"
-        )
+        raise MeasurementFailed("protocol", f"the child's answer has {size} bytes, at most {ANSWER_MAX_BYTES} are read")
     with open(path, "rb") as stream:
         content = stream.read()
     try:

@@ -159,9 +159,7 @@ def _token(path: Optional[str]) -> Optional[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vitsearch-agent", description="Measure exported models on this device."
-    )
+    parser = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
     parser.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log every request")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

@@ -76,10 +76,7 @@ class DeviceClient:
         body = self._transport.request("GET", "/v1/device", extra_timeout_s=60.0).body
         low, high = _get(body, "api_min"), _get(body, "api_max")
         if not (
-            isinstance(low, int)
-            and isinstance(high, int)
-            and low <= PROTOCOL_VERSION
-            and high >= PROTOCOL_VERSION_MIN
+            isinstance(low, int) and isinstance(high, int) and low <= PROTOCOL_VERSION and high >= PROTOCOL_VERSION_MIN
         ):
             raise ProtocolSkew(
                 f"this client speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, the "
@@ -191,9 +188,7 @@ class DeviceClient:
         while not status.final:
             patience.answered()
             patience.check()
-            reply = self._transport.request(
-                "GET", f"{_job(identifier)}?wait={wait_s:g}", extra_timeout_s=wait_s
-            )
+            reply = self._transport.request("GET", f"{_job(identifier)}?wait={wait_s:g}", extra_timeout_s=wait_s)
             status = JobStatus.from_json(reply.body)
         return status
 
@@ -208,9 +203,7 @@ class DeviceClient:
                 stream.seek(state["offset"])
                 headers = {"Upload-Offset": str(state["offset"]), "Upload-Length": str(size)}
                 start = time.monotonic()
-                state = self._transport.request(
-                    "PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers
-                ).body
+                state = self._transport.request("PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers).body
                 patience.answered()
                 chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
 

@@ -96,9 +96,7 @@ class JobQueue:
                 if row["cancel"]:
                     self._set(row["id"], state="cancelled")
                 elif interruptions >= INTERRUPTIONS_MAX:
-                    failure = MeasurementFailed(
-                        "interrupted", f"the agent died {interruptions} times during this job"
-                    )
+                    failure = MeasurementFailed("interrupted", f"the agent died {interruptions} times during this job")
                     self._set(row["id"], state="failed", error=json.dumps(failure.to_json()))
                 else:
                     self._set(row["id"], state="queued", interruptions=interruptions)
@@ -133,8 +131,7 @@ class JobQueue:
                 return self.get(identifier), False
             self._refuse_flood(owner)
             self._database.execute(
-                "INSERT INTO jobs (id, spec, spec_digest, study, trial, state) "
-                "VALUES (?, ?, ?, ?, ?, 'queued')",
+                "INSERT INTO jobs (id, spec, spec_digest, study, trial, state) VALUES (?, ?, ?, ?, ?, 'queued')",
                 (identifier, json.dumps(spec.to_json()), spec_digest, owner.study, owner.trial),
             )
             self._queued_at[identifier] = self._clock()
@@ -243,8 +240,7 @@ class JobQueue:
         queued = self._rows(query, owner.study)[0]["n"]
         if queued >= QUEUED_PER_OWNER_MAX:
             raise DeviceBusy(
-                f"study {owner.study!r} has {queued} jobs in the queue, "
-                f"at most {QUEUED_PER_OWNER_MAX} are taken",
+                f"study {owner.study!r} has {queued} jobs in the queue, at most {QUEUED_PER_OWNER_MAX} are taken",
                 {"retry_after_s": 5},
             )
 

@@ -142,16 +142,14 @@ class JobSpec(NamedTuple):
         spec = cls(**strict.read_object(value, _SPEC, where))
         if spec.kind in RESERVED_KINDS:
             raise InvalidRequest(
-                f"{where}.kind: {spec.kind!r} jobs are not supported by this agent yet; "
-                f"it takes {', '.join(JOB_KINDS)}"
+                f"{where}.kind: {spec.kind!r} jobs are not supported by this agent yet; it takes {', '.join(JOB_KINDS)}"
             )
         if spec.kind not in JOB_KINDS:
             raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {JOB_KINDS}")
         names = sorted(blob.name for blob in spec.manifest)
         if names != sorted(ARTIFACT_NAMES):
             raise InvalidRequest(
-                f"{where}.manifest: needs exactly {', '.join(ARTIFACT_NAMES)}; "
-                f"got {', '.join(names) or 'nothing'}"
+                f"{where}.manifest: needs exactly {', '.join(ARTIFACT_NAMES)}; got {', '.join(names) or 'nothing'}"
             )
         return spec
 

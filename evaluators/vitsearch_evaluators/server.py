@@ -28,9 +28,7 @@ logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 16
 _IDLE_TIMEOUT_S = 60
-_BUSY_REPLY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
+_BUSY_REPLY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class AgentServer(ThreadingMixIn, HTTPServer):

@@ -134,9 +134,7 @@ class BlobStore:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise TransferFailed(
-                f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}
-            ) from error
+            raise TransferFailed(f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}) from error
 
     def _finish(self, sha256: str, total: int) -> Progress:
         path = self._partial_path(sha256)
@@ -157,13 +155,9 @@ class BlobStore:
         for folder in (self._blobs, self._partial):
             for name in os.listdir(folder):
                 used[os.path.join(folder, name)] = os.path.getsize(os.path.join(folder, name))
-        candidates = sorted(
-            (path for path in used if os.path.basename(path) not in keep), key=os.path.getmtime
-        )
+        candidates = sorted((path for path in used if os.path.basename(path) not in keep), key=os.path.getmtime)
         free = _free_bytes(self._blobs)
-        while (
-            sum(used.values()) + needed > self.limits.quota_bytes or free - needed < self.limits.reserve_bytes
-        ):
+        while sum(used.values()) + needed > self.limits.quota_bytes or free - needed < self.limits.reserve_bytes:
             if not candidates:
                 raise TransferFailed(
                     f"no room for {needed} bytes: {free} are free, {self.limits.reserve_bytes} "

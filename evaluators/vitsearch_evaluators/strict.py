@@ -52,9 +52,7 @@ def boolean(value: Any, where: str) -> bool:
 def integer(low: int = 0, high: int = 2**53) -> Reader:
     def read(value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidRequest(
-                f"{where}: expected a whole number from {low} to {high}, got {_shown(value)}"
-            )
+            raise InvalidRequest(f"{where}: expected a whole number from {low} to {high}, got {_shown(value)}")
         return value
 
     return read

@@ -18,7 +18,7 @@ from vitsearch.pareto import Loss, dominates, gain, loss
 from vitsearch.plan import Plan
 from vitsearch.record import Keys, Record, Signal, Values
 
-FINAL = frozenset({"confirmed", "infeasible", "does_not_fit", "failed"})
+FINAL = frozenset({"confirmed", "infeasible", "failed"})
 NO_GAIN = "it promised no gain"
 ROUNDS_KEPT = 2
 """A candidate that was not chosen competes in this many rounds before it is let go."""
@@ -220,10 +220,10 @@ class Board:
 
     # ---- the last word on a trial
 
-    def not_promoted(self, so_far: Record, signal: Signal, why: str) -> Record:
+    def not_promoted(self, so_far: Record, signal: Signal, rung: int, why: str) -> Record:
         reason = f"{why}: foretold accuracy {signal.forecast:.4f}"
         broken = constraints(screened(self.rules.bounds), so_far.screen)
-        return replace(so_far, outcome="not_promoted", reason=reason, signal=signal, constraints=broken)
+        return replace(so_far, outcome="not_promoted", reason=reason, signal=signal, rung=rung, constraints=broken)
 
     def confirmed(self, so_far: Record, signal: Signal, rung: int, found: Measured) -> Record:
         return replace(

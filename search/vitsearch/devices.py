@@ -31,9 +31,7 @@ class Cores:
     def shared(cls) -> Cores:
         """The last core of this process measures, the others train."""
         allowed = (
-            sorted(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else list(range(os.cpu_count() or 1))
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
         return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
 
@@ -64,13 +62,11 @@ class AgentDevice:
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        """:class:`StageError` when the artifact itself fails there; DeviceUnreachable when the agent is gone for good."""
+        """:class:`StageError` when the artifact itself fails; DeviceUnreachable when the agent is gone for good."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
 
-    def _measure(
-        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
-    ) -> Measurement:
+    def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
         options = dict(deployment.options)
         try:
             return self._client.measure(
@@ -92,7 +88,5 @@ def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:
         return None
     name = reference.removeprefix("env:")
     if name not in environ:
-        raise ResourceError(
-            f"devices: the token is to be read from the environment variable {name}, which is not set"
-        )
+        raise ResourceError(f"devices: the token is to be read from the environment variable {name}, which is not set")
     return environ[name]

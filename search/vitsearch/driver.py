@@ -7,6 +7,7 @@ trained, the next are built, measured and given their signal. Stopping at any po
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.study import Asked, Study
 from vitsearch.trial import run_trial
+
+logger = logging.getLogger(__name__)
 
 BEAT_S = 30.0
 POLL_S = 0.25
@@ -153,7 +156,7 @@ class Driver:
                 await self._finish_open()
                 complete = self._board.trained >= wanted
                 return Ended(reason, complete)
-            while self._may_ask():
+            while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             self._collect()
@@ -250,9 +253,12 @@ class Driver:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            self._lab.renew_claims()
-            self._study.beat(list(self._open.values()))
-            self._study.recover()
+            try:
+                self._lab.renew_claims()
+                self._study.beat(list(self._open.values()))
+                self._study.recover()
+            except Exception as error:  # noqa: BLE001 - whatever the database said, the next beat makes up for it
+                logger.warning("the database missed a heartbeat: %s", error)
 
     async def _put_back(self) -> None:
         """Trials that are still open go back to the queue with their number; their stages are ended."""
@@ -263,4 +269,3 @@ class Driver:
         for asked in self._open.values():
             self._study.release(asked)
         self._open.clear()
-

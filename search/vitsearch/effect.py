@@ -208,6 +208,12 @@ def graph_key(effect: Effect, deployment: Deployment, data: DataIdentity, opset:
 def artifact_key(weights: str, rung: int, graph: str, calibration: str | None) -> str:
     """Names an exported file: trained weights, graph and, for static int8, the calibration digest."""
     return digest(
-        {"schema": SCHEMA, "key": "artifact", "weights": weights, "rung": rung, "graph": graph,
-         "calibration": calibration}
+        {
+            "schema": SCHEMA,
+            "key": "artifact",
+            "weights": weights,
+            "rung": rung,
+            "graph": graph,
+            "calibration": calibration,
+        }
     )

@@ -374,9 +374,7 @@ class Lab:
 
     # ---- once
 
-    async def _once(
-        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]
-    ) -> R:
+    async def _once(self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]) -> R:
         """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key."""
         found = find()
         if found is not None:
@@ -388,9 +386,7 @@ class Lab:
         result: R = await asyncio.shield(task)
         return result
 
-    async def _make(
-        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]
-    ) -> R:
+    async def _make(self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]) -> R:
         while not self._ledger.claim(key, self._token, CLAIM_S):
             await asyncio.sleep(CLAIM_POLL_S)
             if (found := find()) is not None:

@@ -63,9 +63,7 @@ def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) ->
 
 def constraints(limits: Sequence[Bound], values: Mapping[str, float | None]) -> dict[str, float]:
     """Violation by bound (0 or less is kept) for every metric that was measured."""
-    return {
-        bound.name: bound.violation(seen) for bound in limits if (seen := values.get(bound.metric)) is not None
-    }
+    return {bound.name: bound.violation(seen) for bound in limits if (seen := values.get(bound.metric)) is not None}
 
 
 def screened(limits: Sequence[Bound]) -> tuple[Bound, ...]:

@@ -62,9 +62,7 @@ class LiveView:
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
-        self.console.print(
-            f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False
-        )
+        self.console.print(f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False)
         if record.trained and record.feasible:
             self._confirmed[number] = record
         self._bar.update(self._task, completed=trained, left=self._left(trained, wanted))
@@ -76,17 +74,11 @@ class LiveView:
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
     def __rich__(self) -> RenderableType:
-        stages = ", ".join(
-            name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count
-        )
+        stages = ", ".join(name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count)
         return Group(self._front(), f"running: {stages or 'nothing'}", self._bar)
 
     def _front(self) -> Table:
-        known = {
-            n: point
-            for n, record in self._confirmed.items()
-            if (point := loss(self._objectives, record.values))
-        }
+        known = {n: point for n, record in self._confirmed.items() if (point := loss(self._objectives, record.values))}
         numbers = list(known)
         best = [numbers[index] for index in front(list(known.values()))]
         table = Table(title=f"front so far: {len(best)}", title_justify="left")

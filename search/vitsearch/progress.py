@@ -63,8 +63,6 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
         f"{record.plan.backbone}@{record.plan.resolution} heads -{cut.head_pruning_ratio:.0%} "
         f"ffn -{cut.ffn_pruning_ratio:.0%} {cut.scope} {record.plan.deployment.precision}"
     )
-    numbers = "  ".join(
-        f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None
-    )
+    numbers = "  ".join(f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None)
     outcome = f"as trial {record.twin}" if record.twin is not None else record.outcome
     return "  ".join(part for part in (f"{outcome:<12}", shape, numbers, record.reason) if part)

@@ -7,7 +7,7 @@
     infeasible     PRUNED, constraints, reason             no                  again when limits change
     hopeless       PRUNED, reason                          no                  again when the cap changes
     not_promoted   PRUNED, signal, reason                  no                  goes on when the front moves
-    does_not_fit   PRUNED, constraint ``fits``             no                  again when the device changes
+    does_not_fit   PRUNED, constraint ``fits``             no                  asked of the device again
     off_space      PRUNED, constraint ``in_space``         no                  a choice the file dropped
     failed         FAIL with stage, kind, message          no                  only with --retry-failed
 

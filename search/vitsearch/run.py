@@ -59,6 +59,7 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         study = Study.open(space)
+        closing.callback(study.close)
         cores = Cores.shared() if not space.devices else None
         resources = resources_of(space, cores)
         if cores is not None and hasattr(os, "sched_setaffinity"):
@@ -113,9 +114,7 @@ def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
 
 
 def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
-    return backbones.ModelSpec(
-        source.backbone, source.weights, source.resolution, data.classes, data.channels
-    )
+    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, data.classes, data.channels)
 
 
 def base_recipe(space: SearchSpace) -> Recipe:

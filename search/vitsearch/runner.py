@@ -105,9 +105,7 @@ class RayRunner:
                 crashes += 1
                 logger.warning("a worker died in %s (%d of %d)", job.make, crashes, CRASHES_ALLOWED + 1)
                 if crashes > CRASHES_ALLOWED:
-                    raise StageError(
-                        job.make, "crash", f"its worker died {crashes} times: {error}"
-                    ) from error
+                    raise StageError(job.make, "crash", f"its worker died {crashes} times: {error}") from error
 
     async def _submit(self, job: Job[Any]) -> Any:
         reference = self._work.remote(job, self._resources.cores)

@@ -23,9 +23,7 @@ EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 def print_front(front: Front, console: Console | None = None) -> None:
     console = console or Console()
     if not front.points:
-        console.print(
-            f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'."
-        )
+        console.print(f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.")
         return
     console.print(front_table(front, console.width))
     console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
@@ -116,9 +114,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "wanted": space.search.trials,
         "open": study.unfinished(),
         "outcomes": dict(Counter(_outcome(record.outcome, record.twin) for record in records.values())),
-        "failures": {
-            number: record.reason for number, record in records.items() if record.outcome == "failed"
-        },
+        "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
@@ -141,9 +137,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     for number, reason in state["failures"].items():
         console.print(f"  trial {number}: {reason}", style="red")
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
-    console.print(
-        "CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items())
-    )
+    console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
     if state["leaderboard"]:
         console.print(leaderboard_table(state["leaderboard"], list(state["objectives"]), console.width))
 

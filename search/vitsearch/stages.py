@@ -77,16 +77,12 @@ def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     example = _example(job.pruned.source.resolution, job.workshop)
     macs_m, params_m = macs.count(model, example)
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(
-            model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder)
-        )
+        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
         return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
 def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
-    return _judge(
-        _refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop
-    )
+    return _judge(_refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop)
 
 
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
@@ -117,15 +113,11 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(
-            model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder)
-        )
+        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
         inputs = _tensor(images, images.validation.images, resolution).numpy()
         logits = evaluate.logits(path, inputs, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
-            raise StageError(
-                "export", "not_finite", f"{path.name} gives NaN or infinity on validation images"
-            )
+            raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
         correct = int((logits.argmax(1) == images.validation.labels).sum())
         sha256 = job.workshop.store.put(path)
         return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
@@ -145,9 +137,7 @@ def _data(workshop: jobs.Workshop) -> data.ImageData:
 
 def _spec(source: jobs.Source, workshop: jobs.Workshop) -> backbones.ModelSpec:
     identity = _data(workshop).identity
-    return backbones.ModelSpec(
-        source.backbone, source.weights, source.resolution, identity.classes, identity.channels
-    )
+    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, identity.classes, identity.channels)
 
 
 def _base(source: jobs.Source, workshop: jobs.Workshop) -> nn.Module:
@@ -175,9 +165,7 @@ def _judge(
     logits = _logits(model, images, images.validation.images[:count], pruned.source.resolution)
     reference = np.load(workshop.store.get(base_logits))
     labels = images.validation.labels[:count]
-    return jobs.SignalSeen(
-        train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits)
-    )
+    return jobs.SignalSeen(train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits))
 
 
 def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:

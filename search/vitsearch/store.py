@@ -41,6 +41,7 @@ class FileStore:
             os.close(handle)
             try:
                 shutil.copyfile(path, partial)
+                os.chmod(partial, 0o644)  # mkstemp's 0600 would keep other users' workers out
                 os.replace(partial, target)
             except BaseException:
                 Path(partial).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from vitsearch.data import describe_difference
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StudyError
 from vitsearch.ledger import engine_options, tune
@@ -206,9 +207,7 @@ class Study:
         if stored is None:
             self.remember("data", dict(description))
             return
-        differing = [
-            f"{key}: {stored.get(key)!r} -> {value!r}" for key, value in description.items() if stored.get(key) != value
-        ]
+        differing = describe_difference(stored, description)
         if differing:
             raise StudyError(
                 f"study {self.name!r} was made on other data; give the study another name. "

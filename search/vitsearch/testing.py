@@ -33,8 +33,9 @@ DIGEST = "ab" * 32
 DATA = {
     "fingerprint": "cd" * 32,
     "class_names": [f"class {number}" for number in range(10)],
+    "image_size": 28,
     "channels": 1,
-    "sizes": {"train": 1000, "validation": 1000},
+    "splits": {name: {"images": 1000, "sha256": "ef" * 32} for name in ("train", "validation")},
 }
 
 
@@ -101,9 +102,7 @@ class FakeRunner:
                 return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
             case jobs.ExportJob():
                 effect = job.pruned.effect
-                sha256 = _stored(
-                    job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()}
-                )
+                sha256 = _stored(job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()})
                 accuracy = fake_accuracy(effect, job.checkpoint_sha256 is not None)
                 return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.make}")

@@ -167,9 +167,7 @@ def train_base(
         temperature=1.0,
         seed=recipe.seed,
     )
-    return fine_tune(
-        model, FineTuneTask(images, labels, resolution, mean, std, as_plan, recipe.epochs, device=device)
-    )
+    return fine_tune(model, FineTuneTask(images, labels, resolution, mean, std, as_plan, recipe.epochs, device=device))
 
 
 def predict_logits(

@@ -45,9 +45,10 @@ async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Re
     signal = Signal(seen.accuracy, seen.kl, board.foretell(prepared.base.accuracy, seen.kl))
     candidate = Candidate(number, signal.forecast, screen.values)
     rung = 0
-    for rung in plan.recipe.rungs[1:]:
+    for next_rung in plan.recipe.rungs[1:]:
         if why := await board.passed_over(candidate):
-            return board.not_promoted(so_far, signal, why)
+            return board.not_promoted(so_far, signal, rung, why)
+        rung = next_rung
         trained = await lab.train(prepared, rung)
         candidate = Candidate(number, trained.accuracy, screen.values)
 

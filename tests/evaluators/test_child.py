@@ -104,9 +104,7 @@ def test_a_python_that_cannot_start_is_a_spawn_failure(tmp_path, stop):
     assert caught.value.kind == "spawn"
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"]
-)
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"])
 def test_garbage_is_a_protocol_failure(tmp_path, content):
     (tmp_path / "answer.json").write_bytes(content)
     with pytest.raises(MeasurementFailed) as caught:

@@ -124,9 +124,7 @@ def test_a_damaged_upload_is_sent_once_more(client, blob, monkeypatch):
     assert client.upload(blob)
 
 
-def test_an_agent_that_lost_queue_and_models_is_given_both_again(
-    agent, client, blob, tiny_protocol, tmp_path
-):
+def test_an_agent_that_lost_queue_and_models_is_given_both_again(agent, client, blob, tiny_protocol, tmp_path):
     first = client.measure(blob, "noop", {}, tiny_protocol)
     agent.stop()
     for name in ("jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm"):

@@ -15,9 +15,7 @@ ALL = [EvaluatorError("odd", "strange", True), MeasurementFailed("crash", "died"
 
 def test_docstring_draws_every_class():
     classes = {
-        name
-        for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, EvaluatorError)
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, EvaluatorError)
     }
     assert classes <= set(errors.__doc__.split())
     assert len(PLAIN) == len(classes) - 2

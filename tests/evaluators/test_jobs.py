@@ -46,8 +46,7 @@ def test_putting_twice_is_one_job(queue):
 def test_racing_clients_make_one_job(queue):
     created = []
     threads = [
-        threading.Thread(target=lambda: created.append(queue.put(name(1), spec(), Owner("a"))[1]))
-        for _ in range(8)
+        threading.Thread(target=lambda: created.append(queue.put(name(1), spec(), Owner("a"))[1])) for _ in range(8)
     ]
     for thread in threads:
         thread.start()

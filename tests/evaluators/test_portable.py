@@ -32,7 +32,5 @@ def test_imports_nothing_but_the_standard_library(module):
         "print(sorted(heavy & set(sys.modules)))"
     )
     environment = dict(os.environ, PYTHONPATH=PACKAGE_HOME)
-    output = subprocess.run(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True
-    ).stdout
+    output = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True).stdout
     assert output.strip() == b"[]"

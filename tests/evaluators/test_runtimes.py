@@ -35,9 +35,7 @@ def test_unknown_runtime_names_the_nearest():
 
 
 def test_builtin_names_and_classes_agree():
-    assert {name: runtimes.create(name).name for name in runtimes.BUILTIN} == {
-        name: name for name in runtimes.BUILTIN
-    }
+    assert {name: runtimes.create(name).name for name in runtimes.BUILTIN} == {name: name for name in runtimes.BUILTIN}
 
 
 def test_entry_points_are_added_and_duplicates_refused():

@@ -101,9 +101,7 @@ def test_paths_that_are_no_ids_are_404(ask, path):
         assert ask(method, path, b"{}", UPLOAD)[0] == 404
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"api": NaN}', b'{"api":1,"api":1}', b"\xff", b"[" * 90_000]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"api": NaN}', b'{"api":1,"api":1}', b"\xff", b"[" * 90_000])
 def test_bad_json_is_400(ask, body):
     assert ask("PUT", "/v1/jobs/" + SHA256, body)[0] == 400
 

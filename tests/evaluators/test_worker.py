@@ -35,9 +35,7 @@ def in_thread(call):
     return result
 
 
-def test_killing_the_child_is_a_crash_and_the_agent_goes_on(
-    faulty_client, blob, tiny_protocol, tmp_path, until
-):
+def test_killing_the_child_is_a_crash_and_the_agent_goes_on(faulty_client, blob, tiny_protocol, tmp_path, until):
     options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
     until((tmp_path / "pid").exists)
@@ -54,9 +52,7 @@ def test_an_escaped_process_is_gone_before_the_next_job(faulty_client, blob, tin
     assert procs.identify(read_pid(tmp_path / "pid.escaped")) is None
 
 
-def test_agent_killed_while_measuring_measures_again(
-    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
-):
+def test_agent_killed_while_measuring_measures_again(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     gate = tmp_path / "gate"
     options = {"gate": str(gate), "note": str(tmp_path / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
@@ -70,9 +66,7 @@ def test_agent_killed_while_measuring_measures_again(
     assert measurement.latency_ms.n == 11
 
 
-def test_agent_killed_twice_gives_the_job_up(
-    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
-):
+def test_agent_killed_twice_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     note = tmp_path / "pid"
     options = {"gate": "/never/there", "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
@@ -131,9 +125,7 @@ def test_work_folders_are_cleaned(agent, client, blob, tiny_protocol, tmp_path, 
     until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
 
 
-def test_an_upload_during_a_measurement_is_flagged(
-    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
-):
+def test_an_upload_during_a_measurement_is_flagged(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     gate = tmp_path / "gate"
     options = {"gate": str(gate), "note": str(tmp_path / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))

@@ -303,6 +303,6 @@ def test_the_forecast_learns_from_what_was_trained(plan, confirmed):
 
 def test_what_was_not_promoted_says_why_and_what_was_foretold(plan):
     board = board_of(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
-    record = board.not_promoted(screened(plan, 2.0), Signal(0.8, 0.1, 0.85), NO_GAIN)
+    record = board.not_promoted(screened(plan, 2.0), Signal(0.8, 0.1, 0.85), 0, NO_GAIN)
     assert (record.outcome, record.reason) == ("not_promoted", "it promised no gain: foretold accuracy 0.8500")
     assert record.constraints == {"cpu_ms_p50<=4": -0.5}

@@ -41,9 +41,7 @@ def test_subset_is_balanced_and_quick_to_load(subset):
 
 
 def test_no_image_is_in_two_splits(subset):
-    contents = [
-        {image.tobytes() for image in s.images} for s in (subset.train, subset.validation, subset.test)
-    ]
+    contents = [{image.tobytes() for image in s.images} for s in (subset.train, subset.validation, subset.test)]
     assert [len(each) for each in contents] == [10_000, 2_000, 2_000]
     assert len(set.union(*contents)) == 14_000
 
@@ -124,21 +122,21 @@ def test_spec_survives_json():
 
 def test_difference_names_what_differs(subset):
     stored = subset.to_json()
-    assert describe_difference(stored, subset) == []
+    assert describe_difference(stored, subset.to_json()) == []
     fewer = Split.of(subset.train.images[:9_990], subset.train.labels[:9_990])
     swapped = Split.of(subset.validation.images[::-1], subset.validation.labels[::-1])
     names = (*subset.class_names[:9], "Boot")
     other = dataclasses.replace(subset, class_names=names, train=fewer, validation=swapped)
-    assert describe_difference(stored, other) == [
+    assert describe_difference(stored, other.to_json()) == [
         "classes that the study has and the data lacks now: 'Ankle boot'",
         "classes that the study does not know: 'Boot'",
         "train: the study has 10000 images, the data now 9990",
         "validation: 2000 images as before, but images, labels or their order differ",
     ]
     turned = dataclasses.replace(subset, class_names=subset.class_names[::-1])
-    (line,) = describe_difference(stored, turned)
+    (line,) = describe_difference(stored, turned.to_json())
     assert line.startswith("order of the classes: the study has 'T-shirt/top'")
-    assert describe_difference(stored, load(DataSpec("builtin:fashion-mnist-14k", channels=3))) == [
+    assert describe_difference(stored, load(DataSpec("builtin:fashion-mnist-14k", channels=3)).to_json()) == [
         "channels: the study has 1, the data now 3"
     ]
 

@@ -14,9 +14,7 @@ from vitsearch.data.decode import decode_image
 from vitsearch.errors import DataError
 
 
-def write(
-    path: Path, colour=(200, 30, 90), size=(20, 16), mode="RGB", noise: int | None = None, **options
-) -> Path:
+def write(path: Path, colour=(200, 30, 90), size=(20, 16), mode="RGB", noise: int | None = None, **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, colour)
     if noise is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from vitsearch.devices import AgentDevice, Cores, token_from
 from vitsearch.errors import ResourceError, StageError
 from vitsearch.plan import Deployment

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from vitsearch.guard import MARK, Guard, marked
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="the guard works through /proc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
+
 from vitsearch import live
 from vitsearch.live import LiveView
 from vitsearch.progress import PlainLines

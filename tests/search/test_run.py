@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from vitsearch import run
 from vitsearch.devices import Cores
 from vitsearch.errors import ResourceError

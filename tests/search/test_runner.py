@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+
 from vitsearch import runner as runners
 from vitsearch.errors import ResourceError, StageError
 from vitsearch.jobs import Job

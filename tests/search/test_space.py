@@ -97,9 +97,7 @@ def test_passwords_are_never_shown(full):
     assert "p%40ss" not in json.dumps(full.to_json())
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql+psycopg://a:b@c@h/d", "postgresql+psycopg://h/d?user=x&password=b@c"]
-)
+@pytest.mark.parametrize("url", ["postgresql+psycopg://a:b@c@h/d", "postgresql+psycopg://h/d?user=x&password=b@c"])
 def test_odd_passwords_are_masked(full, url):
     assert "b@c" not in full.model_copy(update={"storage": url}).safe_storage
 
@@ -116,9 +114,7 @@ def test_json_of_a_full_file_there_and_back(full):
 
 
 def test_defaults_of_a_short_file():
-    space = load(
-        QUICKSTART, ["study=null", "space.backbone=deit_tiny_patch16_224", "space.resolution=[16, 24]"]
-    ).space
+    space = load(QUICKSTART, ["study=null", "space.backbone=deit_tiny_patch16_224", "space.resolution=[16, 24]"]).space
     assert space.study == "quickstart"
     assert space.storage == "sqlite:///studies/quickstart.db"
     assert space.baseline.model_dump() == {

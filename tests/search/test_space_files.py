@@ -63,8 +63,7 @@ def test_wrong_overrides_are_told_with_the_file_s_problems():
 def test_an_override_of_a_secret_is_not_shown():
     told = problems(QUICKSTART, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
     assert told == [
-        "override: devices.pi.token: a token does not belong in a space file; "
-        "write env:NAME, an environment variable"
+        "override: devices.pi.token: a token does not belong in a space file; write env:NAME, an environment variable"
     ]
 
 

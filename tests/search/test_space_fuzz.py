@@ -22,9 +22,7 @@ relaxed = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(KEYS)
-)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(KEYS))
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
@@ -71,17 +69,11 @@ def test_mutated_values(tmp_path, data):
                 continue
             section[key] = data.draw(values)
             break
-    loads_or_tells(
-        tmp_path / "s.yaml", yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass")
-    )
+    loads_or_tells(tmp_path / "s.yaml", yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass"))
 
 
 @relaxed
-@given(
-    overrides=st.lists(
-        st.builds("{}={}".format, st.sampled_from(KEYS) | st.text(max_size=6), values), max_size=3
-    )
-)
+@given(overrides=st.lists(st.builds("{}={}".format, st.sampled_from(KEYS) | st.text(max_size=6), values), max_size=3))
 def test_any_override(tmp_path, overrides):
     loads_or_tells(tmp_path / "s.yaml", TEXTS[0].encode(), overrides)
 

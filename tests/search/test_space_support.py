@@ -34,9 +34,7 @@ def test_a_value_that_one_backbone_can_use_is_right():
 
 
 def test_a_value_that_none_can_use():
-    assert lines(
-        "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 25]", "baseline.resolution=24"
-    ) == [
+    assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 25]", "baseline.resolution=24") == [
         "override: space.resolution[1]: no backbone of the file can use 25 "
         "(vit_fmnist_p4: not a multiple of 4; vit_p8: not a multiple of 8)"
     ]
@@ -57,9 +55,7 @@ def test_a_baseline_that_its_backbone_cannot_use():
 
 
 def test_unknown_backbones_are_told_with_the_nearest():
-    told = lines(
-        "space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88"
-    )
+    told = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
     assert [line.partition("; known")[0] for line in told] == [
         "override: space.backbone[0]: no backbone is called 'vit_fmnist_p5'; did you mean 'vit_fmnist_p4'?",
         "override: baseline.backbone: no backbone is called 'vit_p88'; did you mean 'vit_p8'?",
@@ -68,9 +64,7 @@ def test_unknown_backbones_are_told_with_the_nearest():
 
 
 def test_weights_and_windows():
-    assert lines(
-        "space.backbone={name: vit_p8, weights: builtin}", "space.resolution=24", "space.window_size=7"
-    ) == [
+    assert lines("space.backbone={name: vit_p8, weights: builtin}", "space.resolution=24", "space.window_size=7") == [
         "override: space.backbone: weights 'builtin': none come with vitsearch",
         "override: space.window_size: no backbone of the file can use 7 (vit_p8: has no windows)",
     ]

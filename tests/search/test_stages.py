@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
+
 from vitsearch import jobs, stages
 from vitsearch.effect import Anatomy, Scores, resolve
 from vitsearch.plan import Compression, Deployment, Plan, Recipe

@@ -38,9 +38,7 @@ def tiny(seed: int = 0, **options) -> torch.nn.Module:
 
 def task(data, count=256, **values) -> train.FineTuneTask:
     images, labels = data.train.images[:count], data.train.labels[:count]
-    return train.FineTuneTask(
-        images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values
-    )
+    return train.FineTuneTask(images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values)
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -184,9 +182,7 @@ def test_prediction_keeps_order_mode_and_weights(data):
     assert torch.equal(weights(model), before)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, parts, atol=1e-5)
-    rough = train.predict_logits(
-        model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16"
-    )
+    rough = train.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16")
     assert 0 < np.abs(rough - whole).max() < 0.1
 
 

@@ -24,11 +24,7 @@ def installed_entry_points() -> Iterable[Tuple[str, str]]:
     except ImportError:
         return
     points = metadata.entry_points()
-    group = (
-        points.select(group=ENTRY_POINT_GROUP)
-        if hasattr(points, "select")
-        else points.get(ENTRY_POINT_GROUP, ())
-    )
+    group = points.select(group=ENTRY_POINT_GROUP) if hasattr(points, "select") else points.get(ENTRY_POINT_GROUP, ())
     for point in group:
         yield point.name, point.value
 
@@ -42,8 +38,7 @@ def table(
         if known.get(name, target) != target:
             raise EvaluatorError(
                 "duplicate_runtime",
-                f"runtime {name!r} is registered twice: {known[name]} and {target}; "
-                "uninstall one of the two packages",
+                f"runtime {name!r} is registered twice: {known[name]} and {target}; uninstall one of the two packages",
             )
         known[name] = target
     return known

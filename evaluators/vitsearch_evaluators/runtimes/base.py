@@ -50,8 +50,7 @@ class Runtime(abc.ABC):
         for key, value in options.items():
             if key not in self.options:
                 raise InvalidRequest(
-                    f"options.{key}: {self.name} has no such option; it has "
-                    f"{', '.join(sorted(self.options)) or 'none'}"
+                    f"options.{key}: {self.name} has no such option; it has {', '.join(sorted(self.options)) or 'none'}"
                 )
             if value not in self.options[key]:
                 raise InvalidRequest(

@@ -87,8 +87,7 @@ class OrtRuntime(Runtime):
         if provider not in onnxruntime.get_available_providers():
             raise MeasurementFailed(
                 "runtime_unavailable",
-                f"this onnxruntime has no {provider}; it has "
-                f"{', '.join(onnxruntime.get_available_providers())}",
+                f"this onnxruntime has no {provider}; it has {', '.join(onnxruntime.get_available_providers())}",
             )
         refuse_external_data(path)
         session = self._open(path, options, threads)

@@ -15,7 +15,8 @@ from vitsearch.errors import WeightsError
 @dataclass(frozen=True)
 class BuiltinBase:
     """``architecture`` is the timm model that ``arguments`` are passed to; ``asset`` its weights
-    (safetensors, fp16) at ``resolution``, trained to tell ``class_names`` apart. ``mean`` and ``std`` are of pixels in [0, 1]."""
+    (safetensors, fp16) at ``resolution``, trained to tell ``class_names`` apart.
+    ``mean`` and ``std`` are of pixels in [0, 1]."""
 
     family: str
     architecture: str

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -147,14 +147,12 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
         size = channels
     overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
     try:
-        model = recipe.create(
-            pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels
-        )
+        model = recipe.create(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels)
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         raise _misfit(spec, recipe, path, state, had, error) from error
-    model.pretrained_cfg = model.default_cfg = {  # type: ignore[assignment]
-        key: value for key, value in model.pretrained_cfg.items() if key != "state_dict"  # type: ignore[operator, union-attr]
-    }
+    kept = dict(cast(dict[str, Any], model.pretrained_cfg))
+    kept.pop("state_dict")  # or the model would hold every weight twice
+    model.pretrained_cfg = model.default_cfg = kept  # type: ignore[assignment]
     return _with_classes(spec, recipe, model, had, fits=had == spec.classes and channels == spec.channels)
 
 
@@ -171,9 +169,7 @@ def _built(spec: ModelSpec, recipe: Recipe, model: nn.Module, head_is_new: bool)
     return Built(model, head_is_new, tuple(source.mean), tuple(source.std))
 
 
-def _misfit(
-    spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception
-) -> WeightsError:
+def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception) -> WeightsError:
     """Names the first keys that do not fit; what only the resolution changes is not told."""
     wanted = recipe.create(num_classes=classes, in_chans=spec.channels).state_dict()
     missing = [key for key in wanted if key not in state]

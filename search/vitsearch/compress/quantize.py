@@ -56,9 +56,7 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path) -> None:
         )
 
 
-_MAKERS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
-    {"fp32": _fp32, "int8_dynamic": _int8_dynamic}
-)
+_MAKERS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType({"fp32": _fp32, "int8_dynamic": _int8_dynamic})
 
 
 @contextmanager

@@ -35,9 +35,7 @@ Solve = Callable[[Matrix, Matrix, list[int]], Matrix]
 """From W (outputs, inputs), second moments (inputs, inputs) and kept columns to W' (outputs, kept)."""
 
 
-def refit(
-    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
-) -> None:
+def refit(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
     """Least squares in every consumer of ``pruned`` that lost columns, in place.
 
     ``base`` is the unpruned model that ``statistics`` were collected from, with its weights.
@@ -46,9 +44,7 @@ def refit(
     _refit(pruned, base, backbone, effect, statistics, least_squares)
 
 
-def fold_means(
-    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
-) -> None:
+def fold_means(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
     """Only add what the removed columns gave on average, in place; arguments as in :func:`refit`."""
     _refit(pruned, base, backbone, effect, statistics, lambda weight, _, kept: weight[:, kept])
 

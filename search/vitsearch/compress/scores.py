@@ -93,9 +93,7 @@ class _Watch:
     def result(self) -> UnitStatistics:
         mean = self._sum / self._rows
         covariance = self._products / self._rows - torch.outer(mean, mean)
-        return UnitStatistics(
-            _float32(self._taylor), self._variance(covariance), _float32(mean), _float32(covariance)
-        )
+        return UnitStatistics(_float32(self._taylor), self._variance(covariance), _float32(mean), _float32(covariance))
 
     def _variance(self, covariance: torch.Tensor) -> Array:
         """``tr(W_u C_uu W_u^T)`` of each unit's columns u."""

@@ -87,16 +87,12 @@ def _split(
     classes: Classes, names: Sequence[str], image_size: int, channels: int, root: Path, cache_dir: Path | None
 ) -> Split:
     files = [file for members in classes.values() for file in members]
-    labels = np.array(
-        [names.index(name) for name, members in classes.items() for _ in members], dtype=np.int64
-    )
+    labels = np.array([names.index(name) for name, members in classes.items() for _ in members], dtype=np.int64)
     images = decode_files(files, image_size, channels, root, cache_dir)
     return Split(images, labels, digest_of_files([file.sha256 for file in files], labels))
 
 
-def _test(
-    root: Path, names: tuple[str, ...], image_size: int, channels: int, cache_dir: Path | None
-) -> Split:
+def _test(root: Path, names: tuple[str, ...], image_size: int, channels: int, cache_dir: Path | None) -> Split:
     classes = scan_classes(root / "test", cache_dir)
     _refuse_unknown_classes(root, "test", classes, names)
     return _split(classes, names, image_size, channels, root, cache_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -73,12 +73,11 @@ class ImageData:
         }
 
 
-def describe_difference(stored: dict[str, Any], now: ImageData) -> list[str]:
-    """One line for each way in which ``now`` is not the data that ``stored`` (``to_json``) describes.
+def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """One line for each way in which two data sets differ, both as :meth:`ImageData.to_json` describes them.
 
     Empty when both have one fingerprint: ``mean`` and ``std`` follow from the images.
     """
-    current = now.to_json()
     if stored["fingerprint"] == current["fingerprint"]:
         return []
     lines = [
@@ -109,9 +108,7 @@ def _split_lines(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
         if before["images"] != after["images"]:
             lines.append(f"{name}: the study has {before['images']} images, the data now {after['images']}")
         elif before["sha256"] != after["sha256"]:
-            lines.append(
-                f"{name}: {after['images']} images as before, but images, labels or their order differ"
-            )
+            lines.append(f"{name}: {after['images']} images as before, but images, labels or their order differ")
     return lines
 
 

@@ -73,9 +73,7 @@ def refuse_broken(folder: Path, broken: list[str]) -> None:
     if broken:
         count = f"{len(broken)} file{'s' if len(broken) > 1 else ''}"
         lines = [*broken[:_LISTED], *([f"and {len(broken) - _LISTED} more"] if len(broken) > _LISTED else [])]
-        raise DataError(
-            f"{folder}: {count} cannot be read as images\n" + "\n".join(f"  {line}" for line in lines)
-        )
+        raise DataError(f"{folder}: {count} cannot be read as images\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def some(values: Iterable[str]) -> str:
@@ -99,9 +97,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _images(folder: Path) -> list[Path]:
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    visible = (
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    visible = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
 

@@ -36,9 +36,7 @@ class Exporter(Protocol):
     """Guarantees: the file takes float32 ``images`` (batch, channels, height, width) of any batch and
     gives float32 ``logits`` (batch, classes) that agree with torch; the model is left as it was."""
 
-    def export(
-        self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET
-    ) -> ExportReport:
+    def export(self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET) -> ExportReport:
         """Write ``model`` to ``path``, for inputs of ``example_shape`` but for the batch.
 
         :class:`~vitsearch.errors.StageError` ``export`` when it cannot be exported (``crash``), or

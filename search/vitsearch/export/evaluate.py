@@ -15,9 +15,7 @@ Floats = NDArray[np.float32]
 FATAL_ONLY = 4
 
 
-def logits(
-    onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1
-) -> Floats:
+def logits(onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1) -> Floats:
     """float32 (n, classes) of ``images``: one array (n, channels, height, width), normalised, or
     arrays of that kind one after the other. At most ``batch_size`` images are run at once."""
     options = ort.SessionOptions()

@@ -24,9 +24,7 @@ PARITY_BATCHES = (1, 3)
 class OnnxExporter:
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def export(
-        self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET
-    ) -> ExportReport:
+    def export(self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET) -> ExportReport:
         begin = time.process_time()
         was_training = model.training
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.errors import StudyError
@@ -116,7 +116,8 @@ class Ledger:
             with self._engine.begin() as connection:
                 connection.execute(insert(table).values(values))
         except IntegrityError:
-            pass  # another driver was first; its row is as good as ours
+            if not self._holds(table, values):  # another driver was first; its row is as good as ours
+                raise
 
     def anatomy(self, key: str) -> AnatomyRow | None:
         return self._one(AnatomyRow, tables.anatomy.c.key == key)
@@ -176,6 +177,14 @@ class Ledger:
         with self._engine.connect() as connection:
             rows = connection.execute(select(tables.claim.c.key, tables.claim.c.token))
             return {row.key: row.token for row in rows}
+
+    def _holds(self, table: Table, values: dict[str, Any]) -> bool:
+        """Whether a row with the key of ``values`` is there; the key is the natural one where the table counts rows."""
+        natural = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
+        columns = (natural[0] if natural else table.primary_key).columns
+        same = and_(*(column == values[column.name] for column in columns))
+        with self._engine.connect() as connection:
+            return connection.execute(select(columns[0]).where(same)).first() is not None
 
     def _one(self, kind: type[Row], where: ColumnElement[bool]) -> Row | None:
         rows = self._all(kind, where)

@@ -179,9 +179,9 @@ class Search(Section):
 
     trials: Count = 12
     """Plans that the study trains, in all its runs together."""
-    timeout_s: Annotated[
-        float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})
-    ] = Field(default=None, alias="timeout")
+    timeout_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = (
+        Field(default=None, alias="timeout")
+    )
     """Wall time of one run: 8h, 30m, seconds, or none."""
     sampler: Literal["auto", "tpe", "nsga2", "random"] = "auto"
     seed: Seed = 0
@@ -190,7 +190,7 @@ class Search(Section):
     margin: Annotated[Number, Field(ge=0, le=1)] = 0.01
     """Added to the best accuracy known when a plan is judged hopeless before it is trained."""
     duplicates_in_a_row: Count = 20
-    """The search ends when so many plans in a row came to one that is known."""
+    """After so many in a row that came to a plan that is known, one that nobody asked for is tried."""
 
 
 class Resources(Section):

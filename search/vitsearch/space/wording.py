@@ -21,8 +21,7 @@ from vitsearch.space.source import Problem, nearest_or_all
 MISSING = "is missing"
 EMPTY = "must not be empty"
 LATER = frozenset(
-    {"fp16", "int8_ptq", "int8_qat", "token", "feature"}
-    | {"tensorrt", "openvino", "litert", "coreml", "executorch"}
+    {"fp16", "int8_ptq", "int8_qat", "token", "feature"} | {"tensorrt", "openvino", "litert", "coreml", "executorch"}
 )
 LATER_KEYS = frozenset({"token_pruning_method"})
 SECRETS = frozenset({"token", "storage", "url"})
@@ -53,9 +52,7 @@ def _follows(problem: Problem, problems: list[Problem]) -> bool:
         misspelt = f"; did you mean {problem.path[-1]!r}?"
         return any(p.path == problem.path[:-1] and p.message.endswith(misspelt) for p in problems)
     depth = len(problem.path)
-    return problem.message == EMPTY and any(
-        len(p.path) > depth and p.path[:depth] == problem.path for p in problems
-    )
+    return problem.message == EMPTY and any(len(p.path) > depth and p.path[:depth] == problem.path for p in problems)
 
 
 def seen(value: Any, path: Path = ()) -> str:

@@ -28,9 +28,13 @@ def test_rows_then_columns(layer):
     keep_columns(layer, (1, 2, 4))
     assert torch.equal(layer.weight.flatten(1), weight[[0, 3]][:, [1, 2, 4]])
     assert torch.equal(layer.bias, bias[[0, 3]])
-    sizes = (layer.out_features, layer.in_features) if isinstance(layer, nn.Linear) else (
-        layer.out_channels,
-        layer.in_channels,
+    sizes = (
+        (layer.out_features, layer.in_features)
+        if isinstance(layer, nn.Linear)
+        else (
+            layer.out_channels,
+            layer.in_channels,
+        )
     )
     assert sizes == (2, 3)
 

@@ -84,9 +84,7 @@ def test_a_copy_of_a_neuron_stands_in_for_it(base, logits):
     statistics = scores.collect(twin, base.family, inputs, labels)
     effect = base.effect()
     kept = tuple(i for i in range(768) if i != 1)
-    effect = dataclasses.replace(
-        effect, blocks=tuple(dataclasses.replace(block, ffn=kept) for block in effect.blocks)
-    )
+    effect = dataclasses.replace(effect, blocks=tuple(dataclasses.replace(block, ffn=kept) for block in effect.blocks))
     pruned = base.model()
     pruned.load_state_dict(twin.state_dict())
     cut(base, effect, pruned)

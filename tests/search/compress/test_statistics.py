@@ -7,16 +7,12 @@ from vitsearch.compress.statistics import BlockStatistics, Statistics, UnitStati
 
 def unit(units, columns):
     draw = np.random.default_rng(units)
-    return UnitStatistics(
-        *(draw.random(shape, np.float32) for shape in (units, units, columns, (columns, columns)))
-    )
+    return UnitStatistics(*(draw.random(shape, np.float32) for shape in (units, units, columns, (columns, columns))))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=4), st.integers(1, 9))
 def test_file_round_trip(tmp_path_factory, sizes, images):
-    blocks = tuple(
-        BlockStatistics(unit(h, 2 * h) if h else None, unit(f, f) if f else None) for h, f in sizes
-    )
+    blocks = tuple(BlockStatistics(unit(h, 2 * h) if h else None, unit(f, f) if f else None) for h, f in sizes)
     path = tmp_path_factory.mktemp("statistics") / "any"
     Statistics(blocks, images).save(path)
     found = Statistics.load(path)
