@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from vitsearch.board import Board, Rules
 from vitsearch.driver_id import DriverId
-from vitsearch.errors import StageError
+from vitsearch.errors import StageError, StudyError
 from vitsearch.front import read_front
 from vitsearch.lab import Lab, Measured
 from vitsearch.ledger import Ledger
@@ -95,6 +95,7 @@ class Driver:
         """The unpruned fp32 model, measured and scored like a trial; relative limits refer to it."""
         plan = self._plans.baseline()
         found = await self._measure_unpruned(plan, "baseline")
+        self._refuse_unmeasured(found)
         self._study.remember(
             "baseline",
             {
@@ -105,6 +106,16 @@ class Driver:
             },
         )
         return found
+
+    def _refuse_unmeasured(self, baseline: Measured) -> None:
+        """What this device cannot measure can be neither an objective nor a limit."""
+        asked = dict.fromkeys([*self._space.objectives, *self._space.limits])
+        missing = [name for name in asked if baseline.values.get(name) is None]
+        if missing:
+            raise StudyError(
+                f"device {self._plans.device} does not measure {', '.join(missing)}: take it out of the objectives and "
+                f"limits; it measures {', '.join(name for name, value in baseline.values.items() if value is not None)}"
+            )
 
     async def _leaderboard(self) -> None:
         """Every backbone, unpruned, at every precision and runtime: screened, not trained."""

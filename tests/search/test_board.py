@@ -195,7 +195,7 @@ def test_a_twin_of_one_under_way_is_a_duplicate(plan):
     assert record.reason == "trial 0 with the same effect is under way"
 
 
-@pytest.mark.parametrize("outcome", ["confirmed", "infeasible", "does_not_fit", "failed"])
+@pytest.mark.parametrize("outcome", ["confirmed", "infeasible", "failed"])
 def test_a_twin_of_a_finished_one_is_told_as_it(plan, outcome):
     known = Record(outcome, plan, keys=KEYS, values={"accuracy": 0.9})
     board = board_of({4: known})
@@ -205,7 +205,7 @@ def test_a_twin_of_a_finished_one_is_told_as_it(plan, outcome):
     assert not record.trained
 
 
-@pytest.mark.parametrize("outcome", ["hopeless", "not_promoted"])
+@pytest.mark.parametrize("outcome", ["hopeless", "not_promoted", "does_not_fit"])
 def test_what_was_put_aside_may_be_tried_again(plan, outcome):
     board = board_of({4: Record(outcome, plan, keys=KEYS)})
     assert board.twin(5, plan, KEYS) is None

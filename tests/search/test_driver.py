@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from vitsearch import driver
 from vitsearch.driver import Ended
-from vitsearch.errors import StageError
+from vitsearch.errors import StageError, StudyError
 from vitsearch.front import read_front
 from vitsearch.jobs import ExportJob, ScreenJob
 from vitsearch.progress import Silent
@@ -342,3 +342,9 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
 
 def test_fakes_count_what_they_made():
     assert FakeRunner().made == FakeDevice().measured == Counter()
+
+
+def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can(fake_study):
+    energy = fake_study.with_space(objectives={"accuracy": "maximize", "energy_mj": "minimize"})
+    with pytest.raises(StudyError, match="device local does not measure energy_mj.*it measures .*cpu_ms_p50"):
+        energy.run()

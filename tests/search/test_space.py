@@ -142,7 +142,7 @@ def test_differences_are_dotted_keys():
         "limits.size_mb.max_drop: absent -> null",
         "limits.size_mb.max_ratio: absent -> null",
         "limits.size_mb.min: absent -> null",
-        "search.trials: 12 -> 20",
+        "search.trials: 14 -> 20",
         "space.resolution: [24, 28] -> [28]",
     ]
 

@@ -83,7 +83,7 @@ def test_extends_merges_key_by_key(tmp_path):
 
 
 def test_problems_of_an_extended_file_name_it(tmp_path):
-    parent = QUICKSTART.read_text().replace("trials: 12", "trials: 0")
+    parent = QUICKSTART.read_text().replace("trials: 14", "trials: 0")
     write(tmp_path, child="extends: parent.yaml\nsearch: {seed: -1}\n", parent=parent)
     line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: 0" in text)
     assert problems(tmp_path / "child.yaml") == [
