@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vitsearch.errors import ResourceError, StageError
+from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
 
+GREETINGS = 5
+GREETING_PAUSE_S = 0.5
+KILLS_FORGIVEN = 3
+"""So often a measurement that was killed from outside is taken again before it counts as a failure."""
+AGAIN = 1000
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
 
@@ -57,29 +63,55 @@ class AgentDevice:
         self._client = client
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
         self._stop = threading.Event()
-        self.info: DeviceInfo = client.device()
+        self.info: DeviceInfo = self._introduce()
+
+    def _introduce(self) -> DeviceInfo:
+        """An agent that was just started, or is being restarted, is asked again."""
+        for attempt in range(1, GREETINGS + 1):
+            try:
+                return self._client.device()
+            except EvaluatorError as error:
+                if not error.transient or attempt == GREETINGS:
+                    raise DeviceLost(f"device {self.name}: {error}") from error
+                time.sleep(GREETING_PAUSE_S * attempt)
+        raise AssertionError("unreachable")
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        """:class:`StageError` when the artifact itself fails; DeviceUnreachable when the agent is gone for good."""
+        """:class:`StageError` when the artifact itself fails; :class:`DeviceLost` when the agent is gone for good."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
 
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
         options = dict(deployment.options)
-        try:
-            return self._client.measure(
-                str(artifact), deployment.runtime, options, protocol, repeat=repeat, cancel=self._stop
-            )
-        except MeasurementFailed as error:
-            raise StageError("measure", error.kind, str(error)) from error
+        for attempt in range(KILLS_FORGIVEN + 1):
+            try:
+                # A failed job is final for its id, and the repeat is part of that.
+                number = repeat + attempt * AGAIN
+                return self._client.measure(
+                    str(artifact), deployment.runtime, options, protocol, repeat=number, cancel=self._stop
+                )
+            except MeasurementFailed as error:
+                if not was_killed(error) or attempt == KILLS_FORGIVEN:
+                    raise StageError("measure", error.kind, str(error)) from error
+            except JobCancelled as error:
+                raise asyncio.CancelledError from error
+            except EvaluatorError as error:
+                raise DeviceLost(f"device {self.name}: {error}") from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Cancels what is being measured."""
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
+
+
+def was_killed(error: MeasurementFailed) -> bool:
+    """Ended from outside, which is not the model's fault: no model sends itself SIGKILL."""
+    killed = error.kind == "crash" and error.details.get("signal") == "SIGKILL"
+    return killed or error.kind == "interrupted"
 
 
 def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:

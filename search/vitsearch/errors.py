@@ -10,6 +10,7 @@
     ├── StudyError                 exit 2   a study cannot be opened or resumed as asked
     ├── StoreError                 exit 1   an artifact is missing or damaged
     ├── WorkersLost                exit 1   Ray itself has failed; the same command goes on
+    ├── DeviceLost                 exit 1   a device does not answer or refuses; the same command goes on
     └── StageError                 exit 1   a stage of one trial failed by itself (stage, kind, message)
 
 A message says what happened, where, which value was seen and what is allowed.
@@ -80,6 +81,10 @@ class StoreError(VitsearchError):
 
 
 class WorkersLost(VitsearchError):
+    pass
+
+
+class DeviceLost(VitsearchError):
     pass
 
 

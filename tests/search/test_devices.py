@@ -11,10 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, token_from
-from vitsearch.errors import ResourceError, StageError
+from vitsearch.devices import AgentDevice, Cores, token_from, was_killed
+from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
+from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.protocol import SCREEN
 
 pytestmark = pytest.mark.slow
@@ -88,3 +90,16 @@ def test_a_token_comes_from_the_environment():
 def test_a_token_that_is_not_set_names_the_variable():
     with pytest.raises(ResourceError, match="NANO, which is not set"):
         token_from("env:NANO", {})
+
+
+def test_a_measurement_that_was_killed_from_outside_is_no_fault_of_the_model():
+    killed = MeasurementFailed("crash", "ended by SIGKILL", {"signal": "SIGKILL"})
+    assert was_killed(killed)
+    assert was_killed(MeasurementFailed("interrupted", "the agent died twice"))
+    assert not was_killed(MeasurementFailed("crash", "ended by SIGSEGV", {"signal": "SIGSEGV"}))
+
+
+def test_a_device_that_does_not_answer_is_one_message(monkeypatch):
+    monkeypatch.setattr("vitsearch.devices.GREETING_PAUSE_S", 0.0)
+    with pytest.raises(DeviceLost, match="device nano: "):
+        AgentDevice("nano", DeviceClient("http://127.0.0.1:9", token="x"))
