@@ -19,6 +19,7 @@ from vitsearch_evaluators.errors import DeviceUnreachable
 
 _START_S = 60.0
 _STOP_S = 10.0
+_STARTS = 3
 
 
 class EmbeddedAgent:
@@ -91,19 +92,32 @@ class EmbeddedAgent:
         process.wait()
 
     def _start(self) -> None:
+        """Start the agent; once more when something kills it meanwhile. DeviceUnreachable tells its log."""
         os.makedirs(self._state, mode=0o700, exist_ok=True)
-        port_file = os.path.join(self._state, "port.json")
-        token_file = os.path.join(self._state, "token")
-        if os.path.exists(port_file):
-            os.remove(port_file)
-        _write_private(token_file, self.token)
+        _write_private(os.path.join(self._state, "token"), self.token)
+        for _ in range(_STARTS):
+            process = self._process = self._spawn()
+            self._port = self._await_port(process)
+            if self._port:
+                return
+            code = process.poll()
+            self.stop()
+            if code is None or code >= 0:
+                break  # too slow, or it ended by itself: it would do so again
+        log = self._path("agent.log")
+        raise DeviceUnreachable("the embedded agent did not start; {} ends with: {}".format(log, _tail(log)))
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        if os.path.exists(self._path("port.json")):
+            os.remove(self._path("port.json"))
         command = [self._python, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
-        command += ["--state", self._state, "--port-file", port_file, "--token-file", token_file]
+        command += ["--state", self._state, "--port-file", self._path("port.json")]
+        command += ["--token-file", self._path("token")]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
-        with open(os.path.join(self._state, "agent.log"), "ab") as log:
+        with open(self._path("agent.log"), "ab") as log:
             # Its own session: Ctrl-C in a terminal is for us, and we end the agent in order.
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -111,18 +125,19 @@ class EmbeddedAgent:
                 env=procs.with_package_path(dict(os.environ)),
                 start_new_session=True,
             )
-        self._port = self._await_port(self._process, port_file)
 
-    def _await_port(self, process: "subprocess.Popen[bytes]", port_file: str) -> int:
+    def _await_port(self, process: "subprocess.Popen[bytes]") -> int:
+        """Return the port once the agent listens, 0 when it ended or took too long."""
         end = time.monotonic() + _START_S
         while time.monotonic() < end and process.poll() is None:
-            if os.path.exists(port_file):
-                with open(port_file) as stream:
+            if os.path.exists(self._path("port.json")):
+                with open(self._path("port.json")) as stream:
                     return int(json.load(stream)["port"])
             time.sleep(0.02)
-        self.stop()
-        log = os.path.join(self._state, "agent.log")
-        raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
+        return 0
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._state, name)
 
 
 def _write_private(path: str, text: str) -> None:
