@@ -105,7 +105,7 @@ class EmbeddedAgent:
             if code is None or code >= 0:
                 break  # too slow, or it ended by itself: it would do so again
         log = self._path("agent.log")
-        raise DeviceUnreachable("the embedded agent did not start; {} ends with: {}".format(log, _tail(log)))
+        raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         if os.path.exists(self._path("port.json")):

@@ -1,0 +1,63 @@
+"""Measures every point of a finished study's front once more and holds it against what the study shows.
+
+    python benchmarks/remeasure_front.py quickstart
+
+A point agrees when its median CPU time now lies within the interval that is shown, or within 5 % of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from vitsearch_evaluators.protocol import CONFIRM
+
+from vitsearch.devices import Cores
+from vitsearch.front import Point, read_front
+from vitsearch.ledger import Ledger
+from vitsearch.run import Home, open_device
+from vitsearch.studies import opened
+
+METRIC = "cpu_ms_p50"
+TOLERANCE = 0.05
+REPEAT = 500_000
+"""Far from the repeats that a search uses, so that the agent measures anew."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study")
+    parser.add_argument("--repeat", type=int, default=0, help="raise it to measure anew after a first call")
+    asked = parser.parse_args()
+    disagree = 0
+    with opened(asked.study) as (study, ledger):
+        space, front = study.space(), read_front(study, ledger)
+        home = Home.of(space)
+        with open_device(space, home, Cores.shared()) as device:
+            for point in front.shown():
+                path = home.workshop(space).store.get(_artifact(point, ledger))
+                now = asyncio.run(device.measure(path, point.plan.deployment, CONFIRM, REPEAT + asked.repeat))
+                disagree += not _agrees(point, now.cpu_ms.p50)
+    return disagree
+
+
+def _artifact(point: Point, ledger: Ledger) -> str:
+    row = ledger.artifact(point.keys.artifact_key or "")
+    assert row is not None, f"{point.name} has no artifact"
+    return row.sha256
+
+
+def _agrees(point: Point, now_ms: float) -> bool:
+    shown, (low, high) = point.values[METRIC] or 0.0, point.errors[METRIC]
+    off = now_ms / shown - 1.0
+    agrees = low <= now_ms <= high or abs(off) <= TOLERANCE
+    print(
+        f"{point.name:<10} shown {shown:.3f} ms [{low:.3f}, {high:.3f}]  now {now_ms:.3f} ms  {off:+.1%}  "
+        f"{'agrees' if agrees else 'DIFFERS'}"
+    )
+    return agrees
+
+
+if __name__ == "__main__":
+    sys.exit(main())
