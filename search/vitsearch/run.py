@@ -54,16 +54,16 @@ class Home:
 def run(space: SearchSpace, progress: Progress, address: str | None = None) -> Ended:
     """Blocks until the search is complete; Ctrl-C and SIGTERM end it in order and raise KeyboardInterrupt."""
     home = Home.of(space)
+    cores = Cores.shared() if not space.devices else None
+    resources = resources_of(space, cores)
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores.trainers)
     with ExitStack() as closing:
         closing.enter_context(Guard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         study = Study.open(space)
         closing.callback(study.close)
-        cores = Cores.shared() if not space.devices else None
-        resources = resources_of(space, cores)
-        if cores is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores.trainers)
         device = closing.enter_context(open_device(space, home, cores))
         progress.note(
             f"device {device.name}: {device.info.fingerprint.get('cpu_model') or device.info.kind}; starting workers"

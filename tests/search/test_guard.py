@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.guard import MARK, Guard, marked
+from vitsearch.guard import MARK, Family, Guard
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="the guard works through /proc")
 
@@ -18,7 +18,7 @@ DRIVER = """
 import os, subprocess, sys
 from vitsearch.guard import MARK, Guard
 with Guard():
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True, HOW)
     print(os.environ[MARK], child.pid, flush=True)
     sys.stdin.read()
     child.kill()
@@ -26,20 +26,27 @@ with Guard():
 """
 
 
-def start() -> tuple[subprocess.Popen[bytes], str, int]:
+def start(how: str = "env=None") -> tuple[subprocess.Popen[bytes], str, int]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        [sys.executable, "-c", DRIVER.replace("HOW", how)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
     )
     assert driver.stdout is not None
     token, pid = driver.stdout.readline().decode().split()
     return driver, token, int(pid)
 
 
+def alive(token: str) -> list[int]:
+    return Family(token, os.getpid()).marked()
+
+
 def await_none(token: str) -> list[int]:
     """What is left; the guard itself bears the mark and is waited for too."""
     for _ in range(600):
-        if not (left := marked(token)):
+        if not (left := alive(token)):
             return []
         signal.sigtimedwait([], 0.1)
     return left
@@ -47,10 +54,22 @@ def await_none(token: str) -> list[int]:
 
 def test_what_a_killed_driver_started_is_ended():
     driver, token, child = start()
-    assert child in marked(token)
+    assert child in alive(token)
     driver.kill()
     driver.communicate()
     assert await_none(token) == []
+
+
+def test_what_lost_its_mark_is_known_by_its_parents():
+    driver, _, child = start("env={}")
+    signal.sigtimedwait([], 2.0)  # the guard looks ten times a second at first
+    driver.kill()
+    driver.communicate()
+    for _ in range(600):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        signal.sigtimedwait([], 0.1)
+    pytest.fail("the child outlived its driver")
 
 
 def test_a_driver_that_ends_in_order_is_not_killed():
@@ -64,3 +83,16 @@ def test_the_mark_is_gone_afterwards():
     with Guard():
         assert MARK in os.environ
     assert MARK not in os.environ
+
+
+def test_what_the_driver_had_before_stays_out_of_it():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as before:
+        family = Family("no such token", os.getpid())
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as after:
+            assert after.pid in family.alive()
+            assert before.pid not in family.alive()
+
+
+def test_the_first_process_is_no_driver():
+    with pytest.raises(ValueError, match="process 1 is no driver"):
+        Family("token", 1)
