@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -51,13 +50,15 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
     """A table of the ``needed`` first columns and of as many more as fit."""
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     shown = needed
-    while shown < len(widths) and sum(widths[: shown + 1]) + 3 * shown + 2 <= width:
+    while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
         shown += 1
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
+    )
     for heading in headings[:shown]:
         table.add_column(heading, justify="left" if heading in ("plan", "model") else "right", no_wrap=True)
-    for index, row in enumerate(rows):
-        table.add_row(*row[:shown], end_section=index == 0 and row[0] == BASELINE)
+    for row in rows:
+        table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
     return table
 
 
@@ -99,7 +100,7 @@ def _cell(point: Point, name: str, with_error: bool, baseline: Point | None) -> 
     text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
     if name in point.errors:
         low, high = point.errors[name]
-        text += f" ±{(high - low) / 2:.1g}"
+        text += f"±{(high - low) / 2:.1g}"
     base = baseline.values.get(name) if baseline and point.trial is not None else None
     return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
 

@@ -16,21 +16,15 @@ from vitsearch.show import cut_text, front_table, print_front, print_status, sta
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
 Pareto front of study fake: 2 models, all fake_vit@28
-
- trial   plan                                       accuracy      cpu_ms_p50   latency_ms_p50   peak_memory_mb
- ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-  base   fp32                                    0.900 ±0.02          4 ±0.1              4.1     not measured
-
-     4   heads-33% ffn-50% global int8_dynamic         0.871        1 (0.25)              1.1     not measured
-   12*   heads-33% ffn-50% global fp32           0.890 ±0.02   2 ±0.1 (0.50)              2.1     not measured
-
+trial  plan                                     accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
+ base  fp32                                   0.900±0.02         4±0.1             4.1    not measured        9
+    4  heads-33% ffn-50% global int8_dynamic       0.871      1 (0.25)             1.1    not measured      2.5
+  12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."""
 LEADERBOARD = """\
 Leaderboard: unpruned, before any training
-
- model              accuracy   cpu_ms_p50   latency_ms_p50   peak_memory_mb        size_mb       params_m
- ────────────────────────────────────────────────────────────────────────────────────────────────────────
- fake_vit@28 fp32     0.8912          3.6     not measured     not measured   not measured   not measured"""
+model             accuracy  cpu_ms_p50  latency_ms_p50  peak_memory_mb       size_mb      params_m        macs_m
+fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not measured  not measured  not measured"""
 
 
 def shown(show, *what, width=112):
