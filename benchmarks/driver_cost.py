@@ -18,17 +18,15 @@ from pathlib import Path
 
 from vitsearch.driver import Driver
 from vitsearch.driver_id import DriverId
-from vitsearch.effect import DataIdentity
 from vitsearch.jobs import Workshop
-from vitsearch.lab import Lab, Setting
+from vitsearch.lab import Lab
 from vitsearch.ledger import Ledger, engine_options, tune
-from vitsearch.plan import Recipe
 from vitsearch.progress import Silent
 from vitsearch.sampling import PlanSpace, make_sampler
 from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
 from vitsearch.study import Study
-from vitsearch.testing import DATA, FakeDevice, FakeRunner
+from vitsearch.testing import FakeDevice, FakeRunner, fake_setting
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
@@ -60,19 +58,8 @@ def vitsearch(folder: Path, trials: int) -> int:
     """Baseline, leaderboard, all stages of every trial and the last measurement; returns the trials told."""
     space = space_for(folder, trials)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
-    setting = Setting(
-        data=DataIdentity(DATA["fingerprint"], 10, 1),
-        base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
-        teacher=None,
-        native_resolution=lambda backbone: 28,
-        starts=lambda source: "ef" * 32,
-        calibration_images=16,
-        signal_images=100,
-        wall_clock_decides=False,
-        seed=0,
-    )
     workshop = Workshop({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
-    lab = Lab(setting, workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
+    lab = Lab(fake_setting(), workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None)
     asyncio.run(Driver(space, study, ledger, lab, plans, me, 1, Silent()).run())
     return len(study.records())

@@ -11,13 +11,12 @@ import argparse
 import asyncio
 import sys
 
-from vitsearch_evaluators.protocol import CONFIRM
-
 from vitsearch.devices import Cores
 from vitsearch.front import Point, read_front
 from vitsearch.ledger import Ledger
 from vitsearch.run import Home, open_device
 from vitsearch.studies import opened
+from vitsearch_evaluators.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"
 TOLERANCE = 0.05

@@ -74,7 +74,7 @@ class Driver:
         self._unseen = random.Random(space.search.seed)
 
     async def run(self) -> Ended:
-        self._lab.drop_dead_claims()
+        self._lab.once.drop_dead()
         if revived := self._study.recover():
             self._progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
         beating = asyncio.create_task(self._beat())
@@ -265,7 +265,7 @@ class Driver:
         while True:
             await asyncio.sleep(BEAT_S)
             try:
-                self._lab.renew_claims()
+                self._lab.once.renew()
                 self._study.beat(list(self._open.values()))
                 self._study.recover()
             except Exception as error:  # noqa: BLE001 - whatever the database said, the next beat makes up for it
@@ -276,7 +276,7 @@ class Driver:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        await self._lab.stop()
+        await self._lab.once.stop()
         for asked in self._open.values():
             self._study.release(asked)
         self._open.clear()

@@ -6,12 +6,10 @@ the same time is made once; a stage that another driver is making (its claim is 
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
@@ -32,6 +30,7 @@ from vitsearch.jobs import (
     ExportJob,
     Job,
     LogitsJob,
+    Made,
     Pruned,
     ScreenJob,
     SignalJob,
@@ -40,9 +39,9 @@ from vitsearch.jobs import (
     TrainJob,
     Workshop,
 )
-from vitsearch.jobs import Made as JobMade
-from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, Made, MeasurementRow, TrainingRow
+from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 from vitsearch.measured import values_of
+from vitsearch.once import Once
 from vitsearch.pareto import wilson
 from vitsearch.plan import Plan, Recipe
 from vitsearch.progress import Progress
@@ -52,8 +51,6 @@ from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
 
 OPSET = 17
-CLAIM_S = 120.0
-CLAIM_POLL_S = 2.0
 CONTENDED_REPEATS = 2
 VALIDATION = "validation"
 R = TypeVar("R")
@@ -98,7 +95,7 @@ class Measured:
 
 
 class Lab:
-    """One per run. ``token`` is how this driver signs its claims."""
+    """One per run."""
 
     def __init__(
         self,
@@ -115,9 +112,8 @@ class Lab:
         self._ledger = ledger
         self._runner = runner
         self._device = device
-        self._token = json.dumps(driver.to_json(), sort_keys=True)
         self._progress = progress
-        self._making: dict[str, asyncio.Task[Any]] = {}
+        self.once = Once(ledger, driver)
         self.base_accuracy: dict[str, float] = {}
         """Of every backbone whose base is known by now, on the validation split."""
 
@@ -141,7 +137,7 @@ class Lab:
             base, made = await self._run(BaseJob(self._workshop, source, self.setting.base_recipe))
             return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), made
 
-        row = await self._once(f"base:{key}", lambda: self._ledger.training(key, rung), make)
+        row = await self.once.get(f"base:{key}", lambda: self._ledger.training(key, rung), make)
         self.base_accuracy[backbone] = row.accuracy
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
 
@@ -173,7 +169,7 @@ class Lab:
             where = str(self._workshop.scratch.root)
             return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, where, detail), made
 
-        row = await self._once(f"screen:{key}", lambda: self._ledger.artifact(key), make)
+        row = await self.once.get(f"screen:{key}", lambda: self._ledger.artifact(key), make)
         measured = self._latest(prepared.graph_key, SCREEN)
         if measured is None:
             if not self._workshop.scratch.holds(row.sha256):  # measured once and dropped, or the folder was emptied
@@ -194,7 +190,7 @@ class Lab:
             seen, made = await self._run(job)
             return TrainingRow(key, 0, seen.accuracy, seen.kl, seen.n, None), made
 
-        row = await self._once(f"signal:{key}", lambda: self._ledger.training(key, 0), make)
+        row = await self.once.get(f"signal:{key}", lambda: self._ledger.training(key, 0), make)
         return SignalSeen(row.accuracy, row.kl or 0.0, row.n)
 
     async def train(self, prepared: Prepared, rung: int) -> TrainingRow:
@@ -217,7 +213,7 @@ class Lab:
             trained, made = await self._run(job)
             return TrainingRow(key, rung, trained.accuracy, trained.kl, trained.n, trained.checkpoint_sha256), made
 
-        return await self._once(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
+        return await self.once.get(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
     async def confirm(self, prepared: Prepared, rung: int) -> Measured:
         """The exported artifact: its accuracy on its own runtime, and the full measurement."""
@@ -264,7 +260,7 @@ class Lab:
             )
             return row, made
 
-        return await self._once(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
+        return await self.once.get(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
 
     async def _teacher(self, plan: Plan, own: Base) -> Base | None:
         """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
@@ -301,7 +297,7 @@ class Lab:
             where = str(self._workshop.store.root)
             return ArtifactRow(key, "logits", logits.sha256, logits.size_bytes, where, {}), made
 
-        row = await self._once(f"logits:{key}", lambda: self._ledger.artifact(key), make)
+        row = await self.once.get(f"logits:{key}", lambda: self._ledger.artifact(key), make)
         return row.sha256
 
     async def _artifact(self, prepared: Prepared, rung: int, key: str) -> ArtifactRow:
@@ -316,7 +312,7 @@ class Lab:
             where = str(self._workshop.store.root)
             return ArtifactRow(key, "onnx", out.sha256, out.size_bytes, where, detail), made
 
-        return await self._once(f"artifact:{key}", lambda: self._ledger.artifact(key), make)
+        return await self.once.get(f"artifact:{key}", lambda: self._ledger.artifact(key), make)
 
     async def _measure(
         self, path: Path, sha256: str, prepared: Prepared, protocol: MeasureProtocol, repeat: int
@@ -341,7 +337,7 @@ class Lab:
             return row, Made(found.seconds, {plan.deployment.runtime: found.runtime_version})
 
         find = lambda: self._latest(graph, protocol, repeat)  # noqa: E731
-        return await self._once(f"measure:{graph}:{protocol.id}:{repeat}", find, make)
+        return await self.once.get(f"measure:{graph}:{protocol.id}:{repeat}", find, make)
 
     def _latest(self, graph: str, protocol: MeasureProtocol, repeat: int | None = None) -> MeasurementRow | None:
         """The newest of this device in its present environment."""
@@ -368,52 +364,4 @@ class Lab:
 
     async def _run(self, job: Job[R]) -> tuple[R, Made]:
         with self._progress.stage(job.make):
-            made: JobMade
-            result, made = await self._runner.run(job)
-        return result, Made(made.cpu_seconds, made.versions)
-
-    # ---- once
-
-    async def _once(self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]) -> R:
-        """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key."""
-        found = find()
-        if found is not None:
-            return found
-        task = self._making.get(key)
-        if task is None:
-            task = self._making[key] = asyncio.ensure_future(self._make(key, find, make))
-            task.add_done_callback(lambda _: self._making.pop(key, None))
-        result: R = await asyncio.shield(task)
-        return result
-
-    async def _make(self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, Made]]]) -> R:
-        while not self._ledger.claim(key, self._token, CLAIM_S):
-            await asyncio.sleep(CLAIM_POLL_S)
-            if (found := find()) is not None:
-                return found
-        try:
-            if (found := find()) is not None:  # another driver ended it between our look and our claim
-                return found
-            row, made = await make()
-            self._ledger.add(row, made)  # type: ignore[type-var]  # every R here is one of the ledger's rows
-            return row
-        finally:
-            self._ledger.release(key, self._token)
-
-    def renew_claims(self) -> None:
-        """Called well within ``CLAIM_S`` while stages run."""
-        for key in list(self._making):
-            self._ledger.claim(key, self._token, CLAIM_S)
-
-    def drop_dead_claims(self) -> None:
-        """Claims of drivers that died on this machine need not run out."""
-        for key, token in self._ledger.claims().items():
-            if DriverId.from_json(json.loads(token)).is_dead_here():
-                self._ledger.release(key, token)
-
-    async def stop(self) -> None:
-        """End the stages that are being made; their claims are released."""
-        tasks = list(self._making.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            return await self._runner.run(job)

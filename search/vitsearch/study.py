@@ -216,6 +216,8 @@ class Study:
 
     def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
         """The stored order, new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""
+        if set(choices) <= set(self._used.get(name, ())):
+            return self._used[name]  # as stored: _catch_up has just looked
         known: dict[str, list[str]] = dict(self.attributes.get("choices", {}))
         before = tuple(known.get(name, ()))
         after = before + tuple(choice for choice in choices if choice not in before)

@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from vitsearch import jobs
-from vitsearch.effect import Anatomy, BlockAnatomy, Effect, Scores
+from vitsearch.effect import Anatomy, BlockAnatomy, DataIdentity, Effect, Scores
 from vitsearch.jobs import Job, Made, R_co
-from vitsearch.plan import Deployment
+from vitsearch.lab import Setting
+from vitsearch.plan import Deployment, Recipe
 from vitsearch.store import FileStore
 from vitsearch_evaluators.protocol import (
     Contention,
@@ -30,7 +31,7 @@ from vitsearch_evaluators.protocol import (
 
 BLOCKS, HEADS, FFN = 6, 6, 768
 DIGEST = "ab" * 32
-DATA = {
+DATA: dict[str, Any] = {
     "fingerprint": "cd" * 32,
     "class_names": [f"class {number}" for number in range(10)],
     "image_size": 28,
@@ -44,6 +45,21 @@ def fake_anatomy() -> tuple[Anatomy, Scores]:
     heads = tuple(tuple(1.0 + (7 * i + 3 * j) % 11 for j in range(HEADS)) for i in range(BLOCKS))
     ffn = tuple(tuple(1.0 + (5 * i + 13 * j) % 97 for j in range(FFN)) for i in range(BLOCKS))
     return Anatomy("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
+
+
+def fake_setting() -> Setting:
+    """What the lab is told about the fake data and the fake backbone."""
+    return Setting(
+        data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
+        base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
+        teacher=None,
+        native_resolution=lambda backbone: 28,
+        starts=lambda source: "ef" * 32,
+        calibration_images=16,
+        signal_images=100,
+        wall_clock_decides=False,
+        seed=0,
+    )
 
 
 def share(effect: Effect) -> tuple[float, float]:

@@ -17,9 +17,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from vitsearch.driver import Driver, Ended
 from vitsearch.driver_id import DriverId
-from vitsearch.effect import DataIdentity
 from vitsearch.jobs import Workshop
-from vitsearch.lab import Lab, Setting
+from vitsearch.lab import Lab
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.progress import Progress, Silent
@@ -28,7 +27,7 @@ from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
 from vitsearch.study import Study
-from vitsearch.testing import DATA, FakeDevice, FakeRunner
+from vitsearch.testing import DATA, FakeDevice, FakeRunner, fake_setting
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 
@@ -80,21 +79,12 @@ class FakeStudy:
         return PlanSpace(self.space, "local", everything_supported)
 
     def lab(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Lab:
-        setting = Setting(
-            data=DataIdentity(DATA["fingerprint"], 10, 1),
-            base_recipe=RECIPE,
-            teacher=None,
-            native_resolution=lambda backbone: 28,
-            starts=lambda source: "ef" * 32,
-            calibration_images=16,
-            signal_images=100,
-            wall_clock_decides=False,
-            seed=0,
-        )
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
         workshop = Workshop({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
-        return Lab(replace(setting, **changes), workshop, ledger, self.runner, self.device, driver, self.progress)
+        return Lab(
+            replace(fake_setting(), **changes), workshop, ledger, self.runner, self.device, driver, self.progress
+        )
 
     def records(self) -> dict[int, Record]:
         with self.opened() as (study, _):

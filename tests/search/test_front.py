@@ -9,7 +9,8 @@ import pytest
 
 from vitsearch.driver_id import DriverId
 from vitsearch.front import read_front
-from vitsearch.ledger import Ledger, Made, MeasurementRow
+from vitsearch.jobs import Made
+from vitsearch.ledger import Ledger, MeasurementRow
 from vitsearch.pareto import dominates, loss
 from vitsearch.plan import Plan
 from vitsearch.record import Keys, Record

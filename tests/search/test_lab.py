@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch import lab as lab_module
+from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
 from vitsearch.jobs import SignalJob, TrainJob
@@ -125,7 +126,7 @@ def test_a_stage_that_another_driver_makes_is_waited_for(lab, cut, fake_study, l
 
     async def poll(seconds):
         """While we wait, the other driver finishes."""
-        if seconds == lab_module.CLAIM_POLL_S and not polls:
+        if seconds == once.CLAIM_POLL_S and not polls:
             polls.append(seconds)
             ledger.release(key, token(ELSEWHERE))
             await through(other, cut)
@@ -137,9 +138,9 @@ def test_a_stage_that_another_driver_makes_is_waited_for(lab, cut, fake_study, l
     prepared = asyncio.run(lab.prepare(cut))
     key = f"train:{prepared.weights_key}:1"
     assert ledger.claim(key, token(ELSEWHERE), 60)
-    monkeypatch.setattr(lab_module.asyncio, "sleep", poll)
+    monkeypatch.setattr(once.asyncio, "sleep", poll)
     asyncio.run(through(lab, cut))
-    assert polls == [lab_module.CLAIM_POLL_S]
+    assert polls == [once.CLAIM_POLL_S]
     assert fake_study.runner.made == ONCE
 
 
@@ -182,8 +183,8 @@ def test_a_claim_is_released_when_the_stage_fails(lab, cut, fake_study, ledger):
 def test_claims_are_renewed_while_stages_are_made(lab, cut, fake_study, ledger):
     def before(job):
         for key in ledger.claims():
-            ledger.claim(key, lab._token, -1)  # it has nearly run out
-            lab.renew_claims()
+            ledger.claim(key, lab.once._token, -1)  # it has nearly run out
+            lab.once.renew()
             assert not ledger.claim(key, "another", 60)
 
     fake_study.runner.before = before
@@ -194,7 +195,7 @@ def test_claims_of_drivers_that_died_here_are_dropped(lab, ledger):
     dead = replace(DriverId.current(), started="1")
     for driver in (dead, ELSEWHERE, DriverId.current()):
         ledger.claim(f"train:{driver.host}:{driver.started}", token(driver), 60)
-    lab.drop_dead_claims()
+    lab.once.drop_dead()
     assert token(dead) not in ledger.claims().values()
     assert len(ledger.claims()) == 2
 

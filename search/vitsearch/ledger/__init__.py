@@ -10,7 +10,6 @@ from vitsearch.ledger.ledger import (
     AnatomyRow,
     ArtifactRow,
     Ledger,
-    Made,
     MeasurementRow,
     TrainingRow,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "AnatomyRow",
     "ArtifactRow",
     "Ledger",
-    "Made",
     "MeasurementRow",
     "TrainingRow",
     "engine_options",

@@ -9,17 +9,10 @@ from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, del
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.errors import StudyError
+from vitsearch.jobs import Made
 from vitsearch.ledger import tables
 from vitsearch.ledger.engine import connect, database_now
 from vitsearch.ledger.migrate import upgrade
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a stage cost and with what it was made."""
-
-    cpu_seconds: float
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)

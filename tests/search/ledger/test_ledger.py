@@ -8,7 +8,8 @@ from threading import Barrier
 
 import pytest
 
-from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, Made, MeasurementRow, TrainingRow
+from vitsearch.jobs import Made
+from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 
 KEY, OTHER = "a" * 64, "b" * 64
 MADE = Made(1.5, {"torch": "2.9"})
