@@ -23,8 +23,8 @@ from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkersL
 from vitsearch.jobs import Job, Made
 
 R = TypeVar("R")
-CRASHES_ALLOWED = 2
-"""A worker that dies is replaced and the stage repeated; the third death is the stage's own fault."""
+CRASHES_ALLOWED = 4
+"""A worker that dies is replaced and the stage repeated; one death more is the stage's own fault."""
 OBJECT_STORE_BYTES = 100 * 2**20
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
