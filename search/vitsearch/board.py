@@ -85,6 +85,14 @@ class Board:
         self._numbers[keys.identity] = number
         return None
 
+    def forgive(self) -> list[Plan]:
+        """Plans that failed and did not come out well since; they are no longer known as failed."""
+        failed = {number for number, record in self.records.items() if record.outcome == "failed"}
+        plans = dict.fromkeys(self.records[number].plan for number in sorted(failed))
+        self._numbers = {identity: number for identity, number in self._numbers.items() if number not in failed}
+        well = {record.plan for record in self.records.values() if record.trained}
+        return [plan for plan in plans if plan not in well]
+
     # ---- keeping the books
 
     def add(self, number: int, record: Record) -> None:

@@ -47,18 +47,20 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")
     ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try plans again whose stages failed.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
 ) -> None:
     """Search: train, export and measure plans until the study is complete. The same command goes on with it."""
     from vitsearch import live
     from vitsearch import space as spaces
+    from vitsearch.run import Options
     from vitsearch.run import run as run_study
 
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
     try:
         with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
-            ended = run_study(loaded.space, progress, address)
+            ended = run_study(loaded.space, progress, Options(address, retry_failed))
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Go on with: {again}", err=True)

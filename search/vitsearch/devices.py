@@ -22,7 +22,8 @@ GREETINGS = 5
 GREETING_PAUSE_S = 0.5
 KILLS_FORGIVEN = 3
 """So often a measurement that was killed from outside is taken again before it counts as a failure."""
-AGAIN = 1000
+AGAIN = 1_000
+ROUND, MOST_ROUNDS = 10_000, 40
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
 
@@ -58,8 +59,10 @@ class Device(Protocol):
 class AgentDevice:
     """A device behind an agent, for one study."""
 
-    def __init__(self, name: str, client: DeviceClient) -> None:
+    def __init__(self, name: str, client: DeviceClient, failures: int = 0) -> None:
+        """``failures``: earlier ones that may be tried again; measurements are numbered past theirs."""
         self.name = name
+        self._first = min(failures, MOST_ROUNDS) * ROUND
         self._client = client
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
         self._stop = threading.Event()
@@ -88,7 +91,7 @@ class AgentDevice:
         for attempt in range(KILLS_FORGIVEN + 1):
             try:
                 # A failed job is final for its id, and the repeat is part of that.
-                number = repeat + attempt * AGAIN
+                number = self._first + attempt * AGAIN + repeat
                 return self._client.measure(
                     str(artifact), deployment.runtime, options, protocol, repeat=number, cancel=self._stop
                 )

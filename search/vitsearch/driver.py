@@ -73,7 +73,7 @@ class Driver:
         self._in_a_row = 0
         self._unseen = random.Random(space.search.seed)
 
-    async def run(self) -> Ended:
+    async def run(self, retry_failed: bool = False) -> Ended:
         self._lab.once.drop_dead()
         if revived := self._study.recover():
             self._progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
@@ -82,6 +82,8 @@ class Driver:
             baseline = await self._baseline()
             await self._leaderboard()
             self._board = self._make_board(baseline)
+            if retry_failed:
+                self._retry_failed()
             ended = await self._search()
             await self._measure_front()
             return ended
@@ -225,6 +227,11 @@ class Driver:
             if plan not in seen:
                 self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
                 return
+
+    def _retry_failed(self) -> None:
+        for plan in self._board.forgive():
+            if self._plans.contains(plan):
+                self._study.enqueue(self._plans.parameters(plan), "it had failed", again=True)
 
     def _requeue(self) -> None:
         """Trials that were put aside and that today's limits, cap or front would take are asked again."""

@@ -51,11 +51,20 @@ class Home:
         )
 
 
-def run(space: SearchSpace, progress: Progress, address: str | None = None) -> Ended:
+@dataclass(frozen=True)
+class Options:
+    """What is said on the command line and is not the space's: a running Ray cluster (host:port), and
+    whether plans that failed are tried again."""
+
+    address: str | None = None
+    retry_failed: bool = False
+
+
+def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> Ended:
     """Blocks until the search is complete; Ctrl-C and SIGTERM end it in order and raise KeyboardInterrupt."""
     home = Home.of(space)
     cores = Cores.shared() if not space.devices else None
-    resources = resources_of(space, cores)
+    resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores.trainers)
     with ExitStack() as closing:
@@ -64,14 +73,16 @@ def run(space: SearchSpace, progress: Progress, address: str | None = None) -> E
         closing.callback(ledger.close)
         study = Study.open(space)
         closing.callback(study.close)
-        device = closing.enter_context(open_device(space, home, cores))
+        failures = sum(record.outcome == "failed" for record in study.records().values())
+        device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
         progress.note(
-            f"device {device.name}: {device.info.fingerprint.get('cpu_model') or device.info.kind}; starting workers"
+            f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}; starting workers"
         )
-        runner = RayRunner(resources, address)
+        runner = RayRunner(resources, options.address)
         closing.callback(runner.close)
         try:
-            return asyncio.run(_drive(space, study, ledger, runner, device, home, resources.trainers, progress))
+            drive = _drive(space, study, ledger, runner, device, home, resources.trainers, options, progress)
+            return asyncio.run(drive)
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
@@ -84,6 +95,7 @@ async def _drive(
     device: Device,
     home: Home,
     places: int,
+    options: Options,
     progress: Progress,
 ) -> Ended:
     _stop_on_sigterm()
@@ -94,7 +106,8 @@ async def _drive(
     plans = PlanSpace(space, device.name, backbones.supports)
     me = DriverId.current()
     lab = Lab(setting_of(space, ready.description), workshop, ledger, runner, device, me, progress)
-    return await Driver(space, study, ledger, lab, plans, me, places, progress).run()
+    driver = Driver(space, study, ledger, lab, plans, me, places, progress)
+    return await driver.run(options.retry_failed)
 
 
 def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
@@ -154,11 +167,18 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
 
 
+def resources_in_cluster(space: SearchSpace) -> Resources:
+    """A cluster's size is Ray's to tell (see ``runner.refuse_lacking``); ``auto`` is one trainer."""
+    wanted = space.resources
+    return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
+
+
 @contextmanager
-def open_device(space: SearchSpace, home: Home, cores: Cores | None) -> Iterator[Device]:
+def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: int = 0) -> Iterator[Device]:
     """The device of the space file, else an agent of our own on this machine, pinned to one core.
 
     Our own agent ends with this process, also when it is killed: it watches its standard input.
+    ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
     """
     from vitsearch_evaluators.client import DeviceClient
     from vitsearch_evaluators.embedded import EmbeddedAgent
@@ -167,11 +187,11 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None) -> Iterator
         if cores is None:
             ((name, device),) = space.devices.items()
             token = token_from(device.token, os.environ)
-            found = AgentDevice(name, DeviceClient(device.url, token=token, owner=space.study))
+            found = AgentDevice(name, DeviceClient(device.url, token=token, owner=space.study), failures)
         else:
             pinned = ",".join(map(str, cores.device))
             agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
-            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study))
+            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study), failures)
         closing.callback(found.close)
         yield found
 

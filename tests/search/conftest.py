@@ -55,25 +55,25 @@ class FakeStudy:
             value[section] = value[section] | {key: change} if key else change
         return replace(self, space=SearchSpace.from_json(value))
 
-    def run(self) -> Ended:
+    def run(self, retry_failed: bool = False) -> Ended:
         ledger = Ledger.open(self.space.storage)
         try:
-            return asyncio.run(self._drive(ledger))
+            return asyncio.run(self._drive(ledger, retry_failed))
         finally:
             ledger.close()
 
-    async def _drive(self, ledger: Ledger) -> Ended:
+    async def _drive(self, ledger: Ledger, retry_failed: bool) -> Ended:
         study = Study.open(self.space)
         try:
-            return await self._search(study, ledger)
+            return await self._search(study, ledger, retry_failed)
         finally:
             study.close()
 
-    async def _search(self, study: Study, ledger: Ledger) -> Ended:
+    async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> Ended:
         study.adopt_data(DATA)
         me = DriverId.current()
         driver = Driver(self.space, study, ledger, self.lab(ledger, me), self.plans(), me, self.places, self.progress)
-        return await driver.run()
+        return await driver.run(retry_failed)
 
     def plans(self) -> PlanSpace:
         return PlanSpace(self.space, "local", everything_supported)

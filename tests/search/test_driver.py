@@ -158,6 +158,22 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
     assert not failed & {record.keys.identity for record in few.records().values() if record.trained}
 
 
+def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+
+    def refuse_int8(job):
+        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
+            raise StageError("screen", "export", "no such operator")
+
+    few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
+    few.runner.before = refuse_int8
+    few.run()
+    failed = {record.plan for record in few.records().values() if record.outcome == "failed"}
+    few.runner.before = lambda job: None
+    few.with_space(search__trials=4).run(retry_failed=True)
+    assert failed & {record.plan for record in few.records().values() if record.trained}
+
+
 def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
     small = fake_study.with_space(

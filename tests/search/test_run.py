@@ -34,6 +34,10 @@ def test_a_machine_with_one_core_measures_and_trains_on_it(space):
     assert run.resources_of(space, one).trainers == 1
 
 
+def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
+    assert run.resources_in_cluster(with_resources(space, trainers=64, cpus=8)).trainers == 64
+
+
 def test_files_of_a_study_lie_beside_its_database(space, tmp_path):
     assert run.Home.of(space).root == tmp_path / "fake"
 
