@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vitsearch.driver import Driver
+from vitsearch.driver import Driver, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.jobs import Workshop
 from vitsearch.lab import Lab
@@ -61,7 +61,7 @@ def vitsearch(folder: Path, trials: int) -> int:
     workshop = Workshop({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     lab = Lab(fake_setting(), workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None)
-    asyncio.run(Driver(space, study, ledger, lab, plans, me, 1, Silent()).run())
+    asyncio.run(Driver(Session(space, study, ledger, lab, plans, me, 1, Silent())).run())
     return len(study.records())
 
 

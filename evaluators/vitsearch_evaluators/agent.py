@@ -53,6 +53,9 @@ def serve(settings: AgentSettings, version: str) -> None:
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
+    # The kernel may hand a signal to another thread; Python then runs the handler only when this one
+    # wakes up, which it would not do by itself.
+    signal.set_wakeup_fd(stop.wakeup_fileno())
     worker.start()
     acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()

@@ -38,6 +38,10 @@ class StopSignal:
     def fileno(self) -> int:
         return self._read
 
+    def wakeup_fileno(self) -> int:
+        """Return the end to write to: whatever is written sets the event."""
+        return self._write
+
     def set(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full, hence set
             os.write(self._write, b"!")

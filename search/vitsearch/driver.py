@@ -46,32 +46,36 @@ class Ended:
     complete: bool
 
 
-class Driver:
-    """Bound to one study, one lab and one device."""
+@dataclass(frozen=True)
+class Session:
+    """What one run works with. ``places``: so many plans are trained at the same time."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        study: Study,
-        ledger: Ledger,
-        lab: Lab,
-        plans: PlanSpace,
-        driver: DriverId,
-        places: int,
-        progress: Progress,
-    ) -> None:
-        self._space = space
-        self._study = study
-        self._ledger = ledger
-        self._places = places
-        self._lab = lab
-        self._plans = plans
-        self._driver = driver
-        self._progress = progress
+    space: SearchSpace
+    study: Study
+    ledger: Ledger
+    lab: Lab
+    plans: PlanSpace
+    me: DriverId
+    places: int
+    progress: Progress
+
+
+class Driver:
+    """Drives one session to its end."""
+
+    def __init__(self, session: Session) -> None:
+        self._space = session.space
+        self._study = session.study
+        self._ledger = session.ledger
+        self._places = session.places
+        self._lab = session.lab
+        self._plans = session.plans
+        self._driver = session.me
+        self._progress = session.progress
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._started = time.monotonic()
         self._in_a_row = 0
-        self._unseen = random.Random(space.search.seed)
+        self._unseen = random.Random(session.space.search.seed)
 
     async def run(self, retry_failed: bool = False) -> Ended:
         self._lab.once.drop_dead()

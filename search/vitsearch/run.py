@@ -13,7 +13,7 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.devices import AgentDevice, Cores, Device, token_from
-from vitsearch.driver import Driver, Ended
+from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
 from vitsearch.errors import ResourceError
@@ -80,34 +80,36 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         )
         runner = RayRunner(resources, options.address)
         closing.callback(runner.close)
+        crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
         try:
-            drive = _drive(space, study, ledger, runner, device, home, resources.trainers, options, progress)
-            return asyncio.run(drive)
+            return asyncio.run(_drive(crew, home.workshop(space), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
 
-async def _drive(
-    space: SearchSpace,
-    study: Study,
-    ledger: Ledger,
-    runner: Runner,
-    device: Device,
-    home: Home,
-    places: int,
-    options: Options,
-    progress: Progress,
-) -> Ended:
+@dataclass(frozen=True)
+class Crew:
+    """What was opened for a run, before anything is known of its data."""
+
+    space: SearchSpace
+    study: Study
+    ledger: Ledger
+    runner: Runner
+    device: Device
+    places: int
+    progress: Progress
+
+
+async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
     _stop_on_sigterm()
-    workshop = home.workshop(space)
-    with progress.stage("data"):
-        ready, _ = await runner.run(DataJob(workshop))
-    study.adopt_data(ready.description)
-    plans = PlanSpace(space, device.name, backbones.supports)
-    me = DriverId.current()
-    lab = Lab(setting_of(space, ready.description), workshop, ledger, runner, device, me, progress)
-    driver = Driver(space, study, ledger, lab, plans, me, places, progress)
-    return await driver.run(options.retry_failed)
+    with crew.progress.stage("data"):
+        ready, _ = await crew.runner.run(DataJob(workshop))
+    crew.study.adopt_data(ready.description)
+    me, setting = DriverId.current(), setting_of(crew.space, ready.description)
+    lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
+    plans = PlanSpace(crew.space, crew.device.name, backbones.supports)
+    session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
+    return await Driver(session).run(options.retry_failed)
 
 
 def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from vitsearch.driver import Driver, Ended
+from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.jobs import Workshop
 from vitsearch.lab import Lab
@@ -72,8 +72,9 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> Ended:
         study.adopt_data(DATA)
         me = DriverId.current()
-        driver = Driver(self.space, study, ledger, self.lab(ledger, me), self.plans(), me, self.places, self.progress)
-        return await driver.run(retry_failed)
+        lab = self.lab(ledger, me)
+        session = Session(self.space, study, ledger, lab, self.plans(), me, self.places, self.progress)
+        return await Driver(session).run(retry_failed)
 
     def plans(self) -> PlanSpace:
         return PlanSpace(self.space, "local", everything_supported)
