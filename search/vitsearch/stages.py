@@ -7,6 +7,7 @@ the worker's memory for the next stage.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -179,25 +180,20 @@ def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
 
 
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
-    recipe = job.recipe
-    train.train_base(
-        model,
-        images.train.images,
-        images.train.labels,
-        job.source.resolution,
-        images.mean,
-        images.std,
-        train.BaseRecipe(
-            epochs=recipe.rungs[-1],
-            batch_size=recipe.batch_size,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            warmup_steps=recipe.warmup_steps,
-            images_per_epoch=recipe.images_per_epoch or None,
-            seed=recipe.seed,
-        ),
-        _torch_device(),
+    """From labels alone, on all training images; a recipe that names 0 images an epoch sees all in each."""
+    recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.train))
+    task = train.FineTuneTask(
+        images=images.train.images,
+        labels=images.train.labels,
+        resolution=job.source.resolution,
+        mean=images.mean,
+        std=images.std,
+        recipe=recipe,
+        epochs=recipe.rungs[-1],
+        device=_torch_device(),
     )
+    train.fine_tune(model, task)
+    model.cpu()
 
 
 def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> train.FineTuneTask:

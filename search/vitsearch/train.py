@@ -78,19 +78,6 @@ class TrainReport:
     cpu_seconds: float
 
 
-@dataclass(frozen=True)
-class BaseRecipe:
-    """How a model learns the user's classes before it is compressed (stages ``base``, ``teacher``)."""
-
-    epochs: float = 3.0
-    batch_size: int = 128
-    lr: float = 5e-4
-    weight_decay: float = 0.05
-    warmup_steps: int = 50
-    images_per_epoch: int | None = None
-    seed: int = 0
-
-
 def training_pool(n: int, recipe: Recipe) -> Labels:
     """Ascending indices of the training images, out of ``n``, that any rung of ``recipe`` can see.
 
@@ -143,31 +130,6 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
     return TrainReport(len(losses), len(order), first, last, time.process_time() - begin)
-
-
-def train_base(
-    model: nn.Module,
-    images: Bytes,
-    labels: Labels,
-    resolution: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    recipe: BaseRecipe,
-    device: str = "cpu",
-) -> TrainReport:
-    """Train the whole of ``model`` on all of ``images`` from labels alone: :func:`fine_tune`'s path."""
-    as_plan = Recipe(
-        rungs=(0, math.ceil(recipe.epochs)),
-        images_per_epoch=recipe.images_per_epoch or len(images),
-        batch_size=recipe.batch_size,
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        warmup_steps=recipe.warmup_steps,
-        distillation_weight=0.0,
-        temperature=1.0,
-        seed=recipe.seed,
-    )
-    return fine_tune(model, FineTuneTask(images, labels, resolution, mean, std, as_plan, recipe.epochs, device=device))
 
 
 def predict_logits(

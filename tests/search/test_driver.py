@@ -128,11 +128,12 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
     assert failed.failure == {"stage": "export", "kind": "parity", "message": "outputs differ"}
 
 
-def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
-    def refuse_int8(job):
-        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
-            raise StageError("screen", "export", "no such operator")
+def refuse_int8(job):
+    if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
+        raise StageError("screen", "export", "no such operator")
 
+
+def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
     notes = Notes()
     few = replace(fake_study.with_space(search__trials=2), progress=notes)
     few.runner.before = refuse_int8
@@ -143,10 +144,6 @@ def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
 
 def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
-
-    def refuse_int8(job):
-        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
-            raise StageError("screen", "export", "no such operator")
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
@@ -160,10 +157,6 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
 
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
-
-    def refuse_int8(job):
-        if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
-            raise StageError("screen", "export", "no such operator")
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8

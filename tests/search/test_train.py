@@ -138,11 +138,10 @@ def test_tasks_without_sense_are_refused(data, values):
         task(data, **values)
 
 
-def test_base_training_learns_the_classes(data):
+def test_labels_alone_teach_the_classes(data):
     model = tiny()
-    images, labels = data.train.images[:1000], data.train.labels[:1000]
-    recipe = train.BaseRecipe(epochs=6, batch_size=50, lr=2e-3)
-    report = train.train_base(model, images, labels, 28, data.mean, data.std, recipe)
+    recipe = dataclasses.replace(RECIPE, rungs=(0, 6), images_per_epoch=1000, batch_size=50, warmup_steps=50)
+    report = train.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
     assert (report.steps, report.images) == (120, 6000)
     logits = train.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
     assert train.accuracy(logits, data.validation.labels[:500]) > 0.5
