@@ -206,6 +206,7 @@ def test_twenty_kills_lose_nothing(search: Search) -> None:
     for kind in kinds:
         driver = kill_once(search, kind, driver)
 
+    await_victim(search, "worker", driver)  # it has opened the study, so what the killed one left open is its own
     driver.send_signal(signal.SIGINT)
     assert driver.wait(PATIENCE_S) in (0, 130), search.log()
     assert await_end_of_all(search.folder) == {}

@@ -79,8 +79,6 @@ class Driver:
 
     async def run(self, retry_failed: bool = False) -> Ended:
         self._lab.once.drop_dead()
-        if revived := self._study.recover():
-            self._progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
         beating = asyncio.create_task(self._beat())
         try:
             baseline = await self._baseline()

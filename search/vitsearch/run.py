@@ -73,6 +73,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(ledger.close)
         study = Study.open(space)
         closing.callback(study.close)
+        if revived := study.recover():  # first of all: a run that is stopped while it starts leaves none open either
+            progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
         progress.note(
