@@ -4,6 +4,8 @@
     builtin.py    bases that ship with vitsearch
     weights.py    starting weights: where from, do they fit, their digest
     slicing.py    rows and columns of layers; unfused attention
+    timm_family.py  TimmFamily: what families of timm models share
+    plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
 

@@ -47,8 +47,9 @@ class Built:
 class BlockUnits:
     """What of one block is cut, scored and refitted. Layers are the model's own, not copies.
 
-    ``proj`` reads the outputs of all heads side by side, ``head_dim`` columns for each of
-    ``heads``; ``fc2`` reads the neurons that ``fc1`` makes, one column each. ``proj`` and ``fc2``
+    ``proj`` reads the outputs of all heads, ``head_dim`` columns for each of ``heads``, side by side;
+    where a head gives several outputs (one for each scale), ``head_runs`` such rows of equal width
+    follow each other. ``fc2`` reads the neurons that ``fc1`` makes, one column each. ``proj`` and ``fc2``
     are where activations are seen (their inputs) and where the refit writes. ``None``, and 0
     heads, where a block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
     directly behind a consumer that has no bias of its own; they then take the refit's constant.
@@ -62,6 +63,18 @@ class BlockUnits:
     fc2: Layer | None
     proj_norm: nn.Module | None = None
     fc2_norm: nn.Module | None = None
+    head_runs: int = 1
+
+    def head_columns(self, heads: Sequence[int]) -> list[int]:
+        """The columns of ``proj`` that ``heads`` own."""
+        width = self.head_dim // self.head_runs
+        row = self.heads * width
+        return [
+            run * row + head * width + column
+            for run in range(self.head_runs)
+            for head in heads
+            for column in range(width)
+        ]
 
     @property
     def ffn_width(self) -> int:

@@ -13,23 +13,28 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones.base import ModelSpec
-from vitsearch.backbones.slicing import head_columns
-from vitsearch.compress import macs, prune
+from vitsearch.compress import macs, prune, quantize
 from vitsearch.effect import Anatomy, BlockEffect, Effect
+from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
 
 if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
 
 TOLERANCE = 1e-5
+INT8_ERROR = 0.2
+"""Of the norm of the logits; random weights have no margin, so this only catches a broken graph."""
 
 
 class BackboneTestCase:
@@ -51,6 +56,21 @@ class BackboneTestCase:
             assert backbones.supports(self.spec.backbone, "resolution", resolution) is None
             model, _ = self._model(resolution)
             assert self._logits(model, resolution).shape == (2, self.spec.classes)
+
+    def test_weights_survive_another_resolution(self) -> None:
+        model, _ = self._model()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights.safetensors"
+            save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+            family = backbones.find(self.spec.backbone)
+            built = family.build(replace(self.spec, weights=f"file:{path}", resolution=self.other_resolution))
+        assert not built.head_is_new
+        assert self._logits(built.model, self.other_resolution).shape == (2, self.spec.classes)
+        before, after = dict(model.named_parameters()), dict(built.model.named_parameters())
+        assert before.keys() == after.keys()
+        same = [name for name, value in before.items() if torch.equal(value, after[name])]
+        resampled = [name for name, value in before.items() if value.shape != after[name].shape]
+        assert len(same) + len(resampled) == len(before)
 
     def test_anatomy_is_that_of_the_units(self) -> None:
         model, anatomy = self._model()
@@ -98,6 +118,18 @@ class BackboneTestCase:
         with tempfile.TemporaryDirectory() as folder:
             report = OnnxExporter().export(cut, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
+
+    def test_a_cut_model_becomes_int8(self) -> None:
+        whole, anatomy = self._model()
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        with tempfile.TemporaryDirectory() as folder:
+            plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+            OnnxExporter().export(cut, tuple(self._images().shape), plain)
+            quantize.quantize(plain, small, "int8_dynamic")
+            found = evaluate.logits(small, self._images().numpy(), batch_size=2)
+            assert small.stat().st_size < plain.stat().st_size
+        expected = self._logits(cut).numpy()
+        assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
 
     def test_what_is_not_supported_has_a_reason(self) -> None:
         for knob, value in self.unsupported:
@@ -154,7 +186,7 @@ class BackboneTestCase:
         masked = copy.deepcopy(whole)
         units = backbones.find(self.spec.backbone).units(masked)
         for unit, kept in zip(units, effect.blocks, strict=True):
-            _zero_columns(unit.proj, head_columns(kept.heads, unit.head_dim))
+            _zero_columns(unit.proj, unit.head_columns(kept.heads))
             _zero_columns(unit.fc2, list(kept.ffn))
         before, expected, found = (self._logits(m) for m in (whole, masked, self._pruned(whole, effect)))
         scale = float(expected.abs().max())

@@ -20,7 +20,6 @@ import numpy as np
 from torch import nn
 
 from vitsearch.backbones.base import Backbone
-from vitsearch.backbones.slicing import head_columns
 from vitsearch.compress import matrices
 from vitsearch.compress.matrices import Matrix
 from vitsearch.compress.statistics import Statistics, UnitStatistics
@@ -94,6 +93,6 @@ def _cuts(
     whole, cut = backbone.units(base), backbone.units(pruned)
     for old, new, kept, seen in zip(whole, cut, effect.blocks, statistics.blocks, strict=True):
         if old.proj is not None and new.proj is not None and len(kept.heads) < old.heads:
-            yield old.proj, new.proj, new.proj_norm, head_columns(kept.heads, old.head_dim), seen.heads
+            yield old.proj, new.proj, new.proj_norm, old.head_columns(kept.heads), seen.heads
         if old.fc2 is not None and new.fc2 is not None and len(kept.ffn) < old.ffn_width:
             yield old.fc2, new.fc2, new.fc2_norm, list(kept.ffn), seen.ffn

@@ -43,7 +43,7 @@ def collect(
     """
     model.eval()
     units = backbone.units(model)
-    watched = [(_watch(unit.proj, unit.heads), _watch(unit.fc2, unit.ffn_width)) for unit in units]
+    watched = [(_watch(unit.proj, unit.heads, unit.head_runs), _watch(unit.fc2, unit.ffn_width, 1)) for unit in units]
     every = [watch for pair in watched for watch in pair if watch is not None]
     with _frozen(model), unfused_attention(model), _hooked(every):
         for start in range(0, len(images), batch_size):
@@ -67,10 +67,14 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
 
 
 class _Watch:
-    """Sums over the inputs of one consumer: Taylor terms, first and second moments."""
+    """Sums over the inputs of one consumer: Taylor terms, first and second moments.
 
-    def __init__(self, layer: Layer, units: int) -> None:
+    Its columns are laid out ``[runs, units, columns of a unit in one run]``.
+    """
+
+    def __init__(self, layer: Layer, units: int, runs: int) -> None:
         self.layer = layer
+        self._runs = runs
         self._taylor = torch.zeros(units, dtype=torch.float64)
         self._sum = torch.zeros(layer.weight.shape[1], dtype=torch.float64)
         self._products = torch.zeros(len(self._sum), len(self._sum), dtype=torch.float64)
@@ -84,7 +88,8 @@ class _Watch:
         values, slopes = (matrices.rows(self.layer, t.detach()) for t in (self.seen, gradient))
         self.seen = torch.empty(0)
         terms = (values * slopes).sum(1)
-        self._taylor += terms.reshape(len(terms), len(self._taylor), -1).sum(2).abs().sum(0).double().cpu()
+        by_unit = terms.reshape(len(terms), self._runs, len(self._taylor), -1).sum((1, 3))
+        self._taylor += by_unit.abs().sum(0).double().cpu()
         flat = values.flatten(0, 1)
         self._sum += flat.sum(0).double().cpu()
         self._products += (flat.T @ flat).double().cpu()
@@ -97,16 +102,15 @@ class _Watch:
 
     def _variance(self, covariance: torch.Tensor) -> Array:
         """``tr(W_u C_uu W_u^T)`` of each unit's columns u."""
-        weight = torch.from_numpy(matrices.weight(self.layer))
-        size = len(covariance) // len(self._taylor)
-        columns = weight.reshape(len(weight), -1, size).transpose(0, 1)
-        unit = torch.arange(len(self._taylor))
-        own = covariance.reshape(len(unit), size, len(unit), size)[unit, :, unit, :]
+        units = len(self._taylor)
+        order = torch.arange(len(covariance)).reshape(self._runs, units, -1).transpose(0, 1).reshape(units, -1)
+        columns = torch.from_numpy(matrices.weight(self.layer))[:, order].transpose(0, 1)
+        own = covariance[order[:, :, None], order[:, None, :]]
         return _float32((columns @ own * columns).sum((1, 2)))
 
 
-def _watch(layer: Layer | None, units: int) -> _Watch | None:
-    return None if layer is None else _Watch(layer, units)
+def _watch(layer: Layer | None, units: int, runs: int) -> _Watch | None:
+    return None if layer is None else _Watch(layer, units, runs)
 
 
 def _float32(values: torch.Tensor) -> Array:

@@ -1,0 +1,56 @@
+"""The two modules that most families of timm are made of: attention over ``qkv`` and an MLP of two layers.
+
+``qkv`` is laid out ``[3, heads, head_dim]``, so a head owns three runs of its rows and one run of
+the columns of ``proj`` (Dosovitskiy et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.layers import Attention, Mlp
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.slicing import head_columns, keep_columns, keep_rows
+from vitsearch.errors import PlanError
+
+
+def block_units(name: str, attention: Any, mlp: Any) -> BlockUnits:
+    """What can be cut of the two, which need not be of the plain kind."""
+    heads = attention if is_plain_attention(attention) else None
+    ffn = mlp if is_plain_mlp(mlp) else None
+    return BlockUnits(
+        name,
+        heads.num_heads if heads else 0,
+        heads.head_dim if heads else 0,
+        heads.proj if heads else None,
+        ffn.fc1 if ffn else None,
+        ffn.fc2 if ffn else None,
+    )
+
+
+def is_plain_attention(found: Any) -> bool:
+    """A norm over all heads, or a gate, would make what one head gives depend on the others."""
+    return type(found) is Attention and type(found.norm) is nn.Identity and found.gate is None
+
+
+def is_plain_mlp(found: Any) -> bool:
+    return type(found) is Mlp and type(found.norm) is nn.Identity
+
+
+def slice_attention(name: str, attention: Any, kept: Sequence[int]) -> None:
+    """Keep the heads ``kept`` (ascending) of a plain attention, in place."""
+    if not is_plain_attention(attention) or not kept:
+        raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
+    slice_qkv(attention, attention.head_dim, kept)
+    attention.attn_dim = len(kept) * attention.head_dim
+
+
+def slice_qkv(attention: Any, head_dim: int, kept: Sequence[int]) -> None:
+    """Rows of ``qkv`` (laid out ``[3, heads, head_dim]``), columns of ``proj``, and ``num_heads``."""
+    columns, width = head_columns(kept, head_dim), attention.num_heads * head_dim
+    keep_rows(attention.qkv, [part * width + column for part in range(3) for column in columns])
+    keep_columns(attention.proj, columns)
+    attention.num_heads = len(kept)

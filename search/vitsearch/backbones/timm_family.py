@@ -1,0 +1,139 @@
+"""What families of timm models share: their names, starting weights, and the reasons that hold for all.
+
+A family is one file with a subclass of :class:`TimmFamily`: which timm modules it takes its models
+from, what its units are, how its heads are sliced, and what a resolution means to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import timm
+import torch
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits, Built, ModelSpec
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.backbones.weights import Recipe, build, weights_path
+from vitsearch.effect import Anatomy, BlockAnatomy
+from vitsearch.errors import PlanError, WeightsError
+
+
+class TimmFamily(ABC):
+    """See :class:`vitsearch.backbones.base.Backbone`. ``why_no_heads`` and ``why_no_ffn`` end the sentence
+    "NAME ..." for models of the family in which nothing of that kind can be cut; ``why_no_windows`` likewise."""
+
+    family: ClassVar[str]
+    modules: ClassVar[tuple[str, ...]]
+    why_no_heads: ClassVar[str]
+    why_no_ffn: ClassVar[str]
+    why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
+    why_no_tokens: ClassVar[str]
+
+    # ---- what a family writes
+
+    @abstractmethod
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]: ...
+
+    @abstractmethod
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None: ...
+
+    @abstractmethod
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        """Tokens (prefix tokens too) that the first attention of ``model`` sees at ``resolution``."""
+
+    @abstractmethod
+    def embed_dim(self, model: nn.Module) -> int:
+        """Channels of the last stage."""
+
+    def refused_resolution(self, name: str, pixels: int) -> str | None:
+        """Why ``name`` cannot be built for images of ``pixels``; ``None`` when it can."""
+        return None
+
+    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        """What timm's constructor is given for images of ``pixels``."""
+        return {"img_size": pixels}
+
+    # ---- what all have
+
+    def claims(self, name: str) -> bool:
+        if name in BUILTIN:
+            return BUILTIN[name].family == self.family
+        return bool(timm.models.is_model_in_modules(name.partition(".")[0], self.modules))
+
+    def variants(self) -> tuple[str, ...]:
+        ours = [name for name, base in BUILTIN.items() if base.family == self.family]
+        return tuple(sorted({*ours, *(n for module in self.modules for n in timm.list_models(module=module))}))
+
+    def native_resolution(self, name: str) -> int:
+        if name in BUILTIN:
+            return BUILTIN[name].resolution
+        return int(timm.models.get_pretrained_cfg(name).input_size[-1])
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None:
+        if knob == "weights":
+            return _weights(name, str(value))
+        if knob == "resolution":
+            return self.refused_resolution(name, int(value))
+        if knob == "window_size" and value is not None:
+            return f"{name} {self.why_no_windows}"
+        if knob == "head_pruning_ratio" and value and not any(unit.heads for unit in self._unbuilt_units(name)):
+            return f"{name} {self.why_no_heads}"
+        if knob == "ffn_pruning_ratio" and value and not any(unit.ffn_width for unit in self._unbuilt_units(name)):
+            return f"{name} {self.why_no_ffn}"
+        if knob == "token_pruning_ratio" and value:
+            return f"{name} {self.why_no_tokens}"
+        if knob == "distillation" and value == "token":
+            return f"{name} has no distillation token; the deit_*_distilled_* models have one"
+        return None
+
+    def build(self, spec: ModelSpec) -> Built:
+        reason = self.supports(spec.backbone, "resolution", spec.resolution)
+        if reason is not None:
+            raise PlanError(reason)
+        return build(spec, self.recipe(spec.backbone, spec.resolution))
+
+    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+        """How timm makes ``name`` at ``resolution`` (native when ``None``)."""
+        if name in BUILTIN:
+            base = BUILTIN[name]
+            size = self.resolution_arguments(name, resolution or base.resolution)
+            return Recipe(base.architecture, {**base.arguments, **size})
+        if resolution is None or resolution == self.native_resolution(name):
+            return Recipe(name, {})
+        return Recipe(name, self.resolution_arguments(name, resolution))
+
+    def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
+        blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width) for u in self.units(model))
+        size = self.embed_dim(model), self.tokens(model, spec.resolution)
+        return Anatomy(spec.backbone, spec.resolution, *size, blocks)
+
+    def unbuilt(self, name: str) -> nn.Module:
+        """``name`` at its native size, without memory for its weights (torch's meta device)."""
+        return _unbuilt(type(self), name)
+
+    def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
+        return self.units(self.unbuilt(name))
+
+
+@cache
+def _unbuilt(family: type[TimmFamily], name: str) -> nn.Module:
+    with torch.device("meta"):
+        return family().recipe(name).create()
+
+
+def _weights(name: str, weights: str) -> str | None:
+    if weights == "none":
+        return None
+    if weights == "hub":
+        if name in BUILTIN:
+            return f"{name} ships with vitsearch and is not on the hub: use builtin"
+        return None if timm.models.is_model_pretrained(name) else f"timm has no pretrained weights for {name}"
+    try:
+        weights_path(ModelSpec(name, weights, 0, 0))
+    except WeightsError as error:
+        return str(error)
+    return None
