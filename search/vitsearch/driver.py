@@ -122,19 +122,16 @@ class Driver:
             )
 
     async def _leaderboard(self) -> None:
-        """Every backbone, unpruned, at every precision and runtime: screened, not trained."""
+        """Every backbone, unpruned, at every precision and runtime: exported, measured and scored, not tuned."""
         board = []
         for plan in self._plans.leaderboard():
             try:
-                prepared = await self._lab.prepare(plan)
-                screen = await self._lab.screen(prepared)
+                found = await self._measure_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here is no reason to stop; as a trial it is recorded
                 name = f"{plan.backbone}@{plan.resolution} {plan.deployment.precision}"
                 self._progress.note(f"leaderboard: {name}  {error}")
             else:
-                values = {**screen.values, "accuracy": prepared.base.accuracy}
-                board.append({"plan": plan.to_json(), "values": values})
-                self._note_leader(plan, values)
+                board.append({"plan": plan.to_json(), "values": found.values})
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
         self._study.remember("leaderboard", board)
@@ -145,7 +142,7 @@ class Driver:
         self._note_leader(plan, found.values, what)
         return found
 
-    def _note_leader(self, plan: Plan, values: Mapping[str, float | None], what: str = "leaderboard") -> None:
+    def _note_leader(self, plan: Plan, values: Mapping[str, float | None], what: str) -> None:
         names = [*self._space.objectives, "size_mb"]
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := values.get(name)) is not None)
         self._progress.note(f"{what}: {plan.backbone}@{plan.resolution} {plan.deployment.precision}  {shown}")

@@ -102,7 +102,7 @@ class PlanSpace:
             resolution=base.resolution,
             window_size=None,
             compression=Compression(width_multiple=self.space.space.width_multiple),
-            distillation="none",
+            distillation=self._choices("distillation")[0],  # untrained: as on the leaderboard, so made once
             recipe=self.space.recipe(),
             deployments=(self._deployment(self._choices("backend")[0], "fp32"),),
         )

@@ -150,5 +150,5 @@ def leaderboard_table(leaders: list[dict[str, Any]], objectives: list[str], widt
         values: Values = leader["values"]
         shown = ["not measured" if (v := values.get(name)) is None else f"{v:.4g}" for name in columns]
         rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
-    title = "Leaderboard: unpruned, before any training"
+    title = "Leaderboard: unpruned models as they would be shipped"
     return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

@@ -70,6 +70,7 @@ class FakeStudy:
             study.close()
 
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> Ended:
+        study.recover()
         study.adopt_data(DATA)
         me = DriverId.current()
         lab = self.lab(ledger, me)

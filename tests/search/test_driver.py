@@ -68,7 +68,7 @@ def test_each_stage_is_made_once(finished):
     assert made["study_anatomy"] == 2  # one for each resolution
     assert made["cache_logits"] == 2  # validation and training images
     assert made["train_rung"] == trainings(finished)
-    assert made["export_artifact"] == 8 + 1  # and the baseline
+    assert made["export_artifact"] == 8 + 2  # and the leaderboard, whose fp32 model is the baseline
 
 
 def test_every_trial_is_told_in_full(finished):
@@ -100,6 +100,15 @@ def test_a_larger_number_of_trials_goes_on(fake_study):
         assert fake_study.runner.made["train_rung"] == trainings(fake_study)
 
 
+def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
+    none = fake_study.with_space(search__trials=0)
+    assert none.run() == Ended("0 plans are trained", complete=True)
+    assert none.records() == {}
+    assert none.runner.made.keys() == {"prepare_base", "study_anatomy", "export_artifact"}
+    with none.opened() as (study, _):
+        assert [row["values"]["accuracy"] for row in study.attributes["leaderboard"]] == [0.89, 0.89]
+
+
 def test_two_places_train_no_plan_too_many(fake_study):
     few = fake_study.with_space(search__trials=4)
     assert replace(few, places=3).run().complete
@@ -117,7 +126,7 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
     few = fake_study.with_space(search__trials=3)
 
     def break_the_last(job):
-        if isinstance(job, ExportJob) and few.runner.made["export_artifact"] == 3:
+        if isinstance(job, ExportJob) and few.runner.made["export_artifact"] == 4:
             few.runner.before = lambda job: None
             raise StageError("export", "parity", "outputs differ")
 
@@ -129,7 +138,7 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
 
 
 def refuse_int8(job):
-    if isinstance(job, ScreenJob) and job.deployment.precision != "fp32":
+    if isinstance(job, ScreenJob | ExportJob) and job.deployment.precision != "fp32":
         raise StageError("screen", "export", "no such operator")
 
 
@@ -272,7 +281,7 @@ def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, 
     made = study.runner.made
     assert (made["prepare_base"], made["cache_logits"]) == (1, 2)
     assert made["train_rung"] == trainings(study)
-    assert made["export_artifact"] == 2 + 1
+    assert made["export_artifact"] == 2 + 2
     with study.opened() as (_, ledger):
         assert ledger.claims() == {}
         assert made["take_signal"] == len({r.keys.weights_key for r in study.records().values() if r.signal})

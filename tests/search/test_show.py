@@ -22,7 +22,7 @@ trial  plan                                     accuracy    cpu_ms_p50  latency_
   12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."""
 LEADERBOARD = """\
-Leaderboard: unpruned, before any training
+Leaderboard: unpruned models as they would be shipped
 model             accuracy  cpu_ms_p50  latency_ms_p50  peak_memory_mb       size_mb      params_m        macs_m
 fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not measured  not measured  not measured"""
 

@@ -83,12 +83,12 @@ def test_extends_merges_key_by_key(tmp_path):
 
 
 def test_problems_of_an_extended_file_name_it(tmp_path):
-    parent = QUICKSTART.read_text().replace("trials: 14", "trials: 0")
+    parent = QUICKSTART.read_text().replace("trials: 14", "trials: -2")
     write(tmp_path, child="extends: parent.yaml\nsearch: {seed: -1}\n", parent=parent)
-    line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: 0" in text)
+    line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: -2" in text)
     assert problems(tmp_path / "child.yaml") == [
         "line 2: search.seed: -1 is below 0; allowed: 0 to 4,294,967,295",
-        f"{tmp_path / 'parent.yaml'} line {line}: search.trials: 0 is below 1; allowed: 1 to 1,000,000,000",
+        f"{tmp_path / 'parent.yaml'} line {line}: search.trials: -2 is below 0; allowed: 0 to 1,000,000,000",
     ]
 
 

@@ -177,8 +177,8 @@ class Device(Section):
 class Search(Section):
     """How long and how the search runs."""
 
-    trials: Count = 12
-    """Plans that the study trains, in all its runs together."""
+    trials: Annotated[Int, Field(ge=0, le=10**9)] = 12
+    """Plans that the study trains, in all its runs together; 0 for the baseline and the leaderboard alone."""
     timeout_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = (
         Field(default=None, alias="timeout")
     )
