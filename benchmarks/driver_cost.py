@@ -60,7 +60,7 @@ def vitsearch(folder: Path, trials: int) -> int:
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
     workshop = Workshop({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     lab = Lab(fake_setting(), workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
-    plans = PlanSpace(space, "local", lambda backbone, knob, value: None)
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
     asyncio.run(Driver(Session(space, study, ledger, lab, plans, me, 1, Silent())).run())
     return len(study.records())
 

@@ -27,8 +27,7 @@ def test_the_family_of_the_page_passes_its_own_conformance_test(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(code)
     (tmp_path / "conftest.py").write_text(
-        "from vitsearch.backbones import FAMILIES\n"
-        "FAMILIES.register('vit_relpos', 'my_families.relpos:RelPosFamily')\n"
+        "from vitsearch.backbones import FAMILIES\nFAMILIES.register('vit_relpos', 'my_families.relpos:RelPosFamily')\n"
     )  # what the entry point does for an installed package
     (tmp_path / "pytest.ini").write_text(
         f"[pytest]\npythonpath = . {REPOSITORY / 'search'} {REPOSITORY / 'evaluators'}\n"

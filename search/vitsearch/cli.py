@@ -77,7 +77,9 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
 
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
-    count = PlanSpace(loaded.space, loaded.space.device_names[0], backbones.supports).count()
+    count = PlanSpace(
+        loaded.space, loaded.space.device_names[0], backbones.supports, backbones.native_resolution
+    ).count()
     found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
     if as_json:
         typer.echo(json.dumps(found | {"space": loaded.space.to_json()}, indent=2))

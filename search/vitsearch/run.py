@@ -109,7 +109,7 @@ async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
     crew.study.adopt_data(ready.description)
     me, setting = DriverId.current(), setting_of(crew.space, ready.description)
     lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
-    plans = PlanSpace(crew.space, crew.device.name, backbones.supports)
+    plans = PlanSpace(crew.space, crew.device.name, backbones.supports, backbones.native_resolution)
     session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
     return await Driver(session).run(options.retry_failed)
 

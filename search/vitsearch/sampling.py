@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when supported, otherwise the reason."""
+Native = Callable[[str], int]
+"""backbone -> the resolution in pixels that its weights were trained at."""
 
 STARTUP_TRIALS = 20
 EVOLUTION_POPULATION = 20
@@ -43,6 +45,7 @@ class PlanSpace:
     space: SearchSpace
     device: str
     supports: Supports
+    native_resolution: Native
 
     def plan(self, suggest: Suggest) -> Plan:
         """Ask one question after the other; the only place where the order of knobs stands."""
@@ -87,7 +90,7 @@ class PlanSpace:
             return False
 
     def leaderboard(self) -> Iterator[Plan]:
-        """Every backbone, unpruned, at its largest resolution, in every precision and runtime."""
+        """Every backbone, unpruned, at its base's resolution, in every precision and runtime."""
         for backbone in self.backbones():
             for runtime in self._choices("backend"):
                 for precision in self._precisions(backbone, runtime):
@@ -108,9 +111,20 @@ class PlanSpace:
         )
 
     def unpruned(self, backbone: str, runtime: str, precision: str) -> Plan:
-        fixed = {"backbone": backbone, "backend": runtime, f"quantization@{runtime}": precision}
-        plan = self.plan(_First(fixed))
+        words = {"backbone": backbone, "backend": runtime, f"quantization@{runtime}": precision}
+        plan = self.plan(_First(words, self.base_resolution(backbone)))
         return plan.unpruned()
+
+    def base_resolution(self, backbone: str) -> int:
+        """Where the unpruned model is trained, if it must be, and judged: the native one where the space
+        has it, else the largest that the space has for it; native for a model of which it has none."""
+        native = self.native_resolution(backbone)
+        if backbone == self.space.baseline.backbone and backbone not in self.backbones():
+            return self.space.baseline.resolution
+        if backbone not in self.backbones():
+            return native
+        offered = self._numbers(backbone, "resolution")
+        return native if native in offered else int(offered[-1]) or native
 
     def random(self, rng: random.Random) -> Plan:
         return self.plan(_Chance(rng))
@@ -217,15 +231,16 @@ class _Told:
 
 @dataclass(frozen=True)
 class _First:
-    """The fixed answers, otherwise the first word and the largest resolution, nothing cut."""
+    """The fixed words and resolution, otherwise the first word; nothing is cut."""
 
-    fixed: Mapping[str, str]
+    words: Mapping[str, str]
+    resolution: int
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
-        return self.fixed.get(name, choices[0])
+        return self.words.get(name, choices[0])
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
-        return choices[-1] if name.startswith("resolution") else choices[0]
+        return float(self.resolution) if name.startswith("resolution") else choices[0]
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class FakeStudy:
         return await Driver(session).run(retry_failed)
 
     def plans(self) -> PlanSpace:
-        return PlanSpace(self.space, "local", everything_supported)
+        return PlanSpace(self.space, "local", everything_supported, lambda backbone: 28)
 
     def lab(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Lab:
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")

@@ -26,6 +26,10 @@ def yes(backbone, knob, value):
     return None
 
 
+def native(backbone):
+    return 28
+
+
 def space_of(**knobs):
     base = {
         "backbone": [{"name": name, "weights": "builtin"} for name in knobs.pop("backbone", ["one"])],
@@ -53,7 +57,7 @@ WIDE = {
 
 
 def plans_of(supports=yes, **knobs):
-    return PlanSpace(space_of(**knobs), "local", supports)
+    return PlanSpace(space_of(**knobs), "local", supports, native)
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +216,17 @@ def test_the_leaderboard_is_every_backbone_uncut_in_every_precision(wide):
     assert all(plan.compression.is_identity and wide.contains(plan) for plan in wide.leaderboard())
 
 
+@pytest.mark.parametrize(("offered", "expected"), [([24, 28, 32], 28), ([20, 24], 24), ([32, 64], 64)])
+def test_a_base_is_trained_at_its_native_resolution_or_the_largest_offered(offered, expected):
+    plans = plans_of(resolution=offered)
+    assert plans.base_resolution("one") == expected
+    assert [plan.resolution for plan in plans.leaderboard()] == [expected]
+
+
+def test_a_teacher_outside_the_space_keeps_its_native_resolution():
+    assert plans_of(resolution=[24]).base_resolution("teacher") == 28
+
+
 def test_the_leaderboard_is_uncut_where_the_space_always_cuts():
     plans = plans_of(head_pruning_ratio=[0.33, 0.5])
     (plan,) = plans.leaderboard()
@@ -222,7 +237,7 @@ def test_the_leaderboard_is_uncut_where_the_space_always_cuts():
 def test_the_baseline_is_in_fp32_and_need_not_be_in_the_space():
     space = space_of(quantization=["int8_dynamic"])
     value = space.to_json() | {"baseline": {"backbone": "other", "weights": "hub", "resolution": 32}}
-    plan = PlanSpace(SearchSpace.from_json(value), "pi", yes).baseline()
+    plan = PlanSpace(SearchSpace.from_json(value), "pi", yes, native).baseline()
     assert (plan.backbone, plan.weights, plan.resolution) == ("other", "hub", 32)
     assert (plan.deployment.precision, plan.deployment.device) == ("fp32", "pi")
     assert plan.compression.is_identity

@@ -33,6 +33,12 @@ def test_a_value_that_one_backbone_can_use_is_right():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 28]") == []
 
 
+def test_a_backbone_that_no_resolution_suits():
+    assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[20, 28]") == [
+        "override: space.backbone[1]: no resolution of the file suits it: not a multiple of 8"
+    ]
+
+
 def test_a_value_that_none_can_use():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 25]", "baseline.resolution=24") == [
         "override: space.resolution[1]: no backbone of the file can use 25 "

@@ -39,7 +39,7 @@ def open_study(space, tmp_path):
         asked = SearchSpace.from_json(value | {"storage": storage or space.storage})
         study = Study.open(asked)
         opened.append(study)
-        return study, PlanSpace(asked, "local", lambda backbone, knob, value: None)
+        return study, PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
     yield open_
     for study in opened:

@@ -30,6 +30,7 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     problems += _weights(space, known, supports)
     if known:
         problems += _useless(space, known, supports)
+        problems += _left_out(space, known, supports, {problem.path for problem in problems})
     if space.baseline.backbone not in missing:
         problems += _baseline(loaded, supports, {problem.path for problem in problems})
     return source.lines(problems)
@@ -66,6 +67,17 @@ def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
             if all(reason is not None for reason in reasons.values()):
                 told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
                 yield Problem(("space", knob, index), f"no backbone of the file can use {value!r} ({told})")
+
+
+def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: set[Path]) -> Iterator[Problem]:
+    """Backbones that none of the resolutions suits, though others can use them."""
+    sizes = space.space.resolution
+    if any(("space", "resolution", index) in told for index in range(len(sizes))):
+        return
+    for index, choice in enumerate(space.space.backbone):
+        reasons = [supports(choice.name, "resolution", size) for size in sizes] if choice.name in known else []
+        if reasons and all(reason is not None for reason in reasons):
+            yield Problem(("space", "backbone", index), f"no resolution of the file suits it: {reasons[-1]}")
 
 
 _SAME_AS = {"weights": "backbone", "resolution": "resolution"}
