@@ -8,6 +8,8 @@
     plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
+    levit.py      LeViT, with linear layers or convolutions
+    swin.py       Swin, Swin-S3
 
 Importing this package imports no torch; asking about a name does. Other packages add families
 through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
@@ -37,7 +39,13 @@ __all__ = [
 ]
 
 FAMILIES: Registry[type[Backbone]] = Registry(
-    "backbone family", {"vit": "vitsearch.backbones.vit:ViTFamily"}, "vitsearch.backbones"
+    "backbone family",
+    {
+        "levit": "vitsearch.backbones.levit:LevitFamily",
+        "swin": "vitsearch.backbones.swin:SwinFamily",
+        "vit": "vitsearch.backbones.vit:ViTFamily",
+    },
+    "vitsearch.backbones",
 )
 NEAR_NAMES = 8
 

@@ -35,6 +35,22 @@ def head_columns(heads: Sequence[int], head_dim: int) -> list[int]:
     return [head * head_dim + column for head in heads for column in range(head_dim)]
 
 
+def keep_of_table(table: nn.Parameter, dim: int, kept: Sequence[int]) -> nn.Parameter:
+    """The entries ``kept`` of ``table`` along ``dim``, as a parameter of its own."""
+    return _cut(table, dim, torch.tensor(kept))
+
+
+def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int]) -> None:
+    """Drop the channels of a batch norm, running statistics too, that are not in ``kept``."""
+    index = torch.tensor(kept)
+    if norm.affine:
+        norm.weight, norm.bias = _cut(norm.weight, 0, index), _cut(norm.bias, 0, index)
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean = norm.running_mean[index.to(norm.running_mean.device)].clone()
+        norm.running_var = norm.running_var[index.to(norm.running_var.device)].clone()
+    norm.num_features = len(kept)
+
+
 def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
     kept = values.detach().index_select(dim, index.to(values.device)).clone()
     return nn.Parameter(kept, requires_grad=values.requires_grad)

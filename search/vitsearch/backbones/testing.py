@@ -127,7 +127,9 @@ class BackboneTestCase:
             OnnxExporter().export(cut, tuple(self._images().shape), plain)
             quantize.quantize(plain, small, "int8_dynamic")
             found = evaluate.logits(small, self._images().numpy(), batch_size=2)
-            assert small.stat().st_size < plain.stat().st_size
+            units = backbones.find(self.spec.backbone).units(cut)
+            if any(isinstance(unit.proj or unit.fc2, nn.Linear) for unit in units):  # convolutions stay fp32
+                assert small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()
         assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
 

@@ -8,8 +8,10 @@ number of classes is drawn afterwards, from a fixed seed.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,15 +29,21 @@ from vitsearch_evaluators.canonical import digest, file_digest
 
 SEED = 0
 KEYS_SHOWN = 3
+RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
 State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How timm makes the architecture: its name (tag included) and constructor arguments."""
+    """How timm makes the architecture: its name (tag included) and constructor arguments.
+
+    ``resample(state, model)`` fits tensors of a state that depend on the resolution to ``model``, for
+    families whose weights timm's loader refuses at another one.
+    """
 
     name: str
     arguments: Mapping[str, Any]
+    resample: Callable[[State, nn.Module], State] | None = None
 
     @property
     def config(self) -> Any:
@@ -43,8 +51,25 @@ class Recipe:
         return timm.models.get_pretrained_cfg(self.name)
 
     def create(self, **arguments: Any) -> nn.Module:
-        model: nn.Module = timm.create_model(self.name, **self.arguments, **arguments)
+        with _without_notes_on_resampling():
+            model: nn.Module = timm.create_model(self.name, **self.arguments, **arguments)
         return model.eval()
+
+    def create_from_hub(self, **arguments: Any) -> nn.Module:
+        """With the weights of the hub; where timm would refuse the resolution, loaded at the native one."""
+        if self.resample is None or not self.arguments:
+            return self.create(pretrained=True, **arguments)
+        native = replace(self, arguments={}).create(pretrained=True, **arguments)
+        model = self.create(**arguments)
+        model.load_state_dict(self.resample(native.state_dict(), model))
+        return model
+
+    def fitted(self, state: State, **arguments: Any) -> State:
+        """``state`` as :meth:`create` takes it at this resolution."""
+        if self.resample is None:
+            return state
+        with torch.device("meta"):
+            return self.resample(state, self.create(**arguments))
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> Built:
@@ -122,7 +147,7 @@ def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
     if config is None or not config.has_weights:
         raise WeightsError(f"timm has no pretrained weights for {recipe.name}")
     try:
-        model = recipe.create(pretrained=True, in_chans=spec.channels)
+        model = recipe.create_from_hub(in_chans=spec.channels)
     except (OSError, ValueError, RuntimeError) as error:
         source = config.hf_hub_id or config.url
         raise WeightsError(
@@ -145,6 +170,7 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
         size = spec.channels
     else:
         size = channels
+    state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
     overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
     try:
         model = recipe.create(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels)
@@ -177,11 +203,20 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
     shapes = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
         for key, value in wanted.items()
-        if key in state and key != "pos_embed" and state[key].shape != value.shape
+        if key in state and not key.endswith(RESAMPLED) and state[key].shape != value.shape
     ]
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
     told = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
     return WeightsError(f"{path} does not hold weights of {spec.backbone}; {told or _first_line(error)}")
+
+
+@contextmanager
+def _without_notes_on_resampling() -> Iterator[None]:
+    """timm's interpolation of position tables makes torch advise on speed and on a style of indexing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.searchsorted")
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+        yield
 
 
 def _some(keys: list[str]) -> str:

@@ -1,0 +1,110 @@
+"""Swin transformers of timm (Liu et al. 2021) and Swin-S3 (Chen et al. 2021): attention in shifted windows.
+
+A head owns its rows of ``qkv``, its columns of ``proj`` and its column of the relative position
+table. Windows grow and shrink with the image, as timm's ``set_input_size`` has it: each keeps its share
+of its map, so no map is padded, which would cost more than the whole windows do. Patch merging
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+from timm.layers import PatchEmbed
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.plain import is_plain_mlp, slice_qkv
+from vitsearch.backbones.slicing import keep_of_table
+from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.errors import PlanError
+
+SMALLEST_WINDOW = 2
+"""In tokens; attention within windows of one token mixes nothing."""
+
+
+class SwinFamily(TimmFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "swin"
+    modules = ("swin_transformer",)
+    why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
+    why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
+    why_no_windows = "gets the windows that fit the resolution; others cannot be asked for in this version"
+    why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
+
+    def refused_resolution(self, name: str, pixels: int) -> str | None:
+        step = self._step(name)
+        smallest = SMALLEST_WINDOW * self.native_resolution(name) // min(self._windows(name))
+        smallest = math.ceil(smallest / step) * step
+        if pixels >= smallest and pixels % step == 0:
+            return None
+        below = pixels // step * step
+        near = " and ".join(str(size) for size in (below, below + step) if size >= smallest) or str(smallest)
+        return (
+            f"windows of whole patches do not divide the maps of {name} at {pixels} pixels: "
+            f"multiples of {step} from {smallest} on do ({near} would be near)"
+        )
+
+    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        native = self.native_resolution(name)
+        windows = tuple(window * pixels // native for window in self._windows(name))
+        return {"img_size": pixels, "window_size": tuple((window, window) for window in windows)}
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        return int(cast(PatchEmbed, cast(SwinTransformer, model).patch_embed).num_patches)
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(cast(SwinTransformer, model).num_features)
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(_block_units(name, block) for name, block in _blocks(model))
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        name, found = _blocks(model)[block]
+        attention: Any = found.attn
+        if type(attention) is not WindowAttention or not kept:
+            raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
+        slice_qkv(attention, _head_dim(attention), kept)
+        attention.relative_position_bias_table = keep_of_table(attention.relative_position_bias_table, 1, kept)
+
+    def _step(self, name: str) -> int:
+        """Every size that suits ``name`` is a multiple of these pixels: windows are whole, maps can be merged."""
+        model = cast(SwinTransformer, self.unbuilt(name))
+        embed: Any = model.patch_embed
+        shares = math.gcd(embed.grid_size[0], *self._windows(name))
+        return int(embed.patch_size[0]) * math.lcm(embed.grid_size[0] // shares, 2 ** (len(model.layers) - 1))
+
+    def _windows(self, name: str) -> tuple[int, ...]:
+        """The side of the windows of each stage at the native size, in tokens."""
+        stages: Any = cast(SwinTransformer, self.unbuilt(name)).layers
+        return tuple(int(stage.blocks[0].window_size[0]) for stage in stages)
+
+
+def _blocks(model: nn.Module) -> list[tuple[str, SwinTransformerBlock]]:
+    stages: Any = cast(SwinTransformer, model).layers
+    return [
+        (f"layers.{stage}.blocks.{index}", block)
+        for stage, layer in enumerate(stages)
+        for index, block in enumerate(layer.blocks)
+    ]
+
+
+def _block_units(name: str, block: SwinTransformerBlock) -> BlockUnits:
+    attention: Any = block.attn if type(block.attn) is WindowAttention else None
+    mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
+    return BlockUnits(
+        name,
+        attention.num_heads if attention else 0,
+        _head_dim(attention) if attention else 0,
+        attention.proj if attention else None,
+        mlp.fc1 if mlp else None,
+        mlp.fc2 if mlp else None,
+    )
+
+
+def _head_dim(attention: Any) -> int:
+    return int(attention.proj.in_features) // int(attention.num_heads)
