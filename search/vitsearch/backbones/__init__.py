@@ -8,6 +8,9 @@
     plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
+    mobilevit.py  MobileViT, v1 and v2
+    efficientvit_mit.py   EfficientViT of MIT: multi-scale linear attention
+    efficientvit_msra.py  EfficientViT of MSRA: cascaded group attention
 
 Importing this package imports no torch; asking about a name does. Other packages add families
 through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
@@ -37,7 +40,14 @@ __all__ = [
 ]
 
 FAMILIES: Registry[type[Backbone]] = Registry(
-    "backbone family", {"vit": "vitsearch.backbones.vit:ViTFamily"}, "vitsearch.backbones"
+    "backbone family",
+    {
+        "vit": "vitsearch.backbones.vit:ViTFamily",
+        "mobilevit": "vitsearch.backbones.mobilevit:MobileViTFamily",
+        "efficientvit_mit": "vitsearch.backbones.efficientvit_mit:EfficientViTMITFamily",
+        "efficientvit_msra": "vitsearch.backbones.efficientvit_msra:EfficientViTMSRAFamily",
+    },
+    "vitsearch.backbones",
 )
 NEAR_NAMES = 8
 

@@ -39,12 +39,14 @@ INT8_ERROR = 0.2
 
 class BackboneTestCase:
     """``spec`` names a small model (weights ``none`` will do), ``other_resolution`` another size it
-    takes, ``unsupported`` pairs of knob and value that it must refuse."""
+    takes, ``unsupported`` pairs of knob and value that it must refuse. ``has_matrices`` is false of a
+    model of convolutions, in which int8_dynamic, which leaves those alone, finds little."""
 
     spec: ClassVar[ModelSpec]
     other_resolution: ClassVar[int]
     unsupported: ClassVar[tuple[tuple[str, Any], ...]]
     cuts_heads: ClassVar[bool] = True
+    has_matrices: ClassVar[bool] = True
 
     def test_is_found_by_its_name(self) -> None:
         family = backbones.find(self.spec.backbone)
@@ -127,7 +129,7 @@ class BackboneTestCase:
             OnnxExporter().export(cut, tuple(self._images().shape), plain)
             quantize.quantize(plain, small, "int8_dynamic")
             found = evaluate.logits(small, self._images().numpy(), batch_size=2)
-            assert small.stat().st_size < plain.stat().st_size
+            assert not self.has_matrices or small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()
         assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
 
