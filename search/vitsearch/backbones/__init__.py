@@ -10,6 +10,9 @@
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
     levit.py      LeViT, with linear layers or convolutions
     swin.py       Swin, Swin-S3
+    mobilevit.py  MobileViT, v1 and v2
+    efficientvit_mit.py   EfficientViT of MIT: multi-scale linear attention
+    efficientvit_msra.py  EfficientViT of MSRA: cascaded group attention
 
 Importing this package imports no torch; asking about a name does. Other packages add families
 through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
@@ -41,7 +44,10 @@ __all__ = [
 FAMILIES: Registry[type[Backbone]] = Registry(
     "backbone family",
     {
+        "efficientvit_mit": "vitsearch.backbones.efficientvit_mit:EfficientViTMITFamily",
+        "efficientvit_msra": "vitsearch.backbones.efficientvit_msra:EfficientViTMSRAFamily",
         "levit": "vitsearch.backbones.levit:LevitFamily",
+        "mobilevit": "vitsearch.backbones.mobilevit:MobileViTFamily",
         "swin": "vitsearch.backbones.swin:SwinFamily",
         "vit": "vitsearch.backbones.vit:ViTFamily",
     },

@@ -49,9 +49,10 @@ class BlockUnits:
 
     ``proj`` reads the outputs of all heads, ``head_dim`` columns for each of ``heads``, side by side;
     where a head gives several outputs (one for each scale), ``head_runs`` such rows of equal width
-    follow each other. ``fc2`` reads the neurons that ``fc1`` makes, one column each. ``proj`` and ``fc2``
-    are where activations are seen (their inputs) and where the refit writes. ``None``, and 0
-    heads, where a block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
+    follow each other. ``fc2`` reads the neurons that ``fc1`` (a convolution of any size, if it is one)
+    makes, one column each; what lies between mixes no neurons. ``proj`` and ``fc2`` are where
+    activations are seen (their inputs) and where the refit writes. ``None``, and 0 heads, where a
+    block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
     directly behind a consumer that has no bias of its own; they then take the refit's constant.
     """
 

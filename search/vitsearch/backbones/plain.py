@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from timm.layers import Attention, Mlp
+from timm.layers import Attention, ConvMlp, Mlp
 from torch import nn
 
 from vitsearch.backbones.base import BlockUnits
@@ -37,7 +37,7 @@ def is_plain_attention(found: Any) -> bool:
 
 
 def is_plain_mlp(found: Any) -> bool:
-    return type(found) is Mlp and type(found.norm) is nn.Identity
+    return type(found) in (Mlp, ConvMlp) and type(found.norm) is nn.Identity
 
 
 def slice_attention(name: str, attention: Any, kept: Sequence[int]) -> None:

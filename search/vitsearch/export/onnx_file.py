@@ -42,6 +42,7 @@ def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int) -> N
     with warnings.catch_warnings(), unfused_attention(model), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # of this exporter, chosen on purpose
         warnings.simplefilter("ignore", TracerWarning)  # timm's checks of shapes
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")  # of padding; onnxruntime folds it
         try:
             torch.onnx.export(
                 model,

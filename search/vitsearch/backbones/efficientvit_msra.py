@@ -1,0 +1,56 @@
+"""EfficientViT of MSRA (Liu et al. 2023): cascaded group attention between two MLPs of convolutions.
+
+What is cut: the hidden channels of the MLPs, those around each downsampling too. The wide layer inside a
+downsampling stays: its squeeze and excitation mixes the channels. Heads stay: each reads what the one
+before gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.errors import PlanError
+
+PATCH = 16
+
+
+class EfficientViTMSRAFamily(TimmFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "efficientvit_msra"
+    modules = ("efficientvit_msra",)
+    why_no_heads = "has cascaded heads, each of which reads what the one before gave, so none can be removed alone"
+    why_no_ffn = "has no hidden channels that could be removed"
+    why_no_windows = "keeps the windows that its weights were trained with: others cost the same"
+    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+
+    def refused_resolution(self, name: str, pixels: int) -> str | None:
+        """What is left of a size that is no multiple would be padded to whole windows, at every window's cost."""
+        if pixels > 0 and pixels % PATCH == 0:
+            return None
+        below = pixels // PATCH * PATCH
+        near = " and ".join(str(size) for size in (below, below + PATCH) if size > 0)
+        return f"{pixels} pixels are not a multiple of {PATCH}, the stride of the stem of {name} ({near} would be)"
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        first: Any = cast(EfficientVitMsra, model).stages[0]
+        return int(first.blocks[0].mixer.m.attn.resolution) ** 2
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(cast(EfficientVitMsra, model).num_features)
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(
+            BlockUnits(name, 0, 0, None, mlp.pw1.conv, mlp.pw2.conv, fc2_norm=mlp.pw2.bn)
+            for name, mlp in model.named_modules()
+            if isinstance(mlp, ConvMlp)
+        )
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        raise PlanError(f"EfficientViT of MSRA {self.why_no_heads}")

@@ -1,0 +1,72 @@
+"""MobileViT, v1 and v2 (Mehta and Rastegari 2022): inverted residuals, and transformers on unfolded maps.
+
+What is cut: the heads of v1's transformers, which are timm's plain attention, and hidden channels of
+every MLP and of every inverted residual (expand 1x1, depthwise, project 1x1). v2 attends with one head.
+A map that the patches do not divide is interpolated by the model itself, so every size will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from timm.models.byobnet import BottleneckBlock, ByobNet
+from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.plain import block_units, slice_attention
+from vitsearch.backbones.timm_family import TimmFamily
+
+FIRST_TRANSFORMER_STRIDE = 8
+
+
+class MobileViTFamily(TimmFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "mobilevit"
+    modules = ("mobilevit",)
+    why_no_heads = "attends with a single head (linear self-attention), which cannot be removed"
+    why_no_ffn = "has no hidden channels that could be removed"
+    why_no_tokens = "folds its tokens back into a map, so none can be left out"
+
+    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        return {}
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        first = next(block for _, block in _blocks(model) if isinstance(block, MobileVitBlock | MobileVitV2Block))
+        return int(math.prod(math.ceil(resolution / (FIRST_TRANSFORMER_STRIDE * side)) for side in first.patch_size))
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(cast(Any, model).stages[-1][-1].conv_proj.conv.out_channels)
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(unit for name, block in _blocks(model) for unit in _units(name, block))
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        name = self.units(model)[block].name
+        slice_attention(name, getattr(model.get_submodule(name), "attn", None), kept)
+
+
+def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for index, stage in enumerate(cast(ByobNet, model).stages):
+        for place, block in stage.named_children():
+            yield f"stages.{index}.{place}", block
+
+
+def _units(name: str, block: Any) -> Iterator[BlockUnits]:
+    if isinstance(block, MobileVitBlock | MobileVitV2Block):
+        for place, layer in cast(nn.Module, block.transformer).named_children():
+            yield block_units(f"{name}.transformer.{place}", layer.attn, layer.mlp)
+    elif _is_inverted_residual(block):
+        expand, project = block.conv1_1x1.conv, block.conv3_1x1
+        yield BlockUnits(name, 0, 0, None, expand, project.conv, fc2_norm=project.bn)
+
+
+def _is_inverted_residual(block: Any) -> bool:
+    """Squeeze and excitation, or a convolution that is not depthwise, would make channels depend on others."""
+    if type(block) is not BottleneckBlock or type(block.attn) is not nn.Identity:
+        return False
+    middle = block.conv2_kxk.conv
+    return bool(middle.groups == middle.in_channels and type(block.conv2b_kxk) is nn.Identity)
