@@ -127,6 +127,14 @@ class Pruned:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Which training images the ranges of a quantized file come from: ``images`` of them, drawn by ``seed``."""
+
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Graph:
     """An exported file in the scratch store, made from the starting weights."""
 
@@ -143,6 +151,7 @@ class ScreenJob(Job[Graph]):
     pruned: Pruned
     deployment: Deployment
     opset: int
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -208,4 +217,5 @@ class ExportJob(Job[Exported]):
     pruned: Pruned
     deployment: Deployment
     opset: int
+    calibration: Calibration
     checkpoint_sha256: str | None

@@ -7,10 +7,11 @@ the same time is made once; a stage that another driver is making (its claim is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from vitsearch.compress.quantize import CALIBRATED
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import (
@@ -27,6 +28,7 @@ from vitsearch.jobs import (
     AnatomyJob,
     Base,
     BaseJob,
+    Calibration,
     ExportJob,
     Job,
     LogitsJob,
@@ -66,9 +68,14 @@ class Setting:
     native_resolution: Callable[[str], int]
     starts: Callable[[Source], str]
     calibration_images: int
+    quantization_images: int
     signal_images: int
     wall_clock_decides: bool
     seed: int
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(self.quantization_images, self.seed)
 
 
 @dataclass(frozen=True)
@@ -160,10 +167,11 @@ class Lab:
 
     async def screen(self, prepared: Prepared) -> Measured:
         """Cost of the graph, built from the starting weights: nothing was trained for it."""
-        key = artifact_key(prepared.base.weights_sha256, 0, prepared.graph_key, None)
+        calibration = self._calibration_digest(prepared.plan)
+        key = artifact_key(prepared.base.weights_sha256, 0, prepared.graph_key, calibration)
 
         async def make() -> tuple[ArtifactRow, Made]:
-            job = ScreenJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET)
+            job = ScreenJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET, self.setting.calibration)
             graph, made = await self._run(job)
             detail = {"macs_m": graph.macs_m, "params_m": graph.params_m, "parity": graph.parity}
             where = str(self._workshop.scratch.root)
@@ -217,7 +225,8 @@ class Lab:
 
     async def confirm(self, prepared: Prepared, rung: int) -> Measured:
         """The exported artifact: its accuracy on its own runtime, and the full measurement."""
-        key = artifact_key(prepared.weights_key, rung, prepared.graph_key, None)
+        calibration = self._calibration_digest(prepared.plan)
+        key = artifact_key(prepared.weights_key, rung, prepared.graph_key, calibration)
         row = await self._artifact(prepared, rung, key)
         measured = self._latest(prepared.graph_key, CONFIRM)
         if measured is None:
@@ -304,7 +313,14 @@ class Lab:
         async def make() -> tuple[ArtifactRow, Made]:
             trained = self._ledger.training(prepared.weights_key, rung)
             checkpoint = trained.checkpoint_sha256 if trained else None
-            job = ExportJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET, checkpoint)
+            job = ExportJob(
+                self._workshop,
+                prepared.pruned,
+                prepared.plan.deployment,
+                OPSET,
+                self.setting.calibration,
+                checkpoint,
+            )
             out, made = await self._run(job)
             detail = {"macs_m": out.macs_m, "params_m": out.params_m, "parity": out.parity}
             accuracy = AccuracyRow(key, self.setting.data.fingerprint, out.n, "worker", out.correct)
@@ -358,6 +374,13 @@ class Lab:
             values["accuracy"] = seen.correct / seen.n
             errors["accuracy"] = wilson(seen.correct, seen.n)
         return Measured(keys, values, errors)
+
+    def _calibration_digest(self, plan: Plan) -> str | None:
+        """Of what a quantized file depends on beside weights and graph; None when it depends on no images."""
+        method = CALIBRATED.get(plan.deployment.precision)
+        if method is None:
+            return None
+        return digest({"method": method, "data": self.setting.data.fingerprint} | asdict(self.setting.calibration))
 
     def _source(self, backbone: str, base: Base, resolution: int) -> Source:
         return Source(backbone, f"file:{self._workshop.store.get(base.weights_sha256)}", resolution)

@@ -124,6 +124,7 @@ def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
         native_resolution=backbones.native_resolution,
         starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.signal.calibration_images,
+        quantization_images=space.task.signal.quantization_images,
         signal_images=space.task.signal.validation_images,
         wall_clock_decides=any(name.startswith("latency_ms") for name in space.objectives),
         seed=space.search.seed,

@@ -21,10 +21,8 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs, prune, quantize, refit, scores
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import Effect
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, evaluate
-from vitsearch.plan import Deployment
 from vitsearch.store import FileStore
 
 EVALUATION_BATCH = 100
@@ -48,7 +46,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
 def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
     images, backbone = _data(job.workshop), backbones.find(job.source.backbone)
     model = _base(job.source, job.workshop)
-    chosen = np.random.default_rng(job.seed).permutation(len(images.train.labels))[: job.images]
+    chosen = _drawn(images, job.images, job.seed)
     inputs = _tensor(images, images.train.images[chosen], job.source.resolution)
     found = scores.collect(model, backbone, inputs, torch.from_numpy(images.train.labels[chosen]))
     anatomy = backbone.anatomy(model, _spec(job.source, job.workshop))
@@ -78,7 +76,7 @@ def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     example = _example(job.pruned.source.resolution, job.workshop)
     macs_m, params_m = macs.count(model, example)
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        path, parity = _export(model, job, Path(folder))
         return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
@@ -114,7 +112,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job.pruned.effect, job.deployment, job.opset, job.workshop, Path(folder))
+        path, parity = _export(model, job, Path(folder))
         inputs = _tensor(images, images.validation.images, resolution).numpy()
         logits = evaluate.logits(path, inputs, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
@@ -217,19 +215,20 @@ def _torch_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _export(
-    model: nn.Module,
-    effect: Effect,
-    deployment: Deployment,
-    opset: int,
-    workshop: jobs.Workshop,
-    folder: Path,
-) -> tuple[Path, float]:
+def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
+    images, resolution = _data(job.workshop), job.pruned.source.resolution
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
-    shape = tuple(_example(effect.resolution, workshop).shape)
-    report = EXPORTERS.get(deployment.runtime)().export(model, shape, plain, opset)
-    quantize.quantize(plain, final, deployment.precision)
+    shape = tuple(_example(resolution, job.workshop).shape)
+    report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
+    chosen = _drawn(images, job.calibration.images, job.calibration.seed)
+    inputs = _tensor(images, images.train.images[chosen], resolution).numpy()
+    quantize.quantize(plain, final, job.deployment.precision, inputs)
     return final, report.parity_rel
+
+
+def _drawn(images: data.ImageData, count: int, seed: int) -> np.ndarray:
+    """Indices of ``count`` training images, or of all when there are fewer."""
+    return np.random.default_rng(seed).permutation(len(images.train))[:count]
 
 
 def _logits(model: nn.Module, images: data.ImageData, wanted: np.ndarray, resolution: int) -> np.ndarray:

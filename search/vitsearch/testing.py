@@ -56,6 +56,7 @@ def fake_setting() -> Setting:
         native_resolution=lambda backbone: 28,
         starts=lambda source: "ef" * 32,
         calibration_images=16,
+        quantization_images=8,
         signal_images=100,
         wall_clock_decides=False,
         seed=0,

@@ -12,7 +12,7 @@ from vitsearch import lab as lab_module
 from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
-from vitsearch.jobs import SignalJob, TrainJob
+from vitsearch.jobs import Calibration, SignalJob, TrainJob
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Compression
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
@@ -81,6 +81,27 @@ def test_one_training_serves_every_precision(lab, cut, fake_study):
     made = fake_study.runner.made
     assert (made["train_rung"], made["take_signal"]) == (1, 1)
     assert (made["export_artifact"], made["build_graph"]) == (2, 2)
+
+
+def files_of(fake_study, ledger, plan, **changes):
+    """Names of the exported file and of the graph, and the calibrations that workers were told."""
+    told = []
+    fake_study.runner.before = lambda job: told.append(job.calibration) if hasattr(job, "calibration") else None
+    keys = asyncio.run(through(fake_study.lab(ledger, **changes), plan)).keys
+    return keys.artifact_key, keys.graph_key, told
+
+
+@pytest.mark.parametrize("change", [{"quantization_images": 9}, {"seed": 1}])
+@pytest.mark.parametrize(("precision", "another"), [("fp32", False), ("int8_dynamic", False), ("int8_ptq", True)])
+def test_other_calibration_images_give_another_file_of_static_int8_only(
+    fake_study, ledger, cut, precision, another, change
+):
+    plan = replace(cut, deployments=(replace(cut.deployment, precision=precision),))
+    artifact, graph, told = files_of(fake_study, ledger, plan)
+    other_artifact, same_graph, _ = files_of(fake_study, ledger, plan, **change)
+    assert told == [Calibration(8, 0)] * 2  # the screen and the export
+    assert (other_artifact != artifact) is another
+    assert same_graph == graph
 
 
 def test_two_that_fail_together_fail_alike_and_may_try_again(lab, cut, fake_study):

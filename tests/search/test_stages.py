@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 OPSET = 17
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
-INT8 = replace(FP32, precision="int8_dynamic")
+CALIBRATION = jobs.Calibration(images=32, seed=0)
 DATA = {
     "source": "builtin:fashion-mnist-14k",
     "root": None,
@@ -95,15 +96,43 @@ def test_the_anatomy_is_that_of_the_base(anatomy):
     assert all(len(row) == 768 for row in anatomy.scores["ffn"])
 
 
-def test_cutting_makes_the_graph_smaller_and_int8_the_file(workshop, cut):
-    whole = stages.build_graph(jobs.ScreenJob(workshop, cut(0, 0), FP32, OPSET))
-    half = stages.build_graph(jobs.ScreenJob(workshop, cut(0.5, 0.5), FP32, OPSET))
-    int8 = stages.build_graph(jobs.ScreenJob(workshop, cut(0.5, 0.5, "int8_dynamic"), INT8, OPSET))
+@pytest.fixture
+def screened(workshop, cut):
+    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.Graph:
+        pruned, deployment = cut(heads, ffn, precision), replace(FP32, precision=precision)
+        return stages.build_graph(jobs.ScreenJob(workshop, pruned, deployment, OPSET, calibration))
+
+    return build
+
+
+@pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
+def test_cutting_makes_the_graph_smaller_and_int8_the_file(precision, workshop, screened):
+    whole, half, int8 = screened(0, 0), screened(0.5, 0.5), screened(0.5, 0.5, precision)
     assert half.macs_m < 0.6 * whole.macs_m
     assert half.params_m < 0.6 * whole.params_m
     assert int8.size_bytes < 0.4 * half.size_bytes
     assert whole.parity <= 1e-4
     onnxruntime.InferenceSession(str(workshop.scratch.get(int8.sha256)), providers=["CPUExecutionProvider"])
+
+
+def test_static_int8_is_calibrated_on_training_images_of_the_seed(workshop, screened, monkeypatch):
+    seen, quantize = [], stages.quantize.quantize
+
+    def watched(onnx_in, onnx_out, precision, images):
+        seen.append(images)
+        quantize(onnx_in, onnx_out, precision, images)
+
+    monkeypatch.setattr(stages.quantize, "quantize", watched)
+    calibrations = CALIBRATION, CALIBRATION, replace(CALIBRATION, seed=1)
+    first, again, other = (screened(0, 0, "int8_ptq", calibration) for calibration in calibrations)
+    assert first.sha256 == again.sha256
+    assert first.sha256 != other.sha256
+    about = stages.describe_data(jobs.DataJob(workshop)).description
+    pixels = np.rint((seen[0] * about["std"][0] + about["mean"][0]) * 255).astype(np.uint8)
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
+        train = {image.tobytes() for image in archive["train_images"]}
+    assert pixels.shape == (CALIBRATION.images, 1, 28, 28)
+    assert all(image.tobytes() in train for image in pixels)
 
 
 def test_an_uncut_model_does_not_differ_from_its_base(workshop, cut, base_logits):
@@ -134,11 +163,18 @@ def test_training_takes_steps_and_never_ends_worse(workshop, cut, base_logits, t
 
 def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(workshop, cut, trained):
     exported = stages.export_artifact(
-        jobs.ExportJob(workshop, cut(0.67, 0.875), FP32, OPSET, trained.checkpoint_sha256)
+        jobs.ExportJob(workshop, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.n == 2000
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
     assert load_file(workshop.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
+
+
+def test_static_int8_of_the_base_keeps_its_accuracy(workshop, cut, base):
+    deployment = replace(FP32, precision="int8_ptq")
+    job = jobs.ExportJob(workshop, cut(0, 0, "int8_ptq"), deployment, OPSET, CALIBRATION, None)
+    exported = stages.export_artifact(job)
+    assert exported.correct / exported.n >= base.accuracy - 0.01
 
 
 def test_a_head_for_other_classes_is_trained(tmp_path):

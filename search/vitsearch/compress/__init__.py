@@ -4,6 +4,7 @@
     prune.py       remove heads and FFN channels (the only door to torch_pruning)
     refit.py       fit what is left in closed form
     quantize.py    fp32 and int8 files, what each runtime can take
+    int8_static.py int8 with fixed scales, for onnxruntime on x86
     macs.py        multiply-accumulates and parameters
     matrices.py    linear layers and 1x1 convolutions as matrices
 

@@ -11,11 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vitsearch.errors import PlanError
 
-PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"onnxruntime": ("fp32", "int8_dynamic")})
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"onnxruntime": ("fp32", "int8_dynamic", "int8_ptq")})
 """What can be made for each runtime."""
+CALIBRATED: Mapping[str, str] = MappingProxyType({"int8_ptq": "lowest and highest value"})
+"""Precisions whose files depend on calibration images, and how ranges are found on them; enters keys."""
 
 
 def supports(runtime: str, precision: str) -> str | None:
@@ -28,18 +35,21 @@ def supports(runtime: str, precision: str) -> str | None:
     return None
 
 
-def quantize(onnx_in: Path, onnx_out: Path, precision: str) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one."""
+def quantize(onnx_in: Path, onnx_out: Path, precision: str, images: NDArray[np.float32]) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
+
+    ``images`` (n, channels, height, width), normalised: the precisions of :data:`CALIBRATED` look at them.
+    """
     if precision not in _MAKERS:
         raise PlanError(f"precision {precision!r} cannot be made; known: {', '.join(_MAKERS)}")
-    _MAKERS[precision](onnx_in, onnx_out)
+    _MAKERS[precision](onnx_in, onnx_out, images)
 
 
-def _fp32(onnx_in: Path, onnx_out: Path) -> None:
+def _fp32(onnx_in: Path, onnx_out: Path, _images: NDArray[np.float32]) -> None:
     shutil.copyfile(onnx_in, onnx_out)
 
 
-def _int8_dynamic(onnx_in: Path, onnx_out: Path) -> None:
+def _int8_dynamic(onnx_in: Path, onnx_out: Path, _images: NDArray[np.float32]) -> None:
     """Weights of MatMul and Gemm as int8, one scale per output channel; activations are quantized as
     they come. Convolutions stay fp32 (quantized dynamically they are slower), and so do the products
     of two activations in attention."""
@@ -56,7 +66,15 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path) -> None:
         )
 
 
-_MAKERS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType({"fp32": _fp32, "int8_dynamic": _int8_dynamic})
+def _int8_ptq(onnx_in: Path, onnx_out: Path, images: NDArray[np.float32]) -> None:
+    from vitsearch.compress.int8_static import quantize_static
+
+    quantize_static(onnx_in, onnx_out, images)
+
+
+_MAKERS: Mapping[str, Callable[[Path, Path, NDArray[np.float32]], None]] = MappingProxyType(
+    {"fp32": _fp32, "int8_dynamic": _int8_dynamic, "int8_ptq": _int8_ptq}
+)
 
 
 @contextmanager

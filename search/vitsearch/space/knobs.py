@@ -45,7 +45,7 @@ _Window = Annotated[Int, Field(ge=1, le=256)]
 _TokenRatio = Annotated[Ratio, AfterValidator(whole_tokens)]
 Scope = Literal["uniform", "global"]
 Distillation = Literal["none", "logits"]
-Precision = Literal["fp32", "int8_dynamic"]
+Precision = Literal["fp32", "int8_dynamic", "int8_ptq"]
 Runtime = Literal["onnxruntime"]
 
 

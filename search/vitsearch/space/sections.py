@@ -126,10 +126,12 @@ class Teacher(Section):
 
 
 class Signal(Section):
-    """Judging a pruned model without training it."""
+    """Judging a compressed model without training it."""
 
     calibration_images: Count = 256
     """Images that importance and the closed-form refit are computed on."""
+    quantization_images: Count = 32
+    """Training images that the ranges of static int8 are found on."""
     validation_images: Count = 500
     """Images on which the pruned model is compared with its base."""
 

@@ -20,9 +20,7 @@ from vitsearch.space.source import Problem, nearest_or_all
 
 MISSING = "is missing"
 EMPTY = "must not be empty"
-LATER = frozenset(
-    {"fp16", "int8_ptq", "int8_qat", "token", "feature"} | {"tensorrt", "openvino", "litert", "coreml", "executorch"}
-)
+LATER = frozenset({"fp16", "int8_qat", "token", "feature"} | {"tensorrt", "openvino", "litert", "coreml", "executorch"})
 LATER_KEYS = frozenset({"token_pruning_method"})
 SECRETS = frozenset({"token", "storage", "url"})
 

@@ -1,4 +1,5 @@
 import logging
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -10,6 +11,8 @@ from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.onnx_file import OnnxExporter
 
+LAYER = "MatMulIntegerToFloat"
+
 
 @pytest.fixture(scope="module")
 def plain(base, tmp_path_factory):
@@ -18,15 +21,25 @@ def plain(base, tmp_path_factory):
     return path
 
 
-def test_fp32_is_a_copy(plain, tmp_path):
-    quantize(plain, tmp_path / "out.onnx", "fp32")
+@pytest.fixture(scope="module")
+def images(base):
+    """To calibrate on: 32 training images."""
+    return base.calibration[0][:32].numpy()
+
+
+INT8 = [name for name in PRECISIONS["onnxruntime"] if name.startswith("int8")]
+
+
+def test_fp32_is_a_copy(plain, tmp_path, images):
+    quantize(plain, tmp_path / "out.onnx", "fp32", images)
     assert (tmp_path / "out.onnx").read_bytes() == plain.read_bytes()
 
 
-def test_int8_is_small_close_and_leaves_nothing_behind(base, plain, tmp_path, caplog, capfd):
+@pytest.mark.parametrize("precision", INT8)
+def test_int8_is_small_close_and_leaves_nothing_behind(precision, base, plain, images, tmp_path, caplog, capfd):
     before = sorted(plain.parent.iterdir())
     handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
-    quantize(plain, tmp_path / "out.onnx", "int8_dynamic")
+    quantize(plain, tmp_path / "out.onnx", precision, images)
     assert (logging.getLogger().handlers, logging.getLogger().level) == (handlers, level)
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
@@ -38,16 +51,21 @@ def test_int8_is_small_close_and_leaves_nothing_behind(base, plain, tmp_path, ca
     assert (whole.argmax(1) == small.argmax(1)).mean() > 0.96
 
 
-def test_int8_leaves_products_of_activations_alone(plain, tmp_path):
-    quantize(plain, tmp_path / "out.onnx", "int8_dynamic")
-    kinds = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
-    assert kinds.count("MatMulInteger") == 4 * 6 + 1
-    assert kinds.count("MatMul") == 2 * 6
+@pytest.mark.parametrize(("precision", "kernel"), [("int8_dynamic", "MatMulInteger"), ("int8_ptq", LAYER)])
+def test_int8_takes_all_layers_and_leaves_products_of_activations_alone(precision, kernel, plain, images, tmp_path):
+    quantize(plain, tmp_path / "out.onnx", precision, images)
+    before, after = (
+        Counter(node.op_type for node in onnx.load(path).graph.node) for path in (plain, tmp_path / "out.onnx")
+    )
+    assert after[kernel] == 4 * 6 + 1
+    assert after["MatMul"] == 2 * 6
+    for kind in ("Conv", "Softmax", "Erf", "ReduceMean", "Sqrt", "Pow", "LayerNormalization"):
+        assert after[kind] == before[kind]
 
 
-def test_unknown_precision_is_refused(plain, tmp_path):
-    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, int8_dynamic"):
-        quantize(plain, tmp_path / "out.onnx", "int4")
+def test_unknown_precision_is_refused(plain, images, tmp_path):
+    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, int8_dynamic, int8_ptq"):
+        quantize(plain, tmp_path / "out.onnx", "int4", images)
 
 
 def test_supports_gives_reasons():
@@ -56,13 +74,14 @@ def test_supports_gives_reasons():
     assert "no files are made for runtime 'tensorrt'" in supports("tensorrt", "fp32")
 
 
-def test_a_cut_and_quantized_model_agrees_with_torch(base, tmp_path):
+@pytest.mark.parametrize("precision", INT8)
+def test_a_cut_and_quantized_model_agrees_with_torch(precision, base, images, tmp_path):
     from vitsearch.compress import prune
 
     model = base.model()
     prune.apply(model, base.family, base.effect(heads=5, ffn=384), torch.zeros(1, 1, 28, 28))
     OnnxExporter().export(model, (1, 1, 28, 28), tmp_path / "in.onnx")
-    quantize(tmp_path / "in.onnx", tmp_path / "out.onnx", "int8_dynamic")
+    quantize(tmp_path / "in.onnx", tmp_path / "out.onnx", precision, images)
     inputs = base.held_out[0][:64]
     with torch.inference_mode():
         expected = model(inputs).argmax(1).numpy()

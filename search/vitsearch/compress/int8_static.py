@@ -1,0 +1,202 @@
+"""Static int8 of an ONNX file for onnxruntime on x86: the scales of weights and activations are in the file.
+
+Layers ``y = x @ W + b`` (MatMul, Gemm) with constant weights are quantized, everything else stays fp32:
+products of two activations in attention, LayerNorm, Softmax, GELU and convolutions.
+
+    x   uint8, one scale and zero point: the lowest and highest value on the calibration images
+    W   int8, symmetric, one scale per output channel
+    y   fp32: products are summed in int32 and come back scaled, with the bias added
+
+The last line is onnxruntime's ``MatMulIntegerToFloat``. A file with QuantizeLinear and DequantizeLinear around
+each layer comes down to the same kernel when it is loaded, but the bias then costs a pass of its own.
+Affine quantization: Jacob et al., arXiv 1712.05877.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from vitsearch.errors import StageError
+from vitsearch.export.base import INPUT
+
+Floats = NDArray[np.float32]
+Range = tuple[float, float]
+RUNTIME_DOMAIN = "com.microsoft"
+CALIBRATION_BATCH = 8
+FATAL_ONLY = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A layer with constant weights. ``weight`` is (inputs, outputs); ``bias`` is the name of a constant vector,
+    or empty; ``output`` is that of the Add behind ``node`` where the bias is one."""
+
+    node: onnx.NodeProto
+    weight: Floats
+    bias: str
+    output: str
+
+    @property
+    def input(self) -> str:
+        return str(self.node.input[0])
+
+    @property
+    def weight_name(self) -> str:
+        return str(self.node.input[1])
+
+
+def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
+
+    :class:`StageError` when a layer sees NaN or infinity on them.
+    """
+    model = onnx.load(onnx_in)
+    layers = list(_linears(model.graph))
+    ranges = _ranges(model, sorted({layer.input for layer in layers}), images)
+    _rewrite(model.graph, layers, ranges)
+    model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
+    onnx.checker.check_model(model)
+    onnx.save(model, onnx_out)
+
+
+# ---- which layers
+
+
+def _linears(graph: onnx.GraphProto) -> Iterator[Linear]:
+    constants = _constants(graph)
+    biases = {value: (bias, output) for value, bias, output in _biases(graph, constants)}
+    for node in graph.node:
+        weight = constants.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+        if weight is None or len(weight.dims) != 2:
+            continue
+        values = numpy_helper.to_array(weight)
+        if node.op_type == "MatMul":
+            yield Linear(node, values, *biases.get(node.output[0], ("", node.output[0])))
+        elif _is_plain(node, constants):
+            bias = node.input[2] if len(node.input) > 2 else ""
+            yield Linear(node, values.T if _attributes(node).get("transB") else values, bias, node.output[0])
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """By name; the exporter keeps equal tensors once and gives the others as Identity of it."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
+def _biases(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
+    """Each Add of a constant vector to a tensor that nothing else reads: the tensor, the vector, the sum."""
+    reads = Counter(name for node in graph.node for name in node.input)
+    reads.update(output.name for output in graph.output)
+    for node in graph.node:
+        if node.op_type == "Add":
+            for value, vector in (node.input, node.input[::-1]):
+                if reads[value] == 1 and _is_vector(vector, constants):
+                    yield value, vector, node.output[0]
+
+
+def _is_plain(gemm: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Without factors, with ``x`` as it comes, and with a vector as its bias."""
+    found = _attributes(gemm)
+    factors = found.get("alpha", 1.0), found.get("beta", 1.0), found.get("transA", 0)
+    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, constants) for bias in gemm.input[2:])
+
+
+def _is_vector(name: str, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    return name in constants and len(constants[name].dims) == 1
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+# ---- scales
+
+
+def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
+    """The lowest and the highest value that each of ``tensors`` takes on ``images``."""
+    if not tensors:
+        return {}
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    for name in tensors:
+        for kind in ("ReduceMin", "ReduceMax"):
+            found = f"{name}/{kind}"
+            watched.graph.node.append(helper.make_node(kind, [name], [found], keepdims=0))
+            watched.graph.output.append(helper.make_tensor_value_info(found, onnx.TensorProto.FLOAT, []))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL_ONLY
+    session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    batches = (images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH))
+    seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
+    lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
+    return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+
+
+def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
+    """Scale and zero point; 0 is always in the range."""
+    if not np.isfinite(seen).all():
+        raise StageError("export", "not_finite", f"{name} takes NaN or infinity on the calibration images")
+    lowest, highest = min(*seen, 0.0), max(*seen, 0.0)
+    scale = (highest - lowest) / 255 or 1.0
+    return np.array(scale, np.float32), np.array(round(-lowest / scale), np.uint8)
+
+
+def _int8(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Values (inputs, outputs) and the scale of each output."""
+    largest = np.abs(weight).max(axis=0)
+    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    return np.rint(weight / scale).clip(-127, 127).astype(np.int8), scale
+
+
+# ---- the new graph
+
+
+def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range]) -> None:
+    """Each layer becomes one node, behind the node that quantizes its input (once for all that read it)."""
+    starts = {layer.node.output[0]: layer for layer in layers}
+    sums = {layer.output for layer in layers} - starts.keys()
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, onnx.TensorProto] = {}
+    for node in graph.node:
+        layer = starts.get(node.output[0])
+        if layer is None:
+            nodes += [] if node.output[0] in sums else [node]
+            continue
+        x, weight = layer.input, layer.weight_name
+        if f"{x}/scale" not in constants:
+            scale, zero = _uint8_scale(x, ranges[x])
+            constants |= _tensors({f"{x}/scale": scale, f"{x}/zero": zero})
+            nodes.append(helper.make_node("QuantizeLinear", [x, f"{x}/scale", f"{x}/zero"], [f"{x}/uint8"]))
+        values, scales = _int8(layer.weight)
+        constants |= _tensors({f"{weight}/int8": values, f"{weight}/scales": scales})
+        inputs = [f"{x}/uint8", f"{weight}/int8", f"{x}/scale", f"{weight}/scales", f"{x}/zero", "", layer.bias]
+        nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [layer.output], node.name, domain=RUNTIME_DOMAIN))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    _replace_constants(graph, constants)
+
+
+def _replace_constants(graph: onnx.GraphProto, new: Mapping[str, onnx.TensorProto]) -> None:
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, *new.values()])
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, onnx.TensorProto]:
+    return {name: numpy_helper.from_array(array, name) for name, array in arrays.items()}
