@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -119,13 +120,14 @@ class BackboneTestCase:
             report = OnnxExporter().export(cut, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
 
-    def test_a_cut_model_becomes_int8(self) -> None:
+    @pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
+    def test_a_cut_model_becomes_int8(self, precision: str) -> None:
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
         with tempfile.TemporaryDirectory() as folder:
             plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
             OnnxExporter().export(cut, tuple(self._images().shape), plain)
-            quantize.quantize(plain, small, "int8_dynamic")
+            quantize.quantize(plain, small, precision, self._images().numpy())
             found = evaluate.logits(small, self._images().numpy(), batch_size=2)
             units = backbones.find(self.spec.backbone).units(cut)
             if any(isinstance(unit.proj or unit.fc2, nn.Linear) for unit in units):  # convolutions stay fp32
