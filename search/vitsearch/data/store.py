@@ -59,10 +59,11 @@ def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> 
     if len(found) == len(wanted):
         return found
     with full_disk_told(cache_dir), _alone(cache_dir):
-        missing = {name: targets[name] for name, each in wanted.items() if _mapped(targets[name], each) is None}
-        _refuse_full(cache_dir, sum(wanted[name].bytes for name in missing))
+        # Two names may want the same images: a file has one writer.
+        missing = {path: name for name, path in targets.items() if _mapped(path, wanted[name]) is None}
+        _refuse_full(cache_dir, sum(wanted[name].bytes for name in missing.values()))
         if missing:
-            _write({path: wanted[name] for name, path in missing.items()}, missing, rows)
+            _write({name: path for path, name in missing.items()}, wanted, rows)
     return {name: np.load(path, mmap_mode="r") for name, path in targets.items()}
 
 
@@ -106,20 +107,20 @@ def _mapped(path: Path, wanted: Wanted) -> Bytes | None:
     return images if images.shape == wanted.shape and images.dtype == np.uint8 else None
 
 
-def _write(targets: Mapping[Path, Wanted], names: Mapping[str, Path], rows: Rows) -> None:
+def _write(targets: Mapping[str, Path], wanted: Mapping[str, Wanted], rows: Rows) -> None:
     """Written as a stream and not through a map: written pages of a map count as the process's memory
     until the system needs them, and a full disk would end the process by a signal."""
     with ExitStack() as closing:
-        streams = {path: closing.enter_context(_replacing(path)) for path in targets}
-        for path, wanted in targets.items():
-            header = {"descr": "|u1", "fortran_order": False, "shape": wanted.shape}
-            np.lib.format.write_array_header_1_0(streams[path], header)
-        left = {path: wanted.shape[0] for path, wanted in targets.items()}
-        for name, row in rows(frozenset(names)):
-            streams[names[name]].write(np.ascontiguousarray(row).data)
-            left[names[name]] -= 1
+        streams = {name: closing.enter_context(_replacing(path)) for name, path in targets.items()}
+        for name, stream in streams.items():
+            header = {"descr": "|u1", "fortran_order": False, "shape": wanted[name].shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+        left = {name: wanted[name].shape[0] for name in targets}
+        for name, row in rows(frozenset(targets)):
+            streams[name].write(np.ascontiguousarray(row).data)
+            left[name] -= 1
         if any(left.values()):
-            raise DataError(f"{sum(left.values())} images less than before were read; did the files change meanwhile?")
+            raise DataError(f"{sum(left.values())} images fewer than before were read; did the files change meanwhile?")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from vitsearch.sources import kind_of
 _READ_ERRORS = (*UNREADABLE, KeyError, TypeError, AssertionError)
 _OPEN_ERRORS = (*_READ_ERRORS, RuntimeError, ImportError, IndexError)
 _WDS_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+_HANDLED = re.compile(r"^Handling webdataset error \((.*)\)\. Ignoring\.$", re.DOTALL)
 _LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist", "places365")
 
 
@@ -37,7 +39,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Sample:
-    """``row`` is the place in the split, below 0 where it is not known."""
+    """``row`` is the place in the split."""
 
     row: int
     content: bytes | Image.Image | Broken
@@ -45,7 +47,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        return f"image {self.row}" if self.row >= 0 else f"an image left out by timm ({-self.row})"
+        return f"image {self.row}"
 
 
 class OpenSplit(Protocol):
@@ -76,12 +78,16 @@ def told(spec: DataSpec, where: str) -> Iterator[None]:
     for package in {"hfds": ("datasets",), "wds": ("webdataset",)}.get(kind, ()):
         if importlib.util.find_spec(package) is None:
             raise DataError(f"source {spec.source} needs the package {package}: pip install 'vitsearch[{kind}]'")
+    expected: tuple[type[Exception], ...] = _OPEN_ERRORS
     with ExitStack() as closing:
         if kind == "hfds":
+            from datasets.exceptions import DatasetsError
+
             closing.enter_context(_quiet_hub(spec.download))
+            expected = (*_OPEN_ERRORS, DatasetsError)
         try:
             yield
-        except _OPEN_ERRORS as error:
+        except expected as error:
             raise DataError(f"{where}: {_explained(spec, error)}") from error
 
 
@@ -98,6 +104,8 @@ def _explained(spec: DataSpec, error: Exception) -> str:
         )
     if isinstance(error, ConnectionError):
         return f"the hub cannot be reached, and the set is not in the cache on this machine ({text})"
+    if isinstance(error, KeyError):
+        return f"{text} is missing in what describes the set"
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name}: pip install {error.name}"
     return text
@@ -145,8 +153,10 @@ class MapSplit:
             try:
                 content, label = self.get(row)
                 yield Sample(row, _content(content), label)
-            except _READ_ERRORS as error:
+            except UNREADABLE as error:
                 yield Sample(row, Broken(reason(error)))
+            except (AssertionError, KeyError, TypeError):  # timm's reader, where the column holds nothing
+                yield Sample(row, Broken("there is no image"))
 
 
 def _content(given: Any) -> bytes | Image.Image:
@@ -183,15 +193,17 @@ def _files_of(dataset: Any, root: Path) -> Path:
 
 
 def _open_hfds(spec: DataSpec, split: str) -> OpenSplit:
+    import datasets
     from timm.data import create_dataset
 
     keys = {"input_key": spec.input_key or "image", "target_key": spec.target_key or "label"}
-    root = None if spec.root is None else str(_root(spec))  # None: where Hugging Face keeps its cache
-    dataset = create_dataset(f"hfds/{hub_name(spec)}", root=root, split=split, **keys)
-    reader, columns = dataset.reader, dataset.reader.dataset.column_names
+    name, root = hub_name(spec), None if spec.root is None else str(_root(spec))
+    columns = datasets.load_dataset(name, split=split, cache_dir=root).column_names
     for option, key in keys.items():
-        if key.partition("/")[0] not in columns:
+        if key.partition("/")[0] not in columns:  # timm opens it all the same
             raise DataError(f"data.{option}: {spec.source} has no column {key!r}; it has {', '.join(columns)}")
+    dataset = create_dataset(f"hfds/{name}", root=root, split=split, **keys)
+    reader = dataset.reader
     names = _distinct(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
     stamp = [reader.dataset._fingerprint]
     return MapSplit(f"{spec.source}, split {split!r}", names, stamp, len(reader), reader.__getitem__)
@@ -234,12 +246,23 @@ class StreamSplit:
     def read(self, rows: Sequence[int]) -> Iterator[Sample]:
         chosen, last = frozenset(rows), max(rows, default=-1)
         with _logged(self.log) as problems:
-            for row, (image, label) in enumerate(self.start()):
-                if row in chosen:
-                    yield Sample(row, image, label)
-                if row >= last and last < self.count - 1:
-                    break
-            yield from (Sample(-row, Broken(problem)) for row, problem in enumerate(problems, 1))
+            told = row = 0
+            for image, label in self._until_refused(problems):
+                yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
+                told = len(problems)
+                if row + told in chosen:
+                    yield Sample(row + told, image, label)
+                row += 1
+                if row + told > last and last < self.count - 1:
+                    return
+            yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
+
+    def _until_refused(self, problems: list[str]) -> Iterator[tuple[Image.Image, Any]]:
+        """To some samples timm objects so much that it ends there."""
+        try:
+            yield from self.start()
+        except _READ_ERRORS as error:
+            problems.append(str(error) or type(error).__name__)
 
 
 @contextmanager
@@ -249,7 +272,7 @@ def _logged(name: str) -> Iterator[list[str]]:
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            messages.append(_HANDLED.sub(r"\1", record.getMessage()))
 
     collector, propagated = Collector(logging.WARNING), logger.propagate
     logger.addHandler(collector)

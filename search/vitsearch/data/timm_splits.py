@@ -115,7 +115,10 @@ def _wds_splits(spec: DataSpec) -> list[str]:
     root = Path(spec.root or "").expanduser()
     for name in ("_info.json", "info.json"):
         if (root / name).is_file():
-            return list(json.loads((root / name).read_bytes()).get("splits", {}))
+            try:
+                return list(json.loads((root / name).read_bytes())["splits"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{root / name}: not JSON with 'splits': {error}") from error
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
     raise DataError(
