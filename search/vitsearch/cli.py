@@ -70,21 +70,25 @@ def run(
 
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Tell everything that is wrong with a space file, and how large the space is."""
+    """Tell everything that is wrong with a space file or its data, how large the space is and what the data takes."""
     from vitsearch import backbones
     from vitsearch import space as spaces
+    from vitsearch.data import DataSpec
+    from vitsearch.data.estimate import estimate
+    from vitsearch.run import data_spec
     from vitsearch.sampling import PlanSpace
 
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
-    count = PlanSpace(
-        loaded.space, loaded.space.device_names[0], backbones.supports, backbones.native_resolution
-    ).count()
+    device = loaded.space.device_names[0]
+    count = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution).count()
+    data = estimate(DataSpec.from_json(data_spec(loaded.space)))
     found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
     if as_json:
-        typer.echo(json.dumps(found | {"space": loaded.space.to_json()}, indent=2))
+        typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.space.to_json()}, indent=2))
     else:
         typer.echo(f"{space}: fine. {count} plans, of which {loaded.space.search.trials} will be trained.")
+        typer.echo(f"data: {data.describe()}.")
 
 
 @app.command()

@@ -152,10 +152,10 @@ def base_recipe(space: SearchSpace) -> Recipe:
 
 
 def data_spec(space: SearchSpace) -> dict[str, Any]:
-    """As the workers read it; images of a folder are kept at the largest resolution that is searched."""
-    data = space.task.data.model_dump(mode="json")
+    """As the workers read it; images of the user's are kept at the largest resolution that is searched."""
+    data = space.task.data.model_dump()
     largest = max(*space.space.resolution, space.baseline.resolution)
-    return data | {"image_size": data["image_size"] or (largest if data["source"] == "folder" else None)}
+    return data | {"image_size": data["image_size"] or (None if data["source"].startswith("builtin:") else largest)}
 
 
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:

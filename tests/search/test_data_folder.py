@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.data import DataSpec, ImageData, load
-from vitsearch.data.decode import decode_image
+from vitsearch.data.pixels import decode_image
 from vitsearch.errors import DataError
 
 
@@ -166,16 +166,16 @@ def test_awkward_images_are_decoded_as_documented(tmp_path):
 
 def test_files_that_are_no_images_are_listed(tmp_path):
     classes(tmp_path, count=3)
-    for index in range(7):
-        (tmp_path / "nut" / f"bad{index}.jpg").write_bytes(b"<html>not found</html>")
-    refused(tmp_path, "7 files cannot be read", "bad0.jpg: not an image", "bad4.jpg", "and 2 more")
+    for index in range(22):
+        (tmp_path / "nut" / f"bad{index:02}.jpg").write_bytes(b"<html>not found</html>")
+    refused(tmp_path, "22 images cannot be read", "bad00.jpg: not an image", "bad19.jpg", "and 2 more")
 
 
 def test_cut_short_files_are_listed(tmp_path):
     classes(tmp_path, count=3)
     path = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))
     path.write_bytes(path.read_bytes()[:2000])
-    refused(tmp_path, "1 file cannot be read", "cut.jpg: ", "truncated")
+    refused(tmp_path, "1 image cannot be read", "cut.jpg: ", "truncated")
     with pytest.raises(DataError, match=r"cut\.jpg"):
         read(tmp_path, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.part"))

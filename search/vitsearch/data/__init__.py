@@ -2,8 +2,12 @@
 
 spec.py           DataSpec: what the space file says
 image_data.py     ImageData: what the search sees; fingerprint; describe_difference
-fashion_mnist.py  the two built-in sets           idx.py  their file format
-folder.py         the user's own folders          scan.py, decode.py  files, headers, pixels
+fashion_mnist.py  the two built-in sets           idx.py        their file format
+folder.py         the user's own folders          scan.py, headers.py   which files there are, and what they are
+timm_source.py    every set that timm reads       timm_open.py, timm_splits.py, timm_labels.py
+holdout.py        images to judge by              defects.py    all that is wrong, in one error
+pixels.py         one image to uint8              store.py      many, decoded once, on disk
+estimate.py       memory and time, beforehand
 tensors.py        uint8 arrays to torch (the only file here that imports torch)
 """
 
@@ -14,13 +18,17 @@ from pathlib import Path
 from vitsearch.data.fashion_mnist import load_fashion_mnist
 from vitsearch.data.folder import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
-from vitsearch.data.spec import SOURCES, DataSpec
+from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
+from vitsearch.data.timm_source import load_timm
+from vitsearch.sources import SOURCES
 
 __all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "load"]
 
 
 def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
-    """The data of ``spec``. Decoded folders are kept in ``cache_dir`` and mapped from there; without
+    """The data of ``spec``. Decoded images are kept in ``cache_dir`` and mapped from there; without
     it they are decoded into memory each time. Raises :class:`~vitsearch.errors.DataError`."""
-    return load_folder(spec, cache_dir) if spec.source == "folder" else load_fashion_mnist(spec)
+    if spec.source.startswith("builtin:"):
+        return load_fashion_mnist(spec)
+    return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)

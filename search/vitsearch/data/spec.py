@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.errors import DataError, did_you_mean
-
-SOURCES = ("builtin:fashion-mnist-14k", "builtin:fashion-mnist", "folder")
+from vitsearch.errors import DataError
+from vitsearch.sources import missing_root, source_problem
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """``root`` is the folder of ``folder`` and, if the set is not in a usual place, of
-    ``builtin:fashion-mnist``. ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) are those
-    of the stored images; ``None`` takes them from the data. ``validation_share`` and ``seed`` split a
-    folder that has no validation part. Raises :class:`DataError` for values that make no sense."""
+    """``source`` is one of :data:`vitsearch.sources.SOURCES` or torch/, hfds/, wds/ and a name.
+
+    ``root`` is where it lies (see :func:`vitsearch.sources.missing_root`); for hfds it is the cache of Hugging Face.
+    ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) are those of the stored images; ``None``
+    takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; a set
+    without a validation split is split by ``validation_share`` and ``seed``. ``input_key`` and
+    ``target_key`` name the columns of hfds and the members of wds. ``class_names`` are for labels that
+    are bare numbers. Nothing is fetched unless ``download`` says so. Raises
+    :class:`~vitsearch.errors.DataError` for values that make no sense."""
 
     source: str
     root: str | None = None
@@ -23,25 +27,31 @@ class DataSpec:
     channels: int | None = None
     validation_share: float = 0.1
     seed: int = 0
+    train_split: str | None = None
+    validation_split: str | None = None
+    input_key: str | None = None
+    target_key: str | None = None
+    class_names: tuple[str, ...] | None = None
+    download: bool = False
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise DataError(
-                f"data.source: {self.source!r} is unknown{did_you_mean(self.source, SOURCES)}; "
-                f"allowed: {', '.join(SOURCES)}"
-            )
-        if self.source == "folder" and not self.root:
-            raise DataError("data.root: missing; source 'folder' needs the folder of the images")
+        if problem := source_problem(self.source):
+            raise DataError(f"data.source: {problem}")
+        if not self.root and (problem := missing_root(self.source)):
+            raise DataError(f"data.root: {problem}")
         if self.channels not in (None, 1, 3):
             raise DataError(f"data.channels: {self.channels!r}; allowed: 1 (grey), 3 (colour)")
         if self.image_size is not None and not 8 <= self.image_size <= 4096:
             raise DataError(f"data.image_size: {self.image_size!r}; allowed: 8 to 4096 pixels")
         if not 0.0 < self.validation_share < 1.0:
             raise DataError(f"data.validation_share: {self.validation_share!r}; allowed: above 0 and below 1")
+        if self.class_names is not None and len(set(self.class_names)) != len(self.class_names):
+            raise DataError("data.class_names: a name is listed twice")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataSpec:
-        return cls(**value)
+        names = value.get("class_names")
+        return cls(**(value | {"class_names": None if names is None else tuple(names)}))

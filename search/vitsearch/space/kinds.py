@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from vitsearch.sources import source_problem
+
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Text = Annotated[str, Strict(), Field(min_length=1)]
@@ -132,6 +134,12 @@ def whole_tokens(ratio: float) -> float:
     if ratio:
         raise problem(f"{ratio:g}: token pruning {NOT_YET}; allowed: 0.0")
     return ratio
+
+
+def data_source(value: str) -> str:
+    if wrong := source_problem(value):
+        raise problem(wrong)
+    return value
 
 
 def weights_name(value: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vitsearch.metrics import METRICS
+from vitsearch.sources import missing_root, unfitting_keys
 from vitsearch.space.kinds import NOT_YET
 from vitsearch.space.sections import Data, Limit, Teacher
 from vitsearch.space.source import Problem, nearest_or_all
@@ -95,14 +96,10 @@ def devices_are_one(device_names: Names) -> Found:
 
 
 def data_keys_fit_the_source(data: Data) -> Found:
-    if data.source == "folder":
-        if data.root is None:
-            message = "is missing; 'source: folder' needs the folder of the images"
-            yield Problem(("task", "data", "root"), message)
-        return
-    for key in ("root", "image_size", "channels", "validation_share"):
-        looks_for_files = key == "root" and data.source == "builtin:fashion-mnist"
-        if getattr(data, key) != Data.model_fields[key].default and not looks_for_files:
+    if data.root is None and (message := missing_root(data.source)):
+        yield Problem(("task", "data", "root"), message)
+    for key in unfitting_keys(data.source):
+        if getattr(data, key) != Data.model_fields[key].default:
             yield Problem(("task", "data", key), f"has no meaning with source {data.source!r}")
 
 

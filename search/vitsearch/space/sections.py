@@ -11,10 +11,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     WithJsonSchema,
     model_validator,
 )
 
+from vitsearch.sources import SOURCE_PATTERN, SOURCES
 from vitsearch.space.kinds import (
     Either,
     Int,
@@ -22,6 +24,7 @@ from vitsearch.space.kinds import (
     Text,
     agent_url,
     certificate_digest,
+    data_source,
     rising_rungs,
     seconds,
     token_name,
@@ -39,6 +42,12 @@ Positive = Annotated[Number, Field(gt=0)]
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 Fingerprint = Annotated[Text, AfterValidator(certificate_digest)]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
+
+
+SOURCE_SCHEMA = {
+    "type": "string",
+    "anyOf": [{"enum": list(SOURCES)}, {"pattern": SOURCE_PATTERN, "examples": ["hfds/NAME"]}],
+}
 
 
 class Section(BaseModel):
@@ -68,18 +77,32 @@ def with_weights(data: Any, key: str) -> Any:
 class Data(Section):
     """The labelled images."""
 
-    source: Literal["builtin:fashion-mnist-14k", "builtin:fashion-mnist", "folder"]
-    """folder: images in one folder per class under 'root'."""
+    source: Annotated[Text, AfterValidator(data_source), WithJsonSchema(SOURCE_SCHEMA)]
+    """folder: images in one folder per class under 'root'; tar: the same in .tar files; torch/NAME, hfds/NAME
+    and wds/NAME: every data set that timm's create_dataset reads."""
     root: Text | None = None
-    """The folder of the images; for builtin:fashion-mnist, where to look for its files."""
+    """The folder of the images or of the set; for builtin:fashion-mnist, where to look for its files;
+    for hfds, the cache of Hugging Face."""
     image_size: Pixels | None = None
-    """Images of a folder are stored at this size (default: the largest resolution of the space)."""
+    """Images are stored at this size (default: the largest resolution of the space)."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour (default: as the images are)."""
     validation_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    """Share of a folder's training images that the search judges by, where it has no own split."""
+    """Share of the training images that the search judges by, where the data has no own split."""
     seed: Seed = 0
     """Decides which images those are."""
+    train_split: Text | None = None
+    """Name of the split to train on (default: train)."""
+    validation_split: Text | None = None
+    """Name of the split that the search judges by (default: the set's own, else a share of the training images)."""
+    input_key: Text | None = None
+    """hfds: the column of the images (default: image); wds: endings of the images, such as jpg;png."""
+    target_key: Text | None = None
+    """hfds: the column of the labels (default: label); wds: their key in the json files (default: the cls files)."""
+    class_names: tuple[Text, ...] | None = None
+    """Names of the classes 0, 1, ... where a set has only numbers."""
+    download: Annotated[bool, Strict()] = False
+    """Fetch a set of torch or hfds that is not on this machine."""
 
 
 class FineTune(Section):

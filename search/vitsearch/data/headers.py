@@ -1,0 +1,105 @@
+"""Headers and digests of image files, remembered as long as a file's size and modification time stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from vitsearch.data.pixels import GREY
+from vitsearch.data.store import write_atomically
+from vitsearch_evaluators.canonical import digest
+
+_TAIL = 256  # bytes
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """``width`` and ``height`` in pixels, as the file is stored."""
+
+    path: Path
+    width: int
+    height: int
+    mode: str
+
+    @property
+    def is_grey(self) -> bool:
+        return self.mode in GREY
+
+
+class Memory:
+    """What was read of the files of ``folder``, kept in ``cache_dir`` when there is one."""
+
+    def __init__(self, folder: Path, cache_dir: Path | None) -> None:
+        self._folder = folder
+        name = digest(str(folder.resolve()))[:16]
+        self._file = cache_dir / f"listing-{name}.json" if cache_dir is not None else None
+        self._known = self._load()
+        self._seen: dict[str, list[Any]] = {}
+        self._changed = False
+
+    def header(self, path: Path) -> ImageFile:
+        """Raises one of :data:`~vitsearch.data.pixels.UNREADABLE` for a file that is no image or is cut short."""
+        status = path.stat()
+        name, stamp = self._name(path), [status.st_size, status.st_mtime_ns]
+        known = self._known.get(name)
+        if known is None or known[:2] != stamp:
+            known = [*stamp, *_read_header(path), None]
+            self._changed = True
+        self._seen[name] = known
+        return ImageFile(path, *known[2:5])
+
+    def sha256(self, file: ImageFile) -> str:
+        """Of the bytes of a file whose header was read before."""
+        entry = self._seen[self._name(file.path)]
+        if entry[5] is None:
+            with file.path.open("rb") as stream:
+                entry[5] = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._changed = True
+        return str(entry[5])
+
+    def save(self) -> None:
+        if self._file is not None and self._changed:
+            write_atomically(self._file, json.dumps(self._seen).encode())
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def _load(self) -> dict[str, list[Any]]:
+        if self._file is None or not self._file.is_file():
+            return {}
+        try:
+            return {name: entry for name, entry in json.loads(self._file.read_bytes()).items() if len(entry) == 6}
+        except (ValueError, AttributeError, TypeError):
+            return {}
+
+
+def _read_header(path: Path) -> tuple[int, int, str]:
+    with path.open("rb") as stream:
+        with Image.open(stream) as image:
+            found = image.width, image.height, image.mode
+            whole = _ends_well(stream, image.format or "")
+        if not whole:  # perhaps cut short: only decoding tells
+            stream.seek(0)
+            with Image.open(stream) as image:
+                image.load()
+    return found
+
+
+def _ends_well(stream: BinaryIO, file_format: str) -> bool:
+    """Does the file end as its format says? ``False`` for formats that do not tell."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _TAIL))
+    tail = stream.read()
+    if file_format == "JPEG":
+        return b"\xff\xd9" in tail
+    if file_format == "PNG":
+        return b"IEND" in tail
+    if file_format == "GIF":
+        return tail.endswith(b";")
+    return False
