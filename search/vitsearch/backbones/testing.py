@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +26,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones.base import ModelSpec
-from vitsearch.compress import macs, prune, quantize
+from vitsearch.compress import macs, prune, quantize, refit, scores
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
 
 TOLERANCE = 1e-5
+REFIT_LEAVES = 0.5
+"""Of the error in the logits."""
 INT8_ERROR = 0.2
 """Of the norm of the logits; random weights have no margin, so this only catches a broken graph."""
 
@@ -103,6 +106,16 @@ class BackboneTestCase:
         assert after[0] < 0.9 * before[0]
         assert after[1] < 0.9 * before[1]
 
+    def test_a_refit_brings_a_cut_model_back(self) -> None:
+        """On the images that the statistics are of, so this only tells whether the constants and columns are right."""
+        whole, anatomy = self._model()
+        family, effect = backbones.find(self.spec.backbone), self._effect(anatomy, self.cuts_heads, ffn=True)
+        statistics = scores.collect(whole, family, self._images(), torch.tensor([0, 1]))
+        expected, cut = self._logits(whole), self._pruned(whole, effect)
+        before = float((self._logits(cut) - expected).norm())
+        refit.refit(cut, whole, family, effect, statistics)
+        assert float((self._logits(cut) - expected).norm()) < REFIT_LEAVES * before
+
     def test_a_cut_model_trains(self) -> None:
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True)).train()
@@ -151,10 +164,8 @@ class BackboneTestCase:
             self.spec.classes,
             self.spec.channels,
         )
-        family = backbones.find(spec.backbone)
-        model = family.build(spec).model
-        _raise_layer_scales(model)
-        return model, family.anatomy(model, spec)
+        model = copy.deepcopy(_built(spec))
+        return model, backbones.find(spec.backbone).anatomy(model, spec)
 
     def _images(self, resolution: int | None = None) -> torch.Tensor:
         size = resolution or self.spec.resolution
@@ -200,12 +211,18 @@ class BackboneTestCase:
             assert float((before - expected).abs().max()) > 10 * TOLERANCE * scale, "the mask changed nothing"
 
 
-def _raise_layer_scales(model: nn.Module) -> None:
-    """A fresh model's branches are scaled by 1e-5 or so: nothing that is cut in them would be seen."""
+@lru_cache(maxsize=2)
+def _built(spec: ModelSpec) -> nn.Module:
+    """Drawing random weights takes longer than most of the tests.
+
+    A fresh model's layer scales are 1e-5 or so: nothing that is cut behind them would be seen.
+    """
+    model = backbones.find(spec.backbone).build(spec).model
     with torch.no_grad():
         for name, values in model.named_parameters():
             if name.endswith(".gamma") and float(values.abs().max()) < 0.1:
                 values.fill_(0.5)
+    return model
 
 
 def _every_second(size: int, first: int) -> tuple[int, ...]:

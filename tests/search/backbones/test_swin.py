@@ -1,9 +1,20 @@
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.compress import macs
+from vitsearch.errors import PlanError
+
+TINY = "swin_tiny_patch4_window7_224"
+TABLE = "relative_position_bias_table"
 
 
 class TestSwin(BackboneTestCase):
-    spec = ModelSpec("swin_tiny_patch4_window7_224", "none", 64, 10)
+    spec = ModelSpec(TINY, "none", 64, 10)
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -21,3 +32,78 @@ class TestSwinS3(BackboneTestCase):
     spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", 64, 7)
     other_resolution = 96
     unsupported = (("resolution", 80), ("window_size", 14))
+
+
+def build(resolution, weights="none"):
+    return backbones.find(TINY).build(ModelSpec(TINY, weights, resolution, 10)).model
+
+
+def unbuilt(name, resolution):
+    """As the family builds it, without memory for its weights."""
+    with torch.device("meta"):
+        return backbones.find(name).recipe(name, resolution).create()
+
+
+def windows(model):
+    return [(block.window_size, block.shift_size) for stage in model.layers for block in stage.blocks]
+
+
+def test_kept_heads_are_the_ones_asked_for():
+    model = build(64)
+    attention = model.layers[1].blocks[1].attn
+    before = {name: value.clone() for name, value in attention.state_dict().items()}
+    backbones.find(TINY).slice_heads(model, 3, (1, 4))
+    assert attention.num_heads == 2
+    assert torch.equal(attention.relative_position_bias_table, before[TABLE][:, [1, 4]])
+    for part in ("weight", "bias"):
+        rows = before[f"qkv.{part}"].unflatten(0, (3, 6, 32))[:, [1, 4]].flatten(0, 2)
+        assert torch.equal(getattr(attention.qkv, part), rows)
+    columns = before["proj.weight"].unflatten(1, (6, 32))[:, [1, 4]].flatten(1)
+    assert torch.equal(attention.proj.weight, columns)
+
+
+def test_slicing_to_no_head_is_refused():
+    with pytest.raises(PlanError, match=r"layers\.0\.blocks\.1: cannot keep heads \[\] of a WindowAttention"):
+        backbones.find(TINY).slice_heads(build(64), 1, ())
+
+
+@pytest.mark.parametrize("name", [TINY, "swin_s3_small_224", "swin_base_patch4_window12_384"])
+def test_windows_are_those_of_timms_own_resizing(name):
+    with torch.device("meta"):
+        resized = timm.create_model(name)
+    resized.set_input_size((160, 160))
+    assert windows(unbuilt(name, 160)) == windows(resized)
+
+
+def test_windows_that_fit_cost_less_than_those_of_the_weights():
+    image = torch.zeros(1, 3, 192, 192, device="meta")
+    with torch.device("meta"):
+        padded = timm.create_model(TINY, img_size=192)
+    assert macs.count(unbuilt(TINY, 192), image)[0] < 0.95 * macs.count(padded, image)[0]
+
+
+def test_every_variant_takes_multiples_of_32_from_64_on():
+    for name in backbones.find(TINY).variants():
+        taken = [size for size in range(16, 300, 16) if backbones.supports(name, "resolution", size) is None]
+        assert taken == list(range(64, 300, 32)), name
+
+
+def test_reason_names_sizes_that_would_do():
+    reason = backbones.supports(TINY, "resolution", 200)
+    assert "do not divide the maps of swin_tiny_patch4_window7_224 at 200 pixels" in reason
+    assert "(192 and 224 would be near)" in reason
+    assert "multiples of 32 from 64 on do (64 would be near)" in backbones.supports(TINY, "resolution", 32)
+
+
+def test_bias_tables_are_resampled_about_their_centre(tmp_path):
+    model = build(64)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tables = [name for name in state if name.endswith(TABLE)]
+    state[tables[0]] = torch.full((9, 3), 0.25)
+    save_file(state, tmp_path / "weights")
+    found = build(128, f"file:{tmp_path / 'weights'}").state_dict()
+    assert torch.allclose(found[tables[0]], torch.full((49, 3), 0.25), atol=1e-6)
+    for name in tables:
+        assert found[name].shape == (49, state[name].shape[1])
+        assert torch.allclose(found[name][24], state[name][4], atol=1e-6)
+    assert torch.equal(build(64, f"file:{tmp_path / 'weights'}").state_dict()[tables[1]], state[tables[1]])
