@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from vitsearch.data.fashion_mnist import CLASS_NAMES
 from vitsearch.errors import WeightsError
@@ -20,7 +21,7 @@ class BuiltinBase:
 
     family: str
     architecture: str
-    arguments: Mapping[str, int]
+    arguments: Mapping[str, Any]
     asset: str
     resolution: int
     class_names: tuple[str, ...]
@@ -40,18 +41,40 @@ class BuiltinBase:
         return path
 
 
+def _fashion_mnist(family: str, architecture: str, asset: str, **arguments: Any) -> BuiltinBase:
+    return BuiltinBase(
+        family=family,
+        architecture=architecture,
+        arguments=MappingProxyType(arguments),
+        asset=asset,
+        resolution=28,
+        class_names=CLASS_NAMES,
+        channels=1,
+        mean=(0.2860,),
+        std=(0.3530,),
+    )
+
+
+# efficientvit_b0 has one stage more, which would see a single pixel of 28, and wider last layers,
+# which would be most of its weights and of its time.
 BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
     {
-        "vit_fmnist_p4": BuiltinBase(
-            family="vit",
-            architecture="vit_tiny_patch16_224",
-            arguments=MappingProxyType({"patch_size": 4, "embed_dim": 192, "depth": 6, "num_heads": 6}),
-            asset="vit_fmnist_p4.safetensors",
-            resolution=28,
-            class_names=CLASS_NAMES,
-            channels=1,
-            mean=(0.2860,),
-            std=(0.3530,),
+        "vit_fmnist_p4": _fashion_mnist(
+            "vit",
+            "vit_tiny_patch16_224",
+            "vit_fmnist_p4.safetensors",
+            patch_size=4,
+            embed_dim=192,
+            depth=6,
+            num_heads=6,
+        ),
+        "efficientvit_fmnist": _fashion_mnist(
+            "efficientvit",
+            "efficientvit_b0",
+            "efficientvit_fmnist.safetensors",
+            widths=(16, 32, 64, 128),
+            depths=(1, 2, 2, 1),
+            head_widths=(256, 128),
         ),
     }
 )

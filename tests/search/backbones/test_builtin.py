@@ -2,9 +2,12 @@ import dataclasses
 import json
 
 import pytest
+from safetensors.torch import load_file
 
+from vitsearch.backbones import ModelSpec, weights
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import WeightsError
+from vitsearch.space.sections import BUILTIN_BASES
 from vitsearch_evaluators.canonical import file_digest
 
 
@@ -14,11 +17,29 @@ def test_agrees_with_what_was_written_when_it_was_trained(name):
     written = json.loads(base.path().with_suffix(".json").read_text())
     model = written["model"]
     assert file_digest(str(base.path())) == written["weights_sha256"]
-    assert (base.architecture, base.resolution) == (model["create"], model["img_size"])
+    assert (base.architecture, base.resolution) == (model["create"], written["resolution"])
     assert (base.channels, base.classes) == (model["in_chans"], model["num_classes"])
-    assert {key: model[key] for key in base.arguments} == dict(base.arguments)
+    assert {key: model[key] for key in base.arguments} == json.loads(json.dumps(dict(base.arguments)))
     normalisation = written["normalisation"]
     assert (list(base.mean), list(base.std)) == (normalisation["mean"], normalisation["std"])
+
+
+@pytest.mark.parametrize("name", sorted(BUILTIN))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_is_loaded_strictly(name, channels):
+    base = BUILTIN[name]
+    sized = {"img_size": base.resolution} if base.family == "vit" else {}
+    spec = ModelSpec(name, "builtin", base.resolution, base.classes, channels)
+    built = weights.build(spec, weights.Recipe(base.architecture, base.arguments | sized))
+    assert built.head_is_new == (channels != base.channels)
+    assert (built.mean, built.std) == (base.mean, base.std)
+    stored = load_file(base.path())
+    kept = [key for key, value in built.model.state_dict().items() if value.equal(stored[key].to(value.dtype))]
+    assert len(stored) - len(kept) == (channels != base.channels)
+
+
+def test_starting_weights_default_to_these():
+    assert set(BUILTIN_BASES) == set(BUILTIN)
 
 
 def test_missing_asset_is_told():
