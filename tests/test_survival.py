@@ -131,7 +131,7 @@ def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | No
     if kind == "driver":
         return driver.pid
     marks = {
-        "worker": "ray::_work_on_cores",
+        "worker": "ray::_work_with",
         "agent": "vitsearch_evaluators serve",
         "child": "vitsearch_evaluators.runner",
     }

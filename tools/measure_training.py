@@ -19,6 +19,7 @@ from torch import nn
 
 from vitsearch import train
 from vitsearch.data import DataSpec, load
+from vitsearch.optimization import training_precision
 from vitsearch.plan import Recipe
 
 WEIGHTS = Path(train.__file__).parent / "assets" / "vit_fmnist_p4.safetensors"
@@ -51,7 +52,7 @@ def main() -> None:
         timed(f"predict {precision}", len(images), predict)
     logits = train.predict_logits(base(), images, 28, mean, std)
     task = train.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
-    print(f"training precision here: {train.training_precision('cpu')}")
+    print(f"training precision here: {training_precision('cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: train.fine_tune(base(), task))
     alone = dataclasses.replace(task, teacher_logits=None)
     timed("fine-tune, labels alone", len(images), lambda: train.fine_tune(base(), alone))

@@ -183,7 +183,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainJob(Job[Trained]):
-    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
+    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse.
+
+    ``live_teacher`` stands in for cached logits where the recipe augments images."""
 
     make = "train_rung"
     pruned: Pruned
@@ -194,6 +196,7 @@ class TrainJob(Job[Trained]):
     teacher_logits_sha256: str | None
     base_logits_sha256: str
     images: int
+    live_teacher: Source | None = None
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,22 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The model that a space file names to distil from, and its own training where its classifier is new."""
+
+    backbone: str
+    weights: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What the stages need to know of the space file. ``starts`` gives the digest of a backbone's starting weights."""
+    """What the stages need to know of the space file. ``teacher`` None: each backbone's own unpruned base.
+    ``starts`` gives the digest of a backbone's starting weights."""
 
     data: DataIdentity
     base_recipe: Recipe
-    teacher: tuple[str, str] | None
+    teacher: Teacher | None
     native_resolution: Callable[[str], int]
     starts: Callable[[Source], str]
     calibration_images: int
@@ -128,24 +138,28 @@ class Lab:
 
     async def base(self, backbone: str, weights: str) -> Base:
         """The unpruned model on the user's classes; trained first when its classifier is new."""
+        base = await self._unpruned(backbone, weights, self.setting.base_recipe)
+        self.base_accuracy[backbone] = base.accuracy
+        return base
+
+    async def _unpruned(self, backbone: str, weights: str, recipe: Recipe) -> Base:
         source = Source(backbone, weights, self.setting.native_resolution(backbone))
         key = digest(
             {
                 "stage": "base",
                 "backbone": backbone,
                 "start": self.setting.starts(source),
-                "recipe": self.setting.base_recipe.__dict__ | {"rungs": list(self.setting.base_recipe.rungs)},
+                "recipe": recipe.to_json(),
                 "data": self.setting.data.__dict__,
             }
         )
-        rung = self.setting.base_recipe.rungs[-1]
+        rung = recipe.rungs[-1]
 
         async def make() -> tuple[TrainingRow, Made]:
-            base, made = await self._run(BaseJob(self._workshop, source, self.setting.base_recipe))
+            base, made = await self._run(BaseJob(self._workshop, source, recipe))
             return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), made
 
         row = await self.once.get(f"base:{key}", lambda: self._ledger.training(key, rung), make)
-        self.base_accuracy[backbone] = row.accuracy
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
 
     async def prepare(self, plan: Plan) -> Prepared:
@@ -207,6 +221,7 @@ class Lab:
 
         async def make() -> tuple[TrainingRow, Made]:
             start = self._ledger.training(key, before)
+            logits, live_teacher = await self._teaching(prepared)
             job = TrainJob(
                 self._workshop,
                 prepared.pruned,
@@ -214,9 +229,10 @@ class Lab:
                 before,
                 rung,
                 start.checkpoint_sha256 if start else None,
-                await self._teacher_logits(prepared),
+                logits,
                 await self._base_logits(prepared),
                 self.setting.signal_images,
+                live_teacher,
             )
             trained, made = await self._run(job)
             return TrainingRow(key, rung, trained.accuracy, trained.kl, trained.n, trained.checkpoint_sha256), made
@@ -275,14 +291,20 @@ class Lab:
         """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
         if plan.distillation == "none":
             return None
-        return own if self.setting.teacher is None else await self.base(*self.setting.teacher)
+        named = self.setting.teacher
+        return own if named is None else await self._unpruned(named.backbone, named.weights, named.recipe)
 
-    async def _teacher_logits(self, prepared: Prepared) -> str | None:
-        teacher = await self._teacher(prepared.plan, prepared.base)
+    async def _teaching(self, prepared: Prepared) -> tuple[str | None, Source | None]:
+        """What a fine-tune learns from: logits that are made once for all plans, or, where images are
+        augmented, the teacher itself. Both at the teacher's own resolution."""
+        plan = prepared.plan
+        teacher = await self._teacher(plan, prepared.base)
         if teacher is None:
-            return None
-        backbone = self.setting.teacher[0] if self.setting.teacher else prepared.plan.backbone
-        return await self._logits(backbone, teacher, "train", prepared.plan.recipe, images=0)
+            return None, None
+        backbone = self.setting.teacher.backbone if self.setting.teacher else plan.backbone
+        if not plan.recipe.augmentation.is_none:
+            return None, self._source(backbone, teacher, self.setting.native_resolution(backbone))
+        return await self._logits(backbone, teacher, "train", plan.recipe, images=0), None
 
     async def _base_logits(self, prepared: Prepared) -> str:
         plan = prepared.plan

@@ -25,12 +25,34 @@ class Deployment:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Random views of training images; as it stands, none. See :mod:`vitsearch.augment`.
+
+    ``flip`` is the chance of a mirror image; ``crop`` the smallest share of the area that a random
+    resized crop keeps; ``randaugment`` the magnitude, 0 to 30, of two random operations for each
+    image; ``mixup`` and ``cutmix`` the alpha of their Beta distribution, 0 for off.
+    """
+
+    flip: float = 0.0
+    crop: float = 1.0
+    randaugment: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def is_none(self) -> bool:
+        return self == Augmentation()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a promoted plan is fine-tuned.
 
     ``rungs`` are epochs, rising from 0 (closed form, no gradient step); each rung starts from the
     weights of the one before and decays its own learning rate to zero, so that every rung's
     accuracy is a finished one. ``images_per_epoch`` is how many training images one epoch sees.
+    ``layer_decay`` multiplies the learning rate once for each layer between a weight and the
+    classifier (1: all alike); the stem and the first ``frozen_blocks`` blocks do not learn.
     """
 
     rungs: tuple[int, ...]
@@ -42,6 +64,20 @@ class Recipe:
     distillation_weight: float
     temperature: float
     seed: int
+    augmentation: Augmentation = Augmentation()
+    label_smoothing: float = 0.0
+    layer_decay: float = 1.0
+    frozen_blocks: int = 0
+    gradient_checkpointing: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"rungs": list(self.rungs)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Recipe:
+        """Fields that a stored recipe of an earlier version lacks are off."""
+        augmentation = Augmentation(**value.get("augmentation", {}))
+        return cls(**value | {"rungs": tuple(value["rungs"]), "augmentation": augmentation})
 
 
 @dataclass(frozen=True)
@@ -85,14 +121,19 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
             "deployments": [asdict(d) | {"options": dict(d.options)} for d in self.deployments],
-            "recipe": asdict(self.recipe) | {"rungs": list(self.recipe.rungs)},
+            "recipe": self.recipe.to_json(),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        recipe = Recipe(**value["recipe"] | {"rungs": tuple(value["recipe"]["rungs"])})
         deployments = tuple(
             Deployment(**d | {"options": tuple(sorted(d["options"].items()))}) for d in value["deployments"]
         )
-        rest = {"compression": Compression(**value["compression"]), "recipe": recipe, "deployments": deployments}
-        return cls(**value | rest)
+        return cls(
+            **value
+            | {
+                "compression": Compression(**value["compression"]),
+                "recipe": Recipe.from_json(value["recipe"]),
+                "deployments": deployments,
+            }
+        )

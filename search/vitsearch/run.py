@@ -19,9 +19,8 @@ from vitsearch.effect import DataIdentity
 from vitsearch.errors import ResourceError
 from vitsearch.guard import Guard
 from vitsearch.jobs import DataJob, Source, Workshop
-from vitsearch.lab import Lab, Setting
+from vitsearch.lab import Lab, Setting, Teacher
 from vitsearch.ledger import Ledger, sqlite_file
-from vitsearch.plan import Recipe
 from vitsearch.progress import Progress
 from vitsearch.runner import RayRunner, Resources, Runner
 from vitsearch.sampling import PlanSpace
@@ -82,6 +81,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         )
         runner = RayRunner(resources, options.address)
         closing.callback(runner.close)
+        if runner.resources.gpus:
+            progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
         try:
             return asyncio.run(_drive(crew, home.workshop(space), options))
@@ -116,39 +117,23 @@ async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
 
 def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
     identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
-    teacher = space.task.teacher
+    teacher, seed = space.task.teacher, space.search.seed
     return Setting(
         data=identity,
-        base_recipe=base_recipe(space),
-        teacher=None if isinstance(teacher, str) else (teacher.backbone, teacher.weights),
+        base_recipe=space.task.base.recipe(seed),
+        teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
         native_resolution=backbones.native_resolution,
         starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.signal.calibration_images,
         quantization_images=space.task.signal.quantization_images,
         signal_images=space.task.signal.validation_images,
         wall_clock_decides=any(name.startswith("latency_ms") for name in space.objectives),
-        seed=space.search.seed,
+        seed=seed,
     )
 
 
 def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
     return backbones.ModelSpec(source.backbone, source.weights, source.resolution, data.classes, data.channels)
-
-
-def base_recipe(space: SearchSpace) -> Recipe:
-    """How a backbone is trained whose classifier is new for the user's classes."""
-    base, tune = space.task.base, space.task.fine_tune
-    return Recipe(
-        rungs=(0, base.epochs),
-        images_per_epoch=base.images_per_epoch or 0,
-        batch_size=base.batch_size,
-        lr=base.lr,
-        weight_decay=tune.weight_decay,
-        warmup_steps=tune.warmup_steps,
-        distillation_weight=0.0,
-        temperature=1.0,
-        seed=space.search.seed,
-    )
 
 
 def data_spec(space: SearchSpace) -> dict[str, Any]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkersLost
 from vitsearch.jobs import Job, Made
@@ -33,11 +34,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resources:
-    """Per trainer: CPUs, GPUs (a share is allowed); ``cores`` pins the workers to these processors."""
+    """Per trainer: CPUs, GPUs (a share is allowed; ``auto`` shares out what is there); ``cores`` pins the
+    workers to these processors."""
 
     trainers: int
     cpus: int
-    gpus: float
+    gpus: float | Literal["auto"]
     cores: tuple[int, ...] = ()
 
 
@@ -60,7 +62,8 @@ class InlineRunner:
 
 
 class RayRunner:
-    """Ray tasks, each on ``cpus`` and ``gpus``; at most ``trainers`` at a time.
+    """Ray tasks, each on ``cpus`` and ``gpus``; at most ``trainers`` at a time. ``resources`` are those that
+    it found; a GPU's worker ends with its stage, so that it holds no memory of the GPU in between.
 
     ``address`` joins a running cluster; None starts one on this machine that ends with this process.
     """
@@ -73,7 +76,6 @@ class RayRunner:
 
         self._ray = ray
         self._lost_worker = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
-        self._resources = resources
         local = (
             {}
             if address
@@ -86,12 +88,15 @@ class RayRunner:
         with _deaf_to_ctrl_c():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
         try:
-            refuse_lacking(resources, ray.cluster_resources(), address)
+            there = ray.cluster_resources()
+            resources = replace(resources, gpus=gpus_of(resources, there.get("GPU", 0.0)))
+            refuse_lacking(resources, there, address)
         except ResourceError:
             ray.shutdown()
             raise
+        self.resources = resources
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
-        self._work = remote(_work_on_cores)
+        self._work = remote(_work_with)
         self._places = asyncio.Semaphore(resources.trainers)
 
     async def run(self, job: Job[R]) -> tuple[R, Made]:
@@ -108,7 +113,7 @@ class RayRunner:
                     raise StageError(job.make, "crash", f"its worker died {crashes} times: {error}") from error
 
     async def _submit(self, job: Job[Any]) -> Any:
-        reference = self._work.remote(job, self._resources.cores)
+        reference = self._work.remote(job, self.resources)
         try:
             return await asyncio.wrap_future(reference.future())
         except asyncio.CancelledError:
@@ -141,10 +146,18 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def gpus_of(wanted: Resources, there: float) -> float:
+    """GPUs for each trainer. ``auto``: one, or an equal share of one where trainers are more than GPUs."""
+    if wanted.gpus != "auto":
+        return wanted.gpus
+    gpus = int(there)
+    return 1.0 / math.ceil(wanted.trainers / gpus) if gpus else 0.0
+
+
 def refuse_lacking(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:
     """Refuse at the start what would be waited for without end."""
     where = f"the Ray cluster at {address}" if address else "this machine"
-    needs = {"CPU": float(wanted.cpus), "GPU": wanted.gpus}
+    needs = {"CPU": float(wanted.cpus), "GPU": gpus_of(wanted, there.get("GPU", 0.0))}
     lacking = [f"{amount:g} {name}" for name, amount in needs.items() if amount > there.get(name, 0.0)]
     if lacking:
         raise ResourceError(
@@ -161,9 +174,11 @@ def work(job: Job[R]) -> tuple[R, Made]:
     return result, Made(time.process_time() - started, versions())
 
 
-def _work_on_cores(job: Job[R], cores: Sequence[int]) -> tuple[R, Made]:
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+def _work_with(job: Job[R], resources: Resources) -> tuple[R, Made]:
+    if resources.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, resources.cores)
+    if not resources.gpus:  # Ray leaves them in sight; CUDA reads this when it is first used, which is later
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return work(job)
 
 

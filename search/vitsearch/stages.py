@@ -7,6 +7,7 @@ the worker's memory for the next stage.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from vitsearch import backbones, data, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs, prune, quantize, refit, scores
 from vitsearch.compress.statistics import Statistics
+from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, evaluate
@@ -39,16 +41,17 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
     logits = _logits(built.model, images, images.validation.images, job.source.resolution)
+    built.model.cpu()
     accuracy = train.accuracy(logits, images.validation.labels)
     return jobs.Base(_save_weights(built.model, job.workshop.store), accuracy, len(logits))
 
 
 def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
     images, backbone = _data(job.workshop), backbones.find(job.source.backbone)
-    model = _base(job.source, job.workshop)
+    model = _base(job.source, job.workshop).to(_torch_device())
     chosen = _drawn(images, job.images, job.seed)
-    inputs = _tensor(images, images.train.images[chosen], job.source.resolution)
-    found = scores.collect(model, backbone, inputs, torch.from_numpy(images.train.labels[chosen]))
+    inputs = _tensor(images, images.train.images[chosen], job.source.resolution, _torch_device())
+    found = scores.collect(model, backbone, inputs, torch.tensor(images.train.labels[chosen], device=inputs.device))
     anatomy = backbone.anatomy(model, _spec(job.source, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
@@ -58,12 +61,12 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
 
 
 def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
-    images = _data(job.workshop)
+    images, model = _data(job.workshop), _base(job.source, job.workshop)
     if job.split == "train":
-        wanted = images.train.images[train.training_pool(len(images.train), job.recipe)]
+        pool = train.training_pool(len(images.train), job.recipe)
+        logits = _logits(model, images, images.train.images, job.source.resolution, pool)
     else:
-        wanted = images.validation.images[: job.images]
-    logits = _logits(_base(job.source, job.workshop), images, wanted, job.source.resolution)
+        logits = _logits(model, images, images.validation.images[: job.images], job.source.resolution)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logits.npy"
         np.save(path, logits)
@@ -94,13 +97,12 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
     before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     task = _fine_tune_task(job, images, resolution)
     report = train.fine_tune(model, task)
-    model.cpu()
     after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
     if kept_start:
         model.load_state_dict(start)
         after = before
-    sha256 = _save_weights(model, job.workshop.store)
+    sha256 = _save_weights(model.cpu(), job.workshop.store)
     return jobs.Trained(after.accuracy, after.kl, after.n, sha256, report.steps, kept_start)
 
 
@@ -113,8 +115,8 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
-        inputs = _tensor(images, images.validation.images, resolution).numpy()
-        logits = evaluate.logits(path, inputs, batch_size=EVALUATION_BATCH)
+        batches = _batches(images, images.validation.images, resolution)
+        logits = evaluate.logits(path, batches, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
             raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
         correct = int((logits.argmax(1) == images.validation.labels).sum())
@@ -191,27 +193,28 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         device=_torch_device(),
     )
     train.fine_tune(model, task)
-    model.cpu()
 
 
 def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> train.FineTuneTask:
-    pool = train.training_pool(len(images.train), job.recipe)
-    teacher = job.teacher_logits_sha256
+    logits, teacher = job.teacher_logits_sha256, job.live_teacher
     return train.FineTuneTask(
-        images=images.train.images[pool],
-        labels=images.train.labels[pool],
+        images=images.train.images,
+        labels=images.train.labels,
         resolution=resolution,
         mean=images.mean,
         std=images.std,
         recipe=job.recipe,
         epochs=job.end - job.start,
-        teacher_logits=np.load(job.workshop.store.get(teacher)) if teacher else None,
+        teacher_logits=np.load(job.workshop.store.get(logits)) if logits else None,
         epochs_before=job.start,
         device=_torch_device(),
+        pool=train.training_pool(len(images.train), job.recipe),
+        live_teacher=train.LiveTeacher(_base(teacher, job.workshop), teacher.resolution) if teacher else None,
     )
 
 
 def _torch_device() -> str:
+    """The runner hides the GPUs from a worker that was given none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -231,12 +234,22 @@ def _drawn(images: data.ImageData, count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(len(images.train))[:count]
 
 
-def _logits(model: nn.Module, images: data.ImageData, wanted: np.ndarray, resolution: int) -> np.ndarray:
-    return train.predict_logits(model, wanted, resolution, images.mean, images.std)
+def _logits(
+    model: nn.Module, images: data.ImageData, wanted: Bytes, resolution: int, rows: Labels | None = None
+) -> Floats:
+    """``model`` is on the worker's device afterwards."""
+    model.to(_torch_device())
+    return train.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)
 
 
-def _tensor(images: data.ImageData, wanted: np.ndarray, resolution: int) -> torch.Tensor:
-    return to_tensor(wanted, resolution, images.mean, images.std)
+def _tensor(images: data.ImageData, wanted: Bytes, resolution: int, device: str = "cpu") -> torch.Tensor:
+    return to_tensor(wanted, resolution, images.mean, images.std, device)
+
+
+def _batches(images: data.ImageData, wanted: Bytes, resolution: int) -> Iterator[Floats]:
+    """As many at once as an artifact is run on: a large split never lies in memory as floats."""
+    for start in range(0, len(wanted), EVALUATION_BATCH):
+        yield _tensor(images, wanted[start : start + EVALUATION_BATCH], resolution).numpy()
 
 
 def _example(resolution: int, workshop: jobs.Workshop) -> torch.Tensor:

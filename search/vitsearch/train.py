@@ -2,7 +2,9 @@
 
 A study draws one pool of training images (:func:`training_pool`), so that a teacher's logits are
 computed once for all plans; every rung of every plan then reads its own stretch of one seeded
-order of that pool (:func:`training_order`).
+order of that pool (:func:`training_order`). Augmented images have no cached logits: there the
+teacher itself is asked, about the same view (Beyer et al. 2022, "A good teacher is patient and
+consistent").
 
 What makes this fast on a CPU (``tools/measure_training.py`` measures it): bf16 autocast where the
 processor multiplies bf16, attention that is not fused (the fused backward is slower up to some 200
@@ -14,35 +16,54 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.optim import create_optimizer_v2
-from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 from torch.nn import functional
 
+from vitsearch.augment import Views
+from vitsearch.backbones.slicing import unfused_attention
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
+from vitsearch.optimization import (
+    Precision,
+    autocast,
+    checkpointing,
+    frozen_front,
+    gradient_scaler,
+    optimizer_of,
+    schedule_of,
+    training_precision,
+)
 from vitsearch.plan import Recipe
 
-Precision = Literal["fp32", "bf16"]
 MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LiveTeacher:
+    """A teacher in memory, shown the images at its own ``resolution``."""
+
+    model: nn.Module
+    resolution: int
 
 
 @dataclass(frozen=True, eq=False)
 class FineTuneTask:
     """What one rung trains on.
 
-    ``images`` uint8 (N, H, W, C) and ``labels`` (N,) are the study's pool; ``teacher_logits``
-    float32 (N, classes), row for row, or ``None`` to learn from labels alone. ``epochs`` are
-    trained, after the ``epochs_before`` that earlier rungs have seen; an epoch is at most
-    ``recipe.images_per_epoch`` images. ``mean`` and ``std`` per channel, of pixels in [0, 1].
+    ``images`` uint8 (N, H, W, C), perhaps a memory map that is read batch by batch, and ``labels``
+    (N,) are a split; ``pool`` the rows of it that the study trains on (``None``: all). What the
+    student learns from beside the labels, if anything: ``teacher_logits`` float32 (rows of the pool,
+    classes) of the images as they are, or a ``live_teacher``, which augmented images need.
+    ``epochs`` are trained, after the ``epochs_before`` that earlier rungs have seen; an epoch is at
+    most ``recipe.images_per_epoch`` images. ``mean`` and ``std`` per channel, of pixels in [0, 1].
     """
 
     images: Bytes
@@ -55,27 +76,44 @@ class FineTuneTask:
     teacher_logits: Floats | None = None
     epochs_before: float = 0.0
     device: str = "cpu"
+    pool: Labels | None = None
+    live_teacher: LiveTeacher | None = None
 
     def __post_init__(self) -> None:
-        lengths = {"images": len(self.images), "labels": len(self.labels)}
-        if self.teacher_logits is not None:
-            lengths["teacher_logits"] = len(self.teacher_logits)
-        if len(set(lengths.values())) != 1 or not len(self.images):
-            raise ValueError(f"one row for each image is needed, got {lengths}")
+        if len(self.images) != len(self.labels) or not len(self):
+            raise ValueError(f"one label for each image is needed: {len(self.images)} and {len(self.labels)}")
+        if self.teacher_logits is not None and len(self.teacher_logits) != len(self):
+            raise ValueError(f"{len(self.teacher_logits)} rows of teacher logits for {len(self)} images")
+        if self.teacher_logits is not None and not self.recipe.augmentation.is_none:
+            raise ValueError("cached teacher logits are not those of augmented images: give the teacher itself")
         if self.epochs <= 0 or self.epochs_before < 0:
             raise ValueError(f"epochs {self.epochs} after {self.epochs_before}: nothing to train")
+
+    def __len__(self) -> int:
+        return len(self.images if self.pool is None else self.pool)
 
 
 @dataclass(frozen=True)
 class TrainReport:
     """``images`` seen in ``steps``; losses are means over the first and the last tenth of the steps;
-    ``cpu_seconds`` of this process, all threads (on a GPU: the host's share)."""
+    ``precision`` of the matrix products; ``cpu_seconds`` of this process, all threads (on a GPU: the
+    host's share)."""
 
     steps: int
     images: int
     loss_first: float
     loss_last: float
+    precision: Precision
     cpu_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """One batch: normalised ``inputs``, ``targets`` (labels or probabilities), the teacher's logits."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    teacher: torch.Tensor | None
 
 
 def training_pool(n: int, recipe: Recipe) -> Labels:
@@ -104,32 +142,28 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
 def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     """Train ``model`` in place and leave it in evaluation mode on ``task.device``.
 
-    AdamW (no decay on biases, norms and what the model exempts), linear warm-up then cosine to 0,
-    gradient norm at most 1, loss ``(1 - w) CE + w T^2 KL(teacher || model)`` at temperature ``T``
-    (Hinton et al. 2015). The same task and weights give the same weights again on one machine.
-    The batches of a rung are of nearly equal size, none of 1 (batch norm). :class:`StageError`
-    ``('train', 'not_finite')`` when a loss or a gradient is not finite.
+    AdamW, linear warm-up then cosine to 0, gradient norm at most 1, loss
+    ``(1 - w) CE + w T^2 KL(teacher || model)`` at temperature ``T`` (Hinton et al. 2015). The same
+    task and weights give the same weights again on one machine. The batches of a rung are of nearly
+    equal size, none of 1 (batch norm). :class:`StageError` ``('train', 'not_finite')`` when a loss
+    or a gradient is not finite, ``('train', 'unsupported')`` when the recipe does not fit the model.
     """
-    recipe, begin = task.recipe, time.process_time()
-    order = training_order(len(task.images), recipe, task.epochs_before, task.epochs)
+    recipe, begin, precision = task.recipe, time.process_time(), training_precision(task.device)
+    order = training_order(len(task), recipe, task.epochs_before, task.epochs)
     batches = np.array_split(order, math.ceil(len(order) / recipe.batch_size))
+    unfused = unfused_attention(model) if task.device == "cpu" else nullcontext()
     model.to(task.device).train()
-    optimizer = create_optimizer_v2(model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = _schedule(optimizer, len(batches), recipe)
-    losses = []
-    with _seeded(recipe.seed, task), _unfused_attention(model, task.device):
-        for step, batch in enumerate(batches):
-            schedule.step_update(step)
-            optimizer.zero_grad(set_to_none=True)
-            loss = _loss(model, task, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-            losses.append(_finite(loss, norm, step, len(batches), recipe.lr))
-            optimizer.step()
+    with (
+        _seeded(recipe.seed, task),
+        unfused,
+        frozen_front(model, recipe.frozen_blocks),
+        checkpointing(model, recipe.gradient_checkpointing),
+    ):
+        losses = _descend(model, task, batches, precision)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
-    return TrainReport(len(losses), len(order), first, last, time.process_time() - begin)
+    return TrainReport(len(losses), len(order), first, last, precision, time.process_time() - begin)
 
 
 def predict_logits(
@@ -140,22 +174,25 @@ def predict_logits(
     std: tuple[float, ...],
     batch_size: int = 256,
     precision: Precision = "fp32",
+    rows: Labels | None = None,
 ) -> Floats:
-    """float32 (N, classes) for uint8 (N, H, W, C), on the device of the model.
+    """float32 (N, classes) for uint8 (N, H, W, C), on the device of the model; of ``rows`` alone if given.
 
-    ``model`` is in evaluation mode while it predicts and gets its mode back. ``bf16`` is autocast:
-    for teachers and quick looks; reported accuracies are fp32.
+    Images are read one batch after the other, so they may be a memory map. ``model`` is in evaluation
+    mode while it predicts and gets its mode back. ``bf16`` is autocast: for teachers and quick looks;
+    reported accuracies are fp32.
     """
     device = next(model.parameters()).device
-    cast = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    count = len(images) if rows is None else len(rows)
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), cast:
-            parts = [
-                model(to_tensor(images[at : at + batch_size], resolution, mean, std, device)).float().cpu()
-                for at in range(0, len(images), batch_size)
-            ]
+        with torch.inference_mode(), autocast(device.type, precision):
+            parts = []
+            for at in range(0, count, batch_size):
+                wanted = slice(at, at + batch_size)
+                batch = images[wanted if rows is None else rows[wanted]]
+                parts.append(model(to_tensor(batch, resolution, mean, std, device)).float().cpu())
     finally:
         model.train(was_training)
     logits: Floats = torch.cat(parts).numpy()
@@ -173,63 +210,85 @@ def kl_divergence(base_logits: Floats, logits: Floats) -> float:
     return max(0.0, float((np.exp(base) * (base - model)).sum(axis=1).mean()))
 
 
-def training_precision(device: str) -> Precision:
-    """``bf16`` where the device multiplies it in hardware, else ``fp32``."""
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = values - values.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def _loss(model: nn.Module, task: FineTuneTask, batch: Labels) -> torch.Tensor:
-    inputs = to_tensor(task.images[batch], task.resolution, task.mean, task.std, task.device)
-    with _autocast(task.device):
-        logits = model(inputs)
-    logits = logits.float()
-    loss = functional.cross_entropy(logits, torch.tensor(task.labels[batch], device=task.device))
-    weight = task.recipe.distillation_weight
-    if task.teacher_logits is None or not weight:
+def _descend(model: nn.Module, task: FineTuneTask, batches: list[Labels], precision: Precision) -> list[float]:
+    """One step for each batch; the losses."""
+    recipe, views = task.recipe, _views(model, task)
+    optimizer = optimizer_of(model, recipe)
+    schedule = schedule_of(optimizer, len(batches), recipe)
+    scaler = gradient_scaler(task.device, precision)
+    losses = []
+    for step, batch in enumerate(batches):
+        schedule.step_update(step)
+        optimizer.zero_grad(set_to_none=True)
+        lesson = _lesson(task, views, batch, precision)
+        with autocast(task.device, precision):
+            logits = model(lesson.inputs)
+        loss = _loss(logits.float(), lesson, recipe)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        overflow = scaler.is_enabled() and scaler.get_scale() > 1  # it skips this step and scales less
+        losses.append(_finite(loss, norm, overflow, f"step {step + 1} of {len(batches)}", recipe.lr))
+        scaler.step(optimizer)
+        scaler.update()
+    return losses
+
+
+def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
+    """Drawn at the larger of the sizes that are looked at."""
+    if task.recipe.augmentation.is_none:
+        return None
+    size = max(task.resolution, task.live_teacher.resolution if task.live_teacher else 0)
+    return Views(task.recipe.augmentation, size, classes=int(cast(Any, model).num_classes))
+
+
+def _lesson(task: FineTuneTask, views: Views | None, batch: Labels, precision: Precision) -> _Lesson:
+    rows = batch if task.pool is None else task.pool[batch]
+    images, targets = task.images[rows], torch.tensor(task.labels[rows])
+    if views is not None:
+        images, targets = views.draw(images, task.labels[rows])
+    inputs = to_tensor(images, task.resolution, task.mean, task.std, task.device)
+    teacher = None
+    if task.recipe.distillation_weight and task.teacher_logits is not None:
+        teacher = torch.tensor(task.teacher_logits[batch], device=task.device)
+    elif task.recipe.distillation_weight and task.live_teacher is not None:
+        teacher = _asked(task.live_teacher, task, images, precision)
+    return _Lesson(inputs, targets.to(task.device), teacher)
+
+
+def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> torch.Tensor:
+    model = teacher.model.to(task.device).eval()
+    inputs = to_tensor(images, teacher.resolution, task.mean, task.std, task.device)
+    with torch.no_grad(), autocast(task.device, precision):
+        logits: torch.Tensor = model(inputs)
+    return logits.float()
+
+
+def _loss(logits: torch.Tensor, lesson: _Lesson, recipe: Recipe) -> torch.Tensor:
+    loss = functional.cross_entropy(logits, lesson.targets, label_smoothing=recipe.label_smoothing)
+    if lesson.teacher is None:
         return loss
-    temperature = task.recipe.temperature
-    teacher = torch.tensor(task.teacher_logits[batch], device=task.device)
+    weight, temperature = recipe.distillation_weight, recipe.temperature
     divergence = functional.kl_div(
         functional.log_softmax(logits / temperature, dim=1),
-        functional.log_softmax(teacher / temperature, dim=1),
+        functional.log_softmax(lesson.teacher / temperature, dim=1),
         reduction="batchmean",
         log_target=True,
     )
     return (1 - weight) * loss + weight * temperature**2 * divergence
 
 
-def _schedule(optimizer: torch.optim.Optimizer, steps: int, recipe: Recipe) -> CosineLRScheduler:
-    warmup = min(recipe.warmup_steps, steps // 4)
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=steps - warmup,
-        warmup_t=warmup,
-        warmup_lr_init=recipe.lr / max(warmup, 1),
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
-
-
-def _finite(loss: torch.Tensor, norm: torch.Tensor, step: int, steps: int, lr: float) -> float:
+def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:
     value = float(loss.detach())
-    if math.isfinite(value) and math.isfinite(float(norm)):
+    if math.isfinite(value) and (overflow or math.isfinite(float(norm))):
         return value
-    seen = f"loss {value}, gradient norm {float(norm)} at step {step + 1} of {steps}"
+    seen = f"loss {value}, gradient norm {float(norm)} at {where}"
     raise StageError("train", "not_finite", f"{seen}; a lower lr than {lr:g} may help")
-
-
-def _autocast(device: str) -> AbstractContextManager[object]:
-    if training_precision(device) == "fp32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 @contextmanager
@@ -239,15 +298,3 @@ def _seeded(seed: int, task: FineTuneTask) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _unfused_attention(model: nn.Module, device: str) -> Iterator[None]:
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False) is True and device == "cpu"]
-    for module in fused:
-        setattr(module, "fused_attn", False)  # noqa: B010 - Module has no such attribute to the type checker
-    try:
-        yield
-    finally:
-        for module in fused:
-            setattr(module, "fused_attn", True)  # noqa: B010

@@ -19,7 +19,7 @@ from vitsearch.effect import (
     resolve,
     weights_key,
 )
-from vitsearch.plan import Compression, Plan
+from vitsearch.plan import Augmentation, Compression, Plan
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 START, TEACHER = "ef" * 32, "12" * 32
@@ -54,9 +54,9 @@ def test_the_committed_plan_comes_to_the_committed_effect(golden, asked, effect)
 def test_the_keys_are_the_committed_ones(asked, effect):
     weights = key_of_weights(effect, asked)
     graph = graph_key(effect, asked.deployment, DATA, 17)
-    assert weights == "efab32d8334d0ad5882e25ada4880306db0d2fc0f00a48385ccd997fbcae2e9b"
+    assert weights == "63b0c0252211ca74315af655e6071c40b572d259a20d19d8b72856de1d04ec65"
     assert graph == "5a9aa430b2db7191527e09b7fc97b63601d786375007b610c930bffac0bb49b4"
-    assert artifact_key(weights, 1, graph, None) == "12b383e850b8e8ca79b6ac553de36f2eb9a3bb8750efb9fdb5bd845711045b0b"
+    assert artifact_key(weights, 1, graph, None) == "25fcb84900207df372cb5e015b63cf59d651a17ea6405c831a62a170a300fbaa"
 
 
 # ---- what enters which key
@@ -102,7 +102,8 @@ def test_weights_depend_on_where_they_come_from(asked, effect, changed):
 
 
 def test_the_seed_and_the_recipe_enter_the_weights_key(asked, effect):
-    for change in ({"seed": 1}, {"lr": 1.0}, {"rungs": (0, 2)}):
+    views = {"augmentation": Augmentation(flip=0.5)}
+    for change in ({"seed": 1}, {"lr": 1.0}, {"rungs": (0, 2)}, {"layer_decay": 0.75}, {"frozen_blocks": 1}, views):
         other = replace(asked, recipe=replace(asked.recipe, **change))
         assert key_of_weights(effect, other) != key_of_weights(effect, asked)
 

@@ -12,9 +12,11 @@ from vitsearch import lab as lab_module
 from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
-from vitsearch.jobs import Calibration, SignalJob, TrainJob
+from vitsearch.jobs import BaseJob, Calibration, SignalJob, TrainJob
+from vitsearch.lab import Teacher
 from vitsearch.ledger import Ledger
-from vitsearch.plan import Compression
+from vitsearch.plan import Augmentation, Compression
+from vitsearch.testing import fake_setting
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
 
@@ -300,7 +302,40 @@ def test_without_distillation_no_teacher_is_asked(lab, cut, fake_study):
 
 
 def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
-    lab = fake_study.lab(ledger, teacher=("big_vit", "hub"), starts=lambda source: source.backbone)
+    seen: list[BaseJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, BaseJob) else None
+    longer = replace(cut.recipe, rungs=(0, 9), lr=1e-3)
+    lab = fake_study.lab(ledger, teacher=Teacher("big_vit", "hub", longer), starts=lambda source: source.backbone)
     asyncio.run(through(lab, cut))
-    assert fake_study.runner.made["prepare_base"] == 2
-    assert lab.base_accuracy.keys() == {"fake_vit", "big_vit"}
+    assert {job.source.backbone: job.recipe for job in seen} == {
+        "fake_vit": lab.setting.base_recipe,
+        "big_vit": longer,
+    }
+    assert lab.base_accuracy.keys() == {"fake_vit"}  # nobody searches among the teacher's plans
+
+
+def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fake_study, ledger, cut):
+    own = replace(fake_setting().base_recipe, rungs=(0, 9))
+    for recipe, bases in ((fake_setting().base_recipe, 1), (own, 2)):
+        lab = fake_study.lab(ledger, teacher=Teacher("fake_vit", "builtin", recipe))
+        asyncio.run(through(lab, cut))
+        assert fake_study.runner.made["prepare_base"] == bases
+
+
+def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution(fake_study, ledger, cut):
+    seen: list[TrainJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
+    sizes = {"big_vit": 56, "fake_vit": 28}
+    teacher = Teacher("big_vit", "hub", cut.recipe)
+    lab = fake_study.lab(
+        ledger, teacher=teacher, native_resolution=sizes.__getitem__, starts=lambda source: source.backbone
+    )
+    views = replace(cut.recipe, augmentation=Augmentation(flip=0.5))
+    for recipe in (cut.recipe, views):
+        asyncio.run(through(lab, replace(cut, recipe=recipe)))
+    cached, live = seen
+    assert (cached.teacher_logits_sha256 is None, cached.live_teacher) == (False, None)
+    assert live.teacher_logits_sha256 is None
+    assert (live.live_teacher.backbone, live.live_teacher.resolution) == ("big_vit", 56)
+    assert live.live_teacher.weights.startswith("file:")
+    assert fake_study.runner.made["cache_logits"] == 2  # the teacher's for the first plan, the base's for both

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
 
 share = st.floats(0, 0.95)
 plans = st.builds(
@@ -32,6 +32,11 @@ plans = st.builds(
         share,
         share,
         st.integers(0, 9),
+        st.builds(Augmentation, share, share, st.integers(0, 30), share, share),
+        share,
+        share,
+        st.integers(0, 9),
+        st.booleans(),
     ),
     deployments=st.lists(
         st.builds(
@@ -51,6 +56,13 @@ def test_a_plan_comes_back_from_json_equal(plan):
     back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert back == plan
     assert hash(back) == hash(plan)
+
+
+def test_a_recipe_of_an_earlier_version_has_what_it_lacks_turned_off(golden):
+    value = golden("plan")["recipe"]
+    for name in ("augmentation", "label_smoothing", "layer_decay", "frozen_blocks", "gradient_checkpointing"):
+        del value[name]
+    assert Recipe.from_json(value).to_json() == golden("plan")["recipe"]
 
 
 def test_the_json_form_is_the_committed_one(golden):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,20 @@ def test_the_setting_says_whose_clock_decides(space):
     assert run.setting_of(SearchSpace.from_json(latency), data).wall_clock_decides
 
 
-def test_the_base_recipe_trains_without_a_teacher(space):
-    recipe = run.base_recipe(space)
-    assert recipe.rungs == (0, space.task.base.epochs)
-    assert recipe.distillation_weight == 0.0
+def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):
+    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
+    value = space.to_json()
+    value["task"]["base"] |= {"epochs": 4, "weight_decay": 0.1, "warmup_steps": 3, "augmentation": "light"}
+    value["task"]["teacher"] = {"backbone": "big_vit", "weights": "hub", "epochs": 9}
+    setting = run.setting_of(SearchSpace.from_json(value), data)
+    base, teacher = setting.base_recipe, setting.teacher
+    assert (base.rungs, base.weight_decay, base.warmup_steps, base.distillation_weight) == ((0, 4), 0.1, 3, 0.0)
+    assert base.augmentation.flip == 0.5
+    assert (teacher.backbone, teacher.weights) == ("big_vit", "hub")
+    assert teacher.recipe == replace(base, rungs=(0, 9))
+
+
+@pytest.mark.parametrize("gpus", ["auto", 0.0, 0.5])
+def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
+    assert run.resources_of(with_resources(space, gpus=gpus), FOUR).gpus == gpus
+    assert run.resources_in_cluster(with_resources(space, gpus=gpus)).gpus == gpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -25,7 +26,8 @@ class StageJob(Job[int]):
 
 @pytest.fixture(scope="module")
 def ray_runner():
-    runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0))
+    runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"))
+    assert isinstance(runner.resources.gpus, float)
     yield runner
     runner.close()
 
@@ -38,8 +40,7 @@ def with_stage(ray_runner, monkeypatch):
     return ray_runner
 
 
-def _work(job, cores):
-    import os
+def _work(job, resources):
     import signal
     from pathlib import Path
 
@@ -91,6 +92,30 @@ def test_a_stage_that_kills_its_worker_again_and_again_has_failed(with_stage, tm
 def test_gpus_that_are_not_there_are_refused_at_the_start(ray_runner):
     with pytest.raises(ResourceError, match="wants 8 GPU, but this machine has"):
         runners.refuse_lacking(Resources(1, 1, 8.0), {"CPU": 1.0}, None)
+
+
+@pytest.mark.parametrize(
+    ("trainers", "gpus", "there", "each"),
+    [
+        (1, "auto", 0, 0),
+        (1, "auto", 1, 1),
+        (3, "auto", 1, 1 / 3),
+        (3, "auto", 2, 0.5),
+        (2, "auto", 8, 1),
+        (4, 0.0, 1, 0),
+    ],
+)
+def test_gpus_that_are_there_are_shared_out(trainers, gpus, there, each):
+    resources = Resources(trainers, 1, gpus)
+    assert runners.gpus_of(resources, there) == each
+    runners.refuse_lacking(resources, {"CPU": 1.0, "GPU": there}, None)
+
+
+@pytest.mark.parametrize(("gpus", "in_sight"), [(0.0, ""), (0.5, "0,1")])
+def test_a_worker_without_a_gpu_sees_none(monkeypatch, gpus, in_sight):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(runners, "work", lambda job: os.environ["CUDA_VISIBLE_DEVICES"])
+    assert runners._work_with(StageJob(None, "well"), Resources(1, 1, gpus)) == in_sight
 
 
 def test_the_inline_runner_notes_what_a_stage_cost(monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.plan import Recipe
+from vitsearch.plan import Augmentation, Recipe
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,36 @@ def test_everything_at_once(full):
 
 def test_recipe_is_the_fine_tuning_with_the_seed(full):
     assert full.recipe() == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+
+
+def test_what_the_file_does_not_say_of_the_teacher_is_as_in_the_base(full):
+    base = ["task.base.lr=2e-3", "task.base.epochs=7", "task.base.augmentation=light"]
+    teacher = load(QUICKSTART, [*base, "task.teacher={backbone: vit_fmnist_p4, epochs: 30}"]).space.task.teacher
+    assert (teacher.epochs, teacher.lr, teacher.augmentation) == (30, 2e-3, "light")
+    assert full.task.teacher.lr == full.task.base.lr == 5e-4
+
+
+def test_augmentation_is_off_unless_it_is_asked_for():
+    key = "task.fine_tune.augmentation"
+    found = {
+        written: load(QUICKSTART, [f"{key}={written}"]).space.recipe().augmentation
+        for written in ("none", "light", "{mixup: 0.2}")
+    }
+    assert load(QUICKSTART).space.recipe().augmentation == found["none"] == Augmentation()
+    assert found["light"] == Augmentation(flip=0.5, crop=0.7)
+    assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
+
+
+def test_every_field_of_a_training_enters_its_recipe():
+    written = {"label_smoothing": 0.1, "layer_decay": 0.75, "frozen_blocks": 2, "gradient_checkpointing": True}
+    said = [
+        f"task.{section}.{key}={str(value).lower()}"
+        for section in ("fine_tune", "base")
+        for key, value in written.items()
+    ]
+    space = load(QUICKSTART, said).space
+    for recipe in (space.recipe(), space.task.base.recipe(0)):
+        assert {key: getattr(recipe, key) for key in written} == written
 
 
 def test_passwords_are_never_shown(full):

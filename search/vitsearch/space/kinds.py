@@ -84,6 +84,13 @@ class Choices:
         return values
 
 
+def mixing_alpha(value: float) -> float:
+    """Below 0.01 a Beta distribution gives 0 and 1 alone, and its arithmetic fails in the end."""
+    if 0 < value < 0.01:
+        raise problem(f"{value:g} is too small to mix anything; allowed: 0 (off), or 0.01 to 10")
+    return value
+
+
 def rising_rungs(rungs: tuple[int, ...]) -> tuple[int, ...]:
     if len(rungs) < 2 or rungs[0] != 0 or any(b <= a for a, b in zip(rungs, rungs[1:], strict=False)):
         raise problem(f"{list(rungs)} is no ladder; allowed: two or more epochs that rise from 0")

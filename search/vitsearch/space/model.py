@@ -71,7 +71,7 @@ class SearchSpace(Section):
 
     def recipe(self) -> Recipe:
         """How this study fine-tunes."""
-        return Recipe(**self.task.fine_tune.model_dump(), seed=self.search.seed)
+        return self.task.fine_tune.recipe(self.search.seed)
 
     def to_json(self) -> dict[str, Any]:
         """Fully resolved, JSON types only; the database's password is left out."""

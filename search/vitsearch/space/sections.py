@@ -3,6 +3,7 @@ for readers of this file and for editors through the JSON Schema."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,10 +13,13 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
+from vitsearch import plan
 from vitsearch.sources import SOURCE_PATTERN, SOURCES
 from vitsearch.space.kinds import (
     Either,
@@ -25,6 +29,7 @@ from vitsearch.space.kinds import (
     agent_url,
     certificate_digest,
     data_source,
+    mixing_alpha,
     rising_rungs,
     seconds,
     token_name,
@@ -39,6 +44,8 @@ Weights = Annotated[Text, AfterValidator(weights_name)]
 Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
 Count = Annotated[Int, Field(ge=1, le=10**9)]
 Positive = Annotated[Number, Field(gt=0)]
+Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 Fingerprint = Annotated[Text, AfterValidator(certificate_digest)]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
@@ -105,38 +112,107 @@ class Data(Section):
     """Fetch a set of torch or hfds that is not on this machine."""
 
 
-class FineTune(Section):
+class Augmentation(Section):
+    """Random views of training images. A teacher is then asked about each view, which costs its time."""
+
+    flip: Share = 0.0
+    """Chance of a mirror image; not for letters, or parts that differ by side."""
+    crop: Annotated[Number, Field(ge=0.05, le=1)] = 1.0
+    """Smallest share of the area that a random crop keeps; 1 crops nothing."""
+    randaugment: Annotated[Int, Field(ge=0, le=30)] = 0
+    """Magnitude of two random changes of colour or shape (RandAugment), of 30; 0 for none."""
+    mixup: Alpha = 0.0
+    """Alpha of mixup: images and labels are blended in pairs; 0 for off."""
+    cutmix: Alpha = 0.0
+    """Alpha of CutMix: a box of one image is put into another; 0 for off."""
+
+
+AUGMENTATIONS = {"none": plan.Augmentation(), "light": plan.Augmentation(flip=0.5, crop=0.7)}
+
+
+class Training(Section):
+    """What every training has."""
+
+    batch_size: Count = 64
+    lr: Positive
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
+    warmup_steps: Annotated[Int, Field(ge=0)] = 8
+    augmentation: Annotated[
+        Literal["none", "light"] | Augmentation,
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "light"], "<mapping>": Augmentation}),
+    ] = "none"
+    """none (best below some ten epochs), light (flip 0.5, crop 0.7), or what is named."""
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all classes."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate for each layer away from the classifier, such as 0.75; 1 for off."""
+    frozen_blocks: Annotated[Int, Field(ge=0, le=1000)] = 0
+    """The stem and so many first blocks keep their weights; 0 freezes nothing."""
+    gradient_checkpointing: Annotated[bool, Strict()] = False
+    """Less memory for about a third more time."""
+
+    def to_recipe(self, rungs: tuple[int, ...], images_per_epoch: int, seed: int) -> plan.Recipe:
+        """This training from labels alone."""
+        return plan.Recipe(
+            rungs=rungs,
+            images_per_epoch=images_per_epoch,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            distillation_weight=0.0,
+            temperature=1.0,
+            seed=seed,
+            augmentation=_augmentation(self.augmentation),
+            label_smoothing=self.label_smoothing,
+            layer_decay=self.layer_decay,
+            frozen_blocks=self.frozen_blocks,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
+
+
+def _augmentation(value: str | Augmentation) -> plan.Augmentation:
+    return AUGMENTATIONS[value] if isinstance(value, str) else plan.Augmentation(**value.model_dump())
+
+
+class FineTune(Training):
     """How a promoted plan is trained."""
 
     rungs: Annotated[tuple[Int, ...], AfterValidator(rising_rungs)] = (0, 1)
     """Epochs after which accuracy is judged, rising from 0 (a closed-form refit without training)."""
     images_per_epoch: Count = 2048
     """Training images that one epoch sees."""
-    batch_size: Count = 64
     lr: Positive = 1e-4
     """Peak learning rate of AdamW."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
-    warmup_steps: Annotated[Int, Field(ge=0)] = 8
-    distillation_weight: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    distillation_weight: Share = 0.5
     """Share of the distillation loss; the rest is cross-entropy with the labels."""
     temperature: Positive = 2.0
     """Softens both sides of the distillation loss."""
 
+    def recipe(self, seed: int) -> plan.Recipe:
+        alone = self.to_recipe(self.rungs, self.images_per_epoch, seed)
+        return replace(alone, distillation_weight=self.distillation_weight, temperature=self.temperature)
 
-class Base(Section):
-    """Training of a backbone whose classifier is new for these classes."""
+
+class Base(Training):
+    """Training of a backbone whose classifier is new for these classes, from labels alone."""
 
     epochs: Count = 3
     lr: Positive = 5e-4
-    batch_size: Count = 64
+    """Peak learning rate of AdamW."""
     images_per_epoch: Annotated[
         int | None, Either(word_or("<number>"), {"<number>": Count | None, "<word>": _AllImages})
     ] = None
     """A number, or all."""
 
+    def recipe(self, seed: int) -> plan.Recipe:
+        """0 images an epoch: all of them."""
+        return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed)
 
-class Teacher(Section):
-    """A model to distil from."""
+
+class Teacher(Base):
+    """A model to distil from. What is left out of its training is as in task.base."""
 
     backbone: Text
     weights: Weights = ""
@@ -146,6 +222,11 @@ class Teacher(Section):
     @classmethod
     def _with_weights(cls, data: Any) -> Any:
         return with_weights(data, "backbone")
+
+    def filled(self, base: Base) -> Teacher:
+        """What the file does not say of its training, as ``base`` has it."""
+        left_out = Base.model_fields.keys() - self.model_fields_set
+        return self.model_copy(update={name: getattr(base, name) for name in left_out})
 
 
 class Signal(Section):
@@ -171,6 +252,11 @@ class Task(Section):
     ] = "self"
     """self: each backbone's own unpruned base; none: no distillation; or a model."""
     signal: Signal = Signal()
+
+    @field_validator("teacher")
+    @classmethod
+    def _filled_teacher(cls, value: str | Teacher, info: ValidationInfo) -> str | Teacher:
+        return value.filled(info.data["base"]) if isinstance(value, Teacher) and "base" in info.data else value
 
 
 class Limit(Section):
@@ -227,5 +313,8 @@ class Resources(Section):
     """Trainings at the same time."""
     cpus: Count = 1
     """Cores for each."""
-    gpus: Annotated[Number, Field(ge=0, le=64)] = 0.0
-    """GPUs for each; 0.5 lets two share one."""
+    gpus: Annotated[
+        float | Literal["auto"],
+        Either(word_or("<number>"), {"<number>": Annotated[Number, Field(ge=0, le=64)], "<word>": Literal["auto"]}),
+    ] = "auto"
+    """GPUs for each; 0.5 lets two share one, 0 trains on the CPU; auto: those of the machine, shared."""

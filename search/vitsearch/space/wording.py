@@ -29,6 +29,7 @@ KINDS = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
+    "bool_type": "true or false",
     "string_type": "text",
     "string_unicode": "text of valid characters",
     "tuple_type": "a list",
@@ -120,9 +121,19 @@ def _unknown_word(value: Any, path: Path) -> str:
 def _other_kinds(path: Path) -> list[str]:
     """What may stand where a word stands too."""
     schemas = _schemas(path)
-    whole = any(schema.get("type") == "integer" and "minimum" in schema for schema in schemas)
-    mappings = [f"{{{', '.join(schema['properties'])}}}" for schema in schemas if "properties" in schema]
-    return [*(["a whole number"] if whole else []), *mappings]
+    bounded = {schema["type"] for schema in schemas if "minimum" in schema}
+    numbers = [words for kind, words in _NUMBERS.items() if kind in bounded]
+    return [*numbers, *(_mapping(schema) for schema in schemas if "properties" in schema)]
+
+
+_NUMBERS = {"integer": "a whole number", "number": "a number"}
+
+
+def _mapping(schema: dict[str, Any]) -> str:
+    """The keys that must be there, or all of them where none must."""
+    required = schema.get("required", ())
+    more = [*required, "..."] if 0 < len(required) < len(schema["properties"]) else list(schema["properties"])
+    return f"{{{', '.join(more)}}}"
 
 
 def _bounds(path: Path) -> str:

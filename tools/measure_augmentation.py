@@ -1,0 +1,80 @@
+"""Print what augmentation costs and gains in short fine-tunes, in CPU-seconds of one thread.
+
+    PYTHONPATH=search:evaluators python tools/measure_augmentation.py
+
+The committed base, whole and with half of its heads and three quarters of its FFN channels cut off
+(the first ones stay, no refit), learns from labels and from itself: cached logits without
+augmentation, the live teacher with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from vitsearch import backbones, train
+from vitsearch.backbones.slicing import keep_columns, keep_rows
+from vitsearch.data import DataSpec, ImageData, load
+from vitsearch.plan import Augmentation, Recipe
+from vitsearch.space.sections import AUGMENTATIONS
+
+NAME, IMAGES = "vit_fmnist_p4", 2048
+RECIPE = Recipe((0, 4), IMAGES, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
+
+
+def whole() -> nn.Module:
+    return backbones.find(NAME).build(backbones.ModelSpec(NAME, "builtin", 28, 10, 1)).model
+
+
+def cut() -> nn.Module:
+    model, family = whole(), backbones.find(NAME)
+    for index, unit in enumerate(family.units(model)):
+        family.slice_heads(model, index, range(unit.heads // 2))
+        kept = range(unit.ffn_width // 4)
+        keep_rows(cast(Any, unit.fc1), kept)
+        keep_columns(cast(Any, unit.fc2), kept)
+    return model
+
+
+def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmentation, epochs: int) -> tuple[float, Any]:
+    """CPU-seconds of the training, and the model."""
+    pool = train.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
+    plain = augmentation.is_none
+    logits = train.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
+    task = train.FineTuneTask(
+        images=data.train.images,
+        labels=data.train.labels,
+        resolution=28,
+        mean=data.mean,
+        std=data.std,
+        recipe=replace(RECIPE, augmentation=augmentation),
+        epochs=epochs,
+        teacher_logits=logits,
+        pool=pool,
+        live_teacher=None if plain else train.LiveTeacher(whole(), 28),
+    )
+    model, start = make(), time.process_time()
+    train.fine_tune(model, task)
+    return time.process_time() - start, model
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    data = load(DataSpec("builtin:fashion-mnist-14k"))
+    for make in (whole, cut):
+        for epochs in (1, 4):
+            for name, augmentation in AUGMENTATIONS.items():
+                seconds, model = tuned(make, data, augmentation, epochs)
+                logits = train.predict_logits(model, data.validation.images, 28, data.mean, data.std)
+                found = train.accuracy(logits, data.validation.labels)
+                told = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
+                print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
