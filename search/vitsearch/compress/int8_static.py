@@ -50,10 +50,6 @@ class Linear:
     def input(self) -> str:
         return str(self.node.input[0])
 
-    @property
-    def weight_name(self) -> str:
-        return str(self.node.input[1])
-
 
 def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
@@ -177,15 +173,15 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[s
         if layer is None:
             nodes += [] if node.output[0] in sums else [node]
             continue
-        x, weight = layer.input, layer.weight_name
+        x, y = layer.input, layer.output
         if f"{x}/scale" not in constants:
             scale, zero = _uint8_scale(x, ranges[x])
             constants |= _tensors({f"{x}/scale": scale, f"{x}/zero": zero})
             nodes.append(helper.make_node("QuantizeLinear", [x, f"{x}/scale", f"{x}/zero"], [f"{x}/uint8"]))
         values, scales = _int8(layer.weight)
-        constants |= _tensors({f"{weight}/int8": values, f"{weight}/scales": scales})
-        inputs = [f"{x}/uint8", f"{weight}/int8", f"{x}/scale", f"{weight}/scales", f"{x}/zero", "", layer.bias]
-        nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [layer.output], node.name, domain=RUNTIME_DOMAIN))
+        constants |= _tensors({f"{y}/weight": values, f"{y}/weight_scales": scales})
+        inputs = [f"{x}/uint8", f"{y}/weight", f"{x}/scale", f"{y}/weight_scales", f"{x}/zero", "", layer.bias]
+        nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [y], node.name, domain=RUNTIME_DOMAIN))
     del graph.node[:]
     graph.node.extend(nodes)
     _replace_constants(graph, constants)

@@ -203,6 +203,15 @@ GRAPHS = {
         ),
     ),
     "a transposed weight": (1, graph(("Gemm", ["images", "w", "b"], ["logits"], {"transB": 1}), w=W.T, b=B)),
+    "a weight that is read both ways": (
+        2,
+        graph(
+            ("MatMul", ["images", "w"], ["y"], {}),
+            ("Gemm", ["images", "w"], ["z"], {"transB": 1}),
+            ("Add", ["y", "z"], ["logits"], {}),
+            w=SQUARE,
+        ),
+    ),
     "a Gemm with a factor": (0, graph(("Gemm", ["images", "w"], ["logits"], {"alpha": 0.5}), w=W)),
     "a Gemm with a matrix for a bias": (0, graph(("Gemm", ["images", "w", "b"], ["logits"], {}), w=W, b=B[None])),
     "a weight of zeros": (1, graph(("MatMul", ["images", "w"], ["logits"], {}), w=np.zeros((4, 3)))),
