@@ -75,7 +75,7 @@ class Setting:
     data: DataIdentity
     base_recipe: Recipe
     teacher: Teacher | None
-    native_resolution: Callable[[str], int]
+    base_resolution: Callable[[str], int]
     starts: Callable[[Source], str]
     calibration_images: int
     quantization_images: int
@@ -143,11 +143,12 @@ class Lab:
         return base
 
     async def _unpruned(self, backbone: str, weights: str, recipe: Recipe) -> Base:
-        source = Source(backbone, weights, self.setting.native_resolution(backbone))
+        source = Source(backbone, weights, self.setting.base_resolution(backbone))
         key = digest(
             {
                 "stage": "base",
                 "backbone": backbone,
+                "resolution": source.resolution,
                 "start": self.setting.starts(source),
                 "recipe": recipe.to_json(),
                 "data": self.setting.data.__dict__,
@@ -303,7 +304,7 @@ class Lab:
             return None, None
         backbone = self.setting.teacher.backbone if self.setting.teacher else plan.backbone
         if not plan.recipe.augmentation.is_none:
-            return None, self._source(backbone, teacher, self.setting.native_resolution(backbone))
+            return None, self._source(backbone, teacher, self.setting.base_resolution(backbone))
         return await self._logits(backbone, teacher, "train", plan.recipe, images=0), None
 
     async def _base_logits(self, prepared: Prepared) -> str:
@@ -311,7 +312,7 @@ class Lab:
         return await self._logits(plan.backbone, prepared.base, VALIDATION, plan.recipe, self.setting.signal_images)
 
     async def _logits(self, backbone: str, base: Base, split: str, recipe: Recipe, images: int) -> str:
-        source = self._source(backbone, base, self.setting.native_resolution(backbone))
+        source = self._source(backbone, base, self.setting.base_resolution(backbone))
         seen = [recipe.images_per_epoch, recipe.rungs[-1], recipe.seed] if split == "train" else [images]
         key = digest(
             {

@@ -108,21 +108,22 @@ async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
     with crew.progress.stage("data"):
         ready, _ = await crew.runner.run(DataJob(workshop))
     crew.study.adopt_data(ready.description)
-    me, setting = DriverId.current(), setting_of(crew.space, ready.description)
-    lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
     plans = PlanSpace(crew.space, crew.device.name, backbones.supports, backbones.native_resolution)
+    me, setting = DriverId.current(), setting_of(plans, ready.description)
+    lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
     session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
     return await Driver(session).run(options.retry_failed)
 
 
-def setting_of(space: SearchSpace, data: dict[str, Any]) -> Setting:
+def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
+    space = plans.space
     identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
     teacher, seed = space.task.teacher, space.search.seed
     return Setting(
         data=identity,
         base_recipe=space.task.base.recipe(seed),
         teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
-        native_resolution=backbones.native_resolution,
+        base_resolution=plans.base_resolution,
         starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.signal.calibration_images,
         quantization_images=space.task.signal.quantization_images,

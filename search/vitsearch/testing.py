@@ -53,7 +53,7 @@ def fake_setting() -> Setting:
         data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
         teacher=None,
-        native_resolution=lambda backbone: 28,
+        base_resolution=lambda backbone: 28,
         starts=lambda source: "ef" * 32,
         calibration_images=16,
         quantization_images=8,

@@ -328,7 +328,7 @@ def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution
     sizes = {"big_vit": 56, "fake_vit": 28}
     teacher = Teacher("big_vit", "hub", cut.recipe)
     lab = fake_study.lab(
-        ledger, teacher=teacher, native_resolution=sizes.__getitem__, starts=lambda source: source.backbone
+        ledger, teacher=teacher, base_resolution=sizes.__getitem__, starts=lambda source: source.backbone
     )
     views = replace(cut.recipe, augmentation=Augmentation(flip=0.5))
     for recipe in (cut.recipe, views):

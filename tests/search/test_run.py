@@ -10,6 +10,7 @@ import pytest
 from vitsearch import run
 from vitsearch.devices import Cores
 from vitsearch.errors import ResourceError
+from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 
 FOUR = Cores(device=(3,), trainers=(0, 1, 2))
@@ -17,6 +18,10 @@ FOUR = Cores(device=(3,), trainers=(0, 1, 2))
 
 def with_resources(space: SearchSpace, **resources: object) -> SearchSpace:
     return SearchSpace.from_json(space.to_json() | {"resources": resources})
+
+
+def plans_of(space: SearchSpace) -> PlanSpace:
+    return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
 
 def test_trainers_get_the_cores_that_do_not_measure(space):
@@ -56,9 +61,9 @@ def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
 
 def test_the_setting_says_whose_clock_decides(space):
     data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
-    assert not run.setting_of(space, data).wall_clock_decides
+    assert not run.setting_of(plans_of(space), data).wall_clock_decides
     latency = space.to_json() | {"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}
-    assert run.setting_of(SearchSpace.from_json(latency), data).wall_clock_decides
+    assert run.setting_of(plans_of(SearchSpace.from_json(latency)), data).wall_clock_decides
 
 
 def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):
@@ -66,7 +71,7 @@ def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget
     value = space.to_json()
     value["task"]["base"] |= {"epochs": 4, "weight_decay": 0.1, "warmup_steps": 3, "augmentation": "light"}
     value["task"]["teacher"] = {"backbone": "big_vit", "weights": "hub", "epochs": 9}
-    setting = run.setting_of(SearchSpace.from_json(value), data)
+    setting = run.setting_of(plans_of(SearchSpace.from_json(value)), data)
     base, teacher = setting.base_recipe, setting.teacher
     assert (base.rungs, base.weight_decay, base.warmup_steps, base.distillation_weight) == ((0, 4), 0.1, 3, 0.0)
     assert base.augmentation.flip == 0.5
