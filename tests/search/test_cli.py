@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
@@ -47,6 +48,32 @@ def test_check_accepts_the_shipped_space():
     done = vitsearch("check", "spaces/quickstart.yaml")
     assert done.returncode == 0, done.stderr
     assert "fine" in done.stdout
+
+
+def test_check_tells_what_the_data_takes(tmp_path):
+    assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
+    told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
+    assert told["images"] == 12_000
+    assert told["bytes"] == 12_000 * 28 * 28
+
+
+def test_check_tells_the_defects_of_a_folder(tmp_path):
+    for name in ("bolt", "wing nut", "washer"):
+        (tmp_path / name).mkdir()
+    for name in ("bolt", "wing nut"):
+        for level in (0, 255):
+            Image.new("L", (8, 8), level).save(tmp_path / name / f"{level}.png")
+    (tmp_path / "bolt" / "page.png").write_bytes(b"<html>")
+    data = ("task.data.source=folder", f"task.data.root={tmp_path}")
+    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    assert done.returncode == 2
+    assert "no images in 'washer'" in done.stderr
+    assert "page.png: not an image" in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "washer").rmdir()
+    (tmp_path / "bolt" / "page.png").unlink()
+    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    assert "data: 4 images, stored as 28x28x1: 3.1 kB on disk" in done.stdout, done.stderr
 
 
 def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):

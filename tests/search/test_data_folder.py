@@ -220,3 +220,87 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     classes(tmp_path / "d" / "test", ("screw",))
     with pytest.raises(DataError, match="test has classes that train lacks: 'screw'"):
         _ = read(tmp_path / "d").test
+
+
+def test_all_defects_of_a_folder_are_told_at_once(tmp_path):
+    classes(tmp_path / "train", ("bolt", "nut", "wing nut"))
+    classes(tmp_path / "val", ("bolt", "screw"), 2, start=1000)
+    write(tmp_path / "train" / "nut" / "cut.jpg", noise=1, size=(200, 200))
+    cut = tmp_path / "train" / "nut" / "cut.jpg"
+    cut.write_bytes(cut.read_bytes()[:3000])
+    (tmp_path / "train" / "bolt" / "page.png").write_bytes(b"<html>")
+    (tmp_path / "val" / "bolt" / "cut.png").write_bytes(write(tmp_path / "x.png", noise=5).read_bytes()[:200])
+    (tmp_path / "train" / "washer").mkdir()
+    (tmp_path / "train" / "washer" / "photo.heic").write_bytes(b"x")
+    (tmp_path / "train" / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "train" / "nut" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "train" / "nut" / "around").symlink_to(tmp_path / "train")
+    refused(
+        tmp_path,
+        "3 problems",
+        "no images in 'washer' (other files there: .heic)",
+        "validation has classes that train lacks: 'screw'",
+        "6 images cannot be read",
+        "cut.jpg: image file is truncated",
+        "page.png: not an image",
+        "cut.png: ",
+        "gone: a link that leads nowhere",
+        "lost.png: a link that leads nowhere",
+        "around: a link to a folder around it",
+    )
+
+
+def test_a_clean_folder_with_spaces_and_links_is_read(tmp_path):
+    classes(tmp_path / "elsewhere", ("nut",), 3)
+    classes(tmp_path / "in", ("wing nut",), 3, start=500, mode="L")
+    (tmp_path / "in" / "nut").symlink_to(tmp_path / "elsewhere" / "nut")
+    (tmp_path / "in" / "wing nut" / "more").symlink_to(tmp_path / "elsewhere" / "nut")
+    data = read(tmp_path / "in")
+    assert data.class_names == ("nut", "wing nut")
+    assert data.channels == 3
+    assert len(data.train) + len(data.validation) == 9
+
+
+def test_a_class_link_to_the_folder_itself_is_no_class(tmp_path):
+    classes(tmp_path, count=3)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    refused(tmp_path, "loop: a link to a folder around it", "self: a link that leads nowhere")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_files_without_permission_are_told(tmp_path):
+    classes(tmp_path, count=3)
+    (tmp_path / "nut" / "00.png").chmod(0)
+    (tmp_path / "closed").mkdir(mode=0)
+    try:
+        refused(tmp_path, "2 images cannot be read", "00.png: Permission denied", "closed: Permission denied")
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+def test_images_without_class_folders(tmp_path):
+    for index in range(3):
+        write(tmp_path / "train" / f"{index}.png", noise=index)
+    refused(tmp_path, "no class folders; 3 image files lie directly in it")
+
+
+def test_animated_and_transparent_palettes(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert decode_image(tmp_path / "moving.gif", 8, 3)[0, 0].tolist() == [255, 0, 0]
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 200, 30, 90])
+    palette.save(tmp_path / "seen.png")
+    assert decode_image(tmp_path / "seen.png", 8, 3)[0, 0].tolist() == [200, 30, 90]
+    palette.save(tmp_path / "clear.png", transparency=1)
+    assert decode_image(tmp_path / "clear.png", 8, 3)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_large_photos_are_decoded_small_and_look_the_same(tmp_path):
+    rows, columns = np.mgrid[0:1024, 0:1536]
+    smooth = np.stack([rows // 4, columns // 6, (rows + columns) // 10], axis=2).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "photo.jpg", quality=95)
+    Image.open(tmp_path / "photo.jpg").save(tmp_path / "photo.png")
+    small, exact = (decode_image(tmp_path / name, 64, 3).astype(int) for name in ("photo.jpg", "photo.png"))
+    assert np.abs(small - exact).max() <= 3

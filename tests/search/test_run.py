@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitsearch import run
+from vitsearch.data import DataSpec
 from vitsearch.devices import Cores
 from vitsearch.errors import ResourceError
 from vitsearch.sampling import PlanSpace
@@ -57,6 +58,14 @@ def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
     value = space.to_json()
     value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
     assert run.data_spec(SearchSpace.from_json(value))["image_size"] == 28
+
+
+def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
+    value = space.to_json()
+    value["task"]["data"] = {"source": "wds/parts", "root": "parts", "class_names": ["bolt", "nut"]}
+    given = run.data_spec(SearchSpace.from_json(value))
+    assert DataSpec.from_json(given).class_names == ("bolt", "nut")
+    assert hash(tuple(sorted(given.items())))
 
 
 def test_the_setting_says_whose_clock_decides(space):

@@ -26,6 +26,9 @@ class Defects:
         """An image that cannot be read."""
         self._broken.setdefault(str(image), why)
 
+    def has(self, image: Path | str) -> bool:
+        return str(image) in self._broken
+
     def __len__(self) -> int:
         return len(self._lines) + len(self._broken)
 

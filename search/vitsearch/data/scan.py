@@ -26,7 +26,7 @@ def scan_classes(folder: Path, memory: Memory, defects: Defects) -> Classes:
         loose = sum(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
         seen = f"; {loose} image files lie directly in it" if loose else ""
         defects.add(f"{folder}: no class folders{seen}; one folder of images for each class is expected")
-    empty = [name for name, paths in members.items() if not paths]
+    empty = [name for name, paths in members.items() if not paths and not defects.has(folder / name)]
     if empty:
         there = sorted({path.suffix for name in empty for path in (folder / name).rglob("*") if path.suffix})
         others = f" (other files there: {some(there)})" if there else ""

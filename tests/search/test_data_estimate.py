@@ -1,0 +1,80 @@
+"""What `check` tells of data: sizes that are right, a time that is measured, and defects."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitsearch.data import DataSpec, load
+from vitsearch.data.estimate import SAMPLE, Estimate, estimate
+from vitsearch.errors import DataError
+
+
+def photos(root: Path, count: int, size=(320, 240)) -> Path:
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        path = root / ("bolt", "nut")[number % 2] / f"{number:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    return root
+
+
+def test_a_folder_is_estimated_from_a_sample(tmp_path):
+    spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=64)
+    found = estimate(spec)
+    assert (found.images, found.image_size, found.channels, found.mapped) == (120, 64, 3, True)
+    assert found.sampled == SAMPLE
+    assert found.bytes == 120 * 64 * 64 * 3
+    assert found.to_json()["bytes"] == found.bytes
+    started = time.process_time()
+    data = load(spec, tmp_path / "cache")
+    taken = time.process_time() - started
+    assert len(data.train) + len(data.validation) == found.images
+    assert data.train.images.nbytes + data.validation.images.nbytes == found.bytes
+    assert 0.2 * taken < found.decode_cpu_s < 3 * taken
+
+
+@pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
+def test_all_sources_give_the_same_sizes(tmp_path, source):
+    photos(tmp_path / "train", 20, (48, 48))
+    photos(tmp_path / "val", 6, (48, 48))
+    found = estimate(DataSpec(source, root=str(tmp_path)))
+    assert (found.images, found.image_size, found.channels) == (26, 48, 3)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_builtin_sets_are_known(tmp_path):
+    small = estimate(DataSpec("builtin:fashion-mnist-14k"))
+    data = load(DataSpec("builtin:fashion-mnist-14k"))
+    assert small.images == len(data.train) + len(data.validation)
+    assert small.bytes == data.train.images.nbytes + data.validation.images.nbytes
+    assert small.describe() == "12,000 images, stored as 28x28x1: 9.4 MB in memory"
+    assert estimate(DataSpec("builtin:fashion-mnist", channels=3)).bytes == 60_000 * 28 * 28 * 3
+
+
+def test_what_is_told(tmp_path):
+    told = Estimate(12_000, 256, 3, True, 400.0, 32).describe()
+    assert told == (
+        "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as it is needed; "
+        "decoding them once takes about 7 min of CPU time (an estimate from 32 images)"
+    )
+    assert "about 2.0 h" in Estimate(1, 8, 1, True, 7200.0, 1).describe()
+    assert "about 60 s" in Estimate(1, 8, 1, True, 60.0, 1).describe()
+
+
+def test_defects_are_told_without_decoding_everything(tmp_path):
+    photos(tmp_path, 60)
+    whole = (tmp_path / "nut" / "001.jpg").read_bytes()
+    (tmp_path / "nut" / "001.jpg").write_bytes(whole[:2000])
+    (tmp_path / "washer").mkdir()
+    with pytest.raises(DataError) as caught:
+        estimate(DataSpec("folder", root=str(tmp_path), image_size=32))
+    assert "2 problems" in str(caught.value)
+    assert "no images in 'washer'" in str(caught.value)
+    assert "001.jpg: image file is truncated" in str(caught.value)
+    with pytest.raises(DataError, match="only one class"):
+        estimate(DataSpec("folder", root=str(photos(tmp_path / "one" / "x", 1).parent), image_size=32))
