@@ -69,7 +69,7 @@ BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
             num_heads=6,
         ),
         "efficientvit_fmnist": _fashion_mnist(
-            "efficientvit",
+            "efficientvit_mit",
             "efficientvit_b0",
             "efficientvit_fmnist.safetensors",
             widths=(16, 32, 64, 128),

@@ -27,7 +27,6 @@ SECRETS = frozenset({"token", "storage", "url"})
 KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
-    "bool_type": "true or false",
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",

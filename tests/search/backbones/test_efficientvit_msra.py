@@ -1,9 +1,43 @@
+import pytest
+from timm.models.efficientvit_msra import PatchMerging
+
+from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.errors import PlanError
+
+SMALL = ModelSpec("efficientvit_m0", "none", 64, 10)
 
 
 class TestEfficientViTMSRA(BackboneTestCase):
+    """At 128 pixels the first map (8) is padded to two windows of 7; at 64 the windows shrink to the maps."""
+
     spec = ModelSpec("efficientvit_m0", "none", 128, 10)
     other_resolution = 64
     cuts_heads = False
-    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("resolution", 100))
+    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5), ("resolution", 100))
+
+
+@pytest.mark.parametrize(("pixels", "near"), [(100, "(96 and 112 would be)"), (8, "(16 would be)")])
+def test_reason_names_sizes_that_would_do(pixels, near):
+    reason = backbones.supports("efficientvit_m3", "resolution", pixels)
+    assert reason.startswith(f"{pixels} pixels are not a multiple of 16, the stride of the stem of efficientvit_m3")
+    assert reason.endswith(near)
+
+
+def test_heads_cannot_be_removed_and_why():
+    reason = backbones.supports("efficientvit_m5", "head_pruning_ratio", 0.25)
+    assert reason.startswith("efficientvit_m5 has cascaded heads")
+    family = backbones.find(SMALL.backbone)
+    with pytest.raises(PlanError, match="cascaded heads"):
+        family.slice_heads(family.build(SMALL).model, 0, (0,))
+
+
+def test_the_layer_with_squeeze_and_excitation_is_left_whole():
+    family = backbones.find(SMALL.backbone)
+    model = family.build(SMALL).model
+    merging = {layer for block in model.modules() if isinstance(block, PatchMerging) for layer in block.modules()}
+    units = family.units(model)
+    assert merging
+    assert not merging & {unit.fc1 for unit in units}
+    assert len(units) == 2 * 6 + 2 * 2  # two MLPs in each of six blocks, two around each downsampling
