@@ -85,12 +85,13 @@ RECIPES: Mapping[str, Recipe] = {
         "bf16",
         (
             Phase("A", 120, 3e-3, (28,), decays=False, arguments={"patch_size": 7}),
-            Phase("B", 240, 2e-3, (20, 24, 28), decays=False, arguments={"patch_drop_rate": 0.5}),
-            Phase("C", 390, 1.2e-3, (20, 24, 28, 28)),
+            Phase("B", 210, 2e-3, (20, 24, 28), decays=False, arguments={"patch_drop_rate": 0.5}),
+            Phase("C", 360, 1.2e-3, (20, 24, 28, 28)),
         ),
         sized=True,
     ),
     "efficientvit_fmnist": CONVOLUTIONAL,
+    "mobilevit_fmnist": CONVOLUTIONAL,
 }
 
 

@@ -56,7 +56,8 @@ def _fashion_mnist(family: str, architecture: str, asset: str, **arguments: Any)
 
 
 # efficientvit_b0 has one stage more, which would see a single pixel of 28, and wider last layers,
-# which would be most of its weights and of its time.
+# which would be most of its weights and of its time. At its own stride of 32 the last map of
+# mobilevit_xxs would be smaller than one patch of its attention.
 BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
     {
         "vit_fmnist_p4": _fashion_mnist(
@@ -75,6 +76,9 @@ BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
             widths=(16, 32, 64, 128),
             depths=(1, 2, 2, 1),
             head_widths=(256, 128),
+        ),
+        "mobilevit_fmnist": _fashion_mnist(
+            "mobilevit", "mobilevit_xxs", "mobilevit_fmnist.safetensors", output_stride=16
         ),
     }
 )

@@ -37,7 +37,7 @@ from vitsearch.space.kinds import (
     word_or,
 )
 
-BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist")
+BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 """Backbones whose starting weights come with vitsearch; every other one starts from the hub."""
 
 Weights = Annotated[Text, AfterValidator(weights_name)]
