@@ -8,6 +8,7 @@ from torch import nn
 from vitsearch.backbones.slicing import (
     head_columns,
     keep_columns,
+    keep_norm_channels,
     keep_rows,
     redraw_zero_norms,
     unfused_attention,
@@ -50,3 +51,15 @@ def test_attention_is_fused_again_afterwards():
     with unfused_attention(model):
         assert not any(block.attn.fused_attn for block in model.blocks)
     assert all(block.attn.fused_attn for block in model.blocks)
+
+
+def test_kept_channels_of_a_batch_norm_take_their_statistics_along():
+    norm = nn.BatchNorm2d(4)
+    for number, values in enumerate((norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var), 1):
+        values.copy_(torch.arange(1.0, 5.0) * number)
+    norm.eval()
+    images = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = norm(images)[:, [1, 3]]
+    keep_norm_channels(norm, [1, 3])
+    assert torch.equal(norm(images[:, [1, 3]]), expected)
+    assert norm.num_features == 2
