@@ -21,11 +21,11 @@ def test_unknown_name_shows_few_near_ones():
         backbones.find("diet_tiny_patch16_224")
     message = str(caught.value)
     assert "did you mean 'deit_tiny_patch16_224'?" in message
-    assert message.count(",") < backbones.NEAR_NAMES
+    assert message.partition("is called")[2].count(",") < backbones.NEAR_NAMES
 
 
 def test_model_of_another_family_names_the_families():
-    with pytest.raises(UnknownName, match=r"supported family \(vit"):
+    with pytest.raises(UnknownName, match=r"supported family \(.*vit"):
         backbones.find("convnext_tiny")
 
 
