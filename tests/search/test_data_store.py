@@ -185,7 +185,7 @@ def test_decoding_needs_a_fraction_of_the_memory_of_what_it_writes(tmp_path):
     assert many - few < 0.25 * written
 
 
-def test_a_damaged_listing_or_index_is_not_trusted_blindly(tmp_path):
+def test_a_damaged_listing_is_not_trusted(tmp_path):
     for number in range(6):
         path = tmp_path / "in" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

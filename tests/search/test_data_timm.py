@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsearch.data import DataSpec, ImageData, describe_difference, load, timm_open
+from vitsearch.data import DataSpec, ImageData, describe_difference, load, timm_read
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
 from vitsearch.errors import DataError
 from vitsearch.sources import TORCH_NAMES
@@ -165,11 +165,14 @@ def test_second_reading_decodes_nothing_until_files_change(tmp_path, monkeypatch
     first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
     opened = []
-    monkeypatch.setattr(timm_open.MapSplit, "read", lambda split, rows: opened.append(rows) or iter(()))
+    monkeypatch.setattr(timm_read.MapSplit, "read", lambda split, rows: opened.append(rows) or iter(()))
     again = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
     assert (again.identity, opened) == (first.identity, [])
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
     monkeypatch.undo()
+    (index,) = (tmp_path / "cache").glob("index-*.json")
+    index.write_text("{")
+    assert read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16).identity == first.identity
     (tmp_path / "in" / "bolt" / "00.png").write_bytes(png(99))
     changed = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
     lines = describe_difference(first.to_json(), changed.to_json())

@@ -3,11 +3,11 @@
 spec.py           DataSpec: what the space file says
 image_data.py     ImageData: what the search sees; fingerprint; describe_difference
 fashion_mnist.py  the two built-in sets           idx.py        their file format
-folder.py         the user's own folders          scan.py, headers.py   which files there are, and what they are
-timm_source.py    every set that timm reads       timm_open.py, timm_splits.py, timm_labels.py
-holdout.py        images to judge by              defects.py    all that is wrong, in one error
+folder.py         the user's own folders          scan.py       which files     headers.py   what they are
+timm_source.py    every set that timm reads       timm_*.py     its splits, samples, labels and messages
+holdout.py        images to judge by              sizes.py, statistics.py       of images
 pixels.py         one image to uint8              store.py      many, decoded once, on disk
-estimate.py       memory and time, beforehand
+defects.py        all that is wrong, at once      estimate.py   memory and time, beforehand
 tensors.py        uint8 arrays to torch (the only file here that imports torch)
 """
 

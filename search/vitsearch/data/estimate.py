@@ -16,7 +16,8 @@ from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, heade
 from vitsearch.data.sizes import common_size
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.timm_labels import label_of
-from vitsearch.data.timm_open import Broken, OpenSplit, Sample, StreamSplit, open_split
+from vitsearch.data.timm_open import open_split
+from vitsearch.data.timm_read import Broken, OpenSplit, Sample, StreamSplit
 from vitsearch.data.timm_splits import split_names
 
 SAMPLE = 32  # images

@@ -40,7 +40,8 @@ class Part:
 
     @classmethod
     def of(cls, classes: Classes, names: tuple[str, ...], memory: Memory) -> Part:
-        found = [(file, names.index(name)) for name, files in classes.items() if name in names for file in files]
+        places = {name: label for label, name in enumerate(names)}
+        found = [(file, places[name]) for name, files in classes.items() if name in places for file in files]
         return cls(tuple(file for file, _ in found), np.array([label for _, label in found], np.int64), memory)
 
     def read(self) -> Part:
@@ -138,7 +139,7 @@ def _decoded(parts: Mapping[str, Part], survey: FolderSurvey, cache_dir: Path | 
 
     def rows(names: frozenset[str]) -> Iterator[tuple[str, Bytes]]:
         defects = Defects(str(survey.root))
-        for name in names:
+        for name in sorted(names):
             for file in parts[name].files:
                 try:
                     yield name, decode_image(file.path, size, channels)

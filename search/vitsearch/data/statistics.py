@@ -7,7 +7,7 @@ import numpy as np
 from vitsearch.data.arrays import Bytes
 
 _IMAGES = 2048
-_AT_ONCE = 64
+_AT_ONCE = 16  # float64 copies of these are held, beside the images themselves
 
 
 def mean_and_std(images: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 from vitsearch.data.arrays import Labels
 from vitsearch.data.defects import Defects, some
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.timm_open import Sample
+from vitsearch.data.timm_read import Sample
 from vitsearch.errors import DataError
 
 _MOST = 100_000

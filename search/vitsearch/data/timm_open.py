@@ -1,67 +1,21 @@
-"""Splits of data sets that timm reads, opened through its ``create_dataset``, with messages of our own.
-
-timm's data sets replace an image that cannot be read by the next one, or leave it out; here it is kept
-and told: the files behind the data set are read, and decoded by :mod:`.pixels` like everything else.
-"""
+"""The splits of a data set, opened through timm's ``create_dataset``."""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from PIL import Image
-
-from vitsearch.data.pixels import UNREADABLE, reason
 from vitsearch.data.spec import DataSpec
+from vitsearch.data.timm_messages import told
+from vitsearch.data.timm_read import MapSplit, OpenSplit, StreamSplit
 from vitsearch.errors import DataError
 from vitsearch.sources import kind_of
 
-_READ_ERRORS = (*UNREADABLE, KeyError, TypeError, AssertionError)
-_OPEN_ERRORS = (*_READ_ERRORS, RuntimeError, ImportError, IndexError)
 _WDS_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-_HANDLED = re.compile(r"^Handling webdataset error \((.*)\)\. Ignoring\.$", re.DOTALL)
 _LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist", "places365")
-
-
-@dataclass(frozen=True)
-class Broken:
-    """In place of an image that cannot be read."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """``row`` is the place in the split."""
-
-    row: int
-    content: bytes | Image.Image | Broken
-    label: Any = None
-
-    @property
-    def name(self) -> str:
-        return f"image {self.row}"
-
-
-class OpenSplit(Protocol):
-    """One split. ``class_names`` is empty where labels are bare numbers; ``stamp`` changes with the files."""
-
-    @property
-    def where(self) -> str: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def stamp(self) -> list[Any]: ...
-    def __len__(self) -> int: ...
-    def read(self, rows: Sequence[int]) -> Iterator[Sample]:
-        """The samples at ``rows`` (rising), in the same order every time."""
 
 
 def open_split(spec: DataSpec, split: str) -> OpenSplit:
@@ -69,103 +23,6 @@ def open_split(spec: DataSpec, split: str) -> OpenSplit:
     kind = kind_of(spec.source)
     with told(spec, f"{spec.source}, split {split!r}" if split else spec.source):
         return _OPEN[kind](spec, split)
-
-
-@contextmanager
-def told(spec: DataSpec, where: str) -> Iterator[None]:
-    """Turns what timm and the libraries behind it raise into one :class:`DataError`."""
-    kind = kind_of(spec.source)
-    for package in {"hfds": ("datasets",), "wds": ("webdataset",)}.get(kind, ()):
-        if importlib.util.find_spec(package) is None:
-            raise DataError(f"source {spec.source} needs the package {package}: pip install 'vitsearch[{kind}]'")
-    expected: tuple[type[Exception], ...] = _OPEN_ERRORS
-    with ExitStack() as closing:
-        if kind == "hfds":
-            from datasets.exceptions import DatasetsError
-
-            closing.enter_context(_quiet_hub(spec.download))
-            expected = (*_OPEN_ERRORS, DatasetsError)
-        try:
-            yield
-        except expected as error:
-            raise DataError(f"{where}: {_explained(spec, error)}") from error
-
-
-def _explained(spec: DataSpec, error: Exception) -> str:
-    text = str(error).partition("\n")[0] or f"timm refuses it without a reason ({type(error).__name__})"
-    if "download=True" in text:
-        return f"not found in {_root(spec)}, or damaged; put it there, or set data.download: true to fetch it"
-    if "save_to_disk" in text:
-        return "the folder was written by save_to_disk, which timm cannot read; write it with to_parquet instead"
-    if isinstance(error, ConnectionError) and not spec.download:
-        return (
-            "not in the cache of Hugging Face data sets on this machine, and data.download is false; "
-            f"set it to true to fetch it, or give a folder (hfds/./FOLDER) ({text})"
-        )
-    if isinstance(error, ConnectionError):
-        return f"the hub cannot be reached, and the set is not in the cache on this machine ({text})"
-    if isinstance(error, KeyError):
-        return f"{text} is missing in what describes the set"
-    if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}: pip install {error.name}"
-    return text
-
-
-@contextmanager
-def _quiet_hub(download: bool) -> Iterator[None]:
-    """Without ``download`` the libraries are kept from the network, as HF_HUB_OFFLINE=1 does."""
-    import datasets
-    from huggingface_hub import constants
-
-    settings = (constants, datasets.config)
-    before = [setting.HF_HUB_OFFLINE for setting in settings]
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        for setting, offline in zip(settings, before, strict=True):
-            setting.HF_HUB_OFFLINE = offline or not download
-        yield
-    finally:
-        for setting, offline in zip(settings, before, strict=True):
-            setting.HF_HUB_OFFLINE = offline
-        if shown:
-            datasets.enable_progress_bars()
-
-
-# ---- data sets with random access
-
-
-@dataclass(frozen=True)
-class MapSplit:
-    """``get(row)`` gives what can be read as an image, and its label."""
-
-    where: str
-    class_names: tuple[str, ...]
-    stamp: list[Any]
-    count: int
-    get: Callable[[int], tuple[Any, Any]]
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, rows: Sequence[int]) -> Iterator[Sample]:
-        for row in rows:
-            try:
-                content, label = self.get(row)
-                yield Sample(row, _content(content), label)
-            except UNREADABLE as error:
-                yield Sample(row, Broken(reason(error)))
-            except (AssertionError, KeyError, TypeError):  # timm's reader, where the column holds nothing
-                yield Sample(row, Broken("there is no image"))
-
-
-def _content(given: Any) -> bytes | Image.Image:
-    if isinstance(given, Image.Image):
-        return given
-    if isinstance(given, str):
-        return Path(given).read_bytes()
-    with given:
-        return bytes(given.read())
 
 
 def _open_torch(spec: DataSpec, split: str) -> OpenSplit:
@@ -226,64 +83,6 @@ def _open_tar(spec: DataSpec, split: str) -> OpenSplit:
     return MapSplit(str(path), names, _stamp(path), len(reader), reader.__getitem__)
 
 
-# ---- data sets that can only be read from the start
-
-
-@dataclass(frozen=True)
-class StreamSplit:
-    """``start()`` begins anew; what is left out on the way is written to the logger of ``log``."""
-
-    where: str
-    stamp: list[Any]
-    count: int
-    start: Callable[[], Iterator[tuple[Image.Image, Any]]]
-    log: str
-    class_names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, rows: Sequence[int]) -> Iterator[Sample]:
-        chosen, last = frozenset(rows), max(rows, default=-1)
-        with _logged(self.log) as problems:
-            told = row = 0
-            for image, label in self._until_refused(problems):
-                yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
-                told = len(problems)
-                if row + told in chosen:
-                    yield Sample(row + told, image, label)
-                row += 1
-                if row + told > last and last < self.count - 1:
-                    return
-            yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
-
-    def _until_refused(self, problems: list[str]) -> Iterator[tuple[Image.Image, Any]]:
-        """To some samples timm objects so much that it ends there."""
-        try:
-            yield from self.start()
-        except _READ_ERRORS as error:
-            problems.append(str(error) or type(error).__name__)
-
-
-@contextmanager
-def _logged(name: str) -> Iterator[list[str]]:
-    """The warnings of a logger, kept from the screen."""
-    logger, messages = logging.getLogger(name), list[str]()
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(_HANDLED.sub(r"\1", record.getMessage()))
-
-    collector, propagated = Collector(logging.WARNING), logger.propagate
-    logger.addHandler(collector)
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(collector)
-        logger.propagate = propagated
-
-
 def _open_wds(spec: DataSpec, split: str) -> OpenSplit:
     from timm.data import create_dataset
 
@@ -322,7 +121,8 @@ def _root(spec: DataSpec) -> Path:
 def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
     """As text; ImageNet gives several words for a class, and one word for two classes."""
     found = [name if isinstance(name, str) else ", ".join(name) for name in names]
-    return tuple(f"{name} ({index})" if found.count(name) > 1 else name for index, name in enumerate(found))
+    times = Counter(found)
+    return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(found))
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -25,7 +25,8 @@ from vitsearch.data.splits import Split, stored_splits
 from vitsearch.data.statistics import mean_and_std
 from vitsearch.data.store import write_atomically
 from vitsearch.data.timm_labels import class_names_of, label_of, relabelled
-from vitsearch.data.timm_open import Broken, OpenSplit, open_split
+from vitsearch.data.timm_open import open_split
+from vitsearch.data.timm_read import Broken, OpenSplit
 from vitsearch.data.timm_splits import split_names
 from vitsearch_evaluators.canonical import digest
 
@@ -40,6 +41,20 @@ class Index:
     sha256s: tuple[str, ...]
     grey: bool
     sizes: tuple[tuple[int, int], ...]
+
+    def to_bytes(self) -> bytes:
+        value = {"labels": self.labels.tolist(), "sha256s": self.sha256s, "grey": self.grey, "sizes": self.sizes}
+        return json.dumps(value).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Index | None:
+        """``None`` for a file that something has damaged."""
+        try:
+            value = json.loads(content)
+            sizes = tuple((width, height) for width, height in value["sizes"])
+            return cls(np.array(value["labels"], np.int64), tuple(value["sha256s"]), bool(value["grey"]), sizes)
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -87,14 +102,11 @@ def index_of(split: OpenSplit, spec: DataSpec, cache_dir: Path | None) -> Index:
     named = {"schema": SCHEMA, "where": split.where, "stamp": split.stamp}
     keys = {"input_key": spec.input_key, "target_key": spec.target_key}
     file = cache_dir / f"index-{digest(named | keys)}.json" if cache_dir else None
-    if file is not None and file.is_file():
-        value = json.loads(file.read_bytes())
-        sizes = tuple((width, height) for width, height in value["sizes"])
-        return Index(np.array(value["labels"], np.int64), tuple(value["sha256s"]), value["grey"], sizes)
+    if file is not None and file.is_file() and (known := Index.from_bytes(file.read_bytes())) is not None:
+        return known
     index = _passed(split)
     if file is not None:
-        value = {"labels": index.labels.tolist(), "sha256s": index.sha256s, "grey": index.grey, "sizes": index.sizes}
-        write_atomically(file, json.dumps(value).encode())
+        write_atomically(file, index.to_bytes())
     return index
 
 
@@ -148,7 +160,7 @@ def _parted(
 
 def _decoded(parts: Mapping[str, Rows], size: int, channels: int, cache_dir: Path | None) -> dict[str, Split]:
     def rows(names: frozenset[str]) -> Iterator[tuple[str, Bytes]]:
-        for split in {id(parts[name].split): parts[name].split for name in names}.values():
+        for split in {id(parts[name].split): parts[name].split for name in sorted(names)}.values():
             yield from _pixels(split, {name: parts[name] for name in names if parts[name].split is split})
 
     def _pixels(split: OpenSplit, wanted: Mapping[str, Rows]) -> Iterator[tuple[str, Bytes]]:

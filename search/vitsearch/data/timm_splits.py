@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.timm_open import hub_name, told
+from vitsearch.data.timm_messages import told
+from vitsearch.data.timm_open import hub_name
 from vitsearch.errors import DataError, did_you_mean
 from vitsearch.sources import kind_of
 
