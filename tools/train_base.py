@@ -107,7 +107,7 @@ def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Modul
             module.fused_attn = False  # the CPU's fused backward is slower than the plain one
     if before is not None:
         model.load_state_dict(resampled(before.state_dict(), model))
-    return model.to(memory_format=torch.channels_last)  # convolutions: 1.15 times faster
+    return model.to(memory_format=torch.channels_last)  # convolutions: 1.1 times faster
 
 
 def resampled(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
