@@ -21,7 +21,7 @@ from vitsearch.lab import Lab, Measured
 from vitsearch.ledger import Ledger
 from vitsearch.limits import bounds, reference_values
 from vitsearch.pareto import loss
-from vitsearch.plan import Plan
+from vitsearch.plan import Plan, cut_text
 from vitsearch.progress import Progress
 from vitsearch.record import Record
 from vitsearch.sampling import PlanSpace
@@ -128,8 +128,7 @@ class Driver:
             try:
                 found = await self._measure_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here is no reason to stop; as a trial it is recorded
-                name = f"{plan.backbone}@{plan.resolution} {plan.deployment.precision}"
-                self._progress.note(f"leaderboard: {name}  {error}")
+                self._progress.note(f"leaderboard: {cut_text(plan)}  {error}")
             else:
                 board.append({"plan": plan.to_json(), "values": found.values})
             if self._plans.contains(plan):
@@ -145,7 +144,7 @@ class Driver:
     def _note_leader(self, plan: Plan, values: Mapping[str, float | None], what: str) -> None:
         names = [*self._space.objectives, "size_mb"]
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := values.get(name)) is not None)
-        self._progress.note(f"{what}: {plan.backbone}@{plan.resolution} {plan.deployment.precision}  {shown}")
+        self._progress.note(f"{what}: {cut_text(plan)}  {shown}")
 
     def _make_board(self, baseline: Measured) -> Board:
         objectives = tuple(self._space.objectives)

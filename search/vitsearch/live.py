@@ -14,9 +14,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from vitsearch.pareto import front, loss
+from vitsearch.plan import cut_text
 from vitsearch.progress import PlainLines, Progress, describe
 from vitsearch.record import Record
-from vitsearch.show import cut_text
 from vitsearch.space import SearchSpace
 
 

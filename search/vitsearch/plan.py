@@ -137,3 +137,20 @@ class Plan:
                 "deployments": deployments,
             }
         )
+
+
+def model_text(plan: Plan) -> str:
+    return f"{plan.backbone}@{plan.resolution}"
+
+
+def cut_text(plan: Plan, with_model: bool = True) -> str:
+    """What a plan is, in one short line."""
+    cut = plan.compression
+    parts = [model_text(plan)] if with_model else []
+    if cut.head_pruning_ratio:
+        parts.append(f"heads-{cut.head_pruning_ratio:.0%}")
+    if cut.ffn_pruning_ratio:
+        parts.append(f"ffn-{cut.ffn_pruning_ratio:.0%}")
+    if cut.scope == "global" and not cut.is_identity:
+        parts.append("global")
+    return " ".join([*parts, plan.deployment.precision])

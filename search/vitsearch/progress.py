@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from vitsearch.plan import cut_text
 from vitsearch.record import Record
 
 
@@ -58,11 +59,6 @@ class PlainLines:
 
 def describe(record: Record, objectives: tuple[str, ...]) -> str:
     """A trial in one line: outcome, what was cut, what came out."""
-    cut = record.plan.compression
-    shape = (
-        f"{record.plan.backbone}@{record.plan.resolution} heads -{cut.head_pruning_ratio:.0%} "
-        f"ffn -{cut.ffn_pruning_ratio:.0%} {cut.scope} {record.plan.deployment.precision}"
-    )
     numbers = "  ".join(f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None)
     outcome = f"as trial {record.twin}" if record.twin is not None else record.outcome
-    return "  ".join(part for part in (f"{outcome:<12}", shape, numbers, record.reason) if part)
+    return "  ".join(part for part in (f"{outcome:<12}", cut_text(record.plan), numbers, record.reason) if part)

@@ -11,7 +11,7 @@ from rich.table import Table
 from vitsearch.front import Front, Point
 from vitsearch.ledger import Ledger
 from vitsearch.metrics import split
-from vitsearch.plan import Plan
+from vitsearch.plan import Plan, cut_text, model_text
 from vitsearch.record import Values
 from vitsearch.study import Study
 
@@ -67,23 +67,6 @@ def _name(point: Point, front: Front) -> str:
         return BASELINE
     is_knee = front.knee is not None and point == front.points[front.knee]
     return f"{point.trial}{'*' if is_knee else ''}"
-
-
-def model_text(plan: Plan) -> str:
-    return f"{plan.backbone}@{plan.resolution}"
-
-
-def cut_text(plan: Plan, with_model: bool = True) -> str:
-    """What a plan is, in one short line."""
-    cut = plan.compression
-    parts = [model_text(plan)] if with_model else []
-    if cut.head_pruning_ratio:
-        parts.append(f"heads-{cut.head_pruning_ratio:.0%}")
-    if cut.ffn_pruning_ratio:
-        parts.append(f"ffn-{cut.ffn_pruning_ratio:.0%}")
-    if cut.scope == "global" and not cut.is_identity:
-        parts.append("global")
-    return " ".join([*parts, plan.deployment.precision])
 
 
 def _heading(name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
+from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe, cut_text
 
 share = st.floats(0, 0.95)
 plans = st.builds(
@@ -83,3 +83,11 @@ def test_any_ratio_makes_a_cut(knob):
 def test_a_fleet_has_no_single_deployment(plan):
     with pytest.raises(ValueError, match="too many values"):
         _ = replace(plan, deployments=plan.deployments * 2).deployment
+
+
+def test_a_plan_in_one_line(plan):
+    assert cut_text(plan) == "fake_vit@28 fp32"
+    assert cut_text(replace(plan, compression=Compression(0.0, 0.25))) == "fake_vit@28 ffn-25% fp32"
+    both = replace(plan, compression=Compression(0.17, 0.25, scope="global"))
+    assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
+    assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"

@@ -11,7 +11,7 @@ from rich.console import Console
 from vitsearch.front import Front, Point
 from vitsearch.plan import Compression
 from vitsearch.record import Keys
-from vitsearch.show import cut_text, front_table, print_front, print_status, status
+from vitsearch.show import front_table, print_front, print_status, status
 
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
@@ -81,14 +81,6 @@ def test_a_front_without_a_baseline_has_no_ratios(front):
     text = shown(lambda front, console: console.print(front_table(front, console.width)), replace(front, baseline=None))
     assert "\nbase" not in text
     assert "(" not in text
-
-
-def test_a_plan_in_one_line(plan):
-    assert cut_text(plan) == "fake_vit@28 fp32"
-    assert cut_text(replace(plan, compression=Compression(0.0, 0.25))) == "fake_vit@28 ffn-25% fp32"
-    both = replace(plan, compression=Compression(0.17, 0.25, scope="global"))
-    assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
-    assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
 
 
 STATE = {
