@@ -52,7 +52,7 @@ def main() -> None:
         timed(f"predict {precision}", len(images), predict)
     logits = train.predict_logits(base(), images, 28, mean, std)
     task = train.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
-    print(f"training precision here: {training_precision('cpu')}")
+    print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: train.fine_tune(base(), task))
     alone = dataclasses.replace(task, teacher_logits=None)
     timed("fine-tune, labels alone", len(images), lambda: train.fine_tune(base(), alone))

@@ -81,6 +81,11 @@ class Effect:
     window_size: int | None
     blocks: tuple[BlockEffect, ...]
 
+    def keeps_all(self, anatomy: Anatomy) -> bool:
+        """Whether nothing of ``anatomy`` is cut."""
+        pairs = zip(self.blocks, anatomy.blocks, strict=True)
+        return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
+
     def structure(self) -> dict[str, Any]:
         """Which indices are kept: decides what the weights can become."""
         return {

@@ -35,6 +35,14 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Which training images something is measured on: ``images`` of them, drawn by ``seed``."""
+
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Made:
     """What a stage cost its worker and with which library versions."""
 
@@ -94,8 +102,7 @@ class AnatomyJob(Job[AnatomyFound]):
 
     make = "study_anatomy"
     source: Source
-    images: int
-    seed: int
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -119,19 +126,13 @@ class LogitsJob(Job[Logits]):
 
 @dataclass(frozen=True)
 class Pruned:
-    """How to make the compressed model: the unpruned one, what stays, and the statistics for the refit."""
+    """How to make the compressed model: the unpruned one, what stays, the statistics for the refit, and
+    the images for the batch norms (``None``: nothing is changed, they keep what they have)."""
 
     source: Source
     effect: Effect
     statistics_sha256: str
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Which training images the ranges of a quantized file come from: ``images`` of them, drawn by ``seed``."""
-
-    images: int
-    seed: int
+    batch_norms: Calibration | None
 
 
 @dataclass(frozen=True)

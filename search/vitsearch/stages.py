@@ -19,7 +19,7 @@ from torch import nn
 
 from vitsearch import backbones, data, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.compress import macs, prune, quantize, refit, scores
+from vitsearch.compress import batch_norms, macs, prune, quantize, refit, scores
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -49,7 +49,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
 def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
     images, backbone = _data(job.workshop), backbones.find(job.source.backbone)
     model = _base(job.source, job.workshop).to(_torch_device())
-    chosen = _drawn(images, job.images, job.seed)
+    chosen = _drawn(images, job.calibration)
     inputs = _tensor(images, images.train.images[chosen], job.source.resolution, _torch_device())
     found = scores.collect(model, backbone, inputs, torch.tensor(images.train.labels[chosen], device=inputs.device))
     anatomy = backbone.anatomy(model, _spec(job.source, job.workshop))
@@ -90,9 +90,7 @@ def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
     """Fine-tune from the rung before; a tune that ends worse (accuracy and divergence) is thrown away."""
     images, resolution = _data(job.workshop), job.pruned.source.resolution
-    model = _refitted(job.pruned, job.workshop)
-    if job.checkpoint_sha256 is not None:
-        model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
+    model = _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     task = _fine_tune_task(job, images, resolution)
@@ -109,9 +107,7 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
     images, resolution = _data(job.workshop), job.pruned.source.resolution
-    model = _refitted(job.pruned, job.workshop)
-    if job.checkpoint_sha256 is not None:
-        model.load_state_dict(load_file(job.workshop.store.get(job.checkpoint_sha256)))
+    model = _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
@@ -152,10 +148,24 @@ def _pruned(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     return model
 
 
+def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | None) -> nn.Module:
+    """With the weights of ``checkpoint``; without one as rung 0 leaves it: refitted in closed form."""
+    if checkpoint is None:
+        return _refitted(pruned, workshop)
+    model = _pruned(pruned, workshop)
+    model.load_state_dict(load_file(workshop.store.get(checkpoint)))
+    return model
+
+
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     model, backbone = _pruned(pruned, workshop), backbones.find(pruned.source.backbone)
     statistics = Statistics.load(workshop.store.get(pruned.statistics_sha256))
     refit.refit(model, _base(pruned.source, workshop), backbone, pruned.effect, statistics)
+    if pruned.batch_norms is not None:
+        images = _data(workshop)
+        chosen = images.train.images[_drawn(images, pruned.batch_norms)]
+        batches = _batches(images, chosen, pruned.source.resolution)
+        batch_norms.settle(model, map(torch.from_numpy, batches))
     return model
 
 
@@ -223,15 +233,15 @@ def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
     shape = tuple(_example(resolution, job.workshop).shape)
     report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
-    chosen = _drawn(images, job.calibration.images, job.calibration.seed)
+    chosen = _drawn(images, job.calibration)
     inputs = _tensor(images, images.train.images[chosen], resolution).numpy()
     quantize.quantize(plain, final, job.deployment.precision, inputs)
     return final, report.parity_rel
 
 
-def _drawn(images: data.ImageData, count: int, seed: int) -> np.ndarray:
-    """Indices of ``count`` training images, or of all when there are fewer."""
-    return np.random.default_rng(seed).permutation(len(images.train))[:count]
+def _drawn(images: data.ImageData, wanted: jobs.Calibration) -> np.ndarray:
+    """Indices of training images, of all where there are fewer than wanted."""
+    return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
 
 
 def _logits(

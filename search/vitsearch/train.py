@@ -148,7 +148,7 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     equal size, none of 1 (batch norm). :class:`StageError` ``('train', 'not_finite')`` when a loss
     or a gradient is not finite, ``('train', 'unsupported')`` when the recipe does not fit the model.
     """
-    recipe, begin, precision = task.recipe, time.process_time(), training_precision(task.device)
+    recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
     order = training_order(len(task), recipe, task.epochs_before, task.epochs)
     batches = np.array_split(order, math.ceil(len(order) / recipe.batch_size))
     unfused = unfused_attention(model) if task.device == "cpu" else nullcontext()

@@ -12,7 +12,7 @@ from vitsearch import lab as lab_module
 from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
-from vitsearch.jobs import BaseJob, Calibration, SignalJob, TrainJob
+from vitsearch.jobs import BaseJob, Calibration, ExportJob, ScreenJob, SignalJob, TrainJob
 from vitsearch.lab import Teacher
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Augmentation, Compression
@@ -30,6 +30,23 @@ def ledger(fake_study):
 @pytest.fixture
 def lab(fake_study, ledger):
     return fake_study.lab(ledger)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "compression", "images"),
+    [
+        (28, Compression(), None),  # the base as it was trained
+        (28, Compression(0.5, 0.5), 2048),
+        (24, Compression(), 2048),
+        (56, Compression(0.5, 0.0), 512),
+        (280, Compression(), 256),
+    ],
+)
+def test_batch_norms_are_settled_where_a_model_differs_from_the_base(lab, plan, resolution, compression, images):
+    changed = replace(plan, resolution=resolution, compression=compression)
+    prepared = asyncio.run(lab.prepare(changed))
+    wanted = prepared.pruned.batch_norms
+    assert wanted == (Calibration(images, lab.setting.seed) if images else None)
 
 
 @pytest.fixture
@@ -88,7 +105,9 @@ def test_one_training_serves_every_precision(lab, cut, fake_study):
 def files_of(fake_study, ledger, plan, **changes):
     """Names of the exported file and of the graph, and the calibrations that workers were told."""
     told = []
-    fake_study.runner.before = lambda job: told.append(job.calibration) if hasattr(job, "calibration") else None
+    fake_study.runner.before = lambda job: (
+        told.append(job.calibration) if isinstance(job, (ScreenJob, ExportJob)) else None
+    )
     keys = asyncio.run(through(fake_study.lab(ledger, **changes), plan)).keys
     return keys.artifact_key, keys.graph_key, told
 

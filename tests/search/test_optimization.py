@@ -135,13 +135,19 @@ def test_checkpointing_that_a_model_lacks_is_refused():
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16"), (False, "fp16")])
 def test_a_gpu_without_bf16_trains_in_fp16(monkeypatch, bf16, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
-    assert training_precision("cuda") == expected
+    assert training_precision(nn.Linear(1, 1), "cuda") == expected
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [({"avx512_bf16": True}, "bf16"), ({}, "fp32")])
 def test_a_cpu_without_bf16_trains_in_fp32(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert training_precision("cpu") == expected
+    assert training_precision(nn.Linear(1, 1), "cpu") == expected
+
+
+def test_a_cpu_trains_convolutions_in_fp32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert training_precision(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Linear(4, 40)), "cpu") == "fp32"
+    assert training_precision(tiny(), "cpu") == "bf16"
 
 
 def test_only_fp16_is_scaled():

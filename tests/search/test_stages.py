@@ -50,7 +50,7 @@ def source(workshop, base) -> jobs.Source:
 
 @pytest.fixture(scope="module")
 def anatomy(workshop, source) -> jobs.AnatomyFound:
-    return stages.study_anatomy(jobs.AnatomyJob(workshop, source, images=32, seed=0))
+    return stages.study_anatomy(jobs.AnatomyJob(workshop, source, jobs.Calibration(32, 0)))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def cut(source, anatomy):
             (replace(FP32, precision=precision),),
         )
         effect = resolve(plan, Anatomy.from_json(anatomy.anatomy), Scores.from_json(anatomy.scores))
-        return jobs.Pruned(source, effect, anatomy.statistics_sha256)
+        return jobs.Pruned(source, effect, anatomy.statistics_sha256, None)
 
     return make
 
@@ -189,10 +189,10 @@ def test_an_augmented_rung_is_taught_by_the_live_teacher(workshop, source, cut, 
 def test_the_student_may_be_smaller_than_its_teacher(workshop, source, base_logits):
     """The teacher's logits are those at its own resolution."""
     small = replace(source, resolution=24)
-    found = stages.study_anatomy(jobs.AnatomyJob(workshop, small, images=32, seed=0))
+    found = stages.study_anatomy(jobs.AnatomyJob(workshop, small, jobs.Calibration(32, 0)))
     plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
     effect = resolve(plan, Anatomy.from_json(found.anatomy), Scores.from_json(found.scores))
-    pruned = jobs.Pruned(small, effect, found.statistics_sha256)
+    pruned = jobs.Pruned(small, effect, found.statistics_sha256, None)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
     teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", recipe, 0)).sha256
     seen = stages.train_rung(jobs.TrainJob(workshop, pruned, recipe, 0, 1, None, teacher, base_logits, 100))
@@ -202,6 +202,20 @@ def test_the_student_may_be_smaller_than_its_teacher(workshop, source, base_logi
     same = {name for name in start if start[name].shape == after[name].shape and (start[name] == after[name]).all()}
     assert {"blocks.1.mlp.fc1.weight", "patch_embed.proj.weight"} <= same
     assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same) or seen.kept_start
+
+
+def test_settled_batch_norms_mend_a_changed_resolution(workshop):
+    small = jobs.Source("mobilevit_fmnist", "builtin", 20)
+    found = stages.study_anatomy(jobs.AnatomyJob(workshop, small, jobs.Calibration(32, 0)))
+    plan = Plan("mobilevit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
+    effect = resolve(plan, Anatomy.from_json(found.anatomy), Scores.from_json(found.scores))
+    as_it_was = jobs.Pruned(small, effect, found.statistics_sha256, None)
+    logits = stages.cache_logits(jobs.LogitsJob(workshop, small, "validation", RECIPE, 500)).sha256
+    settled = replace(as_it_was, batch_norms=jobs.Calibration(512, 0))
+    before, after = (
+        stages.take_signal(jobs.SignalJob(workshop, pruned, logits, 500)).accuracy for pruned in (as_it_was, settled)
+    )
+    assert after > before + 0.02
 
 
 def test_cached_logits_are_those_of_the_pool_in_its_order(workshop, source):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.data.fashion_mnist import subset_split
@@ -82,14 +81,3 @@ def test_flips_mirror_half_of_the_images_and_leave_the_data_as_they_are(tool, da
     assert 40 < mirrored < 90
     assert sum(torch.equal(found, image) for found in flipped) == 128 - mirrored
     assert np.array_equal(before, same.images)
-
-
-def test_settled_batch_norms_hold_the_mean_of_the_native_resolution(tool, data, monkeypatch):
-    monkeypatch.setattr(tool, "BATCH_NORM_BATCHES", 3)
-    native = tool.Phase("native", 1, 1e-3, (28,))
-    model = nn.Sequential(nn.BatchNorm2d(1))
-    tool.settle_batch_norms(model, native, tool.Batches(EFFICIENTVIT, data, np.random.default_rng(0)))
-    same = tool.Batches(EFFICIENTVIT, data, np.random.default_rng(0))
-    means = [same.next(native)[0].mean() for _ in range(3)]
-    assert model[0].running_mean.item() == pytest.approx(float(np.mean(means)), abs=1e-5)
-    assert model[0].momentum == 0.1

@@ -181,7 +181,7 @@ def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
 
 
 def test_a_live_teacher_teaches_what_its_cached_logits_teach(data, monkeypatch):
-    monkeypatch.setattr(train, "training_precision", lambda device: "fp32")
+    monkeypatch.setattr(train, "training_precision", lambda model, device: "fp32")
     teacher, students = tiny(seed=5), (tiny(), tiny())
     logits = train.predict_logits(teacher, data.train.images[:256], 28, data.mean, data.std)
     train.fine_tune(students[0], task(data, teacher_logits=logits))
@@ -238,14 +238,14 @@ def test_label_smoothing_raises_the_loss_of_sure_answers(data):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_every_precision_learns_and_is_reported(data, monkeypatch, precision):
-    monkeypatch.setattr(train, "training_precision", lambda device: precision)
+    monkeypatch.setattr(train, "training_precision", lambda model, device: precision)
     report = train.fine_tune(tiny(), task(data, epochs=2))
     assert report.precision == precision
     assert report.loss_last < report.loss_first
 
 
 def test_gradients_that_overflow_fp16_skip_a_step_and_the_loss_is_watched(data, monkeypatch):
-    monkeypatch.setattr(train, "training_precision", lambda device: "fp16")
+    monkeypatch.setattr(train, "training_precision", lambda model, device: "fp16")
     huge = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     monkeypatch.setattr(train, "gradient_scaler", lambda device, precision: huge)
     report = train.fine_tune(tiny(), task(data, epochs=8))
