@@ -1,7 +1,7 @@
 """Prints the leaderboard of a study as a Markdown table: what each family costs at each precision.
 
-    vitsearch run benchmarks/families.yaml
-    python benchmarks/families_table.py families
+vitsearch run benchmarks/families.yaml
+python benchmarks/families_table.py families
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python tools/make_example_folder.py PATH
 
 600 pictures of clothing from the test images of ``builtin:fashion-mnist-14k``, 60 of each of 10 classes,
-enlarged to sizes from 40 to 80 pixels: JPEG and PNG, grey and coloured paper. One file is cut short, one
+enlarged to sizes from 40 to 80 pixels: JPEG and PNG, grey and on coloured paper. One file is cut short, one
 is no image, one class is empty, the names of two have a space. The tutorial uses it.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
 
 PER_CLASS = 60
-PAPERS = ("white", "beige", "lightblue", "pink")
+PAPERS = ("black", "midnightblue", "darkgreen", "maroon")
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def write_images(root: Path) -> None:
             size = int(rng.integers(40, 81))
             picture = Image.fromarray(split.images[row, :, :, 0]).resize((size, size))
             if rng.random() < 0.5:
-                picture = ImageOps.colorize(picture, black=str(rng.choice(PAPERS)), white="black")
+                picture = ImageOps.colorize(picture, black=str(rng.choice(PAPERS)), white="white")
             picture.save(folder / f"{number:03}.{'jpg' if rng.random() < 0.7 else 'png'}")
 
 
