@@ -34,16 +34,21 @@ class BlockAnatomy:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What of a backbone may be cut. ``tokens`` counts prefix tokens too."""
+    """What of a backbone may be cut. ``tokens`` counts the ``prefix_tokens`` too. ``window_size`` None:
+    the family's own at this resolution."""
 
     backbone: str
     resolution: int
     embed_dim: int
     tokens: int
     blocks: tuple[BlockAnatomy, ...]
+    window_size: int | None = None
+    prefix_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+        """What came after the first release is left out where it is off: keys of old ledgers stay."""
+        value = asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+        return without(value, {"window_size": None, "prefix_tokens": 0})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Anatomy:
@@ -67,7 +72,8 @@ class Scores:
 
 @dataclass(frozen=True)
 class BlockEffect:
-    """Indices kept in one block, ascending; ``precision`` of its linear layers."""
+    """Indices kept in one block, ascending; ``precision`` of its linear layers. A block that has heads
+    or neurons and keeps none of either is dropped whole."""
 
     heads: tuple[int, ...]
     ffn: tuple[int, ...]
@@ -76,10 +82,19 @@ class BlockEffect:
 
 @dataclass(frozen=True)
 class Effect:
+    """``tokens`` are those that leave each block, prefix tokens included (none named: all of them);
+    ``embed`` the channels of the residual stream that stay (none named: all); ``fp32_layers`` the
+    units that a mixed precision leaves in fp32."""
+
     backbone: str
     resolution: int
     window_size: int | None
     blocks: tuple[BlockEffect, ...]
+    tokens: tuple[int, ...] = ()
+    token_pruning_method: str | None = None
+    embed: tuple[int, ...] = ()
+    fp32_layers: tuple[str, ...] = ()
+    weight_sparsity: str = "none"
 
     def keeps_all(self, anatomy: Anatomy) -> bool:
         """Whether nothing of ``anatomy`` is cut."""
@@ -88,26 +103,52 @@ class Effect:
 
     def structure(self) -> dict[str, Any]:
         """Which indices are kept: decides what the weights can become."""
-        return {
+        named = {
             "backbone": self.backbone,
             "resolution": self.resolution,
             "window_size": self.window_size,
             "blocks": [{"heads": list(b.heads), "ffn": list(b.ffn)} for b in self.blocks],
         }
+        return named | self._later("tokens", "token_pruning_method", "embed", "weight_sparsity")
 
     def shape(self) -> dict[str, Any]:
         """How many are kept: decides what the graph costs."""
         blocks = [{"heads": len(b.heads), "ffn": len(b.ffn), "precision": b.precision} for b in self.blocks]
-        return self.structure() | {"blocks": blocks}
+        counted = {"embed": len(self.embed)} if self.embed else {}
+        kept = self.structure() | {"blocks": blocks} | counted | self._later("fp32_layers")
+        return without(kept, {"weight_sparsity": self.weight_sparsity})  # zeros cost what other weights cost
 
     def to_json(self) -> dict[str, Any]:
         blocks = [{"heads": list(b.heads), "ffn": list(b.ffn), "precision": b.precision} for b in self.blocks]
-        return self.structure() | {"blocks": blocks}
+        return self.structure() | {"blocks": blocks} | self._later("fp32_layers")
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Effect:
         blocks = (BlockEffect(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
-        return cls(**value | {"blocks": tuple(blocks)})
+        listed: dict[str, Any] = {
+            name: tuple(value[name]) for name in ("tokens", "embed", "fp32_layers") if name in value
+        }
+        return cls(**value | listed | {"blocks": tuple(blocks)})
+
+    def _later(self, *names: str) -> dict[str, Any]:
+        """What came after the first release, left out where it is off: keys of old ledgers stay."""
+        values = {name: getattr(self, name) for name in names}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return without(listed, {name: off for name, off in _OFF.items() if name in names})
+
+
+_OFF: dict[str, Any] = {
+    "tokens": [],
+    "token_pruning_method": None,
+    "embed": [],
+    "fp32_layers": [],
+    "weight_sparsity": "none",
+}
+
+
+def without(value: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
+    """``value`` less the entries that are as ``off`` has them."""
+    return {name: part for name, part in value.items() if name not in off or part != off[name]}
 
 
 def resolve(plan: Plan, anatomy: Anatomy, scores: Scores) -> Effect:

@@ -6,11 +6,11 @@ A plan says ratios; what they come to on one backbone (which heads, which channe
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-Distillation = Literal["none", "logits"]
-Scope = Literal["uniform", "global"]
+Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
+Scope = Literal["uniform", "global", "isomorphic"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Compression:
-    """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN widths."""
+    """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN widths.
+
+    ``token_pruning_at`` are the blocks (from 0) behind which tokens are dropped; none named: the
+    method's own places. ``weight_sparsity`` is ``none``, a share (``50%``) or a pattern (``2:4``).
+    """
 
     head_pruning_ratio: float = 0.0
     ffn_pruning_ratio: float = 0.0
@@ -90,10 +94,29 @@ class Compression:
     token_pruning_method: str | None = None
     scope: Scope = "uniform"
     width_multiple: int = 8
+    token_pruning_at: tuple[int, ...] = ()
+    depth_pruning_ratio: float = 0.0
+    embed_pruning_ratio: float = 0.0
+    weight_sparsity: str = "none"
 
     @property
     def is_identity(self) -> bool:
-        return not (self.head_pruning_ratio or self.ffn_pruning_ratio or self.token_pruning_ratio)
+        return replace(self, scope="uniform", width_multiple=8, token_pruning_method=None, token_pruning_at=()) == (
+            Compression()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What came after the first release is left out where it is off: a plan's JSON never changes."""
+        value = asdict(self) | {"token_pruning_at": list(self.token_pruning_at)}
+        off = {f.name for f in fields(self) if f.name in _LATER and getattr(self, f.name) == f.default}
+        return {name: part for name, part in value.items() if name not in off}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Compression:
+        return cls(**value | {"token_pruning_at": tuple(value.get("token_pruning_at", ()))})
+
+
+_LATER = frozenset({"token_pruning_at", "depth_pruning_ratio", "embed_pruning_ratio", "weight_sparsity"})
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
+            "compression": self.compression.to_json(),
             "deployments": [asdict(d) | {"options": dict(d.options)} for d in self.deployments],
             "recipe": self.recipe.to_json(),
         }
@@ -132,7 +156,7 @@ class Plan:
         return cls(
             **value
             | {
-                "compression": Compression(**value["compression"]),
+                "compression": Compression.from_json(value["compression"]),
                 "recipe": Recipe.from_json(value["recipe"]),
                 "deployments": deployments,
             }
@@ -147,10 +171,21 @@ def cut_text(plan: Plan, with_model: bool = True) -> str:
     """What a plan is, in one short line."""
     cut = plan.compression
     parts = [model_text(plan)] if with_model else []
+    if cut.depth_pruning_ratio:
+        parts.append(f"depth-{cut.depth_pruning_ratio:.0%}")
+    if cut.embed_pruning_ratio:
+        parts.append(f"embed-{cut.embed_pruning_ratio:.0%}")
     if cut.head_pruning_ratio:
         parts.append(f"heads-{cut.head_pruning_ratio:.0%}")
     if cut.ffn_pruning_ratio:
         parts.append(f"ffn-{cut.ffn_pruning_ratio:.0%}")
-    if cut.scope == "global" and not cut.is_identity:
-        parts.append("global")
+    if cut.scope != "uniform" and not cut.is_identity:
+        parts.append(cut.scope)
+    if cut.token_pruning_ratio:
+        places = f" behind {','.join(map(str, cut.token_pruning_at))}" if cut.token_pruning_at else ""
+        parts.append(f"{cut.token_pruning_method}-{cut.token_pruning_ratio:.0%}{places}")
+    if cut.weight_sparsity != "none":
+        parts.append(f"sparse {cut.weight_sparsity}")
+    if plan.distillation not in ("none", "logits"):
+        parts.append(f"{plan.distillation} distillation")
     return " ".join([*parts, plan.deployment.precision])

@@ -9,6 +9,7 @@ categorical, their order is stored in the study and only grows (``Study.word_cho
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,9 +52,14 @@ class PlanSpace:
         """Ask one question after the other; the only place where the order of knobs stands."""
         backbone = suggest.word("backbone", self.backbones())
         resolution = int(suggest.number(f"resolution@{backbone}", self._numbers(backbone, "resolution")))
+        depth = suggest.number("depth_pruning_ratio", self._numbers(backbone, "depth_pruning_ratio"))
+        embed = suggest.number("embed_pruning_ratio", self._numbers(backbone, "embed_pruning_ratio"))
         heads = suggest.number("head_pruning_ratio", self._numbers(backbone, "head_pruning_ratio"))
         ffn = suggest.number("ffn_pruning_ratio", self._numbers(backbone, "ffn_pruning_ratio"))
         scope = suggest.word("pruning_scope", self._choices("pruning_scope")) if heads or ffn else "uniform"
+        sparsity = suggest.word("weight_sparsity", self._legal(backbone, "weight_sparsity") or ("none",))
+        tokens = suggest.number("token_pruning_ratio", self._numbers(backbone, "token_pruning_ratio"))
+        method, places = self._token_pruning(suggest, backbone) if tokens else (None, ())
         distillation = suggest.word("distillation", self._legal(backbone, "distillation"))
         runtime = suggest.word("backend", self._choices("backend"))
         precision = suggest.word(f"quantization@{runtime}", self._precisions(backbone, runtime))
@@ -65,6 +71,12 @@ class PlanSpace:
             compression=Compression(
                 head_pruning_ratio=heads,
                 ffn_pruning_ratio=ffn,
+                token_pruning_ratio=tokens,
+                token_pruning_method=method,
+                token_pruning_at=places,
+                depth_pruning_ratio=depth,
+                embed_pruning_ratio=embed,
+                weight_sparsity=sparsity,
                 scope=scope,  # type: ignore[arg-type]  # checked when the file was read
                 width_multiple=self.space.space.width_multiple,
             ),
@@ -72,6 +84,15 @@ class PlanSpace:
             recipe=self.space.recipe(),
             deployments=(self._deployment(runtime, precision),),
         )
+
+    def _token_pruning(self, suggest: Suggest, backbone: str) -> tuple[str, tuple[int, ...]]:
+        method = suggest.word(f"token_pruning_method@{backbone}", self._legal(backbone, "token_pruning_method"))
+        written = suggest.word(f"token_pruning_at@{backbone}", self._places(backbone))
+        return method, tuple(map(int, written.split(",") if written else ()))
+
+    def _places(self, backbone: str) -> tuple[str, ...]:
+        """Lists of blocks as one word each; the empty word is the method's own places."""
+        return tuple(",".join(map(str, blocks)) for blocks in self._legal(backbone, "token_pruning_at")) or ("",)
 
     def parameters(self, plan: Plan) -> dict[str, str | float]:
         """The answers that lead to ``plan``: what is enqueued to have exactly this one tried."""
@@ -133,13 +154,19 @@ class PlanSpace:
         """How many different answers there are (plans with one effect counted apart)."""
         total = 0
         for backbone in self.backbones():
-            knobs = ("resolution", "head_pruning_ratio", "ffn_pruning_ratio")
-            cut = [self._numbers(backbone, knob) for knob in knobs]
+            knobs = ("resolution", "depth_pruning_ratio", "embed_pruning_ratio")
+            total_of = [len(self._numbers(backbone, knob)) for knob in knobs]
+            cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
             deployments = sum(len(self._precisions(backbone, runtime)) for runtime in self._choices("backend"))
             scopes = len(self._choices("pruning_scope"))
-            shapes = sum(scopes if heads or ffn else 1 for _, heads, ffn in itertools.product(*cut))
-            total += shapes * len(self._legal(backbone, "distillation")) * deployments
+            shapes = sum(scopes if heads or ffn else 1 for heads, ffn in itertools.product(*cut))
+            words = [len(self._legal(backbone, knob) or ("none",)) for knob in ("weight_sparsity", "distillation")]
+            total += math.prod([*total_of, shapes, *words, self._count_token_prunings(backbone), deployments])
         return total
+
+    def _count_token_prunings(self, backbone: str) -> int:
+        methods = len(self._legal(backbone, "token_pruning_method")) * len(self._places(backbone))
+        return sum(methods if ratio else 1 for ratio in self._numbers(backbone, "token_pruning_ratio"))
 
     def backbones(self) -> tuple[str, ...]:
         return tuple(choice.name for choice in self.space.space.backbone)
@@ -209,6 +236,12 @@ class _Told:
             "resolution": float(plan.resolution),
             "head_pruning_ratio": cut.head_pruning_ratio,
             "ffn_pruning_ratio": cut.ffn_pruning_ratio,
+            "token_pruning_ratio": cut.token_pruning_ratio,
+            "token_pruning_method": cut.token_pruning_method,
+            "token_pruning_at": ",".join(map(str, cut.token_pruning_at)),
+            "depth_pruning_ratio": cut.depth_pruning_ratio,
+            "embed_pruning_ratio": cut.embed_pruning_ratio,
+            "weight_sparsity": cut.weight_sparsity,
             "pruning_scope": cut.scope,
             "distillation": plan.distillation,
             "backend": deployment.runtime,

@@ -59,6 +59,18 @@ def test_the_keys_are_the_committed_ones(asked, effect):
     assert artifact_key(weights, 1, graph, None) == "25fcb84900207df372cb5e015b63cf59d651a17ea6405c831a62a170a300fbaa"
 
 
+def test_what_came_later_enters_the_json_only_where_it_is_on(golden, effect):
+    later = {
+        "tokens": (40, 40, 30),
+        "token_pruning_method": "tome",
+        "embed": (0, 2),
+        "fp32_layers": ("blocks.0",),
+        "weight_sparsity": "2:4",
+    }
+    assert Effect.from_json(replace(effect, **later).to_json()) == replace(effect, **later)
+    assert set(effect.to_json()) & set(later) == set()
+
+
 # ---- what enters which key
 
 
@@ -84,8 +96,16 @@ def with_fewer_channels(effect):
         (with_other_indices, True, False),
         (with_fewer_channels, True, True),
         (lambda effect: replace(effect, resolution=14), True, True),
+        (lambda effect: replace(effect, tokens=(50, 40, 40)), True, True),
+        (lambda effect: replace(effect, token_pruning_method="tome"), True, True),
+        (lambda effect: replace(effect, embed=(0, 1)), True, True),
+        (lambda effect: replace(effect, weight_sparsity="50%"), True, False),
+        (lambda effect: replace(effect, fp32_layers=("blocks.0",)), False, True),
     ],
-    ids=["precision", "indices", "counts", "resolution"],
+    ids=[
+        *("precision", "indices", "counts", "resolution", "tokens", "method", "embed", "sparsity"),
+        "fp32_layers",
+    ],
 )
 def test_what_an_effect_changes(asked, effect, change, weights_change, graph_changes):
     other = change(effect)

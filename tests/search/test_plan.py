@@ -19,7 +19,17 @@ plans = st.builds(
     resolution=st.integers(8, 512),
     window_size=st.none() | st.integers(1, 32),
     compression=st.builds(
-        Compression, share, share, share, st.none(), st.sampled_from(["uniform", "global"]), st.integers(1, 64)
+        Compression,
+        share,
+        share,
+        share,
+        st.none() | st.sampled_from(["topk", "tome"]),
+        st.sampled_from(["uniform", "global", "isomorphic"]),
+        st.integers(1, 64),
+        st.lists(st.integers(0, 11), max_size=3).map(tuple),
+        share,
+        share,
+        st.sampled_from(["none", "50%", "2:4"]),
     ),
     distillation=st.sampled_from(["none", "logits"]),
     recipe=st.builds(
@@ -74,7 +84,15 @@ def test_unpruned_keeps_all_but_the_cuts(plan):
     assert cut.unpruned() == replace(plan, compression=Compression(width_multiple=16))
 
 
-@pytest.mark.parametrize("knob", ["head_pruning_ratio", "ffn_pruning_ratio", "token_pruning_ratio"])
+def test_what_came_later_is_not_written_while_it_is_off(golden):
+    assert set(Compression().to_json()) == set(golden("plan")["compression"])
+    assert Compression(token_pruning_at=(3,)).to_json()["token_pruning_at"] == [3]
+
+
+CUTS = [f"{what}_pruning_ratio" for what in ("head", "ffn", "token", "depth", "embed")]
+
+
+@pytest.mark.parametrize("knob", CUTS)
 def test_any_ratio_makes_a_cut(knob):
     assert Compression(scope="global").is_identity
     assert not Compression(**{knob: 0.1}).is_identity
@@ -91,3 +109,8 @@ def test_a_plan_in_one_line(plan):
     both = replace(plan, compression=Compression(0.17, 0.25, scope="global"))
     assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
     assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
+    tokens = Compression(0.5, 0, 0.3, "topk", token_pruning_at=(3, 6))
+    assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% behind 3,6 fp32"
+    rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="isomorphic")
+    line = cut_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
+    assert line == "depth-25% embed-50% isomorphic sparse 2:4 feature distillation fp32"

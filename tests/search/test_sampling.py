@@ -56,6 +56,15 @@ WIDE = {
 }
 
 
+TOKENS = {
+    "token_pruning_ratio": [0.0, 0.3],
+    "token_pruning_method": ["topk", "tome"],
+    "token_pruning_at": [[3, 6, 9], [4, 8]],
+    "depth_pruning_ratio": [0.0, 0.25],
+    "weight_sparsity": ["none", "2:4"],
+}
+
+
 def plans_of(supports=yes, **knobs):
     return PlanSpace(space_of(**knobs), "local", supports, native)
 
@@ -188,6 +197,20 @@ def test_the_count_is_that_of_all_answers(supports):
     plans = plans_of(supports, **WIDE)
     found = all_plans(plans)
     assert plans.count() == len(found) == len(set(found))
+
+
+def test_the_count_holds_what_hangs_on_the_tokens():
+    plans = plans_of(**TOKENS)
+    assert plans.count() == len(set(all_plans(plans))) == 2 * 2 * (1 + 2 * 2)
+
+
+@given(seeds)
+def test_how_tokens_are_dropped_is_asked_only_where_some_are(rng):
+    plans = plans_of(**TOKENS)
+    plan = plans.random(rng)
+    asked = plans.parameters(plan)
+    assert ("token_pruning_method@one" in asked) == (plan.compression.token_pruning_ratio > 0)
+    assert plans.contains(plan)
 
 
 def test_one_plan_is_counted_once():

@@ -104,8 +104,9 @@ class Backbone(Protocol):
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         """``None`` when the model can be built with ``knob`` at ``value``, else why not, in one sentence.
 
-        Knobs: weights, resolution, window_size, head_pruning_ratio, ffn_pruning_ratio,
-        token_pruning_ratio, distillation, quantization. A knob that does not concern backbones is
+        Knobs: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
+        ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
+        distillation, quantization. A knob that does not concern backbones is
         always supported.
         """
         ...

@@ -86,7 +86,13 @@ class TimmFamily(ABC):
             return f"{name} {self.why_no_ffn}"
         if knob == "token_pruning_ratio" and value:
             return f"{name} {self.why_no_tokens}"
-        if knob == "distillation" and value == "token":
+        if knob in ("depth_pruning_ratio", "embed_pruning_ratio") and value:
+            return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
+        if knob == "weight_sparsity" and value != "none":
+            return f"{name} takes no weight sparsity in this version"
+        if knob == "distillation" and value == "feature":
+            return f"{name} takes no feature distillation in this version"
+        if knob == "distillation" and value in ("token", "token_hard"):
             return f"{name} has no distillation token; the deit_*_distilled_* models have one"
         return None
 

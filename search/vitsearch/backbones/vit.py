@@ -33,7 +33,8 @@ class ViTFamily(TimmFamily):
         return int(cast(Any, self.unbuilt(name)).patch_embed.img_size[0])
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        if knob == "distillation" and value == "token" and isinstance(self.unbuilt(name), VisionTransformerDistilled):
+        asks_for_token = knob == "distillation" and value in ("token", "token_hard")
+        if asks_for_token and isinstance(self.unbuilt(name), VisionTransformerDistilled):
             return None
         return super().supports(name, knob, value)
 

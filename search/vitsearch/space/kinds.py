@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -137,10 +138,10 @@ def certificate_digest(value: str) -> str:
     raise problem(f"{value!r} is no fingerprint; write sha256: and 64 hexadecimal digits")
 
 
-def whole_tokens(ratio: float) -> float:
-    if ratio:
-        raise problem(f"{ratio:g}: token pruning {NOT_YET}; allowed: 0.0")
-    return ratio
+def rising_blocks(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(after <= before for before, after in itertools.pairwise(value)):
+        raise problem(f"{list(value)} does not rise; name each block once, in order")
+    return value
 
 
 def data_source(value: str) -> str:

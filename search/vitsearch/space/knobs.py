@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, whole_tokens, word_or
+from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
 from vitsearch.space.sections import Pixels, Section, Weights, default_weights, with_weights
 
 
@@ -42,10 +42,13 @@ _OneBackbone = Annotated[Any, Either(word_or("<mapping>"), {"<word>": _Named, "<
 Backbones = Annotated[tuple[Backbone, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
 Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
-_TokenRatio = Annotated[Ratio, AfterValidator(whole_tokens)]
-Scope = Literal["uniform", "global"]
-Distillation = Literal["none", "logits"]
-Precision = Literal["fp32", "int8_dynamic", "int8_ptq"]
+_Block = Annotated[Int, Field(ge=0, le=255)]
+_Places = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
+Scope = Literal["uniform", "global", "isomorphic"]
+TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
+Sparsity = Literal["none", "50%", "75%", "2:4"]
+Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
+Precision = Literal["fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed"]
 Runtime = Literal["onnxruntime"]
 
 
@@ -62,10 +65,21 @@ class Knobs(Section):
     """Share of the attention heads that is cut."""
     ffn_pruning_ratio: Ratios = (0.0,)
     """Share of the hidden channels of the FFNs that is cut."""
-    token_pruning_ratio: Annotated[tuple[float, ...], Choices(_TokenRatio)] = (0.0,)
-    """Share of the tokens that is dropped; this version takes 0.0 only."""
+    depth_pruning_ratio: Ratios = (0.0,)
+    """Share of the blocks that is dropped."""
+    embed_pruning_ratio: Ratios = (0.0,)
+    """Share of the channels of the residual stream that is cut."""
+    token_pruning_ratio: Ratios = (0.0,)
+    """Share of the tokens that is dropped at each of the places."""
+    token_pruning_method: Annotated[tuple[TokenPruning, ...], Choices(TokenPruning)] = ("topk",)
+    """How tokens are chosen; asked only where some are dropped."""
+    token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Places, least=0)] = ()
+    """Lists of blocks, counted from 0, behind which tokens are dropped (default: the method's own)."""
     pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
-    """uniform cuts each block alike; global ranks heads and channels over all blocks."""
+    """uniform cuts each block alike; global ranks heads and channels over all blocks; isomorphic ranks
+    them over the blocks of the same shape."""
+    weight_sparsity: Annotated[tuple[Sparsity, ...], Choices(Sparsity)] = ("none",)
+    """Weights set to zero: smaller when compressed, faster on sparse kernels only."""
     width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8
     """FFN widths are rounded to this; devices are slow on odd widths."""
     distillation: Annotated[tuple[Distillation, ...], Choices(Distillation)] = ("logits",)

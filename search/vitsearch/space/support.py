@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vitsearch.compress import quantize
 from vitsearch.errors import UnknownName
 from vitsearch.space.load import LoadedSpace
 from vitsearch.space.model import SearchSpace
@@ -60,13 +61,27 @@ def _weights(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
 
 def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
     for knob, values in space.choices().items():
-        if knob == "backbone":
+        if knob == "backbone" or not _asked(space, knob):
             continue
         for index, value in enumerate(values):
+            if knob == "quantization" and (unmade := _unmade(space, value)):
+                yield Problem(("space", knob, index), unmade)
+                continue
             reasons = {name: supports(name, knob, value) for name in known}
             if all(reason is not None for reason in reasons.values()):
                 told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
                 yield Problem(("space", knob, index), f"no backbone of the file can use {value!r} ({told})")
+
+
+def _asked(space: SearchSpace, knob: str) -> bool:
+    """How and where tokens are dropped is asked only where some are."""
+    return knob not in ("token_pruning_method", "token_pruning_at") or any(space.space.token_pruning_ratio)
+
+
+def _unmade(space: SearchSpace, precision: str) -> str | None:
+    """Why no runtime of the file can be given ``precision``."""
+    reasons = [quantize.supports(runtime, precision) for runtime in space.space.backend]
+    return None if None in reasons else "; ".join(map(str, reasons))
 
 
 def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: set[Path]) -> Iterator[Problem]:

@@ -20,8 +20,7 @@ from vitsearch.space.source import Problem, nearest_or_all
 
 MISSING = "is missing"
 EMPTY = "must not be empty"
-LATER = frozenset({"fp16", "int8_qat", "token", "feature"} | {"tensorrt", "openvino", "litert", "coreml", "executorch"})
-LATER_KEYS = frozenset({"token_pruning_method"})
+LATER = frozenset({"tensorrt", "openvino", "litert", "coreml", "executorch"})
 SECRETS = frozenset({"token", "storage", "url"})
 
 KINDS = {
@@ -102,8 +101,6 @@ _SIDES = {
 
 
 def _unknown_key(key: str, path: Path) -> str:
-    if key in LATER_KEYS:
-        return f"{key!r} {NOT_YET}"
     known = sorted({name for schema in _schemas(path) for name in schema.get("properties", {})})
     return f"unknown key {key!r}{nearest_or_all(key, known)}"
 
