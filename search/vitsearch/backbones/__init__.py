@@ -4,6 +4,7 @@
     builtin.py    bases that ship with vitsearch
     weights.py    starting weights: where from, do they fit, their digest
     slicing.py    rows and columns of layers; unfused attention
+    tables.py     position biases at another resolution
     timm_family.py  TimmFamily: what families of timm models share
     plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
@@ -13,6 +14,9 @@
     mobilevit.py  MobileViT, v1 and v2
     efficientvit_mit.py   EfficientViT of MIT: multi-scale linear attention
     efficientvit_msra.py  EfficientViT of MSRA: cascaded group attention
+    tiny_vit.py   TinyViT
+    efficientformer_v2.py  EfficientFormerV2
+    edgenext.py   EdgeNeXt: attention across channels
 
 Importing this package imports no torch; asking about a name does. Other packages add families
 through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
@@ -44,11 +48,14 @@ __all__ = [
 FAMILIES: Registry[type[Backbone]] = Registry(
     "backbone family",
     {
+        "edgenext": "vitsearch.backbones.edgenext:EdgeNeXtFamily",
+        "efficientformer_v2": "vitsearch.backbones.efficientformer_v2:EfficientFormerV2Family",
         "efficientvit_mit": "vitsearch.backbones.efficientvit_mit:EfficientViTMITFamily",
         "efficientvit_msra": "vitsearch.backbones.efficientvit_msra:EfficientViTMSRAFamily",
         "levit": "vitsearch.backbones.levit:LevitFamily",
         "mobilevit": "vitsearch.backbones.mobilevit:MobileViTFamily",
         "swin": "vitsearch.backbones.swin:SwinFamily",
+        "tiny_vit": "vitsearch.backbones.tiny_vit:TinyViTFamily",
         "vit": "vitsearch.backbones.vit:ViTFamily",
     },
     "vitsearch.backbones",

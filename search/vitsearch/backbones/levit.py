@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from timm.layers import resize_rel_pos_bias_table_levit
 from timm.models.levit import Attention, AttentionDownsample, ConvNorm, Levit, LevitMlp, LinearNorm
 from torch import nn
 
 from vitsearch.backbones.base import BlockUnits
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
+from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
-from vitsearch.backbones.weights import Recipe, State
+from vitsearch.backbones.weights import Recipe
 from vitsearch.errors import PlanError
 
 
@@ -69,27 +69,6 @@ class LevitFamily(TimmFamily):
         attention.attention_bias_cache = {}
         attention.num_heads = len(kept)
         attention.key_attn_dim, attention.val_attn_dim = len(kept) * key, len(kept) * value
-
-
-def resample_biases(state: State, model: nn.Module) -> State:
-    """``state`` with its position biases (heads, height x width) interpolated to the maps of ``model``.
-
-    Bicubic, as TinyViT does it (Wu et al. 2022); timm itself refuses them at another resolution.
-    """
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    return {
-        name: resize_rel_pos_bias_table_levit(value.T, wanted[name][::-1]).T.contiguous()
-        if name.endswith("attention_biases") and _can_be_resampled(tuple(value.shape), wanted.get(name))
-        else value
-        for name, value in state.items()
-    }
-
-
-def _can_be_resampled(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> bool:
-    """Between square maps, for the same heads."""
-    if wanted is None or len(shape) != 2 or shape[0] != wanted[0]:
-        return False
-    return all(round(size**0.5) ** 2 == size for size in (shape[1], wanted[1]))
 
 
 def _parts(model: nn.Module) -> list[tuple[str, Any, Any]]:

@@ -277,7 +277,7 @@ def _built(spec: ModelSpec) -> nn.Module:
     model = backbones.find(spec.backbone).build(spec).model
     with torch.no_grad():
         for name, values in model.named_parameters():
-            if name.endswith(".gamma") and float(values.abs().max()) < 0.1:
+            if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < 0.1:
                 values.fill_(0.5)
     return model
 

@@ -6,7 +6,7 @@ from timm.layers import resize_rel_pos_bias_table_levit
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.levit import resample_biases
+from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.plan import Recipe

@@ -1,0 +1,137 @@
+"""EfficientFormerV2 (Li et al. 2023): depthwise MLPs everywhere, attention in the last two stages.
+
+Heads of an attention inside a stage talk to each other: one convolution mixes the logits of all of them,
+another the attentions. So what a head *gives* is cut (its values, its row of the second convolution, its columns
+of ``proj``); what it asks, queries and keys, is read by the other heads and stays. The attention of a
+downsampling has no such mixing: there a head goes whole. Position biases fit one map: they are
+interpolated to others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from timm.models.efficientformer_v2 import Attention2d, Attention2dDownsample, EfficientFormerV2
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
+from vitsearch.backbones.tables import resample_biases
+from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.weights import Recipe
+from vitsearch.errors import PlanError
+
+STRIDE = 32
+FIRST_ATTENTION_STRIDE = 32
+
+
+class EfficientFormerV2Family(TimmFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "efficientformer_v2"
+    modules = ("efficientformer_v2",)
+    why_no_heads = "has an attention of another layout, so its heads cannot be removed"
+    why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
+    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+
+    def refused_resolution(self, name: str, pixels: int) -> str | None:
+        """Attention of the third stage halves its map and doubles it again, so the map must be even."""
+        if pixels > 0 and pixels % STRIDE == 0:
+            return None
+        below = pixels // STRIDE * STRIDE
+        near = " and ".join(str(size) for size in (below, below + STRIDE) if size > 0)
+        return f"{pixels} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} ({near} would be)"
+
+    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+        return replace(super().recipe(name, resolution), resample=resample_biases)
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        return math.ceil(resolution / FIRST_ATTENTION_STRIDE) ** 2
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(cast(EfficientFormerV2, model).num_features)
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(_unit(name, attention, mlp) for name, attention, mlp in _parts(model))
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        name, attention, _ = _parts(model)[block]
+        if not isinstance(attention, Attention2d | Attention2dDownsample) or not kept:
+            raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
+        _slice_values(attention, kept)
+        if isinstance(attention, Attention2d):
+            attention.talking_head2.out_channels = len(kept)
+            keep_rows(attention.talking_head2, kept)
+            attention.__class__ = FewerValues
+            return
+        keys = head_columns(kept, attention.key_dim)
+        _keep_rows(attention.q.proj, keys)
+        _keep_rows(attention.k, keys)
+        attention.attention_biases = keep_of_table(attention.attention_biases, 0, kept)
+        attention.attention_bias_cache = {}
+        attention.num_heads = len(kept)
+
+
+class FewerValues(Attention2d):  # type: ignore[misc]  # timm has no types
+    """timm's, which takes as many heads of values as of queries and keys, for any number of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``x``: (batch, channels, height, width)."""
+        batch = x.shape[0]
+        if self.stride_conv is not None:
+            x = self.stride_conv(x)
+        q = self.q(x).reshape(batch, self.num_heads, -1, self.N).transpose(2, 3)
+        k = self.k(x).reshape(batch, self.num_heads, -1, self.N)
+        v = self.v(x)
+        local = self.v_local(v)
+        attention = self.talking_head1((q @ k) * self.scale + self.get_attention_biases(x.device))
+        attention = self.talking_head2(attention.softmax(dim=-1))
+        given = attention @ v.reshape(batch, self.dh // self.d, self.d, self.N).transpose(2, 3)
+        x = given.transpose(2, 3).reshape(batch, self.dh, *self.resolution) + local
+        if self.upsample is not None:
+            x = self.upsample(x)
+        found: torch.Tensor = self.proj(self.act(x))
+        return found
+
+
+def _slice_values(attention: Any, kept: Sequence[int]) -> None:
+    columns = head_columns(kept, attention.d)
+    _keep_rows(attention.v, columns)
+    _keep_rows(attention.v_local, columns)
+    local = attention.v_local.conv
+    local.in_channels = local.groups = attention.dh = len(columns)
+    keep_columns(attention.proj.conv, columns)
+
+
+def _keep_rows(layer: Any, kept: Sequence[int]) -> None:
+    keep_rows(layer.conv, kept)
+    keep_norm_channels(layer.bn, kept)
+
+
+def _parts(model: nn.Module) -> list[tuple[str, Any, Any]]:
+    """Name, attention and MLP of each block and of each downsampling that attends, in order."""
+    return list(_named_parts(cast(EfficientFormerV2, model).stages))
+
+
+def _named_parts(stages: Any) -> Iterator[tuple[str, Any, Any]]:
+    for number, stage in enumerate(stages):
+        down = getattr(stage.downsample, "attn", None)
+        if down is not None:
+            yield f"stages.{number}.downsample", down, None
+        for index, block in enumerate(stage.blocks):
+            yield f"stages.{number}.blocks.{index}", block.token_mixer, block.mlp
+
+
+def _unit(name: str, attention: Any, mlp: Any) -> BlockUnits:
+    return BlockUnits(
+        name,
+        attention.dh // attention.d if attention is not None else 0,
+        attention.d if attention is not None else 0,
+        attention.proj.conv if attention is not None else None,
+        mlp.fc1.conv if mlp is not None else None,
+        mlp.fc2.conv if mlp is not None else None,
+    )

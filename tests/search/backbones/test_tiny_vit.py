@@ -1,0 +1,38 @@
+import pytest
+import torch
+from timm.models.tiny_vit import TinyVitBlock
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.errors import PlanError
+
+SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
+
+
+class TestTinyViT(BackboneTestCase):
+    spec = SMALL
+    other_resolution = 96
+    unsupported = (("resolution", 100), ("resolution", 32), ("token_pruning_ratio", 0.5), ("distillation", "token"))
+
+
+def windows(name, resolution):
+    with torch.device("meta"):
+        model = backbones.find(name).recipe(name, resolution).create()
+    return [module.window_size for module in model.modules() if isinstance(module, TinyVitBlock)]
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("tiny_vit_5m_224", 160), ("tiny_vit_21m_384", 160)])
+def test_windows_keep_their_share_of_every_map(name, pixels):
+    assert set(windows(name, pixels)) == {pixels // 32, pixels // 16}
+
+
+def test_the_reason_names_sizes_that_would_do():
+    reason = backbones.supports(SMALL.backbone, "resolution", 50)
+    assert reason.endswith("multiples of 32 from 64 on do (64 would be near)")
+
+
+def test_a_block_without_heads_refuses_to_lose_some():
+    family = backbones.find(SMALL.backbone)
+    with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a NoneType"):
+        family.slice_heads(family.build(SMALL).model, 0, (0,))
