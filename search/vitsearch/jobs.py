@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from vitsearch.effect import Effect
-from vitsearch.plan import Deployment, Recipe
+from vitsearch.plan import Deployment, Distillation, Recipe
 from vitsearch.store import FileStore
 
 
@@ -118,6 +118,7 @@ class LogitsJob(Job[Logits]):
     """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images."""
 
     make = "cache_logits"
+    answers: ClassVar[str] = "logits"
     source: Source
     split: str
     recipe: Recipe
@@ -183,10 +184,27 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class TrainJob(Job[Trained]):
-    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse.
+class FeaturesJob(LogitsJob):
+    """What the classifier of an unpruned model reads, on the same images: a .npy file (images, width)."""
 
-    ``live_teacher`` stands in for cached logits where the recipe augments images."""
+    make = "cache_features"
+    answers = "features"
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a fine-tune learns from beside the labels. Files of a teacher's logits and features, one row
+    for each image of the training pool, or a ``live_teacher``, where the recipe augments images."""
+
+    method: Distillation
+    logits_sha256: str | None = None
+    features_sha256: str | None = None
+    live_teacher: Source | None = None
+
+
+@dataclass(frozen=True)
+class TrainJob(Job[Trained]):
+    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
 
     make = "train_rung"
     pruned: Pruned
@@ -194,10 +212,9 @@ class TrainJob(Job[Trained]):
     start: int
     end: int
     checkpoint_sha256: str | None
-    teacher_logits_sha256: str | None
+    teaching: Teaching
     base_logits_sha256: str
     images: int
-    live_teacher: Source | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from vitsearch.jobs import (
     BaseJob,
     Calibration,
     ExportJob,
+    FeaturesJob,
     Job,
     LogitsJob,
     Made,
@@ -38,6 +39,7 @@ from vitsearch.jobs import (
     SignalJob,
     SignalSeen,
     Source,
+    Teaching,
     TrainJob,
     Workshop,
 )
@@ -227,7 +229,6 @@ class Lab:
 
         async def make() -> tuple[TrainingRow, Made]:
             start = self._ledger.training(key, before)
-            logits, live_teacher = await self._teaching(prepared)
             job = TrainJob(
                 self._workshop,
                 prepared.pruned,
@@ -235,10 +236,9 @@ class Lab:
                 before,
                 rung,
                 start.checkpoint_sha256 if start else None,
-                logits,
+                await self._teaching(prepared),
                 await self._base_logits(prepared),
                 self.setting.signal_images,
-                live_teacher,
             )
             trained, made = await self._run(job)
             return TrainingRow(key, rung, trained.accuracy, trained.kl, trained.n, trained.checkpoint_sha256), made
@@ -300,41 +300,50 @@ class Lab:
         named = self.setting.teacher
         return own if named is None else await self._unpruned(named.backbone, named.weights, named.recipe)
 
-    async def _teaching(self, prepared: Prepared) -> tuple[str | None, Source | None]:
-        """What a fine-tune learns from: logits that are made once for all plans, or, where images are
-        augmented, the teacher itself. Both at the teacher's own resolution."""
+    async def _teaching(self, prepared: Prepared) -> Teaching:
+        """What a fine-tune learns from: logits (and features, for hints) that are made once for all plans,
+        or, where images are augmented, the teacher itself. Both at the teacher's own resolution."""
         plan = prepared.plan
         teacher = await self._teacher(plan, prepared.base)
         if teacher is None:
-            return None, None
-        backbone = self.setting.teacher.backbone if self.setting.teacher else plan.backbone
+            return Teaching(plan.distillation)
+        source = self._unpruned_source(
+            self.setting.teacher.backbone if self.setting.teacher else plan.backbone, teacher
+        )
         if not plan.recipe.augmentation.is_none:
-            return None, self._source(backbone, teacher, self.setting.base_resolution(backbone))
-        return await self._logits(backbone, teacher, "train", plan.recipe, images=0), None
+            return Teaching(plan.distillation, live_teacher=source)
+        job = LogitsJob(self._workshop, source, "train", plan.recipe, images=0)
+        logits, features = await self._answers(job, teacher), None
+        if plan.distillation == "feature":
+            job = FeaturesJob(self._workshop, source, "train", plan.recipe, images=0)
+            features = await self._answers(job, teacher)
+        return Teaching(plan.distillation, logits, features)
 
     async def _base_logits(self, prepared: Prepared) -> str:
-        plan = prepared.plan
-        return await self._logits(plan.backbone, prepared.base, VALIDATION, plan.recipe, self.setting.signal_images)
+        source = self._unpruned_source(prepared.plan.backbone, prepared.base)
+        job = LogitsJob(self._workshop, source, VALIDATION, prepared.plan.recipe, self.setting.signal_images)
+        return await self._answers(job, prepared.base)
 
-    async def _logits(self, backbone: str, base: Base, split: str, recipe: Recipe, images: int) -> str:
-        source = self._source(backbone, base, self.setting.base_resolution(backbone))
-        seen = [recipe.images_per_epoch, recipe.rungs[-1], recipe.seed] if split == "train" else [images]
+    async def _answers(self, job: LogitsJob, model: Base) -> str:
+        """The file that ``job`` makes of ``model``; computed once for every trial and every rung."""
+        pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
         key = digest(
             {
-                "stage": "logits",
-                "weights": base.weights_sha256,
+                "stage": job.answers,
+                "weights": model.weights_sha256,
+                "resolution": job.source.resolution,
                 "data": self.setting.data.fingerprint,
-                "split": split,
-                "seen": seen,
+                "split": job.split,
+                "seen": pool if job.split == "train" else [job.images],
             }
         )
 
         async def make() -> tuple[ArtifactRow, Made]:
-            logits, made = await self._run(LogitsJob(self._workshop, source, split, recipe, images))
+            answers, made = await self._run(job)
             where = str(self._workshop.store.root)
-            return ArtifactRow(key, "logits", logits.sha256, logits.size_bytes, where, {}), made
+            return ArtifactRow(key, job.answers, answers.sha256, answers.size_bytes, where, {}), made
 
-        row = await self.once.get(f"logits:{key}", lambda: self._ledger.artifact(key), make)
+        row = await self.once.get(f"{job.answers}:{key}", lambda: self._ledger.artifact(key), make)
         return row.sha256
 
     async def _artifact(self, prepared: Prepared, rung: int, key: str) -> ArtifactRow:
@@ -420,6 +429,9 @@ class Lab:
 
     def _source(self, backbone: str, base: Base, resolution: int) -> Source:
         return Source(backbone, f"file:{self._workshop.store.get(base.weights_sha256)}", resolution)
+
+    def _unpruned_source(self, backbone: str, base: Base) -> Source:
+        return self._source(backbone, base, self.setting.base_resolution(backbone))
 
     async def _run(self, job: Job[R]) -> tuple[R, Made]:
         with self._progress.stage(job.make):

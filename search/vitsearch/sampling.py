@@ -60,7 +60,7 @@ class PlanSpace:
         sparsity = suggest.word("weight_sparsity", self._legal(backbone, "weight_sparsity") or ("none",))
         tokens = suggest.number("token_pruning_ratio", self._numbers(backbone, "token_pruning_ratio"))
         method, places = self._token_pruning(suggest, backbone) if tokens else (None, ())
-        distillation = suggest.word("distillation", self._legal(backbone, "distillation"))
+        distillation = self._distillation(suggest, backbone)
         runtime = suggest.word("backend", self._choices("backend"))
         precision = suggest.word(f"quantization@{runtime}", self._precisions(backbone, runtime))
         return Plan(
@@ -84,6 +84,11 @@ class PlanSpace:
             recipe=self.space.recipe(),
             deployments=(self._deployment(runtime, precision),),
         )
+
+    def _distillation(self, suggest: Suggest, backbone: str) -> str:
+        legal = self._legal(backbone, "distillation")
+        everything = legal == self._choices("distillation")
+        return suggest.word("distillation" if everything else f"distillation@{backbone}", legal)
 
     def _token_pruning(self, suggest: Suggest, backbone: str) -> tuple[str, tuple[int, ...]]:
         method = suggest.word(f"token_pruning_method@{backbone}", self._legal(backbone, "token_pruning_method"))

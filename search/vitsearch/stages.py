@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vitsearch import backbones, data, jobs, train
+from vitsearch import backbones, data, distillation, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import batch_norms, macs, prune, quantize, refit, scores
 from vitsearch.compress.statistics import Statistics
@@ -61,7 +61,15 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
 
 
 def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
-    images, model = _data(job.workshop), _base(job.source, job.workshop)
+    return _cached(job, _base(job.source, job.workshop))
+
+
+def cache_features(job: jobs.FeaturesJob) -> jobs.Logits:
+    return _cached(job, distillation.Features(_base(job.source, job.workshop)))
+
+
+def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Logits:
+    images = _data(job.workshop)
     if job.split == "train":
         pool = train.training_pool(len(images.train), job.recipe)
         logits = _logits(model, images, images.train.images, job.source.resolution, pool)
@@ -174,7 +182,7 @@ def _judge(
 ) -> jobs.SignalSeen:
     images = _data(workshop)
     logits = _logits(model, images, images.validation.images[:count], pruned.source.resolution)
-    reference = np.load(workshop.store.get(base_logits))
+    reference = np.load(workshop.store.get(base_logits), mmap_mode="r")
     labels = images.validation.labels[:count]
     return jobs.SignalSeen(train.accuracy(logits, labels), train.kl_divergence(reference, logits), len(logits))
 
@@ -206,7 +214,7 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
 
 
 def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> train.FineTuneTask:
-    logits, teacher = job.teacher_logits_sha256, job.live_teacher
+    teaching, teacher, store = job.teaching, job.teaching.live_teacher, job.workshop.store
     return train.FineTuneTask(
         images=images.train.images,
         labels=images.train.labels,
@@ -215,12 +223,19 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
         std=images.std,
         recipe=job.recipe,
         epochs=job.end - job.start,
-        teacher_logits=np.load(job.workshop.store.get(logits)) if logits else None,
+        distillation=teaching.method,
+        teacher_logits=_mapped(store, teaching.logits_sha256),
+        teacher_features=_mapped(store, teaching.features_sha256),
         epochs_before=job.start,
         device=_torch_device(),
         pool=train.training_pool(len(images.train), job.recipe),
         live_teacher=train.LiveTeacher(_base(teacher, job.workshop), teacher.resolution) if teacher else None,
     )
+
+
+def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
+    """A stored array that is read row by row: every trial of a machine shares one copy in memory."""
+    return None if sha256 is None else np.load(store.get(sha256), mmap_mode="r")
 
 
 def _torch_device() -> str:

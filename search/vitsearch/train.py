@@ -30,6 +30,8 @@ from vitsearch.augment import Views
 from vitsearch.backbones.slicing import unfused_attention
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
+from vitsearch.distillation import Features, Method, Taught, feature_width, features_of
+from vitsearch.distillation import method as distillation_method
 from vitsearch.errors import StageError
 from vitsearch.optimization import (
     Precision,
@@ -41,7 +43,7 @@ from vitsearch.optimization import (
     schedule_of,
     training_precision,
 )
-from vitsearch.plan import Recipe
+from vitsearch.plan import Distillation, Recipe
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -61,7 +63,8 @@ class FineTuneTask:
     ``images`` uint8 (N, H, W, C), perhaps a memory map that is read batch by batch, and ``labels``
     (N,) are a split; ``pool`` the rows of it that the study trains on (``None``: all). What the
     student learns from beside the labels, if anything: ``teacher_logits`` float32 (rows of the pool,
-    classes) of the images as they are, or a ``live_teacher``, which augmented images need.
+    classes) of the images as they are, for hints ``teacher_features`` (rows of the pool, width) too, or
+    a ``live_teacher``, which augmented images need; ``distillation`` says how.
     ``epochs`` are trained, after the ``epochs_before`` that earlier rungs have seen; an epoch is at
     most ``recipe.images_per_epoch`` images. ``mean`` and ``std`` per channel, of pixels in [0, 1].
     """
@@ -73,7 +76,9 @@ class FineTuneTask:
     std: tuple[float, ...]
     recipe: Recipe
     epochs: float
+    distillation: Distillation = "logits"
     teacher_logits: Floats | None = None
+    teacher_features: Floats | None = None
     epochs_before: float = 0.0
     device: str = "cpu"
     pool: Labels | None = None
@@ -82,8 +87,9 @@ class FineTuneTask:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
             raise ValueError(f"one label for each image is needed: {len(self.images)} and {len(self.labels)}")
-        if self.teacher_logits is not None and len(self.teacher_logits) != len(self):
-            raise ValueError(f"{len(self.teacher_logits)} rows of teacher logits for {len(self)} images")
+        for what, rows in (("logits", self.teacher_logits), ("features", self.teacher_features)):
+            if rows is not None and len(rows) != len(self):
+                raise ValueError(f"{len(rows)} rows of teacher {what} for {len(self)} images")
         if self.teacher_logits is not None and not self.recipe.augmentation.is_none:
             raise ValueError("cached teacher logits are not those of augmented images: give the teacher itself")
         if self.epochs <= 0 or self.epochs_before < 0:
@@ -109,11 +115,11 @@ class TrainReport:
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """One batch: normalised ``inputs``, ``targets`` (labels or probabilities), the teacher's logits."""
+    """One batch: normalised ``inputs``, ``targets`` (labels or probabilities), what the teacher gave."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    teacher: torch.Tensor | None
+    taught: Taught | None
 
 
 def training_pool(n: int, recipe: Recipe) -> Labels:
@@ -142,11 +148,11 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
 def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     """Train ``model`` in place and leave it in evaluation mode on ``task.device``.
 
-    AdamW, linear warm-up then cosine to 0, gradient norm at most 1, loss
-    ``(1 - w) CE + w T^2 KL(teacher || model)`` at temperature ``T`` (Hinton et al. 2015). The same
-    task and weights give the same weights again on one machine. The batches of a rung are of nearly
-    equal size, none of 1 (batch norm). :class:`StageError` ``('train', 'not_finite')`` when a loss
-    or a gradient is not finite, ``('train', 'unsupported')`` when the recipe does not fit the model.
+    AdamW, linear warm-up then cosine to 0, gradient norm at most 1; the loss is that of
+    :mod:`vitsearch.distillation`. The same task and weights give the same weights again on one
+    machine. The batches of a rung are of nearly equal size, none of 1 (batch norm). :class:`StageError`
+    ``('train', 'not_finite')`` when a loss or a gradient is not finite, ``('train', 'unsupported')``
+    when the recipe or the distillation does not fit the model.
     """
     recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
     order = training_order(len(task), recipe, task.epochs_before, task.epochs)
@@ -158,8 +164,9 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
         unfused,
         frozen_front(model, recipe.frozen_blocks),
         checkpointing(model, recipe.gradient_checkpointing),
+        distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
     ):
-        losses = _descend(model, task, batches, precision)
+        losses = _descend(model, task, batches, method, precision)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
@@ -199,6 +206,18 @@ def predict_logits(
     return logits
 
 
+def predict_features(
+    model: nn.Module,
+    images: Bytes,
+    resolution: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    rows: Labels | None = None,
+) -> Floats:
+    """float32 (N, width): what the classifier of ``model`` reads; otherwise as :func:`predict_logits`."""
+    return predict_logits(Features(model), images, resolution, mean, std, rows=rows)
+
+
 def accuracy(logits: Floats, labels: Labels) -> float:
     """Share of rows of (N, classes) whose largest logit is the label's, in [0, 1]."""
     return float(np.mean(logits.argmax(axis=1) == labels))
@@ -215,10 +234,23 @@ def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def _descend(model: nn.Module, task: FineTuneTask, batches: list[Labels], precision: Precision) -> list[float]:
+def _feature_width(task: FineTuneTask) -> int | None:
+    """Of what the teacher's classifier reads; None where no hints are given."""
+    if task.distillation != "feature":
+        return None
+    if task.teacher_features is not None:
+        return int(task.teacher_features.shape[1])
+    return None if task.live_teacher is None else feature_width(task.live_teacher.model)
+
+
+def _descend(
+    model: nn.Module, task: FineTuneTask, batches: list[Labels], method: Method, precision: Precision
+) -> list[float]:
     """One step for each batch; the losses."""
     recipe, views = task.recipe, _views(model, task)
     optimizer = optimizer_of(model, recipe)
+    if method.parameters():
+        optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
     schedule = schedule_of(optimizer, len(batches), recipe)
     scaler = gradient_scaler(task.device, precision)
     losses = []
@@ -227,8 +259,8 @@ def _descend(model: nn.Module, task: FineTuneTask, batches: list[Labels], precis
         optimizer.zero_grad(set_to_none=True)
         lesson = _lesson(task, views, batch, precision)
         with autocast(task.device, precision):
-            logits = model(lesson.inputs)
-        loss = _loss(logits.float(), lesson, recipe)
+            outputs = model(lesson.inputs)
+        loss = _loss(method, outputs, lesson, recipe)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -253,34 +285,38 @@ def _lesson(task: FineTuneTask, views: Views | None, batch: Labels, precision: P
     if views is not None:
         images, targets = views.draw(images, task.labels[rows])
     inputs = to_tensor(images, task.resolution, task.mean, task.std, task.device)
-    teacher = None
-    if task.recipe.distillation_weight and task.teacher_logits is not None:
-        teacher = torch.tensor(task.teacher_logits[batch], device=task.device)
-    elif task.recipe.distillation_weight and task.live_teacher is not None:
-        teacher = _asked(task.live_teacher, task, images, precision)
-    return _Lesson(inputs, targets.to(task.device), teacher)
+    return _Lesson(inputs, targets.to(task.device), _taught(task, batch, images, precision))
 
 
-def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> torch.Tensor:
+def _taught(task: FineTuneTask, batch: Labels, images: Bytes, precision: Precision) -> Taught | None:
+    """Read from the file where there is one, else asked of the teacher."""
+    if not task.recipe.distillation_weight:
+        return None
+    if task.teacher_logits is not None:
+        features = None if task.teacher_features is None else _on(task.teacher_features[batch], task.device)
+        return Taught(_on(task.teacher_logits[batch], task.device), features)
+    return None if task.live_teacher is None else _asked(task.live_teacher, task, images, precision)
+
+
+def _on(rows: Floats, device: str) -> torch.Tensor:
+    return torch.tensor(rows, device=device, dtype=torch.float32)
+
+
+def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> Taught:
     model = teacher.model.to(task.device).eval()
     inputs = to_tensor(images, teacher.resolution, task.mean, task.std, task.device)
-    with torch.no_grad(), autocast(task.device, precision):
+    with torch.no_grad(), autocast(task.device, precision), features_of(model) as features:
         logits: torch.Tensor = model(inputs)
-    return logits.float()
+    return Taught(logits.float(), features().float() if task.distillation == "feature" else None)
 
 
-def _loss(logits: torch.Tensor, lesson: _Lesson, recipe: Recipe) -> torch.Tensor:
-    loss = functional.cross_entropy(logits, lesson.targets, label_smoothing=recipe.label_smoothing)
-    if lesson.teacher is None:
+def _loss(method: Method, outputs: Any, lesson: _Lesson, recipe: Recipe) -> torch.Tensor:
+    answer = method.answer(outputs)
+    loss = functional.cross_entropy(answer, lesson.targets, label_smoothing=recipe.label_smoothing)
+    if lesson.taught is None:
         return loss
-    weight, temperature = recipe.distillation_weight, recipe.temperature
-    divergence = functional.kl_div(
-        functional.log_softmax(logits / temperature, dim=1),
-        functional.log_softmax(lesson.teacher / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return (1 - weight) * loss + weight * temperature**2 * divergence
+    weight = recipe.distillation_weight
+    return (1 - weight) * loss + weight * method.distance(outputs, lesson.taught)
 
 
 def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:

@@ -341,6 +341,17 @@ def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fa
         assert fake_study.runner.made["prepare_base"] == bases
 
 
+def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
+    seen: list[TrainJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
+    lab = fake_study.lab(ledger)
+    for ratio in (0.25, 0.5):
+        plan = replace(cut, distillation="feature", compression=replace(cut.compression, ffn_pruning_ratio=ratio))
+        asyncio.run(through(lab, plan))
+    assert fake_study.runner.made["cache_features"] == 1
+    assert {(job.teaching.method, job.teaching.features_sha256 is None) for job in seen} == {("feature", False)}
+
+
 def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution(fake_study, ledger, cut):
     seen: list[TrainJob] = []
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
@@ -353,8 +364,8 @@ def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution
     for recipe in (cut.recipe, views):
         asyncio.run(through(lab, replace(cut, recipe=recipe)))
     cached, live = seen
-    assert (cached.teacher_logits_sha256 is None, cached.live_teacher) == (False, None)
-    assert live.teacher_logits_sha256 is None
-    assert (live.live_teacher.backbone, live.live_teacher.resolution) == ("big_vit", 56)
-    assert live.live_teacher.weights.startswith("file:")
+    assert (cached.teaching.logits_sha256 is None, cached.teaching.live_teacher) == (False, None)
+    assert live.teaching.logits_sha256 is None
+    assert (live.teaching.live_teacher.backbone, live.teaching.live_teacher.resolution) == ("big_vit", 56)
+    assert live.teaching.live_teacher.weights.startswith("file:")
     assert fake_study.runner.made["cache_logits"] == 2  # the teacher's for the first plan, the base's for both

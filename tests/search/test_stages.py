@@ -149,9 +149,9 @@ def test_the_signal_tells_light_from_heavy_cuts(workshop, cut, base_logits):
 
 @pytest.fixture(scope="module")
 def trained(workshop, source, cut, base_logits) -> jobs.Trained:
-    teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+    taught = jobs.Teaching("logits", stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
     return stages.train_rung(
-        jobs.TrainJob(workshop, cut(0.67, 0.875), RECIPE, 0, 1, None, teacher, base_logits, images=100)
+        jobs.TrainJob(workshop, cut(0.67, 0.875), RECIPE, 0, 1, None, taught, base_logits, images=100)
     )
 
 
@@ -179,10 +179,20 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workshop, cut, base):
 
 def test_an_augmented_rung_is_taught_by_the_live_teacher(workshop, source, cut, base_logits, trained):
     views = replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.7))
-    job = jobs.TrainJob(workshop, cut(0.67, 0.875), views, 0, 1, None, None, base_logits, 100, live_teacher=source)
+    taught = jobs.Teaching("logits", live_teacher=source)
+    job = jobs.TrainJob(workshop, cut(0.67, 0.875), views, 0, 1, None, taught, base_logits, 100)
     seen = stages.train_rung(job)
     assert seen.steps == 4
     assert not seen.kept_start
+    assert seen.checkpoint_sha256 != trained.checkpoint_sha256
+
+
+def test_a_rung_with_hints_reads_the_cached_features(workshop, source, cut, base_logits, trained):
+    logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+    features = stages.cache_features(jobs.FeaturesJob(workshop, source, "train", RECIPE, 0)).sha256
+    taught = jobs.Teaching("feature", logits, features)
+    seen = stages.train_rung(jobs.TrainJob(workshop, cut(0.67, 0.875), RECIPE, 0, 1, None, taught, base_logits, 100))
+    assert np.load(workshop.store.get(features)).shape == (len(np.load(workshop.store.get(logits))), 192)
     assert seen.checkpoint_sha256 != trained.checkpoint_sha256
 
 
@@ -195,7 +205,9 @@ def test_the_student_may_be_smaller_than_its_teacher(workshop, source, base_logi
     pruned = jobs.Pruned(small, effect, found.statistics_sha256, None)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
     teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", recipe, 0)).sha256
-    seen = stages.train_rung(jobs.TrainJob(workshop, pruned, recipe, 0, 1, None, teacher, base_logits, 100))
+    seen = stages.train_rung(
+        jobs.TrainJob(workshop, pruned, recipe, 0, 1, None, jobs.Teaching("logits", teacher), base_logits, 100)
+    )
     assert seen.steps == 4
     start = load_file(source.weights.removeprefix("file:"))
     after = load_file(workshop.store.get(seen.checkpoint_sha256))

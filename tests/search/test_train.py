@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vitsearch import train
+from vitsearch import distillation, train
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
 from vitsearch.plan import Augmentation, Recipe
@@ -86,14 +86,15 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     assert train.accuracy(answers, logits.argmax(1)) > train.accuracy(answers, wrong) + 0.2
 
 
-def test_the_loss_is_what_the_docstring_says(data):
+def test_the_loss_weighs_labels_and_teacher(data):
     model, rng = tiny().eval(), np.random.default_rng(0)
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
     batch = np.arange(8)
     asked = task(data, teacher_logits=teacher)
     lesson = train._lesson(asked, None, batch, "fp32")
     logits = torch.tensor(train.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
-    seen = train._loss(model(lesson.inputs), lesson, asked.recipe).item()
+    with distillation.method("logits", model, asked.recipe, None) as method:
+        seen = train._loss(method, model(lesson.inputs), lesson, asked.recipe).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
     soft = train.kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
@@ -231,9 +232,10 @@ def test_frozen_blocks_keep_their_weights_and_the_rest_learns(data):
 def test_label_smoothing_raises_the_loss_of_sure_answers(data):
     lesson = train._Lesson(torch.empty(0), torch.tensor([0]), None)
     logits = torch.tensor([[20.0, 0.0]])
-    smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
-    assert train._loss(logits, lesson, RECIPE).item() == pytest.approx(0, abs=1e-6)
-    assert train._loss(logits, lesson, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
+    with distillation.method("none", tiny(), RECIPE, None) as plain:
+        smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
+        assert train._loss(plain, logits, lesson, RECIPE).item() == pytest.approx(0, abs=1e-6)
+        assert train._loss(plain, logits, lesson, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -25,12 +25,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vitsearch import backbones
+from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
 from vitsearch.compress import macs, matrices, prune, quantize, refit, scores
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.plan import Recipe
 
 if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 MEAN_ERROR = 1e-3
 """Of the largest output: the statistics are float32."""
+ONE_STEP = Recipe((0, 1), 2, 2, 1e-3, 0.0, 0, 0.5, 2.0, 0)
 INT8_ERROR = 0.2
 """Of the norm of the logits; random weights have no margin, so this only catches a broken graph."""
 
@@ -136,6 +138,30 @@ class BackboneTestCase:
             for layer in (unit.proj, unit.fc1, unit.fc2):
                 slope = None if layer is None else layer.weight.grad
                 assert layer is None or (slope is not None and bool(slope.any())), unit.name
+
+    def test_a_cut_model_takes_every_distillation_that_it_supports(self) -> None:
+        """The unpruned model teaches; one step each."""
+        whole, anatomy = self._model()
+        images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, self.spec.channels), dtype=np.uint8)
+        seen = (images, self.spec.resolution, (0.5,) * self.spec.channels, (0.5,) * self.spec.channels)
+        logits, features = train.predict_logits(whole, *seen), train.predict_features(whole, *seen)
+        for name in ("feature", "token", "token_hard"):
+            if backbones.supports(self.spec.backbone, "distillation", name) is not None:
+                continue
+            cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+            before = [value.clone() for value in cut.parameters()]
+            pixels, size, mean, std = seen
+            train.fine_tune(
+                cut,
+                train.FineTuneTask(
+                    *(pixels, np.zeros(2, np.int64), size, mean, std, ONE_STEP),
+                    epochs=1,
+                    distillation=name,
+                    teacher_logits=logits,
+                    teacher_features=features,
+                ),
+            )
+            assert any(not torch.equal(a, b) for a, b in zip(before, cut.parameters(), strict=True)), name
 
     def test_a_cut_model_exports_and_agrees_with_its_runtime(self) -> None:
         whole, anatomy = self._model()

@@ -18,6 +18,7 @@ from torch import nn
 from vitsearch.backbones.base import BlockUnits, Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
+from vitsearch.distillation import supports_token
 from vitsearch.effect import Anatomy, BlockAnatomy
 from vitsearch.errors import PlanError, WeightsError
 
@@ -32,6 +33,7 @@ class TimmFamily(ABC):
     why_no_ffn: ClassVar[str]
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
     why_no_tokens: ClassVar[str]
+    why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
     # ---- what a family writes
 
@@ -90,10 +92,8 @@ class TimmFamily(ABC):
             return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
         if knob == "weight_sparsity" and value != "none":
             return f"{name} takes no weight sparsity in this version"
-        if knob == "distillation" and value == "feature":
-            return f"{name} takes no feature distillation in this version"
         if knob == "distillation" and value in ("token", "token_hard"):
-            return f"{name} has no distillation token; the deit_*_distilled_* models have one"
+            return None if supports_token(self.unbuilt(name)) else f"{name} {self.why_no_token}"
         return None
 
     def build(self, spec: ModelSpec) -> Built:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from timm.layers import PatchEmbed
-from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -31,12 +30,6 @@ class ViTFamily(TimmFamily):
 
     def native_resolution(self, name: str) -> int:
         return int(cast(Any, self.unbuilt(name)).patch_embed.img_size[0])
-
-    def supports(self, name: str, knob: str, value: Any) -> str | None:
-        asks_for_token = knob == "distillation" and value in ("token", "token_hard")
-        if asks_for_token and isinstance(self.unbuilt(name), VisionTransformerDistilled):
-            return None
-        return super().supports(name, knob, value)
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         native, patch = self.native_resolution(name), self._patch(name)

@@ -104,9 +104,10 @@ def data_keys_fit_the_source(data: Data) -> Found:
 
 
 def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Found:
-    if teacher == "none" and "logits" in distillation:
-        message = "'logits' needs a teacher, but task.teacher is none; allowed: none"
-        yield Problem(("space", "distillation", distillation.index("logits")), message)
+    for index, name in enumerate(distillation):
+        if teacher == "none" and name != "none":
+            message = f"{name!r} needs a teacher, but task.teacher is none; allowed: none"
+            yield Problem(("space", "distillation", index), message)
 
 
 RULES: tuple[Callable[..., Found], ...] = (

@@ -24,7 +24,6 @@ class TestLevit(BackboneTestCase):
         ("resolution", 8),
         ("window_size", 7),
         ("token_pruning_ratio", 0.5),
-        ("distillation", "token"),
         ("weights", "builtin"),
     )
 
