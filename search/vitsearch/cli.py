@@ -113,6 +113,31 @@ def front(study: StudyName, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (JSON), as front --json prints it.")],
+) -> None:
+    """Tell whether a plan that was written by hand can be built, and every reason why not."""
+    from vitsearch import backbones, hand_written, legality
+    from vitsearch.plan import cut_text
+
+    found = hand_written.read_plan(file)
+    legality.refuse(found, backbones.supports)
+    typer.echo(f"{file}: fine. {cut_text(found)}")
+
+
+@app.command()
+def capabilities(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Default: one of each family.")
+    ] = None,
+) -> None:
+    """Which operators each backbone takes and which precisions each runtime, with the reasons where not (Markdown)."""
+    from vitsearch.capabilities import describe, examples
+
+    typer.echo(describe(names or examples()))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of space files, for editors."""
     from vitsearch.space import json_schema

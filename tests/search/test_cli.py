@@ -42,7 +42,18 @@ def test_the_command_line_loads_nothing_heavy():
 
 def test_help_names_every_command():
     shown = vitsearch("--help").stdout
-    assert all(command in shown for command in ("run", "check", "status", "front", "schema"))
+    assert all(command in shown for command in ("run", "check", "status", "front", "plan", "capabilities", "schema"))
+
+
+def test_a_plan_written_by_hand_is_judged(tmp_path, golden):
+    path, value = tmp_path / "plan.json", golden("plan")
+    path.write_text(json.dumps(value))
+    assert "fine. vit_fmnist_p4@28 heads-33% ffn-50% global fp32" in vitsearch("plan", str(path)).stdout
+    path.write_text(json.dumps(value | {"resolution": 30, "window_size": 7}))
+    done = vitsearch("plan", str(path))
+    assert done.returncode == 2
+    assert "30 pixels are not a multiple of the patch size 4" in done.stderr
+    assert "has no windows" in done.stderr
 
 
 def test_check_accepts_the_shipped_space():
