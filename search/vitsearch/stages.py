@@ -24,7 +24,7 @@ from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, evaluate
+from vitsearch.export import EXPORTERS, deploy, evaluate
 from vitsearch.store import FileStore
 
 EVALUATION_BATCH = 100
@@ -83,9 +83,8 @@ def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Logits:
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     """The graph a plan leads to, from the starting weights: enough to measure its cost."""
-    model = _pruned(job.pruned, job.workshop)
-    example = _example(job.pruned.source.resolution, job.workshop)
-    macs_m, params_m = macs.count(model, example)
+    model = _deployed(_pruned(job.pruned, job.workshop), job)
+    macs_m, params_m = macs.count(model, _example(job.pruned.source.resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
         return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
@@ -115,7 +114,7 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
     images, resolution = _data(job.workshop), job.pruned.source.resolution
-    model = _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
+    model = _deployed(_compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
     macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
@@ -241,6 +240,12 @@ def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
 def _torch_device() -> str:
     """The runner hides the GPUs from a worker that was given none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
+    source = job.pruned.source
+    shape = tuple(_example(source.resolution, job.workshop).shape)
+    return deploy.deployed(model, backbones.find(source.backbone), shape)
 
 
 def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:

@@ -11,12 +11,15 @@
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
     levit.py      LeViT, with linear layers or convolutions
     swin.py       Swin, Swin-S3
+    swinv2.py     Swin V2: cosine attention, continuous positions
     mobilevit.py  MobileViT, v1 and v2
     efficientvit_mit.py   EfficientViT of MIT: multi-scale linear attention
     efficientvit_msra.py  EfficientViT of MSRA: cascaded group attention
     tiny_vit.py   TinyViT
     efficientformer_v2.py  EfficientFormerV2
     edgenext.py   EdgeNeXt: attention across channels
+    fastvit.py    FastViT: branches merged when deployed
+    repvit.py     RepViT: likewise, convolutions alone
 
 Importing this package imports no torch; asking about a name does. Other packages add families
 through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
@@ -52,9 +55,12 @@ FAMILIES: Registry[type[Backbone]] = Registry(
         "efficientformer_v2": "vitsearch.backbones.efficientformer_v2:EfficientFormerV2Family",
         "efficientvit_mit": "vitsearch.backbones.efficientvit_mit:EfficientViTMITFamily",
         "efficientvit_msra": "vitsearch.backbones.efficientvit_msra:EfficientViTMSRAFamily",
+        "fastvit": "vitsearch.backbones.fastvit:FastViTFamily",
         "levit": "vitsearch.backbones.levit:LevitFamily",
         "mobilevit": "vitsearch.backbones.mobilevit:MobileViTFamily",
+        "repvit": "vitsearch.backbones.repvit:RepViTFamily",
         "swin": "vitsearch.backbones.swin:SwinFamily",
+        "swinv2": "vitsearch.backbones.swinv2:SwinV2Family",
         "tiny_vit": "vitsearch.backbones.tiny_vit:TinyViTFamily",
         "vit": "vitsearch.backbones.vit:ViTFamily",
     },

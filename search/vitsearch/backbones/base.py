@@ -131,3 +131,10 @@ class Backbone(Protocol):
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         """Remove, in place, every head of ``block`` that is not in ``kept`` (ascending indices)."""
         ...
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        """What ships: ``model`` itself, or a copy in which branches that only training needs are merged.
+
+        The copy gives the same outputs; ``units`` does not know it. See :func:`vitsearch.export.deploy.deployed`.
+        """
+        ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from timm.layers import PatchEmbed
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
@@ -29,6 +29,7 @@ SMALLEST_WINDOW = 2
 class SwinFamily(TimmFamily):
     """See :class:`vitsearch.backbones.base.Backbone`."""
 
+    attention: ClassVar[type[nn.Module]] = WindowAttention
     family = "swin"
     modules = ("swin_transformer",)
     why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
@@ -61,15 +62,27 @@ class SwinFamily(TimmFamily):
         return int(cast(SwinTransformer, model).num_features)
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        return tuple(_block_units(name, block) for name, block in _blocks(model))
+        return tuple(self._unit(name, block) for name, block in named_blocks(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = _blocks(model)[block]
+        name, found = named_blocks(model)[block]
         attention: Any = found.attn
-        if type(attention) is not WindowAttention or not kept:
+        if not isinstance(attention, WindowAttention) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
-        slice_qkv(attention, _head_dim(attention), kept)
+        slice_qkv(attention, head_dim(attention), kept)
         attention.relative_position_bias_table = keep_of_table(attention.relative_position_bias_table, 1, kept)
+
+    def _unit(self, name: str, block: Any) -> BlockUnits:
+        attention: Any = block.attn if isinstance(block.attn, self.attention) else None
+        mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
+        return BlockUnits(
+            name,
+            attention.num_heads if attention else 0,
+            head_dim(attention) if attention else 0,
+            attention.proj if attention else None,
+            mlp.fc1 if mlp else None,
+            mlp.fc2 if mlp else None,
+        )
 
     def _step(self, name: str) -> int:
         """Every size that suits ``name`` is a multiple of these pixels: windows are whole, maps can be merged."""
@@ -84,7 +97,7 @@ class SwinFamily(TimmFamily):
         return tuple(int(stage.blocks[0].window_size[0]) for stage in stages)
 
 
-def _blocks(model: nn.Module) -> list[tuple[str, SwinTransformerBlock]]:
+def named_blocks(model: nn.Module) -> list[tuple[str, SwinTransformerBlock]]:
     stages: Any = cast(SwinTransformer, model).layers
     return [
         (f"layers.{stage}.blocks.{index}", block)
@@ -93,18 +106,5 @@ def _blocks(model: nn.Module) -> list[tuple[str, SwinTransformerBlock]]:
     ]
 
 
-def _block_units(name: str, block: SwinTransformerBlock) -> BlockUnits:
-    attention: Any = block.attn if type(block.attn) is WindowAttention else None
-    mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
-    return BlockUnits(
-        name,
-        attention.num_heads if attention else 0,
-        _head_dim(attention) if attention else 0,
-        attention.proj if attention else None,
-        mlp.fc1 if mlp else None,
-        mlp.fc2 if mlp else None,
-    )
-
-
-def _head_dim(attention: Any) -> int:
+def head_dim(attention: Any) -> int:
     return int(attention.proj.in_features) // int(attention.num_heads)

@@ -29,7 +29,7 @@ from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
 from vitsearch.compress import macs, matrices, prune, quantize, refit, scores
 from vitsearch.effect import Anatomy, BlockEffect, Effect
-from vitsearch.export import evaluate
+from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.plan import Recipe
 
@@ -101,10 +101,21 @@ class BackboneTestCase:
     def test_cut_channels_equal_masked_channels(self) -> None:
         self._compare_with_masked(heads=False, ffn=True)
 
-    def test_a_cut_model_costs_less(self) -> None:
+    def test_what_ships_gives_what_was_trained(self) -> None:
+        """With batch norms that have something to merge; the trained model is left as it was."""
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
-        example = self._images()[:1]
+        _use_norms(cut)
+        before = self._logits(cut)
+        ships = deploy.deployed(cut, backbones.find(self.spec.backbone), tuple(self._images().shape))
+        scale = float(before.abs().max())
+        assert float((self._logits(ships) - before).abs().max()) <= 10 * TOLERANCE * scale
+        assert torch.equal(self._logits(cut), before)
+
+    def test_a_cut_model_costs_less(self) -> None:
+        whole, anatomy = self._model()
+        cut = self._ships(self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True)))
+        whole, example = self._ships(whole), self._images()[:1]
         before, after = macs.count(whole, example), macs.count(cut, example)
         assert after[0] < 0.9 * before[0]
         assert after[1] < 0.9 * before[1]
@@ -166,17 +177,19 @@ class BackboneTestCase:
     def test_a_cut_model_exports_and_agrees_with_its_runtime(self) -> None:
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        ships = self._ships(cut)
         with tempfile.TemporaryDirectory() as folder:
-            report = OnnxExporter().export(cut, tuple(self._images().shape), Path(folder) / "model.onnx")
+            report = OnnxExporter().export(ships, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
 
     @pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
     def test_a_cut_model_becomes_int8(self, precision: str) -> None:
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        ships = self._ships(cut)
         with tempfile.TemporaryDirectory() as folder:
             plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-            OnnxExporter().export(cut, tuple(self._images().shape), plain)
+            OnnxExporter().export(ships, tuple(self._images().shape), plain)
             quantize.quantize(plain, small, precision, self._images().numpy())
             found = evaluate.logits(small, self._images().numpy(), batch_size=2)
             units = backbones.find(self.spec.backbone).units(cut)
@@ -212,6 +225,9 @@ class BackboneTestCase:
         with torch.inference_mode():
             found: torch.Tensor = model.eval()(self._images(resolution))
         return found
+
+    def _ships(self, model: nn.Module) -> nn.Module:
+        return backbones.find(self.spec.backbone).deployable(model)
 
     def _inputs_of_consumers(self, model: nn.Module) -> dict[nn.Module, torch.Tensor]:
         seen: dict[nn.Module, torch.Tensor] = {}
@@ -306,6 +322,16 @@ def _built(spec: ModelSpec) -> nn.Module:
             if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < 0.1:
                 values.fill_(0.5)
     return model
+
+
+def _use_norms(model: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for norm in model.modules():
+        if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            continue
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
 def _every_second(size: int, first: int) -> tuple[int, ...]:

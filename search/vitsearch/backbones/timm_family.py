@@ -45,7 +45,7 @@ class TimmFamily(ABC):
 
     @abstractmethod
     def tokens(self, model: nn.Module, resolution: int) -> int:
-        """Tokens (prefix tokens too) that the first attention of ``model`` sees at ``resolution``."""
+        """Tokens (prefix tokens too) that the first attention of ``model`` sees at ``resolution``; 0 without one."""
 
     @abstractmethod
     def embed_dim(self, model: nn.Module) -> int:
@@ -58,6 +58,9 @@ class TimmFamily(ABC):
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         """What timm's constructor is given for images of ``pixels``."""
         return {"img_size": pixels}
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        return model
 
     # ---- what all have
 

@@ -11,7 +11,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,12 +38,14 @@ class Recipe:
     """How timm makes the architecture: its name (tag included) and constructor arguments.
 
     ``resample(state, model)`` fits tensors of a state that depend on the resolution to ``model``, for
-    families whose weights timm's loader refuses at another one.
+    families whose weights timm's loader refuses at another one. ``classifier`` is what timm is told beside
+    the number of classes when a new one is drawn.
     """
 
     name: str
     arguments: Mapping[str, Any]
     resample: Callable[[State, nn.Module], State] | None = None
+    classifier: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:
@@ -184,7 +186,7 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
 
 def _with_classes(spec: ModelSpec, recipe: Recipe, model: nn.Module, had: int, fits: bool) -> Built:
     if had != spec.classes:
-        model.reset_classifier(spec.classes)  # type: ignore[operator]
+        model.reset_classifier(spec.classes, **recipe.classifier)  # type: ignore[operator]
     return _built(spec, recipe, model.eval(), head_is_new=not fits)
 
 

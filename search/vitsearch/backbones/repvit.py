@@ -1,0 +1,59 @@
+"""RepViT (Wang et al. 2024): convolutions in the order of a transformer, branches that are one when deployed.
+
+Nothing attends. Training sees three branches around each depthwise convolution and two classifiers, the
+deployed model one of each with the same output. What is cut: the hidden channels of every MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from timm.models import reparameterize_model
+from timm.models.repvit import RepVit, RepVitMlp
+from torch import nn
+
+from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.weights import Recipe
+from vitsearch.errors import PlanError
+
+TWO_CLASSIFIERS = {"distillation": True}
+"""As every variant starts: left to itself, timm would make one for other classes, and weights no longer fit."""
+
+
+class RepViTFamily(TimmFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "repvit"
+    modules = ("repvit",)
+    why_no_heads = "is made of convolutions and has no heads"
+    why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
+    why_no_windows = "is made of convolutions and has no windows"
+    why_no_tokens = "is made of convolutions and has no tokens"
+
+    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        return {}
+
+    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+        return replace(super().recipe(name, resolution), classifier=TWO_CLASSIFIERS)
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        return 0
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(cast(RepVit, model).num_features)
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(
+            BlockUnits(name, 0, 0, None, mlp.conv1.c, mlp.conv2.c, fc2_norm=mlp.conv2.bn)
+            for name, mlp in model.named_modules()
+            if isinstance(mlp, RepVitMlp)
+        )
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        raise PlanError(f"RepViT {self.why_no_heads}")
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        return cast(nn.Module, reparameterize_model(model.eval()))

@@ -1,0 +1,75 @@
+"""Swin transformers V2 (Liu et al. 2022): cosine attention in shifted windows, norms behind the branches.
+
+Positions are a continuous function of the distance, made by a small network with one output for each head,
+so no table has to be resampled. A head owns its rows of ``qkv`` (which has no bias of its own: queries and
+values have one each), its columns of ``proj``, its row of that network, and a scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.models.swin_transformer_v2 import WindowAttention
+from torch import nn
+from torch.nn import functional
+
+from vitsearch.backbones.plain import slice_qkv
+from vitsearch.backbones.slicing import head_columns, keep_of_table, keep_rows
+from vitsearch.backbones.swin import SwinFamily, head_dim, named_blocks
+from vitsearch.errors import PlanError
+
+LARGEST_SCALE, LARGEST_BIAS = 100.0, 16.0
+"""Of the paper: what multiplies a cosine, and what a position adds."""
+
+
+class SwinV2Family(SwinFamily):
+    """See :class:`vitsearch.backbones.base.Backbone`."""
+
+    family = "swinv2"
+    modules = ("swin_transformer_v2",)
+    attention = WindowAttention
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        name, found = named_blocks(model)[block]
+        attention: Any = found.attn
+        if not isinstance(attention, WindowAttention) or not kept:
+            raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
+        columns = head_columns(kept, head_dim(attention))
+        slice_qkv(attention, head_dim(attention), kept)
+        if attention.q_bias is not None:
+            attention.q_bias = keep_of_table(attention.q_bias, 0, columns)
+            attention.v_bias = keep_of_table(attention.v_bias, 0, columns)
+            attention.k_bias = attention.k_bias[: len(columns)].clone()  # zeros
+        attention.logit_scale = keep_of_table(attention.logit_scale, 0, kept)
+        keep_rows(attention.cpb_mlp[2], kept)
+        attention.__class__ = FewerHeads
+
+
+class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
+    """timm's, which shapes its output by the width of its input, for outputs of any width."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """``x``: (windows, tokens, channels); ``mask``: (windows of an image, tokens, tokens)."""
+        windows, tokens, _ = x.shape
+        bias = None if self.q_bias is None else torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        qkv = functional.linear(x, self.qkv.weight, bias).reshape(windows, tokens, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        similarity = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).transpose(-2, -1)
+        scale = torch.clamp(self.logit_scale, max=math.log(LARGEST_SCALE)).exp()
+        logits = similarity * scale + self._position_bias(tokens)
+        if mask is not None:
+            of_images = logits.view(-1, len(mask), self.num_heads, tokens, tokens) + mask[None, :, None]
+            logits = of_images.view(-1, self.num_heads, tokens, tokens)
+        attention = self.attn_drop(self.softmax(logits))
+        x = (attention @ v).transpose(1, 2).reshape(windows, tokens, self.proj.in_features)
+        found: torch.Tensor = self.proj_drop(self.proj(x))
+        return found
+
+    def _position_bias(self, tokens: int) -> torch.Tensor:
+        """(1, heads, tokens, tokens), each between 0 and 16."""
+        table = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
+        bias = table[self.relative_position_index.view(-1)].view(tokens, tokens, -1).permute(2, 0, 1)
+        return LARGEST_BIAS * torch.sigmoid(bias).unsqueeze(0)

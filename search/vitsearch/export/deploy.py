@@ -1,0 +1,31 @@
+"""The form of a model that ships, held against the form that was trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vitsearch.backbones.base import Backbone
+from vitsearch.errors import StageError
+from vitsearch.export.base import PARITY_LIMIT
+
+IMAGES = 2
+
+
+@torch.inference_mode()
+def deployed(model: nn.Module, backbone: Backbone, example_shape: tuple[int, ...]) -> nn.Module:
+    """``model`` with the branches merged that only training needs; itself where it has none.
+
+    :class:`StageError` ``export`` ``parity`` when the two disagree, on random images of ``example_shape``
+    but for the batch, by more than :data:`PARITY_LIMIT` of the largest logit.
+    """
+    merged = backbone.deployable(model.eval())
+    if merged is model:
+        return model
+    images = torch.randn(IMAGES, *example_shape[1:], generator=torch.Generator().manual_seed(0))
+    expected, found = model(images), merged.eval()(images)
+    off = float((found - expected).abs().max()) / max(float(expected.abs().max()), torch.finfo().tiny)
+    if not off <= PARITY_LIMIT:
+        told = f"the merged model and the trained one differ by {off:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{told}, allowed {PARITY_LIMIT:.0e}")
+    return merged

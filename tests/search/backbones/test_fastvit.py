@@ -1,0 +1,39 @@
+import pytest
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.errors import PlanError
+
+SMALL = ModelSpec("fastvit_t8", "none", 32, 10)
+
+
+class TestFastViT(BackboneTestCase):
+    spec = SMALL
+    other_resolution = 48
+    cuts_heads = False
+    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5))
+
+
+class TestFastViTWithAttention(BackboneTestCase):
+    spec = ModelSpec("fastvit_sa12", "none", 64, 10)
+    other_resolution = 32
+    unsupported = (("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
+
+
+def test_what_ships_has_one_convolution_and_no_norm_where_training_had_branches():
+    family = backbones.find(SMALL.backbone)
+    model = family.build(SMALL).model
+    ships = family.deployable(model)
+    mixer = ships.stages[0].blocks[0].token_mixer
+    assert [name for name, _ in mixer.named_parameters()] == ["reparam_conv.weight", "reparam_conv.bias"]
+    norms = [name for name, layer in ships.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert norms
+    assert all(name.endswith("mlp.conv.bn") for name in norms)
+
+
+def test_a_block_without_heads_refuses_to_lose_some():
+    family = backbones.find(SMALL.backbone)
+    with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a RepMixer"):
+        family.slice_heads(family.build(SMALL).model, 0, (0,))

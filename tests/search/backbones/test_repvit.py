@@ -1,0 +1,44 @@
+import pytest
+from safetensors.torch import save_file
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.errors import PlanError
+
+SMALL = ModelSpec("repvit_m0_9", "none", 32, 10)
+
+
+class TestRepViT(BackboneTestCase):
+    spec = SMALL
+    other_resolution = 48
+    cuts_heads = False
+    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5))
+
+
+def test_what_ships_has_no_batch_norm_and_one_classifier():
+    family = backbones.find(SMALL.backbone)
+    ships = family.deployable(family.build(SMALL).model)
+    assert not any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in ships.modules())
+    assert isinstance(ships.head, nn.Linear)
+
+
+def test_new_classes_leave_weights_that_can_be_read_again(tmp_path):
+    family = backbones.find(SMALL.backbone)
+    for step, classes in enumerate((10, 4)):
+        path = tmp_path / f"{step}.safetensors"
+        save_file(family.build(ModelSpec(SMALL.backbone, "none", 32, classes)).model.state_dict(), path)
+        built = family.build(ModelSpec(SMALL.backbone, f"file:{path}", 32, 4))
+        assert built.head_is_new == (classes != 4)
+        save_file(built.model.state_dict(), tmp_path / "again.safetensors")
+        again = family.build(ModelSpec(SMALL.backbone, f"file:{tmp_path / 'again.safetensors'}", 32, 4))
+        assert not again.head_is_new
+
+
+def test_heads_cannot_be_removed_and_why():
+    reason = backbones.supports(SMALL.backbone, "head_pruning_ratio", 0.25)
+    assert reason == "repvit_m0_9 is made of convolutions and has no heads"
+    family = backbones.find(SMALL.backbone)
+    with pytest.raises(PlanError, match="made of convolutions"):
+        family.slice_heads(family.build(SMALL).model, 0, (0,))
