@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.plan import Compression, Deployment, Plan
+from vitsearch.token_counts import tokens_left
 from vitsearch_evaluators.canonical import digest
 
 SCHEMA = 1
@@ -99,7 +100,9 @@ class Effect:
     def keeps_all(self, anatomy: Anatomy) -> bool:
         """Whether nothing of ``anatomy`` is cut."""
         pairs = zip(self.blocks, anatomy.blocks, strict=True)
-        return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
+        return not self.tokens and all(
+            (len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs
+        )
 
     def structure(self) -> dict[str, Any]:
         """Which indices are kept: decides what the weights can become."""
@@ -162,7 +165,25 @@ def resolve(plan: Plan, anatomy: Anatomy, scores: Scores) -> Effect:
     ffn = _kept_ffn(cut, anatomy, scores)
     precision = plan.deployment.precision
     blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
-    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks)
+    tokens = _tokens(cut, anatomy, blocks)
+    method = cut.token_pruning_method if tokens else None
+    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks, tokens, method)
+
+
+def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:
+    """Counted over the blocks that stay: a place behind one that is dropped moves to the next."""
+    if not cut.token_pruning_ratio or cut.token_pruning_method is None:
+        return ()
+    staying = [index for index, block in enumerate(blocks) if block.heads or block.ffn]
+    places = {sum(index < place for index in staying) for place in cut.token_pruning_at}
+    patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
+    left = tokens_left(
+        cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(places)), len(staying), patches, prefix
+    )
+    if not left:
+        return ()
+    behind = [sum(index <= block for index in staying) for block in range(len(blocks))]
+    return tuple(left[count - 1] if count else anatomy.tokens for count in behind)
 
 
 def _kept_heads(cut: Compression, anatomy: Anatomy, scores: Scores) -> list[tuple[int, ...]]:

@@ -55,6 +55,8 @@ from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
 
 OPSET = 17
+ANATOMY_SCHEMA = 2
+"""Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens."""
 CONTENDED_REPEATS = 2
 BATCH_NORM_IMAGES, BATCH_NORM_PIXELS = 2048, 28
 """So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
@@ -276,7 +278,8 @@ class Lab:
     async def _anatomy(self, source: Source, base: Base) -> AnatomyRow:
         images, seed = self.setting.calibration_images, self.setting.seed
         calibration = digest({"data": self.setting.data.fingerprint, "images": images, "seed": seed})
-        key = digest({"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration})
+        described = {"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration}
+        key = digest({"schema": ANATOMY_SCHEMA} | described)
 
         async def make() -> tuple[AnatomyRow, Made]:
             found, made = await self._run(AnatomyJob(self._workshop, source, Calibration(images, seed)))

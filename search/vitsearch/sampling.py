@@ -58,7 +58,7 @@ class PlanSpace:
         ffn = suggest.number("ffn_pruning_ratio", self._numbers(backbone, "ffn_pruning_ratio"))
         scope = suggest.word("pruning_scope", self._choices("pruning_scope")) if heads or ffn else "uniform"
         sparsity = suggest.word("weight_sparsity", self._legal(backbone, "weight_sparsity") or ("none",))
-        tokens = suggest.number("token_pruning_ratio", self._numbers(backbone, "token_pruning_ratio"))
+        tokens = suggest.number("token_pruning_ratio", self._token_ratios(backbone))
         method, places = self._token_pruning(suggest, backbone) if tokens else (None, ())
         distillation = self._distillation(suggest, backbone)
         runtime = suggest.word("backend", self._choices("backend"))
@@ -94,6 +94,11 @@ class PlanSpace:
         method = suggest.word(f"token_pruning_method@{backbone}", self._legal(backbone, "token_pruning_method"))
         written = suggest.word(f"token_pruning_at@{backbone}", self._places(backbone))
         return method, tuple(map(int, written.split(",") if written else ()))
+
+    def _token_ratios(self, backbone: str) -> tuple[float, ...]:
+        """A backbone that can take none of the methods keeps all tokens."""
+        methods = self._legal(backbone, "token_pruning_method")
+        return self._numbers(backbone, "token_pruning_ratio") if methods else (0.0,)
 
     def _places(self, backbone: str) -> tuple[str, ...]:
         """Lists of blocks as one word each; the empty word is the method's own places."""
@@ -171,7 +176,7 @@ class PlanSpace:
 
     def _count_token_prunings(self, backbone: str) -> int:
         methods = len(self._legal(backbone, "token_pruning_method")) * len(self._places(backbone))
-        return sum(methods if ratio else 1 for ratio in self._numbers(backbone, "token_pruning_ratio"))
+        return sum(methods if ratio else 1 for ratio in self._token_ratios(backbone))
 
     def backbones(self) -> tuple[str, ...]:
         return tuple(choice.name for choice in self.space.space.backbone)

@@ -19,7 +19,7 @@ from torch import nn
 
 from vitsearch import backbones, data, distillation, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.compress import batch_norms, macs, prune, quantize, refit, scores
+from vitsearch.compress import batch_norms, macs, prune, quantize, refit, scores, tokens
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -83,7 +83,7 @@ def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Logits:
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     """The graph a plan leads to, from the starting weights: enough to measure its cost."""
-    model = _deployed(_pruned(job.pruned, job.workshop), job)
+    model = _deployed(_shaped(job.pruned, job.workshop), job)
     macs_m, params_m = macs.count(model, _example(job.pruned.source.resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
@@ -155,11 +155,18 @@ def _pruned(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     return model
 
 
+def _shaped(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+    """Everything that the effect says about the graph; the weights are those that were not cut."""
+    model = _pruned(pruned, workshop)
+    tokens.apply(model, pruned.effect)
+    return model
+
+
 def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | None) -> nn.Module:
     """With the weights of ``checkpoint``; without one as rung 0 leaves it: refitted in closed form."""
     if checkpoint is None:
         return _refitted(pruned, workshop)
-    model = _pruned(pruned, workshop)
+    model = _shaped(pruned, workshop)
     model.load_state_dict(load_file(workshop.store.get(checkpoint)))
     return model
 
@@ -173,6 +180,7 @@ def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
         chosen = images.train.images[_drawn(images, pruned.batch_norms)]
         batches = _batches(images, chosen, pruned.source.resolution)
         batch_norms.settle(model, map(torch.from_numpy, batches))
+    tokens.apply(model, pruned.effect)
     return model
 
 

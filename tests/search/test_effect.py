@@ -245,3 +245,41 @@ def test_the_precision_of_the_deployment_is_in_every_block(golden, asked):
     model = Anatomy.from_json(golden("anatomy")), Scores.from_json(golden("scores"))
     blocks = resolve(replace(asked, deployments=(deployment,)), *model).blocks
     assert {block.precision for block in blocks} == {"int8_dynamic"}
+
+
+# ---- tokens
+
+
+def with_tokens(plan, depth=4, dropped=(), **asked):
+    """The tokens that ``plan`` leaves on 16 patches and a class token, with some blocks dropped."""
+    blocks = tuple(BlockAnatomy(f"b{i}", 0 if i in dropped else 1, 32, 0) for i in range(depth))
+    scores = Scores(tuple((1.0,) * block.heads for block in blocks), ((),) * depth)
+    anatomy = Anatomy("any", 28, 192, 17, blocks, prefix_tokens=1)
+    return resolve(replace(plan, compression=Compression(token_pruning_ratio=0.5, **asked)), anatomy, scores)
+
+
+def test_tokens_are_counted_for_every_block(plan):
+    effect = with_tokens(plan, token_pruning_method="topk", token_pruning_at=(1, 2))
+    assert (effect.tokens, effect.token_pruning_method) == ((17, 9, 5, 5), "topk")
+
+
+def test_a_place_behind_a_dropped_block_moves_to_the_next(plan):
+    effect = with_tokens(plan, 5, dropped=(1,), token_pruning_method="topk", token_pruning_at=(1, 3))
+    assert effect.tokens == (17, 17, 9, 5, 5)
+
+
+def test_the_places_of_a_method_are_those_of_the_blocks_that_stay(plan):
+    whole = with_tokens(plan, 4, token_pruning_method="tome").tokens
+    assert with_tokens(plan, 6, dropped=(0, 3), token_pruning_method="tome").tokens == (17, *whole[:2], *whole[1:])
+
+
+def test_where_no_token_goes_the_method_does_not_matter(plan):
+    effects = {with_tokens(plan, 1, token_pruning_method=method) for method in ("topk", "tome")}
+    assert {(effect.tokens, effect.token_pruning_method) for effect in effects} == {((), None)}
+
+
+def test_tokens_enter_both_keys(plan):
+    few, other = (with_tokens(plan, token_pruning_method=method) for method in ("topk", "dynamicvit"))
+    none = replace(few, tokens=(), token_pruning_method=None)
+    for key in (lambda e: key_of_weights(e, plan), lambda e: graph_key(e, plan.deployment, DATA, 17)):
+        assert len({key(effect) for effect in (few, other, none)}) == 3

@@ -213,6 +213,15 @@ def test_how_tokens_are_dropped_is_asked_only_where_some_are(rng):
     assert plans.contains(plan)
 
 
+def test_a_backbone_that_takes_none_of_the_methods_keeps_its_tokens():
+    def supports(backbone, knob, value):
+        return "no" if knob == "token_pruning_method" else None
+
+    plans = plans_of(supports, **TOKENS)
+    assert {plan.compression.token_pruning_ratio for plan in all_plans(plans)} == {0.0}
+    assert plans.count() == 2 * 2
+
+
 def test_one_plan_is_counted_once():
     assert plans_of().count() == 1
 

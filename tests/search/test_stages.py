@@ -79,6 +79,17 @@ def cut(source, anatomy):
     return make
 
 
+@pytest.fixture(scope="module")
+def fewer_tokens(cut):
+    """Of a model whose heads and channels are cut too; 50 tokens come in."""
+
+    def make(method: str, tokens: tuple[int, ...]) -> jobs.Pruned:
+        pruned = cut(0.33, 0.5)
+        return replace(pruned, effect=replace(pruned.effect, tokens=tokens, token_pruning_method=method))
+
+    return make
+
+
 def test_the_data_is_described_without_its_pixels(workshop):
     description = stages.describe_data(jobs.DataJob(workshop)).description
     assert len(description["class_names"]) == 10
@@ -168,6 +179,21 @@ def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(work
     assert exported.n == 2000
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
     assert load_file(workshop.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
+
+
+def test_a_model_of_fewer_tokens_goes_through_every_stage(workshop, source, cut, fewer_tokens, base_logits):
+    pruned, deployment = fewer_tokens("tome", (42, 36, 30, 25, 20, 20)), replace(FP32, precision="int8_dynamic")
+    graph = stages.build_graph(jobs.ScreenJob(workshop, pruned, deployment, OPSET, CALIBRATION))
+    whole = stages.build_graph(jobs.ScreenJob(workshop, cut(0.33, 0.5), FP32, OPSET, CALIBRATION))
+    assert graph.macs_m < 0.75 * whole.macs_m
+    assert graph.params_m == whole.params_m
+    assert stages.take_signal(jobs.SignalJob(workshop, pruned, base_logits, 100)).accuracy > 0.6
+    teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+    trained = stages.train_rung(jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, teacher, base_logits, images=100))
+    exported = stages.export_artifact(
+        jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    )
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
 
 
 def test_static_int8_of_the_base_keeps_its_accuracy(workshop, cut, base):

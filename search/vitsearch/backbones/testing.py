@@ -27,11 +27,12 @@ from torch import nn
 
 from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
-from vitsearch.compress import macs, matrices, prune, quantize, refit, scores
+from vitsearch.compress import macs, matrices, prune, quantize, refit, scores, tokens
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.plan import Recipe
+from vitsearch.token_counts import METHODS, tokens_left
 
 if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
@@ -197,6 +198,27 @@ class BackboneTestCase:
                 assert small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()
         assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_fewer_tokens_train_export_and_cost_less(self, method: str) -> None:
+        """Of a cut model too; where the family takes no token pruning it says so."""
+        asked = (("token_pruning_ratio", 0.5), ("token_pruning_method", method))
+        if any(backbones.supports(self.spec.backbone, knob, value) for knob, value in asked):
+            return
+        whole, anatomy = self._model()
+        effect = self._effect(anatomy, self.cuts_heads, ffn=True)
+        cut = self._pruned(whole, effect)
+        patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
+        left = tokens_left(method, 0.5, (), len(anatomy.blocks), patches, prefix)
+        fewer = copy.deepcopy(cut)
+        tokens.apply(fewer, replace(effect, tokens=left, token_pruning_method=method))
+        before, after = (macs.count(model, self._images()[:1]) for model in (cut, fewer))
+        assert after[0] < 0.8 * before[0]
+        nn.functional.cross_entropy(fewer.train()(self._images()), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        assert [name for name, value in fewer.named_parameters() if value.grad is None] == []
+        with tempfile.TemporaryDirectory() as folder:
+            report = OnnxExporter().export(fewer, tuple(self._images().shape), Path(folder) / "model.onnx")
+        assert report.parity_rel <= 1e-4
 
     def test_what_is_not_supported_has_a_reason(self) -> None:
         for knob, value in self.unsupported:

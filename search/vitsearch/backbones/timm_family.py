@@ -51,6 +51,10 @@ class TimmFamily(ABC):
     def embed_dim(self, model: nn.Module) -> int:
         """Channels of the last stage."""
 
+    def prefix_tokens(self, model: nn.Module) -> int:
+        """How many of these stand in front of the patches: class, distillation, registers."""
+        return 0
+
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         """Why ``name`` cannot be built for images of ``pixels``; ``None`` when it can."""
         return None
@@ -89,7 +93,7 @@ class TimmFamily(ABC):
             return f"{name} {self.why_no_heads}"
         if knob == "ffn_pruning_ratio" and value and not any(unit.ffn_width for unit in self._unbuilt_units(name)):
             return f"{name} {self.why_no_ffn}"
-        if knob == "token_pruning_ratio" and value:
+        if knob in ("token_pruning_ratio", "token_pruning_method", "token_pruning_at") and value:
             return f"{name} {self.why_no_tokens}"
         if knob in ("depth_pruning_ratio", "embed_pruning_ratio") and value:
             return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
@@ -118,7 +122,7 @@ class TimmFamily(ABC):
     def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
         blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
-        return Anatomy(spec.backbone, spec.resolution, *size, blocks)
+        return Anatomy(spec.backbone, spec.resolution, *size, blocks, prefix_tokens=self.prefix_tokens(model))
 
     def unbuilt(self, name: str) -> nn.Module:
         """``name`` at its native size, without memory for its weights (torch's meta device)."""

@@ -17,6 +17,8 @@ from torch import nn
 from vitsearch.backbones.base import BlockUnits
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.compress import tokens
+from vitsearch.token_counts import refused_places
 
 
 class ViTFamily(TimmFamily):
@@ -26,10 +28,26 @@ class ViTFamily(TimmFamily):
     modules = ("vision_transformer", "deit")
     why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
     why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
-    why_no_tokens = "takes no token pruning in this version"
+    why_no_tokens = "has blocks that are not timm's plain ones, so tokens cannot be dropped between their parts"
 
     def native_resolution(self, name: str) -> int:
         return int(cast(Any, self.unbuilt(name)).patch_embed.img_size[0])
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None:
+        if knob in ("token_pruning_ratio", "token_pruning_method", "token_pruning_at") and value:
+            return self._refused_tokens(name, knob, value)
+        return super().supports(name, knob, value)
+
+    def _refused_tokens(self, name: str, knob: str, value: Any) -> str | None:
+        vit = cast(VisionTransformer, self.unbuilt(name))
+        if not all(map(tokens.is_plain_block, vit.blocks)):
+            return f"{name} {self.why_no_tokens}"
+        if knob == "token_pruning_method" and value == "dynamicvit":
+            return f"{name} takes no dynamicvit in this version"
+        if knob == "token_pruning_method" and value == "tome" and not tokens.Layout.of(vit).readers:
+            return f"the classifier of {name} reads all tokens alike, also those into which tome merged several"
+        reason = refused_places(value, len(vit.blocks)) if knob == "token_pruning_at" else None
+        return None if reason is None else f"{name} {reason}"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         native, patch = self.native_resolution(name), self._patch(name)
@@ -46,6 +64,9 @@ class ViTFamily(TimmFamily):
     def tokens(self, model: nn.Module, resolution: int) -> int:
         vit = cast(VisionTransformer, model)
         return int(vit.patch_embed.num_patches) + int(vit.num_prefix_tokens)
+
+    def prefix_tokens(self, model: nn.Module) -> int:
+        return int(cast(VisionTransformer, model).num_prefix_tokens)
 
     def embed_dim(self, model: nn.Module) -> int:
         return int(cast(VisionTransformer, model).embed_dim)

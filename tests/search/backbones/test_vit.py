@@ -13,7 +13,7 @@ class TestBuiltinBase(BackboneTestCase):
     unsupported = (
         ("resolution", 30),
         ("window_size", 7),
-        ("token_pruning_ratio", 0.5),
+        ("token_pruning_at", (1, 5)),
         ("distillation", "token"),
         ("weights", "hub"),
         ("weights", "file:/nowhere/at.all"),
@@ -34,7 +34,7 @@ class TestDistilledDeiT(BackboneTestCase):
     def test_has_a_distillation_token(self):
         assert backbones.supports(self.spec.backbone, "distillation", "token") is None
         _, anatomy = self._model()
-        assert anatomy.tokens == 16 + 2
+        assert (anatomy.tokens, anatomy.prefix_tokens) == (16 + 2, 2)
 
 
 class TestLayerScale(BackboneTestCase):
@@ -52,6 +52,31 @@ class TestLayerScale(BackboneTestCase):
 def test_other_blocks_say_that_they_cannot_be_cut(name, knob):
     assert backbones.supports(name, knob, 0.0) is None
     assert "cannot be removed" in backbones.supports(name, knob, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "value", "told"),
+    [
+        ("vit_base_patch16_xp_224", "token_pruning_ratio", 0.3, "has blocks that are not timm's plain ones"),
+        ("vit_base_patch16_gap_224", "token_pruning_method", "tome", "reads all tokens alike"),
+        ("deit_tiny_patch16_224", "token_pruning_at", (3, 11), "behind blocks 0 to 10, not [3, 11]"),
+    ],
+)
+def test_token_pruning_is_refused_with_the_reason(name, knob, value, told):
+    assert told in backbones.supports(name, knob, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("vit_base_patch16_gap_224", "evit"),
+        ("deit_tiny_distilled_patch16_224", "tome"),
+        ("vit_little_patch16_reg4_gap_256", "topk"),
+    ],
+)
+def test_token_pruning_is_granted(name, method):
+    for knob, value in (("token_pruning_ratio", 0.3), ("token_pruning_method", method), ("token_pruning_at", (3, 6))):
+        assert backbones.supports(name, knob, value) is None
 
 
 def test_reason_names_sizes_that_would_do():

@@ -1,0 +1,79 @@
+"""Plain ViTs that carry fewer tokens from block to block: the tokens that do not matter cost nothing.
+
+    attention.py  timm's attention, opened: queries and keys, who attends to whom
+    base.py       which tokens are protected; blocks that leave fewer; rows by index
+    topk.py       keep the most attended
+    evit.py       keep the most attended, fuse the others into one
+    tome.py       merge the most alike
+
+How many tokens leave each block is decided by :mod:`vitsearch.token_counts`. All counts are static, so
+graphs export as they are. Token pruning comes after heads and channels are cut and refitted, and before
+anything is trained: checkpoints hold the weights of a model to which :func:`apply` was done.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from vitsearch.compress.tokens.base import DroppingBlock, Layout, is_plain_block
+from vitsearch.compress.tokens.evit import EViTBlock
+from vitsearch.compress.tokens.tome import MergingBlock
+from vitsearch.compress.tokens.topk import TopKBlock
+from vitsearch.effect import Effect
+from vitsearch.errors import StageError
+
+__all__ = ["Layout", "apply", "is_plain_block"]
+
+
+def apply(model: nn.Module, effect: Effect) -> None:
+    """Make the blocks of ``model`` leave the tokens that ``effect`` says, in place.
+
+    What ``effect`` names no tokens for is not touched. :class:`StageError` when the effect is not of
+    this model, or names a method that is not known.
+    """
+    if not effect.tokens:
+        return
+    vit = cast(VisionTransformer, model)
+    layout = Layout.of(vit)
+    came = (int(vit.patch_embed.num_patches) + layout.prefix, *effect.tokens[:-1])
+    _check(vit, layout, came, effect)
+    if effect.token_pruning_method == "tome":
+        _merge(vit.blocks, layout, came, effect.tokens)
+    else:
+        _drop(vit.blocks, layout, came, effect)
+
+
+_DROPPING: dict[str, tuple[type[DroppingBlock], int]] = {"topk": (TopKBlock, 0), "evit": (EViTBlock, 1)}
+"""The block of each method, and how many tokens it makes."""
+
+
+def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], effect: Effect) -> None:
+    kind, made = _DROPPING[str(effect.token_pruning_method)]
+    for index, (before, left) in enumerate(zip(came, effect.tokens, strict=True)):
+        if left < before:
+            blocks[index] = kind(blocks[index], layout, left - layout.prefix - made)
+
+
+def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
+    """Every block from the first that merges on: their attention counts sizes."""
+    plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
+    for index in plain:
+        merged, some = came[index] - tokens[index], tokens[index] < came[0]
+        if some:
+            last = index == plain[-1]
+            blocks[index] = MergingBlock(blocks[index], layout, came[index] - layout.prefix, merged, last)
+
+
+def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], effect: Effect) -> None:
+    if effect.token_pruning_method not in {*_DROPPING, "tome"}:
+        raise StageError("tokens", "unknown", f"no method {effect.token_pruning_method!r} of token pruning")
+    if len(effect.tokens) != len(vit.blocks):
+        told = f"tokens behind {len(effect.tokens)} blocks, model of {len(vit.blocks)}"
+        raise StageError("tokens", "mismatch", told)
+    for block, before, left in zip(vit.blocks, came, effect.tokens, strict=True):
+        if not layout.prefix < left <= before or (left < before and not is_plain_block(block)):
+            told = f"cannot leave {left} of {before} tokens behind a {type(block).__name__}"
+            raise StageError("tokens", "mismatch", told)

@@ -1,0 +1,103 @@
+"""What token pruning of a plain ViT is made of: which tokens are protected, and blocks that leave fewer.
+
+A block that prunes stands in for timm's and holds the same parts under the same names, so that the
+names of weights, the units of the family and everything that replaces a layer work as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from timm.layers import Attention
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+
+from vitsearch.compress.tokens import attention
+from vitsearch.compress.tokens.attention import Heads
+
+PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The first ``prefix`` tokens always stay; the classifier reads the first ``readers`` (0: all patches)."""
+
+    prefix: int
+    readers: int
+
+    @classmethod
+    def of(cls, vit: VisionTransformer) -> Layout:
+        if vit.attn_pool is not None or vit.global_pool != "token":
+            return cls(int(vit.num_prefix_tokens), 0)
+        return cls(int(vit.num_prefix_tokens), 2 if isinstance(vit, VisionTransformerDistilled) else 1)
+
+
+def is_plain_block(found: Any) -> bool:
+    """Whether a block can be taken apart here; a gate or a norm over all heads would be left out."""
+    if type(found) is not Block or type(found.attn) is not Attention:
+        return False
+    return type(found.attn.norm) is nn.Identity and found.attn.gate is None
+
+
+class TokenBlock(nn.Module):
+    """timm's plain block (Dosovitskiy et al. 2021), open between attention and MLP."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        for name in PARTS:
+            setattr(self, name, getattr(block, name))
+
+    def attention_branch(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, Heads]:
+        """``x`` (batch, tokens, channels) behind the attention, and the heads that it was made with."""
+        parts = cast(Any, self)
+        heads = attention.heads_of(parts.attn, parts.norm1(x))
+        return x + parts.drop_path1(parts.ls1(attention.attend(parts.attn, heads, bias))), heads
+
+    def mlp_branch(self, x: torch.Tensor) -> torch.Tensor:
+        parts = cast(Any, self)
+        behind: torch.Tensor = x + parts.drop_path2(parts.ls2(parts.mlp(parts.norm2(x))))
+        return behind
+
+
+class DroppingBlock(TokenBlock):
+    """Leaves its ``kept`` most attended patch tokens; the others go between attention and MLP."""
+
+    def __init__(self, block: Any, layout: Layout, kept: int) -> None:
+        super().__init__(block)
+        self.layout = layout
+        self.kept = kept
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, heads = self.attention_branch(x)
+        attended = attention.attention_received(self.attn, heads, self.layout.prefix, self.layout.readers)
+        return self.mlp_branch(self.reduce(x, attended))
+
+    def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """``x`` (batch, tokens, channels) with fewer tokens; ``attended`` (batch, patches) ranks the patches."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"kept={self.kept}"
+
+
+def most(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices (batch, count) of the largest of ``scores`` (batch, n), in no order: attention knows none."""
+    return scores.topk(count, dim=1, sorted=False).indices
+
+
+def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` (batch, count) of ``x`` (batch, n, channels).
+
+    As one look-up in all rows of the batch: in ONNX a Gather that copies whole rows, where
+    ``torch.gather`` becomes a GatherElements that looks up every number by itself.
+    """
+    batch, tokens, _ = x.shape
+    first = torch.arange(batch, device=x.device).unsqueeze(1) * tokens
+    return x.flatten(0, 1)[index + first]
+
+
+def with_prefix(x: torch.Tensor, prefix: int, patches: torch.Tensor) -> torch.Tensor:
+    return torch.cat([x[:, :prefix], patches], dim=1) if prefix else patches
