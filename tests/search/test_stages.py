@@ -189,7 +189,8 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workshop, source, cut,
     assert graph.params_m == whole.params_m
     assert stages.take_signal(jobs.SignalJob(workshop, pruned, base_logits, 100)).accuracy > 0.6
     teacher = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
-    trained = stages.train_rung(jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, teacher, base_logits, images=100))
+    taught = jobs.Teaching("logits", logits_sha256=teacher)
+    trained = stages.train_rung(jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, base_logits, images=100))
     exported = stages.export_artifact(
         jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
