@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
 from vitsearch.driver import Driver, Ended, Session
@@ -28,6 +29,9 @@ from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
 from vitsearch.study import Study
 from vitsearch.testing import DATA, FakeDevice, FakeRunner, fake_setting
+
+settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
+settings.load_profile("vitsearch")
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 

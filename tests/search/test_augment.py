@@ -67,7 +67,7 @@ def test_a_crop_has_the_size_that_is_asked_for(batch):
     assert drawn(Augmentation(crop=0.5), batch, size=20)[0].shape == (16, 20, 20, 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(mixup=st.just(0.0) | st.floats(0.01, 2), cutmix=st.floats(0.01, 2), seed=st.integers(0, 99))
 def test_mixed_labels_are_probabilities_of_the_two_labels(mixup, cutmix, seed):
     images = np.full((6, 8, 8, 3), 7, np.uint8)

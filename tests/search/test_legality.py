@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch import backbones, legality
@@ -50,7 +50,6 @@ def deit(plans) -> Plan:
     return replace(plans.baseline(), backbone="deit_tiny_patch16_224", resolution=224)
 
 
-@settings(deadline=None)  # the first draw builds every backbone
 @given(st.integers(0, 10**9))
 def test_nothing_that_is_refused_is_ever_drawn(plans, seed):
     assert legality.reasons(plans.random(random.Random(seed)), backbones.supports) == []

@@ -16,7 +16,6 @@ TEXTS = [path.read_text() for path in (SPACES / "quickstart.yaml", *WRONG)]
 KEYS = sorted({word for text in TEXTS for word in text.replace(":", " ").split() if word.isidentifier()})
 relaxed = settings(
     max_examples=200,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -310,7 +310,6 @@ def test_accuracy_counts_hits():
 logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
 
 
-@settings(deadline=None)
 @given(base=logit_rows, other=logit_rows, shift=st.floats(-50, 50))
 def test_divergence_is_a_divergence(base, other, shift):
     value = train.kl_divergence(base, other)
