@@ -14,6 +14,8 @@ from vitsearch.space.nodes import Path
 from vitsearch.space.sections import Teacher
 from vitsearch.space.source import Problem
 
+NAMED = 3
+"""Backbones of one reason that a message names."""
 Supports = Callable[[str, str, Any], str | None]
 """``supports(backbone, knob, value)``: None when it does, else the reason why not.
 
@@ -69,8 +71,21 @@ def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
                 continue
             reasons = {name: supports(name, knob, value) for name in known}
             if all(reason is not None for reason in reasons.values()):
-                told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-                yield Problem(("space", knob, index), f"no backbone of the file can use {value!r} ({told})")
+                yield Problem(
+                    ("space", knob, index), f"no backbone of the file can use {value!r} ({_grouped(reasons)})"
+                )
+
+
+def _grouped(reasons: dict[str, str | None]) -> str:
+    """``a, b: why; c: why``: backbones that share a reason stand together, and long lists are cut."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(str(reason).removeprefix(f"{name} "), []).append(name)
+    named = {
+        reason: names[:NAMED] + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
+        for reason, names in groups.items()
+    }
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in named.items())
 
 
 def _asked(space: SearchSpace, knob: str) -> bool:
