@@ -1,9 +1,10 @@
 """What a plan comes to on one backbone: pure arithmetic, no torch, run in the driver.
 
 ``resolve(plan, anatomy, scores)`` turns ratios into the indices that each block keeps. Two plans
-with the same effect are one plan. Three keys (sha256 of canonical JSON) name what follows from it:
+with the same effect are one plan. Four keys (sha256 of canonical JSON) name what follows from it:
 
     weights_key    indices, starting weights, data, teacher, recipe, seed      trainings and rungs
+    qat_key        a training and its rung, settings, calibration              trainings for static int8
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   both, and the calibration                                   artifacts, accuracies
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.plan import Compression, Deployment, Plan
+from vitsearch.plan import Compression, Deployment, Plan, QuantizationAware
 from vitsearch.token_counts import tokens_left
 from vitsearch_evaluators.canonical import digest
 
@@ -251,6 +252,21 @@ def weights_key(effect: Effect, plan: Plan, start: str, teacher: str | None, dat
             "distillation": plan.distillation,
             "recipe": asdict(plan.recipe),
             "data": asdict(data),
+        }
+    )
+
+
+def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: str) -> str:
+    """Names a training with rounding in place, from the float training ``weights`` at ``rung``; ``calibration``
+    is the digest of the images that its ranges start from. Shared by all deployments that want it."""
+    return digest(
+        {
+            "schema": SCHEMA,
+            "key": "qat",
+            "weights": weights,
+            "rung": rung,
+            "settings": asdict(settings),
+            "calibration": calibration,
         }
     )
 

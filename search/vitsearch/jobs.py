@@ -210,11 +210,20 @@ class TrainJob(Job[Trained]):
     pruned: Pruned
     recipe: Recipe
     start: int
-    end: int
+    end: float
     checkpoint_sha256: str | None
     teaching: Teaching
     base_logits_sha256: str
     images: int
+
+
+@dataclass(frozen=True)
+class QatJob(TrainJob):
+    """From the weights of rung ``start``, with the rounding of static int8 in place; ranges start as seen on
+    the ``calibration`` images. The start is what post-training quantization gives."""
+
+    make = "train_quantized"
+    calibration: Calibration
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ the same time is made once; a stage that another driver is making (its claim is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vitsearch.compress.quantize import CALIBRATED
+from vitsearch.compress.quantize import CALIBRATED, TRAINED
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import (
@@ -21,6 +22,7 @@ from vitsearch.effect import (
     Scores,
     artifact_key,
     graph_key,
+    qat_key,
     resolve,
     weights_key,
 )
@@ -35,6 +37,7 @@ from vitsearch.jobs import (
     LogitsJob,
     Made,
     Pruned,
+    QatJob,
     ScreenJob,
     SignalJob,
     SignalSeen,
@@ -47,7 +50,7 @@ from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, Measu
 from vitsearch.measured import values_of
 from vitsearch.once import Once
 from vitsearch.pareto import wilson
-from vitsearch.plan import Plan, Recipe
+from vitsearch.plan import Plan, QuantizationAware, Recipe
 from vitsearch.progress import Progress
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
@@ -64,6 +67,7 @@ BATCH_NORM_IMAGES, BATCH_NORM_PIXELS = 2048, 28
 MIN_BATCH_NORM_IMAGES = 256
 VALIDATION = "validation"
 R = TypeVar("R")
+J = TypeVar("J", bound=TrainJob)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Setting:
     signal_images: int
     wall_clock_decides: bool
     seed: int
+    qat: QuantizationAware = QuantizationAware()
 
     @property
     def calibration(self) -> Calibration:
@@ -226,32 +231,37 @@ class Lab:
         return SignalSeen(row.accuracy, row.kl or 0.0, row.n)
 
     async def train(self, prepared: Prepared, rung: int) -> TrainingRow:
-        key, recipe = prepared.weights_key, prepared.plan.recipe
+        recipe = prepared.plan.recipe
         before = recipe.rungs[recipe.rungs.index(rung) - 1]
 
-        async def make() -> tuple[TrainingRow, Made]:
-            start = self._ledger.training(key, before)
-            job = TrainJob(
-                self._workshop,
-                prepared.pruned,
-                recipe,
-                before,
-                rung,
-                start.checkpoint_sha256 if start else None,
-                await self._teaching(prepared),
-                await self._base_logits(prepared),
-                self.setting.signal_images,
-            )
-            trained, made = await self._run(job)
-            return TrainingRow(key, rung, trained.accuracy, trained.kl, trained.n, trained.checkpoint_sha256), made
+        async def job() -> TrainJob:
+            return await self._training(TrainJob, prepared, recipe, before, rung)
 
-        return await self.once.get(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
+        return await self._trained(prepared.weights_key, rung, job)
+
+    async def train_quantized(self, prepared: Prepared, rung: int) -> TrainingRow:
+        """What was trained up to ``rung``, trained on with the rounding of static int8 in place."""
+        plan, settings, calibration = prepared.plan, self.setting.qat, self._calibration_digest(prepared.plan)
+        recipe, end = settings.recipe(plan.recipe), rung + settings.epochs(rung)
+
+        async def job() -> QatJob:
+            calibrated = partial(QatJob, calibration=self.setting.calibration)
+            return await self._training(calibrated, prepared, recipe, rung, end)
+
+        key = qat_key(prepared.weights_key, rung, settings, calibration or "")
+        return await self._trained(key, rung, job)
 
     async def confirm(self, prepared: Prepared, rung: int) -> Measured:
-        """The exported artifact: its accuracy on its own runtime, and the full measurement."""
-        calibration = self._calibration_digest(prepared.plan)
-        key = artifact_key(prepared.weights_key, rung, prepared.graph_key, calibration)
-        row = await self._artifact(prepared, rung, key)
+        """The exported artifact: its accuracy on its own runtime, and the full measurement.
+
+        A precision that is trained for is trained first, where there was any training: the leaderboard
+        shows what its graph costs and what it loses without.
+        """
+        weights = prepared.weights_key
+        if rung and prepared.plan.deployment.precision in TRAINED:
+            weights = (await self.train_quantized(prepared, rung)).weights_key
+        key = artifact_key(weights, rung, prepared.graph_key, self._calibration_digest(prepared.plan))
+        row = await self._artifact(prepared, weights, rung, key)
         measured = self._latest(prepared.graph_key, CONFIRM)
         if measured is None:
             path = self._workshop.store.get(row.sha256)
@@ -349,9 +359,31 @@ class Lab:
         row = await self.once.get(f"{job.answers}:{key}", lambda: self._ledger.artifact(key), make)
         return row.sha256
 
-    async def _artifact(self, prepared: Prepared, rung: int, key: str) -> ArtifactRow:
+    async def _training(self, kind: Callable[..., J], prepared: Prepared, recipe: Recipe, start: int, end: float) -> J:
+        """Trained on from rung ``start`` of the plan's own training."""
+        before = self._ledger.training(prepared.weights_key, start)
+        return kind(
+            workshop=self._workshop,
+            pruned=prepared.pruned,
+            recipe=recipe,
+            start=start,
+            end=end,
+            checkpoint_sha256=before.checkpoint_sha256 if before else None,
+            teaching=await self._teaching(prepared),
+            base_logits_sha256=await self._base_logits(prepared),
+            images=self.setting.signal_images,
+        )
+
+    async def _trained(self, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
+        async def make() -> tuple[TrainingRow, Made]:
+            found, made = await self._run(await job())
+            return TrainingRow(key, rung, found.accuracy, found.kl, found.n, found.checkpoint_sha256), made
+
+        return await self.once.get(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
+
+    async def _artifact(self, prepared: Prepared, weights: str, rung: int, key: str) -> ArtifactRow:
         async def make() -> tuple[ArtifactRow, Made]:
-            trained = self._ledger.training(prepared.weights_key, rung)
+            trained = self._ledger.training(weights, rung)
             checkpoint = trained.checkpoint_sha256 if trained else None
             job = ExportJob(
                 self._workshop,

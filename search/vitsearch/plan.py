@@ -81,6 +81,21 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class QuantizationAware:
+    """Training for ``int8_qat``, behind the last rung and with its recipe but for ``epochs_share`` of that
+    rung's epochs, at a peak learning rate of ``lr_share`` of the recipe's."""
+
+    epochs_share: float = 0.5
+    lr_share: float = 1.0
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        return replace(recipe, lr=recipe.lr * self.lr_share)
+
+    def epochs(self, rung: int) -> float:
+        return rung * self.epochs_share
+
+
+@dataclass(frozen=True)
 class Compression:
     """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN widths.
 

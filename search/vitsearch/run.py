@@ -130,6 +130,7 @@ def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
         signal_images=space.task.signal.validation_images,
         wall_clock_decides=any(name.startswith("latency_ms") for name in space.objectives),
         seed=seed,
+        qat=space.task.quantization_aware.settings(),
     )
 
 

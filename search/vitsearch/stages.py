@@ -19,7 +19,7 @@ from torch import nn
 
 from vitsearch import backbones, data, distillation, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.compress import batch_norms, macs, prune, quantize, refit, scores, tokens
+from vitsearch.compress import batch_norms, fake_quant, macs, prune, quantize, refit, scores, tokens
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -28,6 +28,7 @@ from vitsearch.export import EXPORTERS, deploy, evaluate
 from vitsearch.store import FileStore
 
 EVALUATION_BATCH = 100
+ROUNDED_PARITY_LIMIT = 0.05
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
@@ -95,9 +96,21 @@ def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
 
 
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
-    """Fine-tune from the rung before; a tune that ends worse (accuracy and divergence) is thrown away."""
+    """Fine-tune from the rung before."""
+    return _tuned(_compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
+
+
+def train_quantized(job: jobs.QatJob) -> jobs.Trained:
+    """Fine-tune with the rounding of static int8 in place, from where post-training quantization stands."""
+    images, model = _data(job.workshop), _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
+    chosen = images.train.images[_drawn(images, job.calibration)]
+    fake_quant.prepare(model, map(torch.from_numpy, _batches(images, chosen, job.pruned.source.resolution)))
+    return _tuned(model, job)
+
+
+def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
+    """A tune that ends worse (accuracy and divergence) is thrown away."""
     images, resolution = _data(job.workshop), job.pruned.source.resolution
-    model = _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     task = _fine_tune_task(job, images, resolution)
@@ -115,7 +128,8 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
     images, resolution = _data(job.workshop), job.pruned.source.resolution
     model = _deployed(_compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
-    macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
+    with fake_quant.unrounded(model):
+        macs_m, params_m = macs.count(model, _example(resolution, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
         batches = _batches(images, images.validation.images, resolution)
@@ -167,7 +181,7 @@ def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | 
     if checkpoint is None:
         return _refitted(pruned, workshop)
     model = _shaped(pruned, workshop)
-    model.load_state_dict(load_file(workshop.store.get(checkpoint)))
+    fake_quant.load(model, load_file(workshop.store.get(checkpoint)))
     return model
 
 
@@ -260,11 +274,25 @@ def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path
     images, resolution = _data(job.workshop), job.pruned.source.resolution
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
     shape = tuple(_example(resolution, job.workshop).shape)
-    report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
+    with fake_quant.unrounded(model):
+        report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
     chosen = _drawn(images, job.calibration)
     inputs = _tensor(images, images.train.images[chosen], resolution).numpy()
-    quantize.quantize(plain, final, job.deployment.precision, inputs)
-    return final, report.parity_rel
+    learned = fake_quant.learned(model)
+    quantize.quantize(plain, final, job.deployment.precision, inputs, learned)
+    return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
+
+
+def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
+    """Largest difference of the file's logits to those of the model that rounds in torch, over the largest
+    logit: a value that lies between two steps may be rounded to either, so it is far from that of fp32."""
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(inputs)).numpy()
+    relative = float(np.abs(evaluate.logits(path, inputs, EVALUATION_BATCH) - expected).max() / np.abs(expected).max())
+    if not relative <= ROUNDED_PARITY_LIMIT:
+        told = f"onnxruntime and the model that was trained for int8 differ by {relative:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{told}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
+    return relative
 
 
 def _drawn(images: data.ImageData, wanted: jobs.Calibration) -> np.ndarray:
@@ -297,5 +325,5 @@ def _example(resolution: int, workshop: jobs.Workshop) -> torch.Tensor:
 def _save_weights(model: nn.Module, store: FileStore) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+        save_file({name: value.contiguous() for name, value in fake_quant.state_of(model).items()}, path)
         return store.put(path)

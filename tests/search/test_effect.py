@@ -16,10 +16,11 @@ from vitsearch.effect import (
     Scores,
     artifact_key,
     graph_key,
+    qat_key,
     resolve,
     weights_key,
 )
-from vitsearch.plan import Augmentation, Compression, Plan
+from vitsearch.plan import Augmentation, Compression, Plan, QuantizationAware
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 START, TEACHER = "ef" * 32, "12" * 32
@@ -283,3 +284,16 @@ def test_tokens_enter_both_keys(plan):
     none = replace(few, tokens=(), token_pruning_method=None)
     for key in (lambda e: key_of_weights(e, plan), lambda e: graph_key(e, plan.deployment, DATA, 17)):
         assert len({key(effect) for effect in (few, other, none)}) == 3
+
+
+def test_a_training_for_int8_is_named_by_where_it_starts_and_how_it_goes_on():
+    settings = QuantizationAware()
+    key = qat_key("w", 1, settings, "c")
+    others = [
+        qat_key("v", 1, settings, "c"),
+        qat_key("w", 2, settings, "c"),
+        qat_key("w", 1, replace(settings, lr_share=0.1), "c"),
+        qat_key("w", 1, settings, "d"),
+    ]
+    assert len({key, *others}) == 5
+    assert key == qat_key("w", 1, QuantizationAware(0.5, 1.0), "c")

@@ -15,7 +15,7 @@ from vitsearch.errors import StageError
 from vitsearch.jobs import BaseJob, Calibration, ExportJob, ScreenJob, SignalJob, TrainJob
 from vitsearch.lab import Teacher
 from vitsearch.ledger import Ledger
-from vitsearch.plan import Augmentation, Compression
+from vitsearch.plan import Augmentation, Compression, QuantizationAware
 from vitsearch.testing import fake_setting
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
@@ -100,6 +100,54 @@ def test_one_training_serves_every_precision(lab, cut, fake_study):
     made = fake_study.runner.made
     assert (made["train_rung"], made["take_signal"]) == (1, 1)
     assert (made["export_artifact"], made["build_graph"]) == (2, 2)
+
+
+def quantization_aware(cut):
+    return replace(cut, deployments=(replace(cut.deployment, precision="int8_qat"),))
+
+
+def test_int8_qat_trains_on_from_the_training_of_every_precision(lab, cut, fake_study, ledger):
+    seen = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob | ExportJob) else None
+    for plan in (cut, quantization_aware(cut)):
+        asyncio.run(through(lab, plan))
+    made = fake_study.runner.made
+    assert (made["take_signal"], made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 1, 1, 2)
+    trained, _, rounded, _ = seen
+    assert (rounded.start, rounded.end) == (1, 1.5)
+    assert rounded.teaching == trained.teaching
+    assert rounded.calibration == Calibration(8, 0)
+
+
+def test_one_training_for_int8_serves_every_deployment_that_wants_it(lab, cut, fake_study):
+    plan = quantization_aware(cut)
+    with_options = replace(plan, deployments=(replace(plan.deployment, options=(("graph_optimization", "basic"),)),))
+    one, other = (asyncio.run(through(lab, it)).keys for it in (plan, with_options))
+    assert fake_study.runner.made["train_quantized"] == 1
+    assert fake_study.runner.made["export_artifact"] == 2
+    assert one.weights_key == other.weights_key
+    assert one.graph_key != other.graph_key
+
+
+@pytest.mark.parametrize(
+    "change", [{"qat": QuantizationAware(lr_share=0.3)}, {"qat": QuantizationAware(2.0)}, {"quantization_images": 9}]
+)
+def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
+    plan = quantization_aware(cut)
+    keys = [asyncio.run(through(fake_study.lab(ledger, **it), plan)).keys for it in ({}, change)]
+    made = fake_study.runner.made
+    assert (made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 2, 2)
+    assert keys[0].artifact_key != keys[1].artifact_key
+    assert keys[0].weights_key == keys[1].weights_key
+
+
+def test_the_leaderboard_does_not_train_for_int8(lab, cut, fake_study):
+    async def unpruned():
+        return await lab.confirm(await lab.prepare(quantization_aware(cut)), 0)
+
+    asyncio.run(unpruned())
+    assert fake_study.runner.made["train_quantized"] == 0
+    assert fake_study.runner.made["export_artifact"] == 1
 
 
 def files_of(fake_study, ledger, plan, **changes):

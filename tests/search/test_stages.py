@@ -129,9 +129,9 @@ def test_cutting_makes_the_graph_smaller_and_int8_the_file(precision, workshop, 
 def test_static_int8_is_calibrated_on_training_images_of_the_seed(workshop, screened, monkeypatch):
     seen, quantize = [], stages.quantize.quantize
 
-    def watched(onnx_in, onnx_out, precision, images):
+    def watched(onnx_in, onnx_out, precision, images, *more):
         seen.append(images)
-        quantize(onnx_in, onnx_out, precision, images)
+        quantize(onnx_in, onnx_out, precision, images, *more)
 
     monkeypatch.setattr(stages.quantize, "quantize", watched)
     calibrations = CALIBRATION, CALIBRATION, replace(CALIBRATION, seed=1)
@@ -195,6 +195,24 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workshop, source, cut,
         jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+
+
+def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(workshop, cut, base_logits, trained):
+    pruned, start = cut(0.67, 0.875, "int8_qat"), trained.checkpoint_sha256
+    job = jobs.QatJob(workshop, pruned, RECIPE, 1, 1.5, start, jobs.Teaching("none"), base_logits, 100, CALIBRATION)
+    seen = stages.train_quantized(job)
+    assert seen.steps == 2
+    before, after = (load_file(workshop.store.get(sha256)) for sha256 in (start, seen.checkpoint_sha256))
+    assert before.keys() < after.keys()
+    assert seen.kept_start or not np.array_equal(before["head.weight"], after["head.weight"])
+    deployment = replace(FP32, precision="int8_qat")
+    exported = stages.export_artifact(
+        jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, seen.checkpoint_sha256)
+    )
+    assert 0 < exported.parity < 0.02
+    screened = stages.build_graph(jobs.ScreenJob(workshop, pruned, deployment, OPSET, CALIBRATION))
+    costs = [(made.macs_m, made.params_m, made.size_bytes) for made in (screened, exported)]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-3)
 
 
 def test_static_int8_of_the_base_keeps_its_accuracy(workshop, cut, base):

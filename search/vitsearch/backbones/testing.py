@@ -27,7 +27,7 @@ from torch import nn
 
 from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
-from vitsearch.compress import macs, matrices, prune, quantize, refit, scores, tokens
+from vitsearch.compress import fake_quant, macs, matrices, prune, quantize, refit, scores, tokens
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
@@ -43,6 +43,8 @@ MEAN_ERROR = 1e-3
 ONE_STEP = Recipe((0, 1), 2, 2, 1e-3, 0.0, 0, 0.5, 2.0, 0)
 INT8_ERROR = 0.2
 """Of the norm of the logits; random weights have no margin, so this only catches a broken graph."""
+ROUNDING_ERROR = 0.05
+"""Likewise, of a file against the model that rounds in torch: a value between two steps may go either way."""
 
 
 class BackboneTestCase:
@@ -219,6 +221,29 @@ class BackboneTestCase:
         with tempfile.TemporaryDirectory() as folder:
             report = OnnxExporter().export(fewer, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
+
+    def test_a_cut_model_trains_for_int8_and_its_file_computes_what_it_computes(self) -> None:
+        """Where a family is all convolutions, only its classifier rounds."""
+        whole, anatomy = self._model()
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        fake_quant.prepare(cut, [self._images()])
+        output = cut.train()(self._images())
+        nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        layers = [module for module in cut.modules() if isinstance(module, fake_quant.QuantizedLinear)]
+        assert layers
+        for layer in layers:
+            for parameter in (layer.weight, layer.stretch):
+                assert parameter.grad is not None
+                assert bool(torch.isfinite(parameter.grad).all())
+        images = self._images().numpy()
+        with tempfile.TemporaryDirectory() as folder:
+            plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+            with fake_quant.unrounded(cut):
+                OnnxExporter().export(cut, images.shape, plain)
+            quantize.quantize(plain, small, "int8_qat", images, fake_quant.learned(cut))
+            found = evaluate.logits(small, images, batch_size=2)
+        expected = self._logits(cut).numpy()
+        assert np.linalg.norm(found - expected) <= ROUNDING_ERROR * np.linalg.norm(expected)
 
     def test_what_is_not_supported_has_a_reason(self) -> None:
         for knob, value in self.unsupported:

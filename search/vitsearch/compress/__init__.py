@@ -5,6 +5,7 @@
     refit.py       fit what is left in closed form
     quantize.py    fp32 and int8 files, what each runtime can take
     int8_static.py int8 with fixed scales, for onnxruntime on x86
+    fake_quant.py  training with the rounding of int8_static in place
     macs.py        multiply-accumulates and parameters
     matrices.py    linear layers and 1x1 convolutions as matrices
 

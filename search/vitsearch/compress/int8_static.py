@@ -51,14 +51,26 @@ class Linear:
         return str(self.node.input[0])
 
 
-def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats) -> None:
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """The range of a layer's input that training found; the layer is known by its ``weight`` (inputs, outputs)."""
+
+    weight: Floats
+    range: Range
+
+
+def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = ()) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
 
-    :class:`StageError` when a layer sees NaN or infinity on them.
+    Layers that are not among the ``learned`` take the range that their input has on ``images``.
+    :class:`StageError` when that holds NaN or infinity, or when a learned layer is not in the graph.
     """
     model = onnx.load(onnx_in)
     layers = list(_linears(model.graph))
-    ranges = _ranges(model, sorted({layer.input for layer in layers}), images)
+    known = _matched(layers, learned)
+    unknown = sorted({layer.input for layer in layers if layer.output not in known})
+    seen = _ranges(model, unknown, images)
+    ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
     _rewrite(model.graph, layers, ranges)
     model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
     onnx.checker.check_model(model)
@@ -143,6 +155,20 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> d
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
 
 
+def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:
+    """The learned range of each layer by its output. Layers of equal weights are taken in their order."""
+    left = list(learned)
+    found: dict[str, Range] = {}
+    for layer in layers:
+        mine = next((index for index, one in enumerate(left) if np.array_equal(one.weight, layer.weight)), None)
+        if mine is not None:
+            found[layer.output] = left.pop(mine).range
+    if left:
+        told = f"{len(left)} of {len(learned)} layers that were trained for int8 are not in the graph"
+        raise StageError("export", "mismatch", told)
+    return found
+
+
 def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
     """Scale and zero point; 0 is always in the range."""
     if not np.isfinite(seen).all():
@@ -163,10 +189,12 @@ def _int8(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range]) -> None:
-    """Each layer becomes one node, behind the node that quantizes its input (once for all that read it)."""
+    """Each layer becomes one node, behind the node that quantizes its input: one for all that read it
+    with the same range. ``ranges`` are by output."""
     starts = {layer.node.output[0]: layer for layer in layers}
     sums = {layer.output for layer in layers} - starts.keys()
     nodes: list[onnx.NodeProto] = []
+    quantized: dict[tuple[str, Range], str] = {}
     constants: dict[str, onnx.TensorProto] = {}
     for node in graph.node:
         layer = starts.get(node.output[0])
@@ -174,13 +202,15 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[s
             nodes += [] if node.output[0] in sums else [node]
             continue
         x, y = layer.input, layer.output
-        if f"{x}/scale" not in constants:
-            scale, zero = _uint8_scale(x, ranges[x])
-            constants |= _tensors({f"{x}/scale": scale, f"{x}/zero": zero})
-            nodes.append(helper.make_node("QuantizeLinear", [x, f"{x}/scale", f"{x}/zero"], [f"{x}/uint8"]))
+        if (x, ranges[y]) not in quantized:
+            q = quantized[x, ranges[y]] = f"{y}/input" if f"{x}/scale" in constants else x
+            scale, zero = _uint8_scale(x, ranges[y])
+            constants |= _tensors({f"{q}/scale": scale, f"{q}/zero": zero})
+            nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [f"{q}/uint8"]))
+        q = quantized[x, ranges[y]]
         values, scales = _int8(layer.weight)
         constants |= _tensors({f"{y}/weight": values, f"{y}/weight_scales": scales})
-        inputs = [f"{x}/uint8", f"{y}/weight", f"{x}/scale", f"{y}/weight_scales", f"{x}/zero", "", layer.bias]
+        inputs = [f"{q}/uint8", f"{y}/weight", f"{q}/scale", f"{y}/weight_scales", f"{q}/zero", "", layer.bias]
         nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [y], node.name, domain=RUNTIME_DOMAIN))
     del graph.node[:]
     graph.node.extend(nodes)

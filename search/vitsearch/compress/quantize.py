@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,10 +20,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"onnxruntime": ("fp32", "int8_dynamic", "int8_ptq")})
+    from vitsearch.compress.int8_static import Learned
+
+PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"onnxruntime": ("fp32", "int8_dynamic", "int8_ptq", "int8_qat")}
+)
 """What can be made for each runtime."""
-CALIBRATED: Mapping[str, str] = MappingProxyType({"int8_ptq": "lowest and highest value"})
+CALIBRATED: Mapping[str, str] = MappingProxyType(
+    {"int8_ptq": "lowest and highest value", "int8_qat": "lowest and highest value, then learned"}
+)
 """Precisions whose files depend on calibration images, and how ranges are found on them; enters keys."""
+TRAINED = frozenset({"int8_qat"})
+"""Precisions that a model is trained on for, after its fine-tune (:mod:`.fake_quant`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a maker may need beside the fp32 file; see :func:`quantize`."""
+
+    images: NDArray[np.float32]
+    learned: Sequence[Learned]
 
 
 def supports(runtime: str, precision: str) -> str | None:
@@ -35,21 +52,25 @@ def supports(runtime: str, precision: str) -> str | None:
     return None
 
 
-def quantize(onnx_in: Path, onnx_out: Path, precision: str, images: NDArray[np.float32]) -> None:
+def quantize(
+    onnx_in: Path, onnx_out: Path, precision: str, images: NDArray[np.float32], learned: Sequence[Learned] = ()
+) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
 
     ``images`` (n, channels, height, width), normalised: the precisions of :data:`CALIBRATED` look at them.
+    ``learned`` are the ranges of a model that was trained for int8; without them ``int8_qat`` is the file
+    that such a model starts from, of the same graph and cost.
     """
     if precision not in _MAKERS:
         raise PlanError(f"precision {precision!r} cannot be made; known: {', '.join(_MAKERS)}")
-    _MAKERS[precision](onnx_in, onnx_out, images)
+    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned))
 
 
-def _fp32(onnx_in: Path, onnx_out: Path, _images: NDArray[np.float32]) -> None:
+def _fp32(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
     shutil.copyfile(onnx_in, onnx_out)
 
 
-def _int8_dynamic(onnx_in: Path, onnx_out: Path, _images: NDArray[np.float32]) -> None:
+def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
     """Weights of MatMul and Gemm as int8, one scale per output channel; activations are quantized as
     they come. Convolutions stay fp32 (quantized dynamically they are slower), and so do the products
     of two activations in attention."""
@@ -66,14 +87,14 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path, _images: NDArray[np.float32]) -
         )
 
 
-def _int8_ptq(onnx_in: Path, onnx_out: Path, images: NDArray[np.float32]) -> None:
+def _int8_static(onnx_in: Path, onnx_out: Path, task: Task) -> None:
     from vitsearch.compress.int8_static import quantize_static
 
-    quantize_static(onnx_in, onnx_out, images)
+    quantize_static(onnx_in, onnx_out, task.images, task.learned)
 
 
-_MAKERS: Mapping[str, Callable[[Path, Path, NDArray[np.float32]], None]] = MappingProxyType(
-    {"fp32": _fp32, "int8_dynamic": _int8_dynamic, "int8_ptq": _int8_ptq}
+_MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
+    {"fp32": _fp32, "int8_dynamic": _int8_dynamic, "int8_ptq": _int8_static, "int8_qat": _int8_static}
 )
 
 

@@ -195,6 +195,18 @@ class FineTune(Training):
         return replace(alone, distillation_weight=self.distillation_weight, temperature=self.temperature)
 
 
+class QuantizationAware(Section):
+    """Training on with the rounding of int8 in place, behind the last rung, for the precision int8_qat."""
+
+    epochs_share: Annotated[Number, Field(gt=0, le=10)] = plan.QuantizationAware.epochs_share
+    """Its epochs, as a share of the last rung's."""
+    lr_share: Annotated[Number, Field(gt=0, le=100)] = plan.QuantizationAware.lr_share
+    """Its peak learning rate, as a share of fine_tune.lr."""
+
+    def settings(self) -> plan.QuantizationAware:
+        return plan.QuantizationAware(self.epochs_share, self.lr_share)
+
+
 class Base(Training):
     """Training of a backbone whose classifier is new for these classes, from labels alone."""
 
@@ -245,6 +257,7 @@ class Task(Section):
 
     data: Data
     fine_tune: FineTune = FineTune()
+    quantization_aware: QuantizationAware = QuantizationAware()
     base: Base = Base()
     teacher: Annotated[
         Literal["none", "self"] | Teacher,
