@@ -95,9 +95,8 @@ def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
 
 def _windows(name: str, notes: _Notes) -> str:
     """Those that suit the native resolution."""
-    reasons = {size: backbones.supports(name, "window_size", size) for size in range(2, 33)}
-    fitting = [str(size) for size, reason in reasons.items() if reason is None]
-    return ", ".join(fitting) if fitting else notes.mark(name, str(reasons[2]))
+    fitting = backbones.windows(name, backbones.native_resolution(name))
+    return ", ".join(map(str, fitting)) or notes.mark(name, str(backbones.supports(name, "window_size", 2)))
 
 
 def _tokens(name: str, notes: _Notes) -> str:

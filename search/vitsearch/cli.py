@@ -81,7 +81,8 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     loaded = spaces.load(space, overrides or [])
     _refuse_illegal(loaded)
     device = loaded.space.device_names[0]
-    count = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution).count()
+    plans = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
+    count = plans.count()
     data = estimate(DataSpec.from_json(data_spec(loaded.space)))
     found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
     if as_json:

@@ -27,11 +27,13 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Source:
-    """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH')."""
+    """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH').
+    ``window_size`` None: the windows that it has there by itself."""
 
     backbone: str
     weights: str
     resolution: int
+    window_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the same time is made once; a stage that another driver is making (its claim is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -178,7 +178,7 @@ class Lab:
 
     async def prepare(self, plan: Plan) -> Prepared:
         base = await self.base(plan.backbone, plan.weights)
-        source = self._source(plan.backbone, base, plan.resolution)
+        source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
         anatomy = await self._anatomy(source, base)
         parts = Anatomy.from_json(anatomy.anatomy)
         effect = resolve(plan, parts, Scores.from_json(anatomy.scores))
@@ -289,7 +289,8 @@ class Lab:
         images, seed = self.setting.calibration_images, self.setting.seed
         calibration = digest({"data": self.setting.data.fingerprint, "images": images, "seed": seed})
         described = {"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration}
-        key = digest({"schema": ANATOMY_SCHEMA} | described)
+        windows = {} if source.window_size is None else {"window_size": source.window_size}
+        key = digest({"schema": ANATOMY_SCHEMA} | described | windows)
 
         async def make() -> tuple[AnatomyRow, Made]:
             found, made = await self._run(AnatomyJob(self._workshop, source, Calibration(images, seed)))
@@ -450,7 +451,8 @@ class Lab:
     def _batch_norms(self, effect: Effect, anatomy: Anatomy) -> Calibration | None:
         """For a model that differs from the base as it was trained: :data:`BATCH_NORM_IMAGES`, fewer of
         more pixels, as each gives a norm more positions to average over."""
-        if effect.keeps_all(anatomy) and effect.resolution == self.setting.base_resolution(effect.backbone):
+        sees_the_same = effect.resolution == self.setting.base_resolution(effect.backbone) and not effect.window_size
+        if effect.keeps_all(anatomy) and sees_the_same:
             return None
         share = min(1.0, (BATCH_NORM_PIXELS / effect.resolution) ** 2)
         return Calibration(max(MIN_BATCH_NORM_IMAGES, round(BATCH_NORM_IMAGES * share)), self.setting.seed)

@@ -42,7 +42,8 @@ def reasons(plan: Plan, supports: Supports) -> list[str]:
     except UnknownName as error:
         return [str(error)]
     unmade = [reason for d in plan.deployments if (reason := quantize.supports(d.runtime, d.precision)) is not None]
-    return [*_ratios(plan.compression), *unsupported, *_tokens(plan.compression), *_untrained(plan), *unmade]
+    found = [*_ratios(plan.compression), *unsupported, *_tokens(plan.compression), *_untrained(plan), *unmade]
+    return list(dict.fromkeys(found))  # no window suits a resolution that the backbone refuses already
 
 
 def refuse(plan: Plan, supports: Supports) -> None:
@@ -58,7 +59,7 @@ def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
     yield "weights", plan.weights
     yield "resolution", plan.resolution
     if plan.window_size is not None:
-        yield "window_size", plan.window_size
+        yield f"window_size@{plan.resolution}", plan.window_size
     for knob in ("depth_pruning_ratio", "embed_pruning_ratio", "head_pruning_ratio", "ffn_pruning_ratio"):
         yield knob, getattr(cut, knob)
     yield "weight_sparsity", cut.weight_sparsity

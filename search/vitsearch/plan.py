@@ -154,7 +154,9 @@ class Plan:
         return only
 
     def unpruned(self) -> Plan:
-        return replace(self, compression=replace(Compression(), width_multiple=self.compression.width_multiple))
+        """Nothing cut, the windows that the backbone has by itself."""
+        whole = replace(Compression(), width_multiple=self.compression.width_multiple)
+        return replace(self, window_size=None, compression=whole)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -186,6 +188,8 @@ def cut_text(plan: Plan, with_model: bool = True) -> str:
     """What a plan is, in one short line."""
     cut = plan.compression
     parts = [model_text(plan)] if with_model else []
+    if plan.window_size:
+        parts.append(f"windows-{plan.window_size}")
     if cut.depth_pruning_ratio:
         parts.append(f"depth-{cut.depth_pruning_ratio:.0%}")
     if cut.embed_pruning_ratio:

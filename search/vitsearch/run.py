@@ -108,7 +108,9 @@ async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
     with crew.progress.stage("data"):
         ready, _ = await crew.runner.run(DataJob(workshop))
     crew.study.adopt_data(ready.description)
-    plans = PlanSpace(crew.space, crew.device.name, backbones.supports, backbones.native_resolution)
+    plans = PlanSpace(
+        crew.space, crew.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
+    )
     me, setting = DriverId.current(), setting_of(plans, ready.description)
     lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
     session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
@@ -135,7 +137,9 @@ def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
 
 
 def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
-    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, data.classes, data.channels)
+    return backbones.ModelSpec(
+        source.backbone, source.weights, source.resolution, data.classes, data.channels, source.window_size
+    )
 
 
 def data_spec(space: SearchSpace) -> dict[str, Any]:

@@ -27,6 +27,8 @@ Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when supported, otherwise the reason."""
 Native = Callable[[str], int]
 """backbone -> the resolution in pixels that its weights were trained at."""
+OwnWindow = Callable[[str, int], int | None]
+"""(backbone, resolution) -> the window that it has there when none is asked for, if all its windows are alike."""
 
 STARTUP_TRIALS = 20
 EVOLUTION_POPULATION = 20
@@ -47,11 +49,13 @@ class PlanSpace:
     device: str
     supports: Supports
     native_resolution: Native
+    own_window: OwnWindow = lambda backbone, resolution: None
 
     def plan(self, suggest: Suggest) -> Plan:
         """Ask one question after the other; the only place where the order of knobs stands."""
         backbone = suggest.word("backbone", self.backbones())
         resolution = int(suggest.number(f"resolution@{backbone}", self._numbers(backbone, "resolution")))
+        window = self._window(suggest, backbone, resolution)
         depth = suggest.number("depth_pruning_ratio", self._numbers(backbone, "depth_pruning_ratio"))
         embed = suggest.number("embed_pruning_ratio", self._numbers(backbone, "embed_pruning_ratio"))
         heads = suggest.number("head_pruning_ratio", self._numbers(backbone, "head_pruning_ratio"))
@@ -67,7 +71,7 @@ class PlanSpace:
             backbone=backbone,
             weights=self.space.weights_of(backbone),
             resolution=resolution,
-            window_size=None,
+            window_size=window,
             compression=Compression(
                 head_pruning_ratio=heads,
                 ffn_pruning_ratio=ffn,
@@ -84,6 +88,20 @@ class PlanSpace:
             recipe=self.space.recipe(),
             deployments=(self._deployment(runtime, precision),),
         )
+
+    def _window(self, suggest: Suggest, backbone: str, resolution: int) -> int | None:
+        """``None`` where the backbone has no windows, none of the file's fits, or the one chosen is its own."""
+        offered = self._windows(backbone, resolution)
+        if not offered:
+            return None
+        chosen = int(suggest.number(f"window_size@{backbone}@{resolution}", offered))
+        return None if chosen == self.own_window(backbone, resolution) else chosen
+
+    def _windows(self, backbone: str, resolution: float) -> tuple[float, ...]:
+        """Those of the file that divide the maps, rising."""
+        knob = f"window_size@{resolution:g}"
+        fitting = (size for size in self._choices("window_size") if self.supports(backbone, knob, size) is None)
+        return tuple(sorted(map(float, fitting)))
 
     def _distillation(self, suggest: Suggest, backbone: str) -> str:
         legal = self._legal(backbone, "distillation")
@@ -106,15 +124,19 @@ class PlanSpace:
 
     def parameters(self, plan: Plan) -> dict[str, str | float]:
         """The answers that lead to ``plan``: what is enqueued to have exactly this one tried."""
-        told = _Told(plan)
+        told = self._told(plan)
         self.plan(told)
         return told.answers
+
+    def _told(self, plan: Plan) -> _Told:
+        window = plan.window_size or self.own_window(plan.backbone, plan.resolution)
+        return _Told(plan, window)
 
     def contains(self, plan: Plan) -> bool:
         """Whether today's file can still lead to ``plan`` (a resumed study may have dropped a choice)."""
         if plan.backbone not in self.backbones():
             return False
-        told = _Told(plan)
+        told = self._told(plan)
         try:
             return self.plan(told) == plan and not told.off_space
         except ValueError:
@@ -164,8 +186,9 @@ class PlanSpace:
         """How many different answers there are (plans with one effect counted apart)."""
         total = 0
         for backbone in self.backbones():
-            knobs = ("resolution", "depth_pruning_ratio", "embed_pruning_ratio")
-            total_of = [len(self._numbers(backbone, knob)) for knob in knobs]
+            knobs = ("depth_pruning_ratio", "embed_pruning_ratio")
+            seen = sum(len(self._windows(backbone, size)) or 1 for size in self._numbers(backbone, "resolution"))
+            total_of = [seen, *(len(self._numbers(backbone, knob)) for knob in knobs)]
             cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
             deployments = sum(len(self._precisions(backbone, runtime)) for runtime in self._choices("backend"))
             scopes = len(self._choices("pruning_scope"))
@@ -237,13 +260,14 @@ def nearest(value: float, choices: tuple[float, ...]) -> float:
 class _Told:
     """Answers read off a plan; remembers them as Optuna parameters."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, window: int | None) -> None:
         self.answers: dict[str, str | float] = {}
         self.off_space = False
         cut, deployment = plan.compression, plan.deployment
         self._known: dict[str, Any] = {
             "backbone": plan.backbone,
             "resolution": float(plan.resolution),
+            "window_size": float(window or 0),
             "head_pruning_ratio": cut.head_pruning_ratio,
             "ffn_pruning_ratio": cut.ffn_pruning_ratio,
             "token_pruning_ratio": cut.token_pruning_ratio,

@@ -155,7 +155,14 @@ def _data(workshop: jobs.Workshop) -> data.ImageData:
 
 def _spec(source: jobs.Source, workshop: jobs.Workshop) -> backbones.ModelSpec:
     identity = _data(workshop).identity
-    return backbones.ModelSpec(source.backbone, source.weights, source.resolution, identity.classes, identity.channels)
+    return backbones.ModelSpec(
+        source.backbone,
+        source.weights,
+        source.resolution,
+        identity.classes,
+        identity.channels,
+        window_size=source.window_size,
+    )
 
 
 def _base(source: jobs.Source, workshop: jobs.Workshop) -> nn.Module:

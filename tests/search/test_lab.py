@@ -417,3 +417,12 @@ def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution
     assert (live.teaching.live_teacher.backbone, live.teaching.live_teacher.resolution) == ("big_vit", 56)
     assert live.teaching.live_teacher.weights.startswith("file:")
     assert fake_study.runner.made["cache_logits"] == 2  # the teacher's for the first plan, the base's for both
+
+
+def test_a_window_asked_for_is_another_anatomy_and_another_graph(fake_study, lab, plan):
+    own, other = (asyncio.run(lab.prepare(replace(plan, window_size=window))) for window in (None, 2))
+    assert other.pruned.source.window_size == other.effect.window_size == 2
+    assert own.graph_key != other.graph_key
+    assert own.weights_key != other.weights_key
+    assert other.pruned.batch_norms is not None
+    assert fake_study.runner.made["study_anatomy"] == 2

@@ -310,3 +310,43 @@ def test_a_sampler_has_its_name(name, kind):
 
 def test_nsga2_has_a_small_population():
     assert make_sampler("nsga2", 0)._population_size == EVOLUTION_POPULATION
+
+
+WINDOWS = {"backbone": ["swin", "vit"], "resolution": [24, 32], "window_size": [2, 3, 4]}
+
+
+def divides(backbone, knob, value):
+    """As a family with windows answers: 'swin' has a map of half the pixels."""
+    name, _, pixels = knob.partition("@")
+    if name != "window_size" or (backbone == "swin" and (not pixels or int(pixels) // 2 % value == 0)):
+        return None
+    return "no"
+
+
+@pytest.fixture
+def windowed():
+    own = {("swin", 24): 3, ("swin", 32): 5}
+    return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *asked: own.get(asked))
+
+
+def test_only_windows_that_divide_the_map_are_asked_for(windowed):
+    seen = {(plan.backbone, plan.resolution, plan.window_size) for plan in all_plans(windowed)}
+    assert seen == {
+        ("swin", 24, 2), ("swin", 24, None), ("swin", 24, 4), ("swin", 32, 2), ("swin", 32, 4),
+        ("vit", 24, None), ("vit", 32, None),
+    }  # fmt: skip
+    assert windowed.count() == len(seen)
+
+
+def test_a_window_carries_backbone_and_resolution_in_its_name(windowed):
+    plan = replace(windowed.unpruned("swin", "onnxruntime", "fp32"), resolution=32, window_size=4)
+    assert windowed.parameters(plan)["window_size@swin@32"] == 4
+    assert windowed.contains(plan)
+
+
+def test_a_backbones_own_window_is_no_other_plan_than_none_asked_for(windowed):
+    own = windowed.unpruned("swin", "onnxruntime", "fp32")
+    assert (own.resolution, own.window_size) == (32, None)
+    assert not windowed.contains(own)  # 5 is not in the file
+    assert windowed.contains(replace(own, resolution=24))
+    assert windowed.parameters(replace(own, resolution=24))["window_size@swin@24"] == 3

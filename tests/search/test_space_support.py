@@ -74,3 +74,14 @@ def test_weights_and_windows():
         "override: space.backbone: weights 'builtin': none come with vitsearch",
         "override: space.window_size: no backbone of the file can use 7 (vit_p8: has no windows)",
     ]
+
+
+def test_a_window_that_fits_no_resolution_of_the_file():
+    def windowed(backbone, knob, value):
+        pixels = knob.partition("@")[2]
+        return f"{value} does not divide {pixels}" if pixels and int(pixels) % value else None
+
+    asked = ("space.resolution=[24, 28]", "space.window_size=[4, 5, 7]")
+    assert check(load(SMALL, asked), windowed) == [
+        "override: space.window_size[1]: no backbone of the file can use 5 (vit_fmnist_p4: 5 does not divide 28)"
+    ]

@@ -5,6 +5,7 @@
     weights.py    starting weights: where from, do they fit, their digest
     slicing.py    rows and columns of layers; unfused attention
     tables.py     position biases at another resolution
+    window_sizes.py  windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
     plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
@@ -44,8 +45,10 @@ __all__ = [
     "ModelSpec",
     "find",
     "native_resolution",
+    "own_window",
     "starting_digest",
     "supports",
+    "windows",
 ]
 
 FAMILIES: Registry[type[Backbone]] = Registry(
@@ -90,6 +93,16 @@ def supports(name: str, knob: str, value: Any) -> str | None:
 def native_resolution(name: str) -> int:
     """Pixels at which the weights of ``name`` were trained."""
     return find(name).native_resolution(name)
+
+
+def windows(name: str, resolution: int) -> tuple[int, ...]:
+    """Sides of windows, in tokens, that ``name`` can be built with at ``resolution``; empty where it has none."""
+    return find(name).windows(name, resolution)
+
+
+def own_window(name: str, resolution: int) -> int | None:
+    """The one of these that ``name`` has when none is asked for; ``None`` when it is none of them."""
+    return find(name).own_window(name, resolution)
 
 
 def starting_digest(spec: ModelSpec) -> str:

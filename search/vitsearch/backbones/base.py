@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ModelSpec:
     """Which model to build. ``backbone`` is a timm name (a tag may follow) or a built-in base;
-    ``weights`` is ``builtin``, ``hub``, ``none`` or ``file:PATH``; ``resolution`` in pixels."""
+    ``weights`` is ``builtin``, ``hub``, ``none`` or ``file:PATH``; ``resolution`` in pixels; ``window_size``
+    in tokens, ``None`` for the family's own at the resolution."""
 
     backbone: str
     weights: str
     resolution: int
     classes: int
     channels: int = 3
+    window_size: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +108,22 @@ class Backbone(Protocol):
 
         Knobs: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
         ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
-        distillation, quantization. A knob that does not concern backbones is
+        distillation, quantization. ``window_size@192`` asks whether a window fits at 192 pixels; without a
+        resolution, whether the model has windows at all. A knob that does not concern backbones is
         always supported.
         """
         ...
 
     def native_resolution(self, name: str) -> int:
         """Pixels at which the weights of ``name`` were trained."""
+        ...
+
+    def windows(self, name: str, resolution: int) -> tuple[int, ...]:
+        """Sides of windows that ``name`` can be built with at ``resolution`` pixels; empty where it has none."""
+        ...
+
+    def own_window(self, name: str, resolution: int) -> int | None:
+        """The one of :meth:`windows` that ``name`` has when none is asked for; ``None`` when it is none of them."""
         ...
 
     def build(self, spec: ModelSpec) -> Built:

@@ -2,7 +2,7 @@
 
 What is cut: the hidden channels of the MLPs, those around each downsampling too. The wide layer inside a
 downsampling stays: its squeeze and excitation mixes the channels. Heads stay: each reads what the one
-before gave.
+before gave. Windows that divide the maps can be asked for; the model's own pad the maps of most sizes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class EfficientViTMSRAFamily(TimmFamily):
     modules = ("efficientvit_msra",)
     why_no_heads = "has cascaded heads, each of which reads what the one before gave, so none can be removed alone"
     why_no_ffn = "has no hidden channels that could be removed"
-    why_no_windows = "keeps the windows that its weights were trained with: others cost the same"
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
@@ -37,6 +36,20 @@ class EfficientViTMSRAFamily(TimmFamily):
         below = pixels // PATCH * PATCH
         near = " and ".join(str(size) for size in (below, below + PATCH) if size > 0)
         return f"{pixels} pixels are not a multiple of {PATCH}, the stride of the stem of {name} ({near} would be)"
+
+    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
+        first = pixels // PATCH
+        second = (first + 1) // 2
+        return first, second, (second + 1) // 2
+
+    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
+        """The same at every size, so the first map may be padded to whole ones."""
+        stages: Any = cast(EfficientVitMsra, self.unbuilt(name)).stages
+        sides = [int(stage.blocks[-1].mixer.m.window_resolution) for stage in stages]
+        return tuple(map(min, sides, self.maps(name, pixels)))
+
+    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+        return {"window_size": (window,) * len(self.maps(name, pixels))}
 
     def tokens(self, model: nn.Module, resolution: int) -> int:
         first: Any = cast(EfficientVitMsra, model).stages[0]

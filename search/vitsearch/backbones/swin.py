@@ -1,9 +1,9 @@
 """Swin transformers of timm (Liu et al. 2021) and Swin-S3 (Chen et al. 2021): attention in shifted windows.
 
 A head owns its rows of ``qkv``, its columns of ``proj`` and its column of the relative position
-table. Windows grow and shrink with the image, as timm's ``set_input_size`` has it: each keeps its share
-of its map, so no map is padded, which would cost more than the whole windows do. Patch merging
-stays as it is.
+table. Left to themselves, windows grow and shrink with the image, as timm's ``set_input_size`` has it: each
+keeps its share of its map, so no map is padded, which would cost more than the whole windows do; any
+other that divides the maps can be asked for. Patch merging stays as it is.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from vitsearch.backbones.base import BlockUnits
 from vitsearch.backbones.plain import is_plain_mlp, slice_qkv
 from vitsearch.backbones.slicing import keep_of_table
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.window_sizes import SMALLEST_WINDOW
 from vitsearch.errors import PlanError
-
-SMALLEST_WINDOW = 2
-"""In tokens; attention within windows of one token mixes nothing."""
 
 
 class SwinFamily(TimmFamily):
@@ -34,7 +32,6 @@ class SwinFamily(TimmFamily):
     modules = ("swin_transformer",)
     why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
     why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
-    why_no_windows = "gets the windows that fit the resolution; others cannot be asked for in this version"
     why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
@@ -51,9 +48,19 @@ class SwinFamily(TimmFamily):
         )
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        return {"img_size": pixels, "window_size": tuple((side, side) for side in self.own_windows(name, pixels))}
+
+    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
+        model = cast(SwinTransformer, self.unbuilt(name))
+        first = pixels // int(cast(PatchEmbed, model.patch_embed).patch_size[0])
+        return tuple(first // 2**stage for stage in range(len(model.layers)))
+
+    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
         native = self.native_resolution(name)
-        windows = tuple(window * pixels // native for window in self._windows(name))
-        return {"img_size": pixels, "window_size": tuple((window, window) for window in windows)}
+        return tuple(side * pixels // native for side in self._windows(name))
+
+    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+        return {"window_size": window}
 
     def tokens(self, model: nn.Module, resolution: int) -> int:
         return int(cast(PatchEmbed, cast(SwinTransformer, model).patch_embed).num_patches)

@@ -32,6 +32,15 @@ class SwinV2Family(SwinFamily):
     modules = ("swin_transformer_v2",)
     attention = WindowAttention
 
+    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+        """A window of another size measures distances as the model's own window does: the same two tokens
+        are as far apart as they were."""
+        layers: Any = self.unbuilt(name).layers
+        trained = [stage.blocks[0].attn.pretrained_window_size[0] for stage in layers]
+        own, native = self.own_windows(name, pixels), self.native_resolution(name)
+        measures = tuple(side * pixels // native or mine for side, mine in zip(trained, own, strict=True))
+        return super().window_arguments(name, pixels, window) | {"pretrained_window_sizes": measures}
+
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         name, found = named_blocks(model)[block]
         attention: Any = found.attn

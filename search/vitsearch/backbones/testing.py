@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.layers import DropPath
 from torch import nn
 
 from vitsearch import backbones, train
@@ -81,6 +82,32 @@ class BackboneTestCase:
         same = [name for name, value in before.items() if torch.equal(value, after[name])]
         resampled = [name for name, value in before.items() if value.shape != after[name].shape]
         assert len(same) + len(resampled) == len(before)
+
+    def test_another_window_takes_the_weights_is_cut_and_exported(self) -> None:
+        """The smallest that is not the model's own; families without windows offer none."""
+        family, name, size = backbones.find(self.spec.backbone), self.spec.backbone, self.spec.resolution
+        own = family.own_window(name, size)
+        others = [window for window in family.windows(name, size) if window != own]
+        if not others:
+            assert backbones.supports(name, "window_size", 7) or family.windows(name, size) == (own,)
+            return
+        whole, _ = self._model()
+        spec = replace(self.spec, window_size=others[0])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights.safetensors"
+            save_file({name: value.contiguous() for name, value in whole.state_dict().items()}, path)
+            other = family.build(replace(spec, weights=f"file:{path}")).model
+        anatomy = family.anatomy(other, spec)
+        assert anatomy.window_size == others[0]
+        before, after = dict(whole.named_parameters()), dict(other.named_parameters())
+        same = [name for name, value in before.items() if torch.equal(value, after[name])]
+        resampled = [name for name, value in before.items() if value.shape != after[name].shape]
+        assert len(same) + len(resampled) == len(before)
+        assert macs.count(other, self._images()[:1])[0] != macs.count(whole, self._images()[:1])[0]
+        self._prune(other, self._effect(anatomy, self.cuts_heads, ffn=True))
+        with tempfile.TemporaryDirectory() as folder:
+            report = OnnxExporter().export(self._ships(other), tuple(self._images().shape), Path(folder) / "w.onnx")
+        assert report.parity_rel <= 1e-4
 
     def test_anatomy_is_that_of_the_units(self) -> None:
         model, anatomy = self._model()
@@ -146,6 +173,9 @@ class BackboneTestCase:
     def test_a_cut_model_trains(self) -> None:
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True)).train()
+        for module in cut.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0  # or chance decides whether a block learns
         output = cut(self._images())
         nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
         for unit in backbones.find(self.spec.backbone).units(cut):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from torch import nn
 from vitsearch.backbones.base import BlockUnits, Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
+from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
 from vitsearch.distillation import supports_token
 from vitsearch.effect import Anatomy, BlockAnatomy
 from vitsearch.errors import PlanError, WeightsError
@@ -66,7 +68,28 @@ class TimmFamily(ABC):
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
 
+    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
+        """Tokens a side of each stage that attends in windows; empty for families without windows."""
+        return ()
+
+    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
+        """The side of the windows of each of :meth:`maps` when none is asked for."""
+        return ()
+
+    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+        """What timm's constructor is given for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``."""
+        raise NotImplementedError
+
     # ---- what all have
+
+    def windows(self, name: str, resolution: int) -> tuple[int, ...]:
+        if self.refused_resolution(name, resolution) is not None:
+            return ()
+        return fitting(self.maps(name, resolution))
+
+    def own_window(self, name: str, resolution: int) -> int | None:
+        maps, own = self.maps(name, resolution), self.own_windows(name, resolution)
+        return next((window for window in self.windows(name, resolution) if clipped(window, maps) == own), None)
 
     def claims(self, name: str) -> bool:
         if name in BUILTIN:
@@ -87,8 +110,8 @@ class TimmFamily(ABC):
             return _weights(name, str(value))
         if knob == "resolution":
             return self.refused_resolution(name, int(value))
-        if knob == "window_size" and value is not None:
-            return f"{name} {self.why_no_windows}"
+        if knob.partition("@")[0] == "window_size" and value is not None:
+            return self._refused_window(name, knob.partition("@")[2], int(value))
         if knob == "head_pruning_ratio" and value and not any(unit.heads for unit in self._unbuilt_units(name)):
             return f"{name} {self.why_no_heads}"
         if knob == "ffn_pruning_ratio" and value and not any(unit.ffn_width for unit in self._unbuilt_units(name)):
@@ -105,12 +128,17 @@ class TimmFamily(ABC):
 
     def build(self, spec: ModelSpec) -> Built:
         reason = self.supports(spec.backbone, "resolution", spec.resolution)
+        reason = reason or self.supports(spec.backbone, f"window_size@{spec.resolution}", spec.window_size)
         if reason is not None:
             raise PlanError(reason)
-        return build(spec, self.recipe(spec.backbone, spec.resolution))
+        recipe = self.recipe(spec.backbone, spec.resolution)
+        if spec.window_size is not None:
+            windows = self.window_arguments(spec.backbone, spec.resolution, spec.window_size)
+            recipe = replace(recipe, arguments={**recipe.arguments, **windows})
+        return build(spec, recipe)
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
-        """How timm makes ``name`` at ``resolution`` (native when ``None``)."""
+        """How timm makes ``name`` at ``resolution`` (native when ``None``), with its own windows."""
         if name in BUILTIN:
             base = BUILTIN[name]
             size = self.resolution_arguments(name, resolution or base.resolution)
@@ -122,11 +150,25 @@ class TimmFamily(ABC):
     def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
         blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
-        return Anatomy(spec.backbone, spec.resolution, *size, blocks, prefix_tokens=self.prefix_tokens(model))
+        prefix = self.prefix_tokens(model)
+        return Anatomy(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
 
     def unbuilt(self, name: str) -> nn.Module:
         """``name`` at its native size, without memory for its weights (torch's meta device)."""
         return _unbuilt(type(self), name)
+
+    def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
+        """Without a resolution: at the native one, any window will do that is no single token."""
+        pixels = int(resolution or self.native_resolution(name))
+        if not self.maps(name, pixels):
+            return f"{name} {self.why_no_windows}"
+        windows = self.windows(name, pixels)
+        if not windows:
+            return self.refused_resolution(name, pixels)
+        if window in windows or (not resolution and window >= SMALLEST_WINDOW):
+            return None
+        allowed = ", ".join(map(str, windows))
+        return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; these do: {allowed}"
 
     def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
         return self.units(self.unbuilt(name))

@@ -1,8 +1,9 @@
 """TinyViT (Wu et al. 2022): a stage of inverted residuals, then attention in windows, not shifted, with LeViT's biases.
 
 A head owns its rows of ``qkv`` (laid out ``[heads, k | k | v]``), its columns of ``proj`` and its row of
-position biases. Windows keep their share of the map at every resolution, so none is padded. What is cut
-beside heads: the MLPs, and the hidden channels of the inverted residuals. Mergings stay as they are.
+position biases. Left to themselves, windows keep their share of the map at every resolution, so none is
+padded; others that divide the maps can be asked for. What is cut beside heads: the MLPs, and the hidden
+channels of the inverted residuals. Mergings stay as they are.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from torch import nn
 from vitsearch.backbones.base import BlockUnits
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_of_table, keep_rows
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped
 from vitsearch.errors import PlanError
 
 STRIDE = 32
-SMALLEST_WINDOW = 2
-"""In tokens; attention within windows of one token mixes nothing."""
 
 
 class TinyViTFamily(TimmFamily):
@@ -30,7 +30,6 @@ class TinyViTFamily(TimmFamily):
     modules = ("tiny_vit",)
     why_no_heads = "has an attention of another layout, so its heads cannot be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
-    why_no_windows = "gets the windows that fit the resolution; others cannot be asked for in this version"
     why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
@@ -45,11 +44,21 @@ class TinyViTFamily(TimmFamily):
         )
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        return self._arguments(self.own_windows(name, pixels))
+
+    def maps(self, name: str, pixels: int) -> tuple[int, ...]:
+        return pixels // 8, pixels // 16, pixels // 32
+
+    def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
         native = self.native_resolution(name)
-        return {"window_sizes": tuple(window * pixels // native for window in self._windows(name))}
+        stages: Any = cast(TinyVit, self.unbuilt(name)).stages
+        return tuple(int(stage.blocks[0].window_size) * pixels // native for stage in list(stages)[1:])
+
+    def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
+        return self._arguments(clipped(window, self.maps(name, pixels)))
 
     def tokens(self, model: nn.Module, resolution: int) -> int:
-        return int(resolution // 8) ** 2
+        return (resolution // 8) ** 2
 
     def embed_dim(self, model: nn.Module) -> int:
         return int(cast(TinyVit, model).num_features)
@@ -64,12 +73,10 @@ class TinyViTFamily(TimmFamily):
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         slice_biased_attention(attention, kept)
 
-    def _windows(self, name: str) -> tuple[int, ...]:
-        """The side of the windows of each stage at the native size, in tokens; the first stage has none and
-        takes the second's."""
-        stages: Any = cast(TinyVit, self.unbuilt(name)).stages
-        sides = [int(stage.blocks[0].window_size) for stage in list(stages)[1:]]
-        return (sides[0], *sides)
+    @staticmethod
+    def _arguments(windows: tuple[int, ...]) -> dict[str, Any]:
+        """timm wants one for the first stage too, which has none."""
+        return {"window_sizes": (windows[0], *windows)}
 
 
 def slice_biased_attention(attention: Any, kept: Sequence[int]) -> None:

@@ -69,7 +69,7 @@ def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
             if knob == "quantization" and (unmade := _unmade(space, value)):
                 yield Problem(("space", knob, index), unmade)
                 continue
-            reasons = {name: supports(name, knob, value) for name in known}
+            reasons = {name: _reason(space, supports, name, (knob, value)) for name in known}
             if all(reason is not None for reason in reasons.values()):
                 yield Problem(
                     ("space", knob, index), f"no backbone of the file can use {value!r} ({_grouped(reasons)})"
@@ -86,6 +86,16 @@ def _grouped(reasons: dict[str, str | None]) -> str:
         for reason, names in groups.items()
     }
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in named.items())
+
+
+def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str, Any]) -> str | None:
+    """A window must divide the maps at one of the resolutions; the reason told is that of the last."""
+    knob, value = asked
+    reason = supports(name, knob, value)
+    if reason is not None or knob != "window_size":
+        return reason
+    fits = [supports(name, f"{knob}@{pixels}", value) for pixels in space.space.resolution]
+    return None if None in fits else fits[-1]
 
 
 def _asked(space: SearchSpace, knob: str) -> bool:

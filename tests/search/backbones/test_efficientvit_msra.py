@@ -15,7 +15,12 @@ class TestEfficientViTMSRA(BackboneTestCase):
     spec = ModelSpec("efficientvit_m0", "none", 128, 10)
     other_resolution = 64
     cuts_heads = False
-    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5), ("resolution", 100))
+    unsupported = (
+        ("head_pruning_ratio", 0.5),
+        ("window_size@224", 4),
+        ("token_pruning_ratio", 0.5),
+        ("resolution", 100),
+    )
 
 
 @pytest.mark.parametrize(("pixels", "near"), [(100, "(96 and 112 would be)"), (8, "(16 would be)")])

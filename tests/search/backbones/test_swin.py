@@ -19,7 +19,8 @@ class TestSwin(BackboneTestCase):
     unsupported = (
         ("resolution", 100),
         ("resolution", 32),
-        ("window_size", 7),
+        ("window_size", 1),
+        ("window_size@64", 3),
         ("token_pruning_ratio", 0.5),
         ("distillation", "token"),
         ("weights", "builtin"),
@@ -31,7 +32,7 @@ class TestSwinS3(BackboneTestCase):
 
     spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", 64, 7)
     other_resolution = 96
-    unsupported = (("resolution", 80), ("window_size", 14))
+    unsupported = (("resolution", 80), ("window_size@64", 5))
 
 
 def build(resolution, weights="none"):

@@ -13,7 +13,13 @@ SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
 class TestTinyViT(BackboneTestCase):
     spec = SMALL
     other_resolution = 96
-    unsupported = (("resolution", 100), ("resolution", 32), ("token_pruning_ratio", 0.5), ("distillation", "token"))
+    unsupported = (
+        ("resolution", 100),
+        ("resolution", 32),
+        ("token_pruning_ratio", 0.5),
+        ("window_size@96", 4),
+        ("distillation", "token"),
+    )
 
 
 def windows(name, resolution):
