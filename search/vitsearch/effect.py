@@ -100,6 +100,8 @@ class Effect:
 
     def keeps_all(self, anatomy: Anatomy) -> bool:
         """Whether nothing of ``anatomy`` is cut."""
+        if self.tokens or self.embed:
+            return False
         pairs = zip(self.blocks, anatomy.blocks, strict=True)
         return not self.tokens and all(
             (len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs
@@ -240,10 +242,18 @@ class DataIdentity:
     channels: int
 
 
-def weights_key(effect: Effect, plan: Plan, start: str, teacher: str | None, data: DataIdentity) -> str:
-    """Names a training. ``start`` and ``teacher`` are digests of weights; precision does not enter."""
+def weights_key(
+    effect: Effect, plan: Plan, start: str, teacher: str | None, data: DataIdentity, refit: str | None = None
+) -> str:
+    """Names a training. ``start`` and ``teacher`` are digests of weights; precision does not enter.
+
+    ``refit`` names how rung 0 is made of a model that is cut; it is left out where nothing is, so that
+    what older ledgers hold of unpruned models is found.
+    """
+    cut = {} if refit is None else {"refit": refit}
     return digest(
-        {
+        cut
+        | {
             "schema": SCHEMA,
             "key": "weights",
             "structure": effect.structure(),

@@ -129,13 +129,15 @@ class LogitsJob(Job[Logits]):
 
 @dataclass(frozen=True)
 class Pruned:
-    """How to make the compressed model: the unpruned one, what stays, the statistics for the refit, and
-    the images for the batch norms (``None``: nothing is changed, they keep what they have)."""
+    """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
+    refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``
+    those of the sequential refit (``None``: nothing is cut)."""
 
     source: Source
     effect: Effect
     statistics_sha256: str
-    batch_norms: Calibration | None
+    batch_norms: Calibration | None = None
+    refit: Calibration | None = None
 
 
 @dataclass(frozen=True)

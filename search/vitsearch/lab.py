@@ -61,10 +61,13 @@ OPSET = 17
 ANATOMY_SCHEMA = 2
 """Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens."""
 CONTENDED_REPEATS = 2
-BATCH_NORM_IMAGES, BATCH_NORM_PIXELS = 2048, 28
+BATCH_NORM_IMAGES = 2048
 """So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
 0.2 points in noise, 4096 gained nothing more."""
 MIN_BATCH_NORM_IMAGES = 256
+MIN_REFIT_IMAGES = 128
+"""With fewer, the sequential fit was no better than the parallel one on 256."""
+FULL_COUNT_PIXELS = 28
 VALIDATION = "validation"
 R = TypeVar("R")
 J = TypeVar("J", bound=TrainJob)
@@ -182,14 +185,15 @@ class Lab:
         anatomy = await self._anatomy(source, base)
         parts = Anatomy.from_json(anatomy.anatomy)
         effect = resolve(plan, parts, Scores.from_json(anatomy.scores))
+        refit = self._refit(effect, parts)
         teacher = await self._teacher(plan, base)
         taught_by = teacher.weights_sha256 if teacher else None
         return Prepared(
             plan,
             base,
             effect,
-            Pruned(source, effect, anatomy.statistics_sha256, self._batch_norms(effect, parts)),
-            weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data),
+            Pruned(source, effect, anatomy.statistics_sha256, self._batch_norms(effect), refit),
+            weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, _refit_digest(refit)),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),
             self._device.info.device_id,
         )
@@ -448,14 +452,18 @@ class Lab:
             errors["accuracy"] = wilson(seen.correct, seen.n)
         return Measured(keys, values, errors)
 
-    def _batch_norms(self, effect: Effect, anatomy: Anatomy) -> Calibration | None:
-        """For a model that differs from the base as it was trained: :data:`BATCH_NORM_IMAGES`, fewer of
-        more pixels, as each gives a norm more positions to average over."""
-        sees_the_same = effect.resolution == self.setting.base_resolution(effect.backbone) and not effect.window_size
-        if effect.keeps_all(anatomy) and sees_the_same:
+    def _batch_norms(self, effect: Effect) -> Calibration | None:
+        """Only at another resolution or window than the base's: at its own the sequential refit brings every
+        layer back to the statistics that the norms have."""
+        if effect.resolution == self.setting.base_resolution(effect.backbone) and not effect.window_size:
             return None
-        share = min(1.0, (BATCH_NORM_PIXELS / effect.resolution) ** 2)
-        return Calibration(max(MIN_BATCH_NORM_IMAGES, round(BATCH_NORM_IMAGES * share)), self.setting.seed)
+        return Calibration(_fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution), self.setting.seed)
+
+    def _refit(self, effect: Effect, anatomy: Anatomy) -> Calibration | None:
+        if effect.keeps_all(anatomy):
+            return None
+        images = self.setting.calibration_images
+        return Calibration(_fewer(images, min(images, MIN_REFIT_IMAGES), effect.resolution), self.setting.seed)
 
     def _calibration_digest(self, plan: Plan) -> str | None:
         """Of what a quantized file depends on beside weights and graph; None when it depends on no images."""
@@ -473,3 +481,14 @@ class Lab:
     async def _run(self, job: Job[R]) -> tuple[R, Made]:
         with self._progress.stage(job.make):
             return await self._runner.run(job)
+
+
+def _fewer(images: int, least: int, resolution: int) -> int:
+    """Of images larger than :data:`FULL_COUNT_PIXELS` fewer do: each gives more positions to average over."""
+    share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
+    return max(least, round(images * share))
+
+
+def _refit_digest(images: Calibration | None) -> str | None:
+    """The seed that draws them is the recipe's, which enters the key by itself."""
+    return None if images is None else digest({"method": "sequential", "images": images.images})

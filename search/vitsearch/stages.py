@@ -19,7 +19,7 @@ from torch import nn
 
 from vitsearch import backbones, data, distillation, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.compress import batch_norms, fake_quant, macs, prune, quantize, refit, scores, tokens
+from vitsearch.compress import batch_norms, fake_quant, macs, prune, quantize, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -193,16 +193,32 @@ def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | 
 
 
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+    """Rung 0: fitted in parallel, batch norms settled where the resolution is another, fitted in sequence."""
     model, backbone = _pruned(pruned, workshop), backbones.find(pruned.source.backbone)
     statistics = Statistics.load(workshop.store.get(pruned.statistics_sha256))
     refit.refit(model, _base(pruned.source, workshop), backbone, pruned.effect, statistics)
-    if pruned.batch_norms is not None:
-        images = _data(workshop)
-        chosen = images.train.images[_drawn(images, pruned.batch_norms)]
-        batches = _batches(images, chosen, pruned.source.resolution)
-        batch_norms.settle(model, map(torch.from_numpy, batches))
-    tokens.apply(model, pruned.effect)
-    return model
+    _settle(model, pruned, workshop)
+    if pruned.refit is not None:
+        base = _base(pruned.source, workshop)
+        _settle(base, pruned, workshop)
+        images, device = _data(workshop), _torch_device()
+        chosen = images.train.images[_drawn(images, pruned.refit)]
+        inputs = _tensor(images, chosen, pruned.source.resolution, device)
+        wanted = sequential.targets(base.to(device), backbone, inputs)
+        if sequential.follows(pruned.effect):
+            tokens.apply(model, pruned.effect)
+        sequential.fit(model.to(device), backbone, wanted, inputs)
+    if not sequential.follows(pruned.effect):
+        tokens.apply(model, pruned.effect)
+    return model.cpu()
+
+
+def _settle(model: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
+    if pruned.batch_norms is None:
+        return
+    images = _data(workshop)
+    chosen = images.train.images[_drawn(images, pruned.batch_norms)]
+    batch_norms.settle(model, map(torch.from_numpy, _batches(images, chosen, pruned.source.resolution)))
 
 
 def _judge(

@@ -129,6 +129,11 @@ def test_the_seed_and_the_recipe_enter_the_weights_key(asked, effect):
         assert key_of_weights(effect, other) != key_of_weights(effect, asked)
 
 
+def test_how_rung_0_is_made_enters_the_weights_key_of_what_is_cut_alone(asked, effect):
+    assert key_of_weights(effect, asked, refit="sequential") != key_of_weights(effect, asked)
+    assert key_of_weights(effect, asked, refit=None) == key_of_weights(effect, asked)
+
+
 def test_without_distillation_the_teacher_does_not_matter(asked, effect):
     plain = replace(asked, distillation="none")
     assert key_of_weights(effect, plain, teacher=None) == key_of_weights(effect, plain)

@@ -33,20 +33,22 @@ def lab(fake_study, ledger):
 
 
 @pytest.mark.parametrize(
-    ("resolution", "compression", "images"),
+    ("resolution", "compression", "norms", "refit"),
     [
-        (28, Compression(), None),  # the base as it was trained
-        (28, Compression(0.5, 0.5), 2048),
-        (24, Compression(), 2048),
-        (56, Compression(0.5, 0.0), 512),
-        (280, Compression(), 256),
+        (28, Compression(), None, None),  # the base as it was trained
+        (28, Compression(0.5, 0.5), None, 16),
+        (24, Compression(), 2048, None),
+        (56, Compression(0.5, 0.0), 512, 16),
+        (280, Compression(), 256, None),
     ],
 )
-def test_batch_norms_are_settled_where_a_model_differs_from_the_base(lab, plan, resolution, compression, images):
+def test_norms_are_settled_at_another_resolution_and_what_is_cut_is_refitted(
+    lab, plan, resolution, compression, norms, refit
+):
     changed = replace(plan, resolution=resolution, compression=compression)
-    prepared = asyncio.run(lab.prepare(changed))
-    wanted = prepared.pruned.batch_norms
-    assert wanted == (Calibration(images, lab.setting.seed) if images else None)
+    pruned, seed = asyncio.run(lab.prepare(changed)).pruned, lab.setting.seed
+    assert pruned.batch_norms == (Calibration(norms, seed) if norms else None)
+    assert pruned.refit == (Calibration(refit, seed) if refit else None)
 
 
 @pytest.fixture

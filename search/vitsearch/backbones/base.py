@@ -46,6 +46,20 @@ class Built:
 
 
 @dataclass(frozen=True, eq=False)
+class Branch:
+    """Where a residual branch leaves the stream and comes back to it.
+
+    ``leaves`` is the module whose input is the stream that the branch is added to. Behind the
+    addition the stream is what ``joins`` gives, or, with ``at_input``, what it reads. What lies
+    between the branch's last layer and the addition may scale channels and move positions, no more.
+    """
+
+    leaves: nn.Module
+    joins: nn.Module
+    at_input: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class BlockUnits:
     """What of one block is cut, scored and refitted. Layers are the model's own, not copies.
 
@@ -56,6 +70,8 @@ class BlockUnits:
     activations are seen (their inputs) and where the refit writes. ``None``, and 0 heads, where a
     block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
     directly behind a consumer that has no bias of its own; they then take the refit's constant.
+    ``proj_branch`` and ``fc2_branch`` tell the sequential refit which stream a consumer's output is
+    added to; ``None`` where to none.
     """
 
     name: str
@@ -67,6 +83,8 @@ class BlockUnits:
     proj_norm: nn.Module | None = None
     fc2_norm: nn.Module | None = None
     head_runs: int = 1
+    proj_branch: Branch | None = None
+    fc2_branch: Branch | None = None
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
         """The columns of ``proj`` that ``heads`` own."""

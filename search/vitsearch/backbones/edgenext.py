@@ -15,7 +15,7 @@ from timm.models.edgenext import CrossCovarianceAttn, EdgeNeXt, SplitTransposeBl
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import is_plain_mlp, slice_qkv
 from vitsearch.backbones.slicing import keep_of_table
 from vitsearch.backbones.timm_family import TimmFamily
@@ -95,6 +95,8 @@ def _unit(name: str, block: Any) -> BlockUnits:
         attention.proj if attention else None,
         mlp.fc1 if mlp else None,
         mlp.fc2 if mlp else None,
+        proj_branch=Branch(block.norm_xca, block.norm, at_input=True) if attention else None,
+        fc2_branch=None if getattr(block, "shortcut_after_dw", False) else Branch(block, block),
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from timm.models.efficientformer_v2 import Attention2d, Attention2dDownsample, EfficientFormerV2
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
@@ -56,10 +56,10 @@ class EfficientFormerV2Family(TimmFamily):
         return int(cast(EfficientFormerV2, model).num_features)
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        return tuple(_unit(name, attention, mlp) for name, attention, mlp in _parts(model))
+        return tuple(_unit(*part) for part in _parts(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, attention, _ = _parts(model)[block]
+        name, attention, _, _ = _parts(model)[block]
         if not isinstance(attention, Attention2d | Attention2dDownsample) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         _slice_values(attention, kept)
@@ -112,21 +112,21 @@ def _keep_rows(layer: Any, kept: Sequence[int]) -> None:
     keep_norm_channels(layer.bn, kept)
 
 
-def _parts(model: nn.Module) -> list[tuple[str, Any, Any]]:
-    """Name, attention and MLP of each block and of each downsampling that attends, in order."""
+def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
+    """Name, attention, MLP and the whole of each block and of each downsampling that attends, in order."""
     return list(_named_parts(cast(EfficientFormerV2, model).stages))
 
 
-def _named_parts(stages: Any) -> Iterator[tuple[str, Any, Any]]:
+def _named_parts(stages: Any) -> Iterator[tuple[str, Any, Any, Any]]:
     for number, stage in enumerate(stages):
         down = getattr(stage.downsample, "attn", None)
         if down is not None:
-            yield f"stages.{number}.downsample", down, None
+            yield f"stages.{number}.downsample", down, None, stage.downsample
         for index, block in enumerate(stage.blocks):
-            yield f"stages.{number}.blocks.{index}", block.token_mixer, block.mlp
+            yield f"stages.{number}.blocks.{index}", block.token_mixer, block.mlp, block
 
 
-def _unit(name: str, attention: Any, mlp: Any) -> BlockUnits:
+def _unit(name: str, attention: Any, mlp: Any, block: Any) -> BlockUnits:
     return BlockUnits(
         name,
         attention.dh // attention.d if attention is not None else 0,
@@ -134,4 +134,6 @@ def _unit(name: str, attention: Any, mlp: Any) -> BlockUnits:
         attention.proj.conv if attention is not None else None,
         mlp.fc1.conv if mlp is not None else None,
         mlp.fc2.conv if mlp is not None else None,
+        proj_branch=Branch(attention, mlp, at_input=True) if attention is not None and mlp is not None else None,
+        fc2_branch=Branch(mlp, block) if mlp is not None else None,
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from timm.models.efficientvit_mit import EfficientVit, EfficientVitBlock, FusedMBConv, LiteMLA, MBConv
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.slicing import keep_columns, keep_rows
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
@@ -64,12 +65,17 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
 def _unit(name: str, block: Any) -> BlockUnits:
     if not isinstance(block, EfficientVitBlock):
         fc1, fc2, fc2_norm = _hidden(block.main)
-        return BlockUnits(name, 0, 0, None, fc1, fc2, fc2_norm=fc2_norm)
+        return BlockUnits(name, 0, 0, None, fc1, fc2, fc2_norm=fc2_norm, fc2_branch=_branch(block))
     attention: Any = cast(Any, block.context_module).main
     fc1, fc2, fc2_norm = _hidden(cast(Any, block.local_module).main)
     runs = 1 + len(attention.aggreg)
     heads, proj = _heads(attention), attention.proj
-    return BlockUnits(name, heads, runs * attention.dim, proj.conv, fc1, fc2, proj.norm, fc2_norm, runs)
+    units = BlockUnits(name, heads, runs * attention.dim, proj.conv, fc1, fc2, proj.norm, fc2_norm, runs)
+    return replace(units, proj_branch=_branch(block.context_module), fc2_branch=_branch(block.local_module))
+
+
+def _branch(residual: Any) -> Branch | None:
+    return None if getattr(residual, "shortcut", None) is None else Branch(residual, residual)
 
 
 def _hidden(block: Any) -> tuple[Any, Any, Any]:

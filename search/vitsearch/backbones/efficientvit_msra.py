@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra
+from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra, ResidualDrop
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
 
@@ -60,9 +60,18 @@ class EfficientViTMSRAFamily(TimmFamily):
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
         return tuple(
-            BlockUnits(name, 0, 0, None, mlp.pw1.conv, mlp.pw2.conv, fc2_norm=mlp.pw2.bn)
-            for name, mlp in model.named_modules()
-            if isinstance(mlp, ConvMlp)
+            BlockUnits(
+                f"{name}.m",
+                0,
+                0,
+                None,
+                residual.m.pw1.conv,
+                residual.m.pw2.conv,
+                fc2_norm=residual.m.pw2.bn,
+                fc2_branch=Branch(residual, residual),
+            )
+            for name, residual in model.named_modules()
+            if isinstance(residual, ResidualDrop) and isinstance(residual.m, ConvMlp)
         )
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:

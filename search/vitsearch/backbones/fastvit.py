@@ -17,7 +17,7 @@ from timm.models.fastvit import Attention, ConvMlp, FastVit
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import slice_qkv
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
@@ -102,4 +102,6 @@ def _unit(name: str, block: Any) -> BlockUnits:
         attention.proj if attention else None,
         mlp.fc1 if mlp else None,
         mlp.fc2 if mlp else None,
+        proj_branch=Branch(block.norm, block.mlp, at_input=True) if attention else None,
+        fc2_branch=Branch(block.mlp, block),
     )

@@ -15,7 +15,7 @@ from typing import Any, cast
 from timm.models.levit import Attention, AttentionDownsample, ConvNorm, Levit, LevitMlp, LinearNorm
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
@@ -51,7 +51,7 @@ class LevitFamily(TimmFamily):
         return int(cast(Levit, model).num_features)
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        return tuple(_units(name, attention, mlp) for name, attention, mlp in _parts(model))
+        return tuple(_units(*part) for part in _parts(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         attention = _attention(model, block)
@@ -71,16 +71,16 @@ class LevitFamily(TimmFamily):
         attention.key_attn_dim, attention.val_attn_dim = len(kept) * key, len(kept) * value
 
 
-def _parts(model: nn.Module) -> list[tuple[str, Any, Any]]:
-    """Name, attention and MLP of each block and of each downsampling between stages, in order."""
-    found: list[tuple[str, Any, Any]] = []
+def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
+    """Name, attention, MLP and the whole of each block and of each downsampling between stages, in order."""
+    found: list[tuple[str, Any, Any, Any]] = []
     stages: Any = cast(Levit, model).stages
     for number, stage in enumerate(stages):
         if not isinstance(stage.downsample, nn.Identity):
             down = stage.downsample
-            found.append((f"stages.{number}.downsample", down.attn_downsample, down.mlp))
+            found.append((f"stages.{number}.downsample", down.attn_downsample, down.mlp, down))
         for index, block in enumerate(stage.blocks):
-            found.append((f"stages.{number}.blocks.{index}", block.attn, block.mlp))
+            found.append((f"stages.{number}.blocks.{index}", block.attn, block.mlp, block))
     return found
 
 
@@ -88,7 +88,8 @@ def _attention(model: nn.Module, block: int) -> Any:
     return _parts(model)[block][1]
 
 
-def _units(name: str, attention: Any, mlp: Any) -> BlockUnits:
+def _units(name: str, attention: Any, mlp: Any, whole: Any) -> BlockUnits:
+    shrinks = isinstance(attention, AttentionDownsample)  # and has no shortcut
     heads = attention if type(attention) in (Attention, AttentionDownsample) else None
     ffn = mlp if type(mlp) is LevitMlp else None
     return BlockUnits(
@@ -100,6 +101,8 @@ def _units(name: str, attention: Any, mlp: Any) -> BlockUnits:
         ffn.ln2.linear if ffn else None,
         heads.proj.ln.bn if heads else None,
         ffn.ln2.bn if ffn else None,
+        proj_branch=None if shrinks else Branch(attention, mlp, at_input=True),
+        fc2_branch=Branch(mlp, whole),
     )
 
 

@@ -15,7 +15,7 @@ from timm.models.byobnet import BottleneckBlock, ByobNet
 from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
 
@@ -58,10 +58,11 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _units(name: str, block: Any) -> Iterator[BlockUnits]:
     if isinstance(block, MobileVitBlock | MobileVitV2Block):
         for place, layer in cast(nn.Module, block.transformer).named_children():
-            yield block_units(f"{name}.transformer.{place}", layer.attn, layer.mlp)
+            yield block_units(f"{name}.transformer.{place}", layer)
     elif _is_inverted_residual(block):
         expand, project = block.conv1_1x1.conv, block.conv3_1x1
-        yield BlockUnits(name, 0, 0, None, expand, project.conv, fc2_norm=project.bn)
+        branch = None if block.shortcut is None else Branch(block, block)
+        yield BlockUnits(name, 0, 0, None, expand, project.conv, fc2_norm=project.bn, fc2_branch=branch)
 
 
 def _is_inverted_residual(block: Any) -> bool:

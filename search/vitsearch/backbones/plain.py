@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm.layers import Attention, ConvMlp, Mlp
+from timm.models.vision_transformer import Block
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_rows
+from vitsearch.compress.tokens.base import TokenBlock
 from vitsearch.errors import PlanError
 
 
-def block_units(name: str, attention: Any, mlp: Any) -> BlockUnits:
-    """What can be cut of the two, which need not be of the plain kind."""
+def block_units(name: str, block: Any) -> BlockUnits:
+    """What can be cut of a block's ``attn`` and ``mlp``, which need not be of the plain kind."""
+    attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     heads = attention if is_plain_attention(attention) else None
     ffn = mlp if is_plain_mlp(mlp) else None
+    attends, mixes = branches(block) if type(block) is Block or isinstance(block, TokenBlock) else (None, None)
     return BlockUnits(
         name,
         heads.num_heads if heads else 0,
@@ -28,7 +32,14 @@ def block_units(name: str, attention: Any, mlp: Any) -> BlockUnits:
         heads.proj if heads else None,
         ffn.fc1 if ffn else None,
         ffn.fc2 if ffn else None,
+        proj_branch=attends,
+        fc2_branch=mixes,
     )
+
+
+def branches(block: Any) -> tuple[Branch, Branch]:
+    """Of ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``."""
+    return Branch(block.norm1, block.norm2, at_input=True), Branch(block.norm2, block)
 
 
 def is_plain_attention(found: Any) -> bool:

@@ -14,7 +14,7 @@ from timm.models import reparameterize_model
 from timm.models.repvit import RepVit, RepVitMlp
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import Recipe
 from vitsearch.errors import PlanError
@@ -47,7 +47,7 @@ class RepViTFamily(TimmFamily):
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
         return tuple(
-            BlockUnits(name, 0, 0, None, mlp.conv1.c, mlp.conv2.c, fc2_norm=mlp.conv2.bn)
+            _unit(name, mlp, model.get_submodule(name.rpartition(".")[0]))
             for name, mlp in model.named_modules()
             if isinstance(mlp, RepVitMlp)
         )
@@ -57,3 +57,8 @@ class RepViTFamily(TimmFamily):
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return cast(nn.Module, reparameterize_model(model.eval()))
+
+
+def _unit(name: str, mlp: Any, block: nn.Module) -> BlockUnits:
+    expand, project = mlp.conv1, mlp.conv2
+    return BlockUnits(name, 0, 0, None, expand.c, project.c, fc2_norm=project.bn, fc2_branch=Branch(mlp, block))

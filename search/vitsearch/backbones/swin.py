@@ -16,8 +16,8 @@ from timm.layers import PatchEmbed
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
-from vitsearch.backbones.plain import is_plain_mlp, slice_qkv
+from vitsearch.backbones.base import BlockUnits, Branch
+from vitsearch.backbones.plain import branches, is_plain_mlp, slice_qkv
 from vitsearch.backbones.slicing import keep_of_table
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW
@@ -82,6 +82,7 @@ class SwinFamily(TimmFamily):
     def _unit(self, name: str, block: Any) -> BlockUnits:
         attention: Any = block.attn if isinstance(block.attn, self.attention) else None
         mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
+        attends, mixes = self.branches(block)
         return BlockUnits(
             name,
             attention.num_heads if attention else 0,
@@ -89,7 +90,12 @@ class SwinFamily(TimmFamily):
             attention.proj if attention else None,
             mlp.fc1 if mlp else None,
             mlp.fc2 if mlp else None,
+            proj_branch=attends,
+            fc2_branch=mixes,
         )
+
+    def branches(self, block: Any) -> tuple[Branch | None, Branch | None]:
+        return branches(block)
 
     def _step(self, name: str) -> int:
         """Every size that suits ``name`` is a multiple of these pixels: windows are whole, maps can be merged."""

@@ -16,6 +16,7 @@ from timm.models.swin_transformer_v2 import WindowAttention
 from torch import nn
 from torch.nn import functional
 
+from vitsearch.backbones.base import Branch
 from vitsearch.backbones.plain import slice_qkv
 from vitsearch.backbones.slicing import head_columns, keep_of_table, keep_rows
 from vitsearch.backbones.swin import SwinFamily, head_dim, named_blocks
@@ -40,6 +41,10 @@ class SwinV2Family(SwinFamily):
         own, native = self.own_windows(name, pixels), self.native_resolution(name)
         measures = tuple(side * pixels // native or mine for side, mine in zip(trained, own, strict=True))
         return super().window_arguments(name, pixels, window) | {"pretrained_window_sizes": measures}
+
+    def branches(self, block: Any) -> tuple[Branch | None, Branch | None]:
+        """A layer norm lies behind each branch: what a layer should give does not follow from the stream."""
+        return None, None
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         name, found = named_blocks(model)[block]

@@ -28,7 +28,7 @@ from torch import nn
 
 from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
-from vitsearch.compress import fake_quant, macs, matrices, prune, quantize, refit, scores, tokens
+from vitsearch.compress import fake_quant, macs, matrices, prune, quantize, refit, scores, sequential, stream, tokens
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
@@ -169,6 +169,27 @@ class BackboneTestCase:
             if matrices.has_constant(after.layer, after.norm):
                 rows = [axis for axis in range(error.ndim) if axis != before.channels % error.ndim]
                 assert float(error.mean(rows).abs().max()) <= MEAN_ERROR * float(expected.abs().max()), before.name
+
+    def test_branches_reach_their_stream_as_the_family_says(self) -> None:
+        model, _ = self._model()
+        units = backbones.find(self.spec.backbone).units(model)
+        pairs = [(unit.proj, unit.proj_branch) for unit in units] + [(unit.fc2, unit.fc2_branch) for unit in units]
+        told = [(layer, branch) for layer, branch in pairs if layer is not None and branch is not None]
+        for (layer, branch), found in zip(told, stream.streams(model, told, self._images()[:1]), strict=True):
+            assert found is not None, f"{layer} does not add its output to what {type(branch.leaves).__name__} reads"
+
+    def test_a_sequential_refit_comes_nearer_to_the_base(self) -> None:
+        """On the images that it looks at; with nothing cut it changes nothing."""
+        whole, anatomy = self._model()
+        family, images = backbones.find(self.spec.backbone), self._images()
+        wanted = sequential.targets(whole, family, images)
+        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, ffn=True))
+        before, expected = self._logits(cut), self._logits(whole)
+        sequential.fit(cut, family, wanted, images)
+        assert float((self._logits(cut) - expected).norm()) < 0.5 * float((before - expected).norm())
+        untouched = copy.deepcopy(whole)
+        sequential.fit(untouched, family, wanted, images)
+        assert torch.equal(self._logits(untouched), expected)
 
     def test_a_cut_model_trains(self) -> None:
         whole, anatomy = self._model()

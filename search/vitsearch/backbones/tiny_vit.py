@@ -14,7 +14,7 @@ from typing import Any, cast
 from timm.models.tiny_vit import Attention, MBConv, NormMlp, TinyVit, TinyVitBlock
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.slicing import head_columns, keep_columns, keep_of_table, keep_rows
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped
@@ -101,7 +101,9 @@ def _named_blocks(stages: Any) -> Iterator[tuple[str, nn.Module]]:
 
 def _unit(name: str, block: Any) -> BlockUnits:
     if isinstance(block, MBConv):
-        return BlockUnits(name, 0, 0, None, block.conv1.conv, block.conv3.conv, fc2_norm=block.conv3.bn)
+        expand, project = block.conv1.conv, block.conv3
+        branch = Branch(block, block.act3, at_input=True)
+        return BlockUnits(name, 0, 0, None, expand, project.conv, fc2_norm=project.bn, fc2_branch=branch)
     assert isinstance(block, TinyVitBlock)
     attention: Any = block.attn if type(block.attn) is Attention else None
     mlp: Any = block.mlp if type(block.mlp) is NormMlp else None
@@ -112,4 +114,6 @@ def _unit(name: str, block: Any) -> BlockUnits:
         attention.proj if attention else None,
         mlp.fc1 if mlp else None,
         mlp.fc2 if mlp else None,
+        proj_branch=Branch(block, block.local_conv, at_input=True),
+        fc2_branch=Branch(block.mlp, block),
     )

@@ -73,10 +73,7 @@ class ViTFamily(TimmFamily):
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
         blocks = cast(VisionTransformer, model).blocks
-        return tuple(
-            block_units(f"blocks.{index}", getattr(block, "attn", None), getattr(block, "mlp", None))
-            for index, block in enumerate(blocks)
-        )
+        return tuple(block_units(f"blocks.{index}", block) for index, block in enumerate(blocks))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         slice_attention(f"blocks.{block}", cast(VisionTransformer, model).blocks[block].attn, kept)

@@ -2,7 +2,9 @@
 
     scores.py      what each head and neuron is worth, and the statistics that the refit needs
     prune.py       remove heads and FFN channels (the only door to torch_pruning)
-    refit.py       fit what is left in closed form
+    refit.py       fit what is left in closed form, each layer on the base's activations
+    sequential.py  fit it once more, each layer on what the layers before it now give
+    stream.py      how a layer's output reaches the residual stream
     quantize.py    fp32 and int8 files, what each runtime can take
     int8_static.py int8 with fixed scales, for onnxruntime on x86
     fake_quant.py  training with the rounding of int8_static in place

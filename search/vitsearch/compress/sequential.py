@@ -1,0 +1,241 @@
+"""Fit a cut model in closed form, one layer after the other, on what the layers before it now give.
+
+Base and cut model see the same images. A consumer (``proj`` or ``fc2``) whose output y is added to
+the residual stream z is fitted so that the stream behind it is the base's again:
+
+    target       T = y_base + z_base - z
+    weights      W' = W + (T - y)^T A / n (A^T A / n + R I)^-1
+    constant     b' = mean(T) - W' mean(A)
+
+with A what the consumer reads in the cut model, centred where it has a constant, R = ridge x mean of
+the diagonal, and W as the parallel fit (:mod:`vitsearch.compress.refit`) left it. The target also
+repairs what the layers before left wrong, which the base's own output alone would not. Last, the
+classifier is fitted to the base's logits. No labels, no gradient step. Where the cut model drops or
+fuses tokens, what is wanted of a token that stays is what the base gave for it.
+
+The order of work is that of OBC and SparseGPT (Frantar et al. 2022, 2023): each layer on the
+activations of the model as it is pruned by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitsearch.backbones.base import Backbone, BlockUnits, Branch
+from vitsearch.compress import matrices
+from vitsearch.compress.stream import Stream, streams
+from vitsearch.compress.tokens.base import DroppingBlock
+from vitsearch.effect import Effect
+from vitsearch.errors import StageError
+
+if TYPE_CHECKING:
+    from vitsearch.backbones.base import Layer
+
+RIDGE, CLASSIFIER_RIDGE = 1e-2, 1e-1
+ROWS = 8192
+"""Positions that a fit looks at, drawn from all positions of all images."""
+UNCHANGED = 1e-6
+"""Of the norm of the stream: an error below it is that of float32, nothing in front of the layer was cut."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A layer to fit; ``norm`` is a batch norm that takes its constant, ``branch`` where its output goes."""
+
+    layer: Layer
+    norm: nn.Module | None = None
+    branch: Branch | None = None
+    ridge: float = RIDGE
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What went through a layer; ``before`` is the stream in front of its branch."""
+
+    inputs: torch.Tensor
+    output: torch.Tensor
+    before: torch.Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """``total`` (images, positions, outputs): what the base's layer gave and, in its scale and layout,
+    the ``stream`` in front of it."""
+
+    stream: Stream | None
+    total: torch.Tensor
+
+
+Targets = Mapping[int, Target]
+"""By place of the layer; float32, together as large as the inputs of all blocks for all images."""
+Reduction = Callable[[torch.Tensor], torch.Tensor]
+"""(images, tokens, outputs) to fewer tokens."""
+See = Callable[[int, Fitted, _Seen], "torch.Tensor | None"]
+
+
+def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor) -> Targets:
+    """What an unpruned model gives for ``images`` (n, channels, height, width), normalised."""
+    layers = _layers(base, backbone)
+    branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
+    known = streams(base, branches, images[:1])
+    found: dict[int, Target] = {}
+
+    def keep(place: int, fitted: Fitted, seen: _Seen) -> None:
+        stream, total = known[place], matrices.rows(fitted.layer, seen.output)
+        if stream is not None and seen.before is not None:
+            total = total + stream.pulled(fitted.layer, seen.before, seen.output.shape)
+        found[place] = Target(stream, total)
+
+    with torch.no_grad(), _watched(layers, keep):
+        base.eval()(images)
+    return found
+
+
+def fit(pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor) -> None:
+    """Fit every consumer of ``pruned`` behind the first cut, and its classifier, in place.
+
+    ``wanted`` is what its base gave for the same ``images``, which are shown all at once. Layers in
+    front of the first cut stay as they are. :class:`StageError` when a fit is not finite.
+    """
+
+    reductions: list[Reduction] = []
+
+    def fit_layer(place: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
+        return _fit(fitted, wanted[place], seen, reductions)
+
+    with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer):
+        pruned.eval()(images)
+
+
+def follows(effect: Effect) -> bool:
+    """Whether :func:`fit` knows where the tokens of the base go in a model that has fewer; where it does
+    not (merged tokens change their order and weigh more), a model is fitted before it loses tokens."""
+    return effect.token_pruning_method in ("topk", "evit")
+
+
+def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
+    """Two for each block, then the classifiers: the same places in a base and in what was cut of it."""
+    blocks = [layer for unit in backbone.units(model) for layer in _of_block(unit)]
+    return [*blocks, *(Fitted(layer, ridge=CLASSIFIER_RIDGE) for layer in _classifiers(model))]
+
+
+def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
+    heads = None if unit.proj is None else Fitted(unit.proj, unit.proj_norm, unit.proj_branch)
+    ffn = None if unit.fc2 is None else Fitted(unit.fc2, unit.fc2_norm, unit.fc2_branch)
+    return heads, ffn
+
+
+def _classifiers(model: Any) -> list[nn.Linear]:
+    """One, or the two of a distilled model; of a norm and a layer, the layer."""
+    found = model.get_classifier()
+    heads = found if isinstance(found, tuple | list) else (found,)
+    layers = [[module for module in head.modules() if isinstance(module, nn.Linear)] for head in heads]
+    return [inside[-1] for inside in layers if inside]
+
+
+def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
+    """What the layer gives once it is fitted."""
+    total = target.total
+    if fitted.branch is not None:
+        for reduce in reductions:
+            total = reduce(total)
+    wanted = total
+    if target.stream is not None and seen.before is not None:
+        wanted = total - target.stream.pulled(fitted.layer, seen.before, seen.output.shape)
+    error = wanted - matrices.rows(fitted.layer, seen.output)
+    if not float(error.norm()) <= UNCHANGED * float(total.norm()):  # NaN is not
+        inputs = matrices.rows(fitted.layer, seen.inputs)
+        _solve(fitted, *(_drawn(values.flatten(0, 1)) for values in (inputs, error)))
+    found: torch.Tensor = fitted.layer.forward(seen.inputs)
+    return found
+
+
+@contextmanager
+def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
+    """Notes, as ``model`` runs, what its blocks that leave fewer tokens do to the stream: a linear map."""
+    blocks = [module for module in model.modules() if isinstance(module, DroppingBlock)]
+
+    def noting(block: DroppingBlock) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def reduce(x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+            reductions.append(lambda stream: type(block).reduce(block, stream, attended))
+            return type(block).reduce(block, x, attended)
+
+        return reduce
+
+    for block in blocks:
+        block.__dict__["reduce"] = noting(block)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.__dict__["reduce"]
+
+
+def _drawn(rows: torch.Tensor) -> torch.Tensor:
+    """The same rows of every tensor of as many."""
+    if len(rows) <= ROWS:
+        return rows
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
+    return rows[chosen.to(rows.device)]
+
+
+def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
+    """Take ``error`` (rows, outputs) off what the layer gives for ``inputs`` (rows, columns), as far as it can."""
+    mean_input, mean_error = inputs.mean(0), error.mean(0)
+    centred = matrices.has_constant(fitted.layer, fitted.norm)
+    if centred:
+        inputs, error = inputs - mean_input, error - mean_error
+    moments, cross = ((values.T @ inputs / len(inputs)).cpu().double().numpy() for values in (inputs, error))
+    pull = fitted.ridge * float(np.mean(np.diag(moments)))
+    try:
+        change = np.linalg.solve(moments + pull * np.eye(len(moments)), cross.T).T
+    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
+        change = np.zeros_like(cross)
+    if not np.isfinite(change).all():
+        raise StageError("refit", "not_finite", "the fit gives NaN or infinity")
+    matrices.set_weight(fitted.layer, matrices.weight(fitted.layer) + change)
+    if centred:
+        constant = mean_error.cpu().double().numpy() - change @ mean_input.cpu().double().numpy()
+        matrices.add_constant(fitted.layer, fitted.norm, constant)
+
+
+@contextmanager
+def _watched(layers: Sequence[Fitted | None], see: See) -> Iterator[None]:
+    """``see`` is asked about each layer as it runs; what it gives, if anything, is the layer's output."""
+    handles = []
+    for place, fitted in enumerate(layers):
+        if fitted is None:
+            continue
+        before: list[torch.Tensor] = []
+        if fitted.branch is not None:
+            handles.append(fitted.branch.leaves.register_forward_pre_hook(partial(_hold, before)))
+        handles.append(fitted.layer.register_forward_hook(partial(_ask, see, place, fitted, before)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hold(before: list[torch.Tensor], _: nn.Module, inputs: tuple[Any, ...]) -> None:
+    before[:] = [inputs[0]]
+
+
+def _ask(
+    see: See,
+    place: int,
+    fitted: Fitted,
+    before: list[torch.Tensor],
+    _: nn.Module,
+    inputs: tuple[Any, ...],
+    output: torch.Tensor,
+) -> torch.Tensor | None:
+    return see(place, fitted, _Seen(inputs[0], output, before.pop() if before else None))
