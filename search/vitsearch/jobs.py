@@ -131,13 +131,15 @@ class LogitsJob(Job[Logits]):
 class Pruned:
     """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
     refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``
-    those of the sequential refit (``None``: nothing is cut)."""
+    those of the sequential refit (``None``: nothing is cut), ``token_predictors`` those on which networks
+    that choose tokens get their start (``None``: there are none)."""
 
     source: Source
     effect: Effect
     statistics_sha256: str
     batch_norms: Calibration | None = None
     refit: Calibration | None = None
+    token_predictors: Calibration | None = None
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class Lab:
             plan,
             base,
             effect,
-            Pruned(source, effect, anatomy.statistics_sha256, self._batch_norms(effect), refit),
+            self._pruned(source, effect, anatomy, refit),
             weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, _refit_digest(refit)),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),
             self._device.info.device_id,
@@ -451,6 +451,11 @@ class Lab:
             values["accuracy"] = seen.correct / seen.n
             errors["accuracy"] = wilson(seen.correct, seen.n)
         return Measured(keys, values, errors)
+
+    def _pruned(self, source: Source, effect: Effect, anatomy: AnatomyRow, refit: Calibration | None) -> Pruned:
+        decides = effect.token_pruning_method == "dynamicvit"
+        predictors = Calibration(self.setting.calibration_images, self.setting.seed) if decides else None
+        return Pruned(source, effect, anatomy.statistics_sha256, self._batch_norms(effect), refit, predictors)
 
     def _batch_norms(self, effect: Effect) -> Calibration | None:
         """Only at another resolution or window than the base's: at its own the sequential refit brings every

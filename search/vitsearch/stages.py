@@ -7,9 +7,10 @@ the worker's memory for the next stage.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,11 @@ def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
         sequential.fit(model.to(device), backbone, wanted, inputs)
     if not sequential.follows(pruned.effect):
         tokens.apply(model, pruned.effect)
+    if pruned.token_predictors is not None:
+        images = _data(workshop)
+        chosen = images.train.images[_drawn(images, pruned.token_predictors)]
+        batches = _batches(images, chosen, pruned.source.resolution)
+        tokens.fit_predictors(model.cpu(), map(torch.from_numpy, batches))
     return model.cpu()
 
 
@@ -274,7 +280,15 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
         device=_torch_device(),
         pool=train.training_pool(len(images.train), job.recipe),
         live_teacher=train.LiveTeacher(_base(teacher, job.workshop), teacher.resolution) if teacher else None,
+        beside=_beside(job),
     )
+
+
+def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[train.BesideLoss]] | None:
+    """Networks that choose tokens learn from the unpruned model too, at the same resolution."""
+    if job.pruned.token_predictors is None:
+        return None
+    return partial(tokens.lessons, unpruned=_base(job.pruned.source, job.workshop))
 
 
 def _mapped(store: FileStore, sha256: str | None) -> Floats | None:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -56,6 +56,10 @@ class LiveTeacher:
     resolution: int
 
 
+BesideLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From the normalised inputs and the logits of a step, asked for behind its forward pass."""
+
+
 @dataclass(frozen=True, eq=False)
 class FineTuneTask:
     """What one rung trains on.
@@ -65,6 +69,7 @@ class FineTuneTask:
     student learns from beside the labels, if anything: ``teacher_logits`` float32 (rows of the pool,
     classes) of the images as they are, for hints ``teacher_features`` (rows of the pool, width) too, or
     a ``live_teacher``, which augmented images need; ``distillation`` says how.
+    ``beside`` gives a loss of the model's own kind that is added to that.
     ``epochs`` are trained, after the ``epochs_before`` that earlier rungs have seen; an epoch is at
     most ``recipe.images_per_epoch`` images. ``mean`` and ``std`` per channel, of pixels in [0, 1].
     """
@@ -83,6 +88,7 @@ class FineTuneTask:
     device: str = "cpu"
     pool: Labels | None = None
     live_teacher: LiveTeacher | None = None
+    beside: Callable[[nn.Module], AbstractContextManager[BesideLoss]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
@@ -120,6 +126,12 @@ class _Lesson:
     inputs: torch.Tensor
     targets: torch.Tensor
     taught: Taught | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Losses:
+    method: Method
+    beside: BesideLoss | None
 
 
 def training_pool(n: int, recipe: Recipe) -> Labels:
@@ -165,8 +177,9 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
         frozen_front(model, recipe.frozen_blocks),
         checkpointing(model, recipe.gradient_checkpointing),
         distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
+        task.beside(model) if task.beside else nullcontext() as beside,
     ):
-        losses = _descend(model, task, batches, method, precision)
+        losses = _descend(model, task, batches, _Losses(method, beside), precision)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
@@ -244,10 +257,10 @@ def _feature_width(task: FineTuneTask) -> int | None:
 
 
 def _descend(
-    model: nn.Module, task: FineTuneTask, batches: list[Labels], method: Method, precision: Precision
+    model: nn.Module, task: FineTuneTask, batches: list[Labels], of: _Losses, precision: Precision
 ) -> list[float]:
     """One step for each batch; the losses."""
-    recipe, views = task.recipe, _views(model, task)
+    recipe, views, method = task.recipe, _views(model, task), of.method
     optimizer = optimizer_of(model, recipe)
     if method.parameters():
         optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
@@ -260,7 +273,8 @@ def _descend(
         lesson = _lesson(task, views, batch, precision)
         with autocast(task.device, precision):
             outputs = model(lesson.inputs)
-        loss = _loss(method, outputs, lesson, recipe)
+            beside = of.beside(lesson.inputs, method.answer(outputs)) if of.beside else 0.0
+        loss = _loss(method, outputs, lesson, recipe) + beside
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)

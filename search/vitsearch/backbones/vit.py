@@ -20,6 +20,11 @@ from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.compress import tokens
 from vitsearch.token_counts import refused_places
 
+NEEDS_CLASS_TOKEN = {
+    "tome": "reads all tokens alike to classify, also those into which tome would have merged several",
+    "dynamicvit": "reads all tokens alike to classify, in training also those that dynamicvit would have dropped",
+}
+
 
 class ViTFamily(TimmFamily):
     """See :class:`vitsearch.backbones.base.Backbone`."""
@@ -42,10 +47,8 @@ class ViTFamily(TimmFamily):
         vit = cast(VisionTransformer, self.unbuilt(name))
         if not all(map(tokens.is_plain_block, vit.blocks)):
             return f"{name} {self.why_no_tokens}"
-        if knob == "token_pruning_method" and value == "dynamicvit":
-            return f"{name} takes no dynamicvit in this version"
-        if knob == "token_pruning_method" and value == "tome" and not tokens.Layout.of(vit).readers:
-            return f"the classifier of {name} reads all tokens alike, also those into which tome merged several"
+        if knob == "token_pruning_method" and value in NEEDS_CLASS_TOKEN and not tokens.Layout.of(vit).readers:
+            return f"{name} {NEEDS_CLASS_TOKEN[value]}"
         reason = refused_places(value, len(vit.blocks)) if knob == "token_pruning_at" else None
         return None if reason is None else f"{name} {reason}"
 

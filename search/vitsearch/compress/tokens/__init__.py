@@ -5,6 +5,9 @@
     topk.py       keep the most attended
     evit.py       keep the most attended, fuse the others into one
     tome.py       merge the most alike
+    dynamicvit.py let small networks decide: masks in training, the best in evaluation
+    fit.py        a start for these networks, in closed form
+    lessons.py    what they learn from
 
 How many tokens leave each block is decided by :mod:`vitsearch.token_counts`. All counts are static, so
 graphs export as they are. Token pruning comes after heads and channels are cut and refitted, and before
@@ -18,14 +21,18 @@ from typing import Any, cast
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitsearch.compress.tokens.base import DroppingBlock, Layout, is_plain_block
+from vitsearch.compress.tokens.base import DroppingBlock, Layout, TokenBlock, is_plain_block
+from vitsearch.compress.tokens.dynamicvit import PolicyBlock
 from vitsearch.compress.tokens.evit import EViTBlock
+from vitsearch.compress.tokens.fit import fit_predictors
+from vitsearch.compress.tokens.lessons import lessons
 from vitsearch.compress.tokens.tome import MergingBlock
 from vitsearch.compress.tokens.topk import TopKBlock
 from vitsearch.effect import Effect
 from vitsearch.errors import StageError
+from vitsearch.token_counts import METHODS
 
-__all__ = ["Layout", "apply", "is_plain_block"]
+__all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "lessons"]
 
 
 def apply(model: nn.Module, effect: Effect) -> None:
@@ -42,6 +49,8 @@ def apply(model: nn.Module, effect: Effect) -> None:
     _check(vit, layout, came, effect)
     if effect.token_pruning_method == "tome":
         _merge(vit.blocks, layout, came, effect.tokens)
+    elif effect.token_pruning_method == "dynamicvit":
+        _decide(vit.blocks, layout, came, effect.tokens)
     else:
         _drop(vit.blocks, layout, came, effect)
 
@@ -54,21 +63,34 @@ def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], effect: Effect) ->
     kind, made = _DROPPING[str(effect.token_pruning_method)]
     for index, (before, left) in enumerate(zip(came, effect.tokens, strict=True)):
         if left < before:
-            blocks[index] = kind(blocks[index], layout, left - layout.prefix - made)
+            _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - made))
 
 
 def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
     """Every block from the first that merges on: their attention counts sizes."""
     plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
     for index in plain:
-        merged, some = came[index] - tokens[index], tokens[index] < came[0]
-        if some:
-            last = index == plain[-1]
-            blocks[index] = MergingBlock(blocks[index], layout, came[index] - layout.prefix, merged, last)
+        if tokens[index] < came[0]:
+            patches, merged = came[index] - layout.prefix, came[index] - tokens[index]
+            _replace(blocks, index, MergingBlock(blocks[index], layout, patches, merged, index == plain[-1]))
+
+
+def _decide(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
+    """Every block from the first that decides on: in training their attention is masked."""
+    plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
+    for index in plain:
+        if tokens[index] < came[0]:
+            kept = tokens[index] - layout.prefix if tokens[index] < came[index] else 0
+            _replace(blocks, index, PolicyBlock(blocks[index], layout, kept, index == plain[-1]))
+
+
+def _replace(blocks: Any, index: int, block: TokenBlock) -> None:
+    """In the mode that the block was in: a fresh module would train."""
+    blocks[index] = block.train(blocks[index].training)
 
 
 def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], effect: Effect) -> None:
-    if effect.token_pruning_method not in {*_DROPPING, "tome"}:
+    if effect.token_pruning_method not in METHODS:
         raise StageError("tokens", "unknown", f"no method {effect.token_pruning_method!r} of token pruning")
     if len(effect.tokens) != len(vit.blocks):
         told = f"tokens behind {len(effect.tokens)} blocks, model of {len(vit.blocks)}"
