@@ -7,6 +7,9 @@
     stream.py      how a layer's output reaches the residual stream
     quantize.py    fp32 and int8 files, what each runtime can take
     int8_static.py int8 with fixed scales, for onnxruntime on x86
+    int8_weights.py  int8 in the file, fp32 in the arithmetic
+    half.py        fp16
+    onnx_graph.py  constants and nodes of ONNX files
     fake_quant.py  training with the rounding of int8_static in place
     macs.py        multiply-accumulates and parameters
     matrices.py    linear layers and 1x1 convolutions as matrices

@@ -26,6 +26,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from vitsearch.compress.int8_weights import symmetric
+from vitsearch.compress.onnx_graph import attributes, constants, replace_nodes
 from vitsearch.errors import StageError
 from vitsearch.export.base import INPUT
 
@@ -81,53 +83,40 @@ def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequ
 
 
 def _linears(graph: onnx.GraphProto) -> Iterator[Linear]:
-    constants = _constants(graph)
-    biases = {value: (bias, output) for value, bias, output in _biases(graph, constants)}
+    known = constants(graph)
+    biases = {value: (bias, output) for value, bias, output in _biases(graph, known)}
     for node in graph.node:
-        weight = constants.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+        weight = known.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
         if weight is None or len(weight.dims) != 2:
             continue
         values = numpy_helper.to_array(weight)
         if node.op_type == "MatMul":
             yield Linear(node, values, *biases.get(node.output[0], ("", node.output[0])))
-        elif _is_plain(node, constants):
+        elif _is_plain(node, known):
             bias = node.input[2] if len(node.input) > 2 else ""
-            yield Linear(node, values.T if _attributes(node).get("transB") else values, bias, node.output[0])
+            yield Linear(node, values.T if attributes(node).get("transB") else values, bias, node.output[0])
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """By name; the exporter keeps equal tensors once and gives the others as Identity of it."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-    return found
-
-
-def _biases(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
+def _biases(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
     """Each Add of a constant vector to a tensor that nothing else reads: the tensor, the vector, the sum."""
     reads = Counter(name for node in graph.node for name in node.input)
     reads.update(output.name for output in graph.output)
     for node in graph.node:
         if node.op_type == "Add":
             for value, vector in (node.input, node.input[::-1]):
-                if reads[value] == 1 and _is_vector(vector, constants):
+                if reads[value] == 1 and _is_vector(vector, known):
                     yield value, vector, node.output[0]
 
 
-def _is_plain(gemm: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+def _is_plain(gemm: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
     """Without factors, with ``x`` as it comes, and with a vector as its bias."""
-    found = _attributes(gemm)
+    found = attributes(gemm)
     factors = found.get("alpha", 1.0), found.get("beta", 1.0), found.get("transA", 0)
-    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, constants) for bias in gemm.input[2:])
+    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, known) for bias in gemm.input[2:])
 
 
-def _is_vector(name: str, constants: Mapping[str, onnx.TensorProto]) -> bool:
-    return name in constants and len(constants[name].dims) == 1
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+def _is_vector(name: str, known: Mapping[str, onnx.TensorProto]) -> bool:
+    return name in known and len(known[name].dims) == 1
 
 
 # ---- scales
@@ -178,13 +167,6 @@ def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
     return np.array(scale, np.float32), np.array(round(-lowest / scale), np.uint8)
 
 
-def _int8(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Values (inputs, outputs) and the scale of each output."""
-    largest = np.abs(weight).max(axis=0)
-    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
-    return np.rint(weight / scale).clip(-127, 127).astype(np.int8), scale
-
-
 # ---- the new graph
 
 
@@ -195,7 +177,7 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[s
     sums = {layer.output for layer in layers} - starts.keys()
     nodes: list[onnx.NodeProto] = []
     quantized: dict[tuple[str, Range], str] = {}
-    constants: dict[str, onnx.TensorProto] = {}
+    new: dict[str, NDArray[Any]] = {}
     for node in graph.node:
         layer = starts.get(node.output[0])
         if layer is None:
@@ -203,26 +185,11 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[s
             continue
         x, y = layer.input, layer.output
         if (x, ranges[y]) not in quantized:
-            q = quantized[x, ranges[y]] = f"{y}/input" if f"{x}/scale" in constants else x
-            scale, zero = _uint8_scale(x, ranges[y])
-            constants |= _tensors({f"{q}/scale": scale, f"{q}/zero": zero})
+            q = quantized[x, ranges[y]] = f"{y}/input" if f"{x}/scale" in new else x
+            new[f"{q}/scale"], new[f"{q}/zero"] = _uint8_scale(x, ranges[y])
             nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [f"{q}/uint8"]))
         q = quantized[x, ranges[y]]
-        values, scales = _int8(layer.weight)
-        constants |= _tensors({f"{y}/weight": values, f"{y}/weight_scales": scales})
+        new[f"{y}/weight"], new[f"{y}/weight_scales"] = symmetric(layer.weight, axis=1)
         inputs = [f"{q}/uint8", f"{y}/weight", f"{q}/scale", f"{y}/weight_scales", f"{q}/zero", "", layer.bias]
         nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [y], node.name, domain=RUNTIME_DOMAIN))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    _replace_constants(graph, constants)
-
-
-def _replace_constants(graph: onnx.GraphProto, new: Mapping[str, onnx.TensorProto]) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, *new.values()])
-
-
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, onnx.TensorProto]:
-    return {name: numpy_helper.from_array(array, name) for name, array in arrays.items()}
+    replace_nodes(graph, nodes, new)

@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from vitsearch.compress.int8_static import Learned
 
 PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"onnxruntime": ("fp32", "int8_dynamic", "int8_ptq", "int8_qat")}
+    {"onnxruntime": ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights")}
 )
 """What can be made for each runtime."""
 CALIBRATED: Mapping[str, str] = MappingProxyType(
     {"int8_ptq": "lowest and highest value", "int8_qat": "lowest and highest value, then learned"}
 )
 """Precisions whose files depend on calibration images, and how ranges are found on them; enters keys."""
+REFUSED: Mapping[tuple[str, str], str] = MappingProxyType(
+    {("onnxruntime", "bf16"): "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"}
+)
+"""What a runtime could not run if it were made, and why."""
 TRAINED = frozenset({"int8_qat"})
 """Precisions that a model is trained on for, after its fine-tune (:mod:`.fake_quant`)."""
 
@@ -47,6 +51,8 @@ def supports(runtime: str, precision: str) -> str | None:
     made = PRECISIONS.get(runtime)
     if made is None:
         return f"no files are made for runtime {runtime!r}, only for {', '.join(PRECISIONS)}"
+    if why := REFUSED.get((runtime, precision)):
+        return f"{precision!r}: {why}"
     if precision not in made:
         return f"{precision!r} is not made for {runtime}; it takes {', '.join(made)}"
     return None
@@ -68,6 +74,18 @@ def quantize(
 
 def _fp32(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
     shutil.copyfile(onnx_in, onnx_out)
+
+
+def _fp16(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+    from vitsearch.compress.half import halve
+
+    halve(onnx_in, onnx_out)
+
+
+def _int8_weights(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+    from vitsearch.compress.int8_weights import quantize_weights
+
+    quantize_weights(onnx_in, onnx_out)
 
 
 def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
@@ -94,7 +112,14 @@ def _int8_static(onnx_in: Path, onnx_out: Path, task: Task) -> None:
 
 
 _MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
-    {"fp32": _fp32, "int8_dynamic": _int8_dynamic, "int8_ptq": _int8_static, "int8_qat": _int8_static}
+    {
+        "fp32": _fp32,
+        "fp16": _fp16,
+        "int8_dynamic": _int8_dynamic,
+        "int8_ptq": _int8_static,
+        "int8_qat": _int8_static,
+        "int8_weights": _int8_weights,
+    }
 )
 
 

@@ -3,8 +3,10 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from vitsearch.compress.quantize import PRECISIONS, quantize, supports
 from vitsearch.errors import PlanError
@@ -64,17 +66,35 @@ def test_int8_takes_all_layers_and_leaves_products_of_activations_alone(precisio
 
 
 def test_unknown_precision_is_refused(plain, images, tmp_path):
-    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, int8_dynamic, int8_ptq"):
+    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, fp16, int8_dynamic, int8_ptq"):
         quantize(plain, tmp_path / "out.onnx", "int4", images)
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Softmax"])
+def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
+    """The reason that ``supports`` gives; when this fails, bf16 can be made."""
+    to_bf16, to_fp32 = {"to": TensorProto.BFLOAT16}, {"to": TensorProto.FLOAT}
+    operands = ["b", "b"] if kind in ("MatMul", "Gemm") else ["b"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["b"], **to_bf16),
+        helper.make_node(kind, operands, ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], **to_fp32),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 4]) for name in "xy"]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]), ir_version=8)
+    model.opset_import[0].version = 17
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def test_supports_gives_reasons():
     assert all(supports(runtime, p) is None for runtime, made in PRECISIONS.items() for p in made)
-    assert "it takes fp32, int8_dynamic" in supports("onnxruntime", "fp16")
+    assert "it takes fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
+    assert supports("onnxruntime", "bf16").startswith("'bf16': onnxruntime has no bf16 kernels on CPUs")
     assert "no files are made for runtime 'tensorrt'" in supports("tensorrt", "fp32")
 
 
-@pytest.mark.parametrize("precision", INT8)
+@pytest.mark.parametrize("precision", [*INT8, "fp16"])
 def test_a_cut_and_quantized_model_agrees_with_torch(precision, base, images, tmp_path):
     from vitsearch.compress import prune
 

@@ -1,0 +1,42 @@
+"""fp16 in the file and, where the runtime has kernels for it, in the arithmetic; images and logits stay fp32.
+
+On a CPU onnxruntime has few of them: it converts to fp32 and back around the others, so half the size
+costs time (``benchmarks/README.md``); on a GPU fp16 is what its matrix units take.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from vitsearch.compress.onnx_graph import replace_nodes
+from vitsearch.errors import StageError
+from vitsearch.export.base import INPUT
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def halve(onnx_in: Path, onnx_out: Path) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out``; :class:`StageError` when a weight is beyond fp16's 65504."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(onnx_in)
+    for tensor in model.graph.initializer:
+        if (
+            tensor.data_type == onnx.TensorProto.FLOAT
+            and np.abs(numpy_helper.to_array(tensor)).max(initial=0) > LARGEST
+        ):
+            raise StageError(
+                "export", "overflow", f"{tensor.name} holds values beyond {LARGEST:g}, the largest of fp16"
+            )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")  # towards 1e-7, not 0
+        half = convert_float_to_float16(model, keep_io_types=True)
+    nodes = sorted(half.graph.node, key=lambda node: node.input[:1] != [INPUT])  # it leaves casts of inputs for last
+    replace_nodes(half.graph, nodes, {})
+    onnx.checker.check_model(half)
+    onnx.save(half, onnx_out)
