@@ -33,6 +33,7 @@ class Test_{title}(BackboneTestCase):
     other_resolution = {other}
     unsupported = ()
     cuts_heads = {cuts_heads}
+    cuts_ffn = {cuts_ffn}
 """
 
 
@@ -57,7 +58,9 @@ def case(name: str) -> str:
     size, *others = islice(fits, 2)
     other = others[0] if others else size
     cuts_heads = backbones.supports(name, "head_pruning_ratio", 0.5) is None
-    return CASE.format(title=re.sub(r"\W", "_", name), name=name, size=size, other=other, cuts_heads=cuts_heads)
+    cuts_ffn = backbones.supports(name, "ffn_pruning_ratio", 0.5) is None
+    title = re.sub(r"\W", "_", name)
+    return CASE.format(title=title, name=name, size=size, other=other, cuts_heads=cuts_heads, cuts_ffn=cuts_ffn)
 
 
 if __name__ == "__main__":

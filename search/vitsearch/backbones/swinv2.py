@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models.swin_transformer_v2 import WindowAttention
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import Branch
+from vitsearch.backbones.base import Branch, Built, ModelSpec
 from vitsearch.backbones.plain import slice_qkv
 from vitsearch.backbones.slicing import head_columns, keep_of_table, keep_rows
 from vitsearch.backbones.swin import SwinFamily, head_dim, named_blocks
@@ -32,6 +32,13 @@ class SwinV2Family(SwinFamily):
     family = "swinv2"
     modules = ("swin_transformer_v2",)
     attention = WindowAttention
+
+    def build(self, spec: ModelSpec) -> Built:
+        """``qkv`` is called as the layer that it is, its bias added: who watches layers would miss it otherwise."""
+        built = super().build(spec)
+        for _, block in named_blocks(built.model):
+            cast(Any, block.attn).qkv_bias_separate = True
+        return built
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
         """A window of another size measures distances as the model's own window does: the same two tokens
@@ -68,9 +75,10 @@ class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``x``: (windows, tokens, channels); ``mask``: (windows of an image, tokens, tokens)."""
         windows, tokens, _ = x.shape
-        bias = None if self.q_bias is None else torch.cat((self.q_bias, self.k_bias, self.v_bias))
-        qkv = functional.linear(x, self.qkv.weight, bias).reshape(windows, tokens, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x)
+        if self.q_bias is not None:
+            qkv = qkv + torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        q, k, v = qkv.reshape(windows, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         similarity = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).transpose(-2, -1)
         scale = torch.clamp(self.logit_scale, max=math.log(LARGEST_SCALE)).exp()
         logits = similarity * scale + self._position_bias(tokens)

@@ -61,6 +61,8 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
     if not torch.isfinite(loss):
         told = f"the base gives a loss of {float(loss.detach())} on calibration images"
         raise StageError("anatomy", "not_finite", told)
+    if not every:  # nothing of the model can be cut
+        return
     gradients = torch.autograd.grad(loss, [watch.seen for watch in every])
     for watch, gradient in zip(every, gradients, strict=True):
         watch.add(gradient)

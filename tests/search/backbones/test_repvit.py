@@ -14,7 +14,12 @@ class TestRepViT(BackboneTestCase):
     spec = SMALL
     other_resolution = 48
     cuts_heads = False
-    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5))
+    unsupported = (
+        ("head_pruning_ratio", 0.5),
+        ("window_size", 4),
+        ("token_pruning_ratio", 0.5),
+        ("quantization", "int8_qat"),
+    )
 
 
 def test_what_ships_has_no_batch_norm_and_one_classifier():

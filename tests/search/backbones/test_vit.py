@@ -4,6 +4,7 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.compress import scores
 from vitsearch.errors import PlanError
 
 
@@ -107,3 +108,13 @@ def test_kept_heads_are_the_ones_asked_for():
     assert torch.equal(attention.proj.weight, torch.cat([proj[:, 32:64], proj[:, 128:160]], 1))
     values = qkv.reshape(3, 6, 32, 192)[:, [1, 4]].reshape(-1, 192)
     assert torch.equal(attention.qkv.weight, values)
+
+
+def test_blocks_of_one_layer_are_not_cut_and_the_model_can_be_looked_at():
+    """Queries, keys, values and neurons come from one layer: nothing of it can be cut, the rest works."""
+    spec = ModelSpec("vit_pwee_patch16_reg1_gap_256", "none", 32, 10)
+    for knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
+        assert backbones.supports(spec.backbone, knob, 0.5).startswith(spec.backbone)
+    family = backbones.find(spec.backbone)
+    found = scores.collect(family.build(spec).model, family, torch.zeros(1, 3, 32, 32), torch.tensor([0]))
+    assert {(block.heads, block.ffn) for block in found.blocks} == {(None, None)}
