@@ -1,0 +1,148 @@
+"""Prints what each method of token pruning saves and costs, as two Markdown tables.
+
+python benchmarks/token_pruning.py time        # DeiT-tiny at 224 pixels, 197 tokens, random weights
+python benchmarks/token_pruning.py accuracy    # vit_fmnist_p4 on 2,000 validation images
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import cpu_ms
+from torch import nn
+
+from vitsearch import backbones, data, train
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress import fake_quant, macs, quantize, sequential, tokens
+from vitsearch.data.tensors import to_tensor
+from vitsearch.effect import BlockEffect, Effect
+from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.plan import Recipe
+from vitsearch.token_counts import METHODS, tokens_left
+
+DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
+BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+RATIO, RATIOS = 0.3, (0.1, 0.3, 0.5, 0.7)
+PRECISIONS = ("fp32", "int8_dynamic", "int8_ptq", "int8_qat")
+FOLLOWED = ("topk", "evit")
+"""Where the sequential refit knows which token is which."""
+CALIBRATION_IMAGES = 256
+RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("table", choices=["time", "accuracy"])
+    torch.set_num_threads(1)
+    rows = times() if parser.parse_args().table == "time" else accuracies()
+    for cells in rows:
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def times() -> Iterator[tuple[str, ...]]:
+    """CPU milliseconds, and how many times faster than the unpruned model in fp32."""
+    yield "method", "tokens behind the blocks", "MMACs", "nodes", *PRECISIONS
+    yield ("---",) * (4 + len(PRECISIONS))
+    images = np.random.default_rng(0).normal(size=(8, 3, 224, 224)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        files, told = {}, {}
+        for method in (None, *METHODS):
+            model, left = pruned(DEIT, method, RATIO)
+            plain = Path(folder) / f"{method}.onnx"
+            nodes = OnnxExporter().export(model, (1, 3, 224, 224), plain).nodes
+            cost = macs.count(model, torch.zeros(1, 3, 224, 224))[0]
+            told[method] = (method or "none", _falling(left), f"{cost:.0f}", f"{nodes}")
+            fake_quant.prepare(model, [torch.from_numpy(images)])
+            for precision in PRECISIONS:
+                files[f"{method} {precision}"] = Path(folder) / f"{method}.{precision}.onnx"
+                learned = fake_quant.learned(model) if precision == "int8_qat" else ()
+                quantize.quantize(plain, files[f"{method} {precision}"], precision, images, learned)
+        found = cpu_ms(files)
+    for method, cells in told.items():
+        took = [found[f"{method} {precision}"] for precision in PRECISIONS]
+        yield *cells, *(f"{ms:.2f} ({found['None fp32'] / ms:.2f})" for ms in took)
+
+
+def _falling(left: tuple[int, ...]) -> str:
+    return " ".join(map(str, sorted(set(left), reverse=True)))
+
+
+def accuracies() -> Iterator[tuple[str, ...]]:
+    yield "method", "ratio", "tokens behind the blocks", "MMACs", "as it is", "refitted", "KL", "tuned", "CPU s"
+    yield ("---",) * 9
+    images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
+    family = backbones.find(BASE.backbone)
+    base = family.build(BASE).model
+    logits = partial(train.predict_logits, resolution=28, mean=images.mean, std=images.std)
+    expected = logits(base, images.validation.images)
+    pool = train.training_pool(len(images.train), RECIPE)
+    taught = logits(base, images.train.images, rows=pool)
+    chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
+    calibration = to_tensor(images.train.images[chosen], 28, images.mean, images.std)
+    wanted = sequential.targets(base, family, calibration)
+    task = train.FineTuneTask(
+        images.train.images,
+        images.train.labels,
+        28,
+        images.mean,
+        images.std,
+        RECIPE,
+        epochs=1,
+        teacher_logits=taught,
+        pool=pool,
+    )
+
+    def accuracy(model: nn.Module) -> str:
+        return f"{train.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
+
+    yield "none", "0", "50", f"{macs.count(base, calibration[:1])[0]:.1f}", accuracy(base), "", "", "", ""
+    for ratio in RATIOS:
+        for method in METHODS:
+            model, left = pruned(BASE, method, ratio)
+            cost, untouched = macs.count(model, calibration[:1])[0], accuracy(model)
+            if method in FOLLOWED:
+                sequential.fit(model, family, wanted, calibration)
+            elif method == "dynamicvit":
+                tokens.fit_predictors(model, calibration.split(64))
+            divergence = train.kl_divergence(expected, logits(model, images.validation.images))
+            refitted, begin = accuracy(model), time.process_time()
+            beside = partial(tokens.lessons, unpruned=base) if method == "dynamicvit" else None
+            train.fine_tune(model, replace(task, beside=beside))
+            seconds = f"{time.process_time() - begin:.0f}"
+            yield (
+                method,
+                f"{ratio}",
+                _falling(left),
+                f"{cost:.1f}",
+                untouched,
+                refitted,
+                f"{divergence:.3f}",
+                accuracy(model),
+                seconds,
+            )
+
+
+def pruned(spec: ModelSpec, method: str | None, ratio: float) -> tuple[nn.Module, tuple[int, ...]]:
+    """A fresh model with the method's own places, and the tokens behind each of its blocks."""
+    family = backbones.find(spec.backbone)
+    model = family.build(spec).model.eval()
+    anatomy = family.anatomy(model, spec)
+    if method is None:
+        return model, (anatomy.tokens,) * len(anatomy.blocks)
+    patches = anatomy.tokens - anatomy.prefix_tokens
+    left = tokens_left(method, ratio, (), len(anatomy.blocks), patches, anatomy.prefix_tokens)
+    whole = tuple(BlockEffect(tuple(range(b.heads)), tuple(range(b.ffn_width)), "fp32") for b in anatomy.blocks)
+    tokens.apply(model, Effect(spec.backbone, spec.resolution, None, whole, left, method))
+    return model, left
+
+
+if __name__ == "__main__":
+    main()
