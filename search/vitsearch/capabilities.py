@@ -94,9 +94,11 @@ def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
 
 
 def _windows(name: str, notes: _Notes) -> str:
-    """Those that suit the native resolution."""
-    fitting = backbones.windows(name, backbones.native_resolution(name))
-    return ", ".join(map(str, fitting)) or notes.mark(name, str(backbones.supports(name, "window_size", 2)))
+    """Those that fit at the native resolution."""
+    fitting = backbones.find(name).windows(name, backbones.native_resolution(name))
+    if fitting:
+        return ", ".join(map(str, fitting))
+    return notes.mark(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
 
 
 def _tokens(name: str, notes: _Notes) -> str:

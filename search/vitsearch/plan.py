@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
-Scope = Literal["uniform", "global", "isomorphic"]
+Scope = Literal["uniform", "global"]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vitsearch import backbones, capabilities
@@ -45,3 +47,9 @@ def test_precisions_of_a_runtime():
 def test_an_unknown_backbone_is_told():
     with pytest.raises(UnknownName):
         capabilities.describe(["deit_tiny_patch61_224"])
+
+
+def test_the_page_is_current():
+    """Made anew by: vitsearch capabilities."""
+    page = Path(__file__).parents[2] / "docs" / "capabilities.md"
+    assert page.read_text().rstrip().endswith(capabilities.describe(capabilities.examples()).rstrip())

@@ -24,7 +24,7 @@ plans = st.builds(
         share,
         share,
         st.none() | st.sampled_from(["topk", "tome"]),
-        st.sampled_from(["uniform", "global", "isomorphic"]),
+        st.sampled_from(["uniform", "global"]),
         st.integers(1, 64),
         st.lists(st.integers(0, 11), max_size=3).map(tuple),
         share,
@@ -111,6 +111,6 @@ def test_a_plan_in_one_line(plan):
     assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
     tokens = Compression(0.5, 0, 0.3, "topk", token_pruning_at=(3, 6))
     assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% behind 3,6 fp32"
-    rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="isomorphic")
+    rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="global")
     line = cut_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
-    assert line == "depth-25% embed-50% isomorphic sparse 2:4 feature distillation fp32"
+    assert line == "depth-25% embed-50% global sparse 2:4 feature distillation fp32"

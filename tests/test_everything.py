@@ -1,0 +1,92 @@
+"""The whole space at once: plans drawn from ``spaces/everything.yaml`` come to effects, files and answers."""
+
+from __future__ import annotations
+
+import collections
+import random
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitsearch import backbones, jobs, stages
+from vitsearch.effect import Anatomy, Effect, Scores, resolve
+from vitsearch.export import evaluate
+from vitsearch.lab import OPSET
+from vitsearch.legality import reasons
+from vitsearch.plan import Plan
+from vitsearch.sampling import PlanSpace
+from vitsearch.space import load
+from vitsearch.store import FileStore
+
+SPACE = Path(__file__).parents[1] / "spaces" / "everything.yaml"
+RESOLVED, BUILT, SEED = 2_000, 60, 0
+
+
+@pytest.fixture(scope="module")
+def plans() -> PlanSpace:
+    return PlanSpace(load(SPACE).space, "local", backbones.supports, backbones.native_resolution)
+
+
+@lru_cache
+def anatomy_of(spec: backbones.ModelSpec) -> Anatomy:
+    family = backbones.find(spec.backbone)
+    return family.anatomy(family.build(spec).model, spec)
+
+
+def effect_of(plan: Plan) -> Effect:
+    spec = backbones.ModelSpec(plan.backbone, plan.weights, plan.resolution, 10, 1, plan.window_size)
+    anatomy = anatomy_of(spec)
+    chance = random.Random(plan.backbone)
+    heads = tuple(tuple(chance.random() for _ in range(block.heads)) for block in anatomy.blocks)
+    ffn = tuple(tuple(chance.random() for _ in range(block.ffn_width)) for block in anatomy.blocks)
+    return resolve(plan, anatomy, Scores(heads, ffn))
+
+
+def test_two_thousand_plans_resolve(plans):
+    seen = collections.Counter()
+    chance = random.Random(SEED)
+    for plan in (plans.random(chance) for _ in range(RESOLVED)):
+        assert reasons(plan, backbones.supports) == []
+        effect = effect_of(plan)
+        assert Effect.from_json(effect.to_json()) == effect
+        seen[plan.backbone] += 1
+    assert set(seen) == set(plans.backbones())
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> jobs.Workshop:
+    folder = tmp_path_factory.mktemp("everything")
+    data = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
+    stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+    return jobs.Workshop(data | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def sample(plans) -> list[Plan]:
+    """Plans of every backbone, as evenly as the number allows."""
+    chance, names, found = random.Random(SEED + 1), plans.backbones(), []
+    while len(found) < BUILT:
+        plan = plans.random(chance)
+        if plan.backbone == names[len(found) % len(names)]:
+            found.append(plan)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(BUILT))
+def test_a_plan_builds_exports_and_runs(sample, workshop, index):
+    plan = sample[index]
+    effect = effect_of(plan)
+    source = jobs.Source(plan.backbone, plan.weights, plan.resolution, plan.window_size)
+    job = jobs.ScreenJob(
+        workshop, jobs.Pruned(source, effect, "", None), plan.deployment, OPSET, jobs.Calibration(2, SEED)
+    )
+    graph = stages.build_graph(job)
+    images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)
+    answers = evaluate.logits(workshop.scratch.get(graph.sha256), images, batch_size=3)
+    assert answers.shape == (3, 10)
+    assert np.isfinite(answers).all()
+    assert graph.parity <= 1e-4
+    assert graph.macs_m > 0
