@@ -13,9 +13,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from vitsearch.compress.onnx_graph import replace_nodes
+from vitsearch.compress.onnx_graph import in_order, replace_nodes
 from vitsearch.errors import StageError
-from vitsearch.export.base import INPUT
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -36,7 +35,6 @@ def halve(onnx_in: Path, onnx_out: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the float32 number .* will be truncated")  # towards 1e-7, not 0
         half = convert_float_to_float16(model, keep_io_types=True)
-    nodes = sorted(half.graph.node, key=lambda node: node.input[:1] != [INPUT])  # it leaves casts of inputs for last
-    replace_nodes(half.graph, nodes, {})
+    replace_nodes(half.graph, in_order(half.graph), {})  # it leaves some of its casts behind what reads them
     onnx.checker.check_model(half)
     onnx.save(half, onnx_out)

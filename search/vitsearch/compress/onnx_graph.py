@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 import onnx
@@ -21,6 +22,13 @@ def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes, each behind those that it reads."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    reads = {index: [makers[name] for name in node.input if name in makers] for index, node in enumerate(graph.node)}
+    return [graph.node[index] for index in TopologicalSorter(reads).static_order()]
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], new: Mapping[str, NDArray[Any]]) -> None:

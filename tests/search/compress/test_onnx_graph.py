@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from vitsearch.compress.onnx_graph import attributes, constants, replace_nodes
+from vitsearch.compress.onnx_graph import attributes, constants, in_order, replace_nodes
 
 
 def graph(*nodes, **values):
@@ -37,3 +37,8 @@ def test_an_identity_that_is_an_output_stays():
 def test_attributes_are_plain_values():
     node = helper.make_node("Gemm", ["a", "b"], ["c"], transB=1, alpha=0.5)
     assert attributes(node) == {"transB": 1, "alpha": 0.5}
+
+
+def test_nodes_come_behind_those_that_they_read():
+    backwards = graph(("Relu", ["b"], ["y"]), ("Relu", ["a"], ["b"]), ("Relu", ["x"], ["a"]))
+    assert [node.output[0] for node in in_order(backwards)] == ["a", "b", "y"]
