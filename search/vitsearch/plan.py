@@ -85,7 +85,7 @@ class QuantizationAware:
     """Training for ``int8_qat``, behind the last rung and with its recipe but for ``epochs_share`` of that
     rung's epochs, at a peak learning rate of ``lr_share`` of the recipe's."""
 
-    epochs_share: float = 0.5
+    epochs_share: float = 1.0
     lr_share: float = 1.0
 
     def recipe(self, recipe: Recipe) -> Recipe:

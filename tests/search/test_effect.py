@@ -301,4 +301,4 @@ def test_a_training_for_int8_is_named_by_where_it_starts_and_how_it_goes_on():
         qat_key("w", 1, settings, "d"),
     ]
     assert len({key, *others}) == 5
-    assert key == qat_key("w", 1, QuantizationAware(0.5, 1.0), "c")
+    assert key == qat_key("w", 1, QuantizationAware(1.0, 1.0), "c")

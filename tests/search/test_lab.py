@@ -116,7 +116,7 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(lab, cut, fake_
     made = fake_study.runner.made
     assert (made["take_signal"], made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 1, 1, 2)
     trained, _, rounded, _ = seen
-    assert (rounded.start, rounded.end) == (1, 1.5)
+    assert (rounded.start, rounded.end) == (1, 2.0)
     assert rounded.teaching == trained.teaching
     assert rounded.calibration == Calibration(8, 0)
 

@@ -1,0 +1,147 @@
+"""Prints what each precision costs and gains, as Markdown tables: of the plain ViT base that ships with
+vitsearch, of the same model with outliers, and of DeiT-tiny at 197 tokens (random weights, cost alone).
+
+python benchmarks/quantization.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import cpu_ms
+from torch import nn
+
+from vitsearch import backbones, train
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress import fake_quant, quantize
+from vitsearch.compress.outliers import add_outliers
+from vitsearch.data.tensors import to_tensor
+from vitsearch.export import evaluate
+from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.plan import QuantizationAware, Recipe
+
+MEAN, STD = (0.286,), (0.353,)
+RECIPE = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
+"""Two epochs of 2048 images, taught by the model as it was."""
+SETTINGS = QuantizationAware()
+FACTOR, CHANNELS = 60.0, 4
+CALIBRATION_IMAGES = 32
+SPLITS = ("train", "validation")
+HEAD = ("precision", "accuracy", "CPU ms", "of fp32", "size MB")
+
+
+class Data:
+    """The 14,000 images of Fashion-MNIST that ship with vitsearch."""
+
+    def __init__(self) -> None:
+        with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
+            self.train, self.validation = (archive[f"{name}_images"][..., None] for name in SPLITS)
+            self.train_labels, self.labels = (archive[f"{name}_labels"].astype(np.int64) for name in SPLITS)
+        chosen = np.random.default_rng(0).permutation(len(self.train))[:CALIBRATION_IMAGES]
+        self.calibration = to_tensor(self.train[chosen], 28, MEAN, STD)
+
+    def accuracy(self, path: Path) -> float:
+        inputs = to_tensor(self.validation, 28, MEAN, STD).numpy()
+        return train.accuracy(evaluate.logits(path, inputs, 100), self.labels)
+
+    def task(self, teacher: nn.Module) -> train.FineTuneTask:
+        recipe = SETTINGS.recipe(RECIPE)
+        pool = train.training_pool(len(self.train), recipe)
+        logits = train.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
+        return train.FineTuneTask(
+            images=self.train,
+            labels=self.train_labels,
+            resolution=28,
+            mean=MEAN,
+            std=STD,
+            recipe=recipe,
+            epochs=SETTINGS.epochs(recipe.rungs[-1]),
+            teacher_logits=logits,
+            pool=pool,
+        )
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    torch.set_num_threads(1)
+    data = Data()
+    model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model
+    hard = copy.deepcopy(model)
+    add_outliers(hard, FACTOR, CHANNELS)
+    with tempfile.TemporaryDirectory() as folder:
+        for title, subject in (("the base", model), (f"{CHANNELS} channels of each norm times {FACTOR:g}", hard)):
+            print(f"\nvit_fmnist_p4, {title}\n")
+            with tempfile.TemporaryDirectory(dir=folder) as inner:
+                show(fashion(subject, data, Path(inner)), data)
+        print("\ndeit_tiny_patch16_224, random weights\n")
+        show(deit(Path(folder)))
+
+
+def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
+    """The files by precision, and two of a model that trained as long without rounding."""
+    images, task = data.calibration, data.task(model)
+    rounded, tuned = copy.deepcopy(model), copy.deepcopy(model)
+    fake_quant.prepare(rounded, [images])
+    for subject, how in ((rounded, "with"), (tuned, "without")):
+        print(f"{how} rounding: {train.fine_tune(subject, task).cpu_seconds:.0f} CPU-s  ")
+    print()
+    files = {name: made(rounded if name in quantize.TRAINED else model, name, images, folder) for name in precisions()}
+    (folder / "tuned").mkdir()
+    also = {f"{name}, trained as long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")}
+    return files | also
+
+
+def deit(folder: Path) -> dict[str, Path]:
+    """Ranges and weights of int8_qat as two steps on noise leave them: cost does not depend on them."""
+    model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)).model
+    images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    rounded = copy.deepcopy(model)
+    fake_quant.prepare(rounded, [images])
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
+    recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
+    train.fine_tune(rounded, train.FineTuneTask(pixels, labels, 224, (0.5,) * 3, (0.5,) * 3, recipe, 1))
+    return {name: made(rounded if name in quantize.TRAINED else model, name, images, folder) for name in precisions()}
+
+
+def precisions() -> tuple[str, ...]:
+    return quantize.PRECISIONS["onnxruntime"]
+
+
+def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -> Path:
+    plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
+    with fake_quant.unrounded(model):
+        OnnxExporter().export(model, tuple(images.shape), plain)
+    quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model))
+    return final
+
+
+def show(files: dict[str, Path], data: Data | None = None) -> None:
+    for line in lines(files, data):
+        print("| " + " | ".join(line) + " |", flush=True)
+
+
+def lines(files: dict[str, Path], data: Data | None) -> Iterator[tuple[str, ...]]:
+    head = tuple(cell for cell in HEAD if data or cell != "accuracy")
+    yield head
+    yield ("---",) * len(head)
+    cost = cpu_ms(files)
+    for name, path in files.items():
+        accuracy = (f"{data.accuracy(path):.4f}",) if data else ()
+        yield (
+            name,
+            *accuracy,
+            f"{cost[name]:.2f}",
+            f"{cost[name] / cost['fp32']:.2f}",
+            f"{path.stat().st_size / 1e6:.2f}",
+        )
+
+
+if __name__ == "__main__":
+    main()
