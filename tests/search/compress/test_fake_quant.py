@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
+from importlib import resources
 
 import numpy as np
 import onnx
@@ -14,14 +15,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
 from vitsearch.compress import fake_quant
 from vitsearch.compress.fake_quant import QuantizedLinear
 from vitsearch.compress.int8_static import quantize_static
+from vitsearch.compress.outliers import add_outliers
+from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.plan import Recipe
-from vitsearch.train import FineTuneTask, fine_tune
+from vitsearch.train import FineTuneTask, accuracy, fine_tune, predict_logits, training_pool
 
 LAYERS = 4 * 6 + 1
 
@@ -190,16 +195,18 @@ def cpu_seconds(sessions, inputs, rounds=15, repeats=8):
     return least
 
 
-def test_it_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
-    quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
+def sessions_of(**paths):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    paths = {"fp32": files[0], "qat": files[1], "ptq": tmp_path / "ptq.onnx"}
-    sessions = {
+    return {
         name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for name, path in paths.items()
     }
-    least = cpu_seconds(sessions, images[:1].numpy())
+
+
+def test_it_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
+    quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
+    least = cpu_seconds(sessions_of(fp32=files[0], qat=files[1], ptq=tmp_path / "ptq.onnx"), images[:1].numpy())
     assert least["qat"] < 1.1 * least["ptq"]
     assert least["qat"] < 0.8 * least["fp32"]
 
@@ -235,3 +242,51 @@ def test_images_with_nan_are_refused(base):
 def test_layers_that_are_not_in_the_file_are_an_error(rounded, files, images, tmp_path):
     with pytest.raises(StageError, match="25 of 25 layers that were trained for int8 are not in the graph"):
         quantize_static(files[0], tmp_path / "out.onnx", images.numpy(), fake_quant.learned(rounded))
+
+
+# ---- what it is for
+
+
+def archive(name):
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as found:
+        return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
+
+
+@pytest.mark.slow
+def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images, tmp_path):
+    """The case of benchmarks/quantization.py: an equal model, four channels of each norm 60 times as large."""
+    model = base.model()
+    add_outliers(model, 60.0, 4)
+    (pixels, labels), (unseen, answers) = archive("train"), archive("validation")
+    inputs = to_tensor(unseen, 28, (0.286,), (0.353,)).numpy()
+    rounded = copy.deepcopy(model)
+    fake_quant.prepare(rounded, [images])
+    start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
+    recipe = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
+    pool = training_pool(len(pixels), recipe)
+    teacher = predict_logits(model, pixels, 28, (0.286,), (0.353,), precision="bf16", rows=pool)
+    task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 2, teacher_logits=teacher, pool=pool)
+    fine_tune(rounded, task)
+    found = {}
+    for name, subject in (start | {"qat": rounded}).items():
+        (tmp_path / name).mkdir()
+        plain, small = exported(subject, images, tmp_path / name)
+        found[name] = accuracy(run(plain if name == "fp32" else small, inputs, 100), answers)
+    lost = {name: found["fp32"] - value for name, value in found.items()}
+    assert lost["ptq"] >= 0.01
+    assert lost["qat"] <= lost["ptq"] / 2
+
+
+@pytest.mark.slow
+def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
+    """1.6 times as fast as fp32, before and after training; cost does not depend on what the weights are."""
+    model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model
+    inputs = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    plain, ptq, qat = (tmp_path / f"{name}.onnx" for name in ("plain", "ptq", "qat"))
+    OnnxExporter().export(model, (1, 3, 224, 224), plain)
+    quantize_static(plain, ptq, inputs.numpy())
+    fake_quant.prepare(model, [inputs])
+    quantize_static(plain, qat, inputs.numpy(), fake_quant.learned(model))
+    least = cpu_seconds(sessions_of(fp32=plain, ptq=ptq, qat=qat), inputs[:1].numpy(), rounds=10, repeats=2)
+    assert least["fp32"] > 1.6 * least["ptq"]
+    assert least["fp32"] > 1.6 * least["qat"]
