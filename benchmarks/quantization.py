@@ -20,9 +20,10 @@ from torch import nn
 
 from vitsearch import backbones, train
 from vitsearch.backbones import ModelSpec
-from vitsearch.compress import fake_quant, quantize
+from vitsearch.compress import fake_quant, quantize, sensitivity
 from vitsearch.compress.outliers import add_outliers
 from vitsearch.data.tensors import to_tensor
+from vitsearch.effect import fragile_layers
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.plan import QuantizationAware, Recipe
@@ -118,7 +119,9 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
         OnnxExporter().export(model, tuple(images.shape), plain)
-    quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model))
+    fragile = fragile_layers(sensitivity.rounding_damage(model, images)) if precision in quantize.MIXED else ()
+    left = fake_quant.weights_of(model, fragile)
+    quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), left)
     return final
 
 

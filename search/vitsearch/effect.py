@@ -14,6 +14,7 @@ when the meaning of a key changes. Golden values: ``tests/search/test_effect.py`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -157,8 +158,28 @@ def without(value: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in value.items() if name not in off or part != off[name]}
 
 
-def resolve(plan: Plan, anatomy: Anatomy, scores: Scores) -> Effect:
+MIXED_SHARE, MIXED_LAYERS = 0.5, 0.25
+"""A mixed precision leaves the worst layers in fp32 until these do no more than this share of all damage,
+but never more than this share of the layers."""
+
+
+def fragile_layers(damage: Mapping[str, float]) -> tuple[str, ...]:
+    """The layers that a mixed precision leaves in fp32, of the damage that rounding each alone does; sorted."""
+    worst = sorted(damage, key=lambda name: (-damage[name], name))[: int(len(damage) * MIXED_LAYERS)]
+    left, wanted = sum(damage.values()), sum(damage.values()) * MIXED_SHARE
+    chosen: list[str] = []
+    for name in worst:
+        if left <= wanted:
+            break
+        chosen.append(name)
+        left -= damage[name]
+    return tuple(sorted(chosen))
+
+
+def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, float] | None = None) -> Effect:
     """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay.
+
+    ``damage`` of rounding each layer alone decides which a mixed precision leaves in fp32.
 
     ``uniform`` takes the same share from each block; ``global`` ranks all units of the backbone
     together after dividing each block's scores by their mean.
@@ -170,7 +191,8 @@ def resolve(plan: Plan, anatomy: Anatomy, scores: Scores) -> Effect:
     blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
     tokens = _tokens(cut, anatomy, blocks)
     method = cut.token_pruning_method if tokens else None
-    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks, tokens, method)
+    fp32_layers = fragile_layers(damage or {})
+    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks, tokens, method, fp32_layers=fp32_layers)
 
 
 def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:

@@ -108,6 +108,23 @@ class AnatomyJob(Job[AnatomyFound]):
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """``sha256`` of a JSON file: KL in nats that rounding each layer alone gives, by the layer's name."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class SensitivityJob(Job[Sensitivity]):
+    """What the rounding of each layer of an unpruned model does to its answers on the calibration images."""
+
+    make = "study_sensitivity"
+    source: Source
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
 class Logits:
     """``sha256`` of a .npy file, float32 (images, classes)."""
 

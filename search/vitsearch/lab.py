@@ -6,13 +6,14 @@ the same time is made once; a stage that another driver is making (its claim is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vitsearch.compress.quantize import CALIBRATED, TRAINED
+from vitsearch.compress.quantize import CALIBRATED, MIXED, TRAINED
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import (
@@ -39,6 +40,7 @@ from vitsearch.jobs import (
     Pruned,
     QatJob,
     ScreenJob,
+    SensitivityJob,
     SignalJob,
     SignalSeen,
     Source,
@@ -184,7 +186,8 @@ class Lab:
         source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
         anatomy = await self._anatomy(source, base)
         parts = Anatomy.from_json(anatomy.anatomy)
-        effect = resolve(plan, parts, Scores.from_json(anatomy.scores))
+        damage = await self._rounding_damage(source, base) if plan.deployment.precision in MIXED else None
+        effect = resolve(plan, parts, Scores.from_json(anatomy.scores), damage)
         refit = self._refit(effect, parts)
         teacher = await self._teacher(plan, base)
         taught_by = teacher.weights_sha256 if teacher else None
@@ -310,6 +313,21 @@ class Lab:
             return row, made
 
         return await self.once.get(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
+
+    async def _rounding_damage(self, source: Source, base: Base) -> dict[str, float]:
+        """Of each layer of the unpruned model alone; made once for all plans that mix precisions."""
+        calibration = asdict(self.setting.calibration) | {"data": self.setting.data.fingerprint}
+        seen = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
+        key = digest({"stage": "sensitivity", "calibration": calibration} | seen)
+
+        async def make() -> tuple[ArtifactRow, Made]:
+            found, made = await self._run(SensitivityJob(self._workshop, source, self.setting.calibration))
+            where = str(self._workshop.store.root)
+            return ArtifactRow(key, "sensitivity", found.sha256, found.size_bytes, where, {}), made
+
+        row = await self.once.get(f"sensitivity:{key}", lambda: self._ledger.artifact(key), make)
+        damage: dict[str, float] = json.loads(self._workshop.store.get(row.sha256).read_text())
+        return damage
 
     async def _teacher(self, plan: Plan, own: Base) -> Base | None:
         """None without distillation; the backbone's own unpruned model unless the file names a teacher."""

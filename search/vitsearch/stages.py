@@ -6,6 +6,7 @@ the worker's memory for the next stage.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -20,7 +21,18 @@ from torch import nn
 
 from vitsearch import backbones, data, distillation, jobs, train
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.compress import batch_norms, fake_quant, macs, prune, quantize, refit, scores, sequential, tokens
+from vitsearch.compress import (
+    batch_norms,
+    fake_quant,
+    macs,
+    prune,
+    quantize,
+    refit,
+    scores,
+    sensitivity,
+    sequential,
+    tokens,
+)
 from vitsearch.compress.statistics import Statistics
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
@@ -60,6 +72,16 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
         found.save(path)
         sha256 = job.workshop.store.put(path)
     return jobs.AnatomyFound(anatomy.to_json(), found.scores().to_json(), sha256)
+
+
+def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Sensitivity:
+    images, model = _data(job.workshop), _base(job.source, job.workshop).to(_torch_device())
+    chosen = images.train.images[_drawn(images, job.calibration)]
+    inputs = _tensor(images, chosen, job.source.resolution, _torch_device())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sensitivity.json"
+        path.write_text(json.dumps(sensitivity.rounding_damage(model, inputs)))
+        return jobs.Sensitivity(job.workshop.store.put(path), path.stat().st_size)
 
 
 def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
@@ -316,7 +338,8 @@ def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path
     chosen = _drawn(images, job.calibration)
     inputs = _tensor(images, images.train.images[chosen], resolution).numpy()
     learned = fake_quant.learned(model)
-    quantize.quantize(plain, final, job.deployment.precision, inputs, learned)
+    left = fake_quant.weights_of(model, job.pruned.effect.fp32_layers)
+    quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
     return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
 
 

@@ -106,6 +106,9 @@ class FakeRunner:
             case jobs.AnatomyJob():
                 anatomy, scores = fake_anatomy()
                 return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
+            case jobs.SensitivityJob():
+                damage = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
+                return jobs.Sensitivity(_stored(job.workshop.store, damage), 1)
             case jobs.LogitsJob():
                 return jobs.Logits(DIGEST, 1)
             case jobs.ScreenJob():

@@ -15,12 +15,14 @@ from vitsearch.effect import (
     Effect,
     Scores,
     artifact_key,
+    fragile_layers,
     graph_key,
     qat_key,
     resolve,
     weights_key,
 )
 from vitsearch.plan import Augmentation, Compression, Plan, QuantizationAware
+from vitsearch.testing import fake_anatomy
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 START, TEACHER = "ef" * 32, "12" * 32
@@ -302,3 +304,26 @@ def test_a_training_for_int8_is_named_by_where_it_starts_and_how_it_goes_on():
     ]
     assert len({key, *others}) == 5
     assert key == qat_key("w", 1, QuantizationAware(1.0, 1.0), "c")
+
+
+def test_a_mixed_precision_leaves_the_layers_in_fp32_that_do_half_of_the_damage():
+    damage = {"a": 0.1, "b": 5.0, "c": 0.1, "d": 0.1, "e": 4.0, "f": 0.1, "g": 0.1, "h": 0.1}
+    assert fragile_layers(damage) == ("b",)
+    assert fragile_layers(damage | {"b": 4.5, "e": 4.4}) == ("b", "e")
+
+
+def test_never_more_than_a_quarter_of_the_layers_stays_in_fp32():
+    assert fragile_layers(dict.fromkeys("abcdefgh", 1.0)) == ("a", "b")
+    assert fragile_layers({"a": 1.0, "b": 1.0}) == ()
+    assert fragile_layers(dict.fromkeys("abcdefgh", 0.0)) == ()
+
+
+def test_layers_in_fp32_are_another_graph_of_the_same_training(plan):
+    anatomy, scores = fake_anatomy()
+    plain = resolve(plan, anatomy, scores)
+    mixed = resolve(plan, anatomy, scores, {name: float(name == "a") for name in "abcdefgh"})
+    assert mixed.fp32_layers == ("a",)
+    assert Effect.from_json(mixed.to_json()) == mixed
+    keys = [graph_key(effect, plan.deployment, DATA, 17) for effect in (plain, mixed)]
+    assert keys[0] != keys[1]
+    assert key_of_weights(plain, plan) == key_of_weights(mixed, plan)

@@ -143,6 +143,20 @@ def test_other_settings_are_another_training_for_int8_and_the_same_float_trainin
     assert keys[0].weights_key == keys[1].weights_key
 
 
+def test_mixed_precisions_share_one_look_at_the_layers_and_the_training(lab, cut, fake_study):
+    mixed = replace(cut, deployments=(replace(cut.deployment, precision="int8_mixed"),))
+    lighter = replace(mixed, compression=Compression(0.5, 0.25))
+
+    async def prepared():
+        return [await lab.prepare(plan) for plan in (cut, mixed, lighter)]
+
+    plain, one, other = asyncio.run(prepared())
+    assert fake_study.runner.made["study_sensitivity"] == 1
+    assert plain.effect.fp32_layers == ()
+    assert one.effect.fp32_layers == other.effect.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
+    assert plain.weights_key == one.weights_key
+
+
 def test_the_leaderboard_does_not_train_for_int8(lab, cut, fake_study):
     async def unpruned():
         return await lab.confirm(await lab.prepare(quantization_aware(cut)), 0)

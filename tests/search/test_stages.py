@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -215,6 +218,19 @@ def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(works
     screened = stages.build_graph(jobs.ScreenJob(workshop, pruned, deployment, OPSET, CALIBRATION))
     costs = [(made.macs_m, made.params_m, made.size_bytes) for made in (screened, exported)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-3)
+
+
+def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(workshop, source, cut, screened):
+    found = stages.study_sensitivity(jobs.SensitivityJob(workshop, source, jobs.Calibration(16, 0)))
+    damage = json.loads(workshop.store.get(found.sha256).read_text())
+    assert len(damage) == 4 * 6 + 1
+    pruned = cut(0.5, 0.5, "int8_mixed")
+    named = replace(pruned, effect=replace(pruned.effect, fp32_layers=("blocks.1.mlp.fc1", "head")))
+    deployment = replace(FP32, precision="int8_mixed")
+    graph = stages.build_graph(jobs.ScreenJob(workshop, named, deployment, OPSET, CALIBRATION))
+    kinds = Counter(node.op_type for node in onnx.load(workshop.scratch.get(graph.sha256)).graph.node)
+    assert kinds["MatMulIntegerToFloat"] == 4 * 6 + 1 - 2
+    assert screened(0.5, 0.5, "int8_ptq").size_bytes < graph.size_bytes < screened(0.5, 0.5).size_bytes
 
 
 def test_static_int8_of_the_base_keeps_its_accuracy(workshop, cut, base):

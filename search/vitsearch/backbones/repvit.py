@@ -34,8 +34,9 @@ class RepViTFamily(TimmFamily):
     why_no_tokens = "is made of convolutions and has no tokens"
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        if knob == "quantization" and value == "int8_qat":
-            return f"{name} has no linear layers but its two classifiers, which ship as one: nothing trains for int8"
+        if knob == "quantization" and value in ("int8_qat", "int8_mixed"):
+            without = "nothing trains for int8" if value == "int8_qat" else "there is nothing to mix"
+            return f"{name} has no linear layers but its two classifiers, which ship as one: {without}"
         return super().supports(name, knob, value)
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:

@@ -243,18 +243,23 @@ class BackboneTestCase:
             report = OnnxExporter().export(ships, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
 
-    @pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8_ptq", "int8_weights"])
+    @pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8_ptq", "int8_weights", "int8_mixed"])
     def test_a_cut_model_is_made_at_every_precision(self, precision: str) -> None:
+        """``int8_mixed`` with its last linear layer in fp32."""
+        if backbones.supports(self.spec.backbone, "quantization", precision):
+            return
         whole, anatomy = self._model()
         cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
         ships = self._ships(cut)
         with tempfile.TemporaryDirectory() as folder:
             plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
             OnnxExporter().export(ships, tuple(self._images().shape), plain)
-            quantize.quantize(plain, small, precision, self._images().numpy())
+            linear = [name for name, module in cut.named_modules() if isinstance(module, nn.Linear)]
+            left = fake_quant.weights_of(cut, linear[-1:] if precision in quantize.MIXED else ())
+            quantize.quantize(plain, small, precision, self._images().numpy(), left=left)
             found = evaluate.logits(small, self._images().numpy(), batch_size=2)
             units = backbones.find(self.spec.backbone).units(cut)
-            computes_in_int8 = precision in ("int8_dynamic", "int8_ptq")  # convolutions stay fp32
+            computes_in_int8 = precision in ("int8_dynamic", "int8_ptq", "int8_mixed")  # convolutions stay fp32
             if not computes_in_int8 or any(isinstance(unit.proj or unit.fc2, nn.Linear) for unit in units):
                 assert small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()

@@ -10,6 +10,7 @@
     int8_weights.py  int8 in the file, fp32 in the arithmetic
     half.py        fp16
     onnx_graph.py  constants and nodes of ONNX files
+    sensitivity.py what the rounding of one layer does to the answers
     fake_quant.py  training with the rounding of int8_static in place
     macs.py        multiply-accumulates and parameters
     matrices.py    linear layers and 1x1 convolutions as matrices

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.compress.int8_static import Learned, Range
+from vitsearch.compress.int8_static import Floats, Learned, Range
 from vitsearch.errors import StageError
 
 State = dict[str, torch.Tensor]
@@ -118,12 +118,12 @@ def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
         if not all(torch.isfinite(torch.tensor(ends))):
             told = f"the input of {names[layer]} takes NaN or infinity on the calibration images"
             raise StageError("quantize", "not_finite", told)
-        _put(model, names[layer], QuantizedLinear(cast(nn.Linear, layer), ends))
+        put(model, names[layer], QuantizedLinear(cast(nn.Linear, layer), ends))
 
 
 def state_of(model: nn.Module) -> State:
     """As a plain model's ``state_dict``, and the range of each quantized layer beside it."""
-    layers = dict(_quantized(model))
+    layers = dict(quantized(model))
     own = {f"{name}.{part}" for name in layers for part in ("start", "stretch")}
     plain = {name: value for name, value in model.state_dict().items() if name not in own}
     return plain | {f"{name}.{RANGE}": layer.ends().detach() for name, layer in layers.items()}
@@ -135,13 +135,20 @@ def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     model.load_state_dict({name: value for name, value in state.items() if not name.endswith(RANGE)})
     for name, value in ranges.items():
         low, high = value.tolist()
-        _put(model, name, QuantizedLinear(cast(nn.Linear, model.get_submodule(name)), (low, high)))
+        put(model, name, QuantizedLinear(cast(nn.Linear, model.get_submodule(name)), (low, high)))
+
+
+def weights_of(model: nn.Module, names: Iterable[str]) -> tuple[Floats, ...]:
+    """(inputs, outputs) of each linear layer of ``names`` that ``model`` has; a dropped block has none left."""
+    layers = dict(model.named_modules())
+    found = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
+    return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in found)
 
 
 def learned(model: nn.Module) -> tuple[Learned, ...]:
     """What the exporter needs to know of each quantized layer."""
     found = []
-    for _, layer in _quantized(model):
+    for _, layer in quantized(model):
         low, high = layer.ends().tolist()
         found.append(Learned(layer.weight.detach().cpu().numpy().T, (low, high)))
     return tuple(found)
@@ -150,23 +157,25 @@ def learned(model: nn.Module) -> tuple[Learned, ...]:
 @contextmanager
 def unrounded(model: nn.Module) -> Iterator[None]:
     """The plain linear layers are back for as long as this lasts: what is exported."""
-    layers = dict(_quantized(model))
+    layers = dict(quantized(model))
     for name, layer in layers.items():
         plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         plain.weight, plain.bias = layer.weight, layer.bias
-        _put(model, name, plain.train(layer.training))
+        put(model, name, plain.train(layer.training))
     try:
         yield
     finally:
         for name, layer in layers.items():
-            _put(model, name, layer)
+            put(model, name, layer)
 
 
-def _quantized(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
+def quantized(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
+    """Every layer that rounds, with its name."""
     return [(name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear)]
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+def put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """``layer`` in the place of what ``model`` has under ``name``."""
     above, _, last = name.rpartition(".")
     setattr(model.get_submodule(above), last, layer)
 

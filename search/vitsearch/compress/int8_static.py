@@ -61,14 +61,17 @@ class Learned:
     range: Range
 
 
-def quantize_static(onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = ()) -> None:
+def quantize_static(
+    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), left: Sequence[Floats] = ()
+) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
 
-    Layers that are not among the ``learned`` take the range that their input has on ``images``.
-    :class:`StageError` when that holds NaN or infinity, or when a learned layer is not in the graph.
+    Layers that are not among the ``learned`` take the range that their input has on ``images``. Layers with
+    the weights of ``left`` (inputs, outputs) stay fp32. :class:`StageError` when a range holds NaN or
+    infinity, or when a layer of ``learned`` or ``left`` is not in the graph.
     """
     model = onnx.load(onnx_in)
-    layers = list(_linears(model.graph))
+    layers = _without(list(_linears(model.graph)), left)
     known = _matched(layers, learned)
     unknown = sorted({layer.input for layer in layers if layer.output not in known})
     seen = _ranges(model, unknown, images)
@@ -142,6 +145,16 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> d
     seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
     lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
+
+
+def _without(layers: list[Linear], left: Sequence[Floats]) -> list[Linear]:
+    for weight in left:
+        mine = next((layer for layer in layers if np.array_equal(layer.weight, weight)), None)
+        if mine is None:
+            told = f"a layer of {weight.shape[0]} inputs that is to stay in fp32 is not in the graph"
+            raise StageError("export", "mismatch", told)
+        layers.remove(mine)
+    return layers
 
 
 def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:

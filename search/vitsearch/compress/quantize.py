@@ -23,17 +23,23 @@ if TYPE_CHECKING:
     from vitsearch.compress.int8_static import Learned
 
 PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"onnxruntime": ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights")}
+    {"onnxruntime": ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed")}
 )
 """What can be made for each runtime."""
 CALIBRATED: Mapping[str, str] = MappingProxyType(
-    {"int8_ptq": "lowest and highest value", "int8_qat": "lowest and highest value, then learned"}
+    {
+        "int8_ptq": "lowest and highest value",
+        "int8_qat": "lowest and highest value, then learned",
+        "int8_mixed": "lowest and highest value",
+    }
 )
 """Precisions whose files depend on calibration images, and how ranges are found on them; enters keys."""
 REFUSED: Mapping[tuple[str, str], str] = MappingProxyType(
     {("onnxruntime", "bf16"): "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"}
 )
 """What a runtime could not run if it were made, and why."""
+MIXED = frozenset({"int8_mixed"})
+"""Precisions that leave the layers in fp32 whose rounding does most damage (:mod:`.sensitivity`)."""
 TRAINED = frozenset({"int8_qat"})
 """Precisions that a model is trained on for, after its fine-tune (:mod:`.fake_quant`)."""
 
@@ -44,6 +50,7 @@ class Task:
 
     images: NDArray[np.float32]
     learned: Sequence[Learned]
+    left: Sequence[NDArray[np.float32]]
 
 
 def supports(runtime: str, precision: str) -> str | None:
@@ -59,17 +66,23 @@ def supports(runtime: str, precision: str) -> str | None:
 
 
 def quantize(
-    onnx_in: Path, onnx_out: Path, precision: str, images: NDArray[np.float32], learned: Sequence[Learned] = ()
+    onnx_in: Path,
+    onnx_out: Path,
+    precision: str,
+    images: NDArray[np.float32],
+    learned: Sequence[Learned] = (),
+    left: Sequence[NDArray[np.float32]] = (),
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
 
     ``images`` (n, channels, height, width), normalised: the precisions of :data:`CALIBRATED` look at them.
     ``learned`` are the ranges of a model that was trained for int8; without them ``int8_qat`` is the file
-    that such a model starts from, of the same graph and cost.
+    that such a model starts from, of the same graph and cost. ``left`` are weights (inputs, outputs) of
+    layers that ``int8_mixed`` leaves in fp32.
     """
     if precision not in _MAKERS:
         raise PlanError(f"precision {precision!r} cannot be made; known: {', '.join(_MAKERS)}")
-    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned))
+    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned, left))
 
 
 def _fp32(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
@@ -108,7 +121,7 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
 def _int8_static(onnx_in: Path, onnx_out: Path, task: Task) -> None:
     from vitsearch.compress.int8_static import quantize_static
 
-    quantize_static(onnx_in, onnx_out, task.images, task.learned)
+    quantize_static(onnx_in, onnx_out, task.images, task.learned, task.left)
 
 
 _MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
@@ -119,6 +132,7 @@ _MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
         "int8_ptq": _int8_static,
         "int8_qat": _int8_static,
         "int8_weights": _int8_weights,
+        "int8_mixed": _int8_static,
     }
 )
 

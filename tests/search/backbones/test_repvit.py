@@ -19,6 +19,7 @@ class TestRepViT(BackboneTestCase):
         ("window_size", 4),
         ("token_pruning_ratio", 0.5),
         ("quantization", "int8_qat"),
+        ("quantization", "int8_mixed"),
     )
 
 

@@ -98,6 +98,15 @@ def test_images_with_nan_are_refused(plain, images, tmp_path):
         quantize_static(plain, tmp_path / "out.onnx", np.full_like(images, np.nan))
 
 
+def test_layers_that_are_left_stay_in_fp32(plain, made, images, tmp_path):
+    left = [numpy_helper.to_array(tensor) for tensor in onnx.load(plain).graph.initializer if len(tensor.dims) == 2]
+    head = next(weight for weight in left if weight.shape == (10, 192))
+    quantize_static(plain, tmp_path / "out.onnx", images, left=[head.T])
+    assert len(layers(tmp_path / "out.onnx")) == len(layers(made)) - 1
+    with pytest.raises(StageError, match="a layer of 10 inputs that is to stay in fp32 is not in the graph"):
+        quantize_static(plain, tmp_path / "out.onnx", images, left=[head])
+
+
 # ---- the families
 
 
