@@ -100,13 +100,11 @@ class Effect:
     weight_sparsity: str = "none"
 
     def keeps_all(self, anatomy: Anatomy) -> bool:
-        """Whether nothing of ``anatomy`` is cut."""
+        """Whether nothing of ``anatomy`` is cut, tokens included."""
         if self.tokens or self.embed:
             return False
         pairs = zip(self.blocks, anatomy.blocks, strict=True)
-        return not self.tokens and all(
-            (len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs
-        )
+        return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
 
     def structure(self) -> dict[str, Any]:
         """Which indices are kept: decides what the weights can become."""

@@ -61,12 +61,12 @@ class PlanSpace:
         heads = suggest.number("head_pruning_ratio", self._numbers(backbone, "head_pruning_ratio"))
         ffn = suggest.number("ffn_pruning_ratio", self._numbers(backbone, "ffn_pruning_ratio"))
         scope = suggest.word("pruning_scope", self._choices("pruning_scope")) if heads or ffn else "uniform"
-        sparsity = suggest.word("weight_sparsity", self._legal(backbone, "weight_sparsity") or ("none",))
+        sparsity = self._word(suggest, backbone, "weight_sparsity", self._sparsities(backbone))
         tokens = suggest.number("token_pruning_ratio", self._token_ratios(backbone))
         method, places = self._token_pruning(suggest, backbone) if tokens else (None, ())
-        distillation = self._distillation(suggest, backbone)
+        distillation = self._word(suggest, backbone, "distillation", self._legal(backbone, "distillation"))
         runtime = suggest.word("backend", self._choices("backend"))
-        precision = suggest.word(f"quantization@{runtime}", self._precisions(backbone, runtime))
+        precision = self._word(suggest, backbone, f"quantization@{runtime}", self._precisions(backbone, runtime))
         return Plan(
             backbone=backbone,
             weights=self.space.weights_of(backbone),
@@ -103,10 +103,10 @@ class PlanSpace:
         fitting = (size for size in self._choices("window_size") if self.supports(backbone, knob, size) is None)
         return tuple(sorted(map(float, fitting)))
 
-    def _distillation(self, suggest: Suggest, backbone: str) -> str:
-        legal = self._legal(backbone, "distillation")
-        everything = legal == self._choices("distillation")
-        return suggest.word("distillation" if everything else f"distillation@{backbone}", legal)
+    def _word(self, suggest: Suggest, backbone: str, name: str, legal: tuple[str, ...]) -> str:
+        """The name carries the backbone where it can take less than the file offers."""
+        offered = self._choices(name.partition("@")[0])
+        return suggest.word(name if legal == offered else f"{name}@{backbone}", legal)
 
     def _token_pruning(self, suggest: Suggest, backbone: str) -> tuple[str, tuple[int, ...]]:
         method = suggest.word(f"token_pruning_method@{backbone}", self._legal(backbone, "token_pruning_method"))
@@ -117,6 +117,10 @@ class PlanSpace:
         """A backbone that can take none of the methods keeps all tokens."""
         methods = self._legal(backbone, "token_pruning_method")
         return self._numbers(backbone, "token_pruning_ratio") if methods else (0.0,)
+
+    def _sparsities(self, backbone: str) -> tuple[str, ...]:
+        """A backbone that takes none keeps its weights."""
+        return self._legal(backbone, "weight_sparsity") or ("none",)
 
     def _places(self, backbone: str) -> tuple[str, ...]:
         """Lists of blocks as one word each; the empty word is the method's own places."""
@@ -164,7 +168,7 @@ class PlanSpace:
         )
 
     def unpruned(self, backbone: str, runtime: str, precision: str) -> Plan:
-        words = {"backbone": backbone, "backend": runtime, f"quantization@{runtime}": precision}
+        words = {"backbone": backbone, "backend": runtime, "quantization": precision}
         plan = self.plan(_First(words, self.base_resolution(backbone)))
         return plan.unpruned()
 
@@ -298,13 +302,13 @@ class _Told:
 
 @dataclass(frozen=True)
 class _First:
-    """The fixed words and resolution, otherwise the first word; nothing is cut."""
+    """The fixed words (by knob) and resolution, otherwise the first word; nothing is cut."""
 
     words: Mapping[str, str]
     resolution: int
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
-        return self.words.get(name, choices[0])
+        return self.words.get(name.partition("@")[0], choices[0])
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
         return float(self.resolution) if name.startswith("resolution") else choices[0]

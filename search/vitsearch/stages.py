@@ -63,9 +63,9 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
 def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
     images, backbone = _data(job.workshop), backbones.find(job.source.backbone)
     model = _base(job.source, job.workshop).to(_torch_device())
-    chosen = _drawn(images, job.calibration)
-    inputs = _tensor(images, images.train.images[chosen], job.source.resolution, _torch_device())
-    found = scores.collect(model, backbone, inputs, torch.tensor(images.train.labels[chosen], device=inputs.device))
+    inputs = _drawn(job.workshop, job.calibration, job.source.resolution, _torch_device())
+    labels = images.train.labels[_rows(images, job.calibration)]
+    found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
     anatomy = backbone.anatomy(model, _spec(job.source, job.workshop))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
@@ -75,9 +75,8 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
 
 
 def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Sensitivity:
-    images, model = _data(job.workshop), _base(job.source, job.workshop).to(_torch_device())
-    chosen = images.train.images[_drawn(images, job.calibration)]
-    inputs = _tensor(images, chosen, job.source.resolution, _torch_device())
+    model = _base(job.source, job.workshop).to(_torch_device())
+    inputs = _drawn(job.workshop, job.calibration, job.source.resolution, _torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
         path.write_text(json.dumps(sensitivity.rounding_damage(model, inputs)))
@@ -125,9 +124,8 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 
 def train_quantized(job: jobs.QatJob) -> jobs.Trained:
     """Fine-tune with the rounding of static int8 in place, from where post-training quantization stands."""
-    images, model = _data(job.workshop), _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
-    chosen = images.train.images[_drawn(images, job.calibration)]
-    fake_quant.prepare(model, map(torch.from_numpy, _batches(images, chosen, job.pruned.source.resolution)))
+    model = _compressed(job.pruned, job.workshop, job.checkpoint_sha256)
+    fake_quant.prepare(model, _drawn_batches(job.workshop, job.calibration, job.pruned.source.resolution))
     return _tuned(model, job)
 
 
@@ -217,36 +215,27 @@ def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | 
 
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     """Rung 0: fitted in parallel, batch norms settled where the resolution is another, fitted in sequence."""
-    model, backbone = _pruned(pruned, workshop), backbones.find(pruned.source.backbone)
-    statistics = Statistics.load(workshop.store.get(pruned.statistics_sha256))
-    refit.refit(model, _base(pruned.source, workshop), backbone, pruned.effect, statistics)
+    model, backbone, device = _pruned(pruned, workshop), backbones.find(pruned.source.backbone), _torch_device()
+    base, resolution = _base(pruned.source, workshop), pruned.source.resolution
+    refit.refit(model, base, backbone, pruned.effect, Statistics.load(workshop.store.get(pruned.statistics_sha256)))
     _settle(model, pruned, workshop)
     if pruned.refit is not None:
-        base = _base(pruned.source, workshop)
         _settle(base, pruned, workshop)
-        images, device = _data(workshop), _torch_device()
-        chosen = images.train.images[_drawn(images, pruned.refit)]
-        inputs = _tensor(images, chosen, pruned.source.resolution, device)
+        inputs = _drawn(workshop, pruned.refit, resolution, device)
         wanted = sequential.targets(base.to(device), backbone, inputs)
         if sequential.follows(pruned.effect):
             tokens.apply(model, pruned.effect)
         sequential.fit(model.to(device), backbone, wanted, inputs)
-    if not sequential.follows(pruned.effect):
+    if pruned.refit is None or not sequential.follows(pruned.effect):
         tokens.apply(model, pruned.effect)
     if pruned.token_predictors is not None:
-        images = _data(workshop)
-        chosen = images.train.images[_drawn(images, pruned.token_predictors)]
-        batches = _batches(images, chosen, pruned.source.resolution)
-        tokens.fit_predictors(model.cpu(), map(torch.from_numpy, batches))
+        tokens.fit_predictors(model.cpu(), _drawn_batches(workshop, pruned.token_predictors, resolution))
     return model.cpu()
 
 
 def _settle(model: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
-    if pruned.batch_norms is None:
-        return
-    images = _data(workshop)
-    chosen = images.train.images[_drawn(images, pruned.batch_norms)]
-    batch_norms.settle(model, map(torch.from_numpy, _batches(images, chosen, pruned.source.resolution)))
+    if pruned.batch_norms is not None:
+        batch_norms.settle(model, _drawn_batches(workshop, pruned.batch_norms, pruned.source.resolution))
 
 
 def _judge(
@@ -330,13 +319,12 @@ def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modu
 
 
 def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
-    images, resolution = _data(job.workshop), job.pruned.source.resolution
+    resolution = job.pruned.source.resolution
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
     shape = tuple(_example(resolution, job.workshop).shape)
     with fake_quant.unrounded(model):
         report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
-    chosen = _drawn(images, job.calibration)
-    inputs = _tensor(images, images.train.images[chosen], resolution).numpy()
+    inputs = _drawn(job.workshop, job.calibration, resolution).numpy()
     learned = fake_quant.learned(model)
     left = fake_quant.weights_of(model, job.pruned.effect.fp32_layers)
     quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
@@ -355,9 +343,21 @@ def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
     return relative
 
 
-def _drawn(images: data.ImageData, wanted: jobs.Calibration) -> np.ndarray:
+def _rows(images: data.ImageData, wanted: jobs.Calibration) -> Labels:
     """Indices of training images, of all where there are fewer than wanted."""
     return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
+
+
+def _drawn(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
+    """The training images that something is measured on, (N, C, H, W)."""
+    images = _data(workshop)
+    return _tensor(images, images.train.images[_rows(images, wanted)], resolution, device)
+
+
+def _drawn_batches(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int) -> Iterator[torch.Tensor]:
+    """The same, some at a time."""
+    images = _data(workshop)
+    return map(torch.from_numpy, _batches(images, images.train.images[_rows(images, wanted)], resolution))
 
 
 def _logits(

@@ -162,6 +162,14 @@ def test_optuna_draws_only_what_is_supported():
         assert plans.contains(plans.plan(OptunaSuggest(study.ask(), as_asked)))
 
 
+def test_words_that_a_backbone_cannot_take_are_asked_under_its_name():
+    plans = plans_of(picky, **WIDE | {"quantization": ["fp32", "int8_dynamic", "int8_ptq"]})
+    leaders = [plans.unpruned(name, "onnxruntime", "int8_ptq") for name in ("one", "two")]
+    assert [plan.deployment.precision for plan in leaders] == ["int8_ptq", "int8_ptq"]
+    asked = [{name for name in plans.parameters(plan) if name.startswith("quantization")} for plan in leaders]
+    assert asked == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
+
+
 def test_a_backbone_that_cannot_be_cut_keeps_all():
     plans = plans_of(lambda backbone, knob, value: "no" if knob.endswith("ratio") else None, **WIDE)
     assert all(plans.random(random.Random(seed)).compression.is_identity for seed in range(20))

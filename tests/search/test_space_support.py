@@ -16,6 +16,8 @@ def supports(backbone, knob, value):
         return f"not a multiple of {PATCHES[backbone]}"
     if knob == "weights" and value == "builtin" and backbone != "vit_fmnist_p4":
         return "none come with vitsearch"
+    if knob == "distillation" and value == "token" and backbone == "vit_p8":
+        return "has no distillation head"
     return "has no windows" if knob == "window_size" else None
 
 
@@ -36,6 +38,13 @@ def test_a_value_that_one_backbone_can_use_is_right():
 def test_a_backbone_that_no_resolution_suits():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[20, 28]") == [
         "override: space.backbone[1]: no resolution of the file suits it: not a multiple of 8"
+    ]
+
+
+def test_a_backbone_that_no_distillation_suits():
+    asked = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
+    assert lines(*asked) == [
+        "override: space.backbone[1]: no distillation of the file suits it: has no distillation head"
     ]
 
 

@@ -110,14 +110,15 @@ def _unmade(space: SearchSpace, precision: str) -> str | None:
 
 
 def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: set[Path]) -> Iterator[Problem]:
-    """Backbones that none of the resolutions suits, though others can use them."""
-    sizes = space.space.resolution
-    if any(("space", "resolution", index) in told for index in range(len(sizes))):
-        return
-    for index, choice in enumerate(space.space.backbone):
-        reasons = [supports(choice.name, "resolution", size) for size in sizes] if choice.name in known else []
-        if reasons and all(reason is not None for reason in reasons):
-            yield Problem(("space", "backbone", index), f"no resolution of the file suits it: {reasons[-1]}")
+    """Backbones that none of the values of a knob suits, though others can use them."""
+    for knob in ("resolution", "distillation", "quantization"):
+        values = space.choices()[knob]
+        if any(("space", knob, index) in told for index in range(len(values))):
+            continue
+        for index, choice in enumerate(space.space.backbone):
+            reasons = [supports(choice.name, knob, value) for value in values] if choice.name in known else []
+            if reasons and all(reason is not None for reason in reasons):
+                yield Problem(("space", "backbone", index), f"no {knob} of the file suits it: {reasons[-1]}")
 
 
 _SAME_AS = {"weights": "backbone", "resolution": "resolution"}
