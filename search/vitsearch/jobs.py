@@ -108,36 +108,38 @@ class AnatomyJob(Job[AnatomyFound]):
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """``sha256`` of a JSON file: KL in nats that rounding each layer alone gives, by the layer's name."""
+class Stored:
+    """A file in the store, read by other stages."""
 
     sha256: str
     size_bytes: int
 
 
 @dataclass(frozen=True)
-class SensitivityJob(Job[Sensitivity]):
-    """What the rounding of each layer of an unpruned model does to its answers on the calibration images."""
+class FileJob(Job[Stored]):
+    """A stage whose result is one file; ``kind`` names it in the ledger."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class SensitivityJob(FileJob):
+    """What the rounding of each layer of an unpruned model does to its answers on the calibration images: a
+    JSON file of KL in nats that rounding it alone gives, by the layer's name."""
 
     make = "study_sensitivity"
+    kind = "sensitivity"
     source: Source
     calibration: Calibration
 
 
 @dataclass(frozen=True)
-class Logits:
-    """``sha256`` of a .npy file, float32 (images, classes)."""
-
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class LogitsJob(Job[Logits]):
-    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images."""
+class LogitsJob(FileJob):
+    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images: a
+    .npy file, float32 (images, classes)."""
 
     make = "cache_logits"
-    answers: ClassVar[str] = "logits"
+    kind = "logits"
     source: Source
     split: str
     recipe: Recipe
@@ -211,7 +213,7 @@ class FeaturesJob(LogitsJob):
     """What the classifier of an unpruned model reads, on the same images: a .npy file (images, width)."""
 
     make = "cache_features"
-    answers = "features"
+    kind = "features"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from vitsearch.calibrations import Calibrations
 from vitsearch.compress.quantize import CALIBRATED, MIXED, TRAINED
 from vitsearch.devices import Device
 from vitsearch.driver_id import DriverId
@@ -34,6 +35,7 @@ from vitsearch.jobs import (
     Calibration,
     ExportJob,
     FeaturesJob,
+    FileJob,
     Job,
     LogitsJob,
     Made,
@@ -50,6 +52,7 @@ from vitsearch.jobs import (
 )
 from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 from vitsearch.measured import values_of
+from vitsearch.measuring import Measurand, Measuring
 from vitsearch.once import Once
 from vitsearch.pareto import wilson
 from vitsearch.plan import Plan, QuantizationAware, Recipe
@@ -57,19 +60,11 @@ from vitsearch.progress import Progress
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
 from vitsearch_evaluators.canonical import digest
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
+from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
 OPSET = 17
 ANATOMY_SCHEMA = 2
 """Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens."""
-CONTENDED_REPEATS = 2
-BATCH_NORM_IMAGES = 2048
-"""So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
-0.2 points in noise, 4096 gained nothing more."""
-MIN_BATCH_NORM_IMAGES = 256
-MIN_REFIT_IMAGES = 128
-"""With fewer, the sequential fit was no better than the parallel one on 256."""
-FULL_COUNT_PIXELS = 28
 VALIDATION = "validation"
 R = TypeVar("R")
 J = TypeVar("J", bound=TrainJob)
@@ -103,7 +98,13 @@ class Setting:
 
     @property
     def calibration(self) -> Calibration:
+        """Of static quantization."""
         return Calibration(self.quantization_images, self.seed)
+
+    @property
+    def anatomy_calibration(self) -> Calibration:
+        """Of importance, statistics and what is fitted in closed form."""
+        return Calibration(self.calibration_images, self.seed)
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Lab:
         self._device = device
         self._progress = progress
         self.once = Once(ledger, driver)
+        self._measuring = Measuring(ledger, self.once, device, progress, setting.wall_clock_decides)
         self.base_accuracy: dict[str, float] = {}
         """Of every backbone whose base is known by now, on the validation split."""
 
@@ -188,15 +190,24 @@ class Lab:
         parts = Anatomy.from_json(anatomy.anatomy)
         damage = await self._rounding_damage(source, base) if plan.deployment.precision in MIXED else None
         effect = resolve(plan, parts, Scores.from_json(anatomy.scores), damage)
-        refit = self._refit(effect, parts)
+        calibrations = Calibrations.of(
+            effect, parts, self.setting.base_resolution(plan.backbone), self.setting.anatomy_calibration
+        )
         teacher = await self._teacher(plan, base)
         taught_by = teacher.weights_sha256 if teacher else None
         return Prepared(
             plan,
             base,
             effect,
-            self._pruned(source, effect, anatomy, refit),
-            weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, _refit_digest(refit)),
+            Pruned(
+                source,
+                effect,
+                anatomy.statistics_sha256,
+                calibrations.batch_norms,
+                calibrations.refit,
+                calibrations.token_predictors,
+            ),
+            weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, calibrations.refit_digest()),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),
             self._device.info.device_id,
         )
@@ -214,13 +225,13 @@ class Lab:
             return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, where, detail), made
 
         row = await self.once.get(f"screen:{key}", lambda: self._ledger.artifact(key), make)
-        measured = self._latest(prepared.graph_key, SCREEN)
+        measured = self._measuring.latest(prepared.graph_key, SCREEN)
         if measured is None:
             if not self._workshop.scratch.holds(row.sha256):  # measured once and dropped, or the folder was emptied
                 rebuilt, _ = await make()
                 row = rebuilt
             path = self._workshop.scratch.get(row.sha256)
-            measured = await self._measure(path, row.sha256, prepared, SCREEN, repeat=0)
+            measured = await self._measuring.measure(_measurand(prepared, path, row), SCREEN)
             path.unlink(missing_ok=True)
         return self._measured(prepared.keys(), row, measured)
 
@@ -269,10 +280,10 @@ class Lab:
             weights = (await self.train_quantized(prepared, rung)).weights_key
         key = artifact_key(weights, rung, prepared.graph_key, self._calibration_digest(prepared.plan))
         row = await self._artifact(prepared, weights, rung, key)
-        measured = self._latest(prepared.graph_key, CONFIRM)
+        measured = self._measuring.latest(prepared.graph_key, CONFIRM)
         if measured is None:
             path = self._workshop.store.get(row.sha256)
-            measured = await self._measure(path, row.sha256, prepared, CONFIRM, repeat=0)
+            measured = await self._measuring.measure(_measurand(prepared, path, row), CONFIRM)
         return self._measured(prepared.keys(key), row, measured)
 
     def quiet(self) -> None:
@@ -282,25 +293,22 @@ class Lab:
     async def measure_quietly(self, keys: Keys, plan: Plan) -> bool:
         """Measure an artifact of the front once more, now that nothing else runs; False when that was done before."""
         row = self._ledger.artifact(keys.artifact_key or "")
-        known = self._ledger.measurements(keys.graph_key, self._device.info.device_id, CONFIRM.id)
-        here = [m for m in known if m.environment_id == self._device.info.environment_id]
-        if row is None or any(m.repeat > 0 for m in here):
+        if row is None:
             return False
         path = self._workshop.store.get(row.sha256)
-        await self._measure_graph(path, row.sha256, keys.graph_key, plan, CONFIRM, repeat=1)
-        return True
+        return await self._measuring.again(Measurand(path, row.sha256, keys.graph_key, plan.deployment))
 
     # ---- what the stages share
 
     async def _anatomy(self, source: Source, base: Base) -> AnatomyRow:
-        images, seed = self.setting.calibration_images, self.setting.seed
-        calibration = digest({"data": self.setting.data.fingerprint, "images": images, "seed": seed})
+        wanted = self.setting.anatomy_calibration
+        calibration = digest({"data": self.setting.data.fingerprint} | asdict(wanted))
         described = {"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration}
         windows = {} if source.window_size is None else {"window_size": source.window_size}
         key = digest({"schema": ANATOMY_SCHEMA} | described | windows)
 
         async def make() -> tuple[AnatomyRow, Made]:
-            found, made = await self._run(AnatomyJob(self._workshop, source, Calibration(images, seed)))
+            found, made = await self._run(AnatomyJob(self._workshop, source, wanted))
             row = AnatomyRow(
                 key,
                 base.weights_sha256,
@@ -320,13 +328,8 @@ class Lab:
         seen = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
         key = digest({"stage": "sensitivity", "calibration": calibration} | seen)
 
-        async def make() -> tuple[ArtifactRow, Made]:
-            found, made = await self._run(SensitivityJob(self._workshop, source, self.setting.calibration))
-            where = str(self._workshop.store.root)
-            return ArtifactRow(key, "sensitivity", found.sha256, found.size_bytes, where, {}), made
-
-        row = await self.once.get(f"sensitivity:{key}", lambda: self._ledger.artifact(key), make)
-        damage: dict[str, float] = json.loads(self._workshop.store.get(row.sha256).read_text())
+        sha256 = await self._file(key, SensitivityJob(self._workshop, source, self.setting.calibration))
+        damage: dict[str, float] = json.loads(self._workshop.store.get(sha256).read_text())
         return damage
 
     async def _teacher(self, plan: Plan, own: Base) -> Base | None:
@@ -361,11 +364,11 @@ class Lab:
         return await self._answers(job, prepared.base)
 
     async def _answers(self, job: LogitsJob, model: Base) -> str:
-        """The file that ``job`` makes of ``model``; computed once for every trial and every rung."""
+        """The file of what ``model`` answers."""
         pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
         key = digest(
             {
-                "stage": job.answers,
+                "stage": job.kind,
                 "weights": model.weights_sha256,
                 "resolution": job.source.resolution,
                 "data": self.setting.data.fingerprint,
@@ -374,12 +377,17 @@ class Lab:
             }
         )
 
-        async def make() -> tuple[ArtifactRow, Made]:
-            answers, made = await self._run(job)
-            where = str(self._workshop.store.root)
-            return ArtifactRow(key, job.answers, answers.sha256, answers.size_bytes, where, {}), made
+        return await self._file(key, job)
 
-        row = await self.once.get(f"{job.answers}:{key}", lambda: self._ledger.artifact(key), make)
+    async def _file(self, key: str, job: FileJob) -> str:
+        """The file that ``job`` makes, made once for every trial and every rung."""
+
+        async def make() -> tuple[ArtifactRow, Made]:
+            stored, made = await self._run(job)
+            where = str(self._workshop.store.root)
+            return ArtifactRow(key, job.kind, stored.sha256, stored.size_bytes, where, {}), made
+
+        row = await self.once.get(f"{job.kind}:{key}", lambda: self._ledger.artifact(key), make)
         return row.sha256
 
     async def _training(self, kind: Callable[..., J], prepared: Prepared, recipe: Recipe, start: int, end: float) -> J:
@@ -425,40 +433,6 @@ class Lab:
 
         return await self.once.get(f"artifact:{key}", lambda: self._ledger.artifact(key), make)
 
-    async def _measure(
-        self, path: Path, sha256: str, prepared: Prepared, protocol: MeasureProtocol, repeat: int
-    ) -> MeasurementRow:
-        return await self._measure_graph(path, sha256, prepared.graph_key, prepared.plan, protocol, repeat)
-
-    async def _measure_graph(
-        self, path: Path, sha256: str, graph: str, plan: Plan, protocol: MeasureProtocol, repeat: int
-    ) -> MeasurementRow:
-        """Measured again when other work disturbed it and wall time decides; the last one stands, flagged."""
-
-        async def make() -> tuple[MeasurementRow, Made]:
-            again = CONTENDED_REPEATS if self.setting.wall_clock_decides else 0
-            for extra in range(again + 1):
-                with self._progress.stage("measure"):
-                    found = await self._device.measure(path, plan.deployment, protocol, repeat * (again + 1) + extra)
-                if "contended" not in found.flags:
-                    break
-            row = MeasurementRow(
-                graph, sha256, found.device_id, found.environment_id, protocol.id, repeat, found.to_json()
-            )
-            return row, Made(found.seconds, {plan.deployment.runtime: found.runtime_version})
-
-        find = lambda: self._latest(graph, protocol, repeat)  # noqa: E731
-        return await self.once.get(f"measure:{graph}:{protocol.id}:{repeat}", find, make)
-
-    def _latest(self, graph: str, protocol: MeasureProtocol, repeat: int | None = None) -> MeasurementRow | None:
-        """The newest of this device in its present environment."""
-        rows = [
-            row
-            for row in self._ledger.measurements(graph, self._device.info.device_id, protocol.id)
-            if row.environment_id == self._device.info.environment_id and repeat in (None, row.repeat)
-        ]
-        return rows[-1] if rows else None
-
     def _measured(self, keys: Keys, artifact: ArtifactRow, measurement: MeasurementRow) -> Measured:
         values, errors = values_of(measurement.result)
         values["size_mb"] = artifact.size_bytes / 1e6
@@ -469,24 +443,6 @@ class Lab:
             values["accuracy"] = seen.correct / seen.n
             errors["accuracy"] = wilson(seen.correct, seen.n)
         return Measured(keys, values, errors)
-
-    def _pruned(self, source: Source, effect: Effect, anatomy: AnatomyRow, refit: Calibration | None) -> Pruned:
-        decides = effect.token_pruning_method == "dynamicvit"
-        predictors = Calibration(self.setting.calibration_images, self.setting.seed) if decides else None
-        return Pruned(source, effect, anatomy.statistics_sha256, self._batch_norms(effect), refit, predictors)
-
-    def _batch_norms(self, effect: Effect) -> Calibration | None:
-        """Only at another resolution or window than the base's: at its own the sequential refit brings every
-        layer back to the statistics that the norms have."""
-        if effect.resolution == self.setting.base_resolution(effect.backbone) and not effect.window_size:
-            return None
-        return Calibration(_fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution), self.setting.seed)
-
-    def _refit(self, effect: Effect, anatomy: Anatomy) -> Calibration | None:
-        if effect.keeps_all(anatomy):
-            return None
-        images = self.setting.calibration_images
-        return Calibration(_fewer(images, min(images, MIN_REFIT_IMAGES), effect.resolution), self.setting.seed)
 
     def _calibration_digest(self, plan: Plan) -> str | None:
         """Of what a quantized file depends on beside weights and graph; None when it depends on no images."""
@@ -506,12 +462,5 @@ class Lab:
             return await self._runner.run(job)
 
 
-def _fewer(images: int, least: int, resolution: int) -> int:
-    """Of images larger than :data:`FULL_COUNT_PIXELS` fewer do: each gives more positions to average over."""
-    share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
-    return max(least, round(images * share))
-
-
-def _refit_digest(images: Calibration | None) -> str | None:
-    """The seed that draws them is the recipe's, which enters the key by itself."""
-    return None if images is None else digest({"method": "sequential", "images": images.images})
+def _measurand(prepared: Prepared, path: Path, row: ArtifactRow) -> Measurand:
+    return Measurand(path, row.sha256, prepared.graph_key, prepared.plan.deployment)

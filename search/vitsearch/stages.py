@@ -74,24 +74,24 @@ def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
     return jobs.AnatomyFound(anatomy.to_json(), found.scores().to_json(), sha256)
 
 
-def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Sensitivity:
+def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
     model = _base(job.source, job.workshop).to(_torch_device())
     inputs = _drawn(job.workshop, job.calibration, job.source.resolution, _torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
         path.write_text(json.dumps(sensitivity.rounding_damage(model, inputs)))
-        return jobs.Sensitivity(job.workshop.store.put(path), path.stat().st_size)
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
 
 
-def cache_logits(job: jobs.LogitsJob) -> jobs.Logits:
+def cache_logits(job: jobs.LogitsJob) -> jobs.Stored:
     return _cached(job, _base(job.source, job.workshop))
 
 
-def cache_features(job: jobs.FeaturesJob) -> jobs.Logits:
+def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
     return _cached(job, distillation.Features(_base(job.source, job.workshop)))
 
 
-def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Logits:
+def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
     images = _data(job.workshop)
     if job.split == "train":
         pool = train.training_pool(len(images.train), job.recipe)
@@ -101,7 +101,7 @@ def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Logits:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logits.npy"
         np.save(path, logits)
-        return jobs.Logits(job.workshop.store.put(path), path.stat().st_size)
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
 
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:

@@ -108,9 +108,9 @@ class FakeRunner:
                 return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
             case jobs.SensitivityJob():
                 damage = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
-                return jobs.Sensitivity(_stored(job.workshop.store, damage), 1)
+                return jobs.Stored(_stored(job.workshop.store, damage), 1)
             case jobs.LogitsJob():
-                return jobs.Logits(DIGEST, 1)
+                return jobs.Stored(DIGEST, 1)
             case jobs.ScreenJob():
                 sha256 = _stored(job.workshop.scratch, {"cost_ms": fake_cost_ms(job.pruned.effect)})
                 return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch import lab as lab_module
 from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
@@ -30,25 +29,6 @@ def ledger(fake_study):
 @pytest.fixture
 def lab(fake_study, ledger):
     return fake_study.lab(ledger)
-
-
-@pytest.mark.parametrize(
-    ("resolution", "compression", "norms", "refit"),
-    [
-        (28, Compression(), None, None),  # the base as it was trained
-        (28, Compression(0.5, 0.5), None, 16),
-        (24, Compression(), 2048, None),
-        (56, Compression(0.5, 0.0), 512, 16),
-        (280, Compression(), 256, None),
-    ],
-)
-def test_norms_are_settled_at_another_resolution_and_what_is_cut_is_refitted(
-    lab, plan, resolution, compression, norms, refit
-):
-    changed = replace(plan, resolution=resolution, compression=compression)
-    pruned, seed = asyncio.run(lab.prepare(changed)).pruned, lab.setting.seed
-    assert pruned.batch_norms == (Calibration(norms, seed) if norms else None)
-    assert pruned.refit == (Calibration(refit, seed) if refit else None)
 
 
 @pytest.fixture
@@ -330,38 +310,6 @@ def test_a_scratch_file_that_was_lost_is_built_again(lab, cut, fake_study):
 
 
 # ---- measuring
-
-
-def contended(device, times):
-    """The device says for ``times`` measurements that other work disturbed it; returns the repeats it was asked for."""
-    measure, asked = device.measure, []
-
-    async def measured(artifact, deployment, protocol, repeat):
-        asked.append(repeat)
-        found = await measure(artifact, deployment, protocol, repeat)
-        return found._replace(flags=("contended",)) if len(asked) <= times else found
-
-    device.measure = measured
-    return asked
-
-
-@pytest.mark.parametrize(("decides", "asked"), [(True, [0, 1]), (False, [0])])
-def test_a_disturbed_measurement_is_repeated_when_wall_time_decides(fake_study, ledger, cut, decides, asked):
-    lab = fake_study.lab(ledger, wall_clock_decides=decides)
-    seen = contended(fake_study.device, 1)
-    prepared = asyncio.run(lab.prepare(cut))
-    asyncio.run(lab.screen(prepared))
-    assert seen == asked
-
-
-def test_the_last_of_disturbed_measurements_stands_flagged(fake_study, ledger, cut):
-    lab = fake_study.lab(ledger, wall_clock_decides=True)
-    seen = contended(fake_study.device, 99)
-    prepared = asyncio.run(lab.prepare(cut))
-    asyncio.run(lab.screen(prepared))
-    (row,) = ledger.measurements(prepared.graph_key, fake_study.device.info.device_id)
-    assert len(seen) == lab_module.CONTENDED_REPEATS + 1
-    assert row.result["flags"] == ["contended"]
 
 
 def test_in_another_environment_it_is_measured_again(lab, cut, fake_study, ledger):

@@ -1,0 +1,56 @@
+"""Which training images each closed-form step of rung 0 looks at, and what of that enters a training's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitsearch.effect import Anatomy, Effect
+from vitsearch.jobs import Calibration
+from vitsearch_evaluators.canonical import digest
+
+BATCH_NORM_IMAGES = 2048
+"""So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
+0.2 points in noise, 4096 gained nothing more."""
+MIN_BATCH_NORM_IMAGES = 256
+MIN_REFIT_IMAGES = 128
+"""With fewer, the sequential fit was no better than the parallel one on 256."""
+FULL_COUNT_PIXELS = 28
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """``None`` where a step has nothing to do: batch norms keep what they have, nothing is cut, no network
+    chooses tokens."""
+
+    batch_norms: Calibration | None
+    refit: Calibration | None
+    token_predictors: Calibration | None
+
+    @classmethod
+    def of(cls, effect: Effect, anatomy: Anatomy, base_resolution: int, study: Calibration) -> Calibrations:
+        """``study`` are the images that anatomies are made on.
+
+        Batch norms are settled only at another resolution or window than the base's: at its own the
+        sequential refit brings every layer back to the statistics that the norms have.
+        """
+        as_the_base = effect.resolution == base_resolution and not effect.window_size
+        settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution)
+        fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), effect.resolution)
+        return cls(
+            None if as_the_base else Calibration(settling, study.seed),
+            None if effect.keeps_all(anatomy) else Calibration(fitting, study.seed),
+            study if effect.token_pruning_method == "dynamicvit" else None,
+        )
+
+    def refit_digest(self) -> str | None:
+        """The seed that draws the images is the recipe's, which enters the key by itself."""
+        if self.refit is None:
+            return None
+        choosing = {"token_predictors": self.token_predictors.images} if self.token_predictors else {}
+        return digest({"method": "sequential", "images": self.refit.images} | choosing)
+
+
+def _fewer(images: int, least: int, resolution: int) -> int:
+    """Of images larger than :data:`FULL_COUNT_PIXELS` fewer do: each gives more positions to average over."""
+    share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
+    return max(least, round(images * share))
