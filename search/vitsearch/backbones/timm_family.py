@@ -77,7 +77,8 @@ class TimmFamily(ABC):
         return ()
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        """What timm's constructor is given for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``."""
+        """What timm's constructor is given for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``.
+        Asked only of families that have :meth:`maps`."""
         raise NotImplementedError
 
     # ---- what all have
