@@ -31,7 +31,7 @@ from vitsearch.effect import Anatomy, Effect, Scores, resolve
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
-CALIBRATION, SIGNAL, BATCH = 256, 1000, 64
+CALIBRATION, SIGNAL, HELD_OUT, BATCH = 256, 1000, 5000, 64
 SIGNALS = ("magnitude", "taylor", "parallel", "sequential")
 
 
@@ -61,8 +61,9 @@ class Bench:
         self.inputs = self._tensor(self.images.train.images[chosen])
         labels = torch.tensor(self.images.train.labels[chosen])
         self.statistics: Statistics = scores.collect(self.base, self.family, self.inputs, labels)
-        self.held_out = np.concatenate([self.images.validation.images, self._test().images])
-        self.labels = np.concatenate([self.images.validation.labels, self._test().labels])
+        splits = self.images.validation, self._test()
+        self.held_out = np.concatenate([split.images for split in splits])[:HELD_OUT]
+        self.labels = np.concatenate([split.labels for split in splits])[:HELD_OUT]
         self.expected = self._logits(self.base, self.held_out[:SIGNAL])
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 3e-4, 0.05, 8, 0.5, 2.0, 0)
         self.pool = train.training_pool(len(self.images.train), self.recipe)
