@@ -5,18 +5,23 @@ is made four times: by magnitude, by Taylor scores, with the parallel refit, and
 is fine-tuned; Kendall's tau tells how alike each signal and the tuned accuracy order the plans.
 
     python benchmarks/closed_form.py --plans 20 --steps 160
+
+Fitted on training images alone; signals are read on 1,000 validation images, the tuned accuracy on 5,000
+other held-out ones. Rows are written as they are reached, and a run that was ended goes on behind them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from math import nan, sqrt
-from statistics import fmean
+from math import isnan, nan, sqrt
+from pathlib import Path
+from statistics import fmean, quantiles
 
 import numpy as np
 import torch
@@ -26,21 +31,25 @@ from vitsearch import backbones, data, train
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
+from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import Anatomy, Effect, Scores, resolve
+from vitsearch.effect import Anatomy, Scores, resolve
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
-CALIBRATION, SIGNAL, HELD_OUT, BATCH = 256, 1000, 5000, 64
+CALIBRATION, SIGNAL, REFERENCE, BATCH = 256, 1000, 5000, 64
 SIGNALS = ("magnitude", "taylor", "parallel", "sequential")
+DRAWS = 1000
+"""Of the plans, with replacement: the spread of tau."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracy and KL to the base of each way to cut, CPU-seconds to make it; the tuned accuracy."""
+    """Of each way to cut the accuracy, the KL to the base and the CPU-seconds that it takes; the tuned accuracy."""
 
-    plan: Plan
+    plan: str
     hard: bool
+    steps: int
     macs: float
     accuracy: dict[str, float]
     kl: dict[str, float]
@@ -59,12 +68,14 @@ class Bench:
         self.anatomy: Anatomy = self.family.anatomy(self.base, SPEC)
         chosen = np.random.default_rng(0).permutation(len(self.images.train))[:CALIBRATION]
         self.inputs = self._tensor(self.images.train.images[chosen])
-        labels = torch.tensor(self.images.train.labels[chosen])
-        self.statistics: Statistics = scores.collect(self.base, self.family, self.inputs, labels)
+        answers = torch.tensor(self.images.train.labels[chosen])
+        self.statistics: Statistics = scores.collect(self.base, self.family, self.inputs, answers)
         splits = self.images.validation, self._test()
-        self.held_out = np.concatenate([split.images for split in splits])[:HELD_OUT]
-        self.labels = np.concatenate([split.labels for split in splits])[:HELD_OUT]
-        self.expected = self._logits(self.base, self.held_out[:SIGNAL])
+        held_out, labels = (np.concatenate([getattr(it, part) for it in splits]) for part in ("images", "labels"))
+        self.seen = Split.of(held_out[:SIGNAL], labels[:SIGNAL])
+        self.reference = Split.of(held_out[SIGNAL:][:REFERENCE], labels[SIGNAL:][:REFERENCE])
+        self.expected = self._logits(self.base, self.seen.images)
+        self.steps = steps
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 3e-4, 0.05, 8, 0.5, 2.0, 0)
         self.pool = train.training_pool(len(self.images.train), self.recipe)
         self.taught = self._logits(self.base, self.images.train.images[self.pool])
@@ -73,17 +84,17 @@ class Bench:
         accuracy, kl, seconds = {}, {}, {}
         for signal in SIGNALS:
             start = time.process_time()
-            model, effect = self.made(plan, signal)
+            model = self.made(plan, signal)
             seconds[signal] = time.process_time() - start
-            found = self._logits(model, self.held_out[:SIGNAL])
-            accuracy[signal] = train.accuracy(found, self.labels[:SIGNAL])
+            found = self._logits(model, self.seen.images)
+            accuracy[signal] = train.accuracy(found, self.seen.labels)
             kl[signal] = train.kl_divergence(self.expected, found)
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = train.fine_tune(model, self._task())
-        tuned = train.accuracy(self._logits(model, self.held_out), self.labels)
-        return Outcome(plan, hard, cost, accuracy, kl, seconds, tuned, report.cpu_seconds)
+        tuned = self.judged(model)
+        return Outcome(named(plan), hard, self.steps, cost, accuracy, kl, seconds, tuned, report.cpu_seconds)
 
-    def made(self, plan: Plan, signal: str) -> tuple[nn.Module, Effect]:
+    def made(self, plan: Plan, signal: str) -> nn.Module:
         """The model that ``plan`` asks for, as ``signal`` makes it."""
         by = self._magnitudes() if signal == "magnitude" else self.statistics.scores()
         effect = resolve(plan, self.anatomy, by)
@@ -95,10 +106,11 @@ class Bench:
         if signal == "sequential":
             wanted = sequential.targets(self.base, self.family, self.inputs)
             sequential.fit(model, self.family, wanted, self.inputs)
-        return model, effect
+        return model
 
-    def base_accuracy(self) -> float:
-        return train.accuracy(self._logits(self.base, self.held_out), self.labels)
+    def judged(self, model: nn.Module) -> float:
+        """Accuracy on the images of the reference."""
+        return train.accuracy(self._logits(model, self.reference.images), self.reference.labels)
 
     def _magnitudes(self) -> Scores:
         """Heads: norm of their rows of ``qkv`` and columns of ``proj``; neurons: norm in times norm out."""
@@ -124,7 +136,7 @@ class Bench:
             pool=self.pool,
         )
 
-    def _test(self) -> data.Split:
+    def _test(self) -> Split:
         assert self.images.test is not None
         return self.images.test
 
@@ -156,6 +168,13 @@ def plans(count: int) -> Iterator[tuple[Plan, bool]]:
         yield Plan(SPEC.backbone, "builtin", 28, None, compression, "logits", recipe, (deployment,)), hard
 
 
+def named(plan: Plan) -> str:
+    cut = plan.compression
+    name = f"heads-{cut.head_pruning_ratio:.0%} ffn-{cut.ffn_pruning_ratio:.0%}"
+    tokens_cut = f" tokens-{cut.token_pruning_ratio:.0%}@{','.join(map(str, cut.token_pruning_at))}"
+    return f"{name}{tokens_cut if cut.token_pruning_ratio else ''} {cut.scope}"
+
+
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     """Tau-b: 1 for the same order, ties counted."""
     signs = [
@@ -165,47 +184,63 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     return sum(one * other for one, other in signs) / sqrt(untied[0] * untied[1]) if all(untied) else nan
 
 
-def tau(outcomes: Sequence[Outcome], signal: Callable[[Outcome], float]) -> float:
-    return kendall([signal(outcome) for outcome in outcomes], [outcome.tuned for outcome in outcomes])
+def tau(outcomes: Sequence[Outcome], signal: Callable[[Outcome], float]) -> str:
+    """Against the tuned accuracy, and the [5, 95] percentiles over plans that are drawn anew."""
+    pairs = [(signal(outcome), outcome.tuned) for outcome in outcomes]
+    draw = random.Random(0)
+    spread = [kendall(*zip(*draw.choices(pairs, k=len(pairs)), strict=True)) for _ in range(DRAWS)]
+    edges = quantiles([value for value in spread if not isnan(value)], n=20)
+    return f"{kendall(*zip(*pairs, strict=True)):.2f} [{edges[0]:.2f}, {edges[-1]:.2f}]"
 
 
 def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
     hard, usual = ([o for o in outcomes if o.hard is wanted] for wanted in (True, False))
     yield "| rung 0 by | CPU-s to make | tau by accuracy | tau by KL | accuracy untuned, usual | hard |"
     yield "|---|---|---|---|---|---|"
-    yield f"| MACs | 0 | {tau(outcomes, lambda o: o.macs):.2f} | | | |"
+    yield f"| MACs | 0 | {tau(outcomes, lambda o: o.macs)} | | | |"
     for name in SIGNALS:
-        taus = tau(outcomes, lambda o, name=name: o.accuracy[name]), tau(outcomes, lambda o, name=name: -o.kl[name])  # type: ignore[misc]
+        taus = (
+            tau(outcomes, lambda o, name=name: o.accuracy[name]),  # type: ignore[misc]
+            tau(outcomes, lambda o, name=name: -o.kl[name]),  # type: ignore[misc]
+        )
         before = [fmean(o.accuracy[name] for o in group) for group in (usual, hard)]
         made = fmean(o.seconds[name] for o in outcomes)
-        yield f"| {name} | {made:.2f} | {taus[0]:.2f} | {taus[1]:.2f} | {before[0]:.3f} | {before[1]:.3f} |"
+        yield f"| {name} | {made:.2f} | {taus[0]} | {taus[1]} | {before[0]:.3f} | {before[1]:.3f} |"
     after = [fmean(o.tuned for o in group) for group in (usual, hard)]
     tuning = fmean(o.tuning_seconds for o in outcomes)
     yield f"| the fine-tune itself | {tuning:.1f} | | | {after[0]:.3f} | {after[1]:.3f} |"
+
+
+def row(found: Outcome) -> str:
+    untuned = (f"{found.accuracy[signal]:.3f}" for signal in SIGNALS)
+    kind, kl = "hard" if found.hard else "usual", found.kl["sequential"]
+    return f"| {' | '.join((found.plan, kind, f'{found.macs:.2f}', *untuned, f'{kl:.3f}', f'{found.tuned:.4f}'))} |"
+
+
+def known(rows: Path, steps: int) -> dict[str, Outcome]:
+    """What an earlier run with as many steps has reached, by plan."""
+    lines = rows.read_text().splitlines() if rows.exists() else []
+    outcomes = [Outcome(**json.loads(line)) for line in lines]
+    return {outcome.plan: outcome for outcome in outcomes if outcome.steps == steps}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plans", type=int, default=20)
     parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--rows", type=Path, default=Path("studies/closed_form.jsonl"), help="what was reached so far")
     told = parser.parse_args()
     torch.set_num_threads(1)
-    bench, outcomes = Bench(told.steps), []
-    print(f"base: {bench.base_accuracy():.4f} of {len(bench.labels)} held-out images", flush=True)
-    print(
-        "| plan | MACs | magnitude | taylor | parallel | sequential | KL | tuned |\n|---|---|---|---|---|---|---|---|"
-    )
+    bench, outcomes = Bench(told.steps), known(told.rows, told.steps)
+    print(f"base: {bench.judged(bench.base):.4f} of {REFERENCE} held-out images\n", flush=True)
+    print(f"| plan | | MACs | {' | '.join(SIGNALS)} | KL | tuned |\n|{'---|' * 9}")
     for plan, hard in plans(told.plans):
-        found = bench.outcome(plan, hard)
-        outcomes.append(found)
-        cut = plan.compression
-        name = f"heads-{cut.head_pruning_ratio:.0%} ffn-{cut.ffn_pruning_ratio:.0%}"
-        name += f" tokens-{cut.token_pruning_ratio:.0%}@{list(cut.token_pruning_at)} {cut.scope}"
-        untuned = " | ".join(f"{found.accuracy[signal]:.3f}" for signal in SIGNALS)
-        print(
-            f"| {name} | {found.macs:.2f} | {untuned} | {found.kl['sequential']:.3f} | {found.tuned:.4f} |", flush=True
-        )
-    print("\n".join(("", *summary(outcomes))))
+        if named(plan) not in outcomes:
+            outcomes[named(plan)] = bench.outcome(plan, hard)
+            with told.rows.open("a") as file:
+                file.write(json.dumps(asdict(outcomes[named(plan)])) + "\n")
+        print(row(outcomes[named(plan)]), flush=True)
+    print("\n".join(("", *summary([outcomes[named(plan)] for plan, _ in plans(told.plans)]))))
 
 
 if __name__ == "__main__":
