@@ -24,8 +24,14 @@ class MeasureProtocol(NamedTuple):
 
     Each of `processes` fresh processes warms up until both `warmup_min_runs` and `warmup_min_s`
     are reached, then samples until it has `min_runs` runs or `min_s` seconds, whichever comes
-    first, and never fewer than 11 runs. A process that lives longer than `max_s` seconds is killed
-    and the measurement fails as `timeout`.
+    first, and never fewer than 11 runs. A process that lives longer than `max_s` seconds (and what
+    its phase takes by itself) is killed and the measurement fails as `timeout`.
+
+    The phases below are further processes, each asked for by its seconds: `throughput_s` with
+    `streams` inferences at a time; `soak_s` of load before the same samples are taken again
+    (`sustained`); `power_s` of load between two rests of `idle_s` while the meter is read.
+    Before each process the device cools down to `start_max_c`, for `cooldown_max_s` at most; None
+    waits for nothing.
     """
 
     id: str
@@ -37,15 +43,23 @@ class MeasureProtocol(NamedTuple):
     processes: int
     threads: int
     batch: int
+    throughput_s: float = 0.0
+    streams: int = 1
+    soak_s: float = 0.0
+    power_s: float = 0.0
+    idle_s: float = 0.0
+    start_max_c: Optional[float] = None
+    cooldown_max_s: float = 0.0
 
     def to_json(self) -> Dict[str, Any]:
+        """Phases that are not asked for are left out."""
+        given = {key: value for key, value in self._asdict().items() if value != _UNASKED.get(key, ...)}
         # 2 and 2.0 seconds are the same protocol and must give the same job id.
-        seconds = {key: float(getattr(self, key)) for key in ("warmup_min_s", "min_s", "max_s")}
-        return dict(self._asdict(), **seconds)
+        return {key: float(value) if key.endswith(("_s", "_c")) else value for key, value in given.items()}
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
-        return cls(**strict.read_object(value, _PROTOCOL, where))
+        return cls(**strict.read_object(value, _PROTOCOL, where, _UNASKED))
 
 
 _PROTOCOL = {
@@ -58,6 +72,22 @@ _PROTOCOL = {
     "processes": strict.integer(1, 8),
     "threads": strict.integer(1, 256),
     "batch": strict.integer(1, 4096),
+    "throughput_s": strict.number(0, 3600),
+    "streams": strict.integer(1, 256),
+    "soak_s": strict.number(0, 7200),
+    "power_s": strict.number(0, 3600),
+    "idle_s": strict.number(0, 600),
+    "start_max_c": strict.optional(strict.number(-40, 150)),
+    "cooldown_max_s": strict.number(0, 3600),
+}
+_UNASKED: Dict[str, Any] = {
+    "throughput_s": 0.0,
+    "streams": 1,
+    "soak_s": 0.0,
+    "power_s": 0.0,
+    "idle_s": 0.0,
+    "start_max_c": None,
+    "cooldown_max_s": 0.0,
 }
 
 SCREEN = MeasureProtocol(

@@ -188,9 +188,9 @@ def combine(reports: Sequence[ProcessReport], batch: int) -> Dict[str, Any]:
     spread = _relative_spread([report.wall_ms for report in reports])
     if spread is None:
         reasons["between_process_rel_spread"] = "one process"
-    for key in ("energy_mj", "power_w"):
-        reasons[key] = "no power meter"
-    reasons["temperature_c"] = "not read by this version of the agent"
+    reasons["power"] = "the protocol has no power phase"
+    reasons["sustained"] = "the protocol has no soak"
+    reasons["temperature"] = reasons["swap_mb"] = "not read by this version of the agent"
     wait = contention.wait_over_cpu
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     return {
@@ -202,9 +202,10 @@ def combine(reports: Sequence[ProcessReport], batch: int) -> Dict[str, Any]:
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": spread,
-        "temperature_c": None,
-        "energy_mj": None,
-        "power_w": None,
+        "sustained": None,
+        "temperature": None,
+        "power": None,
+        "swap_mb": None,
         "contention": contention,
         "flags": ("contended",) if wait is not None and wait > CONTENDED_WAIT_OVER_CPU else (),
         "reasons": reasons,

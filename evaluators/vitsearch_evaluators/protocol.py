@@ -1,4 +1,4 @@
-"""The wire between a client and the agent: HTTP/1.1, JSON, version 1.
+"""The wire between a client and the agent: HTTP/1.1, JSON, version 2.
 
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
@@ -45,11 +45,13 @@ from vitsearch_evaluators.records import (
     JobStatus,
     Latency,
     Measurement,
+    Power,
     RuntimeInfo,
+    Temperature,
 )
 
-PROTOCOL_VERSION = 1
-PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION = 2
+PROTOCOL_VERSION_MIN = 2
 """The oldest version that this code still speaks."""
 
 CHUNK_MAX_BYTES = 1 << 20
@@ -79,6 +81,8 @@ __all__ = [
     "MeasureProtocol",
     "Measurement",
     "Owner",
+    "Power",
     "RuntimeInfo",
+    "Temperature",
     "job_id",
 ]

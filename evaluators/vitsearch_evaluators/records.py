@@ -69,15 +69,83 @@ class Contention(NamedTuple):
 _CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
 
 
+class Power(NamedTuple):
+    """Power and energy of the power phase, batch after batch without a pause.
+
+    `mean_w` is the mean under load, `idle_w` that of the rests before and after with the model
+    loaded. `energy_mj` is gross, per inference (as MLPerf Power counts); `energy_net_mj` without
+    what the device would have used at rest. `scope` says what is behind the meter `source`;
+    `rate_hz` the looks per second that there really were, `n` their number under load.
+    `relative_error` estimates one standard deviation of `energy_mj` from noise, rate and window.
+    """
+
+    mean_w: float
+    idle_w: Optional[float]
+    energy_mj: float
+    energy_net_mj: Optional[float]
+    source: str
+    scope: str
+    estimated: bool
+    rate_hz: float
+    n: int
+    relative_error: Optional[float]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "power") -> "Power":
+        return cls(**strict.read_object(value, _POWER, where))
+
+
+_POWER = {
+    "mean_w": _number,
+    "idle_w": _maybe,
+    "energy_mj": _number,
+    "energy_net_mj": _maybe,
+    "source": strict.text,
+    "scope": strict.text,
+    "estimated": strict.boolean,
+    "rate_hz": _number,
+    "n": strict.integer(1),
+    "relative_error": _maybe,
+}
+
+
+class Temperature(NamedTuple):
+    """Degrees Celsius of the hottest zone that counts: at the start, at the end, and the largest between."""
+
+    zone: str
+    start_c: float
+    end_c: float
+    max_c: float
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "temperature") -> "Temperature":
+        return cls(**strict.read_object(value, _TEMPERATURE, where))
+
+
+_TEMPERATURE = {"zone": strict.text, "start_c": _number, "end_c": _number, "max_c": _number}
+
+
 class Measurement(NamedTuple):
     """One valid measurement with its conditions.
 
-    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `peak_memory_mb`
-    (10^6 bytes) is the process' peak over `runtime_baseline_mb`, what the runtime needs with no
-    model. What was not measured is None and `reasons` says why. `flags`: `contended` (other load
-    on the processor), `concurrent_io` (an upload arrived meanwhile). `attempts` counts starts, more
-    than 1 after an interruption; `queue_s` and `seconds` are waiting and working time.
-    `started_at` is UTC by the device's own clock.
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `sustained` is
+    latency after the protocol's soak. `throughput_ips` counts images per second in the throughput
+    phase, and one batch after another where the protocol has none. `peak_memory_mb` (10^6 bytes)
+    is the process' peak over `runtime_baseline_mb`, what the runtime needs with no model; `swap_mb`
+    what was moved to swap meanwhile. What was not measured is None and `reasons` says why.
+
+    `flags`: `contended` (other load on the processor), `concurrent_io` (an upload arrived
+    meanwhile), `swapped`, `throttled` (a counter of the device moved), `sustained_throttling`
+    (again, after every repeat), `warm_start` (it did not cool down in time), `unverified_device`
+    (measured since the last good canary of a device in quarantine).
+    `attempts` counts starts, more than 1 after an interruption; `queue_s` and `seconds` are waiting
+    and working time. `started_at` is UTC by the device's own clock.
     """
 
     job_id: str
@@ -96,9 +164,10 @@ class Measurement(NamedTuple):
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
     between_process_rel_spread: Optional[float]
-    temperature_c: Optional[float]
-    energy_mj: Optional[float]
-    power_w: Optional[float]
+    sustained: Optional[Latency]
+    temperature: Optional[Temperature]
+    power: Optional[Power]
+    swap_mb: Optional[float]
     contention: Contention
     flags: Tuple[str, ...]
     reasons: Mapping[str, str]
@@ -110,8 +179,8 @@ class Measurement(NamedTuple):
 
     def to_json(self) -> Dict[str, Any]:
         value = dict(self._asdict())
-        for key in ("protocol", "latency_ms", "cpu_ms", "contention"):
-            value[key] = value[key].to_json()
+        for key in ("protocol", "latency_ms", "cpu_ms", "sustained", "temperature", "power", "contention"):
+            value[key] = None if value[key] is None else value[key].to_json()
         return dict(value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags))
 
     @classmethod
@@ -136,9 +205,10 @@ _MEASUREMENT: Mapping[str, strict.Reader] = {
     "peak_memory_mb": _maybe,
     "runtime_baseline_mb": _maybe,
     "between_process_rel_spread": _maybe,
-    "temperature_c": _maybe,
-    "energy_mj": _maybe,
-    "power_w": _maybe,
+    "sustained": strict.optional(Latency.from_json),
+    "temperature": strict.optional(Temperature.from_json),
+    "power": strict.optional(Power.from_json),
+    "swap_mb": _maybe,
     "contention": Contention.from_json,
     "flags": strict.sequence(strict.text),
     "reasons": strict.mapping(strict.text),
@@ -151,16 +221,26 @@ _MEASUREMENT: Mapping[str, strict.Reader] = {
 
 
 class RuntimeInfo(NamedTuple):
-    """A runtime of the device; `reason` says why it is not available, None when it is."""
+    """A runtime of the device; `reason` says why it is not available, None when it is.
+
+    `artifacts` are the kinds of files that it takes (`onnx`, `tflite`, `openvino`); `max_opset` and
+    `max_ir_version` the newest ONNX that it reads, None where it does not say. A client asks here
+    before it sends a file.
+    """
 
     name: str
     available: bool
     reason: Optional[str]
     version: Optional[str]
     providers: Tuple[str, ...]
+    artifacts: Tuple[str, ...] = ("onnx",)
+    max_opset: Optional[int] = None
+    max_ir_version: Optional[int] = None
+    precisions: Tuple[str, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict(), providers=list(self.providers))
+        value = dict(self._asdict())
+        return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
     @classmethod
     def from_json(cls, value: Any, where: str = "runtime") -> "RuntimeInfo":
@@ -173,11 +253,20 @@ _RUNTIME = {
     "reason": strict.optional(strict.text),
     "version": strict.optional(strict.text),
     "providers": strict.sequence(strict.text),
+    "artifacts": strict.sequence(strict.text),
+    "max_opset": strict.optional(strict.integer(1)),
+    "max_ir_version": strict.optional(strict.integer(1)),
+    "precisions": strict.sequence(strict.text),
 }
 
 
 class DeviceInfo(NamedTuple):
-    """What answers at an address. `environment_id` is the digest of `fingerprint`."""
+    """What answers at an address. `environment_id` is the digest of `fingerprint`.
+
+    `kind` is `physical` or `emulated`; `emulation` then says how. `power_meter` is the source that
+    power phases read, None when there is none. `quarantined` says why the device's numbers are not
+    trusted now (its canary drifted), None when they are.
+    """
 
     api_min: int
     api_max: int
@@ -191,6 +280,10 @@ class DeviceInfo(NamedTuple):
     max_blob_bytes: int
     queued: int
     running: int
+    memory_mb: Optional[int] = None
+    power_meter: Optional[str] = None
+    quarantined: Optional[str] = None
+    emulation: Optional[Mapping[str, Any]] = None
 
     def to_json(self) -> Dict[str, Any]:
         return dict(
@@ -198,6 +291,7 @@ class DeviceInfo(NamedTuple):
             fingerprint=dict(self.fingerprint),
             runtimes=[runtime.to_json() for runtime in self.runtimes],
             job_kinds=list(self.job_kinds),
+            emulation=None if self.emulation is None else dict(self.emulation),
         )
 
     @classmethod
@@ -218,6 +312,10 @@ _DEVICE: Mapping[str, strict.Reader] = {
     "max_blob_bytes": strict.integer(1),
     "queued": strict.integer(),
     "running": strict.integer(),
+    "memory_mb": strict.optional(strict.integer(1)),
+    "power_meter": strict.optional(strict.text),
+    "quarantined": strict.optional(strict.text),
+    "emulation": strict.optional(strict.mapping()),
 }
 
 FINAL_STATES = ("done", "failed", "cancelled")

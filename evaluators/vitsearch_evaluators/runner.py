@@ -102,8 +102,7 @@ def measure(
 
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     if job["kind"] == "probe":
-        state = create(job["runtime"]).available()
-        return {"availability": dict(state._asdict(), providers=list(state.providers))}
+        return {"availability": create(job["runtime"]).available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
     clocks = Clocks(time.perf_counter, time.process_time)
     report = measure(job["runtime"], job["model"], job["options"], protocol, clocks)

@@ -5,7 +5,7 @@ A reader takes `(value, where)` and returns the value or raises InvalidRequest.
 
 import math
 import re
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
 
 from vitsearch_evaluators.errors import InvalidRequest
 
@@ -14,12 +14,14 @@ Reader = Callable[[Any, str], Any]
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def read_object(value: Any, readers: Mapping[str, Reader], where: str) -> Dict[str, Any]:
-    """Read a JSON object that has exactly the keys of `readers`."""
+def read_object(
+    value: Any, readers: Mapping[str, Reader], where: str, optional_keys: Collection[str] = ()
+) -> Dict[str, Any]:
+    """Read a JSON object that has exactly the keys of `readers`; `optional_keys` of them may be left out."""
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where}: expected an object, got {_shown(value)}")
     unknown = sorted(set(value) - set(readers))
-    missing = sorted(set(readers) - set(value))
+    missing = sorted(set(readers) - set(value) - set(optional_keys))
     if unknown or missing:
         problems = []
         if unknown:
@@ -28,7 +30,7 @@ def read_object(value: Any, readers: Mapping[str, Reader], where: str) -> Dict[s
             problems.append(f"missing {', '.join(missing)}")
         allowed = ", ".join(sorted(readers))
         raise InvalidRequest(f"{where}: {' and '.join(problems)}; the keys are {allowed}")
-    return {key: reader(value[key], f"{where}.{key}") for key, reader in readers.items()}
+    return {key: reader(value[key], f"{where}.{key}") for key, reader in readers.items() if key in value}
 
 
 def text(value: Any, where: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitsearch.record import Errors, Values
 
-PLAIN = ("throughput_ips", "peak_memory_mb", "load_ms", "energy_mj", "power_w")
+PLAIN = ("throughput_ips", "peak_memory_mb", "load_ms")
 
 
 def values_of(result: Mapping[str, Any]) -> tuple[Values, Errors]:
@@ -15,6 +15,10 @@ def values_of(result: Mapping[str, Any]) -> tuple[Values, Errors]:
     latency, cpu = result["latency_ms"], result["cpu_ms"]
     values: Values = {name: result[name] for name in PLAIN}
     values |= {"latency_ms_p50": latency["p50"], "latency_ms_p95": latency["p95"], "cpu_ms_p50": cpu["p50"]}
+    # Rows of earlier versions have neither key.
+    power, sustained = result.get("power") or {}, result.get("sustained") or {}
+    values |= {"energy_mj": power.get("energy_mj"), "power_w": power.get("mean_w")}
+    values |= {"latency_ms_sustained_p50": sustained.get("p50")}
     errors: Errors = {
         "latency_ms_p50": (latency["ci95_low"], latency["ci95_high"]),
         "cpu_ms_p50": (cpu["ci95_low"], cpu["ci95_high"]),

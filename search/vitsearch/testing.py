@@ -142,7 +142,7 @@ class FakeDevice:
     name: str = "local"
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
-    info: DeviceInfo = DeviceInfo(1, 1, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+    info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
@@ -179,12 +179,13 @@ class FakeDevice:
             peak_memory_mb=10.0,
             runtime_baseline_mb=1.0,
             between_process_rel_spread=None,
-            temperature_c=None,
-            energy_mj=None,
-            power_w=None,
+            sustained=None,
+            temperature=None,
+            power=None,
+            swap_mb=None,
             contention=Contention(0.0, 1.0),
             flags=(),
-            reasons={"energy_mj": "a fake has no meter"},
+            reasons={"power": "a fake has no meter"},
             attempts=1,
             queue_s=0.0,
             seconds=0.0,

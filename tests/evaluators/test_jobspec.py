@@ -93,3 +93,10 @@ def test_refusals(change, message):
 def test_owner_round_trip():
     assert Owner("study").to_json() == {"study": "study", "trial": None}
     assert Owner.from_json({"study": "s", "trial": 3}) == Owner("s", 3)
+
+
+def test_a_phase_that_is_asked_for_is_another_job():
+    with_power = SPEC._replace(protocol=SCREEN._replace(power_s=10, idle_s=2.0))
+    assert with_power.to_json()["protocol"]["power_s"] == 10.0
+    assert JobSpec.from_json(with_power.to_json()) == with_power
+    assert job_id(with_power, "device-1") != JOB_ID

@@ -120,7 +120,7 @@ def test_contention_is_flagged_by_the_wait_for_a_processor(wait_s, flags):
 def test_what_was_not_measured_is_none_with_a_reason():
     silent = report([1.0] * 20, None, scheduler_cpu_s=None, peak_memory_mb=None, reasons={"peak_memory_mb": "no /proc"})
     fields = combine([silent], 1)
-    for metric in ("temperature_c", "energy_mj", "power_w", "peak_memory_mb", "between_process_rel_spread"):
+    for metric in ("temperature", "power", "sustained", "swap_mb", "peak_memory_mb", "between_process_rel_spread"):
         assert fields[metric] is None
         assert fields["reasons"][metric]
     assert fields["contention"].wait_over_cpu is None

@@ -58,7 +58,7 @@ def confirmed(name, accuracy, ms, **more):
 
 def measured(ledger, name, ms, protocol=CONFIRM.id, repeat=1, device="device"):
     times = {"p50": ms, "p95": None, "ci95_low": ms - 0.1, "ci95_high": ms + 0.1}
-    plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms", "energy_mj", "power_w"))
+    plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms"))
     result = {"latency_ms": times, "cpu_ms": times} | plain
     ledger.add(MeasurementRow(f"g-{name}", "s", device, "e", protocol, repeat, result), Made(0, {}))
 

@@ -14,12 +14,20 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 
 
 class Availability(NamedTuple):
-    """Whether a runtime can be used here; `reason` when not, `version` when so."""
+    """Whether a runtime can be used here; `reason` when not, `version` when so. The rest as in RuntimeInfo."""
 
     available: bool
     reason: Optional[str]
     version: Optional[str]
     providers: Tuple[str, ...]
+    artifacts: Tuple[str, ...] = ("onnx",)
+    max_opset: Optional[int] = None
+    max_ir_version: Optional[int] = None
+    precisions: Tuple[str, ...] = ()
+
+    def to_json(self) -> Dict[str, Any]:
+        value = dict(self._asdict())
+        return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
 
 class Session(abc.ABC):

@@ -1,0 +1,154 @@
+"""The device's configuration: `config.json` in the state folder, written by the person who owns the device.
+
+    {"runtimes": {"tensorrt": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
+     "power": {"meter": "ina3221"},
+     "limits": {"quota_mb": 2000, "memory_mb": 1500},
+     "canary": {"every_jobs": 50},
+     "emulation": {"slowdown": 8.0}}
+
+Every section and key may be left out. Nothing here can be set by a client.
+"""
+
+import os
+from typing import Any, Dict, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.errors import InvalidRequest
+
+FILE_NAME = "config.json"
+
+
+class RuntimeConfig(NamedTuple):
+    """How one runtime is started: by another interpreter (JetPack's own), or as a tool (`trtexec`)."""
+
+    python: Optional[str] = None
+    tool: Optional[str] = None
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "runtime") -> "RuntimeConfig":
+        return cls(**strict.read_object(value, _RUNTIME, where, _RUNTIME))
+
+
+_RUNTIME = {"python": strict.text, "tool": strict.text}
+
+
+class PowerConfig(NamedTuple):
+    """`meter`: `auto` takes the first that can be read, `none` reads none. `options` are the meter's own."""
+
+    meter: str = "auto"
+    options: Mapping[str, Any] = {}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "power") -> "PowerConfig":
+        return cls(**strict.read_object(value, _POWER, where, _POWER))
+
+
+_POWER: Mapping[str, strict.Reader] = {"meter": strict.text, "options": strict.mapping()}
+
+
+class LimitsConfig(NamedTuple):
+    """What the agent may use. `memory_mb` bounds a measuring child; None leaves that to the kernel.
+
+    `interruptions_max`: a job that was running so often when the agent died has probably killed it.
+    `requests_per_s` and `connections` are those of one client address.
+    """
+
+    max_blob_mb: int = 512
+    quota_mb: int = 4096
+    reserve_mb: int = 64
+    memory_mb: Optional[int] = None
+    interruptions_max: int = 2
+    queued_per_owner: int = 64
+    connections: int = 16
+    requests_per_s: float = 200.0
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "limits") -> "LimitsConfig":
+        return cls(**strict.read_object(value, _LIMITS, where, _LIMITS))
+
+
+_LIMITS: Mapping[str, strict.Reader] = {
+    "max_blob_mb": strict.integer(1, 10**6),
+    "quota_mb": strict.integer(1, 10**8),
+    "reserve_mb": strict.integer(0, 10**7),
+    "memory_mb": strict.optional(strict.integer(16, 10**7)),
+    "interruptions_max": strict.integer(1, 10**6),
+    "queued_per_owner": strict.integer(1, 10**5),
+    "connections": strict.integer(1, 1024),
+    "requests_per_s": strict.number(1, 10**5),
+}
+
+
+class CanaryConfig(NamedTuple):
+    """A known model is measured again every so many jobs and seconds; more than `max_drift` off is a quarantine."""
+
+    every_jobs: int = 50
+    every_s: float = 3600.0
+    max_drift: float = 0.05
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "canary") -> "CanaryConfig":
+        return cls(**strict.read_object(value, _CANARY, where, _CANARY))
+
+
+_CANARY = {
+    "every_jobs": strict.integer(1, 10**6),
+    "every_s": strict.number(1, 10**8),
+    "max_drift": strict.number(0.001, 10),
+}
+
+
+class EmulationConfig(NamedTuple):
+    """A device that is not there, and says so: times are multiplied by `slowdown`; what the system
+    tells (power, temperature, throttling) is read below `root`, a tree that a script writes."""
+
+    slowdown: float = 1.0
+    root: Optional[str] = None
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "emulation") -> "EmulationConfig":
+        return cls(**strict.read_object(value, _EMULATION, where, _EMULATION))
+
+
+_EMULATION = {"slowdown": strict.number(0.01, 1000), "root": strict.text}
+
+
+class AgentConfig(NamedTuple):
+    """All of `config.json`."""
+
+    runtimes: Mapping[str, RuntimeConfig] = {}
+    power: PowerConfig = PowerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    canary: CanaryConfig = CanaryConfig()
+    emulation: Optional[EmulationConfig] = None
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "config") -> "AgentConfig":
+        return cls(**strict.read_object(value, _CONFIG, where, _CONFIG))
+
+
+_CONFIG: Mapping[str, strict.Reader] = {
+    "runtimes": strict.mapping(RuntimeConfig.from_json),
+    "power": PowerConfig.from_json,
+    "limits": LimitsConfig.from_json,
+    "canary": CanaryConfig.from_json,
+    "emulation": strict.optional(EmulationConfig.from_json),
+}
+
+
+def load(state: str) -> AgentConfig:
+    """Read the configuration of a state folder; InvalidRequest names the file, the key and what is allowed."""
+    path = os.path.join(state, FILE_NAME)
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except FileNotFoundError:
+        return AgentConfig()
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        value: Dict[str, Any] = parse_json(content)
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is not JSON: {error}") from error
+    return AgentConfig.from_json(value, path)

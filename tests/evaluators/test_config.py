@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from vitsearch_evaluators.config import AgentConfig, CanaryConfig, EmulationConfig, load
+from vitsearch_evaluators.errors import InvalidRequest
+
+
+def written(folder, content):
+    (folder / "config.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(folder)
+
+
+def test_without_a_file_everything_is_as_usual(tmp_path):
+    assert load(str(tmp_path)) == AgentConfig()
+
+
+def test_a_section_changes_only_what_it_names(tmp_path):
+    config = load(written(tmp_path, {"canary": {"every_jobs": 5}, "emulation": {"slowdown": 8}}))
+    assert config.canary == CanaryConfig(every_jobs=5)
+    assert config.emulation == EmulationConfig(8.0)
+    assert config.limits == AgentConfig().limits
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "config.json is not JSON"),
+        ("[]", "config.json: expected an object"),
+        ({"canari": {}}, "unknown canari; the keys are canary, emulation"),
+        ({"limits": {"quota_mb": "much"}}, "config.json.limits.quota_mb: expected a whole number from 1"),
+        ({"runtimes": {"trtexec": {"path": "/x"}}}, "runtimes.trtexec: unknown path; the keys are python, tool"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path, content, told):
+    with pytest.raises(InvalidRequest, match=told.replace(".", "[.]")):
+        load(written(tmp_path, content))
