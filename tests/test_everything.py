@@ -41,7 +41,8 @@ def effect_of(plan: Plan) -> Effect:
     chance = random.Random(plan.backbone)
     heads = tuple(tuple(chance.random() for _ in range(block.heads)) for block in anatomy.blocks)
     ffn = tuple(tuple(chance.random() for _ in range(block.ffn_width)) for block in anatomy.blocks)
-    return resolve(plan, anatomy, Scores(heads, ffn))
+    depth = tuple(chance.random() for _ in anatomy.blocks)
+    return resolve(plan, anatomy, Scores(heads, ffn, depth))
 
 
 def test_two_thousand_plans_resolve(plans):

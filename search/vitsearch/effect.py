@@ -14,7 +14,7 @@ when the meaning of a key changes. Golden values: ``tests/search/test_effect.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,12 +27,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class BlockAnatomy:
-    """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut."""
+    """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut.
+    ``removable``: it adds to a stream of the same shape, so the model works without it."""
 
     name: str
     heads: int
     head_dim: int
     ffn_width: int
+    removable: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return without(asdict(self), {"removable": False})
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Anatomy:
 
     def to_json(self) -> dict[str, Any]:
         """What came after the first release is left out where it is off: keys of old ledgers stay."""
-        value = asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+        value = asdict(self) | {"blocks": [block.to_json() for block in self.blocks]}
         return without(value, {"window_size": None, "prefix_tokens": 0})
 
     @classmethod
@@ -60,17 +65,21 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Scores:
-    """Importance of each head and each FFN neuron, per block; larger is more important."""
+    """Importance of each head and each FFN neuron, per block, and of whole blocks (``depth``); larger is
+    more important."""
 
     heads: tuple[tuple[float, ...], ...]
     ffn: tuple[tuple[float, ...], ...]
+    depth: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
+        units = {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
+        return units | without({"depth": list(self.depth)}, {"depth": []})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Scores:
-        return cls(tuple(map(tuple, value["heads"])), tuple(map(tuple, value["ffn"])))
+        units = tuple(map(tuple, value["heads"])), tuple(map(tuple, value["ffn"]))
+        return cls(*units, tuple(value.get("depth", ())))
 
 
 @dataclass(frozen=True)
@@ -175,16 +184,22 @@ def fragile_layers(damage: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, float] | None = None) -> Effect:
-    """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay.
+    """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay of a block
+    that is not dropped, and at least one of the blocks that could be.
 
     ``damage`` of rounding each layer alone decides which a mixed precision leaves in fp32.
 
     ``uniform`` takes the same share from each block; ``global`` ranks all units of the backbone
-    together after dividing each block's scores by their mean.
+    together after dividing each block's scores by their mean; ``isomorphic`` ranks the units of blocks
+    of the same shape together, by their scores as they are (Fang et al. 2024, "Isomorphic pruning").
     """
     cut = plan.compression
-    heads = _kept_heads(cut, anatomy, scores)
-    ffn = _kept_ffn(cut, anatomy, scores)
+    dropped = _dropped(cut, anatomy, scores)
+    shapes = [_GONE if index in dropped else block for index, block in enumerate(anatomy.blocks)]
+    heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads))
+    ffn = _kept(
+        cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, cut.width_multiple)
+    )
     precision = plan.deployment.precision
     blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
     tokens = _tokens(cut, anatomy, blocks)
@@ -209,36 +224,55 @@ def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...])
     return tuple(left[count - 1] if count else anatomy.tokens for count in behind)
 
 
-def _kept_heads(cut: Compression, anatomy: Anatomy, scores: Scores) -> list[tuple[int, ...]]:
-    sizes = [block.heads for block in anatomy.blocks]
-    counts = _counts(cut, cut.head_pruning_ratio, sizes, scores.heads, multiple=1)
-    return [_top(row, count) for row, count in zip(scores.heads, counts, strict=True)]
+@dataclass(frozen=True)
+class _Units:
+    """Heads or neurons of all blocks: ``sizes`` and ``scores`` of each block, counts in steps of ``multiple``."""
+
+    shapes: list[BlockAnatomy]
+    sizes: list[int]
+    scores: tuple[tuple[float, ...], ...]
+    multiple: int = 1
 
 
-def _kept_ffn(cut: Compression, anatomy: Anatomy, scores: Scores) -> list[tuple[int, ...]]:
-    sizes = [block.ffn_width for block in anatomy.blocks]
-    counts = _counts(cut, cut.ffn_pruning_ratio, sizes, scores.ffn, multiple=cut.width_multiple)
-    return [_top(row, count) for row, count in zip(scores.ffn, counts, strict=True)]
+_GONE = BlockAnatomy("dropped", 0, 0, 0)
 
 
-def _counts(
-    cut: Compression, ratio: float, sizes: list[int], scores: tuple[tuple[float, ...], ...], multiple: int
-) -> list[int]:
+def _dropped(cut: Compression, anatomy: Anatomy, scores: Scores) -> frozenset[int]:
+    """The least important of the blocks that can be: the ratio is of their number."""
+    if not cut.depth_pruning_ratio:
+        return frozenset()
+    removable = [index for index, block in enumerate(anatomy.blocks) if block.removable]
+    count = min(round(len(removable) * cut.depth_pruning_ratio), len(removable) - 1)
+    return frozenset(sorted(removable, key=lambda index: (scores.depth[index], index))[: max(0, count)])
+
+
+def _kept(cut: Compression, ratio: float, units: _Units) -> list[tuple[int, ...]]:
     if cut.scope == "uniform" or not ratio:
-        wanted = [size * (1.0 - ratio) for size in sizes]
+        wanted = [size * (1.0 - ratio) for size in units.sizes]
+    elif cut.scope == "global":
+        wanted = _ranked_together(ratio, units, [0] * len(units.sizes), _over_mean)
     else:
-        wanted = _global_counts(ratio, sizes, scores)
-    return [_rounded(count, size, multiple) for count, size in zip(wanted, sizes, strict=True)]
+        wanted = _ranked_together(ratio, units, [(it.heads, it.head_dim, it.ffn_width) for it in units.shapes], list)
+    counts = [_rounded(count, size, units.multiple) for count, size in zip(wanted, units.sizes, strict=True)]
+    return [_top(row, count) for row, count in zip(units.scores, counts, strict=True)]
 
 
-def _global_counts(ratio: float, sizes: list[int], scores: tuple[tuple[float, ...], ...]) -> list[float]:
-    ranked = sorted(
-        (score / (sum(row) / len(row) or 1.0), block) for block, row in enumerate(scores) if row for score in row
-    )
-    kept = [float(size) for size in sizes]
-    for _, block in ranked[: round(sum(sizes) * ratio)]:
-        kept[block] -= 1
+def _ranked_together(
+    ratio: float, units: _Units, groups: Sequence[Hashable], weigh: Callable[[Sequence[float]], list[float]]
+) -> list[float]:
+    """How many each block keeps when ``ratio`` of the units of each group of blocks goes, the lowest first."""
+    kept = [float(size) for size in units.sizes]
+    for group in set(groups):
+        members = [index for index, other in enumerate(groups) if other == group and units.sizes[index]]
+        ranked = sorted((score, index) for index in members for score in weigh(units.scores[index]))
+        for _, index in ranked[: round(len(ranked) * ratio)]:
+            kept[index] -= 1
     return kept
+
+
+def _over_mean(row: Sequence[float]) -> list[float]:
+    mean = sum(row) / len(row) or 1.0
+    return [score / mean for score in row]
 
 
 def _rounded(count: float, size: int, multiple: int) -> int:

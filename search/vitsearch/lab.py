@@ -63,8 +63,9 @@ from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
 OPSET = 17
-ANATOMY_SCHEMA = 2
-"""Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens."""
+ANATOMY_SCHEMA = 3
+"""Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens. 3: which
+blocks can be dropped, and what each is worth."""
 VALIDATION = "validation"
 R = TypeVar("R")
 J = TypeVar("J", bound=TrainJob)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
-Scope = Literal["uniform", "global"]
+Scope = Literal["uniform", "global", "isomorphic"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class QuantizationAware:
 class Compression:
     """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN widths.
 
+    ``depth_pruning_ratio`` is of the blocks that can be dropped.
     ``token_pruning_at`` are the blocks (from 0) behind which tokens are dropped; none named: the
     method's own places. ``weight_sparsity`` is ``none``, a share (``50%``) or a pattern (``2:4``).
     """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,6 +28,7 @@ from vitsearch.plan import Augmentation, Compression, Plan, QuantizationAware
 from vitsearch.testing import fake_anatomy
 
 DATA = DataIdentity("cd" * 32, 10, 1)
+PLAN = Plan.from_json(json.loads((Path(__file__).parent / "golden" / "plan.json").read_text(encoding="utf-8")))
 START, TEACHER = "ef" * 32, "12" * 32
 
 
@@ -184,7 +188,7 @@ def models(draw):
 
 ratios = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.95])
 multiples = st.sampled_from([1, 4, 8])
-scopes = st.sampled_from(["uniform", "global"])
+scopes = st.sampled_from(["uniform", "global", "isomorphic"])
 
 
 def cut(plan, model, heads=0.0, ffn=0.0, scope="uniform", multiple=1):
@@ -327,3 +331,78 @@ def test_layers_in_fp32_are_another_graph_of_the_same_training(plan):
     keys = [graph_key(effect, plan.deployment, DATA, 17) for effect in (plain, mixed)]
     assert keys[0] != keys[1]
     assert key_of_weights(plain, plan) == key_of_weights(mixed, plan)
+
+
+# ---- whole blocks, and blocks of one shape
+
+
+def small(*blocks, depth=()):
+    """An anatomy of (heads, width, removable) and scores that rise within each block, from its number on."""
+    named = tuple(
+        BlockAnatomy(str(i), heads, 8, width, removable) for i, (heads, width, removable) in enumerate(blocks)
+    )
+    heads, ffn = (
+        tuple(tuple(float(i + 1) * (unit + 1) for unit in range(block[part])) for i, block in enumerate(blocks))
+        for part in (0, 1)
+    )
+    return Anatomy("x", 28, 8, 49, named), Scores(heads, ffn, depth)
+
+
+def resolved(asked, anatomy, scores, **cut):
+    plan = replace(asked, compression=Compression(width_multiple=1, **cut))
+    return resolve(plan, anatomy, scores).blocks
+
+
+def counts(blocks):
+    return [(len(block.heads), len(block.ffn)) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "gone"), [(0.0, []), (0.1, []), (0.34, [2]), (0.67, [0, 2]), (0.95, [0, 2])], ids=str
+)
+def test_the_least_important_removable_blocks_go_and_one_stays(asked, ratio, gone):
+    anatomy, scores = small((2, 4, True), (2, 4, False), (2, 4, True), (2, 4, True), depth=(2.0, 0.0, 1.0, 3.0))
+    blocks = resolved(asked, anatomy, scores, depth_pruning_ratio=ratio)
+    assert [index for index, (heads, ffn) in enumerate(counts(blocks)) if not heads and not ffn] == gone
+    assert [pair for index, pair in enumerate(counts(blocks)) if index not in gone] == [(2, 4)] * (4 - len(gone))
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global", "isomorphic"])
+def test_heads_and_channels_are_counted_over_the_blocks_that_stay(asked, scope):
+    anatomy, scores = small((4, 8, True), (4, 8, True), depth=(1.0, 0.0))
+    cut = {"depth_pruning_ratio": 0.5, "head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5, "scope": scope}
+    assert counts(resolved(asked, anatomy, scores, **cut)) == [(2, 4), (0, 0)]
+
+
+def test_isomorphic_ranks_within_blocks_of_one_shape(asked):
+    """The scores of the last block, of another shape, are the highest of all; it loses its share alike."""
+    anatomy, scores = small((4, 8, False), (4, 8, False), (2, 16, False))
+    isomorphic, overall = (
+        counts(resolved(asked, anatomy, scores, ffn_pruning_ratio=0.5, scope=scope))
+        for scope in ("isomorphic", "global")
+    )
+    assert [ffn for _, ffn in isomorphic] == [2, 6, 8]
+    assert overall != isomorphic
+
+
+@given(st.floats(0, 0.95), st.integers(0, 1000))
+def test_isomorphic_takes_the_ratio_from_each_group(ratio, seed):
+    draw = random.Random(seed)
+    widths = [draw.choice((8, 16)) for _ in range(5)]
+    scores = Scores(((),) * 5, tuple(tuple(draw.random() for _ in range(width)) for width in widths))
+    anatomy = Anatomy("x", 28, 8, 49, tuple(BlockAnatomy(str(i), 0, 0, width) for i, width in enumerate(widths)))
+    plan = replace(PLAN, compression=Compression(ffn_pruning_ratio=ratio, scope="isomorphic", width_multiple=1))
+    kept = [len(block.ffn) for block in resolve(plan, anatomy, scores).blocks]
+    for width in set(widths):
+        total = width * widths.count(width)
+        left = sum(count for count, other in zip(kept, widths, strict=True) if other == width)
+        assert total - round(total * ratio) <= left <= total - round(total * ratio) + widths.count(width)
+
+
+def test_what_came_later_enters_anatomy_and_scores_only_where_it_is_on(golden):
+    block = BlockAnatomy("a", 2, 8, 4)
+    assert "removable" not in block.to_json()
+    assert "depth" not in Scores((), ()).to_json()
+    anatomy, scores = small((2, 4, True), depth=(1.0,))
+    assert Anatomy.from_json(anatomy.to_json()) == anatomy
+    assert Scores.from_json(scores.to_json()) == scores

@@ -50,7 +50,7 @@ WIDE = {
     "resolution": [24, 28],
     "head_pruning_ratio": [0.0, 0.33, 0.5],
     "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
-    "pruning_scope": ["uniform", "global"],
+    "pruning_scope": ["uniform", "global", "isomorphic"],
     "distillation": ["none", "logits"],
     "quantization": ["fp32", "int8_dynamic"],
 }

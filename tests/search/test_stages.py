@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import replace
 from importlib import resources
@@ -15,9 +16,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from vitsearch import jobs, stages, train
+from vitsearch import backbones, jobs, stages, train
+from vitsearch.calibrations import Calibrations
 from vitsearch.effect import Anatomy, Scores, resolve
 from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
+from vitsearch.sampling import PlanSpace
+from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
 
 pytestmark = pytest.mark.slow
@@ -198,6 +202,46 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workshop, source, cut,
     trained = stages.train_rung(jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, base_logits, images=100))
     exported = stages.export_artifact(
         jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    )
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+
+
+STRUCTURE = {
+    "depth_pruning_ratio": {"low": 0.34, "high": 0.34, "step": 0.1},
+    "ffn_pruning_ratio": 0.5,
+    "pruning_scope": "isomorphic",
+    "distillation": "none",
+}
+
+
+def test_a_drawn_plan_without_blocks_goes_through_every_stage(workshop, source, anatomy, cut, base_logits):
+    """Ranked over blocks of one shape, in static int8."""
+    space = {
+        "backbone": "vit_fmnist_p4", "resolution": 28, "width_multiple": 16, "quantization": "int8_ptq",
+    } | STRUCTURE  # fmt: skip
+    file = {"study": "x", "task": {"data": {"source": "builtin:fashion-mnist-14k"}}, "space": space}
+    parsed = SearchSpace.model_validate(file | {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"}})
+    plan = PlanSpace(parsed, "local", backbones.supports, backbones.native_resolution).random(random.Random(0))
+    assert (plan.compression.depth_pruning_ratio, plan.compression.scope) == (0.34, "isomorphic")
+    parts, worth = Anatomy.from_json(anatomy.anatomy), Scores.from_json(anatomy.scores)
+    effect = resolve(plan, parts, worth)
+    left = [index for index, block in enumerate(effect.blocks) if block.heads]
+    assert set(range(6)) - set(left) == set(sorted(range(6), key=lambda block: worth.depth[block])[:2])
+    assert len({len(effect.blocks[index].ffn) for index in left}) > 1
+    refit = Calibrations.of(effect, parts, 28, jobs.Calibration(64, 0)).refit
+    pruned = jobs.Pruned(source, effect, anatomy.statistics_sha256, refit=refit)
+    graph = stages.build_graph(jobs.ScreenJob(workshop, pruned, plan.deployment, OPSET, CALIBRATION))
+    half = stages.build_graph(jobs.ScreenJob(workshop, cut(0, 0.5), FP32, OPSET, CALIBRATION))
+    assert graph.macs_m < 0.75 * half.macs_m
+    assert graph.params_m < 0.75 * half.params_m
+    unfitted = stages.take_signal(jobs.SignalJob(workshop, replace(pruned, refit=None), base_logits, 100))
+    fitted = stages.take_signal(jobs.SignalJob(workshop, pruned, base_logits, 100))
+    assert fitted.kl < unfitted.kl
+    trained = stages.train_rung(
+        jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, jobs.Teaching("none"), base_logits, images=100)
+    )
+    exported = stages.export_artifact(
+        jobs.ExportJob(workshop, pruned, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
 

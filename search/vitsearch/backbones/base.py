@@ -71,7 +71,8 @@ class BlockUnits:
     block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
     directly behind a consumer that has no bias of its own; they then take the refit's constant.
     ``proj_branch`` and ``fc2_branch`` tell the sequential refit which stream a consumer's output is
-    added to; ``None`` where to none.
+    added to; ``None`` where to none. ``removable``: the module ``name`` is residual, its output has the
+    shape of its input; once dropped, an identity stands there, and the block has no units.
     """
 
     name: str
@@ -85,6 +86,11 @@ class BlockUnits:
     head_runs: int = 1
     proj_branch: Branch | None = None
     fc2_branch: Branch | None = None
+    removable: bool = False
+
+    @classmethod
+    def dropped(cls, name: str) -> BlockUnits:
+        return cls(name, 0, 0, None, None, None)
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
         """The columns of ``proj`` that ``heads`` own."""

@@ -87,7 +87,10 @@ def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _unit(name: str, block: Any) -> BlockUnits:
     attention: Any = getattr(block, "xca", None)
+    if isinstance(block, nn.Identity):
+        return BlockUnits.dropped(name)
     mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
+    shortcut = None if getattr(block, "shortcut_after_dw", False) else Branch(block, block)
     return BlockUnits(
         name,
         attention.num_heads if attention else 0,
@@ -96,7 +99,8 @@ def _unit(name: str, block: Any) -> BlockUnits:
         mlp.fc1 if mlp else None,
         mlp.fc2 if mlp else None,
         proj_branch=Branch(block.norm_xca, block.norm, at_input=True) if attention else None,
-        fc2_branch=None if getattr(block, "shortcut_after_dw", False) else Branch(block, block),
+        fc2_branch=shortcut,
+        removable=shortcut is not None,
     )
 
 

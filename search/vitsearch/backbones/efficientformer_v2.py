@@ -123,7 +123,12 @@ def _named_parts(stages: Any) -> Iterator[tuple[str, Any, Any, Any]]:
         if down is not None:
             yield f"stages.{number}.downsample", down, None, stage.downsample
         for index, block in enumerate(stage.blocks):
-            yield f"stages.{number}.blocks.{index}", block.token_mixer, block.mlp, block
+            yield (
+                f"stages.{number}.blocks.{index}",
+                getattr(block, "token_mixer", None),
+                getattr(block, "mlp", None),
+                block,
+            )
 
 
 def _unit(name: str, attention: Any, mlp: Any, block: Any) -> BlockUnits:
@@ -136,4 +141,5 @@ def _unit(name: str, attention: Any, mlp: Any, block: Any) -> BlockUnits:
         mlp.fc2.conv if mlp is not None else None,
         proj_branch=Branch(attention, mlp, at_input=True) if attention is not None and mlp is not None else None,
         fc2_branch=Branch(mlp, block) if mlp is not None else None,
+        removable=mlp is not None,
     )

@@ -63,6 +63,8 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _unit(name: str, block: Any) -> BlockUnits:
+    if isinstance(block, nn.Identity):
+        return BlockUnits.dropped(name)
     if not isinstance(block, EfficientVitBlock):
         fc1, fc2, fc2_norm = _hidden(block.main)
         return BlockUnits(name, 0, 0, None, fc1, fc2, fc2_norm=fc2_norm, fc2_branch=_branch(block))
@@ -71,7 +73,8 @@ def _unit(name: str, block: Any) -> BlockUnits:
     runs = 1 + len(attention.aggreg)
     heads, proj = _heads(attention), attention.proj
     units = BlockUnits(name, heads, runs * attention.dim, proj.conv, fc1, fc2, proj.norm, fc2_norm, runs)
-    return replace(units, proj_branch=_branch(block.context_module), fc2_branch=_branch(block.local_module))
+    attends, mixes = _branch(block.context_module), _branch(block.local_module)
+    return replace(units, proj_branch=attends, fc2_branch=mixes, removable=True)
 
 
 def _branch(residual: Any) -> Branch | None:

@@ -28,6 +28,7 @@ class EfficientViTMSRAFamily(TimmFamily):
     why_no_heads = "has cascaded heads, each of which reads what the one before gave, so none can be removed alone"
     why_no_ffn = "has no hidden channels that could be removed"
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
+    why_no_depth = "attends with heads that are not scored, so what its blocks are worth is not known"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         """What is left of a size that is no multiple would be padded to whole windows, at every window's cost."""

@@ -32,6 +32,7 @@ class FastViTFamily(TimmFamily):
     modules = ("fastvit",)
     why_no_heads = "has no attention whose heads could be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
+    why_no_depth = "has not two blocks that attend; what its other blocks are worth is not scored"
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
@@ -93,6 +94,8 @@ def _blocks(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _unit(name: str, block: Any) -> BlockUnits:
+    if isinstance(block, nn.Identity):
+        return BlockUnits.dropped(name)
     attention: Any = block.token_mixer if isinstance(block.token_mixer, Attention) else None
     mlp: Any = block.mlp if type(block.mlp) is ConvMlp else None
     return BlockUnits(
@@ -104,4 +107,5 @@ def _unit(name: str, block: Any) -> BlockUnits:
         mlp.fc2 if mlp else None,
         proj_branch=Branch(block.norm, block.mlp, at_input=True) if attention else None,
         fc2_branch=Branch(block.mlp, block),
+        removable=attention is not None,
     )

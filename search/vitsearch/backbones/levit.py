@@ -80,7 +80,9 @@ def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
             down = stage.downsample
             found.append((f"stages.{number}.downsample", down.attn_downsample, down.mlp, down))
         for index, block in enumerate(stage.blocks):
-            found.append((f"stages.{number}.blocks.{index}", block.attn, block.mlp, block))
+            found.append(
+                (f"stages.{number}.blocks.{index}", getattr(block, "attn", None), getattr(block, "mlp", None), block)
+            )
     return found
 
 
@@ -89,6 +91,8 @@ def _attention(model: nn.Module, block: int) -> Any:
 
 
 def _units(name: str, attention: Any, mlp: Any, whole: Any) -> BlockUnits:
+    if isinstance(whole, nn.Identity):
+        return BlockUnits.dropped(name)
     shrinks = isinstance(attention, AttentionDownsample)  # and has no shortcut
     heads = attention if type(attention) in (Attention, AttentionDownsample) else None
     ffn = mlp if type(mlp) is LevitMlp else None
@@ -103,6 +107,7 @@ def _units(name: str, attention: Any, mlp: Any, whole: Any) -> BlockUnits:
         ffn.ln2.bn if ffn else None,
         proj_branch=None if shrinks else Branch(attention, mlp, at_input=True),
         fc2_branch=Branch(mlp, whole),
+        removable=not shrinks,
     )
 
 

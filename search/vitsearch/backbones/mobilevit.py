@@ -29,6 +29,7 @@ class MobileViTFamily(TimmFamily):
     modules = ("mobilevit",)
     why_no_heads = "attends with a single head (linear self-attention), which cannot be removed"
     why_no_ffn = "has no hidden channels that could be removed"
+    why_no_depth = "attends with a single head that is not scored, so what its blocks are worth is not known"
     why_no_tokens = "folds its tokens back into a map, so none can be left out"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def block_units(name: str, block: Any) -> BlockUnits:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     heads = attention if is_plain_attention(attention) else None
     ffn = mlp if is_plain_mlp(mlp) else None
-    attends, mixes = branches(block) if type(block) is Block or isinstance(block, TokenBlock) else (None, None)
+    known = type(block) is Block or isinstance(block, TokenBlock)
+    attends, mixes = branches(block) if known else (None, None)
     return BlockUnits(
         name,
         heads.num_heads if heads else 0,
@@ -34,6 +35,7 @@ def block_units(name: str, block: Any) -> BlockUnits:
         ffn.fc2 if ffn else None,
         proj_branch=attends,
         fc2_branch=mixes,
+        removable=known and (heads is not None or ffn is not None),
     )
 
 

@@ -80,6 +80,8 @@ class SwinFamily(TimmFamily):
         attention.relative_position_bias_table = keep_of_table(attention.relative_position_bias_table, 1, kept)
 
     def _unit(self, name: str, block: Any) -> BlockUnits:
+        if isinstance(block, nn.Identity):
+            return BlockUnits.dropped(name)
         attention: Any = block.attn if isinstance(block.attn, self.attention) else None
         mlp: Any = block.mlp if is_plain_mlp(block.mlp) else None
         attends, mixes = self.branches(block)
@@ -92,6 +94,7 @@ class SwinFamily(TimmFamily):
             mlp.fc2 if mlp else None,
             proj_branch=attends,
             fc2_branch=mixes,
+            removable=attention is not None or mlp is not None,
         )
 
     def branches(self, block: Any) -> tuple[Branch | None, Branch | None]:

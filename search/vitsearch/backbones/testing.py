@@ -115,8 +115,8 @@ class BackboneTestCase:
         units = backbones.find(self.spec.backbone).units(model)
         assert len(units) == len(anatomy.blocks) > 0
         for unit, block in zip(units, anatomy.blocks, strict=True):
-            counted = (unit.heads, unit.head_dim, unit.ffn_width)
-            assert counted == (block.heads, block.head_dim, block.ffn_width)
+            counted = (unit.heads, unit.head_dim, unit.ffn_width, unit.removable)
+            assert counted == (block.heads, block.head_dim, block.ffn_width, block.removable)
             assert (unit.proj.weight.shape[1] if unit.proj is not None else 0) == unit.heads * unit.head_dim
             assert (unit.fc2.weight.shape[1] if unit.fc2 is not None else 0) == unit.ffn_width
 
@@ -153,6 +153,39 @@ class BackboneTestCase:
             return
         assert after[0] < 0.9 * before[0]
         assert after[1] < 0.9 * before[1]
+
+    def test_without_blocks_it_equals_the_model_whose_blocks_add_nothing(self) -> None:
+        """Every second of those that can be dropped is; then it trains, exports and costs less."""
+        whole, anatomy = self._model()
+        family = backbones.find(self.spec.backbone)
+        removable = [index for index, block in enumerate(anatomy.blocks) if block.removable]
+        offered = backbones.supports(self.spec.backbone, "depth_pruning_ratio", 0.5) is None
+        assert offered == (len(removable) > 1)
+        if not offered:
+            return
+        dropped = set(removable[::2])
+        effect = self._effect(anatomy, heads=False, ffn=False)
+        blocks = [replace(b, heads=(), ffn=()) if i in dropped else b for i, b in enumerate(effect.blocks)]
+        effect = replace(effect, blocks=tuple(blocks))
+        masked = copy.deepcopy(whole)
+        for name in (anatomy.blocks[index].name for index in dropped):
+            masked.get_submodule(name).register_forward_hook(lambda _, inputs, __: inputs[0])
+        cut, example = self._pruned(whole, effect), self._images()[:1]
+        assert torch.equal(self._logits(cut), self._logits(masked))
+        assert not torch.equal(self._logits(cut), self._logits(whole))
+        silenced = copy.deepcopy(whole)
+        self._silence([family.units(silenced)[index] for index in dropped])
+        expected = self._logits(silenced)
+        assert float((self._logits(cut) - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+        assert all(
+            after < before for before, after in zip(macs.count(whole, example), macs.count(cut, example), strict=True)
+        )
+        assert len(family.units(cut)) == len(anatomy.blocks)
+        with tempfile.TemporaryDirectory() as folder:
+            report = OnnxExporter().export(self._ships(cut), tuple(self._images().shape), Path(folder) / "model.onnx")
+        assert report.parity_rel <= 1e-4
+        nn.functional.cross_entropy(cut.train()(self._images()), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        assert [name for name, value in cut.named_parameters() if value.grad is None] == []
 
     def test_a_refit_brings_every_consumer_nearer_to_what_it_gave(self) -> None:
         """On the inputs that the statistics are of: nearer than the cut left it, and right on average."""
@@ -320,6 +353,14 @@ class BackboneTestCase:
             assert "\n" not in reason
 
     # ---- hands
+
+    @torch.no_grad()
+    def _silence(self, units: Sequence[BlockUnits]) -> None:
+        """What these blocks add becomes zero: of their last layers, and of norms behind them, everything is."""
+        for unit in units:
+            for layer in (unit.proj, unit.fc2, unit.proj_norm, unit.fc2_norm):
+                for values in () if layer is None else layer.parameters():
+                    values.zero_()
 
     def _model(self, resolution: int | None = None) -> tuple[nn.Module, Anatomy]:
         spec = ModelSpec(

@@ -35,6 +35,7 @@ class TimmFamily(ABC):
     why_no_ffn: ClassVar[str]
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
     why_no_tokens: ClassVar[str]
+    why_no_depth: ClassVar[str] = "has not two blocks that are residual as a whole, so none can be dropped"
     why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
     # ---- what a family writes
@@ -119,7 +120,9 @@ class TimmFamily(ABC):
             return f"{name} {self.why_no_ffn}"
         if knob in ("token_pruning_ratio", "token_pruning_method", "token_pruning_at") and value:
             return f"{name} {self.why_no_tokens}"
-        if knob in ("depth_pruning_ratio", "embed_pruning_ratio") and value:
+        if knob == "depth_pruning_ratio" and value:
+            return None if self._removable(name) > 1 else f"{name} {self.why_no_depth}"
+        if knob == "embed_pruning_ratio" and value:
             return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
         if knob == "weight_sparsity" and value != "none":
             return f"{name} takes no weight sparsity in this version"
@@ -149,10 +152,13 @@ class TimmFamily(ABC):
         return Recipe(name, self.resolution_arguments(name, resolution))
 
     def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
-        blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width) for u in self.units(model))
+        blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width, u.removable) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
         return Anatomy(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
+
+    def _removable(self, name: str) -> int:
+        return sum(unit.removable for unit in self._unbuilt_units(name))
 
     def unbuilt(self, name: str) -> nn.Module:
         """``name`` at its native size, without memory for its weights (torch's meta device)."""

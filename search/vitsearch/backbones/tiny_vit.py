@@ -31,6 +31,7 @@ class TinyViTFamily(TimmFamily):
     why_no_heads = "has an attention of another layout, so its heads cannot be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
     why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
+    why_no_depth = "has a convolution in every block that is no residual branch, so none can be dropped"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         smallest = SMALLEST_WINDOW * STRIDE

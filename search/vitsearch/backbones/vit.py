@@ -33,6 +33,7 @@ class ViTFamily(TimmFamily):
     modules = ("vision_transformer", "deit")
     why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
     why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
+    why_no_depth = "has blocks that are not timm's plain ones, so none can be dropped"
     why_no_tokens = "has blocks that are not timm's plain ones, so tokens cannot be dropped between their parts"
 
     def native_resolution(self, name: str) -> int:

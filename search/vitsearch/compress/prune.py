@@ -1,4 +1,4 @@
-"""Remove what an effect does not keep. The only door to torch_pruning.
+"""Remove what an effect does not keep: blocks, heads, FFN channels. The only door to torch_pruning.
 
 Heads are sliced by the family, which knows its attention layout. FFN channels go through
 torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between
@@ -30,9 +30,11 @@ def apply(model: nn.Module, backbone: Backbone, effect: Effect, example_input: t
         raise StageError("prune", "mismatch", f"effect of {len(effect.blocks)} blocks, model of {len(units)}")
     for index, (unit, kept) in enumerate(zip(units, effect.blocks, strict=True)):
         _check(unit, kept)
-        if len(kept.heads) < unit.heads:
+        if _is_dropped(unit, kept):
+            model.set_submodule(unit.name, nn.Identity())
+        elif len(kept.heads) < unit.heads:
             backbone.slice_heads(model, index, kept.heads)
-    _cut_ffn(model, units, effect, example_input)
+    _cut_ffn(model, backbone.units(model), effect, example_input)
     _verify(backbone.units(model), effect)
 
 
@@ -69,7 +71,13 @@ def _dependencies(model: nn.Module, example: torch.Tensor) -> tp.DependencyGraph
     return graph
 
 
+def _is_dropped(unit: BlockUnits, kept: BlockEffect) -> bool:
+    return bool(unit.heads or unit.ffn_width) and not kept.heads and not kept.ffn
+
+
 def _check(unit: BlockUnits, kept: BlockEffect) -> None:
+    if _is_dropped(unit, kept) and unit.removable:
+        return
     cuts = (("heads", kept.heads, unit.heads), ("FFN channels", kept.ffn, unit.ffn_width))
     for what, indices, size in cuts:
         fits = sorted(set(indices)) == list(indices) and all(0 <= index < size for index in indices)

@@ -45,13 +45,18 @@ def collect(
     units = backbone.units(model)
     watched = [(_watch(unit.proj, unit.heads, unit.head_runs), _watch(unit.fc2, unit.ffn_width, 1)) for unit in units]
     every = [watch for pair in watched for watch in pair if watch is not None]
+    depth = [0.0] * len(watched)
     with _frozen(model), unfused_attention(model), _hooked(every):
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
             _one_batch(model, images[chosen], labels[chosen], every)
+            for index, pair in enumerate(watched):
+                whole = sum(watch.last for watch in pair if watch is not None)
+                depth[index] += float(torch.as_tensor(whole).abs().sum())
     return Statistics(
         tuple(BlockStatistics(*(watch.result() if watch else None for watch in pair)) for pair in watched),
         len(images),
+        tuple(depth),
     )
 
 
@@ -82,6 +87,8 @@ class _Watch:
         self._products = torch.zeros(len(self._sum), len(self._sum), dtype=torch.float64)
         self._rows = 0
         self.seen = torch.empty(0)
+        self.last = torch.empty(0)
+        """Taylor terms of all columns together, of each image of the last batch."""
 
     def look(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.seen = inputs[0]
@@ -91,6 +98,7 @@ class _Watch:
         self.seen = torch.empty(0)
         terms = (values * slopes).sum(1)
         by_unit = terms.reshape(len(terms), self._runs, len(self._taylor), -1).sum((1, 3))
+        self.last = by_unit.sum(1).double()
         self._taylor += by_unit.abs().sum(0).double().cpu()
         flat = values.flatten(0, 1)
         self._sum += flat.sum(0).double().cpu()

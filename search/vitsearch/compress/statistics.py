@@ -46,16 +46,19 @@ class BlockStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """One entry for each block of the anatomy; ``images`` is how many calibration images were seen."""
+    """One entry for each block of the anatomy; ``images`` is how many calibration images were seen.
+    ``depth`` is what each block as a whole is worth: ``taylor`` with all of its columns as one unit."""
 
     blocks: tuple[BlockStatistics, ...]
     images: int
+    depth: tuple[float, ...] = ()
 
     def scores(self, criterion: Criterion = "taylor") -> Scores:
         """Importance of each unit. Taylor needed labels; variance is free of them."""
         return Scores(
             tuple(_row(block.heads, criterion) for block in self.blocks),
             tuple(_row(block.ffn, criterion) for block in self.blocks),
+            self.depth,
         )
 
     def save(self, path: Path) -> None:
@@ -67,14 +70,16 @@ class Statistics:
             if unit is not None
             for field in fields(UnitStatistics)
         }
-        save_file(tensors | {"size": np.array([len(self.blocks), self.images], np.int64)}, path)
+        whole = {"depth": np.array(self.depth, np.float64), "size": np.array([len(self.blocks), self.images], np.int64)}
+        save_file(tensors | whole, path)
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
         tensors = load_file(path)
         blocks, images = map(int, tensors["size"])
         parts = ((_unit(tensors, index, "heads"), _unit(tensors, index, "ffn")) for index in range(blocks))
-        return cls(tuple(BlockStatistics(heads, ffn) for heads, ffn in parts), images)
+        depth = tuple(float(worth) for worth in tensors["depth"]) if "depth" in tensors else ()
+        return cls(tuple(BlockStatistics(heads, ffn) for heads, ffn in parts), images, depth)
 
 
 def _row(unit: UnitStatistics | None, criterion: Criterion) -> tuple[float, ...]:

@@ -44,7 +44,7 @@ Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
 _Block = Annotated[Int, Field(ge=0, le=255)]
 _Places = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
-Scope = Literal["uniform", "global"]
+Scope = Literal["uniform", "global", "isomorphic"]
 TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
 Sparsity = Literal["none", "50%", "75%", "2:4"]
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
@@ -66,7 +66,7 @@ class Knobs(Section):
     ffn_pruning_ratio: Ratios = (0.0,)
     """Share of the hidden channels of the FFNs that is cut."""
     depth_pruning_ratio: Ratios = (0.0,)
-    """Share of the blocks that is dropped."""
+    """Share of the blocks that is dropped, of those that can be."""
     embed_pruning_ratio: Ratios = (0.0,)
     """Share of the channels of the residual stream that is cut."""
     token_pruning_ratio: Ratios = (0.0,)
@@ -76,7 +76,7 @@ class Knobs(Section):
     token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Places, least=0)] = ()
     """Lists of blocks, counted from 0, behind which tokens are dropped (default: the method's own)."""
     pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
-    """uniform cuts each block alike; global ranks heads and channels over all blocks."""
+    """uniform cuts each block alike; global ranks over all blocks, isomorphic over blocks of one shape."""
     weight_sparsity: Annotated[tuple[Sparsity, ...], Choices(Sparsity)] = ("none",)
     """Weights set to zero: smaller when compressed, faster on sparse kernels only."""
     width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8

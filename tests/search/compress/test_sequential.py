@@ -78,6 +78,15 @@ def test_it_follows_the_tokens_that_stay(base, all_wanted, logits, method):
     assert "reduce" not in model.blocks[1].__dict__
 
 
+def test_it_makes_up_for_a_block_that_is_dropped(base, wanted, logits):
+    effect, (inputs, _) = base.effect(), base.held_out
+    blocks = (*effect.blocks[:3], dataclasses.replace(effect.blocks[3], heads=(), ffn=()), *effect.blocks[4:])
+    model = cut(base, dataclasses.replace(effect, blocks=blocks))
+    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
+    assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
+
+
 def test_it_repairs_what_the_layers_before_left_wrong(base, wanted, logits):
     """The constant of a layer in front is wrong; no fit can see why, the stream behind it is right again."""
     model, images = base.model(), base.calibration[0][:IMAGES]
