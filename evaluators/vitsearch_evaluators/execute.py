@@ -1,15 +1,21 @@
-"""From a job to a Measurement: one fresh child after another, then the samples together."""
+"""From a job to a Measurement: one fresh child after another, then what they report together.
 
+latency x processes --> sustained --> throughput --> power      each only if the protocol asks for it
+"""
+
+import abc
+import contextlib
+import json
 import os
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators import measure
+from vitsearch_evaluators import measure, phases
 from vitsearch_evaluators.child import StopSignal, read_answer, run_child
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.jobspec import JobSpec
+from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.procs import ProcessId
-from vitsearch_evaluators.records import Measurement, RuntimeInfo
+from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
 
 _PROBE_S = 120.0
 
@@ -37,6 +43,22 @@ def probe_runtime(name: str, folder: str, stop: StopSignal) -> RuntimeInfo:
     return RuntimeInfo.from_json(dict(state or {}, name=name))
 
 
+class PowerRecorder(abc.ABC):
+    """Reads the device's meter while the power phase's process lives."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin; called right before the process starts."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End; called however the process ended."""
+
+    @abc.abstractmethod
+    def power(self, report: phases.PowerReport) -> Tuple[Optional[Power], Optional[str]]:
+        """Return what the looks at the meter say about the process' windows, or None and the reason."""
+
+
 def execute(
     spec: JobSpec,
     model: str,
@@ -44,6 +66,7 @@ def execute(
     conditions: Conditions,
     stop: StopSignal,
     on_start: Optional[Callable[[ProcessId], None]] = None,
+    recorder: Optional[PowerRecorder] = None,
 ) -> Measurement:
     """Measure the model file `model`, which lies in the private `folder`.
 
@@ -52,53 +75,114 @@ def execute(
     """
     start = time.monotonic()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    reports: List[measure.ProcessReport] = []
-    for index in range(spec.protocol.processes):
-        answer = _answer(spec, model, folder, conditions, index, stop, on_start)
-        try:
-            reports.append(measure.ProcessReport.from_json(answer.get("report")))
-        except InvalidRequest as error:
-            raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+    children = _Children(spec, os.path.basename(model), folder, conditions.environment_id[:16], stop, on_start)
+    protocol = spec.protocol
+    reports = [
+        children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
+    ]
+    sustained = children.report("sustained", measure.ProcessReport.from_json) if protocol.soak_s > 0 else None
     try:
-        combined = measure.combine(reports, spec.protocol.batch)
+        fields = measure.combine(reports, protocol.batch, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
+    if protocol.throughput_s > 0:
+        counted = children.report("throughput", phases.ThroughputReport.from_json)
+        fields["throughput_ips"] = counted.images_per_s
+    fields["power"], reason = _power(children, recorder)
+    if reason is not None:
+        fields["reasons"]["power"] = reason
     return Measurement(
         job_id=conditions.job_id,
         artifact=spec.artifact,
         device_id=conditions.device_id,
         environment_id=conditions.environment_id,
-        protocol=spec.protocol,
+        protocol=protocol,
         runtime=spec.runtime,
         attempts=conditions.attempts,
         queue_s=conditions.queue_s,
         seconds=time.monotonic() - start,
         emulated=False,
         started_at=started_at,
-        **combined,
+        **fields,
     )
 
 
-def _answer(
-    spec: JobSpec,
-    model: str,
-    folder: str,
-    conditions: Conditions,
-    index: int,
-    stop: StopSignal,
-    on_start: Optional[Callable[[ProcessId], None]],
-) -> Dict[str, Any]:
-    # The environment is in the name: what was measured before an update is not found after it.
-    name = f"answer-{conditions.environment_id[:16]}-{index}.json"
-    path = os.path.join(folder, name)
-    if os.path.exists(path):
-        return read_answer(path)
-    job = {
-        "kind": spec.kind,
-        "runtime": spec.runtime,
-        "options": dict(spec.options),
-        "protocol": spec.protocol.to_json(),
-        "model": os.path.basename(model),
-        "answer": name,
+def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
+    """Return how long the process of a phase may live: what loading and sampling may take, and its own time."""
+    own_s = {
+        "latency": 0.0,
+        "sustained": protocol.soak_s,
+        "throughput": protocol.throughput_s,
+        "power": protocol.power_s + 2 * protocol.idle_s,
     }
-    return run_child(job, folder, spec.protocol.max_s, stop, on_start)
+    return protocol.max_s + own_s[phase]
+
+
+class _Children(NamedTuple):
+    """Starts the processes of one job, each of which leaves its answer in a file of its own."""
+
+    spec: JobSpec
+    model: str
+    folder: str
+    environment: str
+    stop: StopSignal
+    on_start: Optional[Callable[[ProcessId], None]]
+
+    def path(self, name: str) -> str:
+        # The environment is in the name: what was measured before an update is not found after it.
+        return os.path.join(self.folder, f"answer-{self.environment}-{name}.json")
+
+    def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
+        """Return the report of a process: what an earlier attempt left, else of one that is started now."""
+        path = self.path(phase if index is None else str(index))
+        answer = read_answer(path) if os.path.exists(path) else self._run(phase, path)
+        try:
+            return read(answer.get("report"))
+        except InvalidRequest as error:
+            raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+
+    def _run(self, phase: str, path: str) -> Dict[str, Any]:
+        """All processes of all phases pass here."""
+        job = {
+            "kind": self.spec.kind,
+            "phase": phase,
+            "runtime": self.spec.runtime,
+            "options": dict(self.spec.options),
+            "protocol": self.spec.protocol.to_json(),
+            "model": self.model,
+            "answer": os.path.basename(path),
+        }
+        limit_s = wall_limit_s(phase, self.spec.protocol)
+        return run_child(job, self.folder, limit_s, self.stop, self.on_start)
+
+
+def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:
+    """Run the power phase while the meter is read; without a meter there is nothing to run for."""
+    if children.spec.protocol.power_s == 0:
+        return None, "the protocol has no power phase"
+    if recorder is None:
+        return None, "no power meter"
+    kept = children.path("power-read")
+    if os.path.exists(kept):
+        with open(kept) as stream:
+            found = json.load(stream)
+        return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
+    # An answer without its looks at the meter is of an attempt that was cut off between the two.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(children.path("power"))
+    recorder.start()
+    try:
+        report = children.report("power", phases.PowerReport.from_json)
+    finally:
+        recorder.stop()
+    power, reason = recorder.power(report)
+    _write(kept, {"power": None if power is None else power.to_json(), "reason": reason})
+    return power, reason
+
+
+def _write(path: str, value: Any) -> None:
+    with open(path + ".part", "w") as stream:
+        json.dump(value, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(path + ".part", path)

@@ -4,11 +4,12 @@ warm-up --> sample: [cpu [wall run wall] cpu] x n --> ProcessReport        measu
 ProcessReports --> quantiles, interval of the median, flags --> Measurement       the agent
 """
 
+import contextlib
 import gc
 import math
 import random
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
@@ -24,10 +25,12 @@ _BOOTSTRAP_LIMIT = 2000
 
 
 class Clocks(NamedTuple):
-    """Wall and process CPU time, both in seconds."""
+    """Wall time, this process' CPU time, and the clock that all processes of the machine share; in seconds."""
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = time.process_time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Samples(NamedTuple):
@@ -49,12 +52,9 @@ def warm_up(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) 
 
 def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> Samples:
     """Time `run` as often as the protocol asks for, with the garbage collector off."""
-    wall, cpu = clocks
+    wall, cpu = clocks.wall, clocks.cpu
     samples = Samples([], [])
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with undisturbed():
         start = wall()
         runs = 0
         while runs < MINIMUM_RUNS or (runs < protocol.min_runs and wall() - start < protocol.min_s):
@@ -66,10 +66,20 @@ def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -
             samples.wall_ms.append((wall_after - wall_before) * 1e3)
             samples.cpu_ms.append((cpu_after - cpu_before) * 1e3)
             runs += 1
+    return samples
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector off."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return samples
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -178,8 +188,12 @@ _REPORT = {
 }
 
 
-def combine(reports: Sequence[ProcessReport], batch: int) -> Dict[str, Any]:
-    """Return the fields of a Measurement that follow from the samples of all its processes."""
+def combine(reports: Sequence[ProcessReport], batch: int, sustained: Optional[ProcessReport] = None) -> Dict[str, Any]:
+    """Return the fields of a Measurement that follow from the samples of all its processes.
+
+    `sustained` are those after a soak: their distribution stands by itself, but other load in
+    them flags the measurement too.
+    """
     latency = summarize([report.wall_ms for report in reports])
     contention = _contention(reports)
     reasons: Dict[str, str] = {}
@@ -188,10 +202,11 @@ def combine(reports: Sequence[ProcessReport], batch: int) -> Dict[str, Any]:
     spread = _relative_spread([report.wall_ms for report in reports])
     if spread is None:
         reasons["between_process_rel_spread"] = "one process"
-    reasons["power"] = "the protocol has no power phase"
-    reasons["sustained"] = "the protocol has no soak"
+    if sustained is None:
+        reasons["sustained"] = "the protocol has no soak"
     reasons["temperature"] = reasons["swap_mb"] = "not read by this version of the agent"
-    wait = contention.wait_over_cpu
+    waits = [contention.wait_over_cpu] + ([] if sustained is None else [_contention([sustained]).wait_over_cpu])
+    contended = any(wait is not None and wait > CONTENDED_WAIT_OVER_CPU for wait in waits)
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     return {
         "latency_ms": latency,
@@ -202,12 +217,11 @@ def combine(reports: Sequence[ProcessReport], batch: int) -> Dict[str, Any]:
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": spread,
-        "sustained": None,
+        "sustained": None if sustained is None else summarize([sustained.wall_ms]),
         "temperature": None,
-        "power": None,
         "swap_mb": None,
         "contention": contention,
-        "flags": ("contended",) if wait is not None and wait > CONTENDED_WAIT_OVER_CPU else (),
+        "flags": ("contended",) if contended else (),
         "reasons": reasons,
         "runtime_version": reports[0].runtime_version,
         "options": dict(reports[0].options),

@@ -3,7 +3,9 @@
 It alone imports a runtime. It leaves its answer in the file that the job names, written apart and
 renamed: an answer that is there is whole, and stays even if the runtime crashes on its way out.
 
-    {"report": ProcessReport}   {"availability": {...}}   {"failure": {"kind", "message"}}
+    {"report": {...}}   {"availability": {...}}   {"failure": {"kind", "message"}}
+
+The report is that of the phase which the job names: see `phases`.
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """
@@ -11,16 +13,14 @@ What runtimes print goes to the caller's log file and is never read as an answer
 import json
 import os
 import sys
-import time
 import traceback
 from typing import Any, Dict, Sequence
 
-from vitsearch_evaluators import memory, procs
+from vitsearch_evaluators import phases, procs
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
-from vitsearch_evaluators.measure import Clocks, ProcessReport, sample, warm_up
+from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.runtimes import create
-from vitsearch_evaluators.schedstat import scheduler_times
 
 _FILE_LIMIT_BYTES = 16 << 20
 _OPEN_FILES_LIMIT = 256
@@ -47,66 +47,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure(
-    runtime_name: str,
-    path: str,
-    options: Dict[str, Any],
-    protocol: MeasureProtocol,
-    clocks: Clocks,
-) -> ProcessReport:
-    """Load the model, time it by the protocol and look at this process' memory and scheduling."""
-    runtime = create(runtime_name)
-    effective = runtime.check_options(options)
-    state = runtime.available()
-    if not state.available:
-        raise MeasurementFailed("runtime_unavailable", str(state.reason))
-    reasons: Dict[str, str] = {}
-    baseline = memory.current_rss_mb()
-    not_reset = memory.reset_peak()
-    if not_reset is not None:
-        baseline = memory.peak_rss_mb()
-    start = clocks.wall()
-    session = runtime.load(path, effective, protocol.threads, protocol.batch)
-    loaded = clocks.wall()
-    session.run()
-    first = clocks.wall()
-    warm_up(session.run, protocol, clocks)
-    scheduled_before = scheduler_times()
-    samples = sample(session.run, protocol, clocks)
-    scheduled = scheduler_times().since(scheduled_before)
-    peak = memory.peak_rss_mb()
-    # The session is not closed: the process ends now, and a crash there would lose the samples.
-    over_baseline = None
-    if peak.value_mb is None or baseline.value_mb is None:
-        reasons["peak_memory_mb"] = str(peak.reason or baseline.reason)
-    else:
-        over_baseline = max(0.0, peak.value_mb - baseline.value_mb)
-    if baseline.value_mb is None:
-        reasons["runtime_baseline_mb"] = str(baseline.reason)
-    if scheduled.reason is not None:
-        reasons["contention"] = scheduled.reason
-    return ProcessReport(
-        wall_ms=tuple(samples.wall_ms),
-        cpu_ms=tuple(samples.cpu_ms),
-        load_ms=(loaded - start) * 1e3,
-        first_inference_ms=(first - loaded) * 1e3,
-        peak_memory_mb=over_baseline,
-        runtime_baseline_mb=baseline.value_mb,
-        scheduler_cpu_s=scheduled.cpu_s,
-        scheduler_wait_s=scheduled.wait_s,
-        runtime_version=str(state.version),
-        options=effective,
-        reasons=reasons,
-    )
-
-
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     if job["kind"] == "probe":
         return {"availability": create(job["runtime"]).available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
-    clocks = Clocks(time.perf_counter, time.process_time)
-    report = measure(job["runtime"], job["model"], job["options"], protocol, clocks)
-    return {"report": report.to_json()}
+    subject = phases.subject_of(create(job["runtime"]), job["model"], job["options"], protocol)
+    return {"report": phases.perform(job["phase"], subject, Clocks())}
 
 
 def _limit() -> None:

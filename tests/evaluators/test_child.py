@@ -27,6 +27,7 @@ def run(tmp_path, faulty_environment, tiny_protocol, stop):
     def run_fault(fault, wall_s=120.0, **options):
         job = {
             "kind": "measure",
+            "phase": "latency",
             "runtime": "faults",
             "options": dict(options, fault=fault),
             "protocol": tiny_protocol.to_json(),

@@ -4,8 +4,8 @@ import pytest
 
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
-from vitsearch_evaluators.protocol import BlobRef, JobSpec
+from vitsearch_evaluators.execute import Conditions, PowerRecorder, execute, probe_runtime, wall_limit_s
+from vitsearch_evaluators.protocol import BlobRef, JobSpec, Power
 
 CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 
@@ -44,6 +44,70 @@ def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec
     updated = CONDITIONS._replace(environment_id="d4" * 32)
     execute(spec, model, str(tmp_path), updated, stop, lambda child: pids.append(child.pid))
     assert len(pids) == 2
+
+
+@pytest.fixture
+def phased(spec):
+    phases = {"throughput_s": 0.05, "streams": 2, "soak_s": 0.1, "power_s": 0.1, "idle_s": 0.05}
+    return spec._replace(protocol=spec.protocol._replace(**phases))
+
+
+class Notebook(PowerRecorder):
+    """A recorder that keeps what it is told instead of reading a meter."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self):
+        self.told.append("start")
+
+    def stop(self):
+        self.told.append("stop")
+
+    def power(self, report):
+        self.told.append(report)
+        return Power(4.5, 2.0, 9.0, 5.0, "ina3221", "module", False, 20.0, 200, None), None
+
+
+def test_each_phase_is_a_process_of_its_own(phased, model, tmp_path):
+    pids, recorder = [], Notebook()
+    found = execute(phased, model, str(tmp_path), CONDITIONS, StopSignal(), lambda one: pids.append(one.pid), recorder)
+    assert len(set(pids)) == 5
+    assert found.latency_ms.n == 22
+    assert found.sustained.n == 11
+    assert found.throughput_ips != pytest.approx(1e3 / found.latency_ms.mean, rel=1e-9)
+    assert found.power.energy_mj == 9.0
+    assert {"sustained", "power"}.isdisjoint(found.reasons)
+    start, stop, report = recorder.told
+    assert (start, stop) == ("start", "stop")
+    assert report.idle_before[0] < report.idle_before[1] <= report.load[0] < report.load[1] <= report.idle_after[0]
+    assert report.inferences >= 1
+
+
+def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, model, tmp_path):
+    pids, stop = [], StopSignal()
+    first = execute(phased, model, str(tmp_path), CONDITIONS, stop, recorder=Notebook())
+    for name in os.listdir(str(tmp_path)):
+        if name.endswith(("-throughput.json", "-power-read.json")):
+            os.remove(str(tmp_path / name))
+    recorder = Notebook()
+    again = execute(phased, model, str(tmp_path), CONDITIONS, stop, lambda child: pids.append(child.pid), recorder)
+    assert len(pids) == 2
+    assert len(recorder.told) == 3, "windows without the looks at the meter are worth nothing"
+    assert (again.sustained, again.power) == (first.sustained, first.power)
+
+
+def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, model, tmp_path):
+    pids = []
+    only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
+    found = execute(only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda child: pids.append(child.pid))
+    assert (found.power, found.reasons["power"]) == (None, "no power meter")
+    assert len(pids) == 1
+
+
+def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
+    limits = [wall_limit_s(name, phased.protocol) for name in ("latency", "sustained", "throughput", "power")]
+    assert [limit - phased.protocol.max_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])
 
 
 def test_samples_that_make_no_sense_are_a_protocol_failure(spec, model, tmp_path):

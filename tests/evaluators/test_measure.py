@@ -120,11 +120,19 @@ def test_contention_is_flagged_by_the_wait_for_a_processor(wait_s, flags):
 def test_what_was_not_measured_is_none_with_a_reason():
     silent = report([1.0] * 20, None, scheduler_cpu_s=None, peak_memory_mb=None, reasons={"peak_memory_mb": "no /proc"})
     fields = combine([silent], 1)
-    for metric in ("temperature", "power", "sustained", "swap_mb", "peak_memory_mb", "between_process_rel_spread"):
+    for metric in ("temperature", "sustained", "swap_mb", "peak_memory_mb", "between_process_rel_spread"):
         assert fields[metric] is None
         assert fields["reasons"][metric]
     assert fields["contention"].wait_over_cpu is None
     assert fields["flags"] == ()
+
+
+def test_samples_after_a_soak_stand_by_themselves_and_flag_the_measurement():
+    fields = combine([report([1.0] * 20)], 1, report([1.5] * 12, wait_s=0.2))
+    assert (fields["latency_ms"].p50, fields["sustained"].p50) == (1.0, 1.5)
+    assert fields["sustained"].n == 12
+    assert fields["flags"] == ("contended",)
+    assert "sustained" not in fields["reasons"]
 
 
 def test_a_report_survives_json():

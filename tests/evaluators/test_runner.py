@@ -3,8 +3,6 @@ import subprocess
 import sys
 
 from vitsearch_evaluators import procs
-from vitsearch_evaluators.measure import Clocks
-from vitsearch_evaluators.runner import measure
 
 PRINT_LIMITS = """
 import resource
@@ -13,16 +11,6 @@ runner._limit()
 print(resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])
 print(resource.getrlimit(resource.RLIMIT_FSIZE)[0], open("/proc/self/oom_score_adj").read().strip())
 """
-
-
-def test_measures_with_the_clocks_it_is_given(tmp_path, tiny_protocol):
-    (tmp_path / "model").write_bytes(b"x")
-    ticks = iter(range(10_000))
-    clocks = Clocks(lambda: float(next(ticks)), lambda: 0.0)
-    report = measure("noop", str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol, clocks)
-    assert report.load_ms == report.first_inference_ms == 1000.0
-    assert report.wall_ms == (1000.0,) * 11
-    assert report.options == {"busy_us": 0}
 
 
 def test_cpu_time_is_not_limited_because_that_would_coarsen_its_clock():
