@@ -7,7 +7,7 @@ class TestMyRuntime(RuntimeTestCase):
 
 import os
 import tempfile
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional
 
 from vitsearch_evaluators.canonical import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
@@ -73,3 +73,19 @@ class RuntimeTestCase:
             except MeasurementFailed as error:
                 kind = error.kind
             assert kind == "incompatible_artifact"
+
+
+class ManualTime:
+    """A clock that moves only when somebody sleeps, and then calls `on_sleep` with the time."""
+
+    def __init__(self, on_sleep: Optional[Callable[[float], None]] = None) -> None:
+        self.now = 100.0
+        self._on_sleep = on_sleep
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self._on_sleep is not None:
+            self._on_sleep(self.now)

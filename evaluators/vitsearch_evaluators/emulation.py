@@ -1,0 +1,68 @@
+"""A device that is not there, and says so.
+
+What the emulated system tells (temperatures, power, counters) lies in a tree of files that a script
+writes, laid out as /sys and /proc are; tools answer from files below `/commands`, named as they are
+called. Nothing of the machine underneath shows through.
+"""
+
+import os
+from typing import Any, Dict, Optional, Sequence
+
+from vitsearch_evaluators.config import EmulationConfig
+from vitsearch_evaluators.system import Output, System
+
+_FOLDER = "emulated"
+
+
+class DeviceTree:
+    """Writes such a tree. Each file is replaced as a whole: who reads meanwhile sees one value or the other."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def write(self, path: str, value: Any) -> None:
+        """Write a file; `path` is absolute, as it is on the device."""
+        full = os.path.join(self.root, path.lstrip("/"))
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full + ".part", "w") as stream:
+            stream.write(f"{value}\n")
+        os.rename(full + ".part", full)
+
+    def zone(self, index: int, kind: str, millidegrees: Any) -> None:
+        """Write a thermal zone."""
+        folder = f"/sys/class/thermal/thermal_zone{index}"
+        self.write(f"{folder}/type", kind)
+        self.write(f"{folder}/temp", millidegrees)
+
+    def over_current(self, events: int, hwmon: int = 3) -> None:
+        """Write the over-current counters of a Jetson Orin; `events` is that of oc3."""
+        folder = f"/sys/class/hwmon/hwmon{hwmon}"
+        self.write(f"{folder}/name", "soctherm_oc")
+        for number, count in (("1", 0), ("2", 0), ("3", events)):
+            self.write(f"{folder}/oc{number}_event_cnt", count)
+
+    def command(self, argv: Sequence[str], stdout: str) -> None:
+        """Let a tool print `stdout`."""
+        self.write(_command_path(argv), stdout)
+
+
+def emulated_system(config: EmulationConfig, state: str) -> System:
+    """Return the system of an emulated device; without a `root` its tree is `STATE/emulated`."""
+    files = System(config.root or os.path.join(state, _FOLDER))
+
+    def run(argv: Sequence[str]) -> Output:
+        reading = files.read(_command_path(argv))
+        if reading.text is None:
+            return Output("", f"{argv[0]} cannot be run: the emulated device has none")
+        return Output(reading.text + "\n", None)
+
+    return files._replace(run=run)
+
+
+def described(config: EmulationConfig, host_cpu: Optional[str]) -> Dict[str, Any]:
+    """Say how a device is emulated: part of its fingerprint."""
+    return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": host_cpu}
+
+
+def _command_path(argv: Sequence[str]) -> str:
+    return "/commands/" + " ".join(argv).replace("/", "_")

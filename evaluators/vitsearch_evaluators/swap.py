@@ -1,0 +1,31 @@
+"""How much the device swapped meanwhile: a model that does not fit is slow by the disk and not by itself."""
+
+import os
+from typing import NamedTuple, Optional
+
+from vitsearch_evaluators.system import System
+
+SWAPPED_MB = 1.0
+"""From here on a measurement is flagged: single pages of other processes come and go at any time."""
+
+_VMSTAT = "/proc/vmstat"
+
+
+class Swapped(NamedTuple):
+    """Pages in and out since boot, in 10^6 bytes; `reason` when they cannot be read."""
+
+    total_mb: Optional[float]
+    reason: Optional[str]
+
+
+def swapped(system: System) -> Swapped:
+    """Read the kernel's counters of the whole machine."""
+    told = system.read(_VMSTAT)
+    if told.text is None:
+        return Swapped(None, told.reason)
+    counters = dict(line.split()[:2] for line in told.text.splitlines() if len(line.split()) >= 2)
+    try:
+        pages = int(counters["pswpin"]) + int(counters["pswpout"])
+    except (KeyError, ValueError):
+        return Swapped(None, f"{_VMSTAT} does not tell of swap")
+    return Swapped(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, None)
