@@ -4,36 +4,41 @@ Values that change while the device runs (temperature, load, uptime) are conditi
 measurement and stay out, so that the same set-up has the same environment id after a reboot.
 """
 
-import glob
 import json
 import os
 import platform
 import secrets
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.records import RuntimeInfo
+from vitsearch_evaluators.settings import settings
+from vitsearch_evaluators.system import System
 
 _RAM_STEP_MB = 64
 
 
 class DeviceIdentity(NamedTuple):
-    """`device_id` is random, made at the first start; `kind` is `physical` (or `emulated`)."""
+    """`device_id` is random, made at the first start; `kind` is `physical` or `emulated`."""
 
     device_id: str
     kind: str
 
 
-def device_identity(state: str) -> DeviceIdentity:
-    """Return the identity stored in a state folder, and make it at the first start."""
-    path = os.path.join(state, "device.json")
+def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
+    """Return the identity stored in a state folder, and make it at the first start.
+
+    Emulated, the same machine is another device with an id of its own: its numbers never meet the real ones.
+    """
+    path = os.path.join(state, "emulated.json" if emulated else "device.json")
     try:
         with open(path) as stream:
             stored = json.load(stream)
         return DeviceIdentity(str(stored["device_id"]), str(stored["kind"]))
     except FileNotFoundError:
         pass
-    identity = DeviceIdentity(secrets.token_hex(16), "physical")
+    new = secrets.token_hex(16)
+    identity = DeviceIdentity("emu-" + new, "emulated") if emulated else DeviceIdentity(new, "physical")
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w") as stream:
         json.dump(dict(identity._asdict()), stream)
@@ -43,22 +48,18 @@ def device_identity(state: str) -> DeviceIdentity:
     return identity
 
 
-def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo] = (), root: str = "/") -> Dict[str, Any]:
+def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
     """Describe the environment; what this machine does not tell is None."""
-    cpuinfo = _read(root, "proc/cpuinfo") or ""
+    cpuinfo = system.read("/proc/cpuinfo").text or ""
     return {
         "agent": agent_version,
-        "board": _board(root),
+        "board": _board(system),
         "cpu": _cpu_model(cpuinfo),
         "cores": sum(1 for line in cpuinfo.splitlines() if line.startswith("processor")) or None,
         "machine": platform.machine(),
-        "ram_mb": _memory_mb(root, "MemTotal"),
-        "swap_mb": _memory_mb(root, "SwapTotal"),
-        "kernel": _read(root, "proc/sys/kernel/osrelease"),
-        "l4t": _first_line(_read(root, "etc/nv_tegra_release")),
-        "governors": _distinct(root, "scaling_governor"),
-        "frequencies_min_khz": _distinct(root, "scaling_min_freq"),
-        "frequencies_max_khz": _distinct(root, "scaling_max_freq"),
+        "ram_mb": memory_mb(system),
+        "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
+        "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "python": platform.python_version(),
         "runtimes": {
@@ -66,6 +67,7 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo] = (), root: 
             for runtime in runtimes
             if runtime.available
         },
+        "settings": settings(system),
     }
 
 
@@ -74,8 +76,17 @@ def environment_id(environment: Dict[str, Any]) -> str:
     return digest(environment)
 
 
-def _board(root: str) -> Optional[str]:
-    model = _read(root, "proc/device-tree/model") or _read(root, "sys/class/dmi/id/product_name")
+def memory_mb(system: System) -> Optional[int]:
+    """Return the memory that the kernel manages; its own share differs a little from boot to boot."""
+    for line in (system.read("/proc/meminfo").text or "").splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "MemTotal:" and words[1].isdigit():
+            return int(round(int(words[1]) * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
+    return None
+
+
+def _board(system: System) -> Optional[str]:
+    model = system.read("/proc/device-tree/model").text or system.read("/sys/class/dmi/id/product_name").text
     return model.rstrip("\0").strip() if model else None
 
 
@@ -92,28 +103,5 @@ def _cpu_model(cpuinfo: str) -> Optional[str]:
     return None
 
 
-def _memory_mb(root: str, field: str) -> Optional[int]:
-    for line in (_read(root, "proc/meminfo") or "").splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == field + ":" and words[1].isdigit():
-            # The kernel's own share differs a little from boot to boot.
-            return int(round(int(words[1]) * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
-    return None
-
-
-def _distinct(root: str, name: str) -> List[str]:
-    pattern = os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq", name)
-    values = {_read("/", path) for path in glob.glob(pattern)}
-    return sorted(value for value in values if value)
-
-
 def _first_line(text: Optional[str]) -> Optional[str]:
     return text.splitlines()[0] if text else None
-
-
-def _read(root: str, path: str) -> Optional[str]:
-    try:
-        with open(os.path.join(root, path), errors="replace") as stream:
-            return stream.read().strip() or None
-    except OSError:
-        return None

@@ -19,6 +19,7 @@ from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fin
 from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
 from vitsearch_evaluators.store import BlobStore
+from vitsearch_evaluators.system import System
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Worker(threading.Thread):
 
     def environment(self) -> Dict[str, Any]:
         """Return the fingerprint as it is now: a governor or an affinity may have changed."""
-        return fingerprint(self._version, self.runtimes)
+        return fingerprint(self._version, self.runtimes, System())
 
     def stop(self) -> None:
         """Kill the child, put its job back and end the thread."""
