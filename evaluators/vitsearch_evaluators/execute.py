@@ -82,7 +82,7 @@ def execute(
     ]
     sustained = children.report("sustained", measure.ProcessReport.from_json) if protocol.soak_s > 0 else None
     try:
-        fields = measure.combine(reports, protocol.batch, sustained)
+        fields = measure.combine(reports, protocol, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
     if protocol.throughput_s > 0:

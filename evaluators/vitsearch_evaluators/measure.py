@@ -7,21 +7,24 @@ ProcessReports --> quantiles, interval of the median, flags --> Measurement     
 import contextlib
 import gc
 import math
-import random
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.distribution import quantile, summarize
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
-from vitsearch_evaluators.records import Contention, Latency
+from vitsearch_evaluators.records import Contention
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 
-QUANTILE_MINIMUM_RUNS = {"p50": 11, "p90": 64, "p95": 130, "p99": 662}
-"""MLPerf's early stopping at 99 % confidence: with fewer runs the quantile may be far off."""
+CONTENDED_WALL_OVER_CPU = 1.1
+"""More wall than CPU time, in a thread that never slept: somebody else had its processor, a hypervisor perhaps."""
 
-_RESAMPLES = 200
-_BOOTSTRAP_LIMIT = 2000
+STEADY_WITHIN = 0.03
+"""The medians of two windows of warm-up in a row differ by no more than this share."""
+
+WINDOW_MINIMUM_RUNS = 5
+"""Fewer runs have no median worth comparing."""
 
 
 class Clocks(NamedTuple):
@@ -40,33 +43,70 @@ class Samples(NamedTuple):
     cpu_ms: List[float]
 
 
-def warm_up(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> int:
-    """Run until the protocol's warm-up is over; return the number of runs."""
+def warm_up(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> bool:
+    """Run until the protocol's warm-up is over and two windows in a row agree; True when they did.
+
+    The first two windows are the halves of the warm-up that is asked for; further ones are as long.
+    There is an end to it: after `min_s` beyond what is asked for, samples are taken anyway. A
+    protocol with fewer than 10 runs of warm-up has no windows to compare: they are only run.
+    """
+    if protocol.warmup_min_runs < 2 * WINDOW_MINIMUM_RUNS:
+        _window(run, protocol.warmup_min_runs, protocol.warmup_min_s, clocks)
+        return True
+    half_runs, half_s = -(-protocol.warmup_min_runs // 2), protocol.warmup_min_s / 2
+    before = _window(run, half_runs, half_s, clocks)
+    now = _window(run, half_runs, half_s, clocks)
+    end = clocks.wall() + protocol.min_s
+    while not _agree(before, now):
+        before, now = now, _window(run, half_runs, half_s, clocks, end)
+        if clocks.wall() >= end:
+            return False
+    return True
+
+
+def _window(run: Callable[[], None], runs: int, seconds: float, clocks: Clocks, end: float = math.inf) -> Samples:
+    """Run until both are reached, or the clock says `end`."""
+    window = Samples([], [])
     start = clocks.wall()
-    runs = 0
-    while runs < protocol.warmup_min_runs or clocks.wall() - start < protocol.warmup_min_s:
-        run()
-        runs += 1
-    return runs
+    while len(window.wall_ms) < runs or clocks.wall() - start < seconds:
+        if clocks.wall() >= end:
+            break
+        _timed_run(run, clocks, window)
+    return window
+
+
+def _agree(one: Samples, other: Samples) -> bool:
+    """Whether the medians agree: in wall time, or in CPU time where the processor does the work.
+
+    On a busy machine wall time never settles, but what the runs cost does.
+    """
+    pairs = [(_median(one.wall_ms), _median(other.wall_ms))]
+    cpu = (_median(one.cpu_ms), _median(other.cpu_ms))
+    if cpu[1] >= pairs[0][1] / 2:
+        pairs.append(cpu)
+    return any(abs(now - before) <= STEADY_WITHIN * max(now, before) for before, now in pairs)
 
 
 def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> Samples:
     """Time `run` as often as the protocol asks for, with the garbage collector off."""
-    wall, cpu = clocks.wall, clocks.cpu
     samples = Samples([], [])
     with undisturbed():
-        start = wall()
+        start = clocks.wall()
         runs = 0
-        while runs < MINIMUM_RUNS or (runs < protocol.min_runs and wall() - start < protocol.min_s):
-            cpu_before = cpu()
-            wall_before = wall()
-            run()
-            wall_after = wall()
-            cpu_after = cpu()
-            samples.wall_ms.append((wall_after - wall_before) * 1e3)
-            samples.cpu_ms.append((cpu_after - cpu_before) * 1e3)
+        while runs < MINIMUM_RUNS or (runs < protocol.min_runs and clocks.wall() - start < protocol.min_s):
+            _timed_run(run, clocks, samples)
             runs += 1
     return samples
+
+
+def _timed_run(run: Callable[[], None], clocks: Clocks, samples: Samples) -> None:
+    cpu_before = clocks.cpu()
+    wall_before = clocks.wall()
+    run()
+    wall_after = clocks.wall()
+    cpu_after = clocks.cpu()
+    samples.wall_ms.append((wall_after - wall_before) * 1e3)
+    samples.cpu_ms.append((cpu_after - cpu_before) * 1e3)
 
 
 @contextlib.contextmanager
@@ -82,75 +122,13 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def quantile(ordered: Sequence[float], q: float) -> float:
-    """Return the q-quantile of sorted values, linear between neighbours."""
-    position = q * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
-def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
-    """Pool the samples (ms) of several processes; ValueError for fewer than 11 samples."""
-    ordered = sorted(value for values in series for value in values)
-    count = len(ordered)
-    if count < MINIMUM_RUNS:
-        raise ValueError(f"a median needs {MINIMUM_RUNS} samples, got {count}")
-
-    def supported(name: str) -> Optional[float]:
-        enough = count >= QUANTILE_MINIMUM_RUNS[name]
-        return quantile(ordered, int(name[1:]) / 100.0) if enough else None
-
-    low, high = median_interval(series, seed)
-    return Latency(
-        n=count,
-        p50=quantile(ordered, 0.5),
-        p90=supported("p90"),
-        p95=supported("p95"),
-        p99=supported("p99"),
-        mean=math.fsum(ordered) / count,
-        min=ordered[0],
-        max=ordered[-1],
-        ci95_low=low,
-        ci95_high=high,
-    )
-
-
-def median_interval(series: Sequence[Sequence[float]], seed: int = 0) -> Tuple[float, float]:
-    """Return a 95 % interval of the median from a circular block bootstrap within each process.
-
-    Neighbouring runs are alike (frequency, temperature, other load), so whole blocks of about
-    n^(1/3) runs are drawn. Long series are thinned evenly to keep a slow board busy for a moment
-    only.
-    """
-    total = sum(len(values) for values in series)
-    step = max(1, -(-total // _BOOTSTRAP_LIMIT))
-    thinned = [list(values[::step]) for values in series if values]
-    generator = random.Random(seed)
-    medians = []
-    for _ in range(_RESAMPLES):
-        drawn: List[float] = []
-        for values in thinned:
-            drawn.extend(_draw_blocks(values, generator))
-        drawn.sort()
-        medians.append(quantile(drawn, 0.5))
-    medians.sort()
-    return quantile(medians, 0.025), quantile(medians, 0.975)
-
-
-def _draw_blocks(values: List[float], generator: random.Random) -> List[float]:
-    count = len(values)
-    length = max(1, int(round(count ** (1.0 / 3.0))))
-    circle = values + values[: length - 1]
-    drawn: List[float] = []
-    while len(drawn) < count:
-        start = int(generator.random() * count)
-        drawn.extend(circle[start : start + length])
-    return drawn[:count]
-
-
 class ProcessReport(NamedTuple):
-    """What one measuring process found. Times of `scheduler_*` are None with their reason."""
+    """What one measuring process found. Times of `scheduler_*` are None with their reason.
+
+    `sleeps` counts how often it gave the processor away by itself while samples were taken, which
+    a model that runs on the processor alone never does. `steady` tells whether warm-up ended
+    because times had settled.
+    """
 
     wall_ms: Tuple[float, ...]
     cpu_ms: Tuple[float, ...]
@@ -160,6 +138,8 @@ class ProcessReport(NamedTuple):
     runtime_baseline_mb: Optional[float]
     scheduler_cpu_s: Optional[float]
     scheduler_wait_s: Optional[float]
+    sleeps: Optional[int]
+    steady: bool
     runtime_version: str
     options: Mapping[str, Any]
     reasons: Mapping[str, str]
@@ -182,13 +162,17 @@ _REPORT = {
     "runtime_baseline_mb": strict.optional(_time),
     "scheduler_cpu_s": strict.optional(_time),
     "scheduler_wait_s": strict.optional(_time),
+    "sleeps": strict.optional(strict.integer()),
+    "steady": strict.boolean,
     "runtime_version": strict.text,
     "options": strict.mapping(),
     "reasons": strict.mapping(strict.text),
 }
 
 
-def combine(reports: Sequence[ProcessReport], batch: int, sustained: Optional[ProcessReport] = None) -> Dict[str, Any]:
+def combine(
+    reports: Sequence[ProcessReport], protocol: MeasureProtocol, sustained: Optional[ProcessReport] = None
+) -> Dict[str, Any]:
     """Return the fields of a Measurement that follow from the samples of all its processes.
 
     `sustained` are those after a soak: their distribution stands by itself, but other load in
@@ -205,15 +189,18 @@ def combine(reports: Sequence[ProcessReport], batch: int, sustained: Optional[Pr
     if sustained is None:
         reasons["sustained"] = "the protocol has no soak"
     reasons["temperature"] = reasons["swap_mb"] = "not read by this version of the agent"
-    waits = [contention.wait_over_cpu] + ([] if sustained is None else [_contention([sustained]).wait_over_cpu])
-    contended = any(wait is not None and wait > CONTENDED_WAIT_OVER_CPU for wait in waits)
+    groups = [list(reports)] + ([] if sustained is None else [[sustained]])
+    signs = {
+        "contended": any(_is_contended(group, protocol.threads) for group in groups),
+        "not_steady": not all(report.steady for group in groups for report in group),
+    }
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     return {
         "latency_ms": latency,
         "cpu_ms": summarize([report.cpu_ms for report in reports]),
         "load_ms": _median([report.load_ms for report in reports]),
         "first_inference_ms": _median([report.first_inference_ms for report in reports]),
-        "throughput_ips": 1e3 * batch / latency.mean if latency.mean > 0 else 0.0,
+        "throughput_ips": 1e3 * protocol.batch / latency.mean if latency.mean > 0 else 0.0,
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": spread,
@@ -221,11 +208,22 @@ def combine(reports: Sequence[ProcessReport], batch: int, sustained: Optional[Pr
         "temperature": None,
         "swap_mb": None,
         "contention": contention,
-        "flags": ("contended",) if contended else (),
+        "flags": tuple(flag for flag, there in signs.items() if there),
         "reasons": reasons,
         "runtime_version": reports[0].runtime_version,
         "options": dict(reports[0].options),
     }
+
+
+def _is_contended(reports: Sequence[ProcessReport], threads: int) -> bool:
+    """By the wait for a processor; and by wall time without CPU time, for a single thread that never slept."""
+    seen = _contention(reports)
+    waited = seen.wait_over_cpu is not None and seen.wait_over_cpu > CONTENDED_WAIT_OVER_CPU
+    awake = threads == 1 and all(
+        report.sleeps is not None and report.sleeps < len(report.wall_ms) / 10 for report in reports
+    )
+    held_up = seen.wall_over_cpu is not None and seen.wall_over_cpu > CONTENDED_WALL_OVER_CPU
+    return waited or (awake and held_up)
 
 
 def _contention(reports: Sequence[ProcessReport]) -> Contention:

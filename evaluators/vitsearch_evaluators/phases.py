@@ -17,7 +17,7 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks, ProcessReport, sample, undisturbed, warm_up
 from vitsearch_evaluators.runtimes.base import Runtime, Session
-from vitsearch_evaluators.schedstat import scheduler_times
+from vitsearch_evaluators.schedstat import scheduler_times, voluntary_switches
 
 
 class Subject(NamedTuple):
@@ -67,10 +67,10 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     session.run()
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
-    warm_up(session.run, subject.protocol, clocks)
-    scheduled_before = scheduler_times()
+    steady = warm_up(session.run, subject.protocol, clocks)
+    scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
     samples = sample(session.run, subject.protocol, clocks)
-    scheduled = scheduler_times().since(scheduled_before)
+    scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     peak = memory.peak_rss_mb()
     # The session is not closed: the process ends now, and a crash there would lose the samples.
     over_baseline = None
@@ -91,6 +91,8 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         runtime_baseline_mb=baseline.value_mb,
         scheduler_cpu_s=scheduled.cpu_s,
         scheduler_wait_s=scheduled.wait_s,
+        sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before,
+        steady=steady,
         runtime_version=subject.version,
         options=subject.options,
         reasons=reasons,

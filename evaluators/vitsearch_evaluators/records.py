@@ -140,10 +140,11 @@ class Measurement(NamedTuple):
     is the process' peak over `runtime_baseline_mb`, what the runtime needs with no model; `swap_mb`
     what was moved to swap meanwhile. What was not measured is None and `reasons` says why.
 
-    `flags`: `contended` (other load on the processor), `concurrent_io` (an upload arrived
-    meanwhile), `swapped`, `throttled` (a counter of the device moved), `sustained_throttling`
-    (again, after every repeat), `warm_start` (it did not cool down in time), `unverified_device`
-    (measured since the last good canary of a device in quarantine).
+    `flags`: `contended` (other load on the processor), `not_steady` (times had not settled when
+    warm-up had to end), `concurrent_io` (an upload arrived meanwhile), `swapped`, `throttled` (a
+    counter of the device moved), `sustained_throttling` (again, after every repeat), `warm_start`
+    (it did not cool down in time), `unverified_device` (measured since the last good canary of a
+    device in quarantine).
     `attempts` counts starts, more than 1 after an interruption; `queue_s` and `seconds` are waiting
     and working time. `started_at` is UTC by the device's own clock.
     """

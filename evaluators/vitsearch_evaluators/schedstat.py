@@ -23,6 +23,15 @@ class SchedulerTimes(NamedTuple):
         )
 
 
+def voluntary_switches() -> Optional[int]:
+    """Return how often all threads of this process gave the processor away by themselves, None where unknown."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+
 def scheduler_times(process: str = "/proc/self") -> SchedulerTimes:
     """Sum `schedstat` of all threads (the file of the process covers its main thread alone)."""
     tasks = os.path.join(process, "task")

@@ -42,7 +42,7 @@ def test_the_same_question_is_measured_once(agent, client, blob, tiny_protocol):
 
 def test_real_onnxruntime(client, tiny_onnx):
     pytest.importorskip("onnxruntime")
-    protocol = CONFIRM._replace(id="test-2", min_runs=70, min_s=30.0)
+    protocol = CONFIRM._replace(id="test-2", processes=2, min_runs=70, min_s=30.0)
     measurement = client.measure(tiny_onnx(), "onnxruntime", protocol=protocol)
     assert measurement.latency_ms.n == 140
     assert measurement.latency_ms.p95 is not None

@@ -53,7 +53,7 @@ def test_golden_job_id():
 
 def test_protocols_are_frozen():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    assert MeasureProtocol("confirm-1", 20, 0.2, 662, 4.0, 300.0, 2, 1, 1) == CONFIRM
+    assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
 
 
 def test_id_depends_on_what_is_measured_and_nothing_else():
