@@ -9,7 +9,7 @@ import os
 from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_evaluators.config import EmulationConfig
-from vitsearch_evaluators.system import Output, System
+from vitsearch_evaluators.system import NoStream, Output, System
 
 _FOLDER = "emulated"
 
@@ -56,7 +56,7 @@ def emulated_system(config: EmulationConfig, state: str) -> System:
             return Output("", f"{argv[0]} cannot be run: the emulated device has none")
         return Output(reading.text + "\n", None)
 
-    return files._replace(run=run)
+    return files._replace(run=run, stream=NoStream)
 
 
 def described(config: EmulationConfig, host_cpu: Optional[str]) -> Dict[str, Any]:

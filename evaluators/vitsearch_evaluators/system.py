@@ -7,10 +7,13 @@ tree and recorded answers test every reader of power, temperature and settings.
 import glob
 import os
 import subprocess
+import threading
 import time
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 COMMAND_TIMEOUT_S = 10.0
+_STOP_S = 2.0
+_LONGEST_LINE = 16384
 
 
 class Reading(NamedTuple):
@@ -48,18 +51,81 @@ def run_command(argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Ou
     return Output(stdout, None)
 
 
+class Stream:
+    """A tool that goes on printing: each of its lines goes to `on_line`, on a thread of its own.
+
+    It never raises. Should this process be killed, the tool ends with its next line (SIGPIPE).
+    """
+
+    def __init__(self, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
+        self._name = argv[0]
+        self._on_line = on_line
+        self._reason: Optional[str] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        try:
+            self._process = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            self._reason = f"{self._name} cannot be run: {error.strerror}"
+            return
+        self._reader = threading.Thread(target=self._read, name="tool", daemon=True)
+        self._reader.start()
+
+    def ended(self) -> Optional[str]:
+        """Return why no line will come any more, None as long as the tool runs."""
+        return self._reason
+
+    def close(self) -> None:
+        """End the tool, if need be by force."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for insist in (process.terminate, process.kill):
+            insist()
+            try:
+                process.wait(_STOP_S)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._reader.join(_STOP_S)
+
+    def _read(self) -> None:
+        process = self._process
+        output = None if process is None else process.stdout
+        assert output is not None
+        with output:
+            while True:
+                line = output.readline(_LONGEST_LINE)
+                if not line:
+                    break
+                self._on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+        self._reason = f"{self._name} has ended"
+
+
+class NoStream(Stream):
+    """A tool that is not there."""
+
+    def __init__(self, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
+        self._process = None
+        self._reason = f"{argv[0]} cannot be run: there is none"
+
+
 class System(NamedTuple):
-    """`root` stands before every path; `run` starts tools; `clock` is monotonic seconds."""
+    """`root` stands before every path; `run` and `stream` start tools; `clock` is monotonic and
+    `wall` Unix time, both in seconds."""
 
     root: str = "/"
     run: Callable[[Sequence[str]], Output] = run_command
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    wall: Callable[[], float] = time.time
+    stream: Callable[[Sequence[str], Callable[[str], None]], Stream] = Stream
 
     def read(self, path: str) -> Reading:
         """Return a file's text, stripped; `path` is absolute, as it is on the device."""
         try:
-            with open(self._at(path), errors="replace") as stream:
+            with open(self.at(path), errors="replace") as stream:
                 return Reading(stream.read().strip(), None)
         except OSError as error:
             return Reading(None, f"{path} cannot be read: {error.strerror}")
@@ -75,7 +141,8 @@ class System(NamedTuple):
     def glob(self, pattern: str) -> List[str]:
         """Return the paths, as they are on the device, in a stable order."""
         prefix = self.root.rstrip("/")
-        return [path[len(prefix) :] for path in sorted(glob.glob(self._at(pattern)))]
+        return [path[len(prefix) :] for path in sorted(glob.glob(self.at(pattern)))]
 
-    def _at(self, path: str) -> str:
+    def at(self, path: str) -> str:
+        """Return where a path of the device lies for this process."""
         return os.path.join(self.root, path.lstrip("/"))

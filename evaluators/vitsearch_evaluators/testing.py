@@ -1,16 +1,22 @@
-"""What every runtime must satisfy. In your package's tests:
+"""What every runtime and every power meter must satisfy. In your package's tests:
 
 class TestMyRuntime(RuntimeTestCase):
     def make_runtime(self): return MyRuntime()
     def make_model(self, folder): ...write a small model and return its path...
+
+class TestMyMeter(PowerMeterTestCase):
+    def make_meter(self): return MyMeter(System(root=...a tree in which it can be read...))
+    def make_blind_meter(self): return MyMeter(System(root=...an empty folder...))
 """
 
+import math
 import os
 import tempfile
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from vitsearch_evaluators.canonical import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
 
 
@@ -89,3 +95,102 @@ class ManualTime:
         self.now += seconds
         if self._on_sleep is not None:
             self._on_sleep(self.now)
+
+
+class PowerMeterTestCase:
+    """Collected by pytest in subclasses whose name starts with `Test`."""
+
+    def make_meter(self) -> PowerMeter:
+        """Return a meter on a system where it can be read."""
+        raise NotImplementedError
+
+    def make_blind_meter(self) -> PowerMeter:
+        """Return the same meter on a system that does not have it."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Let what is measured go on: time passes, a counter moves."""
+
+    def _look(self, meter: PowerMeter, times: int = 4) -> List[Sample]:
+        found = []
+        for _ in range(times):
+            self.go_on()
+            sample = meter.sample()
+            if sample is not None:
+                found.append(sample)
+        return found
+
+    def test_says_what_it_measures(self) -> None:
+        meter = self.make_meter()
+        assert meter.available().available
+        assert meter.name
+        assert meter.scope in SCOPES
+        assert meter.rate_hz > 0
+
+    def test_unknown_option_is_refused_by_name(self) -> None:
+        message = ""
+        try:
+            type(self.make_meter())(self.make_meter().system, {"no_such_option": 1})
+        except InvalidRequest as error:
+            message = str(error)
+        assert "no_such_option" in message
+
+    def test_found_has_no_reason_and_a_blind_one_has(self) -> None:
+        found, blind = self.make_meter().available(), self.make_blind_meter().available()
+        assert (found.available, found.reason) == (True, None)
+        assert not blind.available
+        assert blind.reason
+
+    def test_each_look_has_a_time_and_one_value(self) -> None:
+        meter = self.make_meter()
+        meter.start()
+        samples = self._look(meter)
+        meter.stop()
+        assert samples
+        for sample in samples:
+            values = [value for value in (sample.power_w, sample.energy_j) if value is not None]
+            assert len(values) == 1
+            assert math.isfinite(values[0])
+            assert values[0] >= 0
+            assert sample.time_s <= meter.system.clock()
+
+    def test_time_and_energy_never_run_backwards(self) -> None:
+        meter = self.make_meter()
+        meter.start()
+        samples = self._look(meter, 8)
+        meter.stop()
+        for before, after in zip(samples, samples[1:]):
+            assert after.time_s >= before.time_s
+            assert (after.energy_j is None) == (before.energy_j is None)
+            assert after.energy_j is None or before.energy_j is None or after.energy_j >= before.energy_j
+
+    def test_starts_again_and_stops_at_any_time(self) -> None:
+        meter = self.make_meter()
+        meter.stop()
+        for _ in range(2):
+            meter.start()
+            assert self._look(meter)
+            meter.stop()
+            meter.stop()
+
+    def test_a_blind_meter_gives_a_reason_and_never_a_value(self) -> None:
+        meter = self.make_blind_meter()
+        meter.start()
+        assert self._look(meter) == []
+        assert meter.problem
+        meter.stop()
+
+    def test_its_own_record_is_in_order(self) -> None:
+        meter = self.make_meter()
+        if not meter.records_itself:
+            return
+        start_s = meter.system.clock()
+        meter.start()
+        for _ in range(4):
+            self.go_on()
+        end_s = meter.system.clock()
+        meter.stop()
+        series = meter.recorded(start_s, end_s)
+        assert series is not None
+        assert len(series.times_s) == len(series.values) >= 2
+        assert all(before < after for before, after in zip(series.times_s, series.times_s[1:]))

@@ -1,1 +1,74 @@
-"""Power meters by name, and what they say about a measurement. Nothing is imported before it is asked for."""
+"""Power meters by name, and which of them this device has. Nothing is imported before it is asked for."""
+
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators import plugins
+from vitsearch_evaluators.config import PowerConfig
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
+from vitsearch_evaluators.system import System
+
+ENTRY_POINT_GROUP = "vitsearch_evaluators.power"
+
+AUTOMATIC = {
+    "ina3221": "vitsearch_evaluators.power.ina3221:Ina3221Meter",
+    "tegrastats": "vitsearch_evaluators.power.tegrastats:TegrastatsMeter",
+    "pi_pmic": "vitsearch_evaluators.power.pi_pmic:PiPmicMeter",
+    "rapl": "vitsearch_evaluators.power.rapl:RaplMeter",
+    "battery": "vitsearch_evaluators.power.battery:BatteryMeter",
+}
+"""Tried in this order when the configuration names none: the board's own before the processor's."""
+
+BY_NAME = {
+    "nvml": "vitsearch_evaluators.power.nvml:NvmlMeter",
+    "android_battery": "vitsearch_evaluators.power.battery:AndroidBatteryMeter",
+    "external_csv": "vitsearch_evaluators.power.external_csv:ExternalCsvMeter",
+}
+"""Never taken by themselves: a graphics card is not where every model runs, the others need options."""
+
+__all__ = ["Found", "PowerMeter", "Sample", "create", "find", "table"]
+
+
+class Finding(NamedTuple):
+    """The meter in use, if any, and why each other one that was tried is not."""
+
+    meter: Optional[PowerMeter]
+    reasons: Mapping[str, str]
+
+    @property
+    def reason(self) -> Optional[str]:
+        """Say why there is no meter, None when there is one."""
+        if self.meter is not None:
+            return None
+        told = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
+        return f"no power meter ({told or 'switched off in config.json'})"
+
+
+def table(entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None) -> Dict[str, str]:
+    """Return name -> "module:Class"; EvaluatorError when two packages claim one name."""
+    return plugins.table("power meter", ENTRY_POINT_GROUP, dict(AUTOMATIC, **BY_NAME), entry_points)
+
+
+def create(name: str, system: System, options: Optional[Mapping[str, Any]] = None) -> PowerMeter:
+    """Return the meter of that name.
+
+    Raises InvalidRequest with the nearest name when it is unknown, and for options that it does not have.
+    """
+    builtin = dict(AUTOMATIC, **BY_NAME)
+    made = plugins.load("power meter", name, builtin if name in builtin else table())
+    meter: PowerMeter = plugins.checked(made(system, options), PowerMeter)
+    return meter
+
+
+def find(config: PowerConfig, system: System) -> Finding:
+    """Return the configured meter, or the first that can be read; reading each of them once."""
+    if config.meter == "none":
+        return Finding(None, {})
+    names = tuple(AUTOMATIC) if config.meter == "auto" else (config.meter,)
+    reasons: Dict[str, str] = {}
+    for name in names:
+        meter = create(name, system, config.options if config.meter != "auto" else None)
+        found = meter.available()
+        if found.available:
+            return Finding(meter, reasons)
+        reasons[name] = str(found.reason)
+    return Finding(None, reasons)

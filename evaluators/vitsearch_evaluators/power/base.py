@@ -1,9 +1,16 @@
 """The plugin point for power meters: subclass PowerMeter, then run `testing.PowerMeterTestCase` on it."""
 
 import abc
-from typing import Any, Mapping, NamedTuple, Optional
+import math
+import re
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
+from vitsearch_evaluators import strict
 from vitsearch_evaluators.system import System
+
+SCOPES = ("module", "package", "rails", "gpu", "battery", "system")
+
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
 
 
 class Sample(NamedTuple):
@@ -18,10 +25,25 @@ class Sample(NamedTuple):
     energy_j: Optional[float] = None
 
 
+class Series(NamedTuple):
+    """Looks at a meter in the order of their monotonic times: watts, or joules of a counter (`counts`)."""
+
+    times_s: Sequence[float]
+    values: Sequence[float]
+    counts: bool
+
+
 class Found(NamedTuple):
     """Whether a meter can be read here; `reason` when not."""
 
     available: bool
+    reason: Optional[str]
+
+
+class Value(NamedTuple):
+    """A number that was read, or None and the reason why not."""
+
+    number: Optional[float]
     reason: Optional[str]
 
 
@@ -31,17 +53,25 @@ class PowerMeter(abc.ABC):
     `scope` is what is behind the number: `module` (the board's input), `package` (the processor),
     `rails` (some of the board's supplies), `gpu`, `battery`, `system` (at the wall).
     `rate_hz` is how often a new value can be expected at most; `estimated` marks a value that is
-    computed from others by a published correction.
+    computed from others by a published correction. `problem` says why the last look gave nothing.
+    A meter that `records_itself` is not looked at while a model runs, but asked for its record.
     """
 
     name: str = ""
     scope: str = ""
     rate_hz: float = 10.0
     estimated: bool = False
+    problem: Optional[str] = None
+    records_itself: bool = False
+
+    option_readers: Mapping[str, strict.Reader] = {}
+    """What `power.options` of the device's configuration may hold; each may be left out."""
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
+        """Raises InvalidRequest for an option that this meter does not have."""
         self.system = system
-        self.options = dict(options or {})
+        readers = self.option_readers
+        self.options = strict.read_object(dict(options or {}), readers, "power.options", readers)
 
     @abc.abstractmethod
     def available(self) -> Found:
@@ -58,3 +88,29 @@ class PowerMeter(abc.ABC):
     @abc.abstractmethod
     def stop(self) -> None:
         """End what `start` began."""
+
+    def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
+        """Return what a meter that `records_itself` wrote between two monotonic times.
+
+        Asked once, after `stop`; None leaves the reason in `problem`.
+        """
+        return None
+
+
+def parse_number(text: Optional[str]) -> Optional[float]:
+    """Return the one decimal number that a file or a field holds; None for anything else, `nan` included."""
+    if text is None or not _NUMBER.match(text.strip()):
+        return None
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def read_number(system: System, path: str) -> Value:
+    """Return the number in a file of the device, or the reason why there is none."""
+    reading = system.read(path)
+    if reading.text is None:
+        return Value(None, reading.reason)
+    number = parse_number(reading.text)
+    if number is None:
+        return Value(None, f"{path} holds {reading.text[:40]!r}, which is no number")
+    return Value(number, None)

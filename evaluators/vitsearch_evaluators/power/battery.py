@@ -1,0 +1,167 @@
+"""A battery as a meter: what flows out of it is what the device uses, but only while nothing charges it.
+
+Laptops tell power or current and voltage below /sys/class/power_supply (Documentation/ABI/testing/
+sysfs-class-power, in micro-units). Phones tell no current in `dumpsys battery`, but a charge counter in
+microampere-hours: energy is charge times voltage. Both are slow and coarse; let the load last minutes.
+"""
+
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, read_number
+from vitsearch_evaluators.system import System
+
+_SUPPLIES = "/sys/class/power_supply/*"
+_EXTERNAL = ("Mains", "USB", "Wireless")
+_DISCHARGING = "3"
+_STATUS = {"1": "unknown", "2": "charging", "3": "discharging", "4": "not charging", "5": "full"}
+_FIELD = re.compile(r"\s+([A-Za-z][A-Za-z ]*): *(\S+)\s*\Z")
+
+
+class BatteryMeter(PowerMeter):
+    """The batteries of a laptop, together."""
+
+    name = "battery"
+    scope = "battery"
+    rate_hz = 2.0
+
+    def available(self) -> Found:
+        value = discharge_w(self.system)
+        return Found(value.number is not None, value.reason)
+
+    def start(self) -> None:
+        self.problem = None
+
+    def sample(self) -> Optional[Sample]:
+        moment = self.system.clock()
+        value = discharge_w(self.system)
+        self.problem = value.reason
+        return None if value.number is None else Sample(moment, value.number)
+
+    def stop(self) -> None:
+        pass
+
+
+class AndroidBatteryMeter(PowerMeter):
+    """Option `runner`: what stands before `dumpsys battery`, such as ["adb", "-s", "SERIAL", "shell"].
+
+    A phone that hangs on a USB cable is charged by it: reach it through adb over Wi-Fi.
+    """
+
+    name = "android_battery"
+    scope = "battery"
+    rate_hz = 1.0
+    option_readers = {"runner": strict.sequence(strict.text, 16)}
+    _last: Optional["Charge"] = None
+    _total_j = 0.0
+
+    def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__(system, options)
+        self._argv = [*self.options.get("runner", ()), "dumpsys", "battery"]
+
+    def available(self) -> Found:
+        charge = self._read()
+        return Found(charge.reason is None, charge.reason)
+
+    def start(self) -> None:
+        self._last, self._total_j, self.problem = None, 0.0, None
+
+    def sample(self) -> Optional[Sample]:
+        if self.problem is not None and self._last is not None:
+            return None  # it was charged meanwhile: differences across that are wrong
+        before = self.system.clock()
+        charge = self._read()
+        last = self._last
+        if charge.reason is None and last is not None and charge.coulombs > last.coulombs:
+            charge = charge._replace(reason="the battery's charge rose: it is being charged")
+        self.problem = charge.reason
+        if charge.reason is not None:
+            return None
+        if last is not None:
+            self._total_j += (last.coulombs - charge.coulombs) * (last.volts + charge.volts) / 2
+        self._last = charge
+        return Sample((before + self.system.clock()) / 2, energy_j=self._total_j)
+
+    def stop(self) -> None:
+        pass
+
+    def _read(self) -> "Charge":
+        output = self.system.run(self._argv)
+        return Charge(0.0, 0.0, output.reason) if output.reason is not None else parse_dumpsys(output.stdout)
+
+
+def discharge_w(system: System) -> Value:
+    """Return what flows out of all batteries of the machine, in watts."""
+    flows: List[Value] = []
+    for folder in system.glob(_SUPPLIES):
+        kind = system.read(f"{folder}/type").text
+        if kind in _EXTERNAL and system.read(f"{folder}/online").text == "1":
+            return Value(None, f"on external power ({folder})")
+        # scope Device: the battery of a mouse or a keyboard.
+        of_a_device = system.read(f"{folder}/scope").text == "Device"
+        if kind == "Battery" and not of_a_device and system.read(f"{folder}/present").text != "0":
+            flows.append(_one_battery_w(system, folder))
+    if not flows:
+        return Value(None, f"no battery in {_SUPPLIES}")
+    for flow in flows:
+        if flow.number is None:
+            return flow
+    watts = sum(flow.number for flow in flows if flow.number is not None)
+    # Firmware that does not know writes 0; a running machine uses something.
+    return Value(watts, None) if watts > 0 else Value(None, "the batteries tell 0 W")
+
+
+def _one_battery_w(system: System, folder: str) -> Value:
+    status = system.read(f"{folder}/status").text
+    if status in ("Full", "Not charging"):
+        return Value(0.0, None)  # the other battery of two discharges, or none does
+    if status != "Discharging":
+        return Value(None, f"{folder} is {(status or 'in an unknown state').lower()}")
+    power = read_number(system, f"{folder}/power_now")
+    if power.number is not None:
+        return Value(abs(power.number) / 1e6, None)
+    current = read_number(system, f"{folder}/current_now")
+    volts = read_number(system, f"{folder}/voltage_now")
+    if current.number is None or volts.number is None:
+        return Value(None, current.reason or volts.reason)
+    # Drivers differ in the sign; the status says which way it flows.
+    return Value(abs(current.number) / 1e6 * volts.number / 1e6, None)
+
+
+class Charge(NamedTuple):
+    """What is left in a phone's battery; `reason` says why that is no use."""
+
+    coulombs: float
+    volts: float
+    reason: Optional[str]
+
+
+def parse_dumpsys(text: str) -> Charge:
+    """Read `dumpsys battery`: the first section alone, other services may have written logs behind it."""
+    fields: Dict[str, str] = {}
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.strip() == "Current Battery Service state:":
+            break
+    for line in lines:
+        if "UPDATES STOPPED" in line:
+            return Charge(0.0, 0.0, "dumpsys battery shows values that somebody set (`dumpsys battery reset`)")
+        if line[:1].strip():
+            break
+        match = _FIELD.match(line)
+        if match is not None:
+            fields.setdefault(match.group(1), match.group(2))
+    status = fields.get("status", "")
+    if status != _DISCHARGING:
+        return Charge(0.0, 0.0, f"the battery is {_STATUS.get(status, 'in an unknown state')}")
+    powered = sorted(key for key, value in fields.items() if key.endswith(" powered") and value != "false")
+    if powered:
+        return Charge(0.0, 0.0, f"the phone is on external power ({', '.join(powered)})")
+    microampere_hours = parse_number(fields.get("Charge counter"))
+    millivolts = parse_number(fields.get("voltage"))
+    if microampere_hours is None or microampere_hours <= 0:
+        return Charge(0.0, 0.0, "dumpsys battery has no charge counter")
+    if millivolts is None or not 1000 <= millivolts <= 30000:
+        return Charge(0.0, 0.0, f"dumpsys battery tells a voltage of {fields.get('voltage')} mV")
+    return Charge(microampere_hours * 3.6e-3, millivolts / 1e3, None)

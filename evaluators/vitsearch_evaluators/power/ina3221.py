@@ -1,0 +1,158 @@
+"""The current monitors of a Jetson, as files: the cheapest look at its power.
+
+    JetPack 4    /sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/{rail_name_0, in_power0_input (mW),
+                 in_voltage0_input (mV), in_current0_input (mA)}
+    JetPack 5,6  /sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{in1_label, in1_input (mV),
+                 curr1_input (mA), in1_enable}; in7 is a sum of shunt voltages, no rail
+    JetPack 7    chips of one rail beside it: /sys/class/hwmon/hwmon5/{name: ina238, label, in1_input,
+                 curr1_input}
+
+Sources: the kernel's Documentation/hwmon/ina3221.rst and ina238.rst, alumet's Jetson plugin.
+"""
+
+import os
+import re
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.power import rails
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.system import System
+
+_IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio*device*"
+_HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon*")
+_CHIP = re.compile(r"ina[0-9]")
+_LABEL = re.compile(r"in([0-9]+)_label\Z")
+_UNUSED = ("", "NC")
+
+
+class Rail(NamedTuple):
+    """Where one rail is read; `power` (mW) is None where only voltage and current are told."""
+
+    label: str
+    power: Optional[str]
+    volts: str
+    amperes: str
+    enable: Optional[str] = None
+
+
+class Ina3221Meter(PowerMeter):
+    name = "ina3221"
+    scope = "module"
+    option_readers = rails.OPTION_READERS
+    _rails: Tuple[Rail, ...] = ()
+
+    def available(self) -> Found:
+        found = self._find()
+        if found is not None:
+            return Found(False, found)
+        value = self._read()
+        return Found(value.number is not None, value.reason)
+
+    def start(self) -> None:
+        self.problem = self._find()
+
+    def sample(self) -> Optional[Sample]:
+        if not self._rails:
+            return None
+        before = self.system.clock()
+        value = self._read()
+        self.problem = value.reason
+        # The rails are read one after the other: the moment is the middle.
+        return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
+
+    def stop(self) -> None:
+        pass
+
+    def _find(self) -> Optional[str]:
+        """Look for the rails of the total; return the reason when there is none."""
+        self._rails = ()
+        present: Dict[str, Rail] = {}
+        doubled = set()
+        for rail in find_rails(self.system):
+            if rail.label in present:
+                doubled.add(rail.label)
+            present[rail.label] = rail
+        if not present:
+            return "no ina3221 or ina238 with a labelled rail below /sys/bus/i2c/drivers and /sys/class/hwmon"
+        chosen = rails.choose(present, self.options.get("rails"))
+        if chosen.reason is not None:
+            return chosen.reason
+        if doubled & set(chosen.labels):
+            return f"two rails are called {', '.join(sorted(doubled & set(chosen.labels)))}"
+        self._rails = tuple(present[label] for label in chosen.labels)
+        self.scope = chosen.scope
+        return None
+
+    def _read(self) -> Value:
+        powers_mw: Dict[str, float] = {}
+        for rail in self._rails:
+            value = read_rail(self.system, rail)
+            if value.number is None:
+                return Value(None, f"{rail.label}: {value.reason}")
+            powers_mw[rail.label] = value.number
+        return rails.total_w(powers_mw, [rail.label for rail in self._rails])
+
+
+def find_rails(system: System) -> List[Rail]:
+    """Return every labelled rail, in the order of the files."""
+    return list(_iio_rails(system)) + list(_hwmon_rails(system))
+
+
+def read_rail(system: System, rail: Rail) -> Value:
+    """Return a rail's power in milliwatts, or the reason why it has none now."""
+    if rail.enable is not None and system.read(rail.enable).text == "0":
+        return Value(None, f"switched off ({rail.enable} is 0)")
+    if rail.power is not None:
+        value = read_number(system, rail.power)
+        if value.number is not None:
+            return value
+    volts, amperes = read_number(system, rail.volts), read_number(system, rail.amperes)
+    if volts.number is None or amperes.number is None:
+        return Value(None, volts.reason or amperes.reason)
+    return Value(volts.number * amperes.number / 1e3, None)
+
+
+def _iio_rails(system: System) -> Iterator[Rail]:
+    seen = set()
+    for folder in system.glob(_IIO):
+        for path in system.glob(f"{folder}/rail_name_*"):
+            number = path.rpartition("_")[2]
+            # `iio_device` may be a link to `iio:device0` beside it.
+            key = (folder.split("/")[-2], number)
+            label = _label(system, path)
+            if label is not None and key not in seen:
+                seen.add(key)
+                names = (f"{folder}/in_{kind}{number}_input" for kind in ("power", "voltage", "current"))
+                power, volts, amperes = names
+                yield Rail(label, power, volts, amperes)
+
+
+def _hwmon_rails(system: System) -> Iterator[Rail]:
+    folders: Dict[str, str] = {}
+    for pattern in _HWMON:
+        for folder in system.glob(pattern):
+            folders.setdefault(os.path.basename(folder), folder)
+    for folder in folders.values():
+        name = system.read(f"{folder}/name").text
+        if name is not None and not _CHIP.match(name):
+            continue
+        if name is None and "/drivers/" not in folder:
+            continue
+        labels = system.glob(f"{folder}/in*_label")
+        for path in labels:
+            match = _LABEL.search(path)
+            label = _label(system, path)
+            # in7 of the ina3221 is a sum of voltages: there is no seventh current.
+            if match is None or label is None or label.startswith("sum of"):
+                continue
+            number = match.group(1)
+            volts, amperes = f"{folder}/in{number}_input", f"{folder}/curr{number}_input"
+            yield Rail(label, None, volts, amperes, f"{folder}/in{number}_enable")
+        label = None if labels else _label(system, f"{folder}/label")
+        if label is not None:
+            yield Rail(label, None, f"{folder}/in1_input", f"{folder}/curr1_input")
+
+
+def _label(system: System, path: str) -> Optional[str]:
+    text = system.read(path).text
+    return None if text is None or text in _UNUSED else text

@@ -1,0 +1,182 @@
+"""An NVIDIA graphics card, through the driver's own library (libnvidia-ml, called by ctypes).
+
+The first of these that the card has is read (NVML reference, "Device Queries"):
+
+    nvmlDeviceGetTotalEnergyConsumption  millijoules since the driver was loaded (Volta and newer)
+    NVML_FI_DEV_POWER_INSTANT            milliwatts now
+    nvmlDeviceGetPowerUsage              milliwatts; the mean of a second on Ampere and newer
+
+The graphics unit of a Jetson has none of them: there `ina3221` is the meter.
+"""
+
+import contextlib
+import ctypes
+from typing import Any, Callable, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
+from vitsearch_evaluators.power.counters import Counter
+from vitsearch_evaluators.system import System
+
+_LIBRARY = "libnvidia-ml.so.1"
+_POWER_INSTANT = 186
+
+
+class NvmlError(Exception):
+    """The library's own words for what it refused."""
+
+
+class FieldValue(ctypes.Structure):
+    """nvmlFieldValue_t; `value` is a union of 8 bytes, of which power uses the unsigned int."""
+
+    _fields_ = (
+        ("field_id", ctypes.c_uint),
+        ("scope_id", ctypes.c_uint),
+        ("timestamp", ctypes.c_longlong),
+        ("latency_us", ctypes.c_longlong),
+        ("value_type", ctypes.c_int),
+        ("code", ctypes.c_int),
+        ("value", ctypes.c_uint),
+        ("value_rest", ctypes.c_uint),
+    )
+
+
+class Reading(NamedTuple):
+    """Joules of the counter, or watts."""
+
+    energy_j: Optional[float] = None
+    power_w: Optional[float] = None
+
+
+def load_library() -> Any:
+    """Return the driver's library; OSError when there is none."""
+    return ctypes.CDLL(_LIBRARY)
+
+
+class Gpu:
+    """One card while the library is open."""
+
+    def __init__(self, library: Any, index: Optional[int]) -> None:
+        """Raises NvmlError; with several cards, `index` (the library's order) must say which."""
+        self._library = library
+        self._handle = ctypes.c_void_p()
+        self._call("nvmlInit_v2")
+        try:
+            count = ctypes.c_uint()
+            self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
+            if index is None and count.value != 1:
+                raise NvmlError(f"{count.value} GPUs: name one (0, 1, ...) in power.options.gpu of config.json")
+            self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index or 0), ctypes.byref(self._handle))
+            self.read = self._choose()
+        except NvmlError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        with contextlib.suppress(NvmlError):
+            self._call("nvmlShutdown")
+
+    def energy(self) -> Reading:
+        millijoules = ctypes.c_ulonglong()
+        self._call("nvmlDeviceGetTotalEnergyConsumption", self._handle, ctypes.byref(millijoules))
+        return Reading(energy_j=millijoules.value / 1e3)
+
+    def instant(self) -> Reading:
+        field = FieldValue(field_id=_POWER_INSTANT)
+        self._call("nvmlDeviceGetFieldValues", self._handle, ctypes.c_int(1), ctypes.byref(field))
+        if field.code != 0:
+            raise NvmlError(self._words(field.code))
+        return Reading(power_w=field.value / 1e3)
+
+    def usage(self) -> Reading:
+        milliwatts = ctypes.c_uint()
+        self._call("nvmlDeviceGetPowerUsage", self._handle, ctypes.byref(milliwatts))
+        return Reading(power_w=milliwatts.value / 1e3)
+
+    def _choose(self) -> Callable[[], Reading]:
+        refusal = NvmlError("")
+        for read in (self.energy, self.instant, self.usage):
+            try:
+                reading = read()
+            except NvmlError as error:
+                refusal = error
+                continue
+            # A card that has no sensor may answer 0.
+            if reading.energy_j or reading.power_w:
+                return read
+            refusal = NvmlError("it tells 0")
+        raise NvmlError(f"the GPU tells neither energy nor power: {refusal}")
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        try:
+            function = getattr(self._library, name)
+        except AttributeError:
+            raise NvmlError(f"{name}: not in this driver") from None
+        code = function(*arguments)
+        if code != 0:
+            raise NvmlError(f"{name}: {self._words(code)}")
+
+    def _words(self, code: int) -> str:
+        try:
+            self._library.nvmlErrorString.restype = ctypes.c_char_p
+            return str(self._library.nvmlErrorString(ctypes.c_int(code)).decode("utf-8", "replace"))
+        except (AttributeError, TypeError):
+            return f"error {code}"
+
+
+class NvmlMeter(PowerMeter):
+    """Option `gpu`: which card, in the order of `nvidia-smi -L`; needed when there are several."""
+
+    name = "nvml"
+    scope = "gpu"
+    option_readers = {"gpu": strict.integer(0, 63)}
+
+    def __init__(
+        self,
+        system: System,
+        options: Optional[Mapping[str, Any]] = None,
+        load: Callable[[], Any] = load_library,
+    ) -> None:
+        super().__init__(system, options)
+        self._load = load
+        self._gpu: Optional[Gpu] = None
+        self._counter = Counter()
+
+    def available(self) -> Found:
+        self.start()
+        self.stop()
+        return Found(self.problem is None, self.problem)
+
+    def start(self) -> None:
+        self._counter, self.problem = Counter(), None
+        if self.system.root != "/":
+            self.problem = "the driver's library tells of this machine, not of the one that is read"
+            return
+        try:
+            self._gpu = Gpu(self._load(), self.options.get("gpu"))
+        except OSError:
+            self.problem = f"no {_LIBRARY} (the NVIDIA driver)"
+        except NvmlError as error:
+            self.problem = str(error)
+
+    def sample(self) -> Optional[Sample]:
+        if self._gpu is None:
+            return None
+        before = self.system.clock()
+        try:
+            reading = self._gpu.read()
+        except NvmlError as error:
+            self.problem = str(error)
+            return None
+        moment = (before + self.system.clock()) / 2
+        if reading.energy_j is None:
+            self.problem = None
+            return Sample(moment, power_w=reading.power_w)
+        total = self._counter.feed(reading.energy_j, moment)
+        self.problem = total.reason
+        return None if total.number is None else Sample(moment, energy_j=total.number)
+
+    def stop(self) -> None:
+        gpu, self._gpu = self._gpu, None
+        if gpu is not None:
+            gpu.close()

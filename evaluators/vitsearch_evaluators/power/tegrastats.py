@@ -1,0 +1,109 @@
+"""NVIDIA's own tool on a Jetson, for where its rails cannot be read as files (in a container).
+
+A rail is written `NAME NOW/MEAN`, in milliwatts, with its unit or (JetPack 4) without; JetPack 7 adds
+a third number. NOW is the power at that moment, MEAN since the tool began: only NOW is taken.
+
+    JetPack 4   POM_5V_IN 2132/2132 POM_5V_GPU 78/78
+    JetPack 6   VDD_IN 5251mW/8535mW
+    JetPack 7   VDD_GPU 4925mW/4925mW/4925mW
+"""
+
+import re
+from typing import Any, Dict, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.power import rails
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value
+from vitsearch_evaluators.system import Stream, System
+
+_RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|\Z)")
+_FIRST_LINE_S = 5.0
+_LOOK_S = 0.05
+
+
+class Line(NamedTuple):
+    """The rails of one line in milliwatts, and those that it names more than once."""
+
+    powers_mw: Mapping[str, float]
+    doubled: Mapping[str, int]
+
+
+class TegrastatsMeter(PowerMeter):
+    """Options: `rails`; `tool`, the path of tegrastats; `interval_ms` between its lines."""
+
+    name = "tegrastats"
+    scope = "module"
+    rate_hz = 5.0
+    option_readers = dict(rails.OPTION_READERS, tool=strict.text, interval_ms=strict.integer(20, 10000))
+
+    def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__(system, options)
+        interval_ms = self.options.get("interval_ms", 200)
+        self.rate_hz = 1e3 / interval_ms
+        self._argv = [self.options.get("tool", "tegrastats"), "--interval", str(interval_ms)]
+        self._stream: Optional[Stream] = None
+        self._latest: Optional[Sample] = None
+        self._chosen: Optional[rails.Chosen] = None
+
+    def available(self) -> Found:
+        """Start the tool and wait for its first line with a total."""
+        self.start()
+        try:
+            end = self.system.clock() + _FIRST_LINE_S
+            while self._latest is None and self._alive() and self.system.clock() < end:
+                self.system.sleep(_LOOK_S)
+            return Found(self._latest is not None, None if self._latest is not None else self._why())
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        self._latest = self._chosen = self.problem = None
+        self._stream = self.system.stream(self._argv, self._on_line)
+
+    def sample(self) -> Optional[Sample]:
+        """Return the newest line's value, with the time at which the line arrived."""
+        if self._alive():
+            return self._latest
+        self.problem = self._why()
+        return None
+
+    def stop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _on_line(self, text: str) -> None:
+        moment = self.system.clock()
+        line = parse_line(text)
+        # The first line with a total decides: what is added up does not change from line to line.
+        chosen = self._chosen or rails.choose(line.powers_mw, self.options.get("rails"))
+        value = Value(None, chosen.reason) if chosen.reason is not None else _total(line, chosen)
+        self.problem = value.reason
+        if value.number is not None:
+            self._chosen, self.scope = chosen, chosen.scope
+            self._latest = Sample(moment, value.number)
+
+    def _alive(self) -> bool:
+        return self._stream is not None and self._stream.ended() is None
+
+    def _why(self) -> str:
+        ended = self._stream.ended() if self._stream is not None else "not started"
+        return self.problem or ended or f"{self._argv[0]} printed no line within {_FIRST_LINE_S:g} s"
+
+
+def parse_line(text: str) -> Line:
+    """Read the rails of a line; whatever else stands there, cut or garbled, is passed over."""
+    powers_mw: Dict[str, float] = {}
+    counts: Dict[str, int] = {}
+    for match in _RAIL.finditer(text):
+        label = match.group(1)
+        powers_mw[label] = float(match.group(2))
+        counts[label] = counts.get(label, 0) + 1
+    return Line(powers_mw, {label: count for label, count in counts.items() if count > 1})
+
+
+def _total(line: Line, chosen: rails.Chosen) -> Value:
+    doubled = sorted(set(chosen.labels) & set(line.doubled))
+    if doubled:
+        return Value(None, f"{', '.join(doubled)} twice in one line")
+    return rails.total_w(line.powers_mw, chosen.labels)

@@ -1,0 +1,212 @@
+"""Trees as the kernels of JetPack 4 to 7 show them, and what may be wrong with them."""
+
+import os
+
+import pytest
+
+from vitsearch_evaluators.power.ina3221 import Ina3221Meter, find_rails
+from vitsearch_evaluators.testing import PowerMeterTestCase
+
+IIO = "/sys/bus/i2c/drivers/ina3221x"
+HWMON = "/sys/bus/i2c/drivers/ina3221"
+
+
+def iio(device, chip, rails, number=0, name="iio:device0"):
+    folder = f"{IIO}/{chip}/{name}"
+    for index, (label, milliwatts) in enumerate(rails, number):
+        device.write(f"{folder}/rail_name_{index}", label)
+        device.write(f"{folder}/in_power{index}_input", milliwatts)
+        device.write(f"{folder}/in_voltage{index}_input", 5000)
+        device.write(f"{folder}/in_current{index}_input", milliwatts // 5)
+
+
+def hwmon(device, chip, rails, folder="hwmon3"):
+    base = f"{HWMON}/{chip}/hwmon/{folder}"
+    device.write(f"{base}/name", "ina3221")
+    for index, (label, millivolts, milliamperes) in enumerate(rails, 1):
+        if label is not None:
+            device.write(f"{base}/in{index}_label", label)
+        device.write(f"{base}/in{index}_input", millivolts)
+        device.write(f"{base}/curr{index}_input", milliamperes)
+        device.write(f"{base}/in{index}_enable", 1)
+    device.write(f"{base}/in7_label", "sum of shunt voltages")
+    device.write(f"{base}/in7_input", 40)
+    return base
+
+
+def orin_nano(device):
+    return hwmon(device, "1-0040", [("VDD_IN", 4984, 1856), ("VDD_CPU_GPU_CV", 4976, 216), ("VDD_SOC", 4976, 400)])
+
+
+def agx_orin(device):
+    first = [("VDD_GPU_SOC", 19864, 160), ("VDD_CPU_CV", 19864, 40), ("VIN_SYS_5V0", 5000, 908)]
+    hwmon(device, "1-0040", first, "hwmon3")
+    hwmon(device, "1-0041", [("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5000, 100), (None, 0, 0)], "hwmon4")
+
+
+def value(device, **options):
+    """What a look says: watts, or the reason."""
+    meter = Ina3221Meter(device.system, options)
+    meter.start()
+    sample = meter.sample()
+    return meter.problem if sample is None else sample.power_w
+
+
+class TestIna3221(PowerMeterTestCase):
+    @pytest.fixture(autouse=True)
+    def _devices(self, device, other_device):
+        self.device, self.other = device, other_device
+        orin_nano(device)
+
+    def make_meter(self):
+        return Ina3221Meter(self.device.system)
+
+    def make_blind_meter(self):
+        return Ina3221Meter(self.other.system)
+
+    def go_on(self):
+        self.device.wait(0.1)
+
+
+def test_jetpack_5_and_6_tell_volts_and_amperes(device):
+    orin_nano(device)
+    assert value(device) == pytest.approx(4.984 * 1.856)
+
+
+def test_jetpack_4_tells_power(device):
+    iio(device, "6-0040", [("POM_5V_IN", 2132), ("POM_5V_GPU", 78), ("POM_5V_CPU", 275)])
+    assert value(device) == 2.132
+
+
+@pytest.mark.parametrize("name", ["iio:device0", "iio_device", "iio:device1"])
+def test_jetpack_4_without_its_power_files_multiplies(device, name):
+    iio(device, "6-0040", [("POM_5V_IN", 2130)], name=name)
+    os.remove(f"{device.root}{IIO}/6-0040/{name}/in_power0_input")
+    assert value(device) == pytest.approx(2.13)
+
+
+def test_a_link_beside_the_device_is_not_a_second_rail(device):
+    for name in ("iio:device0", "iio_device"):
+        iio(device, "6-0040", [("POM_5V_IN", 2132)], name=name)
+    assert value(device) == 2.132
+
+
+def test_rails_may_come_in_any_order_and_on_several_chips(device):
+    iio(device, "0-0041", [("VDD_SYS_CPU", 1917), ("VDD_IN", 5297), ("VDD_SYS_DDR", 1241)])
+    iio(device, "0-0040", [("VDD_SYS_GPU", 182), ("VDD_SYS_SOC", 730), ("VDD_4V0_WIFI", 0)], name="iio:device1")
+    assert value(device) == 5.297
+
+
+def test_agx_orin_is_a_sum_in_which_no_rail_counts_twice(device):
+    agx_orin(device)
+    assert value(device) == pytest.approx(19.864 * 0.2 + 5.0 * 0.908)
+
+
+def test_agx_xavier_is_a_sum_of_two_chips(device):
+    iio(device, "1-0040", [("GPU", 310), ("CPU", 465), ("SOC", 1084)])
+    iio(device, "1-0041", [("CV", 0), ("VDDRQ", 154), ("SYS5V", 1920)], name="iio:device1")
+    assert value(device) == pytest.approx(3.933)
+
+
+def test_thor_has_chips_of_one_rail(device):
+    rails = [("VDD_GPU", 0, 0), ("VDD_CPU_SOC_MSS", 12000, 595), ("VIN_SYS_5V0", 5000, 1361)]
+    hwmon(device, "2-0040", rails, "hwmon5")
+    device.write("/sys/class/hwmon/hwmon6/name", "ina238")
+    device.write("/sys/class/hwmon/hwmon6/label", "VIN")
+    device.write("/sys/class/hwmon/hwmon6/in1_input", 20000)
+    device.write("/sys/class/hwmon/hwmon6/curr1_input", 1276)
+    assert value(device) == pytest.approx(25.52)
+
+
+def test_the_same_chip_under_two_folders_is_one(device):
+    orin_nano(device)
+    for name in ("in1_label", "in1_input", "curr1_input", "name"):
+        with open(f"{device.root}{HWMON}/1-0040/hwmon/hwmon3/{name}") as stream:
+            device.write(f"/sys/class/hwmon/hwmon3/{name}", stream.read().strip())
+    assert [rail.label for rail in find_rails(device.system)].count("VDD_IN") == 1
+    assert value(device) == pytest.approx(4.984 * 1.856)
+
+
+def test_other_sensors_are_no_rails(device):
+    device.write("/sys/class/hwmon/hwmon0/name", "pwmfan")
+    device.write("/sys/class/hwmon/hwmon0/in1_label", "VDD_IN")
+    device.write("/sys/class/hwmon/hwmon0/in1_input", 5000)
+    device.write("/sys/class/hwmon/hwmon0/curr1_input", 1000)
+    assert find_rails(device.system) == []
+
+
+def test_the_scope_says_what_was_added_up(device):
+    orin_nano(device)
+    module = Ina3221Meter(device.system)
+    some = Ina3221Meter(device.system, {"rails": ["VDD_SOC", "VDD_CPU_GPU_CV"]})
+    assert (module.available().reason, some.available().reason) == (None, None)
+    assert (module.scope, some.scope) == ("module", "rails")
+    some.start()
+    assert some.sample().power_w == pytest.approx(4.976 * 0.616)
+
+
+def test_rails_that_may_feed_each_other_are_not_added_up(device):
+    hwmon(device, "1-0040", [("VDD_A", 5000, 100), ("VDD_B", 5000, 200), ("NC", 0, 0)])
+    assert "no known total among the rails VDD_A, VDD_B" in value(device)
+    assert value(device, rails=["VDD_A"]) == pytest.approx(0.5)
+    assert value(device, rails=["VDD_C"]) == "no rail VDD_C; there are VDD_A, VDD_B"
+
+
+def change(name, content):
+    """Write another content into a file of the Orin Nano's chip; None takes it away."""
+
+    def apply(device):
+        base = orin_nano(device)
+        if content is None:
+            os.remove(f"{device.root}{base}/{name}")
+        else:
+            device.write(f"{base}/{name}", content)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (change("in1_enable", 0), "VDD_IN: switched off"),
+        (change("in1_label", None), "no known total among the rails VDD_CPU_GPU_CV, VDD_SOC"),
+        (change("in1_label", ""), "no known total"),
+        (change("in1_label", "NC"), "no known total"),
+        (change("in2_label", "VDD_IN"), "two rails are called VDD_IN"),
+        (change("curr1_input", None), "curr1_input cannot be read: No such file"),
+        (change("in1_input", None), "in1_input cannot be read: No such file"),
+        (change("curr1_input", ""), "holds '', which is no number"),
+        (change("curr1_input", "N/A"), "holds 'N/A', which is no number"),
+        (change("curr1_input", "nan"), "holds 'nan', which is no number"),
+        (change("curr1_input", "1e999"), "which is no number"),
+        (change("curr1_input", "18 56"), "which is no number"),
+        (change("curr1_input", "0x10"), "which is no number"),
+        (change("curr1_input", "1_000"), "which is no number"),
+        (change("curr1_input", -1856), "VDD_IN is -9.2503 W"),
+    ],
+)
+def test_what_is_wrong_is_a_reason_and_never_a_number(device, broken, reason):
+    broken(device)
+    assert reason in value(device)
+    assert reason in Ina3221Meter(device.system).available().reason
+
+
+def test_a_single_rail_may_be_a_little_below_zero(device):
+    hwmon(device, "2-0040", [("VDD_GPU_SOC", 12000, -33), ("VDD_CPU_CV", 12000, 327), ("VIN_SYS_5V0", 5000, 900)])
+    assert value(device) == pytest.approx(12.0 * 0.294 + 4.5)
+
+
+def test_an_old_kernel_without_enable_files_is_read(device):
+    base = orin_nano(device)
+    os.remove(f"{device.root}{base}/in1_enable")
+    assert value(device) == pytest.approx(4.984 * 1.856)
+
+
+def test_a_rail_that_goes_away_meanwhile_is_a_reason(device):
+    base = orin_nano(device)
+    meter = Ina3221Meter(device.system)
+    meter.start()
+    assert meter.sample() is not None
+    os.remove(f"{device.root}{base}/curr1_input")
+    assert meter.sample() is None
+    assert "curr1_input" in meter.problem
