@@ -3,42 +3,63 @@
 import fcntl
 import ipaddress
 import json
+import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
-from typing import IO, Any, NamedTuple, Optional
+from typing import IO, Any, Dict, NamedTuple, Optional
 
+from vitsearch_evaluators import config, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity
 from vitsearch_evaluators.jobs import JobQueue
-from vitsearch_evaluators.server import AgentServer
+from vitsearch_evaluators.server import AgentServer, Door
 from vitsearch_evaluators.store import BlobStore
+from vitsearch_evaluators.system import System
 from vitsearch_evaluators.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 # `serve_forever` looks at its own flag that often; each look disturbs what is measured.
 _ACCEPT_POLL_S = 60.0
 
 
 class AgentSettings(NamedTuple):
-    """`port` 0 takes a free one; `port_file` then says which, as JSON {"port", "pid", ...}."""
+    """`port` 0 takes a free one; `port_file` then says which, as JSON {"port", "pid", ...}.
+
+    A host that is not loopback speaks TLS, with `tls_cert` and `tls_key` or a certificate of the agent's
+    own, unless `insecure_plaintext`; `tls` has loopback do so too. `token_file` None is one in the state.
+    """
 
     state: str
     host: str = "127.0.0.1"
     port: int = 0
-    token: Optional[str] = None
+    token_file: Optional[str] = None
+    tls: bool = False
+    tls_cert: Optional[str] = None
+    tls_key: Optional[str] = None
+    insecure_plaintext: bool = False
     port_file: Optional[str] = None
     exit_with_stdin: bool = False
 
 
 def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
-    refuse_open_door(settings.host, settings.token)
+    encrypted = wants_tls(settings)
     os.makedirs(settings.state, mode=0o700, exist_ok=True)
+    limits = config.load(settings.state).limits
     lock = _lock(settings.state)
+    token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
+    is_first_start = settings.token_file is None and not os.path.exists(token_file)
+    if is_first_start:
+        tokens.write_tokens(token_file, (tokens.new_token(),))
+    certificate = _certificate(settings) if encrypted else None
+    door = Door(tokens.TokenFile(token_file), tls.server_context(certificate) if certificate else None, limits)
     identity = device_identity(settings.state)
     queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"))
     queue.recover()
@@ -47,7 +68,7 @@ def serve(settings: AgentSettings, version: str) -> None:
     worker = Worker(queue, store, identity, work, version)
     api = Api(version, identity, store, queue, worker)
     try:
-        server = AgentServer((settings.host, settings.port), api, settings.token)
+        server = AgentServer((settings.host, settings.port), api, door)
     except OSError as error:
         raise EvaluatorError("cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}") from error
     stop = StopSignal()
@@ -59,8 +80,11 @@ def serve(settings: AgentSettings, version: str) -> None:
     worker.start()
     acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
+    fingerprint = certificate.fingerprint if certificate else None
+    _tell(settings, server.server_port, fingerprint, is_first_start)
     if settings.port_file is not None:
-        _write_port_file(settings.port_file, server.server_port, identity.device_id)
+        where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": fingerprint}
+        _write_port_file(settings.port_file, where)
     try:
         _wait(stop, settings.exit_with_stdin)
     finally:
@@ -70,14 +94,34 @@ def serve(settings: AgentSettings, version: str) -> None:
         lock.close()
 
 
-def refuse_open_door(host: str, token: Optional[str]) -> None:
-    """Refuse to let a whole network submit jobs: whoever may submit can run code as this user."""
-    if token is None and not is_loopback(host):
-        raise EvaluatorError(
-            "open_door",
-            f"--host {host} can be reached from the network: give a --token-file, or listen on "
-            "127.0.0.1 and use an ssh tunnel",
-        )
+def wants_tls(settings: AgentSettings) -> bool:
+    """Whether to encrypt: on a network always, unless somebody says that they want it open."""
+    given = settings.tls or settings.tls_cert is not None
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InvalidRequest("--tls-cert and --tls-key go together")
+    if given and settings.insecure_plaintext:
+        raise InvalidRequest("--insecure-plaintext is the opposite of --tls and --tls-cert")
+    return given or not (settings.insecure_plaintext or is_loopback(settings.host))
+
+
+def _certificate(settings: AgentSettings) -> tls.Certificate:
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        return tls.read_certificate(settings.tls_cert, settings.tls_key)
+    return tls.own_certificate(settings.state, System())
+
+
+def _tell(settings: AgentSettings, port: int, fingerprint: Optional[str], is_first_start: bool) -> None:
+    """Say where the agent listens and, the first time, how to make it known. Never the token: this is a log."""
+    everywhere = settings.host in ("", "0.0.0.0", "::")
+    host = socket.gethostname() if everywhere else settings.host
+    url = f"{'https' if fingerprint else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    pin = f" --fingerprint {fingerprint}" if fingerprint else ""
+    logger.info("listening on %s%s", url, f", certificate {fingerprint}" if fingerprint else "")
+    if fingerprint is None and not is_loopback(settings.host):
+        logger.warning("tokens, models and results cross the network in the clear")
+    if is_first_start:
+        logger.info("on the machine that searches: vitsearch devices add %s%s", url, pin)
+        logger.info("it asks for the token, which `vitsearch-agent token --state %s` shows", settings.state)
 
 
 def is_loopback(host: str) -> bool:
@@ -99,10 +143,10 @@ def _lock(state: str) -> IO[Any]:
     return lock
 
 
-def _write_port_file(path: str, port: int, device_id: str) -> None:
+def _write_port_file(path: str, where: Dict[str, Any]) -> None:
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w") as stream:
-        json.dump({"port": port, "pid": os.getpid(), "device_id": device_id}, stream)
+        json.dump(dict(where, pid=os.getpid()), stream)
     os.rename(temporary, path)
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import Optional, Sequence, Set, Tuple
 
-from vitsearch_evaluators import __version__, agent, procs, runtimes
+from vitsearch_evaluators import __version__, agent, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
@@ -28,11 +28,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        if arguments.cpus is not None:
-            pin(parse_cpus(arguments.cpus))
-        if arguments.command == "serve":
-            return _serve(arguments)
-        return _measure(arguments)
+        return int(arguments.run(arguments))
     except MeasurementFailed as failure:
         print(f"vitsearch-agent: {failure.kind}: {failure}", file=sys.stderr)
         print(failure.details.get("output_tail", ""), file=sys.stderr, end="")
@@ -69,12 +65,22 @@ def pin(cpus: Set[int]) -> None:
         raise InvalidRequest(f"--cpus {sorted(cpus)}: this process may use {allowed}") from error
 
 
+def _pin(arguments: argparse.Namespace) -> None:
+    if arguments.cpus is not None:
+        pin(parse_cpus(arguments.cpus))
+
+
 def _serve(arguments: argparse.Namespace) -> int:
+    _pin(arguments)
     settings = agent.AgentSettings(
         state=arguments.state,
         host=arguments.host,
         port=arguments.port,
-        token=_token(arguments.token_file),
+        token_file=arguments.token_file,
+        tls=arguments.tls,
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        insecure_plaintext=arguments.insecure_plaintext,
         port_file=arguments.port_file,
         exit_with_stdin=arguments.exit_with_stdin,
     )
@@ -82,7 +88,19 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _token(arguments: argparse.Namespace) -> int:
+    path = arguments.token_file or os.path.join(arguments.state, tokens.FILE_NAME)
+    if arguments.rotate:
+        print(tokens.rotate(path, arguments.keep_old))
+        return 0
+    if arguments.keep_old:
+        raise InvalidRequest("--keep-old goes with --rotate")
+    print(tokens.read_tokens(path)[0])
+    return 0
+
+
 def _measure(arguments: argparse.Namespace) -> int:
+    _pin(arguments)
     measurement = measure_file(
         arguments.model, arguments.runtime, arguments.option, arguments.protocol, arguments.threads
     )
@@ -146,19 +164,6 @@ def _option(text: str) -> Tuple[str, object]:
         return key, value
 
 
-def _token(path: Optional[str]) -> Optional[str]:
-    if path is None:
-        return None
-    try:
-        with open(path) as stream:
-            token = stream.read().strip()
-    except OSError as error:
-        raise InvalidRequest(f"--token-file {path}: {error.strerror}") from error
-    if not token.isalnum() or len(token) < 32:
-        raise InvalidRequest(f"--token-file {path}: a token is at least 32 letters and digits")
-    return token
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
     parser.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
@@ -169,9 +174,20 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=int, default=0, help="0 takes a free port (%(default)s)")
     serve.add_argument("--state", required=True, help="folder for models, queue and device id")
-    serve.add_argument("--token-file", help="file with the token that clients must send")
+    serve.add_argument("--token-file", help="file with the token that clients must send (default: one in the state)")
+    serve.add_argument("--tls", action="store_true", help="encrypt on loopback too; on a network it always does")
+    serve.add_argument("--tls-cert", metavar="PEM", help="certificate (default: one of its own, made at first start)")
+    serve.add_argument("--tls-key", metavar="PEM", help="its key")
+    serve.add_argument("--insecure-plaintext", action="store_true", help="do not encrypt: anybody on the way listens")
     serve.add_argument("--port-file", help="write the port and pid there as JSON when listening")
     serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin ends (with its writer)")
+    serve.set_defaults(run=_serve)
+    token = commands.add_parser("token", help="show the token that clients must send, or make a new one")
+    token.add_argument("--state", required=True, help="folder of the agent")
+    token.add_argument("--token-file", help="where the agent has another --token-file")
+    token.add_argument("--rotate", action="store_true", help="make a new one; a running agent takes it at once")
+    token.add_argument("--keep-old", action="store_true", help="the old one stays valid until the next rotation")
+    token.set_defaults(run=_token)
     measure = commands.add_parser("measure", help="measure one file and print the result")
     measure.add_argument("model", help="an ONNX file")
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
@@ -179,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     measure.add_argument("--json", action="store_true", help="print every field as JSON")
+    measure.set_defaults(run=_measure)
     for command in (serve, measure):
         command.add_argument("--cpus", help="processors to use, as in taskset -c: 1 or 0,2-3")
     return parser

@@ -52,6 +52,8 @@ _POLL_CANCELLABLE_S = 2.0
 class DeviceClient:
     """A device at `address` (a URL, or a function that returns it), used for one study.
 
+    `fingerprint` pins the certificate of an https address (see `tls`).
+
     One thread measures; `cancel`, `jobs` and `device` may be called from others meanwhile.
     """
 
@@ -63,8 +65,9 @@ class DeviceClient:
         timeout_s: float = 30.0,
         deadline_s: float = 900.0,
         backoff: Backoff = Backoff(),  # noqa: B008 - immutable
+        fingerprint: Optional[str] = None,
     ) -> None:
-        self._transport = Transport(address, token, timeout_s)
+        self._transport = Transport(address, token, timeout_s, fingerprint)
         self._owner = owner if isinstance(owner, Owner) else Owner(owner)
         self._deadline_s = deadline_s
         self._backoff = backoff

@@ -51,7 +51,7 @@ class LimitsConfig(NamedTuple):
     """What the agent may use. `memory_mb` bounds a measuring child; None leaves that to the kernel.
 
     `interruptions_max`: a job that was running so often when the agent died has probably killed it.
-    `requests_per_s` and `connections` are those of one client address.
+    `requests_per_s` and `connections` are those of one client address, `connections_total` those of all.
     """
 
     max_blob_mb: int = 512
@@ -61,6 +61,7 @@ class LimitsConfig(NamedTuple):
     interruptions_max: int = 2
     queued_per_owner: int = 64
     connections: int = 16
+    connections_total: int = 64
     requests_per_s: float = 200.0
 
     @classmethod
@@ -76,6 +77,7 @@ _LIMITS: Mapping[str, strict.Reader] = {
     "interruptions_max": strict.integer(1, 10**6),
     "queued_per_owner": strict.integer(1, 10**5),
     "connections": strict.integer(1, 1024),
+    "connections_total": strict.integer(1, 1024),
     "requests_per_s": strict.number(1, 10**5),
 }
 

@@ -5,6 +5,7 @@
     |-- DeviceBusy          transient  the agent answered "not now"
     |-- ArtifactMissing     transient  the agent does not hold a blob that the job names
     |-- Unauthorized                   the token is missing or wrong
+    |-- UntrustedDevice                its certificate is not the one that is pinned
     |-- ProtocolSkew                   client and agent share no protocol version
     |-- DeviceChanged                  another device answers at this address
     |-- InvalidRequest                 the agent refuses what was asked
@@ -90,6 +91,15 @@ class Unauthorized(EvaluatorError):
         super().__init__("unauthorized", message, False, details)
 
 
+class UntrustedDevice(EvaluatorError):
+    """Raised by the client, before it sent anything."""
+
+    http_status = 400
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("untrusted", message, False, details)
+
+
 class ProtocolSkew(EvaluatorError):
     http_status = 400
 
@@ -161,6 +171,7 @@ _PLAIN: Tuple[Type[Any], ...] = (
     DeviceBusy,
     ArtifactMissing,
     Unauthorized,
+    UntrustedDevice,
     ProtocolSkew,
     DeviceChanged,
     InvalidRequest,

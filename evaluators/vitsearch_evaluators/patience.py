@@ -7,6 +7,8 @@ from typing import NamedTuple, Optional
 
 from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, error_from_json
 
+_RETRY_AFTER_MAX_S = 60.0
+
 
 class Backoff(NamedTuple):
     """Waiting times between attempts: doubled up to `max_s`, each shortened at random by half."""
@@ -43,9 +45,15 @@ class Patience:
         if first_at_once and self._failures == 1:
             return
         longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
-        delay_s = longest_s * (0.5 + 0.5 * random.random())
+        delay_s = max(longest_s * (0.5 + 0.5 * random.random()), _asked_for_s(error))
         if self.cancel is None:
             time.sleep(delay_s)
         else:
             self.cancel.wait(delay_s)
         self.check()
+
+
+def _asked_for_s(error: EvaluatorError) -> float:
+    """How long a device that is asked too often wants to be left alone."""
+    asked_s = error.details.get("retry_after_s")
+    return min(asked_s, _RETRY_AFTER_MAX_S) if isinstance(asked_s, (int, float)) else 0.0

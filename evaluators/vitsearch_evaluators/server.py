@@ -1,21 +1,24 @@
-"""HTTP/1.1 for the endpoints of `api`: routes, token, sizes, timeouts. No TLS: see the README."""
+"""HTTP/1.1, with TLS or without, for the endpoints of `api`: routes, tokens, sizes, timeouts, rates."""
 
 import contextlib
-import hmac
 import json
 import logging
+import math
 import re
 import socket
 import sqlite3
-import threading
+import ssl
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
-from typing import Any, Callable, Dict, Optional, Tuple
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from vitsearch_evaluators.api import Api, Reply, checked_id
 from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import (
+    DeviceBusy,
     EvaluatorError,
     InvalidRequest,
     NotFound,
@@ -23,24 +26,36 @@ from vitsearch_evaluators.errors import (
     Unauthorized,
 )
 from vitsearch_evaluators.protocol import CHUNK_MAX_BYTES, JSON_MAX_BYTES
+from vitsearch_evaluators.tokens import TokenFile
+from vitsearch_evaluators.traffic import IDLE_S, Connections, RateLimit, RequestReader
 
 logger = logging.getLogger(__name__)
 
-CONNECTIONS_MAX = 16
-_IDLE_TIMEOUT_S = 60
-_BUSY_REPLY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_HANDSHAKE_S = 5.0
+_TLS_HANDSHAKE = b"\x16"
+_DIGITS = re.compile(r"[0-9]{1,15}\Z")
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Door(NamedTuple):
+    """Who may come in, how, and how often. `tls` None answers without encryption."""
+
+    tokens: TokenFile
+    tls: Optional[ssl.SSLContext] = None
+    limits: LimitsConfig = LimitsConfig()
 
 
 class AgentServer(ThreadingMixIn, HTTPServer):
-    """One thread for each connection, at most CONNECTIONS_MAX of them."""
+    """One thread for each connection; no step of one, its TLS handshake included, is waited for by another."""
 
     daemon_threads = True
     request_queue_size = 32
 
-    def __init__(self, address: Tuple[str, int], api: Api, token: Optional[str]) -> None:
+    def __init__(self, address: Tuple[str, int], api: Api, door: Door) -> None:
         self.api = api
-        self.token = token
-        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self.door = door
+        self.rates = RateLimit(door.limits.requests_per_s)
+        self._connections = Connections(door.limits.connections, door.limits.connections_total)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, AgentHandler)
@@ -51,25 +66,64 @@ class AgentServer(ThreadingMixIn, HTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            with contextlib.suppress(OSError):
-                request.sendall(_BUSY_REPLY)
+        if not self._connections.enter(client_address[0]):
+            if self.door.tls is None:
+                request.settimeout(0.0)
+                with contextlib.suppress(OSError):
+                    request.sendall(_BUSY)
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
-            self._slots.release()
+            self._connections.leave(client_address[0])
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            self._connections.leave(client_address[0])
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.door.tls is None:
+            super().finish_request(request, client_address)
+            return
+        encrypted = _encrypted(request, self.door.tls)
+        try:
+            super().finish_request(encrypted, client_address)
+        finally:
+            self.shutdown_request(encrypted)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.debug("connection from %s broke", client_address, exc_info=True)
+
+
+def _encrypted(request: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    request.settimeout(_HANDSHAKE_S)
+    encrypted = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+    try:
+        encrypted.do_handshake()
+    except ssl.SSLError as error:
+        if error.reason == "HTTP_REQUEST":
+            _ask_for_tls(socket.socket(fileno=encrypted.detach()))
+        encrypted.close()
+        raise
+    except OSError:
+        encrypted.close()
+        raise
+    return encrypted
+
+
+def _ask_for_tls(plain: socket.socket) -> None:
+    """Somebody wrote http:// and is told so in the only way that they can read."""
+    content = json.dumps({"error": InvalidRequest("this agent speaks TLS: its address begins with https://").to_json()})
+    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    with contextlib.closing(plain), contextlib.suppress(OSError):
+        plain.settimeout(1.0)
+        plain.sendall((head + content).encode())
+        plain.shutdown(socket.SHUT_WR)
+        plain.recv(1 << 16)  # what is unread when it is closed would reset the line, and the answer is lost
 
 
 class AgentHandler(BaseHTTPRequestHandler):
@@ -77,12 +131,45 @@ class AgentHandler(BaseHTTPRequestHandler):
 
     server: AgentServer
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # what is no request is answered with a status line too
     server_version = "vitsearch-agent"
     sys_version = ""
-    timeout = _IDLE_TIMEOUT_S
+    timeout = IDLE_S
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
     _unread = 0
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._reader = self.rfile = RequestReader(self.connection)  # type: ignore[assignment]
+
+    def handle_one_request(self) -> None:
+        """Answer one request; what does not arrive in time ends the connection without an answer."""
+        try:
+            first = self._reader.first_byte()
+            if first in (b"", _TLS_HANDSHAKE):
+                self.close_connection = True
+                if first:  # any text tells a TLS client at once that there is none
+                    self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                return
+            self.raw_requestline = self._reader.readline()
+            if self.parse_request():  # else it was answered by send_error
+                self._answer()
+        except (OSError, LineTooLong) as error:
+            logger.debug("%s: %s", self.address_string(), error)
+            self.close_connection = True
+
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
+        """What the base class finds wrong with a request, as JSON like every other refusal."""
+        self.close_connection = True
+        error = InvalidRequest(message or "this is no request that the agent understands")
+        self._send(code if code < 500 else error.http_status, {"error": error.to_json()}, {})
 
     def do_GET(self) -> None:
         self._answer()
@@ -98,7 +185,7 @@ class AgentHandler(BaseHTTPRequestHandler):
             status, reply = self._dispatch(headers)
         except EvaluatorError as error:
             status, reply = error.http_status, {"error": error.to_json()}
-        except (ConnectionError, socket.timeout):
+        except (ConnectionError, socket.timeout, ssl.SSLError):
             self.close_connection = True
             return
         except (OSError, sqlite3.OperationalError) as error:
@@ -107,14 +194,15 @@ class AgentHandler(BaseHTTPRequestHandler):
             status, reply = full.http_status, {"error": full.to_json()}
         except Exception as error:
             logger.exception("%s %s", self.command, self.path)
-            internal = EvaluatorError("internal", f"{type(error).__name__}: {error}")
+            internal = EvaluatorError("internal", f"{type(error).__name__}: see the agent's log")
             status, reply = 500, {"error": internal.to_json()}
         self._drain()
         self._send(status, reply, headers)
 
     def _dispatch(self, headers: Dict[str, str]) -> Reply:
         self._unread = self._content_length()
-        url = urlsplit(self.path)
+        self._slow_down()
+        url = _split(self.path)
         if (self.command, url.path) == ("GET", "/v1/health"):
             return self.server.api.health()
         self._authorize()
@@ -124,13 +212,18 @@ class AgentHandler(BaseHTTPRequestHandler):
                 return endpoint(self, match.groupdict().get("id", ""), url.query, headers)
         raise NotFound(f"no endpoint {self.command} {url.path[:200]}")
 
+    def _slow_down(self) -> None:
+        wait_s = self.server.rates.wait_s(self.client_address[0])
+        if wait_s:
+            per_s = self.server.door.limits.requests_per_s
+            busy = DeviceBusy(f"this agent answers {per_s:g} requests a second", {"retry_after_s": wait_s})
+            busy.http_status = 429
+            raise busy
+
     def _authorize(self) -> None:
-        if self.server.token is None:
-            return
-        expected = f"Bearer {self.server.token}".encode()
-        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
-        if not hmac.compare_digest(expected, given):
-            raise Unauthorized("this agent needs its token: Authorization: Bearer TOKEN")
+        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not self.server.door.tokens.admits(given.encode("utf-8", "replace")):
+            raise Unauthorized("the token is missing, wrong, or was rotated: Authorization: Bearer TOKEN")
 
     def _device(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.device()
@@ -167,15 +260,15 @@ class AgentHandler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
             raise InvalidRequest("send a Content-Length, not a Transfer-Encoding")
-        value = self.headers.get("Content-Length", "0")
-        if not value.isdigit():
+        values = self.headers.get_all("Content-Length", ["0"])
+        if len(values) != 1 or not _DIGITS.match(values[0]):
             self.close_connection = True
-            raise InvalidRequest(f"Content-Length: expected a number, got {value[:80]!r}")
-        return int(value)
+            raise InvalidRequest(f"Content-Length: expected one number, got {', '.join(values)[:80]!r}")
+        return int(values[0])
 
     def _number(self, header: str) -> int:
         value = self.headers.get(header, "")
-        if not (value.isdigit() and len(value) < 16):
+        if not _DIGITS.match(value):
             raise InvalidRequest(f"{header}: expected a number of bytes, got {value[:80]!r}")
         return int(value)
 
@@ -186,7 +279,7 @@ class AgentHandler(BaseHTTPRequestHandler):
                 {"reason": "too_large", "limit": limit},
             )
         length, self._unread = self._unread, 0
-        body = self.rfile.read(length)
+        body = self._reader.body(length)
         if len(body) < length:
             raise ConnectionError("the client went away in the middle of its body")
         return body
@@ -203,8 +296,8 @@ class AgentHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self._unread:
             try:
-                self.rfile.read(self._unread)
-            except (ConnectionError, socket.timeout):
+                self._reader.body(self._unread)
+            except (ConnectionError, socket.timeout, ssl.SSLError):
                 self.close_connection = True
         self._unread = 0
 
@@ -214,7 +307,8 @@ class AgentHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         if status in (429, 503):
-            self.send_header("Retry-After", "1")
+            wait_s = reply.get("error", {}).get("details", {}).get("retry_after_s", 1.0)
+            self.send_header("Retry-After", str(math.ceil(wait_s)))
         if self.close_connection:
             self.send_header("Connection", "close")
         for name, value in headers.items():
@@ -223,6 +317,13 @@ class AgentHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
         self.wfile.flush()
+
+
+def _split(path: str) -> SplitResult:
+    try:
+        return urlsplit(path)
+    except ValueError as error:  # "//[" opens an IPv6 address
+        raise NotFound("no such endpoint") from error
 
 
 _Endpoint = Callable[[AgentHandler, str, str, Dict[str, str]], Reply]

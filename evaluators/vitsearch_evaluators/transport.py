@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import ssl
 import threading
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
+from vitsearch_evaluators import tls
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.errors import (
     DeviceBusy,
@@ -13,10 +15,13 @@ from vitsearch_evaluators.errors import (
     EvaluatorError,
     InvalidRequest,
     NotFound,
+    UntrustedDevice,
     error_from_json,
 )
+from vitsearch_evaluators.tokens import checked_token
 
 _REPLY_MAX_BYTES = 16 << 20
+_NO_TLS_THERE = frozenset(["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"])
 
 Address = Union[str, Callable[[], str]]
 
@@ -32,13 +37,17 @@ class Transport:
     """Sends requests from any thread, over connections that are kept for the next request.
 
     `address` is a URL, or a function that returns one and is asked before each request: an agent
-    that was restarted on another port is found again.
+    that was restarted on another port is found again. `fingerprint` pins the certificate of an https
+    address; without it, an authority that this machine knows must have signed it.
     """
 
-    def __init__(self, address: Address, token: Optional[str], timeout_s: float) -> None:
+    def __init__(
+        self, address: Address, token: Optional[str], timeout_s: float, fingerprint: Optional[str] = None
+    ) -> None:
         self._address = address
-        self._token = token
+        self._token = None if token is None else checked_token(token, "the token of the device")
         self._timeout_s = timeout_s
+        self._fingerprint = None if fingerprint is None else tls.checked_fingerprint(fingerprint)
         self._lock = threading.Lock()
         self._idle: List[Tuple[str, http.client.HTTPConnection]] = []
 
@@ -61,10 +70,10 @@ class Transport:
             data = response.read(_REPLY_MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            if is_used and isinstance(error, ConnectionError):
+            if is_used and isinstance(error, (ConnectionError, ssl.SSLEOFError)):
                 # The agent had closed the idle connection; every request may be sent again.
                 return self.request(method, path, body, headers, extra_timeout_s)
-            raise DeviceUnreachable(f"{where}: {error or type(error).__name__}") from error
+            raise _no_answer(error, url, where) from error
         except BaseException:
             connection.close()  # half an exchange is on the line
             raise
@@ -93,9 +102,7 @@ class Transport:
             return idle[1], True
         if idle is not None:
             idle[1].close()
-        connection = _connect(url)
-        connection.timeout = timeout_s
-        return connection, False
+        return _connect(url, timeout_s, self._fingerprint), False
 
     def _give_back(self, url: str, connection: http.client.HTTPConnection) -> None:
         with self._lock:
@@ -108,13 +115,63 @@ class Transport:
         return headers
 
 
-def _connect(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+class _PinnedConnection(http.client.HTTPSConnection):
+    """Nothing is sent before the certificate was compared."""
+
+    def __init__(self, host: str, port: Optional[int], timeout_s: float, fingerprint: str) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=tls.pinning_context())
+        self._fingerprint = fingerprint
+
+    def connect(self) -> None:
+        super().connect()
+        found = tls.fingerprint_of(self.sock.getpeercert(binary_form=True) or b"")
+        if found != self._fingerprint:
+            self.close()
+            raise UntrustedDevice(
+                f"{self.host}:{self.port} shows the certificate {found}, but {self._fingerprint} is pinned: another "
+                "machine answers there, or its agent made a new certificate. Nothing was sent to it",
+                {"found": found, "pinned": self._fingerprint},
+            )
+
+
+def peer_fingerprint(url: str, timeout_s: float) -> str:
+    """Return the fingerprint of who answers at an https address. It proves nothing until somebody compared it."""
+    connection = _connect(url, timeout_s, "")
+    try:
+        connection.connect()
+    except UntrustedDevice as error:
+        return str(error.details["found"])
+    except OSError as error:
+        raise _no_answer(error, url, url) from error
+    finally:
+        connection.close()
+    raise InvalidRequest(f"{url} is not encrypted and has no fingerprint")
+
+
+def _connect(url: str, timeout_s: float, fingerprint: Optional[str]) -> http.client.HTTPConnection:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.username is not None:
         raise InvalidRequest(f"a device's address looks like http://board.local:8470, got {url!r}")
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    return kind(parts.hostname, parts.port)
+    if parts.scheme == "https":
+        if fingerprint is not None:
+            return _PinnedConnection(host, port, timeout_s, fingerprint)
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s)
+    if fingerprint:
+        raise InvalidRequest(f"{url}: a fingerprint is that of a certificate; write https:// or leave it out")
+    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def _no_answer(error: Exception, url: str, where: str) -> EvaluatorError:
+    reason = getattr(error, "reason", None)
+    if reason == "CERTIFICATE_VERIFY_FAILED":
+        return UntrustedDevice(f"{url}: no authority known here signed its certificate; pin its fingerprint")
+    if reason in _NO_TLS_THERE:
+        return InvalidRequest(f"{url} is not encrypted: its address begins with http://")
+    return DeviceUnreachable(f"{where}: {str(error) or type(error).__name__}")
 
 
 def _parsed(data: bytes, url: str) -> Any:

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators.client import Backoff
+from vitsearch_evaluators import procs, tokens
+from vitsearch_evaluators.client import Backoff, DeviceClient
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.protocol import SCREEN
 
@@ -75,6 +76,64 @@ def agent(tmp_path):
 def faulty_agent(tmp_path, faulty_environment):
     with EmbeddedAgent(str(tmp_path / "state")) as running:
         yield running
+
+
+class Served:
+    """An agent as a person starts it: `vitsearch-agent serve`, on loopback unless the options say else."""
+
+    def __init__(self, state, *options):
+        self.state = str(state)
+        self.log = self.state + ".log"
+        port_file = self.state + ".port.json"
+        command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin", "--state", self.state]
+        command += ["--port-file", port_file, *options]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=log, env=procs.with_package_path(dict(os.environ))
+            )
+        wait_until(lambda: os.path.exists(port_file) or self.process.poll() is not None, "an agent that listens")
+        assert self.process.poll() is None, self.logged
+        with open(port_file) as stream:
+            where = json.load(stream)
+        os.remove(port_file)
+        self.port, self.fingerprint = where["port"], where["fingerprint"]
+        self.url = f"{'https' if self.fingerprint else 'http'}://127.0.0.1:{self.port}"
+        self.token_file = os.path.join(self.state, tokens.FILE_NAME)
+
+    @property
+    def logged(self):
+        with open(self.log) as stream:
+            return stream.read()
+
+    @property
+    def token(self):
+        return tokens.read_tokens(self.token_file)[0]
+
+    def client(self, **more):
+        settings = {"token": self.token, "fingerprint": self.fingerprint, "backoff": QUICK, "deadline_s": PATIENCE_S}
+        return DeviceClient(self.url, **dict(settings, **more))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@pytest.fixture
+def serve_agent(tmp_path):
+    """serve_agent(*options, config={}) -> Served, ended with the test."""
+    served = []
+
+    def start(*options, config=None):
+        state = tmp_path / "served"
+        if config is not None:
+            state.mkdir()
+            (state / "config.json").write_text(json.dumps(config))
+        served.append(Served(state, *options))
+        return served[-1]
+
+    yield start
+    for agent in served:
+        agent.close()
 
 
 QUICK = Backoff(first_s=0.02, max_s=0.2)

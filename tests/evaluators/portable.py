@@ -6,13 +6,20 @@ python portable.py        (PYTHONPATH: the folder that holds vitsearch_evaluator
 # ruff: noqa: PT009, PT027 - there is no pytest where this runs
 
 import hashlib
+import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+import time
 import unittest
 
-from vitsearch_evaluators import EmbeddedAgent, MeasurementFailed
+from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.tokens import read_tokens
 
 TINY = SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11)
 
@@ -41,6 +48,25 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
                 with self.assertRaises(MeasurementFailed):
                     client.measure(path, "onnxruntime", {}, TINY)
+
+    @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
+    def test_over_tls(self):
+        with tempfile.TemporaryDirectory() as state:
+            port_file = os.path.join(state, "port.json")
+            command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--tls", "--exit-with-stdin"]
+            command += ["--state", state, "--port-file", port_file]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+                while not os.path.exists(port_file) and process.poll() is None:
+                    time.sleep(0.02)
+                with open(port_file) as stream:
+                    where = json.load(stream)
+                url = f"https://127.0.0.1:{where['port']}"
+                (token,) = read_tokens(os.path.join(state, "token"))
+                with DeviceClient(url, token, fingerprint=where["fingerprint"]) as client:
+                    self.assertEqual(client.device().queued, 0)
+                with DeviceClient(url, token, fingerprint="ab" * 32) as client, self.assertRaises(UntrustedDevice):
+                    client.device()
+                process.stdin.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import pytest
 
 from vitsearch_evaluators import agent as agent_module
 from vitsearch_evaluators import procs
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.agent import AgentSettings
+from vitsearch_evaluators.errors import InvalidRequest
 
 
 def start(*arguments):
@@ -16,23 +17,42 @@ def start(*arguments):
     return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "board.local"])
-def test_a_network_address_needs_a_token(host):
-    with pytest.raises(EvaluatorError, match="--token-file"):
-        agent_module.refuse_open_door(host, None)
-    agent_module.refuse_open_door(host, "token")
+def settings(**more):
+    return AgentSettings("state", **more)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "board.local", ""])
+def test_a_network_is_encrypted_unless_somebody_says_otherwise(host):
+    assert agent_module.wants_tls(settings(host=host))
+    assert not agent_module.wants_tls(settings(host=host, insecure_plaintext=True))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
-def test_loopback_does_not(host):
-    agent_module.refuse_open_door(host, None)
+def test_loopback_is_encrypted_when_asked(host):
+    assert not agent_module.wants_tls(settings(host=host))
+    assert agent_module.wants_tls(settings(host=host, tls=True))
+    assert agent_module.wants_tls(settings(host=host, tls_cert="cert", tls_key="key"))
 
 
-def test_serve_refuses_the_open_door(tmp_path):
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"tls_cert": "cert"}, "go together"),
+        ({"tls_key": "key"}, "go together"),
+        ({"tls": True, "insecure_plaintext": True}, "opposite"),
+    ],
+)
+def test_contradictions_are_refused(more, message):
+    with pytest.raises(InvalidRequest, match=message):
+        agent_module.wants_tls(settings(**more))
+
+
+def test_without_openssl_no_network_is_served(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
     with start("--host", "0.0.0.0", "--state", str(tmp_path)) as process:
         _, error = process.communicate()
     assert process.returncode == 2
-    assert b"--token-file" in error
+    assert b"--tls-cert and --tls-key" in error
 
 
 def test_one_agent_for_one_state(agent, tmp_path):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from vitsearch_evaluators import __version__, cli
+from vitsearch_evaluators import __version__, cli, tokens
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.protocol import Measurement
 
@@ -52,11 +52,17 @@ def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsy
     assert cli.main(["measure", blob, "--option", "x"]) == 2
 
 
-@pytest.mark.parametrize("content", ["short", "has space " * 9, ""])
-def test_poor_tokens_are_refused(tmp_path, content):
-    (tmp_path / "token").write_text(content)
-    with pytest.raises(InvalidRequest, match="at least 32"):
-        cli._token(str(tmp_path / "token"))
+def test_the_token_is_shown_and_rotated(tmp_path, capsys):
+    state = str(tmp_path)
+    assert cli.main(["token", "--state", state]) == 2
+    assert "token" in capsys.readouterr().err
+    tokens.write_tokens(str(tmp_path / "token"), ("a" * 64,))
+    assert cli.main(["token", "--state", state]) == 0
+    assert capsys.readouterr().out == "a" * 64 + "\n"
+    assert cli.main(["token", "--state", state, "--rotate", "--keep-old"]) == 0
+    new = capsys.readouterr().out.strip()
+    assert tokens.read_tokens(str(tmp_path / "token")) == (new, "a" * 64)
+    assert cli.main(["token", "--state", state, "--keep-old"]) == 2
 
 
 def test_pin_says_what_is_allowed():

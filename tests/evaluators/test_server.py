@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, job_id
-from vitsearch_evaluators.server import CONNECTIONS_MAX
 
 DATA = b"0123456789" * 100
 SHA256 = hashlib.sha256(DATA).hexdigest()
+CONNECTIONS_MAX = LimitsConfig().connections
 UPLOAD = {"Upload-Offset": "0", "Upload-Length": str(len(DATA))}
 
 

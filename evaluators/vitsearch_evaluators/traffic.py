@@ -1,0 +1,146 @@
+"""How much of the agent one client may take: connections, requests in a second, time to send a request.
+
+A client is an address. Clients behind one ssh tunnel share theirs.
+"""
+
+import http.client
+import io
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, NamedTuple
+
+HEAD_MAX_BYTES = 16 << 10
+HEAD_S = 10.0
+"""A request's first line and headers are here so soon after their first byte, or the line is cut."""
+BODY_S = 60.0
+IDLE_S = 60.0
+"""So long a connection may be silent between two requests: a line that was cut costs no more than that."""
+
+_FORGET_ABOVE = 256
+
+
+class Connections:
+    """Counts open connections: at most `each` of one address and `total` of all. Thread-safe."""
+
+    def __init__(self, each: int, total: int) -> None:
+        self._each = each
+        self._total = total
+        self._open: Dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, address: str) -> bool:
+        """Count one more and return True, or False when there are too many."""
+        with self._lock:
+            mine = self._open.get(address, 0)
+            if mine >= self._each or sum(self._open.values()) >= self._total:
+                return False
+            self._open[address] = mine + 1
+            return True
+
+    def leave(self, address: str) -> None:
+        with self._lock:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+
+class _Bucket(NamedTuple):
+    tokens: float
+    at: float
+
+
+class RateLimit:
+    """A bucket for each address that holds the requests of one second and fills at that rate. Thread-safe."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._buckets: Dict[str, _Bucket] = {}
+        self._lock = threading.Lock()
+
+    def wait_s(self, address: str) -> float:
+        """Count one request: 0 when it may pass, else after how many seconds the next one may."""
+        with self._lock:
+            now = self._clock()
+            if len(self._buckets) > _FORGET_ABOVE:
+                self._forget_full(now)
+            tokens = self._filled(self._buckets.get(address, _Bucket(self._per_s, now)), now)
+            if tokens < 1.0:
+                self._buckets[address] = _Bucket(tokens, now)
+                return (1.0 - tokens) / self._per_s
+            self._buckets[address] = _Bucket(tokens - 1.0, now)
+            return 0.0
+
+    def _filled(self, bucket: _Bucket, now: float) -> float:
+        return min(self._per_s, bucket.tokens + (now - bucket.at) * self._per_s)
+
+    def _forget_full(self, now: float) -> None:
+        full = [address for address, bucket in self._buckets.items() if self._filled(bucket, now) >= self._per_s]
+        for address in full:
+            del self._buckets[address]
+
+
+class _Timed(io.RawIOBase):
+    """The bytes of a socket, with one deadline over many reads: a byte a minute is no progress."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+        self.deadline = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            raise socket.timeout("the request did not arrive in time")
+        self._connection.settimeout(left_s)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(IDLE_S)
+
+
+class RequestReader:
+    """What a handler reads from: `first_byte` before each request, `body` once its head was read.
+
+    Raises socket.timeout for what comes too slowly; http.client.LineTooLong, which the handler answers with
+    431, for a head of more than HEAD_MAX_BYTES.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._raw = _Timed(connection)
+        self._buffered = io.BufferedReader(self._raw, 1 << 16)
+        self._wait_s = HEAD_S  # nobody connects without a request to make
+        self._head_left = 0
+        self.closed = False
+
+    def first_byte(self) -> bytes:
+        """Wait for a request and return its first byte, unread; nothing when the client has closed instead."""
+        self._raw.deadline = time.monotonic() + self._wait_s
+        first = self._buffered.peek(1)[:1]
+        self._raw.deadline = time.monotonic() + HEAD_S
+        self._head_left, self._wait_s = HEAD_MAX_BYTES, IDLE_S
+        return first
+
+    def readline(self, limit: int = -1) -> bytes:
+        """Return one line of the head."""
+        line = self._buffered.readline(self._head_left + 1)
+        self._head_left -= len(line)
+        if self._head_left < 0:
+            raise http.client.LineTooLong("head")
+        return line
+
+    def body(self, length: int) -> bytes:
+        """Return so many bytes, fewer only when the client went away."""
+        self._raw.deadline = time.monotonic() + BODY_S
+        return self._buffered.read(length)
+
+    def flush(self) -> None:
+        """There is nothing to flush; handlers ask for it."""
+
+    def close(self) -> None:
+        self.closed = True
+        self._buffered.close()
