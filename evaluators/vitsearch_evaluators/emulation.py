@@ -9,6 +9,7 @@ import os
 from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_evaluators.config import EmulationConfig
+from vitsearch_evaluators.records import Latency, Measurement
 from vitsearch_evaluators.system import NoStream, Output, System
 
 _FOLDER = "emulated"
@@ -62,6 +63,34 @@ def emulated_system(config: EmulationConfig, state: str) -> System:
 def described(config: EmulationConfig, host_cpu: Optional[str]) -> Dict[str, Any]:
     """Say how a device is emulated: part of its fingerprint."""
     return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": host_cpu}
+
+
+def slowed(measurement: Measurement, factor: float) -> Measurement:
+    """Mark a measurement as emulated and multiply what is a time: the one place where `slowdown` acts.
+
+    Energy is power, which the tree tells, over a time; it grows alike. `seconds` and `queue_s` are real.
+    """
+    power = measurement.power
+    if power is not None:
+        net = power.energy_net_mj
+        power = power._replace(
+            energy_mj=power.energy_mj * factor, energy_net_mj=None if net is None else net * factor, estimated=True
+        )
+    return measurement._replace(
+        latency_ms=_slower(measurement.latency_ms, factor),
+        cpu_ms=_slower(measurement.cpu_ms, factor),
+        sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
+        load_ms=measurement.load_ms * factor,
+        first_inference_ms=measurement.first_inference_ms * factor,
+        throughput_ips=measurement.throughput_ips / factor,
+        power=power,
+        emulated=True,
+    )
+
+
+def _slower(latency: Latency, factor: float) -> Latency:
+    times = {key: value for key, value in latency._asdict().items() if key != "n" and value is not None}
+    return latency._replace(**{key: value * factor for key, value in times.items()})
 
 
 def _command_path(argv: Sequence[str]) -> str:

@@ -5,29 +5,37 @@ latency x processes --> sustained --> throughput --> power      each only if the
 
 import abc
 import contextlib
+import functools
 import json
 import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators import measure, phases
+from vitsearch_evaluators import measure, observation, phases
 from vitsearch_evaluators.child import StopSignal, read_answer, run_child
+from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.procs import ProcessId
 from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
+from vitsearch_evaluators.system import THIS_MACHINE, System
+from vitsearch_evaluators.watch import Watch
 
 _PROBE_S = 120.0
 
 
 class Conditions(NamedTuple):
-    """What a measurement says about where and how it was taken, known before it starts."""
+    """What a measurement says about where and how it was taken, known before it starts.
+
+    `slowdown` is that of an emulated device, None for a real one.
+    """
 
     job_id: str
     device_id: str
     environment_id: str
     attempts: int
     queue_s: float
+    slowdown: Optional[float] = None
 
 
 def probe_runtime(name: str, folder: str, stop: StopSignal) -> RuntimeInfo:
@@ -67,6 +75,7 @@ def execute(
     stop: StopSignal,
     on_start: Optional[Callable[[ProcessId], None]] = None,
     recorder: Optional[PowerRecorder] = None,
+    system: System = THIS_MACHINE,
 ) -> Measurement:
     """Measure the model file `model`, which lies in the private `folder`.
 
@@ -75,8 +84,10 @@ def execute(
     """
     start = time.monotonic()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    children = _Children(spec, os.path.basename(model), folder, conditions.environment_id[:16], stop, on_start)
     protocol = spec.protocol
+    watch = Watch(system, protocol, stop.is_set)
+    environment = conditions.environment_id[:16]
+    children = _Children(spec, os.path.basename(model), folder, environment, stop, on_start, watch)
     reports = [
         children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
@@ -91,7 +102,10 @@ def execute(
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
-    return Measurement(
+    device = observation.summarize(watch.observations)
+    fields["reasons"].update(device.reasons)
+    fields["flags"] += device.flags
+    measurement = Measurement(
         job_id=conditions.job_id,
         artifact=spec.artifact,
         device_id=conditions.device_id,
@@ -103,8 +117,11 @@ def execute(
         seconds=time.monotonic() - start,
         emulated=False,
         started_at=started_at,
+        temperature=device.temperature,
+        swap_mb=device.swap_mb,
         **fields,
     )
+    return measurement if conditions.slowdown is None else slowed(measurement, conditions.slowdown)
 
 
 def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
@@ -127,6 +144,7 @@ class _Children(NamedTuple):
     environment: str
     stop: StopSignal
     on_start: Optional[Callable[[ProcessId], None]]
+    watch: Watch
 
     def path(self, name: str) -> str:
         # The environment is in the name: what was measured before an update is not found after it.
@@ -134,8 +152,13 @@ class _Children(NamedTuple):
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
-        path = self.path(phase if index is None else str(index))
-        answer = read_answer(path) if os.path.exists(path) else self._run(phase, path)
+        name = phase if index is None else str(index)
+        path, seen = self.path(name), self.path(name + "-seen")
+        # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
+        if os.path.exists(path) and self.watch.recall(seen):
+            answer = read_answer(path)
+        else:
+            answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
         try:
             return read(answer.get("report"))
         except InvalidRequest as error:
@@ -143,6 +166,8 @@ class _Children(NamedTuple):
 
     def _run(self, phase: str, path: str) -> Dict[str, Any]:
         """All processes of all phases pass here."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)  # of a process that was throttled
         job = {
             "kind": self.spec.kind,
             "phase": phase,

@@ -188,7 +188,6 @@ def combine(
         reasons["between_process_rel_spread"] = "one process"
     if sustained is None:
         reasons["sustained"] = "the protocol has no soak"
-    reasons["temperature"] = reasons["swap_mb"] = "not read by this version of the agent"
     groups = [list(reports)] + ([] if sustained is None else [[sustained]])
     signs = {
         "contended": any(_is_contended(group, protocol.threads) for group in groups),
@@ -205,8 +204,6 @@ def combine(
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": spread,
         "sustained": None if sustained is None else summarize([sustained.wall_ms]),
-        "temperature": None,
-        "swap_mb": None,
         "contention": contention,
         "flags": tuple(flag for flag, there in signs.items() if there),
         "reasons": reasons,

@@ -146,3 +146,6 @@ class System(NamedTuple):
     def at(self, path: str) -> str:
         """Return where a path of the device lies for this process."""
         return os.path.join(self.root, path.lstrip("/"))
+
+
+THIS_MACHINE = System()

@@ -55,6 +55,17 @@ def active_limits(system: System) -> Tuple[str, ...]:
     return _raspberry_pi(system).active + _cooling_devices(system).active
 
 
+def pace(system: System) -> Optional[float]:
+    """Return the frequency of the fastest processor over its highest, now: a hint, for a governor slows down too."""
+    paces = []
+    for policy in system.glob("/sys/devices/system/cpu/cpufreq/policy[0-9]*"):
+        current = system.number(f"{policy}/scaling_cur_freq")
+        highest = system.number(f"{policy}/scaling_max_freq")
+        if current is not None and highest is not None and highest > 0:
+            paces.append(current / highest)
+    return max(paces) if paces else None
+
+
 def compare(before: Look, after: Look, between: Sequence[str] = ()) -> Verdict:
     """Judge a run by the looks at both its ends; `between` are limits that were seen in force meanwhile."""
     moved = [

@@ -3,9 +3,12 @@ import os
 import pytest
 
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.execute import Conditions, PowerRecorder, execute, probe_runtime, wall_limit_s
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Power
+from vitsearch_evaluators.records import Temperature
+from vitsearch_evaluators.system import System
 
 CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 
@@ -111,6 +114,7 @@ def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
 
 
 def test_samples_that_make_no_sense_are_a_protocol_failure(spec, model, tmp_path):
+    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
     name = f"answer-{CONDITIONS.environment_id[:16]}-0.json"
     (tmp_path / name).write_text('{"report": {"wall_ms": [1.0]}}')
     with pytest.raises(MeasurementFailed, match="missing") as caught:
@@ -123,3 +127,29 @@ def test_probe(tmp_path):
     unknown = probe_runtime("nope", str(tmp_path), StopSignal())
     assert not unknown.available
     assert "unknown" in unknown.reason
+
+
+def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, model, tmp_path):
+    pids = []
+    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
+    os.remove(str(tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-1-seen.json"))
+    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), lambda child: pids.append(child.pid))
+    assert len(pids) == 1
+
+
+def test_an_emulated_device_is_slower_and_says_so(spec, model, tmp_path):
+    real = execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
+    emulated = execute(spec, model, str(tmp_path), CONDITIONS._replace(slowdown=8.0), StopSignal())
+    assert (real.emulated, emulated.emulated) == (False, True)
+    assert emulated.latency_ms.p50 == pytest.approx(8 * real.latency_ms.p50)
+
+
+def test_what_the_device_went_through_is_told(spec, model, tmp_path):
+    tree = DeviceTree(str(tmp_path / "tree"))
+    tree.zone(0, "cpu-thermal", 48300)
+    tree.over_current(27390)
+    found = execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), system=System(tree.root))
+    assert found.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
+    assert "throttling" not in found.reasons
+    assert found.swap_mb is None
+    assert "/proc/vmstat" in found.reasons["swap_mb"]
