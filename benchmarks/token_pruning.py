@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,6 @@ DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
 BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
 RATIO, RATIOS = 0.3, (0.1, 0.3, 0.5, 0.7)
 PRECISIONS = ("fp32", "int8_dynamic", "int8_ptq", "int8_qat")
-FOLLOWED = ("topk", "evit")
-"""Where the sequential refit knows which token is which."""
 CALIBRATION_IMAGES = 256
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 
@@ -41,8 +39,11 @@ RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", choices=["time", "accuracy"])
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of the accuracy table")
+    parser.add_argument("--ratios", nargs="+", default=RATIOS, type=float)
+    told = parser.parse_args()
     torch.set_num_threads(1)
-    rows = times() if parser.parse_args().table == "time" else accuracies()
+    rows = times() if told.table == "time" else accuracies(told.methods, told.ratios)
     for cells in rows:
         print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -75,7 +76,7 @@ def _falling(left: tuple[int, ...]) -> str:
     return " ".join(map(str, sorted(set(left), reverse=True)))
 
 
-def accuracies() -> Iterator[tuple[str, ...]]:
+def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tuple[str, ...]]:
     yield "method", "ratio", "tokens behind the blocks", "MMACs", "as it is", "refitted", "KL", "tuned", "CPU s"
     yield ("---",) * 9
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
@@ -104,14 +105,14 @@ def accuracies() -> Iterator[tuple[str, ...]]:
         return f"{train.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
 
     yield "none", "0", "50", f"{macs.count(base, calibration[:1])[0]:.1f}", accuracy(base), "", "", "", ""
-    for ratio in RATIOS:
-        for method in METHODS:
+    for ratio in ratios:
+        for method in methods:
             model, left = pruned(BASE, method, ratio)
             cost, untouched = macs.count(model, calibration[:1])[0], accuracy(model)
-            if method in FOLLOWED:
-                sequential.fit(model, family, wanted, calibration)
-            elif method == "dynamicvit":
+            if method == "dynamicvit":
                 tokens.fit_predictors(model, calibration.split(64))
+            if method != "tome":  # rung 0 fits before it merges, and here nothing else is cut
+                sequential.fit(model, family, wanted, calibration)
             divergence = train.kl_divergence(expected, logits(model, images.validation.images))
             refitted, begin = accuracy(model), time.process_time()
             beside = partial(tokens.lessons, unpruned=base) if method == "dynamicvit" else None

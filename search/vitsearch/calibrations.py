@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vitsearch.effect import Anatomy, Effect
 from vitsearch.jobs import Calibration
@@ -46,8 +47,12 @@ class Calibrations:
         """The seed that draws the images is the recipe's, which enters the key by itself."""
         if self.refit is None:
             return None
-        choosing = {"token_predictors": self.token_predictors.images} if self.token_predictors else {}
-        return digest({"method": "sequential", "images": self.refit.images} | choosing)
+        steps: dict[str, Any] = {"method": "sequential", "images": self.refit.images}
+        if self.batch_norms:  # settled in the base, before it is cut
+            steps["batch_norms"] = self.batch_norms.images
+        if self.token_predictors:  # and fitted once more to whom they choose
+            steps |= {"token_predictors": self.token_predictors.images, "follows": True}
+        return digest(steps)
 
 
 def _fewer(images: int, least: int, resolution: int) -> int:

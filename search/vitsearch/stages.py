@@ -6,6 +6,7 @@ the worker's memory for the next stage.
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -214,23 +215,32 @@ def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | 
 
 
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
-    """Rung 0: fitted in parallel, batch norms settled where the resolution is another, fitted in sequence."""
-    model, backbone, device = _pruned(pruned, workshop), backbones.find(pruned.source.backbone), _torch_device()
-    base, resolution = _base(pruned.source, workshop), pruned.source.resolution
-    refit.refit(model, base, backbone, pruned.effect, Statistics.load(workshop.store.get(pruned.statistics_sha256)))
-    _settle(model, pruned, workshop)
-    if pruned.refit is not None:
-        _settle(base, pruned, workshop)
-        inputs = _drawn(workshop, pruned.refit, resolution, device)
-        wanted = sequential.targets(base.to(device), backbone, inputs)
-        if sequential.follows(pruned.effect):
-            tokens.apply(model, pruned.effect)
-        sequential.fit(model.to(device), backbone, wanted, inputs)
-    if pruned.refit is None or not sequential.follows(pruned.effect):
-        tokens.apply(model, pruned.effect)
+    """Rung 0: batch norms settled where the resolution is another, then cut, fitted in parallel and in sequence."""
+    base, backbone, effect = _base(pruned.source, workshop), backbones.find(pruned.source.backbone), pruned.effect
+    _settle(base, pruned, workshop)
+    model = copy.deepcopy(base)
+    prune.apply(model, backbone, effect, _example(pruned.source.resolution, workshop))
+    refit.refit(model, base, backbone, effect, Statistics.load(workshop.store.get(pruned.statistics_sha256)))
+    fit = _sequential_fit(base, pruned, workshop)
+    if not sequential.follows(effect) or pruned.token_predictors is not None:
+        fit(model)
+    tokens.apply(model, effect)
     if pruned.token_predictors is not None:
-        tokens.fit_predictors(model.cpu(), _drawn_batches(workshop, pruned.token_predictors, resolution))
+        batches = _drawn_batches(workshop, pruned.token_predictors, pruned.source.resolution)
+        tokens.fit_predictors(model.cpu(), batches)
+    if sequential.follows(effect):
+        fit(model)
     return model.cpu()
+
+
+def _sequential_fit(base: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> Callable[[nn.Module], None]:
+    """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing."""
+    if pruned.refit is None:
+        return lambda model: None
+    backbone = backbones.find(pruned.source.backbone)
+    inputs = _drawn(workshop, pruned.refit, pruned.source.resolution, _torch_device())
+    wanted = sequential.targets(base.to(inputs.device), backbone, inputs)
+    return lambda model: sequential.fit(model.to(inputs.device), backbone, wanted, inputs)
 
 
 def _settle(model: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:

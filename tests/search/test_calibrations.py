@@ -61,6 +61,12 @@ def test_other_images_for_them_are_another_training_where_the_refit_has_as_many_
     assert len(digests) == 2
 
 
+def test_settled_norms_are_another_training(cut, anatomy):
+    as_trained, settled = (Calibrations.of(cut, anatomy, resolution, STUDY) for resolution in (28, 20))
+    assert as_trained.refit == settled.refit
+    assert as_trained.refit_digest() != settled.refit_digest()
+
+
 def test_a_study_of_few_images_fits_on_those(cut, anatomy):
     few = Calibration(16, 0)
     assert Calibrations.of(replace(cut, resolution=224), anatomy, 28, few).refit == few

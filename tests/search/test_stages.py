@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -335,6 +336,23 @@ def test_settled_batch_norms_mend_a_changed_resolution(workshop):
         stages.take_signal(jobs.SignalJob(workshop, pruned, logits, 500)).accuracy for pruned in (as_it_was, settled)
     )
     assert after > before + 0.01
+
+
+def test_a_model_cut_at_another_resolution_has_the_norms_of_its_settled_base(workshop):
+    """Settled behind the cut they would be those of its errors, and no fit knows the scale that they give."""
+    small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20), Compression()
+    found = stages.study_anatomy(jobs.AnatomyJob(workshop, small, jobs.Calibration(32, 0)))
+    variances = []
+    for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
+        plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
+        effect = resolve(plan, Anatomy.from_json(found.anatomy), Scores.from_json(found.scores))
+        model = stages._refitted(
+            jobs.Pruned(small, effect, found.statistics_sha256, jobs.Calibration(64, 0)), workshop
+        ).state_dict()
+        variances.append({name: value for name, value in model.items() if name.endswith("running_var")})
+    uncut = [name for name, value in variances[0].items() if value.shape == variances[1][name].shape]
+    assert len(uncut) < len(variances[0])
+    assert all(torch.equal(*(of[name] for of in variances)) for name in uncut)
 
 
 def test_cached_logits_are_those_of_the_pool_in_its_order(workshop, source):

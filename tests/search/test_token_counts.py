@@ -27,6 +27,10 @@ def test_dynamicvit_decides_in_front_of_a_block():
     assert deit("dynamicvit", 0.3) == (197,) * 2 + (139,) * 3 + (98,) * 3 + (69,) * 4
 
 
+def test_dynamicvit_waits_for_the_next_block_where_a_quarter_is_no_whole_number_of_them():
+    assert default_places("dynamicvit", depth=6) == (1, 2, 4)
+
+
 def test_tome_merges_in_every_block_but_the_last_and_ends_with_as_many():
     left = deit("tome", 0.3)
     assert left[-2:] == (69, 69)

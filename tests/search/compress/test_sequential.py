@@ -64,18 +64,19 @@ def test_it_beats_the_parallel_fit(base, all_wanted, logits):
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
-@pytest.mark.parametrize("method", ["topk", "evit"])
+@pytest.mark.parametrize("method", ["topk", "evit", "dynamicvit"])
 def test_it_follows_the_tokens_that_stay(base, all_wanted, logits, method):
     """A model with fewer tokens is fitted to what the base gave for them."""
     left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)
     effect = dataclasses.replace(base.effect(4, 384), tokens=left, token_pruning_method=method)
     model, (inputs, _) = cut(base, effect), base.held_out
     tokens.apply(model, effect)
+    tokens.fit_predictors(model, [base.calibration[0]])
     expected, before = logits(base.model(), inputs), logits(model, inputs)
     assert sequential.follows(effect)
     sequential.fit(model, base.family, all_wanted, base.calibration[0])
     assert kl(expected, logits(model, inputs)) < 0.8 * kl(expected, before)
-    assert "reduce" not in model.blocks[1].__dict__
+    assert "drop_from" not in model.blocks[1].__dict__
 
 
 def test_it_makes_up_for_a_block_that_is_dropped(base, wanted, logits):

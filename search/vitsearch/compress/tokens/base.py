@@ -6,7 +6,9 @@ names of weights, the units of the family and everything that replaces a layer w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -43,7 +45,10 @@ def is_plain_block(found: Any) -> bool:
 
 
 class TokenBlock(nn.Module):
-    """timm's plain block (Dosovitskiy et al. 2021), open between attention and MLP."""
+    """timm's plain block (Dosovitskiy et al. 2021), open between attention and MLP.
+
+    What drops or fuses tokens in evaluation is done by :meth:`drop_from`.
+    """
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -55,6 +60,11 @@ class TokenBlock(nn.Module):
         parts = cast(Any, self)
         heads = attention.heads_of(parts.attn, parts.norm1(x))
         return x + parts.drop_path1(parts.ls1(attention.attend(parts.attn, heads, bias))), heads
+
+    def drop_from(self, x: torch.Tensor, how: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """``how`` of ``x`` (batch, tokens, channels): linear, and alike in every channel. The sequential refit
+        listens here, to do the same to what the base gave."""
+        return how(x)
 
     def mlp_branch(self, x: torch.Tensor) -> torch.Tensor:
         parts = cast(Any, self)
@@ -73,7 +83,7 @@ class DroppingBlock(TokenBlock):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, heads = self.attention_branch(x)
         attended = attention.attention_received(self.attn, heads, self.layout.prefix, self.layout.readers)
-        return self.mlp_branch(self.reduce(x, attended))
+        return self.mlp_branch(self.drop_from(x, partial(self.reduce, attended=attended)))
 
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """``x`` (batch, tokens, channels) with fewer tokens; ``attended`` (batch, patches) ranks the patches."""

@@ -98,8 +98,8 @@ class PolicyBlock(TokenBlock):
     def drop(self, x: torch.Tensor) -> torch.Tensor:
         prefix = self.layout.prefix
         logits = self.predictor(x[:, prefix:])
-        index = most(logits[..., 0] - logits[..., 1], self.kept)
-        return torch.cat([x[:, :prefix], take(x, index + prefix)], dim=1)
+        index = most(logits[..., 0] - logits[..., 1], self.kept) + prefix
+        return self.drop_from(x, lambda stream: torch.cat([stream[:, :prefix], take(stream, index)], dim=1))
 
     def extra_repr(self) -> str:
         return f"kept={self.kept}"
