@@ -15,12 +15,13 @@ from typing import IO, Any, Dict, NamedTuple, Optional
 from vitsearch_evaluators import config, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.emulation import emulated_system
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.server import AgentServer, Door
 from vitsearch_evaluators.store import BlobStore
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import THIS_MACHINE
 from vitsearch_evaluators.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -52,20 +53,24 @@ def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
     encrypted = wants_tls(settings)
     os.makedirs(settings.state, mode=0o700, exist_ok=True)
-    limits = config.load(settings.state).limits
+    configured = config.load(settings.state)
     lock = _lock(settings.state)
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
     is_first_start = settings.token_file is None and not os.path.exists(token_file)
     if is_first_start:
         tokens.write_tokens(token_file, (tokens.new_token(),))
     certificate = _certificate(settings) if encrypted else None
-    door = Door(tokens.TokenFile(token_file), tls.server_context(certificate) if certificate else None, limits)
-    identity = device_identity(settings.state)
+    door = Door(
+        tokens.TokenFile(token_file), tls.server_context(certificate) if certificate else None, configured.limits
+    )
+    emulation = configured.emulation
+    system = THIS_MACHINE if emulation is None else emulated_system(emulation, settings.state)
+    identity = device_identity(settings.state, emulated=emulation is not None)
     queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"))
     queue.recover()
     store = BlobStore(settings.state, referenced=queue.referenced)
     work = os.path.join(settings.state, "work")
-    worker = Worker(queue, store, identity, work, version)
+    worker = Worker(queue, store, identity, work, version, configured, system)
     api = Api(version, identity, store, queue, worker)
     try:
         server = AgentServer((settings.host, settings.port), api, door)
@@ -107,7 +112,7 @@ def wants_tls(settings: AgentSettings) -> bool:
 def _certificate(settings: AgentSettings) -> tls.Certificate:
     if settings.tls_cert is not None and settings.tls_key is not None:
         return tls.read_certificate(settings.tls_cert, settings.tls_key)
-    return tls.own_certificate(settings.state, System())
+    return tls.own_certificate(settings.state, THIS_MACHINE)
 
 
 def _tell(settings: AgentSettings, port: int, fingerprint: Optional[str], is_first_start: bool) -> None:

@@ -91,6 +91,8 @@ class Api(NamedTuple):
             max_blob_bytes=self.store.limits.max_blob_bytes,
             queued=queued,
             running=running,
+            memory_mb=environment["ram_mb"],
+            emulation=environment.get("emulation"),
         )
         return 200, info.to_json()
 

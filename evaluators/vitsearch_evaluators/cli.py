@@ -15,7 +15,7 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, Measurem
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import THIS_MACHINE
 
 _LOCAL_DEVICE = "local"
 
@@ -124,7 +124,7 @@ def measure_file(path: str, runtime: str, options: Sequence[str], protocol: str,
     procs.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
         info = probe_runtime(runtime, folder, stop)
-        environment = environment_id(fingerprint(__version__, (info,), System()))
+        environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         model = os.path.join(folder, blob.name)

@@ -130,6 +130,8 @@ class AgentConfig(NamedTuple):
         return cls(**strict.read_object(value, _CONFIG, where, _CONFIG))
 
 
+NO_CONFIG = AgentConfig()
+
 _CONFIG: Mapping[str, strict.Reader] = {
     "runtimes": strict.mapping(RuntimeConfig.from_json),
     "power": PowerConfig.from_json,

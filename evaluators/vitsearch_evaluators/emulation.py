@@ -6,11 +6,12 @@ called. Nothing of the machine underneath shows through.
 """
 
 import os
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Sequence
 
 from vitsearch_evaluators.config import EmulationConfig
+from vitsearch_evaluators.fingerprint import cpu_model
 from vitsearch_evaluators.records import Latency, Measurement
-from vitsearch_evaluators.system import NoStream, Output, System
+from vitsearch_evaluators.system import THIS_MACHINE, NoStream, Output, System
 
 _FOLDER = "emulated"
 
@@ -60,9 +61,9 @@ def emulated_system(config: EmulationConfig, state: str) -> System:
     return files._replace(run=run, stream=NoStream)
 
 
-def described(config: EmulationConfig, host_cpu: Optional[str]) -> Dict[str, Any]:
-    """Say how a device is emulated: part of its fingerprint."""
-    return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": host_cpu}
+def described(config: EmulationConfig) -> Dict[str, Any]:
+    """Say how a device is emulated: part of its fingerprint, like the machine underneath, which sets the times."""
+    return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": cpu_model(THIS_MACHINE)}
 
 
 def slowed(measurement: Measurement, factor: float) -> Measurement:

@@ -54,7 +54,7 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
     return {
         "agent": agent_version,
         "board": _board(system),
-        "cpu": _cpu_model(cpuinfo),
+        "cpu": cpu_model(system),
         "cores": sum(1 for line in cpuinfo.splitlines() if line.startswith("processor")) or None,
         "machine": platform.machine(),
         "ram_mb": memory_mb(system),
@@ -90,15 +90,16 @@ def _board(system: System) -> Optional[str]:
     return model.rstrip("\0").strip() if model else None
 
 
-def _cpu_model(cpuinfo: str) -> Optional[str]:
+def cpu_model(system: System) -> Optional[str]:
+    """Return the processor's name; Arm kernels give numbers only."""
     fields: Dict[str, str] = {}
-    for line in cpuinfo.splitlines():
+    for line in (system.read("/proc/cpuinfo").text or "").splitlines():
         key, separator, value = line.partition(":")
         if separator:
             fields.setdefault(key.strip(), value.strip())
     if "model name" in fields:
         return fields["model name"]
-    if "CPU part" in fields:  # Arm kernels give numbers only
+    if "CPU part" in fields:
         return f"arm {fields.get('CPU implementer', '?')}/{fields['CPU part']}"
     return None
 

@@ -31,8 +31,8 @@ class MeasureProtocol(NamedTuple):
     The phases below are further processes, each asked for by its seconds: `throughput_s` with
     `streams` inferences at a time; `soak_s` of load before the same samples are taken again
     (`sustained`); `power_s` of load between two rests of `idle_s` while the meter is read.
-    Before each process the device cools down to `start_max_c`, for `cooldown_max_s` at most; None
-    waits for nothing.
+    Before the first process the device cools down to `start_max_c` (None: it starts as it is), before
+    each further one to 3 C above what the first one started at, each time for `cooldown_max_s` at most.
     """
 
     id: str

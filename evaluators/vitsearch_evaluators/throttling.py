@@ -52,7 +52,29 @@ def look(system: System) -> Look:
 
 def active_limits(system: System) -> Tuple[str, ...]:
     """Return the limits in force now: what may be asked during a run."""
-    return _raspberry_pi(system).active + _cooling_devices(system).active
+    return _raspberry_pi(system).active + kernel_brakes(system).active
+
+
+def kernel_brakes(system: System) -> Look:
+    """The kernel's own brakes. Their state can only convict: between two looks it may have come and gone.
+
+    With CONFIG_THERMAL_STATISTICS they count their transitions too.
+    """
+    counts: Dict[str, int] = {}
+    active: List[str] = []
+    for path in system.glob("/sys/class/thermal/cooling_device*/cur_state"):
+        folder = path.rpartition("/")[0]
+        name = system.read(f"{folder}/type").text or ""
+        if _COOLING.search(name) is None:
+            continue
+        state = system.number(path)
+        if state is not None and state > 0:
+            active.append(name)
+        transitions = system.number(f"{folder}/stats/total_trans")
+        if transitions is not None:
+            key = f"transitions of {name}"
+            counts[key] = counts.get(key, 0) + int(transitions)
+    return Look(counts, tuple(sorted(set(active))))
 
 
 def pace(system: System) -> Optional[float]:
@@ -140,32 +162,10 @@ def _raspberry_pi(system: System) -> Look:
     )
 
 
-def _cooling_devices(system: System) -> Look:
-    """The kernel's own brakes. Their state can only convict: between two looks it may have come and gone.
-
-    With CONFIG_THERMAL_STATISTICS they count their transitions too.
-    """
-    counts: Dict[str, int] = {}
-    active: List[str] = []
-    for path in system.glob("/sys/class/thermal/cooling_device*/cur_state"):
-        folder = path.rpartition("/")[0]
-        name = system.read(f"{folder}/type").text or ""
-        if _COOLING.search(name) is None:
-            continue
-        state = system.number(path)
-        if state is not None and state > 0:
-            active.append(name)
-        transitions = system.number(f"{folder}/stats/total_trans")
-        if transitions is not None:
-            key = f"transitions of {name}"
-            counts[key] = counts.get(key, 0) + int(transitions)
-    return Look(counts, tuple(sorted(set(active))))
-
-
 _SOURCES: Tuple[Callable[[System], Look], ...] = (
     _jetson_over_current,
     _jetson_interrupts,
     _x86,
     _raspberry_pi,
-    _cooling_devices,
+    kernel_brakes,
 )

@@ -13,13 +13,16 @@ from typing import Any, Dict, Optional, Tuple
 
 from vitsearch_evaluators import procs, runtimes
 from vitsearch_evaluators.child import Interrupted, StopSignal
+from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
+from vitsearch_evaluators.emulation import described
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
 from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
 from vitsearch_evaluators.store import BlobStore
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import THIS_MACHINE, System
+from vitsearch_evaluators.throttling import kernel_brakes
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ class Worker(threading.Thread):
         identity: DeviceIdentity,
         folder: str,
         version: str,
+        config: AgentConfig = NO_CONFIG,
+        system: System = THIS_MACHINE,
     ) -> None:
         super().__init__(name="measure", daemon=True)
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
@@ -45,13 +50,26 @@ class Worker(threading.Thread):
         self._identity = identity
         self._folder = folder
         self._version = version
+        self._emulation = config.emulation
+        self._system = system
+        self._unbraked: Optional[Dict[str, Any]] = None
         self._stop_child = StopSignal()
         self._stopping = False
         queue.on_cancel_running = self._stop_child.set
 
     def environment(self) -> Dict[str, Any]:
-        """Return the fingerprint as it is now: a governor or an affinity may have changed."""
-        return fingerprint(self._version, self.runtimes, System())
+        """Return the fingerprint as it is now: a governor or an affinity may have changed.
+
+        While the kernel brakes a hot device, limits that are settings otherwise are lower; they are
+        then as they were before.
+        """
+        if self._unbraked is not None and kernel_brakes(self._system).active:
+            return self._unbraked
+        found = fingerprint(self._version, self.runtimes, self._system)
+        if self._emulation is not None:
+            found["emulation"] = described(self._emulation)
+        self._unbraked = found if self.ready.is_set() else None
+        return found
 
     def stop(self) -> None:
         """Kill the child, put its job back and end the thread."""
@@ -128,6 +146,7 @@ class Worker(threading.Thread):
             environment_id(self.environment()),
             job.attempts,
             job.queue_s,
+            None if self._emulation is None else self._emulation.slowdown,
         )
         chunks_before = self._store.chunks_received
         measurement = execute(
@@ -137,6 +156,7 @@ class Worker(threading.Thread):
             conditions,
             self._stop_child,
             lambda process: self._queue.started(job.id, process),
+            system=self._system,
         )
         if self._store.chunks_received > chunks_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))

@@ -1,6 +1,7 @@
 from vitsearch_evaluators.config import EmulationConfig
 from vitsearch_evaluators.emulation import DeviceTree, described, emulated_system
-from vitsearch_evaluators.system import Output
+from vitsearch_evaluators.fingerprint import cpu_model
+from vitsearch_evaluators.system import Output, System
 
 
 def test_an_emulated_system_reads_its_tree(tmp_path):
@@ -24,9 +25,6 @@ def test_tools_answer_from_the_tree(tmp_path):
     assert "the emulated device has none" in system.run(["true"]).reason
 
 
-def test_says_how(tmp_path):
-    assert described(EmulationConfig(8.0), "a CPU") == {
-        "method": "declared slowdown",
-        "slowdown": 8.0,
-        "host_cpu": "a CPU",
-    }
+def test_says_how_and_on_what():
+    found = described(EmulationConfig(8.0))
+    assert found == {"method": "declared slowdown", "slowdown": 8.0, "host_cpu": cpu_model(System())}

@@ -1,0 +1,142 @@
+"""A real agent on a board that a script heats up and slows down."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.records import Temperature
+
+
+class Board:
+    """An emulated Jetson; `config.json` tells the agent where its tree is."""
+
+    def __init__(self, folder, slowdown=4.0):
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.tree = DeviceTree(str(folder / "board"))
+        self.heat(40.0)
+        self.tree.over_current(27390)
+        self.tree.write("/proc/vmstat", "pswpin 100\npswpout 100")
+        self.configure(slowdown)
+
+    def configure(self, slowdown):
+        emulation = {"slowdown": slowdown, "root": self.tree.root}
+        (self.state / "config.json").write_text(json.dumps({"emulation": emulation}))
+
+    def heat(self, celsius):
+        self.tree.zone(0, "cpu-thermal", int(celsius * 1000))
+
+
+@contextlib.contextmanager
+def running(script):
+    thread = threading.Thread(target=script)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@pytest.fixture
+def board(tmp_path):
+    return Board(tmp_path)
+
+
+@pytest.fixture
+def client(board, faulty_environment):
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        yield client
+
+
+def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
+    info = client.device()
+    assert info.kind == "emulated"
+    assert info.device_id.startswith("emu-")
+    assert info.emulation["slowdown"] == 4.0
+    assert info.fingerprint["cpu"] is None
+    found = client.measure(blob, "noop", {"busy_us": 500}, tiny_protocol)
+    assert found.emulated
+    assert found.latency_ms.min >= 4 * 0.5
+    assert found.temperature.max_c == 40.0
+    assert found.swap_mb == 0.0
+    assert found.flags in ((), ("contended",))
+    assert "throttling" not in found.reasons
+
+
+def test_throttled_it_cools_down_and_measures_again(board, client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    pids = []
+
+    def script():
+        until(note.exists)
+        pids.append(int(note.read_text()))
+        board.heat(85.0)
+        board.tree.over_current(27402)
+        gate.write_text("open")
+        until(lambda: procs.identify(pids[0]) is None)
+        board.heat(42.5)
+
+    with running(script):
+        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    assert int(note.read_text()) not in pids
+    assert found.temperature == Temperature("cpu-thermal", 42.5, 42.5, 42.5)
+    assert not {"throttled", "sustained_throttling"} & set(found.flags)
+    assert found.attempts == 1
+
+
+def test_throttled_again_and_again_it_says_so(board, client, blob, tiny_protocol):
+    ended = threading.Event()
+
+    def script():
+        events = 27390
+        while not ended.wait(0.02):
+            events += 1
+            board.tree.over_current(events)
+            board.tree.write("/proc/vmstat", f"pswpin 100\npswpout {100 * events}")
+
+    with running(script):
+        try:
+            found = client.measure(blob, "noop", {"busy_us": 2000}, tiny_protocol)
+        finally:
+            ended.set()
+    assert {"throttled", "sustained_throttling", "swapped"} <= set(found.flags)
+    assert "latency: oc3 (instantaneous over-current) by" in found.reasons["throttling"]
+    assert found.latency_ms.n == 11
+
+
+def test_a_reboot_keeps_the_environment_and_another_setting_changes_it(board):
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    board.tree.write(f"{policy}/scaling_governor", "schedutil")
+    board.tree.write(f"{policy}/scaling_max_freq", 1500000)
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        before = client.device().environment_id
+        brake = "/sys/class/thermal/cooling_device0"
+        board.tree.write(f"{policy}/scaling_max_freq", 900000)
+        board.tree.write(f"{brake}/type", "cpufreq-cpu0")
+        board.tree.write(f"{brake}/cur_state", 2)
+        assert client.device().environment_id == before, "the kernel braked, nobody set anything"
+        board.tree.write(f"{brake}/cur_state", 0)
+        board.tree.write(f"{policy}/scaling_max_freq", 1500000)
+    board.heat(61.0)
+    board.tree.over_current(0)
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        assert client.device().environment_id == before
+        board.tree.write(f"{policy}/scaling_governor", "powersave")
+        assert client.device().environment_id != before
+
+
+def test_no_longer_emulated_it_is_another_device(board):
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        emulated = client.device()
+    (board.state / "config.json").unlink()
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        physical = client.device()
+    assert physical.kind == "physical"
+    assert physical.emulation is None
+    assert physical.device_id != emulated.device_id
+    assert physical.memory_mb > 0
