@@ -151,6 +151,10 @@ def search(tmp_path: Path) -> Iterator[Search]:
     write_images(tmp_path / "images")
     text = SPACE.format(root=tmp_path / "images", folder=tmp_path, trials=TRIALS)
     (tmp_path / "survival.yaml").write_text(text)
+    # By default, an agent gives a job up during which it was killed three times.
+    config = tmp_path / "survival" / "agent" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"limits": {"interruptions_max": 100}}')
     yield Search(tmp_path)
     for pid in processes(tmp_path):
         os.kill(pid, signal.SIGKILL)

@@ -20,7 +20,7 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.server import AgentServer, Door
-from vitsearch_evaluators.store import BlobStore
+from vitsearch_evaluators.store import BlobStore, StoreLimits
 from vitsearch_evaluators.system import THIS_MACHINE
 from vitsearch_evaluators.worker import Worker
 
@@ -66,9 +66,9 @@ def serve(settings: AgentSettings, version: str) -> None:
     emulation = configured.emulation
     system = THIS_MACHINE if emulation is None else emulated_system(emulation, settings.state)
     identity = device_identity(settings.state, emulated=emulation is not None)
-    queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"))
+    queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"), configured.limits)
     queue.recover()
-    store = BlobStore(settings.state, referenced=queue.referenced)
+    store = BlobStore(settings.state, StoreLimits.of(configured.limits), queue.referenced)
     work = os.path.join(settings.state, "work")
     worker = Worker(queue, store, identity, work, version, configured, system)
     api = Api(version, identity, store, queue, worker)

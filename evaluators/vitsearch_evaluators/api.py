@@ -8,6 +8,7 @@ from vitsearch_evaluators.errors import (
     ArtifactMissing,
     DeviceBusy,
     DeviceChanged,
+    EnvironmentChanged,
     InvalidRequest,
     JobConflict,
     NotFound,
@@ -40,6 +41,7 @@ _JOB = {
     "device_id": strict.text,
     "owner": Owner.from_json,
     "spec": JobSpec.from_json,
+    "environment_id": strict.optional(strict.sha256),
 }
 
 
@@ -60,7 +62,7 @@ class Api(NamedTuple):
     worker: Worker
 
     def health(self) -> Reply:
-        problems = [problem for problem in (self.store.problem(),) if problem]
+        problems = [problem for problem in (self.store.problem(), self.worker.problem) if problem]
         alive = self.worker.is_alive()
         if not alive:
             problems.append("the measuring thread has ended")
@@ -74,9 +76,7 @@ class Api(NamedTuple):
         }
 
     def device(self) -> Reply:
-        if not self.worker.ready.wait(_READY_WAIT_S):
-            raise DeviceBusy("the agent is still probing its runtimes")
-        environment = self.worker.environment()
+        environment = self._environment()
         queued, running = self.queue.counts()
         info = DeviceInfo(
             api_min=PROTOCOL_VERSION_MIN,
@@ -115,7 +115,7 @@ class Api(NamedTuple):
             raise ProtocolSkew(
                 f"the client speaks protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
-        job = strict.read_object(body, _JOB, "job")
+        job = strict.read_object(body, _JOB, "job", ("environment_id",))
         if job["device_id"] != self.identity.device_id:
             raise DeviceChanged(f"the job is for device {job['device_id']}, this is {self.identity.device_id}")
         spec: JobSpec = job["spec"]
@@ -126,15 +126,25 @@ class Api(NamedTuple):
         # What is finished needs its blobs no more, and they may be gone.
         if missing and not self._is_final(identifier):
             raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
-        status, created = self.queue.put(identifier, spec, job["owner"])
+        wanted = job.get("environment_id")
+        if wanted is not None:
+            found = environment_id(self._environment())
+            if wanted != found:
+                raise EnvironmentChanged(
+                    f"the job is for the environment {wanted}, the device is now in {found}",
+                    {"wanted": wanted, "found": found},
+                )
+        status, created = self.queue.put(identifier, spec, job["owner"], wanted)
         return 201 if created else 200, status.to_json()
 
     def get_job(self, identifier: str, wait: str) -> Reply:
-        try:
-            wait_s = min(max(float(wait), 0.0), WAIT_MAX_S)
-        except ValueError as error:
-            raise InvalidRequest(f"wait: expected seconds, got {wait!r}") from error
-        return 200, self.queue.wait(checked_id(identifier), wait_s).to_json()
+        return 200, self.queue.wait(checked_id(identifier), _seconds(wait)).to_json()
+
+    def events(self, identifier: str, after: str, wait: str) -> Reply:
+        if not (after.isdigit() and len(after) < 16):
+            raise InvalidRequest(f"after: expected the number of an event, got {after[:80]!r}")
+        events = self.queue.events(checked_id(identifier), int(after), _seconds(wait))
+        return 200, {"events": [event.to_json() for event in events]}
 
     def cancel_job(self, identifier: str) -> Reply:
         return 200, self.queue.cancel(checked_id(identifier)).to_json()
@@ -142,12 +152,24 @@ class Api(NamedTuple):
     def jobs(self) -> Reply:
         return 200, {"jobs": [status.to_json() for status in self.queue.active()]}
 
+    def _environment(self) -> Dict[str, Any]:
+        if not self.worker.ready.wait(_READY_WAIT_S):
+            raise DeviceBusy("the agent is still probing its runtimes")
+        return self.worker.environment()
+
     def _is_final(self, identifier: str) -> bool:
         try:
             status = self.queue.get(identifier)
         except NotFound:
             return False
         return status.state == "done" or (status.state == "failed" and not (status.error or {}).get("retryable"))
+
+
+def _seconds(wait: str) -> float:
+    try:
+        return min(max(float(wait), 0.0), WAIT_MAX_S)
+    except ValueError as error:
+        raise InvalidRequest(f"wait: expected seconds, got {wait[:80]!r}") from error
 
 
 def _progress(progress: Progress) -> Dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import parse_json
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, StorageFull
 
 ANSWER_MAX_BYTES = 1 << 20
 _OUTPUT_TAIL_BYTES = 2048
@@ -25,6 +25,17 @@ _POLL_S = 0.25
 
 class Interrupted(Exception):
     """The child was killed because its `stop` signal was set."""
+
+
+class ChildDied(MeasurementFailed):
+    """A signal ended the child before it had an answer; `deaths.verdict` says what that means.
+
+    To those who have no use for the difference it is a crash.
+    """
+
+    def __init__(self, death: str, details: Mapping[str, Any]) -> None:
+        super().__init__("crash", f"the child was ended by {death}", dict(details, signal=death))
+        self.death = death
 
 
 class StopSignal:
@@ -70,8 +81,8 @@ def run_child(
     """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
 
     Raises MeasurementFailed with the kind of failure (`timeout` when it took more than `wall_s`
-    seconds), and Interrupted when `stop` was set. When this returns or raises, no process that the
-    child started is left.
+    seconds), ChildDied, StorageFull when the disk had no room for the answer, and Interrupted when
+    `stop` was set. When this returns or raises, no process that the child started is left.
     """
     keep = procs.children()
     log_path = os.path.join(folder, "output.log")
@@ -140,6 +151,8 @@ def _spawn_and_wait(
             )
     except OSError as error:
         os.close(alive)
+        if error.errno in procs.DISK_ERRNOS:
+            raise
         raise MeasurementFailed("spawn", f"{python} cannot be started: {error}") from error
     finally:
         os.close(alive_write)
@@ -186,7 +199,9 @@ def _environment() -> Dict[str, str]:
     return procs.with_package_path(environment)
 
 
-def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> MeasurementFailed:
+def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> EvaluatorError:
+    if returncode == procs.NO_ROOM:
+        return StorageFull("the disk has no room for what the child wrote")
     if returncode == 0:
         return MeasurementFailed("protocol", "the child ended without an answer", details)
     if returncode > 0:
@@ -196,10 +211,9 @@ def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> Measureme
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    details = dict(details, signal=name)
     if number == signal.SIGKILL and starved:
-        return MeasurementFailed("out_of_memory", "the kernel killed it for memory", details)
-    return MeasurementFailed("crash", f"the child was ended by {name}", details)
+        return MeasurementFailed("out_of_memory", "the kernel killed it for memory", dict(details, signal=name))
+    return ChildDied(name, details)
 
 
 def _output(log_path: str) -> Dict[str, Any]:

@@ -16,6 +16,7 @@ from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
     DeviceChanged,
+    EnvironmentChanged,
     EvaluatorError,
     InvalidRequest,
     JobCancelled,
@@ -33,6 +34,7 @@ from vitsearch_evaluators.protocol import (
     SCREEN,
     BlobRef,
     DeviceInfo,
+    Event,
     JobSpec,
     JobStatus,
     Measurement,
@@ -104,7 +106,8 @@ class DeviceClient:
                 return sha256
             except TransferFailed as error:
                 damaged += error.reason == "digest_mismatch"
-                if error.reason not in ("digest_mismatch", "offset_mismatch") or damaged > 1:
+                may_pass = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
+                if not may_pass or damaged > 1:
                     raise
                 patience.wait(error)
             except EvaluatorError as error:
@@ -121,11 +124,15 @@ class DeviceClient:
         repeat: int = 0,
         cancel: Optional[threading.Event] = None,
         trial: Optional[int] = None,
+        environment_id: Optional[str] = None,
+        on_event: Optional[Callable[[Event], None]] = None,
     ) -> Measurement:
         """Measure a model file, or an uploaded one by its digest, and wait for the result.
 
-        Raises MeasurementFailed when the model was tried and failed, JobCancelled, and
-        DeviceUnreachable or DeviceBusy after `deadline_s` without an answer that helps.
+        With `environment_id` it is measured in that environment or not at all; `on_event` is told what
+        happens to the job meanwhile. Raises MeasurementFailed when the model was tried and failed,
+        JobCancelled, EnvironmentChanged (ask `device` again), and DeviceUnreachable or DeviceBusy after
+        `deadline_s` without an answer that helps.
         """
         patience = self._patience(cancel)
         info = self._info or self._patiently(self.device, patience)
@@ -137,17 +144,19 @@ class DeviceClient:
             "device_id": info.device_id,
             "owner": self._owner._replace(trial=trial).to_json(),
             "spec": spec.to_json(),
+            "environment_id": environment_id,
         }
+        watch = None if on_event is None else _Watch(on_event)
         while True:
             try:
-                status = self._follow(identifier, request, patience)
+                status = self._follow(identifier, request, patience, watch)
                 return _measurement(status, spec, info)
             except (ArtifactMissing, NotFound) as error:
                 # A new model, or an agent that lost its state.
                 if isinstance(error, ArtifactMissing):
                     self._upload_again(blob.sha256, error, cancel)
                 patience.wait(error, first_at_once=True)
-            except DeviceChanged:
+            except (DeviceChanged, EnvironmentChanged):
                 self._info = None
                 raise
             except JobCancelled:
@@ -163,8 +172,14 @@ class DeviceClient:
         """Cancel a job; one that is final stays as it is. NotFound when unknown."""
         return JobStatus.from_json(self._transport.request("DELETE", _job(identifier)).body)
 
+    def events(self, identifier: str, after: int = 0, wait_s: float = 0.0) -> List[Event]:
+        """Return what happened to a job after event number `after`, waiting for something up to `wait_s`."""
+        path = f"{_job(identifier)}/events?after={after}&wait={wait_s:g}"
+        body = self._transport.request("GET", path, extra_timeout_s=wait_s).body
+        return [Event.from_json(event) for event in body["events"]]
+
     def jobs(self) -> List[JobStatus]:
-        """Return the jobs of all owners that are queued or running, in the order they came."""
+        """Return the jobs of all owners: the running one, then the queued as they will be served."""
         body = self._transport.request("GET", "/v1/jobs").body
         return [JobStatus.from_json(job) for job in body["jobs"]]
 
@@ -183,7 +198,9 @@ class DeviceClient:
     ) -> None:
         self.close()
 
-    def _follow(self, identifier: str, request: Mapping[str, Any], patience: Patience) -> JobStatus:
+    def _follow(
+        self, identifier: str, request: Mapping[str, Any], patience: Patience, watch: Optional["_Watch"]
+    ) -> JobStatus:
         """Submit the job, which may be there already, and wait until it is final."""
         patience.check()
         status = JobStatus.from_json(self._transport.request("PUT", _job(identifier), request).body)
@@ -191,8 +208,13 @@ class DeviceClient:
         while not status.final:
             patience.answered()
             patience.check()
-            reply = self._transport.request("GET", f"{_job(identifier)}?wait={wait_s:g}", extra_timeout_s=wait_s)
+            if watch is not None:
+                watch.tell(self.events(identifier, watch.seen, wait_s))
+            waited_s = wait_s if watch is None else 0.0
+            reply = self._transport.request("GET", f"{_job(identifier)}?wait={waited_s:g}", extra_timeout_s=waited_s)
             status = JobStatus.from_json(reply.body)
+        if watch is not None:
+            watch.tell(self.events(identifier, watch.seen))
         return status
 
     def _send(self, sha256: str, path: str, patience: Patience) -> None:
@@ -254,6 +276,19 @@ class DeviceClient:
 
     def _patience(self, cancel: Optional[threading.Event]) -> Patience:
         return Patience(self._backoff, self._deadline_s, cancel)
+
+
+class _Watch:
+    """Hands each event to the caller once, over lost connections and restarts."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self._on_event = on_event
+        self.seen = 0
+
+    def tell(self, events: List[Event]) -> None:
+        for event in events:
+            self.seen = max(self.seen, event.n)
+            self._on_event(event)
 
 
 def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:

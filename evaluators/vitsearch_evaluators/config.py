@@ -50,7 +50,8 @@ _POWER: Mapping[str, strict.Reader] = {"meter": strict.text, "options": strict.m
 class LimitsConfig(NamedTuple):
     """What the agent may use. `memory_mb` bounds a measuring child; None leaves that to the kernel.
 
-    `interruptions_max`: a job that was running so often when the agent died has probably killed it.
+    `interruptions_max`: a job during which the agent died, or its child was killed from outside, so often
+    is given up: it has probably caused that.
     `requests_per_s` and `connections` are those of one client address, `connections_total` those of all.
     """
 
@@ -58,7 +59,7 @@ class LimitsConfig(NamedTuple):
     quota_mb: int = 4096
     reserve_mb: int = 64
     memory_mb: Optional[int] = None
-    interruptions_max: int = 2
+    interruptions_max: int = 3
     queued_per_owner: int = 64
     connections: int = 16
     connections_total: int = 64

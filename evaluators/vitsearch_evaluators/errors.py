@@ -4,6 +4,8 @@
     |-- DeviceUnreachable   transient  no answer: network, reboot, agent restart
     |-- DeviceBusy          transient  the agent answered "not now"
     |-- ArtifactMissing     transient  the agent does not hold a blob that the job names
+    |-- StorageFull         transient  the agent's disk takes no more
+    |-- EnvironmentChanged  transient  the device is not set up as the job wants it: plan again
     |-- Unauthorized                   the token is missing or wrong
     |-- UntrustedDevice                its certificate is not the one that is pinned
     |-- ProtocolSkew                   client and agent share no protocol version
@@ -11,7 +13,7 @@
     |-- InvalidRequest                 the agent refuses what was asked
     |-- NotFound                       no such job, blob or endpoint
     |-- JobConflict                    the job id is taken by another specification
-    |-- TransferFailed                 an upload does not fit or arrived damaged
+    |-- TransferFailed      (no_space) an upload does not fit or arrived damaged
     |-- JobCancelled                   somebody cancelled the job
     `-- MeasurementFailed              the model was tried and failed; `kind` says how
 
@@ -84,6 +86,22 @@ class ArtifactMissing(EvaluatorError):
         super().__init__("artifact_missing", message, True, details)
 
 
+class StorageFull(EvaluatorError):
+    http_status = 507
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("storage_full", message, True, details)
+
+
+class EnvironmentChanged(EvaluatorError):
+    """`details`: the environment ids `wanted` and `found`."""
+
+    http_status = 409
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("environment_changed", message, True, details)
+
+
 class Unauthorized(EvaluatorError):
     http_status = 401
 
@@ -142,6 +160,7 @@ class TransferFailed(EvaluatorError):
 
     def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         super().__init__("transfer_failed", message, False, details)
+        self.transient = self.reason == "no_space"  # jobs end, and their models make room
         self.http_status = self._STATUS.get(self.reason, 422)
 
     @property
@@ -170,6 +189,8 @@ _PLAIN: Tuple[Type[Any], ...] = (
     DeviceUnreachable,
     DeviceBusy,
     ArtifactMissing,
+    StorageFull,
+    EnvironmentChanged,
     Unauthorized,
     UntrustedDevice,
     ProtocolSkew,

@@ -12,7 +12,8 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases
-from vitsearch_evaluators.child import StopSignal, read_answer, run_child
+from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
+from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
@@ -22,6 +23,7 @@ from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.watch import Watch
 
 _PROBE_S = 120.0
+_PROBES = 3
 
 
 class Conditions(NamedTuple):
@@ -44,11 +46,17 @@ def probe_runtime(name: str, folder: str, stop: StopSignal) -> RuntimeInfo:
     answer_path = os.path.join(folder, job["answer"])
     if os.path.exists(answer_path):
         os.remove(answer_path)
-    try:
-        state = run_child(job, folder, _PROBE_S, stop).get("availability")
-    except MeasurementFailed as failure:
-        return RuntimeInfo(name, False, str(failure), None, ())
-    return RuntimeInfo.from_json(dict(state or {}, name=name))
+    for attempt in range(1, _PROBES + 1):
+        try:
+            state = run_child(job, folder, _PROBE_S, stop).get("availability")
+        except ChildDied as death:
+            if death.death in FROM_OUTSIDE and attempt < _PROBES:
+                continue
+            return RuntimeInfo(name, False, str(death), None, ())
+        except MeasurementFailed as failure:
+            return RuntimeInfo(name, False, str(failure), None, ())
+        return RuntimeInfo.from_json(dict(state or {}, name=name))
+    raise AssertionError("unreachable")
 
 
 class PowerRecorder(abc.ABC):
@@ -73,14 +81,14 @@ def execute(
     folder: str,
     conditions: Conditions,
     stop: StopSignal,
-    on_start: Optional[Callable[[ProcessId], None]] = None,
+    on_start: Optional[Callable[[str, ProcessId], None]] = None,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
 ) -> Measurement:
     """Measure the model file `model`, which lies in the private `folder`.
 
     Answers that an earlier attempt left in the folder are used when they were taken in the same
-    environment. Raises MeasurementFailed, or child.Interrupted when `stop` was set.
+    environment. `on_start` hears the phase of each process and which it is. Raises what `run_child` does.
     """
     start = time.monotonic()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -143,7 +151,7 @@ class _Children(NamedTuple):
     folder: str
     environment: str
     stop: StopSignal
-    on_start: Optional[Callable[[ProcessId], None]]
+    on_start: Optional[Callable[[str, ProcessId], None]]
     watch: Watch
 
     def path(self, name: str) -> str:
@@ -178,7 +186,8 @@ class _Children(NamedTuple):
             "answer": os.path.basename(path),
         }
         limit_s = wall_limit_s(phase, self.spec.protocol)
-        return run_child(job, self.folder, limit_s, self.stop, self.on_start)
+        on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
+        return run_child(job, self.folder, limit_s, self.stop, on_start)
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

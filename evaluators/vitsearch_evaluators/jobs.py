@@ -1,8 +1,8 @@
 """The queue of the device, kept in SQLite so that neither a crash nor a reboot forgets a job.
 
     queued --claim--> running --finish--> done | failed
-      ^                  |--release, recover--> queued        agent stopped or killed
-      '--put again--     '--cancel--> cancelled               (failed, and may be tried again)
+      ^                  |--release, died, recover--> queued     stopped, crashed or interrupted
+      '--put again--     '--cancel--> cancelled                  (failed, and may be tried again)
 
 Owners are served in turn (who was served longest ago comes first), first come first served within
 an owner, and jobs that were interrupted come before all others.
@@ -14,8 +14,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from vitsearch_evaluators import procs
+from vitsearch_evaluators import procs, turns
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.database import Database
+from vitsearch_evaluators.deaths import AGENT, verdict
 from vitsearch_evaluators.errors import (
     DeviceBusy,
     EvaluatorError,
@@ -23,120 +26,96 @@ from vitsearch_evaluators.errors import (
     MeasurementFailed,
     NotFound,
 )
+from vitsearch_evaluators.events import Event, EventLog
 from vitsearch_evaluators.jobspec import JobSpec, Owner
 from vitsearch_evaluators.records import FINAL_STATES, JobStatus, Measurement
 
-INTERRUPTIONS_MAX = 2
-"""A job that was running when the agent died twice probably killed it."""
-
-QUEUED_PER_OWNER_MAX = 64
 FINAL_JOBS_KEPT = 5000
-
-# Boards have SQLite 3.22: no UPSERT, no RETURNING.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    spec TEXT NOT NULL,
-    spec_digest TEXT NOT NULL,
-    study TEXT NOT NULL,
-    trial INTEGER,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    interruptions INTEGER NOT NULL DEFAULT 0,
-    cancel INTEGER NOT NULL DEFAULT 0,
-    process TEXT,
-    error TEXT,
-    result TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
-CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
-"""
-_NEXT = """
-SELECT jobs.* FROM jobs LEFT JOIN owners ON owners.study = jobs.study
-WHERE state = 'queued'
-ORDER BY interruptions > 0 DESC, COALESCE(owners.served, 0), seq LIMIT 1
-"""
 
 
 class ClaimedJob(NamedTuple):
-    """A job that is now running; `queue_s` counts from when this process queued it."""
+    """A job that is now running; `queue_s` counts from when this process queued it.
+
+    `environment` is the only one in which the client wants it measured, None when any will do.
+    """
 
     id: str
     spec: JobSpec
     attempts: int
     queue_s: float
+    environment: Optional[str]
 
 
 class JobQueue:
-    """Thread-safe. Times are monotonic: a clock that jumps changes nothing."""
+    """Thread-safe. Times are monotonic: a clock that jumps changes nothing.
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    A write that the disk refuses raises sqlite3.OperationalError and changes nothing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: LimitsConfig = LimitsConfig(),  # noqa: B008 - immutable
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._changed = threading.Condition(threading.RLock())
+        self._limits = limits
         self._clock = clock
         self._queued_at: Dict[str, float] = {}
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        self._database = Database(path)
+        self._events = EventLog(self._database)
         self.on_cancel_running: Callable[[], None] = lambda: None
+        self.on_end: Callable[[JobStatus], None] = lambda status: None
 
     def close(self) -> None:
         with self._changed:
             self._database.close()
 
     def recover(self) -> None:
-        """Put jobs of an earlier life of the agent back, and kill what they left running."""
-        with self._changed:
+        """Put jobs of an earlier life of the agent back, and kill what they left running.
+
+        After a reboot nothing is left, and nothing is killed: a process is known by its boot too.
+        """
+        with self._changed, self._database.transaction():
             for row in self._rows("SELECT * FROM jobs WHERE state = 'running'"):
                 if row["process"]:
                     procs.kill_if_same(procs.ProcessId(*json.loads(row["process"])))
-                interruptions = row["interruptions"] + 1
-                if row["cancel"]:
-                    self._set(row["id"], state="cancelled")
-                elif interruptions >= INTERRUPTIONS_MAX:
-                    failure = MeasurementFailed("interrupted", f"the agent died {interruptions} times during this job")
-                    self._set(row["id"], state="failed", error=json.dumps(failure.to_json()))
-                else:
-                    self._set(row["id"], state="queued", interruptions=interruptions)
+                self._put_back(row, AGENT, {})
             for row in self._rows("SELECT id FROM jobs WHERE state = 'queued'"):
                 self._queued_at[row["id"]] = self._clock()
-            self._database.execute(
-                "DELETE FROM jobs WHERE state IN ('done', 'failed', 'cancelled') AND seq <= "
-                "(SELECT MAX(seq) FROM jobs) - ?",
-                (FINAL_JOBS_KEPT,),
-            )
 
-    def put(self, identifier: str, spec: JobSpec, owner: Owner) -> Tuple[JobStatus, bool]:
+    def put(
+        self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None
+    ) -> Tuple[JobStatus, bool]:
         """Queue a job, or find it; return its status and whether it is new.
 
-        A job that failed for a passing reason or was cancelled is queued again. Raises
-        JobConflict when the id belongs to another specification, DeviceBusy when the owner has
-        too many jobs.
+        A job that failed for a passing reason, was cancelled, or was measured in another environment
+        than the wanted one is queued again. Raises JobConflict when the id belongs to another
+        specification, DeviceBusy when the owner has too many jobs.
         """
         spec_digest = digest(spec.to_json())
-        with self._changed:
+        with self._changed, self._database.transaction():
             row = self._row(identifier)
-            if row is not None:
-                if row["spec_digest"] != spec_digest:
-                    raise JobConflict(f"job {identifier} exists with another specification")
-                if row["state"] == "cancelled" or _failed_for_now(row):
-                    self._set(
-                        identifier, state="queued", cancel=0, error=None, study=owner.study,
-                        trial=owner.trial, interruptions=0,
-                    )  # fmt: skip
-                    self._queued_at[identifier] = self._clock()
-                    self._changed.notify_all()
-                return self.get(identifier), False
-            self._refuse_flood(owner)
-            self._database.execute(
-                "INSERT INTO jobs (id, spec, spec_digest, study, trial, state) VALUES (?, ?, ?, ?, ?, 'queued')",
-                (identifier, json.dumps(spec.to_json()), spec_digest, owner.study, owner.trial),
-            )
-            self._queued_at[identifier] = self._clock()
-            self._changed.notify_all()
-            return self.get(identifier), True
+            if row is None:
+                self._refuse_flood(owner)
+                self._database.run(
+                    "INSERT INTO jobs (id, spec, spec_digest, study, trial, state, environment) "
+                    "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
+                    *(identifier, json.dumps(spec.to_json()), spec_digest, owner.study, owner.trial, environment),
+                )
+                self._database.run(_FORGET, FINAL_JOBS_KEPT)
+                self._queue(identifier)
+            elif row["spec_digest"] != spec_digest:
+                raise JobConflict(f"job {identifier} exists with another specification")
+            elif row["state"] == "cancelled" or _failed_for_now(row) or _is_outdated(row, environment):
+                self._set(
+                    identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
+                    trial=owner.trial, deaths="[]", environment=environment,
+                )  # fmt: skip
+                self._queue(identifier)
+            elif row["state"] == "queued":
+                self._set(identifier, environment=environment)
+            return self.get(identifier), row is None
 
     def get(self, identifier: str) -> JobStatus:
         with self._changed:
@@ -156,24 +135,40 @@ class JobQueue:
                     return status
                 self._changed.wait(left)
 
+    def events(self, identifier: str, after: int, timeout_s: float) -> List[Event]:
+        """Return events newer than `after` as soon as there are any; none when the job is final or time is up."""
+        end = self._clock() + timeout_s
+        with self._changed:
+            while True:
+                is_final = self.get(identifier).final
+                events = self._events.after(identifier, after)
+                left = end - self._clock()
+                if events or is_final or left <= 0:
+                    return events
+                self._changed.wait(left)
+
     def cancel(self, identifier: str) -> JobStatus:
         """Cancel a job that is not final; a running one ends shortly after."""
         with self._changed:
             status = self.get(identifier)
             if status.state == "queued":
-                self._end(identifier, state="cancelled")
+                self._end(identifier, "cancelled")
             elif status.state == "running":
                 self._set(identifier, cancel=1)
                 self.on_cancel_running()
             return self.get(identifier)
 
     def active(self) -> List[JobStatus]:
+        """Return the running job, then the queued ones in the order in which they will be served."""
         with self._changed:
-            return [_status(row) for row in self._rows(_ACTIVE)]
+            rows = self._rows(_ACTIVE)
+            served = {row["study"]: row["served"] for row in self._rows("SELECT study, served FROM owners")}
+        return [_status(row) for row in turns.in_order(rows, served)]
 
     def counts(self) -> Tuple[int, int]:
         """Return how many jobs are queued and running."""
-        states = [status.state for status in self.active()]
+        with self._changed:
+            states = [row["state"] for row in self._rows(_ACTIVE)]
         return states.count("queued"), states.count("running")
 
     def referenced(self) -> Set[str]:
@@ -193,76 +188,117 @@ class JobQueue:
                 row = self._first()
             if row is None:
                 return None
-            self._set(row["id"], state="running", attempts=row["attempts"] + 1, process=None)
-            self._serve(row["study"])
+            attempts = row["attempts"] + 1
+            with self._database.transaction():
+                self._set(row["id"], state="running", attempts=attempts, process=None)
+                self._serve(row["study"])
+                self._tell(row["id"], "started", attempt=attempts)
             queued_at = self._queued_at.pop(row["id"], self._clock())
-            return ClaimedJob(row["id"], _spec(row), row["attempts"] + 1, self._clock() - queued_at)
+            return ClaimedJob(row["id"], _spec(row), attempts, self._clock() - queued_at, row["environment"])
 
-    def started(self, identifier: str, process: procs.ProcessId) -> None:
-        """Remember the child, for a later life of the agent to kill."""
-        with self._changed:
+    def started(self, identifier: str, phase: str, process: procs.ProcessId) -> None:
+        """Remember the child of a phase, for a later life of the agent to kill."""
+        with self._changed, self._database.transaction():
             self._set(identifier, process=json.dumps(list(process)))
+            self._tell(identifier, "phase", phase=phase)
+
+    def tell(self, identifier: str, what: str, **details: Any) -> None:
+        """Let those who watch the job know."""
+        with self._changed, self._database.transaction():
+            self._tell(identifier, what, **details)
 
     def finish(self, identifier: str, measurement: Measurement) -> None:
-        self._end(identifier, state="done", result=json.dumps(measurement.to_json()))
+        self._end(identifier, "done", result=json.dumps(measurement.to_json()))
 
     def fail(self, identifier: str, error: EvaluatorError) -> None:
-        self._end(identifier, state="failed", error=json.dumps(error.to_json()))
+        self._end(identifier, "failed", error=json.dumps(error.to_json()))
+
+    def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:
+        """After its child died by a signal: queued again in front, or failed when that is enough (`deaths`)."""
+        with self._changed, self._database.transaction():
+            row = self._row(identifier)
+            if row is not None:
+                self._put_back(row, death, details)
 
     def release(self, identifier: str) -> None:
         """After its child was killed on purpose: cancelled, or queued again if nobody asked to."""
-        with self._changed:
+        with self._changed, self._database.transaction():
             row = self._row(identifier)
             if row is not None and row["cancel"]:
-                self._end(identifier, state="cancelled")
+                self._end(identifier, "cancelled")
             else:
-                self._queued_at[identifier] = self._clock()
                 self._set(identifier, state="queued", process=None)
+                self._queue(identifier)
 
     def wake(self) -> None:
         """Make `claim` and `wait` look again."""
         with self._changed:
             self._changed.notify_all()
 
+    def _put_back(self, row: sqlite3.Row, death: str, details: Dict[str, Any]) -> None:
+        deaths = json.loads(row["deaths"]) + [death]
+        failure = verdict(deaths, self._limits.interruptions_max)
+        if row["cancel"]:
+            self._end(row["id"], "cancelled")
+        elif failure is not None:
+            self._set(row["id"], deaths=json.dumps(deaths))
+            self.fail(row["id"], MeasurementFailed(failure.kind, failure.message, dict(details, **failure.details)))
+        else:
+            self._set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
+            self._tell(row["id"], "interrupted", death=death)
+            self._queue(row["id"])
+
+    def _queue(self, identifier: str) -> None:
+        self._queued_at[identifier] = self._clock()
+        self._tell(identifier, "queued")
+
     def _first(self) -> Optional[sqlite3.Row]:
-        rows = self._rows(_NEXT)
+        rows = self._rows(turns.NEXT)
         return rows[0] if rows else None
 
     def _serve(self, study: str) -> None:
-        self._database.execute(
+        self._database.run(
             "INSERT OR REPLACE INTO owners (study, served) "
             "VALUES (?, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners))",
-            (study,),
+            study,
         )
 
     def _refuse_flood(self, owner: Owner) -> None:
         query = "SELECT COUNT(*) AS n FROM jobs WHERE state = 'queued' AND study = ?"
         queued = self._rows(query, owner.study)[0]["n"]
-        if queued >= QUEUED_PER_OWNER_MAX:
+        if queued >= self._limits.queued_per_owner:
             raise DeviceBusy(
-                f"study {owner.study!r} has {queued} jobs in the queue, at most {QUEUED_PER_OWNER_MAX} are taken",
+                f"study {owner.study!r} has {queued} jobs in the queue, at most "
+                f"{self._limits.queued_per_owner} are taken",
                 {"retry_after_s": 5},
             )
 
-    def _end(self, identifier: str, **columns: Any) -> None:
-        with self._changed:
-            self._set(identifier, process=None, **columns)
-            self._queued_at.pop(identifier, None)
-            self._changed.notify_all()
+    def _end(self, identifier: str, state: str, **columns: Any) -> None:
+        with self._changed, self._database.transaction():
+            self._set(identifier, state=state, process=None, **columns)
+            self._tell(identifier, state)
+            status = self.get(identifier)
+        self._queued_at.pop(identifier, None)
+        self.on_end(status)
+
+    def _tell(self, identifier: str, what: str, **details: Any) -> None:
+        self._events.add(identifier, what, **details)
+        self._changed.notify_all()
 
     def _set(self, identifier: str, **columns: Any) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)
-        self._database.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*columns.values(), identifier))
+        self._database.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), identifier)
 
     def _row(self, identifier: str) -> Optional[sqlite3.Row]:
         rows = self._rows("SELECT * FROM jobs WHERE id = ?", identifier)
         return rows[0] if rows else None
 
     def _rows(self, query: str, *values: Any) -> List[sqlite3.Row]:
-        return self._database.execute(query, values).fetchall()
+        return self._database.rows(query, *values)
 
 
 _ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
+_FORGET = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
 
 
 def _spec(row: sqlite3.Row) -> JobSpec:
@@ -271,6 +307,13 @@ def _spec(row: sqlite3.Row) -> JobSpec:
 
 def _failed_for_now(row: sqlite3.Row) -> bool:
     return row["state"] == "failed" and bool(json.loads(row["error"]).get("retryable"))
+
+
+def _is_outdated(row: sqlite3.Row, environment: Optional[str]) -> bool:
+    """Whether it was measured in another environment than the one that is asked for."""
+    if row["state"] != "done" or environment is None:
+        return False
+    return bool(json.loads(row["result"])["environment_id"] != environment)
 
 
 def _status(row: sqlite3.Row) -> JobStatus:

@@ -5,6 +5,7 @@ On other systems the calls do nothing: the agent works there, but cleans up less
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,10 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SWEEP_S = 5.0
+
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = 75
+"""The exit code of a child whose answer the disk did not take (EX_TEMPFAIL of sysexits.h)."""
 
 
 class ProcessId(NamedTuple):

@@ -11,12 +11,18 @@
                                 -> {"complete", "offset"}
                                    409 wrong offset (details.offset: go on there)
                                    422 wrong content (the partial file is gone)
-    PUT    /v1/jobs/{id}        {"api", "device_id", "owner": Owner, "spec": JobSpec}
+    PUT    /v1/jobs/{id}        {"api", "device_id", "owner": Owner, "spec": JobSpec,
+                                 "environment_id": none, or the only one to measure in}
                                 -> 201 or, the same job again, 200 JobStatus
-                                   409 another spec or device, 424 blobs that are missing
+                                   409 another spec, device or environment
+                                   424 blobs that are missing, 507 no room in the queue's file
     GET    /v1/jobs/{id}?wait=S -> JobStatus, when final or after S (at most 25) seconds
+    GET    /v1/jobs/{id}/events?after=N&wait=S
+                                -> {"events": [Event]}, those numbered above N, as soon as there
+                                   are any; empty when the job is final or after S seconds
     DELETE /v1/jobs/{id}        -> JobStatus; cancels what is not final
-    GET    /v1/jobs             -> {"jobs": [JobStatus without results]}, those not final
+    GET    /v1/jobs             -> {"jobs": [JobStatus without results]}, those not final: what
+                                   runs, then the queue in the order in which it will be served
 
 `Authorization: Bearer TOKEN` goes with every request but health. An error is
 `{"error": {"code", "message", "retryable", "details"}}` (see `errors`). Every request may be
@@ -24,6 +30,7 @@ repeated: content is addressed by digest, and a job's id follows from what is as
 Readers are strict: a key that is unknown or missing is an error, so a new key needs a new version.
 """
 
+from vitsearch_evaluators.events import Event
 from vitsearch_evaluators.jobspec import (
     ARTIFACT_NAMES,
     CONFIRM,
@@ -75,6 +82,7 @@ __all__ = [
     "BlobRef",
     "Contention",
     "DeviceInfo",
+    "Event",
     "JobSpec",
     "JobStatus",
     "Latency",

@@ -43,7 +43,12 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the boundary of the process
         traceback.print_exc()
         answer = _failure("crash", f"{type(error).__name__}: {error}")
-    _write(job["answer"], answer)
+    try:
+        _write(job["answer"], answer)
+    except OSError as error:
+        if error.errno not in procs.DISK_ERRNOS:
+            raise
+        return procs.NO_ROOM
     return 0
 
 

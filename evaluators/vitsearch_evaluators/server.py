@@ -22,6 +22,7 @@ from vitsearch_evaluators.errors import (
     EvaluatorError,
     InvalidRequest,
     NotFound,
+    StorageFull,
     TransferFailed,
     Unauthorized,
 )
@@ -189,7 +190,7 @@ class AgentHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         except (OSError, sqlite3.OperationalError) as error:
-            full = TransferFailed(f"storage failed: {error}", {"reason": "no_space"})
+            full = StorageFull(f"storage failed: {error}")
             logger.warning("%s %s: %s", self.command, self.path, error)
             status, reply = full.http_status, {"error": full.to_json()}
         except Exception as error:
@@ -248,7 +249,10 @@ class AgentHandler(BaseHTTPRequestHandler):
         return self.server.api.put_job(identifier, self._json())
 
     def _get_job(self, identifier: str, query: str, _headers: Dict[str, str]) -> Reply:
-        return self.server.api.get_job(identifier, parse_qs(query).get("wait", ["0"])[0])
+        return self.server.api.get_job(identifier, _asked(query, "wait"))
+
+    def _events(self, identifier: str, query: str, _headers: Dict[str, str]) -> Reply:
+        return self.server.api.events(identifier, _asked(query, "after"), _asked(query, "wait"))
 
     def _cancel_job(self, identifier: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.cancel_job(identifier)
@@ -326,6 +330,10 @@ def _split(path: str) -> SplitResult:
         raise NotFound("no such endpoint") from error
 
 
+def _asked(query: str, name: str) -> str:
+    return parse_qs(query).get(name, ["0"])[0]
+
+
 _Endpoint = Callable[[AgentHandler, str, str, Dict[str, str]], Reply]
 
 
@@ -340,6 +348,7 @@ _ROUTES = (
     _route("PATCH", "/v1/blobs/(?P<id>[^/]+)", AgentHandler._patch_blob),
     _route("PUT", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._put_job),
     _route("GET", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._get_job),
+    _route("GET", "/v1/jobs/(?P<id>[^/]+)/events", AgentHandler._events),
     _route("DELETE", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._cancel_job),
     _route("GET", "/v1/jobs", AgentHandler._jobs),
 )

@@ -7,21 +7,31 @@ A chunk is read from the network in full before the store is asked, so nothing i
 slow client sends, and an abandoned request that wakes up late finds its offset taken.
 """
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import threading
 from typing import Callable, Dict, NamedTuple, Optional, Set
 
 from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+
+_WORK_BYTES = 1 << 20
 
 
 class StoreLimits(NamedTuple):
     """Bytes: of one blob, of all blobs together, and left free on the disk."""
 
-    max_blob_bytes: int = 512 << 20
-    quota_bytes: int = 4 << 30
-    reserve_bytes: int = 64 << 20
+    max_blob_bytes: int
+    quota_bytes: int
+    reserve_bytes: int
+
+    @classmethod
+    def of(cls, limits: LimitsConfig) -> "StoreLimits":
+        """The store's part of the device's configuration, where a MB is 10^6 bytes."""
+        return cls(limits.max_blob_mb * 10**6, limits.quota_mb * 10**6, limits.reserve_mb * 10**6)
 
 
 class Progress(NamedTuple):
@@ -37,7 +47,7 @@ class BlobStore:
     def __init__(
         self,
         root: str,
-        limits: StoreLimits = StoreLimits(),  # noqa: B008 - immutable
+        limits: StoreLimits = StoreLimits.of(LimitsConfig()),  # noqa: B008 - immutable
         referenced: Callable[[], Set[str]] = set,
     ) -> None:
         self.limits = limits
@@ -126,6 +136,15 @@ class BlobStore:
         if free < self.limits.reserve_bytes:
             return f"disk: {free} bytes free, {self.limits.reserve_bytes} are kept in reserve"
         return None
+
+    def has_room(self) -> bool:
+        """Return whether a job can write what little it writes."""
+        return _free_bytes(self._blobs) >= min(self.limits.reserve_bytes, _WORK_BYTES)
+
+    def give_way(self) -> None:
+        """Restore the reserve by dropping what no job needs, as far as that goes."""
+        with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
+            self._make_room(0, "")
 
     def _write(self, path: str, chunk: bytes) -> None:
         try:

@@ -4,18 +4,21 @@
 stays.) Nothing that a job does ends the loop.
 """
 
+import contextlib
+import functools
 import logging
 import os
 import shutil
 import sqlite3
 import threading
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from vitsearch_evaluators import procs, runtimes
-from vitsearch_evaluators.child import Interrupted, StopSignal
+from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
+from vitsearch_evaluators.deaths import DISK_FULL
 from vitsearch_evaluators.emulation import described
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
 from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
@@ -27,10 +30,14 @@ from vitsearch_evaluators.throttling import kernel_brakes
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 60.0
+_ROOM_POLL_S = 2.0
 
 
 class Worker(threading.Thread):
-    """`ready` is set when the runtimes were probed; from then on `runtimes` does not change."""
+    """`ready` is set when the runtimes were probed; from then on `runtimes` does not change.
+
+    `problem` says what it is waiting for, None when nothing is wrong.
+    """
 
     def __init__(
         self,
@@ -45,6 +52,7 @@ class Worker(threading.Thread):
         super().__init__(name="measure", daemon=True)
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
         self.ready = threading.Event()
+        self.problem: Optional[str] = None
         self._queue = queue
         self._store = store
         self._identity = identity
@@ -54,7 +62,7 @@ class Worker(threading.Thread):
         self._system = system
         self._unbraked: Optional[Dict[str, Any]] = None
         self._stop_child = StopSignal()
-        self._stopping = False
+        self._stopping = threading.Event()
         queue.on_cancel_running = self._stop_child.set
 
     def environment(self) -> Dict[str, Any]:
@@ -73,7 +81,7 @@ class Worker(threading.Thread):
 
     def stop(self) -> None:
         """Kill the child, put its job back and end the thread."""
-        self._stopping = True
+        self._stopping.set()
         self._stop_child.set()
         self._queue.wake()
         self.join()
@@ -85,65 +93,113 @@ class Worker(threading.Thread):
             self._probe()
         except Interrupted:
             return
-        while not self._stopping:
-            try:
-                job = self._queue.claim(_IDLE_S)
-                if job is not None and not self._stopping:
-                    self._process(job)
-                elif job is not None:
-                    self._queue.release(job.id)
-            except sqlite3.Error:
-                logger.exception("the queue cannot be written; trying again")
-                if self._stop_child.is_set():
-                    return
-                threading.Event().wait(1.0)
+        while not self._stopping.is_set():
+            job = self._insist(lambda: self._queue.claim(_IDLE_S))
+            if job is not None and not self._stopping.is_set():
+                self._process(job)
+            elif job is not None:
+                self._insist(functools.partial(self._queue.release, job.id))
 
     def _clean(self) -> None:
         """Remove the folders of jobs that ended while the agent was killed."""
-        os.makedirs(self._folder, exist_ok=True)
-        active = {status.id for status in self._queue.active()}
-        for name in set(os.listdir(self._folder)) - active:
-            shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
+        active = {status.id for status in self._insist(self._queue.active) or ()}
+        with contextlib.suppress(OSError):
+            os.makedirs(self._folder, exist_ok=True)
+            for name in set(os.listdir(self._folder)) - active:
+                shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _probe(self) -> None:
         found = []
         try:
             for name in runtimes.table():
-                found.append(probe_runtime(name, self._folder, self._stop_child))
+                found.append(self._probe_one(name))
         except (EvaluatorError, OSError):
             logger.exception("the runtimes cannot be probed")
         self.runtimes = tuple(found)
         self.ready.set()
 
+    def _probe_one(self, name: str) -> RuntimeInfo:
+        while True:
+            try:
+                return probe_runtime(name, self._folder, self._stop_child)
+            except (StorageFull, OSError) as error:
+                if not _is_full(error):
+                    raise
+                self._await_room()
+                if self._stopping.is_set():
+                    raise Interrupted from error
+
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
-        failure: Optional[EvaluatorError] = None
+        self._insist(self._outcome(job, folder))
+        if not self._stopping.is_set():
+            # A cancellation that came too late must not hit the next job.
+            self._stop_child.clear()
+            if self._insist(lambda: self._queue.get(job.id).final):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
+        """Measure, and return how to write down what came of it."""
         try:
             measurement = self._measure(job, folder)
         except Interrupted:
-            self._queue.release(job.id)
-        except EvaluatorError as error:
-            failure = error
+            return lambda: self._queue.release(job.id)
+        except ChildDied as died:
+            if self._stopping.is_set():  # the whole board goes down, and its children hear it first
+                return lambda: self._queue.release(job.id)
+            death, details = died.death, died.details
+            return lambda: self._queue.died(job.id, death, details)
         except Exception as error:
-            logger.exception("job %s", job.id)
-            failure = EvaluatorError("internal", f"{type(error).__name__}: {error}")
-        else:
-            self._queue.finish(job.id, measurement)
-        if failure is not None:
-            self._queue.fail(job.id, failure)
-        if not self._stopping:
-            # A cancellation that came too late must not hit the next job.
-            self._stop_child.clear()
-            shutil.rmtree(folder, ignore_errors=True)
+            if _is_full(error):
+                self._await_room()
+                return lambda: self._queue.died(job.id, DISK_FULL, {})
+            if isinstance(error, EvaluatorError):
+                failure = error
+            else:
+                logger.exception("job %s", job.id)
+                failure = EvaluatorError("internal", f"{type(error).__name__}: {error}")
+            return lambda: self._queue.fail(job.id, failure)
+        return lambda: self._queue.finish(job.id, measurement)
+
+    def _insist(self, access: Callable[[], Any]) -> Any:
+        """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""
+        while True:
+            try:
+                result = access()
+            except sqlite3.Error as error:
+                self._wait_for(f"the queue cannot be written: {error}")
+                if self._stopping.is_set():
+                    return None  # the next life finds the job as interrupted, and its answers in its folder
+            else:
+                self.problem = None
+                return result
+
+    def _await_room(self) -> None:
+        while not self._store.has_room() and not self._stopping.is_set():
+            self._wait_for("the disk has no room for a job")
+        self.problem = None
+
+    def _wait_for(self, problem: str) -> None:
+        if self.problem != problem:
+            logger.error("%s; waiting", problem)
+        self.problem = problem
+        self._store.give_way()
+        self._stopping.wait(_ROOM_POLL_S)
 
     def _measure(self, job: ClaimedJob, folder: str) -> Measurement:
+        environment = environment_id(self.environment())
+        if job.environment not in (None, environment):
+            raise EnvironmentChanged(
+                f"the job is for the environment {job.environment}, the device is now in {environment}",
+                {"wanted": job.environment, "found": environment},
+            )
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
         conditions = Conditions(
             job.id,
             self._identity.device_id,
-            environment_id(self.environment()),
+            environment,
             job.attempts,
             job.queue_s,
             None if self._emulation is None else self._emulation.slowdown,
@@ -155,9 +211,15 @@ class Worker(threading.Thread):
             folder,
             conditions,
             self._stop_child,
-            lambda process: self._queue.started(job.id, process),
+            functools.partial(self._queue.started, job.id),
             system=self._system,
         )
         if self._store.chunks_received > chunks_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in procs.DISK_ERRNOS
+    return isinstance(error, (StorageFull, sqlite3.OperationalError))

@@ -9,20 +9,20 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, MeasurementFailed
+from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
 
 GREETINGS = 5
 GREETING_PAUSE_S = 0.5
-KILLS_FORGIVEN = 3
-"""So often a measurement that was killed from outside is taken again before it counts as a failure."""
-AGAIN = 1_000
+ENVIRONMENTS = 3
+"""A device that changes its environment more often than this during one measurement is no use."""
 ROUND, MOST_ROUNDS = 10_000, 40
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
@@ -87,34 +87,36 @@ class AgentDevice:
         return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
 
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
-        options = dict(deployment.options)
-        for attempt in range(KILLS_FORGIVEN + 1):
+        # A failed job is final for its id, and the repeat is part of that. What was killed from outside
+        # did not fail: the agent takes it again by itself (vitsearch_evaluators.deaths).
+        ask = partial(
+            self._client.measure,
+            str(artifact),
+            deployment.runtime,
+            dict(deployment.options),
+            protocol,
+            repeat=self._first + repeat,
+            cancel=self._stop,
+        )
+        for _ in range(ENVIRONMENTS):
             try:
-                # A failed job is final for its id, and the repeat is part of that.
-                number = self._first + attempt * AGAIN + repeat
-                return self._client.measure(
-                    str(artifact), deployment.runtime, options, protocol, repeat=number, cancel=self._stop
-                )
+                return ask(environment_id=self.info.environment_id)
             except MeasurementFailed as error:
-                if not was_killed(error) or attempt == KILLS_FORGIVEN:
-                    raise StageError("measure", error.kind, str(error)) from error
+                raise StageError("measure", error.kind, str(error)) from error
             except JobCancelled as error:
                 raise asyncio.CancelledError from error
+            except EnvironmentChanged:
+                # A reboot into another power mode, an update: what follows is compared within the new one.
+                self.info = self._introduce()
             except EvaluatorError as error:
                 raise DeviceLost(f"device {self.name}: {error}") from error
-        raise AssertionError("unreachable")
+        raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
 
     def close(self) -> None:
         """Cancels what is being measured."""
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
-
-
-def was_killed(error: MeasurementFailed) -> bool:
-    """Ended from outside, which is not the model's fault: no model sends itself SIGKILL."""
-    killed = error.kind == "crash" and error.details.get("signal") == "SIGKILL"
-    return killed or error.kind == "interrupted"
 
 
 def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:

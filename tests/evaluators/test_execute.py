@@ -29,7 +29,7 @@ def spec(tiny_protocol):
 def test_each_process_is_fresh_and_the_conditions_are_told(spec, model, tmp_path):
     pids = []
     stop = StopSignal()
-    found = execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda child: pids.append(child.pid))
+    found = execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
     assert found.latency_ms.n == 22
@@ -42,10 +42,10 @@ def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec
     pids = []
     stop = StopSignal()
     execute(spec, model, str(tmp_path), CONDITIONS, stop)
-    execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda child: pids.append(child.pid))
+    execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid))
     assert pids == []
     updated = CONDITIONS._replace(environment_id="d4" * 32)
-    execute(spec, model, str(tmp_path), updated, stop, lambda child: pids.append(child.pid))
+    execute(spec, model, str(tmp_path), updated, stop, lambda phase, child: pids.append(child.pid))
     assert len(pids) == 2
 
 
@@ -73,8 +73,10 @@ class Notebook(PowerRecorder):
 
 
 def test_each_phase_is_a_process_of_its_own(phased, model, tmp_path):
-    pids, recorder = [], Notebook()
-    found = execute(phased, model, str(tmp_path), CONDITIONS, StopSignal(), lambda one: pids.append(one.pid), recorder)
+    ran, recorder = [], Notebook()
+    found = execute(phased, model, str(tmp_path), CONDITIONS, StopSignal(), lambda *one: ran.append(one), recorder)
+    pids = [child.pid for _, child in ran]
+    assert [phase for phase, _ in ran] == ["latency", "latency", "sustained", "throughput", "power"]
     assert len(set(pids)) == 5
     assert found.latency_ms.n == 22
     assert found.sustained.n == 11
@@ -94,7 +96,9 @@ def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, m
         if name.endswith(("-throughput.json", "-power-read.json")):
             os.remove(str(tmp_path / name))
     recorder = Notebook()
-    again = execute(phased, model, str(tmp_path), CONDITIONS, stop, lambda child: pids.append(child.pid), recorder)
+    again = execute(
+        phased, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid), recorder
+    )
     assert len(pids) == 2
     assert len(recorder.told) == 3, "windows without the looks at the meter are worth nothing"
     assert (again.sustained, again.power) == (first.sustained, first.power)
@@ -103,7 +107,7 @@ def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, m
 def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, model, tmp_path):
     pids = []
     only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
-    found = execute(only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda child: pids.append(child.pid))
+    found = execute(only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda phase, child: pids.append(child.pid))
     assert (found.power, found.reasons["power"]) == (None, "no power meter")
     assert len(pids) == 1
 
@@ -133,7 +137,7 @@ def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, model, t
     pids = []
     execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
     os.remove(str(tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-1-seen.json"))
-    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), lambda child: pids.append(child.pid))
+    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), lambda phase, child: pids.append(child.pid))
     assert len(pids) == 1
 
 

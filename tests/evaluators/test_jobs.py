@@ -1,11 +1,20 @@
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from vitsearch_evaluators import jobs, procs
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, DeviceBusy, JobConflict, MeasurementFailed, NotFound
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner
+
+LIMITS = LimitsConfig(interruptions_max=2, queued_per_owner=20)
 
 
 def spec(repeat=0):
@@ -18,15 +27,15 @@ def name(number):
 
 @pytest.fixture
 def queue(tmp_path):
-    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"), LIMITS)
     yield queue
     queue.close()
 
 
-def reopen(queue, tmp_path):
+def reopen(queue, tmp_path, limits=LIMITS):
     """What a SIGKILL and a restart do: nothing is written in between."""
     queue.close()
-    again = JobQueue(str(tmp_path / "jobs.sqlite"))
+    again = JobQueue(str(tmp_path / "jobs.sqlite"), limits)
     again.recover()
     return again
 
@@ -87,9 +96,80 @@ def test_recovery_kills_the_child_only_when_it_is_the_same(queue, tmp_path, monk
     monkeypatch.setattr(procs, "kill_if_same", seen.append)
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
-    queue.started(name(1), procs.ProcessId(12345, 99, "boot"))
+    queue.started(name(1), "latency", procs.ProcessId(12345, 99, "boot"))
     reopen(queue, tmp_path)
     assert seen == [procs.ProcessId(12345, 99, "boot")]
+
+
+def test_after_a_reboot_no_process_is_killed(queue, tmp_path, monkeypatch):
+    """The pid may be anybody's by now: here it is even the very same process, but of another boot."""
+    queue.put(name(1), spec(), Owner("a"))
+    queue.claim(0.0)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+        queue.started(name(1), "latency", procs.identify(stranger.pid))
+        monkeypatch.setattr(procs, "boot_id", lambda: "the next boot")
+        queue = reopen(queue, tmp_path)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert claimed(queue) == 1
+
+
+def test_a_child_that_dies_alike_twice_is_a_crash(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    queue.put(name(2), spec(), Owner("b"))
+    assert claimed(queue) == 1
+    queue.died(name(1), "SIGSEGV", {"output_tail": "first"})
+    assert queue.get(name(1)).state == "queued"
+    assert claimed(queue) == 1, "tried again at once"
+    queue.died(name(1), "SIGSEGV", {"output_tail": "second"})
+    status = queue.get(name(1))
+    assert (status.state, status.error["details"]["kind"]) == ("failed", "crash")
+    assert status.error["details"]["output_tail"] == "second"
+    assert status.error["details"]["deaths"] == ["SIGSEGV", "SIGSEGV"]
+    assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
+
+
+def test_a_wish_to_cancel_survives_the_death(queue, tmp_path):
+    queue.put(name(1), spec(), Owner("a"))
+    queue.claim(0.0)
+    queue.cancel(name(1))
+    assert reopen(queue, tmp_path).get(name(1)).state == "cancelled"
+
+
+def test_the_file_of_an_older_agent_is_taken_over(tmp_path):
+    path = str(tmp_path / "jobs.sqlite")
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "CREATE TABLE jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, spec TEXT NOT NULL,"
+            "spec_digest TEXT NOT NULL, study TEXT NOT NULL, trial INTEGER, state TEXT NOT NULL,"
+            "attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0,"
+            "cancel INTEGER NOT NULL DEFAULT 0, process TEXT, error TEXT, result TEXT)"
+        )
+        row = (name(1), json.dumps(spec().to_json()), digest(spec().to_json()), "a", "running")
+        old.execute("INSERT INTO jobs (id, spec, spec_digest, study, state) VALUES (?, ?, ?, ?, ?)", row)
+        old.commit()
+    queue = JobQueue(path)
+    queue.recover()
+    queue.put(name(2), spec(), Owner("a"))
+    assert [claimed(queue), claimed(queue)] == [1, 2]
+    queue.close()
+
+
+def test_a_write_that_fails_changes_nothing(queue, monkeypatch):
+    queue.put(name(1), spec(), Owner("a"))
+
+    def refuse(*arguments, **more):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue._events, "add", refuse)
+        with pytest.raises(sqlite3.OperationalError):
+            queue.claim(0.0)
+        with pytest.raises(sqlite3.OperationalError):
+            queue.put(name(2), spec(), Owner("a"))
+    assert queue.get(name(1)).attempts == 0
+    assert queue.put(name(2), spec(), Owner("a"))[1] is True
+    assert claimed(queue) == 1
 
 
 def test_a_stop_on_purpose_is_no_interruption(queue):
@@ -126,8 +206,8 @@ def test_only_failures_that_may_pass_are_tried_again(queue):
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
-def test_a_flood_is_refused_for_its_owner_only(queue, monkeypatch):
-    monkeypatch.setattr(jobs, "QUEUED_PER_OWNER_MAX", 2)
+def test_a_flood_is_refused_for_its_owner_only(queue, tmp_path):
+    queue = reopen(queue, tmp_path, LIMITS._replace(queued_per_owner=2))
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("a"))
     with pytest.raises(DeviceBusy, match="has 2 jobs"):

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from vitsearch_evaluators import procs
-from vitsearch_evaluators.errors import JobCancelled, MeasurementFailed
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
 
 
 def read_pid(path):
@@ -35,15 +37,39 @@ def in_thread(call):
     return result
 
 
-def test_killing_the_child_is_a_crash_and_the_agent_goes_on(faulty_client, blob, tiny_protocol, tmp_path, until):
-    options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
-    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
-    until((tmp_path / "pid").exists)
-    os.kill(read_pid(tmp_path / "pid"), signal.SIGKILL)
-    error = result()
-    assert isinstance(error, MeasurementFailed)
-    assert (error.kind, error.details["signal"]) == ("crash", "SIGKILL")
+def test_a_child_that_was_killed_from_outside_is_tried_again(faulty_client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    result = in_thread(
+        lambda: faulty_client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    )
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        until(note.exists)
+        pid = read_pid(note)
+        note.unlink()
+        os.kill(pid, number)
+    gate.write_text("open")
+    assert result().attempts == 3
+
+
+def test_a_model_that_crashes_is_tried_twice_and_the_agent_goes_on(faulty_client, blob, tiny_protocol):
+    told = []
+    with pytest.raises(MeasurementFailed) as caught:
+        faulty_client.measure(blob, "faults", {"fault": "segfault"}, tiny_protocol, on_event=told.append)
+    assert (caught.value.kind, caught.value.details["signal"]) == ("crash", "SIGSEGV")
+    assert "about to read address 0" in caught.value.details["output_tail"]
+    assert [event.what for event in told].count("started") == 2
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):
+    here = client.device().environment_id
+    with pytest.raises(EnvironmentChanged) as caught:
+        client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id="ab" * 32)
+    assert caught.value.transient
+    assert caught.value.details == {"wanted": "ab" * 32, "found": here}
+    assert client.jobs() == []
+    measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id=here)
+    assert measurement.environment_id == here
 
 
 def test_an_escaped_process_is_gone_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
@@ -66,11 +92,11 @@ def test_agent_killed_while_measuring_measures_again(faulty_agent, faulty_client
     assert measurement.latency_ms.n == 11
 
 
-def test_agent_killed_twice_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     note = tmp_path / "pid"
     options = {"gate": "/never/there", "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
-    for _ in range(2):
+    for _ in range(LimitsConfig().interruptions_max):
         until(note.exists)
         note.unlink()
         os.kill(faulty_agent.pid, signal.SIGKILL)
@@ -102,6 +128,21 @@ def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol
         assert result().latency_ms.n == 11
     for client in clients:
         client.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no two sets of them")
+def test_a_result_of_another_environment_is_no_answer_to_who_names_his(tmp_path, blob, tiny_protocol):
+    """The processors that the agent may use are part of its environment."""
+    state, found = str(tmp_path / "state"), []
+    for cpus in ("0,1", "0"):
+        with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
+            here = client.device().environment_id
+            unasked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+            asked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id=here)
+        found.append((here, unasked.environment_id, asked.environment_id))
+    (first, *_), (second, *_) = found
+    assert found == [(first, first, first), (second, first, second)]
+    assert first != second
 
 
 @pytest.mark.parametrize("by", ["event", "request"])

@@ -11,12 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, token_from, was_killed
+from vitsearch.devices import AgentDevice, Cores, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.protocol import SCREEN
 
 pytestmark = pytest.mark.slow
@@ -92,11 +91,19 @@ def test_a_token_that_is_not_set_names_the_variable():
         token_from("env:NANO", {})
 
 
-def test_a_measurement_that_was_killed_from_outside_is_no_fault_of_the_model():
-    killed = MeasurementFailed("crash", "ended by SIGKILL", {"signal": "SIGKILL"})
-    assert was_killed(killed)
-    assert was_killed(MeasurementFailed("interrupted", "the agent died twice"))
-    assert not was_killed(MeasurementFailed("crash", "ended by SIGSEGV", {"signal": "SIGSEGV"}))
+def test_a_device_in_a_new_environment_is_asked_again_there(device, tmp_path):
+    here = device.info.environment_id
+    device.info = device.info._replace(environment_id="ab" * 32)
+    assert measure(device, write_model(tmp_path / "c.onnx", "c")).environment_id == here
+    assert device.info.environment_id == here
+
+
+def test_an_environment_that_never_holds_still_is_a_lost_device(device, tmp_path, monkeypatch):
+    model, moved = write_model(tmp_path / "d.onnx", "d"), device.info._replace(environment_id="ab" * 32)
+    device.info = moved
+    monkeypatch.setattr(device, "_introduce", lambda: moved)
+    with pytest.raises(DeviceLost, match="environment changed"):
+        measure(device, model)
 
 
 def test_a_device_that_does_not_answer_is_one_message(monkeypatch):

@@ -1,0 +1,86 @@
+"""The agent's SQLite file. Not thread-safe: `jobs.JobQueue` holds its lock around every call.
+
+Boards have SQLite 3.22: no UPSERT, no RETURNING.
+"""
+
+import contextlib
+import sqlite3
+from typing import Any, Iterator, List
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    spec TEXT NOT NULL,
+    spec_digest TEXT NOT NULL,
+    study TEXT NOT NULL,
+    trial INTEGER,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    cancel INTEGER NOT NULL DEFAULT 0,
+    process TEXT,
+    error TEXT,
+    result TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
+CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    job TEXT NOT NULL,
+    what TEXT NOT NULL,
+    at TEXT NOT NULL,
+    details TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_job ON events (job, n);
+"""
+_ADDED_COLUMNS = {
+    "deaths": "TEXT NOT NULL DEFAULT '[]'",  # a JSON list: see `deaths`
+    "environment": "TEXT",  # the only environment in which the client wants it measured
+}
+
+
+class Database:
+    """Every write is on the disk when its transaction ends."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.row_factory = sqlite3.Row
+        self._depth = 0
+        try:
+            self.run("PRAGMA journal_mode=WAL")
+            self.run("PRAGMA synchronous=FULL")
+            self._connection.executescript(_SCHEMA)
+            # A state folder may come from an older agent.
+            present = {row["name"] for row in self.rows("PRAGMA table_info(jobs)")}
+            for column, kind in _ADDED_COLUMNS.items():
+                if column not in present:
+                    self.run(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def rows(self, query: str, *values: Any) -> List[sqlite3.Row]:
+        return self._connection.execute(query, values).fetchall()
+
+    def run(self, statement: str, *values: Any) -> None:
+        self._connection.execute(statement, values)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, with one wait for the disk; one inside another is part of it."""
+        if self._depth == 0:
+            self.run("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self.run("COMMIT")
+        except BaseException:
+            if self._depth == 1 and self._connection.in_transaction:
+                self.run("ROLLBACK")
+            raise
+        finally:
+            self._depth -= 1
