@@ -62,7 +62,9 @@ class Api(NamedTuple):
     worker: Worker
 
     def health(self) -> Reply:
-        problems = [problem for problem in (self.store.problem(), self.worker.problem) if problem]
+        quarantined = self.worker.canary.quarantined
+        quarantine = None if quarantined is None else f"quarantine: {quarantined}"
+        problems = [problem for problem in (self.store.problem(), self.worker.problem, quarantine) if problem]
         alive = self.worker.is_alive()
         if not alive:
             problems.append("the measuring thread has ended")
@@ -92,6 +94,7 @@ class Api(NamedTuple):
             queued=queued,
             running=running,
             memory_mb=environment["ram_mb"],
+            quarantined=self.worker.canary.quarantined,
             emulation=environment.get("emulation"),
         )
         return 200, info.to_json()

@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vitsearch_evaluators import procs, turns
 from vitsearch_evaluators.canonical import digest
@@ -209,6 +209,18 @@ class JobQueue:
 
     def finish(self, identifier: str, measurement: Measurement) -> None:
         self._end(identifier, "done", result=json.dumps(measurement.to_json()))
+
+    def flag(self, identifiers: Sequence[str], flag: str) -> None:
+        """Add a flag to results that are there already."""
+        with self._changed:
+            for identifier in identifiers:
+                row = self._row(identifier)
+                if row is None or not row["result"]:
+                    continue
+                result = json.loads(row["result"])
+                if flag not in result["flags"]:
+                    result["flags"].append(flag)
+                    self._set(identifier, result=json.dumps(result))
 
     def fail(self, identifier: str, error: EvaluatorError) -> None:
         self._end(identifier, "failed", error=json.dumps(error.to_json()))

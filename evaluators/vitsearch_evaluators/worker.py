@@ -13,7 +13,8 @@ import sqlite3
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from vitsearch_evaluators import procs, runtimes
+from vitsearch_evaluators import canary, procs, runtimes
+from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
 from vitsearch_evaluators.deaths import DISK_FULL
@@ -36,7 +37,8 @@ _ROOM_POLL_S = 2.0
 class Worker(threading.Thread):
     """`ready` is set when the runtimes were probed; from then on `runtimes` does not change.
 
-    `problem` says what it is waiting for, None when nothing is wrong.
+    `problem` says what it is waiting for, None when nothing is wrong. Between jobs it looks at the
+    `canary` when it is its turn.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Worker(threading.Thread):
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
         self.ready = threading.Event()
         self.problem: Optional[str] = None
+        self.canary = Canary(os.path.join(os.path.dirname(folder), "canary.json"), config.canary)
         self._queue = queue
         self._store = store
         self._identity = identity
@@ -99,6 +102,8 @@ class Worker(threading.Thread):
                 self._process(job)
             elif job is not None:
                 self._insist(functools.partial(self._queue.release, job.id))
+            if not self._stopping.is_set() and self.canary.due(idle=job is None):
+                self._look_at_canary()
 
     def _clean(self) -> None:
         """Remove the folders of jobs that ended while the agent was killed."""
@@ -159,7 +164,28 @@ class Worker(threading.Thread):
                 logger.exception("job %s", job.id)
                 failure = EvaluatorError("internal", f"{type(error).__name__}: {error}")
             return lambda: self._queue.fail(job.id, failure)
-        return lambda: self._queue.finish(job.id, measurement)
+        if self.canary.quarantined is not None:
+            measurement = measurement._replace(flags=measurement.flags + (canary.FLAG,))
+        return functools.partial(self._finish, job.id, measurement)
+
+    def _finish(self, identifier: str, measurement: Measurement) -> None:
+        self._queue.finish(identifier, measurement)
+        self.canary.finished(identifier)
+
+    def _look_at_canary(self) -> None:
+        """One look, or two, whoever waits: then it is the next job's turn."""
+        environment = environment_id(self.environment())
+        names = [runtime.name for runtime in self.runtimes if runtime.available]
+        place = canary.Place(os.path.join(self._folder, "canary"), self._identity.device_id, environment, self._system)
+        try:
+            unverified = self.canary.look(environment, lambda: canary.measure(names, place, self._stop_child))
+        except Interrupted:
+            return
+        except (EvaluatorError, OSError):
+            logger.exception("the canary cannot be measured")
+            self.canary.skip()
+        else:
+            self._insist(functools.partial(self._queue.flag, unverified, canary.FLAG))
 
     def _insist(self, access: Callable[[], Any]) -> Any:
         """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""

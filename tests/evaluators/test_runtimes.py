@@ -29,6 +29,14 @@ def test_noop_checks_its_option(busy_us):
         NoopRuntime().check_options({"busy_us": busy_us})
 
 
+def test_noop_hashes_a_fixed_amount_or_is_busy_for_a_fixed_time_but_not_both():
+    assert NoopRuntime().check_options({"hash_kib": 8}) == {"hash_kib": 8}
+    with pytest.raises(InvalidRequest, match="options.hash_kib"):
+        NoopRuntime().check_options({"hash_kib": 0})
+    with pytest.raises(InvalidRequest, match="not both"):
+        NoopRuntime().check_options({"hash_kib": 8, "busy_us": 1})
+
+
 def test_unknown_runtime_names_the_nearest():
     with pytest.raises(InvalidRequest, match="did you mean 'onnxruntime'"):
         runtimes.create("onnxruntim")

@@ -1,8 +1,9 @@
-"""A runtime that computes nothing: it keeps the processor busy for as long as it is told.
+"""A runtime that computes nothing of use: it keeps the processor busy for as long as it is told.
 
 For tests, for measuring the agent's own overhead, and for machines without any real runtime.
 """
 
+import hashlib
 import time
 from typing import Any, Dict, Mapping
 
@@ -12,6 +13,7 @@ from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 _BUSY_US_DEFAULT = 200
 _read_busy_us = strict.integer(0, 10**6)
+_read_hash_kib = strict.integer(1, 10**6)
 
 
 class NoopSession(Session):
@@ -28,15 +30,36 @@ class NoopSession(Session):
         pass
 
 
+class HashSession(Session):
+    """A fixed amount of work: a slower device takes longer."""
+
+    def __init__(self, hash_kib: int) -> None:
+        self._block = bytes(1024)
+        self._hash_kib = hash_kib
+
+    def run(self) -> None:
+        digest = hashlib.sha256()
+        for _ in range(self._hash_kib):
+            digest.update(self._block)
+        digest.digest()
+
+    def close(self) -> None:
+        pass
+
+
 class NoopRuntime(Runtime):
-    """Options: `busy_us`, the CPU time of a run in microseconds."""
+    """Options: `busy_us`, the CPU time of a run in microseconds, or `hash_kib`, what a run hashes."""
 
     name = "noop"
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
-        unknown = sorted(set(options) - {"busy_us"})
+        unknown = sorted(set(options) - {"busy_us", "hash_kib"})
         if unknown:
-            raise InvalidRequest(f"options.{unknown[0]}: noop has no such option; it has busy_us")
+            raise InvalidRequest(f"options.{unknown[0]}: noop has no such option; it has busy_us and hash_kib")
+        if len(options) == 2:
+            raise InvalidRequest("options: noop takes busy_us or hash_kib, not both")
+        if "hash_kib" in options:
+            return {"hash_kib": _read_hash_kib(options["hash_kib"], "options.hash_kib")}
         busy_us = options.get("busy_us", _BUSY_US_DEFAULT)
         return {"busy_us": _read_busy_us(busy_us, "options.busy_us")}
 
@@ -46,4 +69,4 @@ class NoopRuntime(Runtime):
     def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
         with open(path, "rb") as stream:
             stream.read()
-        return NoopSession(options["busy_us"])
+        return HashSession(options["hash_kib"]) if "hash_kib" in options else NoopSession(options["busy_us"])
