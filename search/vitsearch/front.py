@@ -43,13 +43,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one."""
+    """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one.
+
+    ``emulated``: the times are those of a device that is not there, and of no board.
+    """
 
     study: str
     objectives: tuple[str, ...]
     baseline: Point | None
     points: tuple[Point, ...]
     knee: int | None
+    emulated: bool = False
 
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
@@ -59,6 +63,7 @@ class Front:
         baseline = self.baseline.to_json() if self.baseline else None
         return {
             "study": self.study,
+            "emulated": self.emulated,
             "baseline": {"plan": baseline["plan"], "values": baseline["values"]} if baseline else None,
             "points": [point.to_json() for point in self.points],
         }
@@ -83,7 +88,7 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
     points = tuple(point for point, _ in kept)
-    return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]))
+    return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]), study.is_emulated)
 
 
 def _baseline(study: Study, ledger: Ledger) -> Point | None:

@@ -76,9 +76,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
-        progress.note(
-            f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}; starting workers"
-        )
+        study.adopt_device(device.name, device.info.kind)
+        what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
+        progress.note(f"device {device.name}: {what}; starting workers")
         runner = RayRunner(resources, options.address)
         closing.callback(runner.close)
         if runner.resources.gpus:

@@ -16,6 +16,7 @@ from vitsearch.record import Values
 from vitsearch.study import Study
 
 BASELINE = "base"
+EMULATED = "EMULATED: "
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -42,7 +43,8 @@ def front_table(front: Front, width: int) -> Table:
         for point in points
     ]
     about = "" if several else f", all {model_text(points[0].plan)}"
-    title = f"Pareto front of study {front.study}: {len(front.points)} models{about}"
+    marked = EMULATED if front.emulated else ""
+    title = f"{marked}Pareto front of study {front.study}: {len(front.points)} models{about}"
     return fitted(title, ["trial", "plan", *map(_heading, columns)], rows, 2 + len(front.objectives), width)
 
 
@@ -94,6 +96,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     space = study.space()
     return {
         "study": study.name,
+        "emulated": study.is_emulated,
         "trained": sum(record.trained for record in records.values()),
         "wanted": space.search.trials,
         "open": study.unfinished(),
@@ -113,8 +116,9 @@ def _outcome(outcome: str, twin: int | None) -> str:
 
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
+    marked = EMULATED if state["emulated"] else ""
     console.print(
-        f"Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
+        f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
     )
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
     console.print(f"Outcomes: {told or 'none yet'}")
@@ -123,15 +127,16 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
     if state["leaderboard"]:
-        console.print(leaderboard_table(state["leaderboard"], list(state["objectives"]), console.width))
+        console.print(leaderboard_table(state, console.width))
 
 
-def leaderboard_table(leaders: list[dict[str, Any]], objectives: list[str], width: int) -> Table:
+def leaderboard_table(state: dict[str, Any], width: int) -> Table:
+    objectives = list(state["objectives"])
     columns = [*objectives, *(name for name in EXTRA if name not in objectives)]
     rows = []
-    for leader in leaders:
+    for leader in state["leaderboard"]:
         values: Values = leader["values"]
         shown = ["not measured" if (v := values.get(name)) is None else f"{v:.4g}" for name in columns]
         rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
-    title = "Leaderboard: unpruned models as they would be shipped"
+    title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
     return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

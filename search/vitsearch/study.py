@@ -97,7 +97,7 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What the study remembers: space, data, choices, baseline, reference_point."""
+        """What the study remembers: space, data, device_kind, choices, baseline, reference_point."""
         return self._study.user_attrs
 
     def remember(self, key: str, value: Any) -> None:
@@ -213,6 +213,21 @@ class Study:
                 f"study {self.name!r} was made on other data; give the study another name. "
                 f"What differs: {'; '.join(differing)}"
             )
+
+    def adopt_device(self, name: str, kind: str) -> None:
+        """Store whether the study's device is real; the other kind is refused: their numbers do not compare."""
+        stored = self.attributes.get("device_kind") or ("physical" if "baseline" in self.attributes else None)
+        if stored is None:
+            self.remember("device_kind", kind)
+        elif stored != kind:
+            raise StudyError(
+                f"study {self.name!r} was measured on {stored} devices, but device {name} is {kind}; "
+                f"give the study another name"
+            )
+
+    @property
+    def is_emulated(self) -> bool:
+        return bool(self.attributes.get("device_kind") == "emulated")
 
     def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
         """The stored order, new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""

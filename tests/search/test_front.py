@@ -70,7 +70,7 @@ def names(front):
 def test_an_empty_study_has_an_empty_front(told):
     front = told()
     assert (front.points, front.knee, front.baseline) == ((), None, None)
-    assert front.to_json() == {"study": "fake", "baseline": None, "points": []}
+    assert front.to_json() == {"study": "fake", "emulated": False, "baseline": None, "points": []}
 
 
 def test_what_is_dominated_is_not_shown(told):
@@ -144,7 +144,8 @@ def test_the_knee_is_the_balanced_point(told):
 def test_the_json_form_is_the_promised_one(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
-    assert value.keys() == {"study", "baseline", "points"}
+    assert value.keys() == {"study", "emulated", "baseline", "points"}
+    assert value["emulated"] is False
     assert value["baseline"].keys() == {"plan", "values"}
     for point in value["points"]:
         assert point.keys() == {"trial", "plan", "values", "errors", "feasible"}

@@ -85,6 +85,7 @@ def test_a_front_without_a_baseline_has_no_ratios(front):
 
 STATE = {
     "study": "fake",
+    "emulated": False,
     "trained": 3,
     "wanted": 8,
     "open": 1,
@@ -94,6 +95,13 @@ STATE = {
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
 }
+
+
+def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
+    assert shown(print_front, replace(front, emulated=True)) == "EMULATED: " + FRONT
+    rows = [{"plan": plan.to_json(), "values": {"accuracy": 0.8912}}]
+    lines = shown(print_status, STATE | {"leaderboard": rows, "emulated": True}).splitlines()
+    assert [line.split(":")[0] for line in lines if "EMULATED" in line] == ["EMULATED", "EMULATED"]
 
 
 def test_a_status_in_words():

@@ -236,6 +236,24 @@ def test_other_data_is_refused_with_what_differs(open_study):
         study.adopt_data(DATA | {"fingerprint": "other", "channels": 3})
 
 
+def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
+    study, _ = open_study()
+    study.adopt_device("nano", "emulated")
+    study.adopt_device("other", "emulated")
+    assert study.is_emulated
+    with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
+        study.adopt_device("pi", "physical")
+
+
+def test_a_study_of_before_was_measured_on_a_physical_device(open_study):
+    study, _ = open_study()
+    study.remember("baseline", {})
+    study.adopt_device("nano", "physical")
+    assert not study.is_emulated
+    with pytest.raises(StudyError, match="measured on physical devices"):
+        study.adopt_device("nano", "emulated")
+
+
 def test_a_study_that_is_not_there_is_told_with_those_that_are(open_study, space):
     open_study()
     with pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"):
