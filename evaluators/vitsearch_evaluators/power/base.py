@@ -99,9 +99,10 @@ class PowerMeter(abc.ABC):
 
 def parse_number(text: Optional[str]) -> Optional[float]:
     """Return the one decimal number that a file or a field holds; None for anything else, `nan` included."""
-    if text is None or not _NUMBER.match(text.strip()):
+    stripped = "" if text is None else text.strip(" \t\r\n")
+    if not _NUMBER.match(stripped):
         return None
-    number = float(text)
+    number = float(stripped)
     return number if math.isfinite(number) else None
 
 

@@ -22,8 +22,8 @@ MINIMUM_LOOKS = 5
 """Fewer looks under load say nothing about their own scatter."""
 
 _MINIMUM_IDLE_LOOKS = 2
-_LARGEST_GAP = 0.25
-"""The longest stretch without a look, as a share of the window; a meter that went silent hides a change."""
+_LARGEST_GAP = 1.5
+"""The longest stretch without a look, in those of the fewest looks evenly spread: silence hides a change."""
 
 
 class Window(NamedTuple):
@@ -95,7 +95,7 @@ def integrate(series: Series, window: Window, minimum_looks: int) -> Integral:
         raise NotEnough(f"{last - first} looks in {window.seconds:.3g} s, at least {minimum_looks} are needed")
     times = [window.start_s, *series.times_s[first:last], window.end_s]
     gap_s = max(after - before for before, after in zip(times, times[1:]))
-    if gap_s > _LARGEST_GAP * window.seconds:
+    if gap_s > _LARGEST_GAP * window.seconds / minimum_looks:
         raise NotEnough(f"no look for {gap_s:.3g} of {window.seconds:.3g} s")
     return _counted(series, window, first, last) if series.counts else _trapezoid(series, window, first, last)
 

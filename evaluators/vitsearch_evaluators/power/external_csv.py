@@ -20,7 +20,7 @@ import datetime
 import os
 import re
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.errors import InvalidRequest
@@ -152,6 +152,7 @@ class ExternalCsvMeter(PowerMeter):
         if self.options["clock"] == "wall" and abs(moved_s) > _JUMP_S + _SLEW * (end_s - start_s):
             self.problem = f"the wall clock was set by {moved_s:+.3f} s meanwhile, and the file's times are of it"
             return None
+        self.problem = None
         series = Series(array.array("d"), array.array("d"), counts=False)
         last_s = start_s - _MARGIN_S
         for row in self._rows(self._begun_at):
@@ -191,10 +192,7 @@ class ExternalCsvMeter(PowerMeter):
                     stream.readline(_LINE_BYTES)  # the rest of a row that began before
                 else:
                     stream.seek(begin)
-                while True:
-                    line = stream.readline(_LINE_BYTES)
-                    if not line.endswith(b"\n"):
-                        return  # the end, or a row that is being written
+                for line in _whole_lines(stream):
                     row = self._row(self._fields(line), places)
                     if row is not None:
                         yield row
@@ -245,6 +243,19 @@ class ExternalCsvMeter(PowerMeter):
         if moment is None or self.options["clock"] == "monotonic":
             return moment
         return moment - self._wall_ahead_s
+
+
+def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield lines that end; one that is being written has not, and one beyond all length is no row."""
+    begun = True
+    while True:
+        line = stream.readline(_LINE_BYTES)
+        ends = line.endswith(b"\n")
+        if begun and ends:
+            yield line
+        if not line:
+            return
+        begun = ends
 
 
 def parse_date(text: str, utc: bool) -> Optional[float]:

@@ -11,7 +11,7 @@ The Pi 4 and older have no such sensors.
 """
 
 import re
-from typing import Dict, Optional
+from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number
@@ -32,13 +32,14 @@ class PiPmicMeter(PowerMeter):
     rate_hz = 4.0
     estimated = True
     option_readers = {"tool": strict.text}
+    _rails: Optional[Set[str]] = None
 
     def available(self) -> Found:
         value = self._read()
         return Found(value.number is not None, value.reason)
 
     def start(self) -> None:
-        self.problem = None
+        self.problem, self._rails = None, None
 
     def sample(self) -> Optional[Sample]:
         before = self.system.clock()
@@ -53,32 +54,37 @@ class PiPmicMeter(PowerMeter):
         output = self.system.run([self.options.get("tool", "vcgencmd"), "pmic_read_adc"])
         if output.reason is not None:
             return Value(None, output.reason)
-        rails_w = sum_of_rails_w(output.stdout)
-        if rails_w.number is None:
-            return rails_w
-        return Value(SLOPE * rails_w.number + OFFSET_W, None)
+        rails_w, reason = parse_adc(output.stdout)
+        if reason is not None:
+            return Value(None, reason)
+        # A rail whose two lines are both lost would make the sum smaller without a trace.
+        lost = (self._rails or set(rails_w)) ^ set(rails_w)
+        if lost:
+            return Value(None, f"pmic_read_adc: {', '.join(sorted(lost))} not in every reading")
+        self._rails = set(rails_w)
+        return Value(SLOPE * sum(rails_w.values()) + OFFSET_W, None)
 
 
-def sum_of_rails_w(text: str) -> Value:
-    """Return the sum over all rails of volts times amperes; a rail that is cut off makes it unknown."""
+def parse_adc(text: str) -> Tuple[Dict[str, float], Optional[str]]:
+    """Return watts by rail, or the reason: a rail that is cut off makes the whole unknown."""
     values: Dict[str, Dict[str, float]] = {"A": {}, "V": {}}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match is None:
             if "=" in line:
-                return Value(None, f"pmic_read_adc: not understood: {line.strip()[:80]!r}")
+                return {}, f"pmic_read_adc: not understood: {line.strip()[:80]!r}"
             continue
         rail, kind, quantity, digits, unit = match.groups()
         number = parse_number(digits)
         if number is None or kind != unit or quantity != {"A": "current", "V": "volt"}[kind]:
-            return Value(None, f"pmic_read_adc: not understood: {line.strip()[:80]!r}")
+            return {}, f"pmic_read_adc: not understood: {line.strip()[:80]!r}"
         if rail in values[kind]:
-            return Value(None, f"pmic_read_adc: {rail}_{kind} twice")
+            return {}, f"pmic_read_adc: {rail}_{kind} twice"
         values[kind][rail] = number
     amperes, volts = values["A"], values["V"]
     if _ALWAYS_THERE not in amperes:
-        return Value(None, f"pmic_read_adc tells no current of {_ALWAYS_THERE}: {text.strip()[:80]!r}")
+        return {}, f"pmic_read_adc tells no current of {_ALWAYS_THERE}: {text.strip()[:80]!r}"
     lonely = (set(amperes) ^ set(volts)) - set(_VOLTAGE_ONLY)
     if lonely:
-        return Value(None, f"pmic_read_adc: {', '.join(sorted(lonely))} without its other half")
-    return Value(sum(amperes[rail] * volts[rail] for rail in amperes), None)
+        return {}, f"pmic_read_adc: {', '.join(sorted(lonely))} without its other half"
+    return {rail: amperes[rail] * volts[rail] for rail in amperes}, None

@@ -1,0 +1,75 @@
+import pytest
+
+from vitsearch_evaluators import power
+from vitsearch_evaluators.config import PowerConfig
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_evaluators.power.external_csv import ExternalCsvMeter
+
+ZONE = "/sys/class/powercap/intel-rapl:0"
+CHIP = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+
+
+def processor(device):
+    device.write(f"{ZONE}/name", "package-0")
+    device.write(f"{ZONE}/energy_uj", 123456)
+
+
+def board(device):
+    device.write(f"{CHIP}/name", "ina3221")
+    for name, value in (("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
+        device.write(f"{CHIP}/{name}", value)
+
+
+def test_names_and_classes_agree(device):
+    names = set(power.AUTOMATIC) | set(power.BY_NAME) - {"external_csv"}
+    assert {name: power.create(name, device.system).name for name in names} == {name: name for name in names}
+    assert ExternalCsvMeter.name == "external_csv"
+
+
+def test_entry_points_are_added_and_duplicates_refused():
+    assert power.table(lambda: [("mine", "a:B")])["mine"] == "a:B"
+    with pytest.raises(EvaluatorError, match="power meter 'rapl' is registered twice"):
+        power.table(lambda: [("rapl", "a:B")])
+
+
+def test_an_unknown_meter_names_the_nearest(device):
+    with pytest.raises(InvalidRequest, match="power meter 'ina3321' is unknown; did you mean 'ina3221'"):
+        power.create("ina3321", device.system)
+
+
+def test_the_boards_meter_comes_before_the_processors(device):
+    processor(device)
+    assert power.find(PowerConfig(), device.system).meter.name == "rapl"
+    board(device)
+    found = power.find(PowerConfig(), device.system)
+    assert (found.meter.name, found.reason) == ("ina3221", None)
+
+
+def test_the_configuration_decides(device):
+    processor(device)
+    board(device)
+    assert power.find(PowerConfig("rapl"), device.system).meter.name == "rapl"
+    assert power.find(PowerConfig("none"), device.system).reason == "no power meter (switched off in config.json)"
+
+
+def test_without_any_meter_each_says_why(device):
+    reason = power.find(PowerConfig(), device.system).reason
+    for name, told in (
+        ("ina3221", "no ina3221 or ina238 with a labelled rail"),
+        ("tegrastats", "tegrastats cannot be run"),
+        ("rapl", "no /sys/class/powercap/intel-rapl"),
+        ("pi_pmic", "vcgencmd cannot be run"),
+        ("battery", "no battery in /sys/class/power_supply"),
+    ):
+        assert f"{name}: {told}" in reason
+
+
+def test_a_configured_meter_that_is_not_there_is_not_replaced_by_another(device):
+    board(device)
+    found = power.find(PowerConfig("rapl"), device.system)
+    assert (found.meter, list(found.reasons)) == (None, ["rapl"])
+
+
+def test_wrong_options_are_refused_with_their_key(device):
+    with pytest.raises(InvalidRequest, match="power.options: unknown rail; the keys are rails"):
+        power.find(PowerConfig("ina3221", {"rail": "VDD_IN"}), device.system)

@@ -1,0 +1,153 @@
+"""NVML's calls, answered by a library of Python functions that fill in what they are given."""
+
+import ctypes
+
+import pytest
+
+from vitsearch_evaluators.power.nvml import FieldValue, NvmlMeter
+from vitsearch_evaluators.system import System
+from vitsearch_evaluators.testing import PowerMeterTestCase
+
+NOT_SUPPORTED = 3
+
+
+class Library:
+    """A driver with `cards` cards; what is None the card does not support. `open` counts init and shutdown."""
+
+    def __init__(self, cards=1, energy_mj=None, instant_mw=None, usage_mw=None, init=0):
+        self.cards = cards
+        self.energy_mj = energy_mj
+        self.instant_mw = instant_mw
+        self.usage_mw = usage_mw
+        self.init = init
+        self.open = 0
+        self.asked = []
+
+        def words(code):
+            return {3: b"Not Supported", 9: b"Driver Not Loaded", 15: b"GPU is lost"}.get(code.value, b"Unknown Error")
+
+        self.nvmlErrorString = words
+
+    def nvmlInit_v2(self):
+        self.open += self.init == 0
+        return self.init
+
+    def nvmlShutdown(self):
+        self.open -= 1
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = self.cards
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        self.asked.append(index.value)
+        handle._obj.value = 4711
+        return 0 if index.value < self.cards else 2
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle, energy):
+        return self._answer(energy._obj, self.energy_mj)
+
+    def nvmlDeviceGetFieldValues(self, handle, count, fields):
+        field = fields._obj
+        assert (count.value, field.field_id) == (1, 186)
+        field.code = NOT_SUPPORTED if self.instant_mw is None else 0
+        field.value = self.instant_mw or 0
+        return 0
+
+    def nvmlDeviceGetPowerUsage(self, handle, power):
+        return self._answer(power._obj, self.usage_mw)
+
+    def _answer(self, place, value):
+        if value is None:
+            return NOT_SUPPORTED
+        place.value = value
+        return 0
+
+
+def missing():
+    raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+
+class TestNvml(PowerMeterTestCase):
+    library = Library(energy_mj=10**9)
+
+    def make_meter(self):
+        return NvmlMeter(System(), load=lambda: self.library)
+
+    def make_blind_meter(self):
+        return NvmlMeter(System(), load=missing)
+
+    def go_on(self):
+        self.library.energy_mj += 1
+
+
+def test_the_counter_comes_before_the_power_now_and_that_before_a_mean():
+    everything = {"energy_mj": 5000, "instant_mw": 60000, "usage_mw": 55000}
+    found = []
+    for name in ("energy_mj", "instant_mw", "usage_mw"):
+        library = Library(**everything)
+        meter = NvmlMeter(System(), load=lambda library=library: library)
+        meter.start()
+        found.append(meter.sample()[1:])
+        everything[name] = None
+    assert found == [(None, 0.0), (60.0, None), (55.0, None)]
+
+
+def test_energy_counts_from_the_first_look():
+    library = Library(energy_mj=10**9)
+    meter = NvmlMeter(System(), load=lambda: library)
+    meter.start()
+    meter.sample()
+    library.energy_mj += 2500
+    assert meter.sample().energy_j == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [
+        (Library(init=9), "nvmlInit_v2: Driver Not Loaded"),
+        (Library(), "the GPU tells neither energy nor power: nvmlDeviceGetPowerUsage: Not Supported"),
+        (Library(energy_mj=0, instant_mw=0, usage_mw=0), "neither energy nor power: it tells 0"),
+        (Library(cards=0), "0 GPUs"),
+        (Library(cards=2, energy_mj=5), "2 GPUs: name one (0, 1, ...) in power.options.gpu of config.json"),
+        (object(), "nvmlInit_v2: not in this driver"),
+    ],
+)
+def test_what_the_driver_refuses_is_a_reason(library, reason):
+    meter = NvmlMeter(System(), load=lambda: library)
+    assert reason in meter.available().reason
+    meter.start()
+    assert meter.sample() is None
+    assert reason in meter.problem
+
+
+def test_one_of_several_cards_is_named_by_the_owner():
+    library = Library(cards=2, energy_mj=5)
+    assert NvmlMeter(System(), {"gpu": 1}, load=lambda: library).available().available
+    assert library.asked == [1]
+
+
+def test_the_library_is_closed_again_however_it_ends():
+    for library in (Library(energy_mj=5), Library(), Library(cards=0)):
+        NvmlMeter(System(), load=lambda library=library: library).available()
+        assert library.open == 0
+
+
+def test_a_card_that_is_lost_meanwhile_is_a_reason():
+    library = Library(energy_mj=5)
+    meter = NvmlMeter(System(), load=lambda: library)
+    meter.start()
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda *_: 15
+    assert meter.sample() is None
+    assert meter.problem == "nvmlDeviceGetTotalEnergyConsumption: GPU is lost"
+
+
+def test_an_emulated_device_does_not_read_the_card_of_this_machine(tmp_path):
+    meter = NvmlMeter(System(str(tmp_path)), load=lambda: Library(energy_mj=5))
+    assert "not of the one that is read" in meter.available().reason
+
+
+def test_the_structure_is_laid_out_as_in_nvml_h():
+    assert ctypes.sizeof(FieldValue) == 40
+    assert (FieldValue.code.offset, FieldValue.value.offset) == (28, 32)

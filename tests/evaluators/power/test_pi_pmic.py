@@ -1,0 +1,93 @@
+"""Lines that a Raspberry Pi 5 printed (three of its twelve rails), and what may be wrong with such lines."""
+
+import pytest
+
+from vitsearch_evaluators.power.pi_pmic import OFFSET_W, SLOPE, PiPmicMeter, parse_adc
+from vitsearch_evaluators.system import Output
+from vitsearch_evaluators.testing import PowerMeterTestCase
+
+READING = """ 3V7_WL_SW_A current(0)=0.07709848A
+   3V3_SYS_A current(1)=0.04782057A
+  VDD_CORE_A current(7)=0.94657990A
+ 3V7_WL_SW_V volt(8)=3.69049700V
+   3V3_SYS_V volt(9)=3.29982600V
+  VDD_CORE_V volt(15)=0.72097620V
+     EXT5V_V volt(24)=5.11478000V
+      BATT_V volt(25)=0.01880340V
+"""
+WATTS = 0.07709848 * 3.690497 + 0.04782057 * 3.299826 + 0.9465799 * 0.7209762
+COMMAND = "vcgencmd pmic_read_adc"
+
+
+class TestPiPmic(PowerMeterTestCase):
+    @pytest.fixture(autouse=True)
+    def _devices(self, device, other_device):
+        self.device, self.other = device, other_device
+        device.said[COMMAND] = READING
+
+    def make_meter(self):
+        return PiPmicMeter(self.device.system)
+
+    def make_blind_meter(self):
+        return PiPmicMeter(self.other.system)
+
+    def go_on(self):
+        self.device.wait(0.25)
+
+
+def test_the_sum_over_rails_is_corrected_and_called_an_estimate(device):
+    device.said[COMMAND] = READING
+    meter = PiPmicMeter(device.system)
+    assert sum(parse_adc(READING)[0].values()) == pytest.approx(WATTS)
+    assert meter.sample().power_w == pytest.approx(SLOPE * WATTS + OFFSET_W)
+    assert meter.estimated
+
+
+def test_lines_may_come_in_any_order():
+    assert parse_adc("\n".join(reversed(READING.splitlines()))) == parse_adc(READING)
+
+
+def test_a_lone_current_makes_the_sum_unknown():
+    lonely = READING + "   3V3_DAC_A current(17)=0.00146520A\n"
+    assert parse_adc(lonely)[1] == "pmic_read_adc: 3V3_DAC without its other half"
+
+
+def test_a_rail_that_is_not_in_every_reading_makes_the_sum_unknown(device):
+    device.said[COMMAND] = READING
+    meter = PiPmicMeter(device.system)
+    meter.start()
+    assert meter.sample() is not None
+    device.said[COMMAND] = "".join(line for line in READING.splitlines(True) if "3V3_SYS" not in line)
+    assert meter.sample() is None
+    assert meter.problem == "pmic_read_adc: 3V3_SYS not in every reading"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no current of VDD_CORE"),
+        ('error=1 error_msg="Command not registered"', "not understood"),
+        ("VCHI initialization failed", "no current of VDD_CORE: 'VCHI initialization failed'"),
+        (READING[: READING.index("VDD_CORE_V")], "VDD_CORE without its other half"),
+        (READING[: READING.index("72097620V")], "not understood: 'VDD_CORE_V volt(15)=0.'"),
+        (READING[READING.index("VDD_CORE_A") :], "3V3_SYS, 3V7_WL_SW without its other half"),
+        (READING.replace("0.94657990A", "nanA"), "not understood"),
+        (READING.replace("0.94657990A", "0.94.65A"), "not understood"),
+        (READING.replace("0.94657990A", "-0.5A"), "not understood"),
+        (READING.replace("0.94657990A", "0.94657990V"), "not understood"),
+        (READING.replace("VDD_CORE_A current", "VDD_CORE_A volt"), "not understood"),
+        (READING + READING, "3V7_WL_SW_A twice"),
+    ],
+)
+def test_what_is_wrong_is_a_reason_and_never_a_number(device, text, reason):
+    device.said[COMMAND] = text
+    meter = PiPmicMeter(device.system)
+    assert meter.sample() is None
+    assert reason in meter.problem
+    assert reason in meter.available().reason
+
+
+def test_a_failing_tool_tells_why(device):
+    device.said["/opt/vc/bin/vcgencmd pmic_read_adc"] = Output("", "vcgencmd ended with 255: Can't open device file")
+    found = PiPmicMeter(device.system, {"tool": "/opt/vc/bin/vcgencmd"}).available()
+    assert "Can't open device file" in found.reason
