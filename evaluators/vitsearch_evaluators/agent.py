@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import IO, Any, Dict, NamedTuple, Optional
 
-from vitsearch_evaluators import config, tls, tokens
+from vitsearch_evaluators import config, power, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import emulated_system
@@ -65,6 +65,7 @@ def serve(settings: AgentSettings, version: str) -> None:
     )
     emulation = configured.emulation
     system = THIS_MACHINE if emulation is None else emulated_system(emulation, settings.state)
+    power.check(configured.power, system)
     identity = device_identity(settings.state, emulated=emulation is not None)
     queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"), configured.limits)
     queue.recover()

@@ -95,6 +95,7 @@ class Api(NamedTuple):
             running=running,
             memory_mb=environment["ram_mb"],
             quarantined=self.worker.canary.quarantined,
+            power_meter=self.worker.power_meter,
             emulation=environment.get("emulation"),
         )
         return 200, info.to_json()

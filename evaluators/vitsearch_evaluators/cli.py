@@ -6,18 +6,22 @@ import logging
 import os
 import sys
 import tempfile
-from typing import Optional, Sequence, Set, Tuple
+from typing import List, Optional, Sequence, Set, Tuple
 
-from vitsearch_evaluators import __version__, agent, procs, runtimes, tokens
+from vitsearch_evaluators import __version__, agent, power, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
+from vitsearch_evaluators.jobspec import MeasureProtocol
+from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
 from vitsearch_evaluators.system import THIS_MACHINE
 
 _LOCAL_DEVICE = "local"
+_POWER_S, _IDLE_S = 10.0, 3.0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -101,9 +105,12 @@ def _token(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     _pin(arguments)
-    measurement = measure_file(
-        arguments.model, arguments.runtime, arguments.option, arguments.protocol, arguments.threads
-    )
+    plan = PROTOCOLS[arguments.protocol]._replace(threads=arguments.threads)
+    meter = PowerConfig("none")
+    if arguments.power is not None:
+        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
+        power.check(meter, THIS_MACHINE)
+    measurement = measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter)
     if arguments.json:
         print(json.dumps(measurement.to_json(), indent=2, sort_keys=True))
     else:
@@ -111,14 +118,15 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure_file(path: str, runtime: str, options: Sequence[str], protocol: str, threads: int) -> Measurement:
+def measure_file(
+    path: str, runtime: str, options: Sequence[str], plan: MeasureProtocol, meter: PowerConfig
+) -> Measurement:
     """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
     if not os.path.isfile(path):
         raise InvalidRequest(f"{path} is no file")
     asked = dict(_option(text) for text in options)
     runtimes.create(runtime).check_options(asked)
     blob = BlobRef("model.onnx", file_digest(path), os.path.getsize(path))
-    plan = PROTOCOLS[protocol]._replace(threads=threads)
     spec = JobSpec("measure", (blob,), runtime, asked, plan)
     stop = StopSignal()
     procs.adopt_orphans()
@@ -129,7 +137,7 @@ def measure_file(path: str, runtime: str, options: Sequence[str], protocol: str,
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         model = os.path.join(folder, blob.name)
         os.symlink(os.path.abspath(path), model)
-        return execute(spec, model, folder, conditions, stop)
+        return execute(spec, model, folder, conditions, stop, recorder=MeteredPhase(meter, THIS_MACHINE))
 
 
 def summary(measurement: Measurement) -> str:
@@ -145,9 +153,23 @@ def summary(measurement: Measurement) -> str:
         f"peak_memory_mb  {_shown(memory)}",
         f"load_ms         {measurement.load_ms:.1f}",
     ]
+    if measurement.protocol.power_s > 0:
+        lines += _power_lines(measurement)
     if measurement.flags:
         lines.append(f"flags           {', '.join(measurement.flags)}")
     return "\n".join(lines)
+
+
+def _power_lines(measurement: Measurement) -> List[str]:
+    found = measurement.power
+    if found is None:
+        return [f"power           not measured: {measurement.reasons['power']}"]
+    error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
+    return [
+        f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
+        f"mean_w          {found.mean_w:.3f}  (idle: {_shown(found.idle_w)}; {found.source}, {found.scope}"
+        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
+    ]
 
 
 def _shown(value: Optional[float]) -> str:
@@ -194,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
     measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    measure.add_argument("--power", nargs="?", const="auto", metavar="METER", help="read a power meter, of this name")
     measure.add_argument("--json", action="store_true", help="print every field as JSON")
     measure.set_defaults(run=_measure)
     for command in (serve, measure):

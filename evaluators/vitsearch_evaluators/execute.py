@@ -63,6 +63,10 @@ class PowerRecorder(abc.ABC):
     """Reads the device's meter while the power phase's process lives."""
 
     @abc.abstractmethod
+    def absent(self) -> Optional[str]:
+        """Look for the meter; return why there is none, None when it can be read."""
+
+    @abc.abstractmethod
     def start(self) -> None:
         """Begin; called right before the process starts."""
 
@@ -201,6 +205,9 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         with open(kept) as stream:
             found = json.load(stream)
         return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
+    reason = recorder.absent()
+    if reason is not None:
+        return None, reason
     # An answer without its looks at the meter is of an attempt that was cut off between the two.
     with contextlib.suppress(FileNotFoundError):
         os.remove(children.path("power"))

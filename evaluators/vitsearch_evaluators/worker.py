@@ -23,6 +23,7 @@ from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, Stor
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
 from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
+from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.system import THIS_MACHINE, System
@@ -62,6 +63,7 @@ class Worker(threading.Thread):
         self._folder = folder
         self._version = version
         self._emulation = config.emulation
+        self._power = MeteredPhase(config.power, system)
         self._system = system
         self._unbraked: Optional[Dict[str, Any]] = None
         self._stop_child = StopSignal()
@@ -81,6 +83,11 @@ class Worker(threading.Thread):
             found["emulation"] = described(self._emulation)
         self._unbraked = found if self.ready.is_set() else None
         return found
+
+    @property
+    def power_meter(self) -> Optional[str]:
+        """Return the meter that was found last, None when there is none."""
+        return self._power.meter
 
     def stop(self) -> None:
         """Kill the child, put its job back and end the thread."""
@@ -121,6 +128,8 @@ class Worker(threading.Thread):
         except (EvaluatorError, OSError):
             logger.exception("the runtimes cannot be probed")
         self.runtimes = tuple(found)
+        absent = self._power.absent()
+        logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
         self.ready.set()
 
     def _probe_one(self, name: str) -> RuntimeInfo:
@@ -238,7 +247,8 @@ class Worker(threading.Thread):
             conditions,
             self._stop_child,
             functools.partial(self._queue.started, job.id),
-            system=self._system,
+            self._power,
+            self._system,
         )
         if self._store.chunks_received > chunks_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))

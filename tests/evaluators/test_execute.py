@@ -58,8 +58,12 @@ def phased(spec):
 class Notebook(PowerRecorder):
     """A recorder that keeps what it is told instead of reading a meter."""
 
-    def __init__(self):
+    def __init__(self, absent=None):
         self.told = []
+        self.why_absent = absent
+
+    def absent(self):
+        return self.why_absent
 
     def start(self):
         self.told.append("start")
@@ -104,11 +108,16 @@ def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, m
     assert (again.sustained, again.power) == (first.sustained, first.power)
 
 
-def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, model, tmp_path):
+@pytest.mark.parametrize(
+    ("recorder", "reason"), [(None, "no power meter"), (Notebook("the logger does not run"), "the logger does not run")]
+)
+def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, model, tmp_path, recorder, reason):
     pids = []
     only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
-    found = execute(only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda phase, child: pids.append(child.pid))
-    assert (found.power, found.reasons["power"]) == (None, "no power meter")
+    found = execute(
+        only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda _, child: pids.append(child.pid), recorder
+    )
+    assert (found.power, found.reasons["power"]) == (None, reason)
     assert len(pids) == 1
 
 

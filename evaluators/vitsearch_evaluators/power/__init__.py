@@ -4,6 +4,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional,
 
 from vitsearch_evaluators import plugins
 from vitsearch_evaluators.config import PowerConfig
+from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
 from vitsearch_evaluators.system import System
 
@@ -29,18 +30,10 @@ __all__ = ["Found", "PowerMeter", "Sample", "create", "find", "table"]
 
 
 class Finding(NamedTuple):
-    """The meter in use, if any, and why each other one that was tried is not."""
+    """The meter in use, or None and why none of those that were tried is."""
 
     meter: Optional[PowerMeter]
-    reasons: Mapping[str, str]
-
-    @property
-    def reason(self) -> Optional[str]:
-        """Say why there is no meter, None when there is one."""
-        if self.meter is not None:
-            return None
-        told = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
-        return f"no power meter ({told or 'switched off in config.json'})"
+    reason: Optional[str]
 
 
 def table(entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None) -> Dict[str, str]:
@@ -59,16 +52,30 @@ def create(name: str, system: System, options: Optional[Mapping[str, Any]] = Non
     return meter
 
 
+def check(config: PowerConfig, system: System) -> None:
+    """Refuse a configuration that cannot work: InvalidRequest says what is allowed."""
+    if config.meter not in ("auto", "none"):
+        create(config.meter, system, config.options)
+    elif config.options:
+        raise InvalidRequest(f"power.options: they are those of one meter; name it in power.meter ({config.meter!r})")
+
+
 def find(config: PowerConfig, system: System) -> Finding:
     """Return the configured meter, or the first that can be read; reading each of them once."""
     if config.meter == "none":
-        return Finding(None, {})
-    names = tuple(AUTOMATIC) if config.meter == "auto" else (config.meter,)
-    reasons: Dict[str, str] = {}
-    for name in names:
+        return Finding(None, "no power meter: switched off in config.json")
+    reasons = []
+    for name in AUTOMATIC if config.meter == "auto" else (config.meter,):
         meter = create(name, system, config.options if config.meter != "auto" else None)
-        found = meter.available()
+        found = _asked(meter)
         if found.available:
-            return Finding(meter, reasons)
-        reasons[name] = str(found.reason)
-    return Finding(None, reasons)
+            return Finding(meter, None)
+        reasons.append(f"{name}: {found.reason}")
+    return Finding(None, f"no power meter: {'; '.join(reasons)}")
+
+
+def _asked(meter: PowerMeter) -> Found:
+    try:
+        return meter.available()
+    except Exception as error:  # noqa: BLE001 - the meter may be another package's
+        return Found(False, f"{type(error).__name__}: {error}")

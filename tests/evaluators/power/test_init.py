@@ -49,7 +49,7 @@ def test_the_configuration_decides(device):
     processor(device)
     board(device)
     assert power.find(PowerConfig("rapl"), device.system).meter.name == "rapl"
-    assert power.find(PowerConfig("none"), device.system).reason == "no power meter (switched off in config.json)"
+    assert power.find(PowerConfig("none"), device.system).reason == "no power meter: switched off in config.json"
 
 
 def test_without_any_meter_each_says_why(device):
@@ -67,9 +67,27 @@ def test_without_any_meter_each_says_why(device):
 def test_a_configured_meter_that_is_not_there_is_not_replaced_by_another(device):
     board(device)
     found = power.find(PowerConfig("rapl"), device.system)
-    assert (found.meter, list(found.reasons)) == (None, ["rapl"])
+    assert found.meter is None
+    assert found.reason.startswith("no power meter: rapl: no /sys/class/powercap")
+    assert "ina3221" not in found.reason
 
 
 def test_wrong_options_are_refused_with_their_key(device):
     with pytest.raises(InvalidRequest, match="power.options: unknown rail; the keys are rails"):
         power.find(PowerConfig("ina3221", {"rail": "VDD_IN"}), device.system)
+
+
+def test_a_configuration_that_cannot_work_is_refused_before_anything_is_measured(device):
+    for config in (PowerConfig(), PowerConfig("none"), PowerConfig("rapl"), PowerConfig("ina3221", {"rails": ["A"]})):
+        power.check(config, device.system)
+    with pytest.raises(InvalidRequest, match="name it in power.meter"):
+        power.check(PowerConfig("auto", {"rails": ["A"]}), device.system)
+    with pytest.raises(InvalidRequest, match="did you mean 'rapl'"):
+        power.check(PowerConfig("rappl"), device.system)
+    with pytest.raises(InvalidRequest, match="external_csv needs path"):
+        power.check(PowerConfig("external_csv"), device.system)
+
+
+def test_a_meter_of_another_package_that_raises_is_a_reason(device, monkeypatch):
+    monkeypatch.setattr("vitsearch_evaluators.power.rapl.RaplMeter.available", lambda self: 1 / 0)
+    assert "rapl: ZeroDivisionError: division by zero" in power.find(PowerConfig("rapl"), device.system).reason
