@@ -28,6 +28,8 @@ from vitsearch_evaluators.protocol import (
     job_id,
 )
 from vitsearch_evaluators.store import BlobStore, Progress
+from vitsearch_evaluators.system import THIS_MACHINE, System
+from vitsearch_evaluators.thermal import Thermometer
 from vitsearch_evaluators.worker import Worker
 
 Reply = Tuple[int, Dict[str, Any]]
@@ -60,6 +62,7 @@ class Api(NamedTuple):
     store: BlobStore
     queue: JobQueue
     worker: Worker
+    system: System = THIS_MACHINE
 
     def health(self) -> Reply:
         quarantined = self.worker.canary.quarantined
@@ -99,6 +102,15 @@ class Api(NamedTuple):
             emulation=environment.get("emulation"),
         )
         return 200, info.to_json()
+
+    def conditions(self) -> Reply:
+        thermometer = Thermometer(self.system)
+        heat = thermometer.read()
+        return 200, {
+            "temperature_c": None if heat is None else heat.celsius,
+            "zone": None if heat is None else heat.zone,
+            "reason": thermometer.reason,
+        }
 
     def prepare_upload(self, body: Any) -> Reply:
         upload = strict.read_object(body, _UPLOAD, "upload")

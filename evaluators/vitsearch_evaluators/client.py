@@ -91,6 +91,10 @@ class DeviceClient:
         self._info = DeviceInfo.from_json(body)
         return self._info
 
+    def conditions(self) -> Dict[str, Any]:
+        """Ask how warm the device is now: {"temperature_c", "zone", "reason"}."""
+        return dict(self._transport.request("GET", "/v1/conditions").body)
+
     def upload(self, path: str, cancel: Optional[threading.Event] = None) -> str:
         """Bring a file to the device and return its digest; goes on where an upload broke off.
 

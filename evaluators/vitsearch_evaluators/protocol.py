@@ -3,6 +3,7 @@
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
     GET    /v1/device           -> DeviceInfo
+    GET    /v1/conditions       -> {"temperature_c", "zone", "reason"} as they are now
     POST   /v1/uploads          {"sha256", "size"}
                                 -> 200 or 201 {"complete", "offset", "chunk_max_bytes"}
                                    413 or 507 before a byte is sent

@@ -229,6 +229,9 @@ class AgentHandler(BaseHTTPRequestHandler):
     def _device(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.device()
 
+    def _conditions(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
+        return self.server.api.conditions()
+
     def _prepare_upload(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.prepare_upload(self._json())
 
@@ -343,6 +346,7 @@ def _route(method: str, path: str, endpoint: _Endpoint) -> Tuple[str, Any, _Endp
 
 _ROUTES = (
     _route("GET", "/v1/device", AgentHandler._device),
+    _route("GET", "/v1/conditions", AgentHandler._conditions),
     _route("POST", "/v1/uploads", AgentHandler._prepare_upload),
     _route("HEAD", "/v1/blobs/(?P<id>[^/]+)", AgentHandler._head_blob),
     _route("PATCH", "/v1/blobs/(?P<id>[^/]+)", AgentHandler._patch_blob),

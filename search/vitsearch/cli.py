@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vitsearch import __version__
+from vitsearch import __version__, devices_cli
 from vitsearch.errors import VitsearchError
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(devices_cli.app, name="devices")
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
 Overrides = Annotated[

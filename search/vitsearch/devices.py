@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
+from vitsearch.space.sections import Device as SpaceDevice
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
@@ -119,10 +121,31 @@ class AgentDevice:
         self._client.close()
 
 
-def token_from(reference: str | None, environ: Mapping[str, str]) -> str | None:
+def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownDevice:
+    """How the device of a space file is reached; what the file leaves out is looked up by its name.
+
+    What was stored for one address is never sent to another. :class:`ResourceError`, :class:`UnknownName`.
+    """
+    book = DeviceBook.of_user(environ)
+    if asked.url is None:
+        stored = book.get(name)
+    else:
+        found = book.devices().get(name)
+        stored = found if found is not None and found.url == asked.url else KnownDevice(asked.url)
+    token = stored.token if asked.token is None else token_from(asked.token, environ)
+    return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
+
+
+def connect(name: str, way: KnownDevice, owner: str) -> DeviceClient:
+    """Nothing is sent yet; :class:`ResourceError` for a token or a fingerprint that is none."""
+    try:
+        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint)
+    except EvaluatorError as error:
+        raise ResourceError(f"device {name}: {error}") from error
+
+
+def token_from(reference: str, environ: Mapping[str, str]) -> str:
     """``env:NAME`` -> the variable's value; :class:`ResourceError` when it is not set."""
-    if reference is None:
-        return None
     name = reference.removeprefix("env:")
     if name not in environ:
         raise ResourceError(f"devices: the token is to be read from the environment variable {name}, which is not set")

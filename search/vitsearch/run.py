@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.devices import AgentDevice, Cores, Device, token_from
+from vitsearch.devices import AgentDevice, Cores, Device, connect, reached
 from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
@@ -176,14 +176,13 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
     Our own agent ends with this process, also when it is killed: it watches its standard input.
     ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
     """
-    from vitsearch_evaluators.client import DeviceClient
     from vitsearch_evaluators.embedded import EmbeddedAgent
 
     with ExitStack() as closing:
         if cores is None:
-            ((name, device),) = space.devices.items()
-            token = token_from(device.token, os.environ)
-            found = AgentDevice(name, DeviceClient(device.url, token=token, owner=space.study), failures)
+            ((name, asked),) = space.devices.items()
+            client = connect(name, reached(name, asked, os.environ), space.study)
+            found = AgentDevice(name, client, failures)
         else:
             pinned = ",".join(map(str, cores.device))
             agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))

@@ -42,7 +42,8 @@ def test_the_command_line_loads_nothing_heavy():
 
 def test_help_names_every_command():
     shown = vitsearch("--help").stdout
-    assert all(command in shown for command in ("run", "check", "status", "front", "plan", "capabilities", "schema"))
+    commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
+    assert all(command in shown for command in commands)
 
 
 def test_a_plan_written_by_hand_is_judged(tmp_path, golden):

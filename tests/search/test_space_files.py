@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vitsearch.errors import SpaceError
-from vitsearch.space import load
+from vitsearch.space import SearchSpace, load
 
 SMALL = Path(__file__).parent / "space" / "small.yaml"
 
@@ -129,3 +129,11 @@ def test_yaml_is_read_as_version_1_2(tmp_path):
     write(tmp_path, on=text.replace("study: small", "study: on "))
     space = load(tmp_path / "on.yaml").space
     assert (space.study, space.task.fine_tune.lr) == ("on", 1e-4)
+
+
+def test_devices_are_named_in_a_list_or_a_mapping():
+    listed, mapped = load(SMALL, ["devices=[nano]"]).space, load(SMALL, ["devices={nano: {}}"]).space
+    assert listed.devices == mapped.devices
+    assert listed.device_names == ("nano",)
+    assert SearchSpace.from_json(listed.to_json()) == listed
+    assert "device's name is made of a-z" in problems(SMALL, ["devices=[Nano]"])[0]

@@ -48,6 +48,11 @@ def word_or(other: str) -> Callable[[Any], str]:
     return lambda value: "<word>" if isinstance(value, str) else other
 
 
+def list_or(other: str) -> Callable[[Any], str]:
+    """A list is meant as ``<list>``, anything else as ``other``."""
+    return lambda value: "<list>" if isinstance(value, list | tuple) else other
+
+
 class Choices:
     """One value, a list of different values or (``span`` given) a range; always read as a tuple."""
 

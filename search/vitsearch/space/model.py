@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from vitsearch.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.sections import Device, Limit, Resources, Search, Section, Task
+from vitsearch.space.sections import Devices, Limit, Resources, Search, Section, Task
 
 LOCAL_DEVICE = "local"
 
@@ -28,8 +28,9 @@ class SearchSpace(Section):
     """Bounds that a model must keep, by metric."""
     space: Knobs
     baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
-    devices: dict[str, Device] = {}
-    """Boards by name; without one, the machine that searches also measures."""
+    devices: Devices = {}
+    """Boards by name, or a list of names that 'vitsearch devices' knows; without one, the machine that searches
+    also measures."""
     search: Search = Search()
     resources: Resources = Resources()
     storage: Annotated[Text, Field(validate_default=True)] = ""

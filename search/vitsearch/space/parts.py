@@ -28,13 +28,18 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["objective_names"] = _names(raw, "objectives")
-    parts["device_names"] = _names(raw, "devices") or ()
+    parts["device_names"] = _names(raw, "devices") or _listed(raw, "devices")
     return {name: part for name, part in parts.items() if part is not None}
 
 
 def _names(raw: dict[str, Any], section: str) -> tuple[str, ...] | None:
     given = raw.get(section)
     return tuple(given) if isinstance(given, dict) else None
+
+
+def _listed(raw: dict[str, Any], section: str) -> tuple[str, ...]:
+    given = raw.get(section)
+    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
 
 
 def _part(raw: Any, path: tuple[str, ...]) -> Any:

@@ -29,7 +29,9 @@ from vitsearch.space.kinds import (
     agent_url,
     certificate_digest,
     data_source,
+    list_or,
     mixing_alpha,
+    problem,
     rising_rungs,
     seconds,
     token_name,
@@ -286,9 +288,9 @@ class Limit(Section):
 
 
 class Device(Section):
-    """A board with a running agent."""
+    """A board with a running agent. What is left out was stored under its name by 'vitsearch devices add'."""
 
-    url: Annotated[Text, AfterValidator(agent_url)]
+    url: Annotated[Text, AfterValidator(agent_url)] | None = None
     """Address of the agent, such as https://nano.local:8470."""
     token: Annotated[
         str | None, BeforeValidator(token_name), WithJsonSchema({"type": "string", "pattern": "^env:"})
@@ -296,6 +298,29 @@ class Device(Section):
     """env:NAME, the environment variable that holds the agent's token."""
     fingerprint: Fingerprint | None = None
     """Digest of the agent's certificate, as 'vitsearch-agent serve' prints it."""
+
+    @field_validator("fingerprint")
+    @classmethod
+    def _of_a_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (info.data.get("url") or "").startswith("http:"):
+            raise problem("is that of a certificate, and an http address has none; write https, or leave it out")
+        return value
+
+
+def devices_by_name(names: tuple[str, ...]) -> dict[str, Device]:
+    return {name: Device() for name in names}
+
+
+Devices = Annotated[
+    dict[str, Device],
+    Either(
+        list_or("<mapping>"),
+        {
+            "<list>": Annotated[tuple[Text, ...], AfterValidator(devices_by_name)],
+            "<mapping>": dict[str, Device],
+        },
+    ),
+]
 
 
 class Search(Section):

@@ -1,0 +1,157 @@
+"""What ``vitsearch devices`` tells, as JSON and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.device_book import KnownDevice
+from vitsearch.devices import connect
+from vitsearch.errors import DeviceLost, UnknownName
+from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.protocol import DeviceInfo, JobStatus
+
+_SHORT_ID = 12
+_AT_ONCE = 16
+R = TypeVar("R")
+
+
+def overview(known: Mapping[str, KnownDevice]) -> list[dict[str, Any]]:
+    """One row for each device; all are asked at the same time."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(_row, known, known.values()))
+
+
+def _row(name: str, device: KnownDevice) -> dict[str, Any]:
+    try:
+        return row(name, device, _ask(name, device, lambda client: client.device()))
+    except DeviceLost as error:
+        return {"name": name, "url": device.url, "reachable": False, "reason": str(error), "kind": None, "board": None}
+
+
+def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
+    return {
+        "name": name,
+        "url": device.url,
+        "reachable": True,
+        "reason": None,
+        "kind": info.kind,
+        "board": info.fingerprint.get("board") or info.fingerprint.get("cpu"),
+        "queued": info.queued,
+        "running": info.running,
+        "quarantined": info.quarantined,
+    }
+
+
+def board(info: DeviceInfo) -> str:
+    """In words: ``NVIDIA Jetson Nano (physical)``."""
+    return f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})"
+
+
+def status(name: str, device: KnownDevice) -> dict[str, Any]:
+    """All that the agent tells; ``queue`` in the order that jobs came, the running one by its state."""
+
+    def ask(client: DeviceClient) -> tuple[DeviceInfo, list[JobStatus], Mapping[str, Any]]:
+        return client.device(), client.jobs(), client.conditions()
+
+    info, jobs, conditions = _ask(name, device, ask)
+    told = info.to_json()
+    return {"name": name, "url": device.url, **told, "conditions": dict(conditions), "queue": [*map(_job, jobs)]}
+
+
+def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
+    """Cancel the one job whose id begins so; :class:`UnknownName` when it is none or several."""
+
+    def ask(client: DeviceClient) -> JobStatus:
+        ids = [job.id for job in client.jobs()]
+        matching = [identifier for identifier in ids if identifier.startswith(beginning.lower())]
+        if len(matching) != 1:
+            raise UnknownName("waiting or running job", beginning, [identifier[:_SHORT_ID] for identifier in ids])
+        return client.cancel(matching[0])
+
+    return _job(_ask(name, device, ask))
+
+
+def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    console = console or Console()
+    if not rows:
+        console.print("No device is known here. Add one: vitsearch devices add https://board.local:8470")
+        return
+    table = Table("device", "address", "board", "kind", "queue", box=None, header_style="bold")
+    for found in rows:
+        state = _queue_text(found) if found["reachable"] else "not reachable"
+        cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
+        table.add_row(*cells, style=None if found["reachable"] else "dim")
+    console.print(table)
+    for found in rows:
+        if found["reason"]:
+            console.print(found["reason"], style="dim", soft_wrap=True)
+
+
+def print_status(found: dict[str, Any], console: Console | None = None) -> None:
+    console = console or Console()
+    table = Table(box=None, show_header=False)
+    for heading, text in _lines(found):
+        table.add_row(heading, text)
+    console.print(table)
+    if found["queue"]:
+        jobs = Table("job", "state", "study", "trial", "attempts", box=None, header_style="bold")
+        for job in found["queue"]:
+            trial = "" if job["trial"] is None else str(job["trial"])
+            jobs.add_row(job["id"][:_SHORT_ID], job["state"], job["study"], trial, str(job["attempts"]))
+        console.print(jobs)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    fingerprint, conditions = found["fingerprint"], found["conditions"]
+    temperature = conditions["temperature_c"]
+    lines = [
+        (found["name"], f"{found['url']}, agent {found['agent_version']}, device {found['device_id'][:_SHORT_ID]}"),
+        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu')} ({found['kind']})"),
+        ("environment", found["environment_id"][:_SHORT_ID]),
+        ("memory", "unknown" if found["memory_mb"] is None else f"{found['memory_mb']} MB"),
+        (
+            "temperature",
+            conditions["reason"] if temperature is None else f"{temperature:.1f} °C ({conditions['zone']})",
+        ),
+        ("power meter", found["power_meter"] or "none"),
+        *((("runtime", _runtime_text(runtime))) for runtime in found["runtimes"]),
+        ("queue", _queue_text(found)),
+    ]
+    if found["quarantined"]:
+        lines.append(("QUARANTINED", found["quarantined"]))
+    if found["emulation"]:
+        lines.append(("EMULATED", ", ".join(f"{key} {value}" for key, value in found["emulation"].items())))
+    return lines
+
+
+def _runtime_text(runtime: dict[str, Any]) -> str:
+    if not runtime["available"]:
+        return f"{runtime['name']}: {runtime['reason']}"
+    limits = [
+        f"{what} {runtime[key]}" for what, key in (("opset", "max_opset"), ("IR", "max_ir_version")) if runtime[key]
+    ]
+    up_to = f", up to {' and '.join(limits)}" if limits else ""
+    return f"{runtime['name']} {runtime['version']}{up_to}; {', '.join(runtime['providers'])}".rstrip("; ")
+
+
+def _queue_text(found: dict[str, Any]) -> str:
+    return f"{found['queued']} waiting, {found['running']} running" + (", QUARANTINED" if found["quarantined"] else "")
+
+
+def _job(job: JobStatus) -> dict[str, Any]:
+    who = {"study": job.owner.study, "trial": job.owner.trial}
+    return {"id": job.id, "state": job.state, **who, "attempts": job.attempts, "error": job.error}
+
+
+def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) -> R:
+    with connect(name, device, "devices") as client:
+        try:
+            return question(client)
+        except EvaluatorError as error:
+            raise DeviceLost(f"device {name}: {error}") from error
