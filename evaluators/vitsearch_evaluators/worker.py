@@ -24,6 +24,7 @@ from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
 from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
 from vitsearch_evaluators.power.phase import MeteredPhase
+from vitsearch_evaluators.probes import ProbeCache
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.system import THIS_MACHINE, System
@@ -62,6 +63,7 @@ class Worker(threading.Thread):
         self._identity = identity
         self._folder = folder
         self._version = version
+        self._probes = ProbeCache(os.path.join(os.path.dirname(folder), "probes.json"), config)
         self._emulation = config.emulation
         self._power = MeteredPhase(config.power, system)
         self._system = system
@@ -121,12 +123,19 @@ class Worker(threading.Thread):
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _probe(self) -> None:
+        kept = self._probes.load()
+        if kept is not None:
+            self.runtimes = kept
+            self.ready.set()
+            return
         found = []
         try:
             for name in runtimes.table():
                 found.append(self._probe_one(name))
         except (EvaluatorError, OSError):
             logger.exception("the runtimes cannot be probed")
+        else:
+            self._probes.keep(tuple(found))
         self.runtimes = tuple(found)
         absent = self._power.absent()
         logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
