@@ -81,8 +81,9 @@ def test_a_plan_builds_exports_and_runs(sample, workshop, index):
     plan = sample[index]
     effect = effect_of(plan)
     source = jobs.Source(plan.backbone, plan.weights, plan.resolution, plan.window_size)
+    sparse = jobs.Calibration(2, SEED) if effect.weight_sparsity != "none" else None
     job = jobs.ScreenJob(
-        workshop, jobs.Pruned(source, effect, "", None), plan.deployment, OPSET, jobs.Calibration(2, SEED)
+        workshop, jobs.Pruned(source, effect, "", sparsity=sparse), plan.deployment, OPSET, jobs.Calibration(2, SEED)
     )
     graph = stages.build_graph(job)
     images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)

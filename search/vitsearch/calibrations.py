@@ -21,18 +21,20 @@ FULL_COUNT_PIXELS = 28
 @dataclass(frozen=True)
 class Calibrations:
     """``None`` where a step has nothing to do: batch norms keep what they have, nothing is cut, no network
-    chooses tokens."""
+    chooses tokens, no weights become zero."""
 
     batch_norms: Calibration | None
     refit: Calibration | None
     token_predictors: Calibration | None
+    sparsity: Calibration | None = None
 
     @classmethod
     def of(cls, effect: Effect, anatomy: Anatomy, base_resolution: int, study: Calibration) -> Calibrations:
         """``study`` are the images that anatomies are made on.
 
         Batch norms are settled only at another resolution or window than the base's: at its own the
-        sequential refit brings every layer back to the statistics that the norms have.
+        sequential refit brings every layer back to the statistics that the norms have; behind a layer of
+        which weights became zero too.
         """
         as_the_base = effect.resolution == base_resolution and not effect.window_size
         settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution)
@@ -41,18 +43,21 @@ class Calibrations:
             None if as_the_base else Calibration(settling, study.seed),
             None if effect.keeps_all(anatomy) else Calibration(fitting, study.seed),
             study if effect.token_pruning_method == "dynamicvit" else None,
+            None if effect.weight_sparsity == "none" else Calibration(settling, study.seed),
         )
 
     def refit_digest(self) -> str | None:
         """The seed that draws the images is the recipe's, which enters the key by itself."""
-        if self.refit is None:
-            return None
-        steps: dict[str, Any] = {"method": "sequential", "images": self.refit.images}
-        if self.batch_norms:  # settled in the base, before it is cut
-            steps["batch_norms"] = self.batch_norms.images
-        if self.token_predictors:  # and fitted once more to whom they choose
-            steps |= {"token_predictors": self.token_predictors.images, "follows": True}
-        return digest(steps)
+        steps: dict[str, Any] = {}
+        if self.refit is not None:
+            steps |= {"method": "sequential", "images": self.refit.images}
+            if self.batch_norms:  # settled in the base, before it is cut
+                steps["batch_norms"] = self.batch_norms.images
+            if self.token_predictors:  # and fitted once more to whom they choose
+                steps |= {"token_predictors": self.token_predictors.images, "follows": True}
+        if self.sparsity is not None:
+            steps["sparsity"] = self.sparsity.images
+        return digest(steps) if steps else None
 
 
 def _fewer(images: int, least: int, resolution: int) -> int:

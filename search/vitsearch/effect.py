@@ -205,7 +205,16 @@ def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, f
     tokens = _tokens(cut, anatomy, blocks)
     method = cut.token_pruning_method if tokens else None
     fp32_layers = fragile_layers(damage or {})
-    return Effect(plan.backbone, plan.resolution, plan.window_size, blocks, tokens, method, fp32_layers=fp32_layers)
+    return Effect(
+        plan.backbone,
+        plan.resolution,
+        plan.window_size,
+        blocks,
+        tokens,
+        method,
+        fp32_layers=fp32_layers,
+        weight_sparsity=cut.weight_sparsity,
+    )
 
 
 def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:

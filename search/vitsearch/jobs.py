@@ -151,7 +151,8 @@ class Pruned:
     """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
     refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``
     those of the sequential refit (``None``: nothing is cut), ``token_predictors`` those on which networks
-    that choose tokens get their start (``None``: there are none)."""
+    that choose tokens get their start (``None``: there are none), ``sparsity`` those that decide which
+    weights become zero, the first of them, and settle the batch norms behind (``None``: none)."""
 
     source: Source
     effect: Effect
@@ -159,6 +160,7 @@ class Pruned:
     batch_norms: Calibration | None = None
     refit: Calibration | None = None
     token_predictors: Calibration | None = None
+    sparsity: Calibration | None = None
 
 
 @dataclass(frozen=True)

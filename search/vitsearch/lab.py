@@ -207,6 +207,7 @@ class Lab:
                 calibrations.batch_norms,
                 calibrations.refit,
                 calibrations.token_predictors,
+                calibrations.sparsity,
             ),
             weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, calibrations.refit_digest()),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),

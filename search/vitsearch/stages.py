@@ -10,7 +10,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from vitsearch.compress import (
     scores,
     sensitivity,
     sequential,
+    sparsity,
     tokens,
 )
 from vitsearch.compress.statistics import Statistics
@@ -136,7 +137,8 @@ def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
     start = {name: value.clone() for name, value in model.state_dict().items()}
     before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     task = _fine_tune_task(job, images, resolution)
-    report = train.fine_tune(model, task)
+    with sparsity.frozen_zeros(model) if job.pruned.sparsity else nullcontext():
+        report = train.fine_tune(model, task)
     after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
     if kept_start:
@@ -199,8 +201,10 @@ def _pruned(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
 
 
 def _shaped(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
-    """Everything that the effect says about the graph; the weights are those that were not cut."""
+    """Everything that the effect says about the graph and its zeros; the weights are those that were not cut."""
     model = _pruned(pruned, workshop)
+    if pruned.sparsity is not None:
+        sparsity.magnitude(model, pruned.effect.weight_sparsity)
     tokens.apply(model, pruned.effect)
     return model
 
@@ -215,7 +219,8 @@ def _compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | 
 
 
 def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
-    """Rung 0: batch norms settled where the resolution is another, then cut, fitted in parallel and in sequence."""
+    """Rung 0: batch norms settled where the resolution is another, then cut, fitted in parallel and in sequence,
+    and last the weights that become zero."""
     base, backbone, effect = _base(pruned.source, workshop), backbones.find(pruned.source.backbone), pruned.effect
     _settle(base, pruned, workshop)
     model = copy.deepcopy(base)
@@ -230,6 +235,8 @@ def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
         tokens.fit_predictors(model.cpu(), batches)
     if sequential.follows(effect):
         fit(model)
+    if pruned.sparsity is not None:
+        _thin_out(model, pruned.sparsity, pruned, workshop)
     return model.cpu()
 
 
@@ -241,6 +248,14 @@ def _sequential_fit(base: nn.Module, pruned: jobs.Pruned, workshop: jobs.Worksho
     inputs = _drawn(workshop, pruned.refit, pruned.source.resolution, _torch_device())
     wanted = sequential.targets(base.to(inputs.device), backbone, inputs)
     return lambda model: sequential.fit(model.to(inputs.device), backbone, wanted, inputs)
+
+
+def _thin_out(model: nn.Module, seen: jobs.Calibration, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
+    """The first images of ``seen`` decide which weights go; behind them batch norms are settled on all of it."""
+    resolution = pruned.source.resolution
+    few = _drawn(workshop, replace(seen, images=sparsity.IMAGES), resolution, _torch_device())
+    sparsity.fit(model.to(few.device), pruned.effect.weight_sparsity, few)
+    batch_norms.settle(model.cpu(), _drawn_batches(workshop, seen, resolution))
 
 
 def _settle(model: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
@@ -325,7 +340,10 @@ def _torch_device() -> str:
 def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
     source = job.pruned.source
     shape = tuple(_example(source.resolution, job.workshop).shape)
-    return deploy.deployed(model, backbones.find(source.backbone), shape)
+    ships = deploy.deployed(model, backbones.find(source.backbone), shape)
+    if job.pruned.sparsity is not None:
+        sparsity.verify(ships, job.pruned.effect.weight_sparsity)
+    return ships
 
 
 def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:

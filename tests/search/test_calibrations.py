@@ -76,3 +76,12 @@ def test_other_images_are_another_training(cut, anatomy):
     more = replace(STUDY, images=512)
     digests = {Calibrations.of(cut, anatomy, 28, images).refit_digest() for images in (STUDY, more)}
     assert len(digests) == 2
+
+
+def test_sparse_weights_are_another_training_of_a_model_of_which_nothing_is_cut_too(whole, cut, anatomy):
+    for effect in (whole, cut):
+        plain, sparse = (
+            Calibrations.of(replace(effect, weight_sparsity=kind), anatomy, 28, STUDY) for kind in ("none", "2:4")
+        )
+        assert (plain.sparsity, sparse.sparsity) == (None, Calibration(2048, 7))
+        assert plain.refit_digest() != sparse.refit_digest()

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from vitsearch import backbones, jobs, stages, train
 from vitsearch.calibrations import Calibrations
+from vitsearch.compress import sparse_file
 from vitsearch.effect import Anatomy, Scores, resolve
 from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.sampling import PlanSpace
@@ -245,6 +246,24 @@ def test_a_drawn_plan_without_blocks_goes_through_every_stage(workshop, source, 
         jobs.ExportJob(workshop, pruned, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+
+
+def test_a_sparse_model_stays_sparse_through_every_stage(workshop, cut, base_logits):
+    """Of fewer heads and channels, trained, then trained for int8: the pattern is in its file."""
+    dense, few = cut(0.33, 0.5, "int8_qat"), jobs.Calibration(64, 0)
+    pruned = replace(dense, effect=replace(dense.effect, weight_sparsity="2:4"), refit=few, sparsity=few)
+    deployment, taught = replace(FP32, precision="int8_qat"), jobs.Teaching("none")
+    graph = stages.build_graph(jobs.ScreenJob(workshop, pruned, deployment, OPSET, CALIBRATION))
+    assert stages.take_signal(jobs.SignalJob(workshop, pruned, base_logits, 100)).accuracy > 0.6
+    trained = stages.train_rung(jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, base_logits, images=100))
+    start = trained.checkpoint_sha256
+    rounded = stages.train_quantized(
+        jobs.QatJob(workshop, pruned, RECIPE, 1, 2, start, taught, base_logits, 100, CALIBRATION)
+    )
+    job = jobs.ExportJob(workshop, pruned, deployment, OPSET, CALIBRATION, rounded.checkpoint_sha256)
+    for path in (workshop.scratch.get(graph.sha256), workshop.store.get(stages.export_artifact(job).sha256)):
+        found = [zero for zero in sparse_file.zeros(path) if (zero.reshape(-1, 4).sum(1) >= 2).all()]
+        assert len(found) == 4 * 6
 
 
 def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(workshop, cut, base_logits, trained):

@@ -28,7 +28,20 @@ from torch import nn
 
 from vitsearch import backbones, train
 from vitsearch.backbones.base import BlockUnits, ModelSpec
-from vitsearch.compress import fake_quant, macs, matrices, prune, quantize, refit, scores, sequential, stream, tokens
+from vitsearch.compress import (
+    fake_quant,
+    macs,
+    matrices,
+    prune,
+    quantize,
+    refit,
+    scores,
+    sequential,
+    sparse_file,
+    sparsity,
+    stream,
+    tokens,
+)
 from vitsearch.effect import Anatomy, BlockEffect, Effect
 from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
@@ -319,6 +332,31 @@ class BackboneTestCase:
             report = OnnxExporter().export(fewer, tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
 
+    def test_sparse_weights_stay_zero_through_training_and_in_the_file(self) -> None:
+        """The file of int8 weights holds convolutions too, that of static int8 what int8 computes with."""
+        kind = sparsity.PATTERN
+        if backbones.supports(self.spec.backbone, "weight_sparsity", kind):
+            return
+        whole, anatomy = self._model()
+        cut, images = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn)), self._images()
+        sparsity.magnitude(cut, kind)
+        layers = sparsity.layers(cut)
+        before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+        with sparsity.frozen_zeros(cut):
+            train.fine_tune(cut, _one_step(self.spec))
+        for name, layer in layers.items():
+            assert torch.equal(layer.weight == 0, before[name] == 0), name
+        assert any(not torch.equal(layer.weight, before[name]) for name, layer in layers.items())
+        ships = self._ships(cut.eval())
+        sparsity.verify(ships, kind)
+        with tempfile.TemporaryDirectory() as folder:
+            plain, small = Path(folder) / "fp32.onnx", Path(folder) / "small.onnx"
+            report = OnnxExporter().export(ships, tuple(images.shape), plain)
+            assert report.parity_rel <= 1e-4
+            for precision in ("fp32", "int8_ptq", "int8_weights"):
+                quantize.quantize(plain, small, precision, images.numpy())
+                _assert_zeros_of(ships, small, precision)
+
     def test_a_cut_model_trains_for_int8_and_its_file_computes_what_it_computes(self) -> None:
         """Where a family is all convolutions, only its classifier rounds."""
         reason = backbones.supports(self.spec.backbone, "quantization", "int8_qat")
@@ -478,6 +516,22 @@ def _built(spec: ModelSpec) -> nn.Module:
             if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < 0.1:
                 values.fill_(0.5)
     return model
+
+
+def _one_step(spec: ModelSpec) -> train.FineTuneTask:
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, spec.channels), dtype=np.uint8)
+    plain = (0.5,) * spec.channels
+    return train.FineTuneTask(images, np.array([0, 1]), spec.resolution, plain, plain, ONE_STEP, epochs=1)
+
+
+def _assert_zeros_of(model: nn.Module, path: Path, what: str) -> None:
+    """Each sparse layer of ``model`` is in the file at ``path`` with its zeros; rounding may add some."""
+    found = list(sparse_file.zeros(path))
+    for name, layer in sparsity.layers(model).items():
+        zero = sparsity.zeros(layer)
+        mine = next((i for i, other in enumerate(found) if other.shape == zero.shape and bool(other[zero].all())), None)
+        assert mine is not None, f"{name} is not in the {what} file with its zeros"
+        del found[mine]
 
 
 def _use_norms(model: nn.Module) -> None:

@@ -20,6 +20,7 @@ from vitsearch.backbones.base import BlockUnits, Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
+from vitsearch.compress import sparsity
 from vitsearch.distillation import supports_token
 from vitsearch.effect import Anatomy, BlockAnatomy
 from vitsearch.errors import PlanError, WeightsError
@@ -124,8 +125,8 @@ class TimmFamily(ABC):
             return None if self._removable(name) > 1 else f"{name} {self.why_no_depth}"
         if knob == "embed_pruning_ratio" and value:
             return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
-        if knob == "weight_sparsity" and value != "none":
-            return f"{name} takes no weight sparsity in this version"
+        if knob == "weight_sparsity" and value != "none" and not sparsity.layers(self.unbuilt(name)):
+            return f"{name} has no matrices whose weights could be zero"
         if knob == "distillation" and value in ("token", "token_hard"):
             return None if supports_token(self.unbuilt(name)) else f"{name} {self.why_no_token}"
         return None

@@ -5,6 +5,8 @@
     refit.py       fit what is left in closed form, each layer on the base's activations
     sequential.py  fit it once more, each layer on what the layers before it now give
     stream.py      how a layer's output reaches the residual stream
+    sparsity.py    weights that are zero and stay zero
+    sparse_file.py which weights of a file are zero, and how it compresses
     quantize.py    fp32 and int8 files, what each runtime can take
     int8_static.py int8 with fixed scales, for onnxruntime on x86
     int8_weights.py  int8 in the file, fp32 in the arithmetic
