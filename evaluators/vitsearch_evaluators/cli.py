@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import List, Optional, Sequence, Set, Tuple
 
-from vitsearch_evaluators import __version__, agent, power, procs, runtimes, tokens
+from vitsearch_evaluators import __version__, agent, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import PowerConfig
@@ -17,6 +17,7 @@ from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.power.phase import MeteredPhase
+from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
 from vitsearch_evaluators.system import THIS_MACHINE
 
@@ -101,6 +102,15 @@ def _token(arguments: argparse.Namespace) -> int:
         raise InvalidRequest("--keep-old goes with --rotate")
     print(tokens.read_tokens(path)[0])
     return 0
+
+
+def _survey(arguments: argparse.Namespace) -> int:
+    configured = config.load(arguments.state).power if arguments.state is not None else PowerConfig()
+    readings = survey(configured, THIS_MACHINE)
+    for reading in readings:
+        told = reading.reason if reading.watts is None else f"{reading.watts:.3f} W ({reading.scope})"
+        print(f"{'*' if reading.in_use else ' '} {reading.name:<16} {told}")
+    return 0 if any(reading.in_use for reading in readings) else 1
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -210,6 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--rotate", action="store_true", help="make a new one; a running agent takes it at once")
     token.add_argument("--keep-old", action="store_true", help="the old one stays valid until the next rotation")
     token.set_defaults(run=_token)
+    meters = commands.add_parser("power", help="read every power meter of this device, or say why it cannot be read")
+    meters.add_argument("--state", help="folder of the agent, for its config.json")
+    meters.set_defaults(run=_survey)
     measure = commands.add_parser("measure", help="measure one file and print the result")
     measure.add_argument("model", help="an ONNX file")
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")

@@ -76,7 +76,9 @@ class Power(NamedTuple):
     loaded. `energy_mj` is gross, per inference (as MLPerf Power counts); `energy_net_mj` without
     what the device would have used at rest. `scope` says what is behind the meter `source`;
     `rate_hz` the looks per second that there really were, `n` their number under load.
-    `relative_error` estimates one standard deviation of `energy_mj` from noise, rate and window.
+    `relative_error` estimates the error of `energy_net_mj` (without idle power: of `energy_mj`) as a
+    share of it, from scatter, rate, window and the drift of the idle power; None when the load does
+    not rise above idle.
     """
 
     mean_w: float

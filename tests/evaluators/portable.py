@@ -17,6 +17,7 @@ import unittest
 
 from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.tokens import read_tokens
@@ -48,6 +49,28 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
                 with self.assertRaises(MeasurementFailed):
                     client.measure(path, "onnxruntime", {}, TINY)
+
+    def test_energy_of_an_emulated_board(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "blob")
+            with open(path, "wb") as stream:
+                stream.write(b"x" * 1000)
+            tree = DeviceTree(os.path.join(folder, "tree"))
+            for name, value in (
+                ("name", "ina3221"),
+                ("in1_label", "VDD_IN"),
+                ("in1_input", 5000),
+                ("curr1_input", 800),
+            ):
+                tree.write(f"/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{name}", value)
+            os.mkdir(os.path.join(folder, "state"))
+            with open(os.path.join(folder, "state", "config.json"), "w") as stream:
+                json.dump({"emulation": {"root": tree.root}}, stream)
+            with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
+                measurement = client.measure(path, "noop", {"busy_us": 50}, TINY._replace(power_s=1.5, idle_s=0.5))
+                self.assertEqual(client.device().power_meter, "ina3221")
+                self.assertAlmostEqual(measurement.power.mean_w, 4.0)
+                self.assertAlmostEqual(measurement.power.energy_net_mj, 0.0)
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
     def test_over_tls(self):

@@ -26,7 +26,7 @@ BY_NAME = {
 }
 """Never taken by themselves: a graphics card is not where every model runs, the others need options."""
 
-__all__ = ["Found", "PowerMeter", "Sample", "create", "find", "table"]
+__all__ = ["Found", "PowerMeter", "Sample", "asked", "check", "create", "find", "table"]
 
 
 class Finding(NamedTuple):
@@ -67,14 +67,15 @@ def find(config: PowerConfig, system: System) -> Finding:
     reasons = []
     for name in AUTOMATIC if config.meter == "auto" else (config.meter,):
         meter = create(name, system, config.options if config.meter != "auto" else None)
-        found = _asked(meter)
+        found = asked(meter)
         if found.available:
             return Finding(meter, None)
         reasons.append(f"{name}: {found.reason}")
     return Finding(None, f"no power meter: {'; '.join(reasons)}")
 
 
-def _asked(meter: PowerMeter) -> Found:
+def asked(meter: PowerMeter) -> Found:
+    """Ask a meter whether it can be read; one that raises cannot."""
     try:
         return meter.available()
     except Exception as error:  # noqa: BLE001 - the meter may be another package's

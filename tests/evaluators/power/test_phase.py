@@ -99,7 +99,7 @@ def test_an_agent_with_a_wrong_meter_does_not_start(tmp_path):
     (tmp_path / "config.json").write_text('{"power": {"meter": "tegrastat"}}')
     command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--state", str(tmp_path)]
     environment = procs.with_package_path(dict(os.environ))
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=120)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, timeout=120)
     assert ended.returncode == 2
     assert b"did you mean 'tegrastats'" in ended.stderr
 

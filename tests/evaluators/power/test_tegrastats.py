@@ -21,6 +21,10 @@ TX2 = (
     "GPU@39.5C BCPU@42.5C thermal@41.3C Tdiode@39.25C VDD_SYS_GPU 182/182 VDD_SYS_SOC 730/730 VDD_4V0_WIFI 0/0 "
     "VDD_IN 5297/5297 VDD_SYS_CPU 1917/1917 VDD_SYS_DDR 1241/1241"
 )
+TX1 = (
+    "Tdiode@36C PMIC@100C thermal@35.5C VDD_IN 2003/2658 VDD_CPU 320/518 VDD_GPU 400/735 VDD_SOC 400/415 VDD_WIFI 0/0 "
+    "VDD_DDR 240/348"
+)
 AGX_XAVIER = (
     "RAM 1903/15692MB (lfb 3251x4MB) CPU [1%@1190,1%@1190,2%@1190,0%@1190,0%@1190,0%@1190,0%@1190,0%@1190] "
     "EMC_FREQ 0% GR3D_FREQ 0% AO@32.5C GPU@32C Tboard@32C Tdiode@34.75C AUX@31.5C CPU@33.5C thermal@32.9C "
@@ -105,6 +109,7 @@ class TestTegrastats(PowerMeterTestCase):
     ("line", "watts"),
     [
         pytest.param(NANO, 2.132, id="nano"),
+        pytest.param(TX1, 2.003, id="tx1"),
         pytest.param(TX2, 5.297, id="tx2"),
         pytest.param(AGX_XAVIER, 3.113, id="agx xavier"),
         pytest.param(AGX_ORIN_5, 22.43, id="agx orin, jetpack 5"),

@@ -1,0 +1,57 @@
+import pytest
+
+from vitsearch_evaluators import cli
+from vitsearch_evaluators.config import PowerConfig
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.power.survey import survey
+
+CHIP = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+ZONE = "/sys/class/powercap/intel-rapl:0"
+
+
+@pytest.fixture
+def board(device, until):
+    """An Orin at 5 W with a RAPL counter that stands still; its clock is the real one's."""
+    device.write(f"{CHIP}/name", "ina3221")
+    for name, value in (("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
+        device.write(f"{CHIP}/{name}", value)
+    device.write(f"{ZONE}/name", "package-0")
+    device.write(f"{ZONE}/energy_uj", 123456)
+    looks = []
+
+    def clock():
+        looks.append(len(looks))
+        return float(len(looks))
+
+    def sleep(seconds):
+        seen = len(looks)
+        until(lambda: len(looks) >= seen + 8, "looks at the meter")
+
+    return device.system._replace(clock=clock, sleep=sleep)
+
+
+def test_every_meter_says_what_it_reads_or_why_not(board):
+    readings = {reading.name: reading for reading in survey(PowerConfig(), board)}
+    assert list(readings) == ["ina3221", "tegrastats", "pi_pmic", "rapl", "battery"]
+    assert readings["ina3221"][1:] == (True, "module", 5.0, None)
+    assert readings["rapl"][1:] == (False, "package", None, "its counter stood still for 2 s")
+    assert [name for name, reading in readings.items() if reading.in_use] == ["ina3221"]
+    assert all(reading.reason for name, reading in readings.items() if name != "ina3221")
+
+
+def test_the_configured_meter_comes_first_and_no_other_takes_its_place(board):
+    readings = survey(PowerConfig("rapl"), board)
+    assert readings[0].name == "rapl"
+    assert not any(reading.in_use for reading in readings)
+    assert not any(reading.in_use for reading in survey(PowerConfig("none"), board))
+    with pytest.raises(InvalidRequest, match="did you mean 'rapl'"):
+        survey(PowerConfig("rappl"), board)
+
+
+def test_the_command_marks_the_meter_in_use(board, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "THIS_MACHINE", board)
+    assert cli.main(["power"]) == 0
+    assert "* ina3221          5.000 W (module)\n  tegrastats" in capsys.readouterr().out
+    (tmp_path / "config.json").write_text('{"power": {"meter": "rapl"}}')
+    assert cli.main(["power", "--state", str(tmp_path)]) == 1
+    assert "  rapl             its counter stood still" in capsys.readouterr().out
