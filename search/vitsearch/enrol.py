@@ -11,7 +11,7 @@ from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.devices import connect
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.space.kinds import agent_url
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.errors import EvaluatorError, UntrustedDevice
 from vitsearch_evaluators.protocol import DeviceInfo
 from vitsearch_evaluators.tls import checked_fingerprint
 from vitsearch_evaluators.transport import peer_fingerprint
@@ -73,5 +73,8 @@ def verified(asked: Asked, fingerprint: str | None, token: str) -> Enrolled:
     with connect(asked.name, device, "devices") as client:
         try:
             return Enrolled(device, client.device())
+        except UntrustedDevice as error:
+            new = "if that is so, add it again with the new --fingerprint"
+            raise DeviceLost(f"device {asked.name} was not added: {error}; {new}") from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {asked.name} was not added: {error}") from error

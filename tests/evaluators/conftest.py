@@ -81,11 +81,11 @@ def faulty_agent(tmp_path, faulty_environment):
 class Served:
     """An agent as a person starts it: `vitsearch-agent serve`, on loopback unless the options say else."""
 
-    def __init__(self, state, *options):
+    def __init__(self, state, *options, program=("-m", "vitsearch_evaluators")):
         self.state = str(state)
         self.log = self.state + ".log"
         port_file = self.state + ".port.json"
-        command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin", "--state", self.state]
+        command = [sys.executable, *program, "serve", "--exit-with-stdin", "--state", self.state]
         command += ["--port-file", port_file, *options]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -120,15 +120,15 @@ class Served:
 
 @pytest.fixture
 def serve_agent(tmp_path):
-    """serve_agent(*options, config={}) -> Served, ended with the test."""
+    """serve_agent(*options, config={}, **more) -> Served, ended with the test."""
     served = []
 
-    def start(*options, config=None):
+    def start(*options, config=None, **more):
         state = tmp_path / "served"
         if config is not None:
             state.mkdir()
             (state / "config.json").write_text(json.dumps(config))
-        served.append(Served(state, *options))
+        served.append(Served(state, *options, **more))
         return served[-1]
 
     yield start

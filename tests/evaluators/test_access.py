@@ -18,10 +18,12 @@ from vitsearch_evaluators.errors import (
     DeviceBusy,
     DeviceUnreachable,
     InvalidRequest,
+    ProtocolSkew,
     Unauthorized,
     UntrustedDevice,
 )
 from vitsearch_evaluators.patience import Backoff
+from vitsearch_evaluators.protocol import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from vitsearch_evaluators.system import System
 from vitsearch_evaluators.transport import Transport, peer_fingerprint
 
@@ -177,6 +179,30 @@ def test_a_token_that_is_rotated_in_a_run_ends_it_at_once(serve_agent, blob, tin
     assert answers[-1] == 401
     with served.client() as client:
         assert client.measure(blob, "noop", {}, tiny_protocol).latency_ms.n == 11
+
+
+OTHER_VERSION = """
+import sys
+from vitsearch_evaluators import api, cli
+api.PROTOCOL_VERSION_MIN = api.PROTOCOL_VERSION = int(sys.argv[1])
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_an_agent_of_another_version_is_final_and_both_versions_are_told(serve_agent, blob, version, tmp_path):
+    """An agent that is older, and one that is newer, than the client."""
+    script = tmp_path / "other.py"
+    script.write_text(OTHER_VERSION)
+    served = serve_agent(program=[str(script), str(version)])
+    with served.client() as client, pytest.raises(ProtocolSkew) as caught:
+        client.measure(blob, "noop")
+    assert caught.value.details == {"client": [PROTOCOL_VERSION_MIN, PROTOCOL_VERSION], "agent": [version, version]}
+    assert f"speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}" in str(caught.value)
+    assert f"{version} to {version}" in str(caught.value)
+    path = "/v1/jobs/" + "a" * 64
+    with served.client() as client, pytest.raises(ProtocolSkew, match=f"this agent {version} to {version}"):
+        client._transport.request("PUT", path, {"api": PROTOCOL_VERSION})
 
 
 def test_who_asks_too_often_waits_and_comes_through(serve_agent):

@@ -131,7 +131,11 @@ def test_a_token_in_a_file(board):
 
 @pytest.mark.parametrize(
     ("pin", "token", "message"),
-    [("sha256:" + "ab" * 32, None, "is pinned"), (None, "t" * 64, "the token is missing, wrong"), (None, "x", "32")],
+    [
+        ("sha256:" + "ab" * 32, None, "is pinned.*new --fingerprint"),
+        (None, "t" * 64, "the token is missing, wrong"),
+        (None, "x", "32"),
+    ],
 )
 def test_what_does_not_answer_rightly_is_not_kept(board, pin, token, message, book):
     with pytest.raises((DeviceLost, ResourceError), match=message):
