@@ -1,6 +1,7 @@
 """The agent as a whole: its state folder, its parts, and how it starts and ends."""
 
 import fcntl
+import functools
 import ipaddress
 import json
 import logging
@@ -12,13 +13,13 @@ import sys
 import threading
 from typing import IO, Any, Dict, NamedTuple, Optional
 
-from vitsearch_evaluators import config, power, tls, tokens
+from vitsearch_evaluators import audit, config, power, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import emulated_system
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity
-from vitsearch_evaluators.jobs import JobQueue
+from vitsearch_evaluators.opening import open_queue
 from vitsearch_evaluators.server import AgentServer, Door
 from vitsearch_evaluators.store import BlobStore, StoreLimits
 from vitsearch_evaluators.system import THIS_MACHINE
@@ -67,12 +68,17 @@ def serve(settings: AgentSettings, version: str) -> None:
     system = THIS_MACHINE if emulation is None else emulated_system(emulation, settings.state)
     power.check(configured.power, system)
     identity = device_identity(settings.state, emulated=emulation is not None)
-    queue = JobQueue(os.path.join(settings.state, "jobs.sqlite"), configured.limits)
-    queue.recover()
-    store = BlobStore(settings.state, StoreLimits.of(configured.limits), queue.referenced)
+    store = BlobStore(settings.state, StoreLimits.of(configured.limits))
+    log = audit.AuditLog(os.path.join(settings.state, audit.FILE_NAME))
+    path = os.path.join(settings.state, "jobs.sqlite")
+    pause = functools.partial(_pause, settings.exit_with_stdin)
+    queue = open_queue(path, configured.limits, store, log.ended, pause)
+    store.referenced = queue.referenced
+    if not store.has_room():
+        store.give_way()
     work = os.path.join(settings.state, "work")
     worker = Worker(queue, store, identity, work, version, configured, system)
-    api = Api(version, identity, store, queue, worker)
+    api = Api(version, identity, store, queue, worker, log)
     try:
         server = AgentServer((settings.host, settings.port), api, door)
     except OSError as error:
@@ -154,6 +160,13 @@ def _write_port_file(path: str, where: Dict[str, Any]) -> None:
     with open(temporary, "w") as stream:
         json.dump(dict(where, pid=os.getpid()), stream)
     os.rename(temporary, path)
+
+
+def _pause(exit_with_stdin: bool, seconds: float) -> None:
+    """Wait while the agent cannot start yet; end it when nobody wants it any more."""
+    watched = [sys.stdin.fileno()] if exit_with_stdin else []
+    if select.select(watched, [], [], seconds)[0] and not os.read(sys.stdin.fileno(), 4096):
+        raise SystemExit(0)
 
 
 def _wait(stop: StopSignal, exit_with_stdin: bool) -> None:

@@ -1,9 +1,11 @@
 """What each endpoint does, without HTTP: JSON values in, (status, JSON value) out."""
 
+import math
 import re
 from typing import Any, Dict, NamedTuple, Tuple
 
 from vitsearch_evaluators import runtimes, strict
+from vitsearch_evaluators.audit import AuditLog
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
     DeviceBusy,
@@ -35,6 +37,7 @@ from vitsearch_evaluators.worker import Worker
 Reply = Tuple[int, Dict[str, Any]]
 
 _READY_WAIT_S = 60.0
+_NUMBER = re.compile(r"[0-9]{1,15}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 
 _UPLOAD = {"sha256": strict.sha256, "size": strict.integer(1, 2**50)}
@@ -62,6 +65,7 @@ class Api(NamedTuple):
     store: BlobStore
     queue: JobQueue
     worker: Worker
+    audit: AuditLog
     system: System = THIS_MACHINE
 
     def health(self) -> Reply:
@@ -121,10 +125,13 @@ class Api(NamedTuple):
     def blob(self, sha256: str) -> Progress:
         return self.store.progress(checked_id(sha256))
 
-    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Reply:
-        return 200, _progress(self.store.append(checked_id(sha256), offset, total, chunk))
+    def append(self, sha256: str, offset: int, total: int, chunk: bytes, caller: str) -> Reply:
+        progress = self.store.append(checked_id(sha256), offset, total, chunk)
+        if progress.complete:
+            self.audit.write("upload", address=caller, digest=sha256, bytes=progress.offset)
+        return 200, _progress(progress)
 
-    def put_job(self, identifier: str, body: Any) -> Reply:
+    def put_job(self, identifier: str, body: Any, caller: str) -> Reply:
         checked_id(identifier)
         asked = body.get("api") if isinstance(body, dict) else None
         if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
@@ -151,19 +158,24 @@ class Api(NamedTuple):
                     {"wanted": wanted, "found": found},
                 )
         status, created = self.queue.put(identifier, spec, job["owner"], wanted)
+        if created:
+            owner = job["owner"].study
+            self.audit.write("job", address=caller, owner=owner, job=identifier, digest=spec.artifact)
         return 201 if created else 200, status.to_json()
 
     def get_job(self, identifier: str, wait: str) -> Reply:
         return 200, self.queue.wait(checked_id(identifier), _seconds(wait)).to_json()
 
     def events(self, identifier: str, after: str, wait: str) -> Reply:
-        if not (after.isdigit() and len(after) < 16):
+        if not _NUMBER.match(after):
             raise InvalidRequest(f"after: expected the number of an event, got {after[:80]!r}")
         events = self.queue.events(checked_id(identifier), int(after), _seconds(wait))
         return 200, {"events": [event.to_json() for event in events]}
 
-    def cancel_job(self, identifier: str) -> Reply:
-        return 200, self.queue.cancel(checked_id(identifier)).to_json()
+    def cancel_job(self, identifier: str, caller: str) -> Reply:
+        status = self.queue.cancel(checked_id(identifier))
+        self.audit.write("cancel", address=caller, owner=status.owner.study, job=identifier)
+        return 200, status.to_json()
 
     def jobs(self) -> Reply:
         return 200, {"jobs": [status.to_json() for status in self.queue.active()]}
@@ -183,9 +195,12 @@ class Api(NamedTuple):
 
 def _seconds(wait: str) -> float:
     try:
-        return min(max(float(wait), 0.0), WAIT_MAX_S)
-    except ValueError as error:
-        raise InvalidRequest(f"wait: expected seconds, got {wait[:80]!r}") from error
+        seconds = float(wait)
+    except ValueError:
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise InvalidRequest(f"wait: expected seconds, got {wait[:80]!r}")
+    return min(max(seconds, 0.0), WAIT_MAX_S)
 
 
 def _progress(progress: Progress) -> Dict[str, Any]:

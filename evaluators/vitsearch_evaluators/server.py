@@ -186,6 +186,8 @@ class AgentHandler(BaseHTTPRequestHandler):
             status, reply = self._dispatch(headers)
         except EvaluatorError as error:
             status, reply = error.http_status, {"error": error.to_json()}
+            if not error.transient and (self.command not in ("GET", "HEAD") or isinstance(error, Unauthorized)):
+                self.server.api.audit.refused(self.client_address[0], f"{self.command} {self.path}", error.code)
         except (ConnectionError, socket.timeout, ssl.SSLError):
             self.close_connection = True
             return
@@ -246,10 +248,10 @@ class AgentHandler(BaseHTTPRequestHandler):
         checked_id(sha256)
         offset = self._number("Upload-Offset")
         total = self._number("Upload-Length")
-        return self.server.api.append(sha256, offset, total, self._body(CHUNK_MAX_BYTES))
+        return self.server.api.append(sha256, offset, total, self._body(CHUNK_MAX_BYTES), self.client_address[0])
 
     def _put_job(self, identifier: str, _query: str, _headers: Dict[str, str]) -> Reply:
-        return self.server.api.put_job(identifier, self._json())
+        return self.server.api.put_job(identifier, self._json(), self.client_address[0])
 
     def _get_job(self, identifier: str, query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.get_job(identifier, _asked(query, "wait"))
@@ -258,7 +260,7 @@ class AgentHandler(BaseHTTPRequestHandler):
         return self.server.api.events(identifier, _asked(query, "after"), _asked(query, "wait"))
 
     def _cancel_job(self, identifier: str, _query: str, _headers: Dict[str, str]) -> Reply:
-        return self.server.api.cancel_job(identifier)
+        return self.server.api.cancel_job(identifier, self.client_address[0])
 
     def _jobs(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.jobs()

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from typing import Callable, Dict, NamedTuple, Optional, Set
+from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.config import LimitsConfig
@@ -146,6 +146,18 @@ class BlobStore:
         with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
             self._make_room(0, "")
 
+    def drop_oldest(self) -> bool:
+        """Remove the file that was used longest ago, needed or not; False when there is none left."""
+        with self._lock:
+            paths = [os.path.join(folder, name) for folder in self._folders() for name in os.listdir(folder)]
+            if not paths:
+                return False
+            os.remove(min(paths, key=os.path.getmtime))
+            return True
+
+    def _folders(self) -> Tuple[str, str]:
+        return self._blobs, self._partial
+
     def _write(self, path: str, chunk: bytes) -> None:
         try:
             with open(path, "ab") as stream:
@@ -171,7 +183,7 @@ class BlobStore:
     def _make_room(self, needed: int, sha256: str) -> None:
         keep = self.referenced() | {sha256}
         used: Dict[str, int] = {}
-        for folder in (self._blobs, self._partial):
+        for folder in self._folders():
             for name in os.listdir(folder):
                 used[os.path.join(folder, name)] = os.path.getsize(os.path.join(folder, name))
         candidates = sorted((path for path in used if os.path.basename(path) not in keep), key=os.path.getmtime)

@@ -123,11 +123,12 @@ class Worker(threading.Thread):
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _probe(self) -> None:
-        kept = self._probes.load()
-        if kept is not None:
-            self.runtimes = kept
-            self.ready.set()
-            return
+        self.runtimes = self._probes.load() or self._ask_runtimes()
+        absent = self._power.absent()
+        logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
+        self.ready.set()
+
+    def _ask_runtimes(self) -> Tuple[RuntimeInfo, ...]:
         found = []
         try:
             for name in runtimes.table():
@@ -136,10 +137,7 @@ class Worker(threading.Thread):
             logger.exception("the runtimes cannot be probed")
         else:
             self._probes.keep(tuple(found))
-        self.runtimes = tuple(found)
-        absent = self._power.absent()
-        logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
-        self.ready.set()
+        return tuple(found)
 
     def _probe_one(self, name: str) -> RuntimeInfo:
         while True:
