@@ -67,7 +67,8 @@ class Worker(threading.Thread):
         self._emulation = config.emulation
         self._power = MeteredPhase(config.power, system)
         self._system = system
-        self._unbraked: Optional[Dict[str, Any]] = None
+        self._known: Optional[Dict[str, Any]] = None
+        self._is_measuring = False
         self._stop_child = StopSignal()
         self._stopping = threading.Event()
         queue.on_cancel_running = self._stop_child.set
@@ -75,15 +76,16 @@ class Worker(threading.Thread):
     def environment(self) -> Dict[str, Any]:
         """Return the fingerprint as it is now: a governor or an affinity may have changed.
 
-        While the kernel brakes a hot device, limits that are settings otherwise are lower; they are
-        then as they were before.
+        While something is measured it is what it was before: to look (some boards have to be asked with
+        a tool) would disturb. So it is while the kernel brakes a hot device, for that lowers limits
+        which are settings otherwise.
         """
-        if self._unbraked is not None and kernel_brakes(self._system).active:
-            return self._unbraked
+        if self._known is not None and (self._is_measuring or kernel_brakes(self._system).active):
+            return self._known
         found = fingerprint(self._version, self.runtimes, self._system)
         if self._emulation is not None:
             found["emulation"] = described(self._emulation)
-        self._unbraked = found if self.ready.is_set() else None
+        self._known = found if self.ready.is_set() else None
         return found
 
     @property
@@ -247,16 +249,20 @@ class Worker(threading.Thread):
             None if self._emulation is None else self._emulation.slowdown,
         )
         chunks_before = self._store.chunks_received
-        measurement = execute(
-            job.spec,
-            os.path.join(folder, "model.onnx"),
-            folder,
-            conditions,
-            self._stop_child,
-            functools.partial(self._queue.started, job.id),
-            self._power,
-            self._system,
-        )
+        self._is_measuring = True
+        try:
+            measurement = execute(
+                job.spec,
+                os.path.join(folder, "model.onnx"),
+                folder,
+                conditions,
+                self._stop_child,
+                functools.partial(self._queue.started, job.id),
+                self._power,
+                self._system,
+            )
+        finally:
+            self._is_measuring = False
         if self._store.chunks_received > chunks_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

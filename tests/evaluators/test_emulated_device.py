@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import threading
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.errors import EnvironmentChanged
 from vitsearch_evaluators.records import Temperature
 
 
@@ -128,6 +131,44 @@ def test_a_reboot_keeps_the_environment_and_another_setting_changes_it(board):
         assert client.device().environment_id == before
         board.tree.write(f"{policy}/scaling_governor", "powersave")
         assert client.device().environment_id != before
+
+
+def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    board.tree.write("/etc/nvpmodel.conf", "")
+    board.tree.command(["nvpmodel", "-q"], "NV Power Mode: MAXN\n0")
+
+    def script(agent):
+        until(note.exists)
+        os.kill(agent.pid, signal.SIGKILL)
+        board.tree.command(["nvpmodel", "-q"], "NV Power Mode: 15W\n2")
+        gate.write_text("open")
+
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        before = client.device().environment_id
+        options = {"gate": str(gate), "note": str(note)}
+        with running(lambda: script(agent)), pytest.raises(EnvironmentChanged) as caught:
+            client.measure(blob, "faults", options, tiny_protocol, environment_id=before)
+        after = client.device()
+    assert caught.value.details == {"wanted": before, "found": after.environment_id}
+    assert after.fingerprint["settings"]["power_mode"] == "15W (2)"
+
+
+def test_nobody_looks_at_the_settings_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    before = client.device().environment_id
+
+    def script():
+        until(note.exists)
+        board.tree.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave")
+        meanwhile.append(client.device().environment_id)
+        gate.write_text("open")
+
+    meanwhile = []
+    with running(script):
+        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    assert meanwhile == [before] == [found.environment_id]
+    assert client.device().environment_id != before
 
 
 def test_no_longer_emulated_it_is_another_device(board):
