@@ -14,6 +14,7 @@ from socketserver import ThreadingMixIn
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from vitsearch_evaluators import tls
 from vitsearch_evaluators.api import Api, Reply, checked_id
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.config import LimitsConfig
@@ -32,7 +33,6 @@ from vitsearch_evaluators.traffic import IDLE_S, Connections, RateLimit, Request
 
 logger = logging.getLogger(__name__)
 
-_HANDSHAKE_S = 5.0
 _TLS_HANDSHAKE = b"\x16"
 _DIGITS = re.compile(r"[0-9]{1,15}\Z")
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -90,7 +90,7 @@ class AgentServer(ThreadingMixIn, HTTPServer):
         if self.door.tls is None:
             super().finish_request(request, client_address)
             return
-        encrypted = _encrypted(request, self.door.tls)
+        encrypted = tls.accepted(request, self.door.tls)
         try:
             super().finish_request(encrypted, client_address)
         finally:
@@ -98,33 +98,6 @@ class AgentServer(ThreadingMixIn, HTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.debug("connection from %s broke", client_address, exc_info=True)
-
-
-def _encrypted(request: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-    request.settimeout(_HANDSHAKE_S)
-    encrypted = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-    try:
-        encrypted.do_handshake()
-    except ssl.SSLError as error:
-        if error.reason == "HTTP_REQUEST":
-            _ask_for_tls(socket.socket(fileno=encrypted.detach()))
-        encrypted.close()
-        raise
-    except OSError:
-        encrypted.close()
-        raise
-    return encrypted
-
-
-def _ask_for_tls(plain: socket.socket) -> None:
-    """Somebody wrote http:// and is told so in the only way that they can read."""
-    content = json.dumps({"error": InvalidRequest("this agent speaks TLS: its address begins with https://").to_json()})
-    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-    with contextlib.closing(plain), contextlib.suppress(OSError):
-        plain.settimeout(1.0)
-        plain.sendall((head + content).encode())
-        plain.shutdown(socket.SHUT_WR)
-        plain.recv(1 << 16)  # what is unread when it is closed would reset the line, and the answer is lost
 
 
 class AgentHandler(BaseHTTPRequestHandler):
@@ -305,7 +278,7 @@ class AgentHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self._unread:
             try:
-                self._reader.body(self._unread)
+                self._reader.skip(self._unread)
             except (ConnectionError, socket.timeout, ssl.SSLError):
                 self.close_connection = True
         self._unread = 0

@@ -4,10 +4,13 @@ A fingerprint is `sha256:` and the hex SHA-256 of the certificate (DER). Whoever
 the host's name nor a right clock, which a board without a battery does not have when it starts.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import sys
 import tempfile
@@ -17,6 +20,7 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.system import System
 
 FILE_NAME = "tls.pem"
+HANDSHAKE_S = 5.0
 
 _DAYS = 3650
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -80,6 +84,35 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one too
         raise InvalidRequest(f"{certificate.cert} and the key {certificate.key} cannot be used: {error}") from error
     return context
+
+
+def accepted(plain: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Shake hands with a client, who has HANDSHAKE_S for all of it; ssl.SSLError or socket.timeout if it fails.
+
+    To be called in the connection's own thread: a client that says nothing must keep nobody else waiting.
+    """
+    plain.settimeout(HANDSHAKE_S)
+    encrypted = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+    try:
+        encrypted.do_handshake()
+    except OSError as error:
+        if getattr(error, "reason", None) == "HTTP_REQUEST":
+            _ask_for_tls(socket.socket(fileno=encrypted.detach()))
+        encrypted.close()
+        raise
+    return encrypted
+
+
+def _ask_for_tls(plain: socket.socket) -> None:
+    """Somebody wrote http:// and is told so in the only way that they can read."""
+    error = InvalidRequest("this agent speaks TLS: its address begins with https://")
+    content = json.dumps({"error": error.to_json()})
+    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    with contextlib.closing(plain), contextlib.suppress(OSError):
+        plain.settimeout(1.0)
+        plain.sendall((head + content).encode())
+        plain.shutdown(socket.SHUT_WR)
+        plain.recv(1 << 16)  # what is unread when it is closed would reset the line, and the answer is lost
 
 
 def pinning_context() -> ssl.SSLContext:

@@ -18,6 +18,7 @@ IDLE_S = 60.0
 """So long a connection may be silent between two requests: a line that was cut costs no more than that."""
 
 _FORGET_ABOVE = 256
+_PIECE_BYTES = 1 << 16
 
 
 class Connections:
@@ -112,7 +113,7 @@ class RequestReader:
 
     def __init__(self, connection: socket.socket) -> None:
         self._raw = _Timed(connection)
-        self._buffered = io.BufferedReader(self._raw, 1 << 16)
+        self._buffered = io.BufferedReader(self._raw, _PIECE_BYTES)
         self._wait_s = HEAD_S  # nobody connects without a request to make
         self._head_left = 0
         self.closed = False
@@ -137,6 +138,15 @@ class RequestReader:
         """Return so many bytes, fewer only when the client went away."""
         self._raw.deadline = time.monotonic() + BODY_S
         return self._buffered.read(length)
+
+    def skip(self, length: int) -> None:
+        """Read past so many bytes and keep none of them."""
+        self._raw.deadline = time.monotonic() + BODY_S
+        while length > 0:
+            piece = len(self._buffered.read1(min(length, _PIECE_BYTES)))
+            if not piece:
+                return
+            length -= piece
 
     def flush(self) -> None:
         """There is nothing to flush; handlers ask for it."""

@@ -57,6 +57,19 @@ def test_a_request_is_read_head_and_body(line):
     assert reader.first_byte() == b""
 
 
+def test_a_body_that_nobody_wants_is_skipped(line):
+    reader, far = line
+    sender = threading.Thread(target=far.sendall, args=(b"\n" + b"x" * 200_000 + b"GET",))
+    sender.start()
+    assert (reader.first_byte(), reader.readline()) == (b"\n", b"\n")
+    reader.skip(200_000)
+    sender.join()
+    far.close()
+    assert reader.first_byte() == b"G"
+    reader.skip(1000)
+    assert reader.first_byte() == b""
+
+
 def test_a_client_that_leaves_in_its_body_is_told_by_a_short_read(line):
     reader, far = line
     far.sendall(b"\nbo")
