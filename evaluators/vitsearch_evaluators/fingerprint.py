@@ -13,7 +13,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.settings import settings
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import System, whole
 
 _RAM_STEP_MB = 64
 
@@ -80,8 +80,9 @@ def memory_mb(system: System) -> Optional[int]:
     """Return the memory that the kernel manages; its own share differs a little from boot to boot."""
     for line in (system.read("/proc/meminfo").text or "").splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] == "MemTotal:" and words[1].isdigit():
-            return int(round(int(words[1]) * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
+        size_kib = whole(words[1]) if len(words) >= 2 and words[0] == "MemTotal:" else None
+        if size_kib is not None:
+            return int(round(size_kib * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
     return None
 
 

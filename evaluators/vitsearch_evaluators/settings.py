@@ -6,7 +6,7 @@ None of these moves by itself, so a set-up that comes back after a reboot reads 
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import System, whole
 
 _STEP_MB = 64
 _NVPMODEL_FILE = "/etc/nvpmodel.conf"
@@ -52,8 +52,8 @@ def parse_nvpmodel(text: str) -> PowerMode:
             name = found.group(2)
         elif found is not None:
             fan = found.group(2)
-        elif name is not None and number is None and line.strip().isdigit():
-            number = line.strip()
+        elif name is not None and number is None:
+            number = whole(line.strip())
     if name is None:
         return PowerMode(None, fan)
     return PowerMode(name if number is None else f"{name} ({number})", fan)
@@ -62,8 +62,8 @@ def parse_nvpmodel(text: str) -> PowerMode:
 def parse_nvpmodel_status(text: str) -> PowerMode:
     """Read what nvpmodel itself remembers: `pmode:0002` and, on some boards, `fmode:quiet`."""
     fields = dict(line.split(":", 1) for line in text.split() if ":" in line)
-    number = fields.get("pmode", "")
-    return PowerMode(f"({int(number)})" if number.isdigit() else None, fields.get("fmode"))
+    number = whole(fields.get("pmode", ""))
+    return PowerMode(None if number is None else f"({number})", fields.get("fmode"))
 
 
 def _power_mode(system: System) -> PowerMode:
@@ -143,9 +143,10 @@ def _swap_mb(system: System) -> Dict[str, int]:
     sizes: Dict[str, float] = {}
     for line in (system.read("/proc/swaps").text or "").splitlines()[1:]:
         words = line.split()
-        if len(words) >= 3 and words[2].isdigit():
+        size_kib = whole(words[2]) if len(words) >= 3 else None
+        if size_kib is not None:
             kind = "zram" if re.search(r"/zram\d+$", words[0]) else words[1]
-            sizes[kind] = sizes.get(kind, 0.0) + int(words[2]) * 1024 / 1e6
+            sizes[kind] = sizes.get(kind, 0.0) + size_kib * 1024 / 1e6
     return {kind: int(round(size / _STEP_MB)) * _STEP_MB for kind, size in sorted(sizes.items())}
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple, Optional
 
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import System, whole
 
 SWAPPED_MB = 1.0
 """From here on a measurement is flagged: single pages of other processes come and go at any time."""
@@ -23,9 +23,9 @@ def swapped(system: System) -> Swapped:
     told = system.read(_VMSTAT)
     if told.text is None:
         return Swapped(None, told.reason)
-    counters = dict(line.split()[:2] for line in told.text.splitlines() if len(line.split()) >= 2)
-    try:
-        pages = int(counters["pswpin"]) + int(counters["pswpout"])
-    except (KeyError, ValueError):
+    words = [line.split() for line in told.text.splitlines()]
+    counters = {pair[0]: whole(pair[1]) for pair in words if len(pair) == 2}
+    pages_in, pages_out = counters.get("pswpin"), counters.get("pswpout")
+    if pages_in is None or pages_out is None:
         return Swapped(None, f"{_VMSTAT} does not tell of swap")
-    return Swapped(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, None)
+    return Swapped((pages_in + pages_out) * os.sysconf("SC_PAGE_SIZE") / 1e6, None)

@@ -5,7 +5,9 @@ tree and recorded answers test every reader of power, temperature and settings.
 """
 
 import glob
+import math
 import os
+import re
 import subprocess
 import threading
 import time
@@ -134,9 +136,14 @@ class System(NamedTuple):
         """Return a file's one number, None for anything else."""
         text = self.read(path).text
         try:
-            return None if text is None else float(text)
+            value = None if text is None else float(text)
         except ValueError:
             return None
+        return value if value is not None and math.isfinite(value) else None
+
+    def counter(self, path: str) -> Optional[int]:
+        """Return a file's one whole number that is not negative, None for anything else."""
+        return whole(self.read(path).text or "")
 
     def glob(self, pattern: str) -> List[str]:
         """Return the paths, as they are on the device, in a stable order."""
@@ -149,3 +156,8 @@ class System(NamedTuple):
 
 
 THIS_MACHINE = System()
+
+
+def whole(text: str) -> Optional[int]:
+    """Return the number that a kernel's counter or size may be, None for any other text."""
+    return int(text) if re.match(r"[0-9]{1,20}\Z", text) else None

@@ -4,10 +4,11 @@ A count by itself says nothing (a healthy Orin shows thousands of over-current e
 does a bit that stays set; only a change does. A device with no counter is unknown, never "not throttled".
 """
 
+import itertools
 import re
 from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import System, whole
 
 _OVER_CURRENT = {"1": "under-voltage", "2": "average over-current", "3": "instantaneous over-current"}
 _PI_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
@@ -70,10 +71,10 @@ def kernel_brakes(system: System) -> Look:
         state = system.number(path)
         if state is not None and state > 0:
             active.append(name)
-        transitions = system.number(f"{folder}/stats/total_trans")
+        transitions = system.counter(f"{folder}/stats/total_trans")
         if transitions is not None:
             key = f"transitions of {name}"
-            counts[key] = counts.get(key, 0) + int(transitions)
+            counts[key] = counts.get(key, 0) + transitions
     return Look(counts, tuple(sorted(set(active))))
 
 
@@ -115,10 +116,10 @@ def _jetson_over_current(system: System) -> Look:
     counts: Dict[str, int] = {}
     for path in system.glob("/sys/class/hwmon/hwmon*/oc*_event_cnt"):
         folder, _, name = path.rpartition("/")
-        value = system.number(path)
+        value = system.counter(path)
         if system.read(f"{folder}/name").text == "soctherm_oc" and value is not None:
             number = name[len("oc") : -len("_event_cnt")]
-            counts[f"oc{number} ({_OVER_CURRENT.get(number, 'over-current')})"] = int(value)
+            counts[f"oc{number} ({_OVER_CURRENT.get(number, 'over-current')})"] = value
     return Look(counts)
 
 
@@ -128,12 +129,9 @@ def _jetson_interrupts(system: System) -> Look:
     for line in (system.read("/proc/interrupts").text or "").splitlines():
         words = line.split()
         if words and words[-1] == "soctherm_edp":
-            columns = words[1:]
-            numbers = []
-            while columns and columns[0].isdigit():
-                numbers.append(int(columns.pop(0)))
-            # The number of the interrupt at its controller stands behind the controller's name, not here.
-            total = (total or 0) + sum(numbers)
+            # The number of the interrupt at its controller stands behind the controller's name.
+            counts = itertools.takewhile(lambda count: count is not None, map(whole, words[1:]))
+            total = (total or 0) + sum(filter(None, counts))
     return Look({} if total is None else {"soctherm_edp (over-current)": total})
 
 
@@ -141,9 +139,9 @@ def _x86(system: System) -> Look:
     counts = {}
     for kind in ("core", "package"):
         paths = system.glob(f"/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/{kind}_throttle_count")
-        values = [value for value in map(system.number, paths) if value is not None]
+        values = [value for value in map(system.counter, paths) if value is not None]
         if values:
-            counts[f"{kind}_throttle_count"] = int(sum(values))
+            counts[f"{kind}_throttle_count"] = sum(values)
     return Look(counts)
 
 

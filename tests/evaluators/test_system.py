@@ -1,5 +1,7 @@
 import sys
 
+import pytest
+
 from vitsearch_evaluators.system import System, run_command
 
 
@@ -39,3 +41,13 @@ def test_a_missing_command_is_a_reason():
 def test_an_endless_command_is_ended():
     done = run_command([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
     assert "did not end within 0.2 s" in done.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "counter"),
+    [("42", 42.0, 42), ("-256000", -256000.0, None), ("1.5", 1.5, None), ("nan", None, None), ("1e999", None, None)],
+)
+def test_numbers_and_counters(tmp_path, text, number, counter):
+    (tmp_path / "file").write_text(text)
+    system = System(str(tmp_path))
+    assert (system.number("/file"), system.counter("/file")) == (number, counter)
