@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vitsearch.forecast import Forecast, Observed
 from vitsearch.lab import Measured
 from vitsearch.limits import Bound, constraints, screened
 from vitsearch.pareto import Loss, dominates, gain, loss
 from vitsearch.plan import Plan
+from vitsearch.proxies import foretold
 from vitsearch.record import Keys, Record, Signal, Values
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
@@ -42,7 +43,8 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class Rules:
-    """What does not change while a study runs. ``reference`` is where hypervolume is measured from."""
+    """What does not change while a study runs. ``reference`` is where hypervolume is measured from,
+    ``baseline`` what the unpruned model was measured to cost."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -51,6 +53,7 @@ class Rules:
     candidates: int
     places: int
     wanted: int
+    baseline: Values = field(default_factory=dict)
 
 
 class Board:
@@ -209,7 +212,9 @@ class Board:
 
     def _foreseen(self, candidate: Candidate) -> Loss | None:
         hoped = self._forecast().hoped(candidate.accuracy)
-        return loss(self.rules.objectives, {**candidate.values, "accuracy": hoped})
+        confirmed = (record.values for record in self.records.values() if record.trained)
+        costs = foretold(self.rules.objectives, candidate.values, [self.rules.baseline, *confirmed])
+        return loss(self.rules.objectives, {**costs, "accuracy": hoped})
 
     def _front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""

@@ -79,6 +79,7 @@ class Driver:
 
     async def run(self, retry_failed: bool = False) -> Ended:
         self._lab.once.drop_dead()
+        self._study.remember("protocol", self._lab.protocols.confirm.id)
         beating = asyncio.create_task(self._beat())
         try:
             baseline = await self._baseline()
@@ -154,7 +155,16 @@ class Driver:
         reference = loss(objectives, corner)
         assert reference is not None
         search = self._space.search
-        rules = Rules(objectives, limits, reference, search.margin, search.candidates, self._places, search.trials)
+        rules = Rules(
+            objectives,
+            limits,
+            reference,
+            search.margin,
+            search.candidates,
+            self._places,
+            search.trials,
+            baseline.values,
+        )
         return Board(rules, self._study.records(), self._lab.base_accuracy)
 
     # ---- the search

@@ -73,13 +73,14 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     """Every trained trial with its newest measurement; the feasible ones that nothing dominates."""
     space = study.space()
     objectives = tuple(space.objectives)
-    baseline = _baseline(study, ledger)
+    protocol = study.attributes.get("protocol", CONFIRM.id)
+    baseline = _baseline(study, ledger, protocol)
     limits = bounds(space.limits, baseline.values if baseline else {})
     found: list[tuple[Point, Loss]] = []
     for number, record in study.records().items():
         if not record.trained or record.keys is None:
             continue
-        point = _newest(Point(number, record.plan, record.keys, record.values, record.errors), ledger)
+        point = _newest(Point(number, record.plan, record.keys, record.values, record.errors), ledger, protocol)
         point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.values).values()))
         losses = loss(objectives, point.values)
         if point.feasible and losses is not None:
@@ -91,18 +92,18 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]), study.is_emulated)
 
 
-def _baseline(study: Study, ledger: Ledger) -> Point | None:
+def _baseline(study: Study, ledger: Ledger, protocol: str) -> Point | None:
     stored = study.attributes.get("baseline")
     if stored is None:
         return None
     errors: Errors = {name: (low, high) for name, (low, high) in stored["errors"].items()}
     point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), stored["values"], errors)
-    return _newest(point, ledger)
+    return _newest(point, ledger, protocol)
 
 
-def _newest(point: Point, ledger: Ledger) -> Point:
+def _newest(point: Point, ledger: Ledger, protocol: str) -> Point:
     """A valid measurement is never averaged away: the latest one is shown."""
-    rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, CONFIRM.id)
+    rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, protocol)
     if not rows:
         return point
     values, errors = values_of(rows[-1].result)

@@ -57,10 +57,10 @@ from vitsearch.once import Once
 from vitsearch.pareto import wilson
 from vitsearch.plan import Plan, QuantizationAware, Recipe
 from vitsearch.progress import Progress
+from vitsearch.protocols import Phases, Protocols
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
 from vitsearch_evaluators.canonical import digest
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
 OPSET = 17
 ANATOMY_SCHEMA = 3
@@ -96,6 +96,7 @@ class Setting:
     wall_clock_decides: bool
     seed: int
     qat: QuantizationAware = QuantizationAware()
+    phases: Phases = Phases()
 
     @property
     def calibration(self) -> Calibration:
@@ -151,7 +152,8 @@ class Lab:
         self._device = device
         self._progress = progress
         self.once = Once(ledger, driver)
-        self._measuring = Measuring(ledger, self.once, device, progress, setting.wall_clock_decides)
+        self.protocols = Protocols.of(setting.phases, device.info)
+        self._measuring = Measuring(ledger, self.once, device, progress, setting.wall_clock_decides, self.protocols)
         self.base_accuracy: dict[str, float] = {}
         """Of every backbone whose base is known by now, on the validation split."""
 
@@ -227,13 +229,13 @@ class Lab:
             return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, where, detail), made
 
         row = await self.once.get(f"screen:{key}", lambda: self._ledger.artifact(key), make)
-        measured = self._measuring.latest(prepared.graph_key, SCREEN)
+        measured = self._measuring.latest(prepared.graph_key, self.protocols.screen)
         if measured is None:
             if not self._workshop.scratch.holds(row.sha256):  # measured once and dropped, or the folder was emptied
                 rebuilt, _ = await make()
                 row = rebuilt
             path = self._workshop.scratch.get(row.sha256)
-            measured = await self._measuring.measure(_measurand(prepared, path, row), SCREEN)
+            measured = await self._measuring.measure(_measurand(prepared, path, row), self.protocols.screen)
             path.unlink(missing_ok=True)
         return self._measured(prepared.keys(), row, measured)
 
@@ -282,10 +284,10 @@ class Lab:
             weights = (await self.train_quantized(prepared, rung)).weights_key
         key = artifact_key(weights, rung, prepared.graph_key, self._calibration_digest(prepared.plan))
         row = await self._artifact(prepared, weights, rung, key)
-        measured = self._measuring.latest(prepared.graph_key, CONFIRM)
+        measured = self._measuring.latest(prepared.graph_key, self.protocols.confirm)
         if measured is None:
             path = self._workshop.store.get(row.sha256)
-            measured = await self._measuring.measure(_measurand(prepared, path, row), CONFIRM)
+            measured = await self._measuring.measure(_measurand(prepared, path, row), self.protocols.confirm)
         return self._measured(prepared.keys(key), row, measured)
 
     def quiet(self) -> None:

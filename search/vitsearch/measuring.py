@@ -11,7 +11,8 @@ from vitsearch.ledger import Ledger, MeasurementRow
 from vitsearch.once import Once
 from vitsearch.plan import Deployment
 from vitsearch.progress import Progress
-from vitsearch_evaluators.protocol import CONFIRM, MeasureProtocol
+from vitsearch.protocols import PLAIN, Protocols
+from vitsearch_evaluators.protocol import MeasureProtocol
 
 CONTENDED_REPEATS = 2
 
@@ -30,8 +31,15 @@ class Measuring:
     """One per run. Where ``wall_clock_decides``, what other work disturbed is measured again."""
 
     def __init__(
-        self, ledger: Ledger, once: Once, device: Device, progress: Progress, wall_clock_decides: bool
+        self,
+        ledger: Ledger,
+        once: Once,
+        device: Device,
+        progress: Progress,
+        wall_clock_decides: bool,
+        protocols: Protocols = PLAIN,
     ) -> None:
+        self.protocols = protocols
         self._ledger = ledger
         self._once = once
         self._device = device
@@ -67,8 +75,9 @@ class Measuring:
 
     async def again(self, wanted: Measurand) -> bool:
         """Once more under the full protocol; False when that was done before."""
-        known = self._ledger.measurements(wanted.graph_key, self._device.info.device_id, CONFIRM.id)
+        confirm = self.protocols.confirm
+        known = self._ledger.measurements(wanted.graph_key, self._device.info.device_id, confirm.id)
         if any(row.repeat > 0 and row.environment_id == self._device.info.environment_id for row in known):
             return False
-        await self.measure(wanted, CONFIRM, repeat=1)
+        await self.measure(wanted, confirm, repeat=1)
         return True

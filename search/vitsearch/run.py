@@ -22,6 +22,7 @@ from vitsearch.jobs import DataJob, Source, Workshop
 from vitsearch.lab import Lab, Setting, Teacher
 from vitsearch.ledger import Ledger, sqlite_file
 from vitsearch.progress import Progress
+from vitsearch.protocols import Phases
 from vitsearch.runner import RayRunner, Resources, Runner
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
@@ -79,6 +80,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         study.adopt_device(device.name, device.info.kind)
         what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
         progress.note(f"device {device.name}: {what}; starting workers")
+        if device.info.quarantined is not None:
+            progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
         runner = RayRunner(resources, options.address)
         closing.callback(runner.close)
         if runner.resources.gpus:
@@ -130,9 +133,10 @@ def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
         calibration_images=space.task.signal.calibration_images,
         quantization_images=space.task.signal.quantization_images,
         signal_images=space.task.signal.validation_images,
-        wall_clock_decides=any(name.startswith("latency_ms") for name in space.objectives),
+        wall_clock_decides=any(name.startswith(("latency_ms", "throughput_ips")) for name in space.objectives),
         seed=seed,
         qat=space.task.quantization_aware.settings(),
+        phases=Phases.of([*space.objectives, *space.limits], space.measure),
     )
 
 

@@ -27,6 +27,7 @@ from vitsearch_evaluators.protocol import (
     Latency,
     Measurement,
     MeasureProtocol,
+    Power,
 )
 
 BLOCKS, HEADS, FFN = 6, 6, 768
@@ -162,6 +163,8 @@ class FakeDevice:
             cost_ms * 0.99,
             cost_ms * 1.01,
         )
+        slower = latency._replace(p50=1.5 * cost_ms)
+        power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
         return Measurement(
             job_id="0" * 64,
             artifact=DIGEST,
@@ -175,13 +178,13 @@ class FakeDevice:
             cpu_ms=latency,
             load_ms=1.0,
             first_inference_ms=cost_ms,
-            throughput_ips=1000.0 / cost_ms,
+            throughput_ips=protocol.streams * 1000.0 / cost_ms,
             peak_memory_mb=10.0,
             runtime_baseline_mb=1.0,
             between_process_rel_spread=None,
-            sustained=None,
+            sustained=slower if protocol.soak_s else None,
             temperature=None,
-            power=None,
+            power=power if protocol.power_s else None,
             swap_mb=None,
             contention=Contention(0.0, 1.0),
             flags=(),

@@ -23,6 +23,7 @@ from vitsearch.lab import Lab
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.progress import Progress, Silent
+from vitsearch.protocols import Phases
 from vitsearch.record import Record
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
@@ -88,9 +89,9 @@ class FakeStudy:
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
         workshop = Workshop({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
-        return Lab(
-            replace(fake_setting(), **changes), workshop, ledger, self.runner, self.device, driver, self.progress
-        )
+        phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
+        setting = replace(fake_setting(), **{"phases": phases, **changes})
+        return Lab(setting, workshop, ledger, self.runner, self.device, driver, self.progress)
 
     def records(self) -> dict[int, Record]:
         with self.opened() as (study, _):

@@ -362,6 +362,22 @@ def test_fakes_count_what_they_made():
     assert FakeRunner().made == FakeDevice().measured == Counter()
 
 
+def test_an_objective_decides_how_the_device_is_asked(fake_study):
+    study = fake_study.with_space(
+        objectives={"accuracy": "maximize", "energy_mj": "minimize"},
+        limits={"latency_ms_sustained_p50": {"max": 100}},
+        measure={"soak": 60, "power": 20},
+        search__trials=2,
+    )
+    study.device.info = study.device.info._replace(power_meter="fake")
+    study.run()
+    assert set(study.device.measured) == {"screen-1", "confirm-2+soak60+power20-10"}
+    with study.opened() as (opened, ledger):
+        (first, *_) = read_front(opened, ledger).points
+    assert first.values["energy_mj"] == pytest.approx(4.0 * first.values["cpu_ms_p50"])
+    assert first.values["latency_ms_sustained_p50"] == pytest.approx(1.5 * first.values["cpu_ms_p50"])
+
+
 def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can(fake_study):
     energy = fake_study.with_space(objectives={"accuracy": "maximize", "energy_mj": "minimize"})
     with pytest.raises(StudyError, match="device local does not measure energy_mj.*it measures .*cpu_ms_p50"):

@@ -26,7 +26,7 @@ def told(space):
     """A study in which these records were told; returns its front. Call it again for more."""
     ledger, opened = Ledger.open(space.storage), []
 
-    def tell(*records, asked=space, baseline=None):
+    def tell(*records, asked=space, baseline=None, protocol=None):
         study = Study.open(asked)
         opened.append(study)
         plans = PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
@@ -35,6 +35,8 @@ def told(space):
             study.remember(
                 "baseline", {"plan": plan, "keys": keys, "values": baseline, "errors": {"accuracy": [0.8, 0.9]}}
             )
+        if protocol:
+            study.remember("protocol", protocol)
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))
@@ -111,6 +113,14 @@ def test_the_newest_full_measurement_is_shown_and_decides(told):
     assert front.points[0].values["cpu_ms_p50"] == 0.75
     assert front.points[0].errors["cpu_ms_p50"] == pytest.approx((0.65, 0.85))
     assert front.points[0].values["accuracy"] == 0.9
+
+
+def test_only_the_protocol_of_the_study_counts(told):
+    told(confirmed("a", 0.9, 2.0), protocol="confirm-2+soak60")
+    measured(told.ledger, "a", 0.5)
+    assert told().points[0].values["cpu_ms_p50"] == 2.0
+    measured(told.ledger, "a", 0.75, protocol="confirm-2+soak60")
+    assert told().points[0].values["cpu_ms_p50"] == 0.75
 
 
 def test_a_screen_and_another_device_change_nothing(told):

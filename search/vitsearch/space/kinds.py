@@ -122,6 +122,19 @@ def seconds(value: Any) -> float | None:
     return found
 
 
+def lasting(most_minutes: int) -> Callable[[Any], float]:
+    """A validator: as :func:`seconds`, of what always has an end and lasts no longer than that."""
+
+    def read(value: Any) -> float:
+        found = seconds(value)
+        if found is None or found > 60 * most_minutes:
+            wrong = "needs an end" if found is None else f"{value!r} is too long"
+            raise problem(f"{wrong}; allowed: seconds above 0, or 45s, up to {most_minutes}m")
+        return found
+
+    return read
+
+
 def token_name(value: Any) -> str:
     """``env:NAME``; the token itself is refused and never shown."""
     if isinstance(value, str) and re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):

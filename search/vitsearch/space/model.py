@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from vitsearch.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.sections import Devices, Limit, Resources, Search, Section, Task
+from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Section, Task
 
 LOCAL_DEVICE = "local"
 
@@ -31,6 +31,7 @@ class SearchSpace(Section):
     devices: Devices = {}
     """Boards by name, or a list of names that 'vitsearch devices' knows; without one, the machine that searches
     also measures."""
+    measure: Measure = Measure()
     search: Search = Search()
     resources: Resources = Resources()
     storage: Annotated[Text, Field(validate_default=True)] = ""

@@ -18,6 +18,7 @@ READS: dict[str, tuple[str, ...]] = {
     "data": ("task", "data"),
     "teacher": ("task", "teacher"),
     "distillation": ("space", "distillation"),
+    "measure": ("measure",),
 }
 
 

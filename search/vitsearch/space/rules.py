@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vitsearch.metrics import METRICS
+from vitsearch.protocols import NEEDS
 from vitsearch.sources import missing_root, unfitting_keys
 from vitsearch.space.kinds import NOT_YET
-from vitsearch.space.sections import Data, Limit, Teacher
+from vitsearch.space.sections import Data, Limit, Measure, Teacher
 from vitsearch.space.source import Problem, nearest_or_all
 
 Found = Iterator[Problem]
@@ -87,6 +88,14 @@ def _metric_problem(name: str, device_names: Names) -> str | None:
     return None
 
 
+def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[str, Limit]) -> Found:
+    asked = {name.partition("@")[0] for name in (*objective_names, *limits)}
+    for key, metrics in NEEDS.items():
+        field = f"{key}_s"
+        if getattr(measure, field) != Measure.model_fields[field].default and not asked & set(metrics):
+            yield Problem(("measure", key), f"has no meaning without {' or '.join(metrics)} in objectives or limits")
+
+
 def devices_are_one(device_names: Names) -> Found:
     if len(device_names) > 1:
         yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
@@ -114,6 +123,7 @@ RULES: tuple[Callable[..., Found], ...] = (
     objectives_are_metrics,
     objectives_are_two,
     limits_fit_their_metric,
+    phases_have_a_metric,
     devices_are_one,
     data_keys_fit_the_source,
     distillation_has_a_teacher,

@@ -29,6 +29,7 @@ from vitsearch.space.kinds import (
     agent_url,
     certificate_digest,
     data_source,
+    lasting,
     list_or,
     mixing_alpha,
     problem,
@@ -50,6 +51,10 @@ Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 Fingerprint = Annotated[Text, AfterValidator(certificate_digest)]
+_DURATION = WithJsonSchema({"type": ["string", "number"]})
+Briefly = Annotated[float, BeforeValidator(lasting(10)), _DURATION]
+Long = Annotated[float, BeforeValidator(lasting(60)), _DURATION]
+VeryLong = Annotated[float, BeforeValidator(lasting(120)), _DURATION]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
 
 
@@ -321,6 +326,25 @@ Devices = Annotated[
         },
     ),
 ]
+
+
+class Measure(Section):
+    """How a device measures; phases cost their time for each model that is confirmed."""
+
+    threads: Annotated[Int, Field(ge=1, le=256)] = 1
+    """Threads of one inference."""
+    throughput_s: Long = Field(default=5.0, alias="throughput")
+    """For throughput_ips: as many inferences at a time as the agent has cores, for so long."""
+    soak_s: VeryLong = Field(default=300.0, alias="soak")
+    """For latency_ms_sustained_p50: load without a pause before it is taken, such as 10m."""
+    power_s: Long = Field(default=30.0, alias="power")
+    """For energy_mj and power_w: load while the device's meter is read."""
+    idle_s: Briefly = Field(default=10.0, alias="idle")
+    """For energy_mj and power_w: rest before and after, which the net energy is taken against."""
+    start_max_c: Annotated[Number, Field(ge=-40, le=150)] | None = None
+    """Degrees Celsius that the device cools down to before each measuring process; none waits for nothing."""
+    cooldown_s: Long = Field(default=300.0, alias="cooldown")
+    """It waits no longer than this for that; the result is then flagged warm_start."""
 
 
 class Search(Section):
