@@ -1,8 +1,12 @@
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
 
-from vitsearch_evaluators.system import System, run_command
+from vitsearch_evaluators import procs
+from vitsearch_evaluators.system import NoStream, Stream, System, run_command
 
 
 def test_reads_below_its_root(tmp_path):
@@ -51,3 +55,56 @@ def test_numbers_and_counters(tmp_path, text, number, counter):
     (tmp_path / "file").write_text(text)
     system = System(str(tmp_path))
     assert (system.number("/file"), system.counter("/file")) == (number, counter)
+
+
+PRINTS = "import time\nfor i in range(10**6):\n    print('line', i, flush=True)\n    time.sleep(0.01)"
+
+
+def test_a_tool_that_goes_on_is_heard_line_by_line_and_ended(until):
+    heard, before = [], procs.children()
+    stream = Stream([sys.executable, "-c", PRINTS], heard.append)
+    until(lambda: len(heard) >= 3, "three lines")
+    assert heard[:3] == ["line 0", "line 1", "line 2"]
+    assert stream.ended() is None
+    stream.close()
+    stream.close()
+    assert stream.ended() == f"{sys.executable} has ended"
+    assert procs.children() <= before
+
+
+def test_a_tool_that_ignores_the_request_to_end_is_killed(until):
+    heard, before = [], procs.children()
+    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PRINTS
+    stream = Stream([sys.executable, "-c", script], heard.append)
+    until(lambda: heard, "a line")
+    stream.close()
+    assert procs.children() <= before
+
+
+def test_a_tool_that_ends_by_itself_or_is_missing_says_so(until):
+    heard = []
+    stream = Stream([sys.executable, "-c", "print('once')"], heard.append)
+    until(stream.ended, "the end")
+    assert heard == ["once"]
+    stream.close()
+    assert "no-such-tool cannot be run: No such file" in Stream(["no-such-tool"], heard.append).ended()
+    assert "no-such-tool cannot be run: there is none" in NoStream(["no-such-tool"], heard.append).ended()
+
+
+def test_a_tool_ends_soon_after_its_agent_was_killed(until, tmp_path):
+    note = str(tmp_path / "pid")
+    tool = f"import os; open({note!r}, 'w').write(str(os.getpid()))\n{PRINTS}"
+    agent = (
+        "import sys, time\nfrom vitsearch_evaluators.system import Stream\n"
+        f"stream = Stream([sys.executable, '-c', {tool!r}], lambda line: print(line, flush=True))\ntime.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", agent], stdout=subprocess.PIPE, env=procs.with_package_path(dict(os.environ))
+    )
+    with process.stdout:
+        assert process.stdout.readline().startswith(b"line")
+        with open(note) as stream:
+            pid = int(stream.read())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until(lambda: procs.identify(pid) is None, "the tool to end")
