@@ -165,6 +165,11 @@ def summary(measurement: Measurement) -> str:
     ]
     if measurement.protocol.power_s > 0:
         lines += _power_lines(measurement)
+    heat = measurement.temperature
+    if heat is not None:
+        lines.append(f"temperature_c   {heat.start_c:.1f} to {heat.end_c:.1f}, at most {heat.max_c:.1f}  ({heat.zone})")
+    if "throttling" in measurement.reasons:
+        lines.append(f"throttling      {measurement.reasons['throttling']}")
     if measurement.flags:
         lines.append(f"flags           {', '.join(measurement.flags)}")
     return "\n".join(lines)

@@ -3,16 +3,19 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import threading
 
 import pytest
 
 from vitsearch_evaluators import procs
+from vitsearch_evaluators.config import load
 from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.errors import EnvironmentChanged
 from vitsearch_evaluators.records import Temperature
+from vitsearch_evaluators.thermal import Thermometer
 
 
 class Board:
@@ -181,3 +184,21 @@ def test_no_longer_emulated_it_is_another_device(board):
     assert physical.emulation is None
     assert physical.device_id != emulated.device_id
     assert physical.memory_mb > 0
+
+
+def test_the_page_of_the_package_shows_how(tmp_path):
+    text = (pathlib.Path(__file__).parents[2] / "evaluators" / "README.md").read_text()
+    section = text.split("## A device that is not there")[1].split("\n## ")[0]
+    config, script = (block.split("```")[0] for block in (section.split("```\n")[1], section.split("```python\n")[1]))
+    root = str(tmp_path / "board")
+    exec(script.replace("/srv/board", root), {})
+    emulation = load_text(tmp_path, config.replace("/srv/board", root)).emulation
+    system = emulated_system(emulation, str(tmp_path))
+    assert emulation.slowdown == 8.0
+    assert Thermometer(system).read() == ("cpu-thermal", 48.3)
+    assert "NV Power Mode: 15W" in system.run(["nvpmodel", "-q"]).stdout
+
+
+def load_text(folder, text):
+    (folder / "config.json").write_text(text)
+    return load(str(folder))
