@@ -42,7 +42,7 @@ def effect_of(plan: Plan) -> Effect:
     heads = tuple(tuple(chance.random() for _ in range(block.heads)) for block in anatomy.blocks)
     ffn = tuple(tuple(chance.random() for _ in range(block.ffn_width)) for block in anatomy.blocks)
     depth = tuple(chance.random() for _ in anatomy.blocks)
-    return resolve(plan, anatomy, Scores(heads, ffn, depth))
+    return resolve(plan, anatomy, Scores(heads, ffn, depth, tuple(chance.random() for _ in range(anatomy.embed_dim))))
 
 
 def test_two_thousand_plans_resolve(plans):

@@ -65,21 +65,22 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Scores:
-    """Importance of each head and each FFN neuron, per block, and of whole blocks (``depth``); larger is
-    more important."""
+    """Importance of each head and each FFN neuron, per block, of whole blocks (``depth``) and of each channel of
+    the residual stream (``embed``); larger is more important."""
 
     heads: tuple[tuple[float, ...], ...]
     ffn: tuple[tuple[float, ...], ...]
     depth: tuple[float, ...] = ()
+    embed: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         units = {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
-        return units | without({"depth": list(self.depth)}, {"depth": []})
+        return units | without({"depth": list(self.depth), "embed": list(self.embed)}, {"depth": [], "embed": []})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Scores:
         units = tuple(map(tuple, value["heads"])), tuple(map(tuple, value["ffn"]))
-        return cls(*units, tuple(value.get("depth", ())))
+        return cls(*units, tuple(value.get("depth", ())), tuple(value.get("embed", ())))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def fragile_layers(damage: Mapping[str, float]) -> tuple[str, ...]:
 
 def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, float] | None = None) -> Effect:
     """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay of a block
-    that is not dropped, and at least one of the blocks that could be.
+    that is not dropped, ``width_multiple`` channels of the stream, and at least one of the blocks that could go.
 
     ``damage`` of rounding each layer alone decides which a mixed precision leaves in fp32.
 
@@ -212,9 +213,17 @@ def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, f
         blocks,
         tokens,
         method,
+        _embed(cut, scores),
         fp32_layers=fp32_layers,
         weight_sparsity=cut.weight_sparsity,
     )
+
+
+def _embed(cut: Compression, scores: Scores) -> tuple[int, ...]:
+    """Named only where some go."""
+    width = len(scores.embed)
+    count = _rounded(width * (1.0 - cut.embed_pruning_ratio), width, cut.width_multiple)
+    return _top(scores.embed, count) if count < width else ()
 
 
 def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:

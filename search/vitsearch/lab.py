@@ -63,9 +63,9 @@ from vitsearch.runner import Runner
 from vitsearch_evaluators.canonical import digest
 
 OPSET = 17
-ANATOMY_SCHEMA = 3
+ANATOMY_SCHEMA = 4
 """Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens. 3: which
-blocks can be dropped, and what each is worth."""
+blocks can be dropped, and what each is worth. 4: what each channel of the stream is worth."""
 VALIDATION = "validation"
 R = TypeVar("R")
 J = TypeVar("J", bound=TrainJob)

@@ -97,7 +97,7 @@ class QuantizationAware:
 
 @dataclass(frozen=True)
 class Compression:
-    """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN widths.
+    """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN and stream widths.
 
     ``depth_pruning_ratio`` is of the blocks that can be dropped.
     ``token_pruning_at`` are the blocks (from 0) behind which tokens are dropped; none named: the

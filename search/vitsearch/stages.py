@@ -26,6 +26,7 @@ from vitsearch.compress import (
     batch_norms,
     fake_quant,
     macs,
+    narrow,
     prune,
     quantize,
     refit,
@@ -224,9 +225,11 @@ def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     base, backbone, effect = _base(pruned.source, workshop), backbones.find(pruned.source.backbone), pruned.effect
     _settle(base, pruned, workshop)
     model = copy.deepcopy(base)
-    prune.apply(model, backbone, effect, _example(pruned.source.resolution, workshop))
+    prune.apply(model, backbone, replace(effect, embed=()), _example(pruned.source.resolution, workshop))
     refit.refit(model, base, backbone, effect, Statistics.load(workshop.store.get(pruned.statistics_sha256)))
-    fit = _sequential_fit(base, pruned, workshop)
+    fit = _sequential_fit(base, model, pruned, workshop)
+    if effect.embed:
+        backbone.slice_stream(model, effect.embed)
     if not sequential.follows(effect) or pruned.token_predictors is not None:
         fit(model)
     tokens.apply(model, effect)
@@ -240,14 +243,24 @@ def _refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
     return model.cpu()
 
 
-def _sequential_fit(base: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> Callable[[nn.Module], None]:
-    """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing."""
+def _sequential_fit(
+    base: nn.Module, wide: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop
+) -> Callable[[nn.Module], None]:
+    """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing. ``wide``
+    is cut but for the channels of the stream."""
     if pruned.refit is None:
         return lambda model: None
     backbone = backbones.find(pruned.source.backbone)
     inputs = _drawn(workshop, pruned.refit, pruned.source.resolution, _torch_device())
-    wanted = sequential.targets(base.to(inputs.device), backbone, inputs)
-    return lambda model: sequential.fit(model.to(inputs.device), backbone, wanted, inputs)
+    embed = pruned.effect.embed
+    wanted = sequential.targets(base.to(inputs.device), backbone, inputs, embed)
+    read = narrow.readings(base, wide, backbone, inputs) if embed else {}
+
+    def fit(model: nn.Module) -> None:
+        readers = partial(narrow.fitting, model, backbone, embed, read)
+        sequential.fit(model.to(inputs.device), backbone, wanted, inputs, readers)
+
+    return fit
 
 
 def _thin_out(model: nn.Module, seen: jobs.Calibration, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:

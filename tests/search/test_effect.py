@@ -66,6 +66,21 @@ def test_the_keys_are_the_committed_ones(asked, effect):
     assert artifact_key(weights, 1, graph, None) == "25fcb84900207df372cb5e015b63cf59d651a17ea6405c831a62a170a300fbaa"
 
 
+@given(st.floats(0, 0.95), st.sampled_from([1, 4, 8]), st.integers(0, 1000))
+def test_the_best_channels_of_the_stream_stay_in_whole_multiples(ratio, multiple, seed):
+    draw = random.Random(seed)
+    worth = tuple(draw.random() for _ in range(24))
+    anatomy = Anatomy("x", 28, 24, 49, (BlockAnatomy("a", 0, 0, 0),))
+    plan = replace(PLAN, compression=Compression(embed_pruning_ratio=ratio, width_multiple=multiple))
+    effect = resolve(plan, anatomy, Scores(((),), ((),), embed=worth))
+    assert Effect.from_json(effect.to_json()) == effect
+    assert effect.keeps_all(anatomy) == (not effect.embed)
+    kept = effect.embed or tuple(range(24))
+    assert len(kept) % multiple == 0
+    assert abs(len(kept) - 24 * (1 - ratio)) <= multiple / 2 or len(kept) == multiple
+    assert min(worth[c] for c in kept) >= max((worth[c] for c in set(range(24)) - set(kept)), default=0)
+
+
 def test_what_came_later_enters_the_json_only_where_it_is_on(golden, effect):
     later = {
         "tokens": (40, 40, 30),
@@ -402,7 +417,8 @@ def test_isomorphic_takes_the_ratio_from_each_group(ratio, seed):
 def test_what_came_later_enters_anatomy_and_scores_only_where_it_is_on(golden):
     block = BlockAnatomy("a", 2, 8, 4)
     assert "removable" not in block.to_json()
-    assert "depth" not in Scores((), ()).to_json()
+    assert Scores((), ()).to_json().keys() == {"heads", "ffn"}
     anatomy, scores = small((2, 4, True), depth=(1.0,))
+    scores = replace(scores, embed=(2.0, 1.0))
     assert Anatomy.from_json(anatomy.to_json()) == anatomy
     assert Scores.from_json(scores.to_json()) == scores

@@ -10,6 +10,7 @@
     plain.py      timm's own attention and MLP, of which most families are made
     testing.py    BackboneTestCase, what every family must satisfy
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
+    vit_stream.py  their residual stream, on fewer channels
     levit.py      LeViT, with linear layers or convolutions
     swin.py       Swin, Swin-S3
     swinv2.py     Swin V2: cosine attention, continuous positions

@@ -108,6 +108,15 @@ class BlockUnits:
         return 0 if self.fc1 is None else int(self.fc1.weight.shape[0])
 
 
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A layer that reads the residual stream through ``norm``."""
+
+    name: str
+    norm: nn.Module
+    layer: nn.Linear
+
+
 class Backbone(Protocol):
     """One family of backbones.
 
@@ -165,6 +174,20 @@ class Backbone(Protocol):
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         """Remove, in place, every head of ``block`` that is not in ``kept`` (ascending indices)."""
+        ...
+
+    def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """Remove, in place, every channel of the residual stream that is not in ``kept`` (ascending indices).
+
+        A norm over fewer channels takes mean and variance over these alone. So what is left equals, to 1e-5,
+        not the model with the other channels masked, but the one whose norms read the kept channels alone
+        and give zero for the others.
+        """
+        ...
+
+    def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
+        """The layers of the blocks that read the stream, in order, classifiers left out; none where it is not cut.
+        A cut model has those of its base that are left, under the same names."""
         ...
 
     def deployable(self, model: nn.Module) -> nn.Module:

@@ -51,6 +51,15 @@ def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int
     norm.num_features = len(kept)
 
 
+def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
+    """Drop the channels of a norm over the last dimension that are not in ``kept``; its statistics are of the rest."""
+    index = torch.tensor(kept)
+    if norm.elementwise_affine:
+        norm.weight = _cut(norm.weight, 0, index)
+        norm.bias = None if norm.bias is None else _cut(norm.bias, 0, index)
+    norm.normalized_shape = (len(kept),)
+
+
 def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
     kept = values.detach().index_select(dim, index.to(values.device)).clone()
     return nn.Parameter(kept, requires_grad=values.requires_grad)

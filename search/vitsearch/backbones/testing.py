@@ -15,7 +15,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -43,6 +43,7 @@ from vitsearch.compress import (
     tokens,
 )
 from vitsearch.effect import Anatomy, BlockEffect, Effect
+from vitsearch.errors import PlanError
 from vitsearch.export import deploy, evaluate
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.plan import Recipe
@@ -199,6 +200,34 @@ class BackboneTestCase:
         assert report.parity_rel <= 1e-4
         nn.functional.cross_entropy(cut.train()(self._images()), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
         assert [name for name, value in cut.named_parameters() if value.grad is None] == []
+
+    def test_on_fewer_channels_it_equals_the_model_whose_norms_read_these_alone(self) -> None:
+        """A model that is cut otherwise too; then it trains, exports and costs less."""
+        whole, anatomy = self._model()
+        channels = tuple(channel for channel in range(anatomy.embed_dim) if channel % 4)
+        if backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25):
+            with pytest.raises(PlanError):
+                backbones.find(self.spec.backbone).slice_stream(whole, channels)
+            return
+        effect = self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
+        wide, narrow = (self._pruned(whole, replace(effect, embed=embed)) for embed in ((), channels))
+        masked, example = copy.deepcopy(wide), self._images()[:1]
+        for norm in masked.modules():
+            if isinstance(norm, nn.LayerNorm):
+                norm.register_forward_hook(partial(_read_alone, list(channels)))
+        expected, found, before = (self._logits(model) for model in (masked, narrow, wide))
+        scale = float(expected.abs().max())
+        assert float((found - expected).abs().max()) <= TOLERANCE * scale
+        assert float((found - before).abs().max()) > 10 * TOLERANCE * scale
+        costs = macs.count(wide, example), macs.count(narrow, example)
+        assert all(after < 0.9 * before for before, after in zip(*costs, strict=True))
+        with tempfile.TemporaryDirectory() as folder:
+            report = OnnxExporter().export(
+                self._ships(narrow), tuple(self._images().shape), Path(folder) / "model.onnx"
+            )
+        assert report.parity_rel <= 1e-4
+        nn.functional.cross_entropy(narrow.train()(self._images()), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        assert [name for name, value in narrow.named_parameters() if value.grad is None] == []
 
     def test_a_refit_brings_every_consumer_nearer_to_what_it_gave(self) -> None:
         """On the inputs that the statistics are of: nearer than the cut left it, and right on average."""
@@ -546,6 +575,14 @@ def _use_norms(model: nn.Module) -> None:
 
 def _every_second(size: int, first: int) -> tuple[int, ...]:
     return tuple(range(first % 2, size, 2)) or tuple(range(size))
+
+
+def _read_alone(channels: list[int], norm: nn.LayerNorm, inputs: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+    """Mean and variance of ``channels``; nothing of the others."""
+    found, these = torch.zeros_like(inputs[0]), inputs[0][..., channels]
+    alone = nn.functional.layer_norm(these, (len(channels),), norm.weight[channels], norm.bias[channels], norm.eps)
+    found[..., channels] = alone
+    return found
 
 
 def _zero_columns(layer: Layer | None, kept: list[int]) -> None:

@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Built, ModelSpec
+from vitsearch.backbones.base import BlockUnits, Built, ModelSpec, Reader
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
@@ -37,6 +37,9 @@ class TimmFamily(ABC):
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
     why_no_tokens: ClassVar[str]
     why_no_depth: ClassVar[str] = "has not two blocks that are residual as a whole, so none can be dropped"
+    why_no_embed: ClassVar[str] = (
+        "has streams of another width in each stage; only the one stream of a plain ViT is cut"
+    )
     why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
     # ---- what a family writes
@@ -69,6 +72,13 @@ class TimmFamily(ABC):
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
+
+    def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
+        """Asked only of families that grant ``embed_pruning_ratio``."""
+        raise PlanError(f"a model of the family {self.family} {self.why_no_embed}")
+
+    def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
+        return ()
 
     def maps(self, name: str, pixels: int) -> tuple[int, ...]:
         """Tokens a side of each stage that attends in windows; empty for families without windows."""
@@ -124,7 +134,7 @@ class TimmFamily(ABC):
         if knob == "depth_pruning_ratio" and value:
             return None if self._removable(name) > 1 else f"{name} {self.why_no_depth}"
         if knob == "embed_pruning_ratio" and value:
-            return f"{name} takes no {knob.replace('_', ' ').removesuffix(' ratio')} in this version"
+            return f"{name} {self.why_no_embed}"
         if knob == "weight_sparsity" and value != "none" and not sparsity.layers(self.unbuilt(name)):
             return f"{name} has no matrices whose weights could be zero"
         if knob == "distillation" and value in ("token", "token_hard"):

@@ -14,7 +14,8 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits
+from vitsearch.backbones import vit_stream
+from vitsearch.backbones.base import BlockUnits, Reader
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.compress import tokens
@@ -33,6 +34,7 @@ class ViTFamily(TimmFamily):
     modules = ("vision_transformer", "deit")
     why_no_heads = "has an attention that is not plain (qkv, proj), so its heads cannot be removed"
     why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
+    why_no_embed = "has parts at its residual stream that are not timm's plain ones, so its channels cannot be removed"
     why_no_depth = "has blocks that are not timm's plain ones, so none can be dropped"
     why_no_tokens = "has blocks that are not timm's plain ones, so tokens cannot be dropped between their parts"
 
@@ -42,6 +44,8 @@ class ViTFamily(TimmFamily):
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob in ("token_pruning_ratio", "token_pruning_method", "token_pruning_at") and value:
             return self._refused_tokens(name, knob, value)
+        if knob == "embed_pruning_ratio" and value and vit_stream.can_be_cut(self.unbuilt(name)):
+            return None
         return super().supports(name, knob, value)
 
     def _refused_tokens(self, name: str, knob: str, value: Any) -> str | None:
@@ -81,6 +85,12 @@ class ViTFamily(TimmFamily):
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         slice_attention(f"blocks.{block}", cast(VisionTransformer, model).blocks[block].attn, kept)
+
+    def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
+        vit_stream.keep(model, kept)
+
+    def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
+        return tuple(vit_stream.readers(model))
 
     def _patch(self, name: str) -> int:
         """Pixels of a patch; 0 where the stem is not a grid of square patches."""

@@ -1,6 +1,6 @@
-"""Remove what an effect does not keep: blocks, heads, FFN channels. The only door to torch_pruning.
+"""Remove what an effect does not keep: blocks, stream channels, heads, FFN channels. The only door to torch_pruning.
 
-Heads are sliced by the family, which knows its attention layout. FFN channels go through
+Heads and the residual stream are sliced by the family, which knows its layout. FFN channels go through
 torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between
 the two layers. Its ``BasePruner`` is not used: on half of the families it fails or prunes nothing
 without a word, and its default arguments keep models alive.
@@ -34,6 +34,8 @@ def apply(model: nn.Module, backbone: Backbone, effect: Effect, example_input: t
             model.set_submodule(unit.name, nn.Identity())
         elif len(kept.heads) < unit.heads:
             backbone.slice_heads(model, index, kept.heads)
+    if effect.embed:
+        backbone.slice_stream(model, effect.embed)
     _cut_ffn(model, backbone.units(model), effect, example_input)
     _verify(backbone.units(model), effect)
 

@@ -6,7 +6,7 @@ with respect to activations only, no weight gets one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 from vitsearch.backbones.base import Backbone
 from vitsearch.backbones.slicing import unfused_attention
 from vitsearch.compress import matrices
+from vitsearch.compress.sequential import classifiers
 from vitsearch.compress.statistics import Array, BlockStatistics, Statistics, UnitStatistics
 from vitsearch.errors import StageError
 
@@ -45,11 +46,12 @@ def collect(
     units = backbone.units(model)
     watched = [(_watch(unit.proj, unit.heads, unit.head_runs), _watch(unit.fc2, unit.ffn_width, 1)) for unit in units]
     every = [watch for pair in watched for watch in pair if watch is not None]
+    readers = [_Reading(layer) for layer in _readers(model, backbone)]
     depth = [0.0] * len(watched)
-    with _frozen(model), unfused_attention(model), _hooked(every):
+    with _frozen(model), unfused_attention(model), _hooked([*every, *readers]):
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
-            _one_batch(model, images[chosen], labels[chosen], every)
+            _one_batch(model, images[chosen], labels[chosen], [*every, *readers])
             for index, pair in enumerate(watched):
                 whole = sum(watch.last for watch in pair if watch is not None)
                 depth[index] += float(torch.as_tensor(whole).abs().sum())
@@ -57,10 +59,17 @@ def collect(
         tuple(BlockStatistics(*(watch.result() if watch else None for watch in pair)) for pair in watched),
         len(images),
         tuple(depth),
+        tuple(torch.stack([reader.taylor for reader in readers]).sum(0).tolist()) if readers else (),
     )
 
 
-def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch]) -> None:
+def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
+    """Of the residual stream: classifiers too; none where the family does not cut it."""
+    found = [reader.layer for reader in backbone.stream_readers(model)]
+    return [*found, *classifiers(model)] if found else []
+
+
+def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading]) -> None:
     inputs = images.detach().clone().requires_grad_()
     loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
     if not torch.isfinite(loss):
@@ -71,6 +80,23 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
     gradients = torch.autograd.grad(loss, [watch.seen for watch in every])
     for watch, gradient in zip(every, gradients, strict=True):
         watch.add(gradient)
+
+
+class _Reading:
+    """Sums over the inputs of one reader of the stream: Taylor terms alone."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.taylor = torch.zeros(layer.weight.shape[1], dtype=torch.float64)
+        self.seen = torch.empty(0)
+
+    def look(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.seen = inputs[0]
+
+    def add(self, gradient: torch.Tensor) -> None:
+        values, slopes = (matrices.rows(self.layer, t.detach()) for t in (self.seen, gradient))
+        self.seen = torch.empty(0)
+        self.taylor += (values * slopes).sum(1).abs().sum(0).double().cpu()
 
 
 class _Watch:
@@ -128,7 +154,7 @@ def _float32(values: torch.Tensor) -> Array:
 
 
 @contextmanager
-def _hooked(every: list[_Watch]) -> Iterator[None]:
+def _hooked(every: Sequence[_Watch | _Reading]) -> Iterator[None]:
     handles = [watch.layer.register_forward_pre_hook(watch.look) for watch in every]
     try:
         yield

@@ -20,28 +20,24 @@ activations of the model as it is pruned by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from vitsearch.backbones.base import Backbone, BlockUnits, Branch
-from vitsearch.compress import matrices
+from vitsearch.compress import least_squares, matrices
 from vitsearch.compress.stream import Stream, streams
 from vitsearch.compress.tokens.base import TokenBlock
 from vitsearch.effect import Effect
-from vitsearch.errors import StageError
 
 if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
 
 RIDGE, CLASSIFIER_RIDGE = 1e-2, 1e-1
-ROWS = 8192
-"""Positions that a fit looks at, drawn from all positions of all images."""
 UNCHANGED = 1e-6
 """Of the norm of the stream: an error below it is that of float32, nothing in front of the layer was cut."""
 
@@ -78,11 +74,13 @@ Targets = Mapping[int, Target]
 """By place of the layer; float32, together as large as the inputs of all blocks for all images."""
 Reduction = Callable[[torch.Tensor], torch.Tensor]
 """(images, tokens, outputs) to fewer tokens."""
+Beside = Callable[[Sequence[Reduction]], AbstractContextManager[None]]
 See = Callable[[int, Fitted, _Seen], "torch.Tensor | None"]
 
 
-def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor) -> Targets:
-    """What an unpruned model gives for ``images`` (n, channels, height, width), normalised."""
+def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Sequence[int] = ()) -> Targets:
+    """What an unpruned model gives for ``images`` (n, channels, height, width), normalised: to the stream, in
+    the channels ``embed`` alone, where any are named."""
     layers = _layers(base, backbone)
     branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
     known = streams(base, branches, images[:1])
@@ -92,6 +90,8 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor) -> Target
         stream, total = known[place], matrices.rows(fitted.layer, seen.output)
         if stream is not None and seen.before is not None:
             total = total + stream.pulled(fitted.layer, seen.before, seen.output.shape)
+        if embed and fitted.branch is not None:
+            stream, total = stream and stream.narrowed(embed), total[..., list(embed)]
         found[place] = Target(stream, total)
 
     with torch.no_grad(), _watched(layers, keep):
@@ -99,11 +99,14 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor) -> Target
     return found
 
 
-def fit(pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor) -> None:
+def fit(
+    pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, beside: Beside | None = None
+) -> None:
     """Fit every consumer of ``pruned`` behind the first cut, and its classifier, in place.
 
     ``wanted`` is what its base gave for the same ``images``, which are shown all at once. Layers in
-    front of the first cut stay as they are. :class:`StageError` when a fit is not finite.
+    front of the first cut stay as they are. What is fitted ``beside`` them, in the same pass, is told how many
+    tokens the blocks leave. :class:`~vitsearch.errors.StageError` when a fit is not finite.
     """
 
     reductions: list[Reduction] = []
@@ -111,7 +114,8 @@ def fit(pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Te
     def fit_layer(place: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
         return _fit(fitted, wanted[place], seen, reductions)
 
-    with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer):
+    others = beside(reductions) if beside else nullcontext()
+    with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer), others:
         pruned.eval()(images)
 
 
@@ -125,7 +129,7 @@ def follows(effect: Effect) -> bool:
 def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
     """Two for each block, then the classifiers: the same places in a base and in what was cut of it."""
     blocks = [layer for unit in backbone.units(model) for layer in _of_block(unit)]
-    return [*blocks, *(Fitted(layer, ridge=CLASSIFIER_RIDGE) for layer in _classifiers(model))]
+    return [*blocks, *(Fitted(layer, ridge=CLASSIFIER_RIDGE) for layer in classifiers(model))]
 
 
 def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
@@ -134,7 +138,7 @@ def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
     return heads, ffn
 
 
-def _classifiers(model: Any) -> list[nn.Linear]:
+def classifiers(model: Any) -> list[nn.Linear]:
     """One, or the two of a distilled model; of a norm and a layer, the layer."""
     found = model.get_classifier()
     heads = found if isinstance(found, tuple | list) else (found,)
@@ -154,7 +158,7 @@ def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduc
     error = wanted - matrices.rows(fitted.layer, seen.output)
     if not float(error.norm()) <= UNCHANGED * float(total.norm()):  # NaN is not
         inputs = matrices.rows(fitted.layer, seen.inputs)
-        _solve(fitted, *(_drawn(values.flatten(0, 1)) for values in (inputs, error)))
+        _solve(fitted, *(least_squares.drawn(values.flatten(0, 1)) for values in (inputs, error)))
     found: torch.Tensor = fitted.layer.forward(seen.inputs)
     return found
 
@@ -177,31 +181,12 @@ def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
             del block.__dict__["drop_from"]
 
 
-def _drawn(rows: torch.Tensor) -> torch.Tensor:
-    """The same rows of every tensor of as many."""
-    if len(rows) <= ROWS:
-        return rows
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
-    return rows[chosen.to(rows.device)]
-
-
 def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
     """Take ``error`` (rows, outputs) off what the layer gives for ``inputs`` (rows, columns), as far as it can."""
-    mean_input, mean_error = inputs.mean(0), error.mean(0)
     centred = matrices.has_constant(fitted.layer, fitted.norm)
-    if centred:
-        inputs, error = inputs - mean_input, error - mean_error
-    moments, cross = ((values.T @ inputs / len(inputs)).cpu().double().numpy() for values in (inputs, error))
-    pull = fitted.ridge * float(np.mean(np.diag(moments)))
-    try:
-        change = np.linalg.solve(moments + pull * np.eye(len(moments)), cross.T).T
-    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
-        change = np.zeros_like(cross)
-    if not np.isfinite(change).all():
-        raise StageError("refit", "not_finite", "the fit gives NaN or infinity")
+    change, constant = least_squares.fit(inputs, error, fitted.ridge, centred)
     matrices.set_weight(fitted.layer, matrices.weight(fitted.layer) + change)
     if centred:
-        constant = mean_error.cpu().double().numpy() - change @ mean_input.cpu().double().numpy()
         matrices.add_constant(fitted.layer, fitted.norm, constant)
 
 

@@ -47,11 +47,13 @@ class BlockStatistics:
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """One entry for each block of the anatomy; ``images`` is how many calibration images were seen.
-    ``depth`` is what each block as a whole is worth: ``taylor`` with all of its columns as one unit."""
+    ``depth`` is what each block as a whole is worth: ``taylor`` with all of its columns as one unit. ``embed``
+    is what each channel of the residual stream is worth to all that read it; empty where it is not cut."""
 
     blocks: tuple[BlockStatistics, ...]
     images: int
     depth: tuple[float, ...] = ()
+    embed: tuple[float, ...] = ()
 
     def scores(self, criterion: Criterion = "taylor") -> Scores:
         """Importance of each unit. Taylor needed labels; variance is free of them."""
@@ -59,6 +61,7 @@ class Statistics:
             tuple(_row(block.heads, criterion) for block in self.blocks),
             tuple(_row(block.ffn, criterion) for block in self.blocks),
             self.depth,
+            self.embed,
         )
 
     def save(self, path: Path) -> None:
@@ -70,7 +73,8 @@ class Statistics:
             if unit is not None
             for field in fields(UnitStatistics)
         }
-        whole = {"depth": np.array(self.depth, np.float64), "size": np.array([len(self.blocks), self.images], np.int64)}
+        whole = {name: np.array(getattr(self, name), np.float64) for name in ("depth", "embed")}
+        whole |= {"size": np.array([len(self.blocks), self.images], np.int64)}
         save_file(tensors | whole, path)
 
     @classmethod
@@ -78,8 +82,8 @@ class Statistics:
         tensors = load_file(path)
         blocks, images = map(int, tensors["size"])
         parts = ((_unit(tensors, index, "heads"), _unit(tensors, index, "ffn")) for index in range(blocks))
-        depth = tuple(float(worth) for worth in tensors["depth"]) if "depth" in tensors else ()
-        return cls(tuple(BlockStatistics(heads, ffn) for heads, ffn in parts), images, depth)
+        depth, embed = (tuple(map(float, tensors.get(name, ()))) for name in ("depth", "embed"))
+        return cls(tuple(BlockStatistics(heads, ffn) for heads, ffn in parts), images, depth, embed)
 
 
 def _row(unit: UnitStatistics | None, criterion: Criterion) -> tuple[float, ...]:

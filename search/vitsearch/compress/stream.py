@@ -31,6 +31,11 @@ class Stream:
     scale: torch.Tensor
     order: torch.Tensor | None
 
+    def narrowed(self, channels: Sequence[int]) -> Stream:
+        """On fewer channels; only of a stream that is laid out as the layer's output is."""
+        assert self.order is None
+        return Stream(self.scale[list(channels)], None)
+
     def pulled(self, layer: Layer, stream: torch.Tensor, like: torch.Size) -> torch.Tensor:
         """``stream`` in the scale of the output of ``layer``, of shape ``like``, as (images, positions, outputs)."""
         moved = stream if self.order is None else stream.flatten(1)[:, self.order]

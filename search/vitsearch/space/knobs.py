@@ -68,7 +68,7 @@ class Knobs(Section):
     depth_pruning_ratio: Ratios = (0.0,)
     """Share of the blocks that is dropped, of those that can be."""
     embed_pruning_ratio: Ratios = (0.0,)
-    """Share of the channels of the residual stream that is cut."""
+    """Share of the channels of the residual stream that is cut; plain ViTs only."""
     token_pruning_ratio: Ratios = (0.0,)
     """Share of the tokens that is dropped at each of the places."""
     token_pruning_method: Annotated[tuple[TokenPruning, ...], Choices(TokenPruning)] = ("topk",)
@@ -80,7 +80,7 @@ class Knobs(Section):
     weight_sparsity: Annotated[tuple[Sparsity, ...], Choices(Sparsity)] = ("none",)
     """Weights set to zero: smaller when compressed, faster on sparse kernels only."""
     width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8
-    """FFN widths are rounded to this; devices are slow on odd widths."""
+    """FFN and embedding widths are rounded to this; devices are slow on odd widths."""
     distillation: Annotated[tuple[Distillation, ...], Choices(Distillation)] = ("logits",)
     quantization: Annotated[tuple[Precision, ...], Choices(Precision)] = ("fp32",)
     backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)

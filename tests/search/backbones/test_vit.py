@@ -55,6 +55,24 @@ def test_other_blocks_say_that_they_cannot_be_cut(name, knob):
     assert "cannot be removed" in backbones.supports(name, knob, 0.5)
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_little_patch16_reg4_gap_256"])
+def test_the_stream_is_cut_with_all_its_tokens(name):
+    """Distillation tokens, registers, a norm behind the pooling, layer scales."""
+    family, spec = backbones.find(name), ModelSpec(name, "none", 32, 10)
+    model = family.build(spec).model
+    assert backbones.supports(name, "embed_pruning_ratio", 0.5) is None
+    family.slice_stream(model, tuple(range(0, model.embed_dim, 2)))
+    half = family.anatomy(model, spec).embed_dim
+    tokens = model.eval().forward_features(torch.zeros(1, 3, 32, 32))
+    assert tokens.shape[2] == half == model.num_features
+    assert all(half in value.shape for name, value in model.named_parameters() if name.endswith(("token", "gamma")))
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_xp_224", "vit_base_patch16_siglip_224"])
+def test_other_streams_say_that_they_cannot_be_cut(name):
+    assert "at its residual stream" in backbones.supports(name, "embed_pruning_ratio", 0.25)
+
+
 @pytest.mark.parametrize(
     ("name", "knob", "value", "told"),
     [

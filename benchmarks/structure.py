@@ -1,0 +1,88 @@
+"""Prints what dropping blocks and narrowing the residual stream cost the plain ViT base, as a Markdown table.
+
+    python benchmarks/structure.py
+
+vit_fmnist_p4 on 2,000 validation images: as it is cut, refitted in closed form, tuned for one epoch of 4,096 images.
+Blocks are ranked twice: by Taylor scores, and by the KL that dropping each alone gives (not tuned).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vitsearch import backbones, data, jobs, stages, train
+from vitsearch.backbones import ModelSpec
+from vitsearch.data.tensors import to_tensor
+from vitsearch.effect import Anatomy, Scores, resolve
+from vitsearch.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.store import FileStore
+
+BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", jobs.Calibration(256, 0), 2000
+RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
+DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
+FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+DEPTHS, WIDTHS = (1 / 6, 2 / 6, 3 / 6), (0.125, 0.25, 0.5)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for cells in rows(Path(folder)):
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def rows(folder: Path) -> Iterator[tuple[str, ...]]:
+    yield "cut", "MMACs", "M parameters", "as it is", "refitted", "KL", "tuned"
+    yield ("---",) * 7
+    stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+    workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+    source = jobs.Source(BASE, "builtin", 28)
+    found = stages.study_anatomy(jobs.AnatomyJob(workshop, source, CALIBRATION))
+    logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
+    taught = jobs.Teaching("logits", stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
+    anatomy, taylor = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
+    by_kl = replace(taylor, depth=kl_without_each(anatomy))
+    cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
+    cuts += [(f"depth {ratio:.0%}, by KL", Compression(depth_pruning_ratio=ratio), by_kl) for ratio in DEPTHS]
+    cuts += [(f"embedding {ratio:.1%}", Compression(embed_pruning_ratio=ratio), taylor) for ratio in WIDTHS]
+    for name, cut, scores in [("none", Compression(), taylor), *cuts]:
+        effect = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), anatomy, scores)
+        pruned = jobs.Pruned(source, effect, found.statistics_sha256)
+        graph = stages.build_graph(jobs.ScreenJob(workshop, pruned, FP32, 17, CALIBRATION))
+        raw = stages.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        told = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
+        if cut.is_identity:
+            yield *told, "", "", ""
+            continue
+        pruned = replace(pruned, refit=CALIBRATION)
+        fitted = stages.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        told = *told, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
+        if scores is by_kl:
+            yield *told, ""
+            continue
+        job = jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, logits, IMAGES)
+        yield *told, f"{stages.train_rung(job).accuracy:.4f}"
+
+
+def kl_without_each(anatomy: Anatomy) -> tuple[float, ...]:
+    """On the first 256 training images; zeros of blocks that stay."""
+    images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
+    inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, images.mean, images.std)
+    model = backbones.find(BASE).build(ModelSpec(BASE, "builtin", 28, 10, 1)).model.eval()
+    with torch.inference_mode():
+        expected = model(inputs).numpy()
+        losses = []
+        for block in anatomy.blocks:
+            hook = model.get_submodule(block.name).register_forward_hook(lambda _, seen, __: seen[0])
+            losses.append(train.kl_divergence(expected, model(inputs).numpy()))
+            hook.remove()
+    return tuple(losses)
+
+
+if __name__ == "__main__":
+    main()
