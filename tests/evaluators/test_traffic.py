@@ -77,6 +77,16 @@ def test_a_client_that_leaves_in_its_body_is_told_by_a_short_read(line):
     assert (reader.first_byte(), reader.readline(), reader.body(4)) == (b"\n", b"\n", b"bo")
 
 
+def test_a_line_that_fell_silent_is_let_go(line, monkeypatch):
+    """Its far end may be gone without a word: nothing else would ever free the place that it takes."""
+    reader, far = line
+    monkeypatch.setattr(traffic, "IDLE_S", 0.1)
+    far.sendall(b"\n")
+    assert (reader.first_byte(), reader.readline()) == (b"\n", b"\n")
+    with pytest.raises(socket.timeout):
+        reader.first_byte()
+
+
 @pytest.mark.parametrize("line_bytes", [70, traffic.HEAD_MAX_BYTES * 2])
 def test_heads_are_bounded(line, line_bytes):
     reader, far = line
