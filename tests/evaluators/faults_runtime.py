@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import json
 import os
 import sys
 import time
@@ -47,6 +48,49 @@ class FaultRuntime(Runtime):
         print("about to read address 0")
         sys.stdout.flush()
         ctypes.string_at(0)
+
+    def segfault_once(self, options):
+        if not os.path.exists(options["note"] + ".first"):
+            note(options["note"] + ".first", os.getpid())
+            self.segfault(options)
+
+    def abort(self, options):
+        os.abort()
+
+    def hungry(self, options):
+        """Take memory until somebody objects."""
+        kept = []
+        for _ in range(100):
+            kept.append(b"\1" * (16 << 20))
+        raise RuntimeError("nobody objected")
+
+    def garbage(self, options):
+        """Leave an answer that is none and end well."""
+        content = {
+            "text": "not json",
+            "nan": '{"report": {"wall_ms": [NaN]}}',
+            "huge": '{"report": "' + "x" * (2 << 20) + '"}',
+            "other": '{"report": {"wall_ms": [1.0]}}',
+            "empty": "",
+        }[options["note"]]
+        with open("job.json") as stream:
+            answer = json.load(stream)["answer"]
+        with open(answer, "w") as stream:
+            stream.write(content)
+        os._exit(0)
+
+    def second_waits(self, options):
+        """The first process passes, every later one waits at the gate."""
+        if os.path.exists(options["note"] + ".first"):
+            note(options["note"] + ".second", os.getpid())
+        else:
+            note(options["note"] + ".first", os.getpid())
+            options["gate"] = ""
+
+    def endless(self, options):
+        self.escape(options)
+        while True:
+            time.sleep(1.0)
 
     def exit_early(self, options):
         os._exit(int(options["note"] == "never"))
