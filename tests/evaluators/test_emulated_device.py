@@ -74,6 +74,18 @@ def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
     assert "throttling" not in found.reasons
 
 
+def test_energy_grows_with_the_time_that_is_declared(board, client, blob, tiny_protocol):
+    monitor = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+    for name, value in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
+        board.tree.write(f"{monitor}/{name}", value)
+    protocol = tiny_protocol._replace(power_s=0.5, idle_s=0.2)
+    found = client.measure(blob, "noop", {"busy_us": 2000}, protocol)
+    assert found.power is not None, found.reasons
+    assert found.power.mean_w == pytest.approx(5.0)
+    assert found.power.energy_mj >= 4 * 2.0 * 5.0 * 0.99
+    assert found.power.estimated
+
+
 def test_throttled_it_cools_down_and_measures_again(board, client, blob, tiny_protocol, tmp_path, until):
     gate, note = tmp_path / "gate", tmp_path / "pid"
     pids = []
