@@ -54,7 +54,7 @@ def board(info: DeviceInfo) -> str:
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:
-    """All that the agent tells; ``queue`` in the order that jobs came, the running one by its state."""
+    """All that the agent tells; ``queue`` as it will be served, what runs first."""
 
     def ask(client: DeviceClient) -> tuple[DeviceInfo, list[JobStatus], Mapping[str, Any]]:
         return client.device(), client.jobs(), client.conditions()

@@ -55,6 +55,8 @@ def test_a_measurement_over_tls_and_what_lies_on_the_disk(served, blob, tiny_pro
 @needs_openssl
 def test_silent_and_slow_clients_are_not_waited_for(served):
     """The handshake is each connection's own affair (one silent client once blocked all)."""
+    with served.client() as client:
+        client.device()  # the agent has started in full
     with ExitStack() as closing_all:
         silent = [closing_all.enter_context(open_line(served)) for _ in range(6)]
         slow = closing_all.enter_context(open_line(served))
