@@ -5,14 +5,15 @@
     _____________|            |____________     gross = E / n
     |<- before ->|<---- T --->|<- after ->|     net   = (E - P_idle T) / n
 
-Power is integrated by the trapezoid rule between the child's own stamps, with the power at a stamp taken
-from the straight line between its neighbours; counters are differences, with the same line. P_idle is the
-mean of the rests before and after the load (the same model loaded): a drift between them shows in the error.
+Power is integrated by the trapezoid rule between the child's own stamps, counters are differences. Only
+looks within a window count: a line to the look beyond its end would lead to another state, and make idle
+power too large and load too small by as much as the meter is slow. P_idle is the mean of the rests before
+and after (the same model loaded); a drift between them shows in the error.
 """
 
 import bisect
 import math
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.phases import PowerReport
 from vitsearch_evaluators.power.base import PowerMeter, Series
@@ -89,15 +90,20 @@ def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> Outcome:
 
 def integrate(series: Series, window: Window, minimum_looks: int) -> Integral:
     """Return the energy in a window; NotEnough when there are too few looks or they leave a gap."""
-    first = bisect.bisect_left(series.times_s, window.start_s)
-    last = bisect.bisect_right(series.times_s, window.end_s)
-    if last - first < minimum_looks:
-        raise NotEnough(f"{last - first} looks in {window.seconds:.3g} s, at least {minimum_looks} are needed")
-    times = [window.start_s, *series.times_s[first:last], window.end_s]
-    gap_s = max(after - before for before, after in zip(times, times[1:]))
+    inside = slice(
+        bisect.bisect_left(series.times_s, window.start_s), bisect.bisect_right(series.times_s, window.end_s)
+    )
+    times, values = list(series.times_s[inside]), list(series.values[inside])
+    if len(times) < minimum_looks:
+        raise NotEnough(f"{len(times)} looks in {window.seconds:.3g} s, at least {minimum_looks} are needed")
+    ends = [window.start_s, *times, window.end_s]
+    gap_s = max(after - before for before, after in zip(ends, ends[1:]))
     if gap_s > _LARGEST_GAP * window.seconds / minimum_looks:
         raise NotEnough(f"no look for {gap_s:.3g} of {window.seconds:.3g} s")
-    return _counted(series, window, first, last) if series.counts else _trapezoid(series, window, first, last)
+    if series.counts:
+        return _counted(times, values, window, minimum_looks)
+    joules = math.fsum(_areas(ends, [values[0], *values, values[-1]]))
+    return Integral(joules, len(values), _scatter(values))
 
 
 class _Idle(NamedTuple):
@@ -125,9 +131,9 @@ def _idle(series: Series, windows: Sequence[Window]) -> _Idle:
 def relative_error(load: Integral, mean_w: float, idle: Optional[_Idle]) -> Optional[float]:
     """Estimate the error of the net energy (of the gross one without a rest) as a share of it.
 
-    s / (P sqrt(n)) for the noise of n looks, 1/n for the two ends of the window, which lie anywhere
-    between looks, and the noise and the drift of the idle power. None when the load does not rise
-    above idle: its share is then without bounds.
+    s / (P sqrt(n)) for the noise of n looks, 1/n for the ends of the window, of which no look tells,
+    and the noise and the drift of the idle power. None when the load does not rise above idle: the
+    share is then without bounds.
     """
     noise_w = load.noise_w / math.sqrt(load.looks)
     if idle is None:
@@ -138,46 +144,24 @@ def relative_error(load: Integral, mean_w: float, idle: Optional[_Idle]) -> Opti
     return (math.hypot(noise_w, idle.error_w) + idle.drift_w) / net_w + 1.0 / load.looks
 
 
-def _trapezoid(series: Series, window: Window, first: int, last: int) -> Integral:
-    times = [window.start_s, *series.times_s[first:last], window.end_s]
-    inside = list(series.values[first:last])
-    values = [_at(series, window.start_s, first), *inside, _at(series, window.end_s, last)]
-    parts = ((times[i + 1] - times[i]) * (values[i] + values[i + 1]) / 2 for i in range(len(times) - 1))
-    return Integral(math.fsum(parts), len(inside), _scatter(inside))
+def _areas(times: Sequence[float], values: Sequence[float]) -> Iterator[float]:
+    for index in range(len(times) - 1):
+        yield (times[index + 1] - times[index]) * (values[index] + values[index + 1]) / 2
 
 
-def _counted(series: Series, window: Window, first: int, last: int) -> Integral:
-    low, high = max(0, first - 1), min(len(series.times_s), last + 1)
-    values = series.values[low:high]
+def _counted(times: List[float], values: List[float], window: Window, minimum_moves: int) -> Integral:
+    """Take the counter's slope between its first and its last move, where it tells most exactly."""
     if any(after < before for before, after in zip(values, values[1:])):
         raise NotEnough("the counter runs backwards")
-    # A counter that moves less often than it is looked at tells only as often as it moves.
-    moves = sum(1 for i in range(max(1, first), last) if series.values[i] > series.values[i - 1])
-    if moves == 0:
+    moves = [index for index in range(1, len(values)) if values[index] > values[index - 1]]
+    if not moves:
         raise NotEnough("the counter stands still")
-    start_j, end_j = _at(series, window.start_s, first), _at(series, window.end_s, last)
-    return Integral(end_j - start_j, moves, 0.0)
-
-
-def _at(series: Series, moment: float, index: int) -> float:
-    """Return the value at a moment; `index` is that of the first look after it.
-
-    Beyond the first and the last look, power stays and a counter goes on as on average.
-    """
-    times, values = series.times_s, series.values
-    if 0 < index < len(times):
-        return _between(times[index - 1], values[index - 1], times[index], values[index], moment)
-    nearest = 0 if index == 0 else -1
-    if not series.counts or len(times) < 2:
-        return values[nearest]
-    slope = (values[-1] - values[0]) / (times[-1] - times[0])
-    return values[nearest] + slope * (moment - times[nearest])
-
-
-def _between(before_s: float, before: float, after_s: float, after: float, moment: float) -> float:
-    span = after_s - before_s
-    share = (moment - before_s) / span if span > 0 else 0.0
-    return before + (after - before) * share
+    if len(moves) < minimum_moves:
+        told = f"the counter moved {len(moves)} times in {window.seconds:.3g} s"
+        raise NotEnough(f"{told}, at least {minimum_moves} are needed")
+    first, last = moves[0], moves[-1]
+    slope_w = (values[last] - values[first]) / (times[last] - times[first])
+    return Integral(slope_w * window.seconds, len(moves), 0.0)
 
 
 def _scatter(values: List[float]) -> float:

@@ -55,41 +55,45 @@ def test_constant_power_is_exact_wherever_the_looks_lie(power, offset, rate):
 
 @given(slope=strategies.floats(-2, 2), base=strategies.floats(60, 100), offset=offsets, start=strategies.floats(0, 9))
 @settings(deadline=None)
-def test_a_ramp_is_exact_with_edges_between_looks(slope, base, offset, start):
+def test_a_ramp_is_off_by_its_ends_at_most(slope, base, offset, start):
     series = looks(lambda moment: base + slope * moment, offset=offset)
     expected = base * 10.0 + slope * ((start + 10.0) ** 2 - start**2) / 2
-    assert integrate(series, Window(start, start + 10.0), 5).joules == pytest.approx(expected)
+    found = integrate(series, Window(start, start + 10.0), 5).joules
+    # Each end is at most one interval of 0.1 s, in which the slope goes on unseen.
+    assert found == pytest.approx(expected, abs=abs(slope) * 0.1**2 + 1e-6)
 
 
-@given(
-    values=strategies.lists(watts, min_size=40, max_size=40),
-    start=strategies.floats(0.5, 5),
-    spans=strategies.tuples(strategies.floats(3, 7), strategies.floats(3, 7)),
-)
+@given(values=strategies.lists(watts, min_size=40, max_size=40), outside=watts, counts=strategies.booleans())
 @settings(deadline=None)
-def test_two_windows_side_by_side_are_one(values, start, spans):
-    first, middle, last = start, start + spans[0], start + spans[0] + spans[1]
-    for series in (
-        Series([index / 2 for index in range(40)], values, False),
-        Series([index / 2 for index in range(40)], [sum(values[:index]) for index in range(40)], True),
-    ):
-        parts = [integrate(series, Window(*pair), 5).joules for pair in ((first, middle), (middle, last))]
-        assert math.fsum(parts) == pytest.approx(integrate(series, Window(first, last), 5).joules)
+def test_what_lies_outside_a_window_does_not_matter(values, outside, counts):
+    times = [index / 2 for index in range(40)]
+    values = [sum(values[: index + 1]) for index in range(40)] if counts else values
+    window = Window(4.9, 15.1)
+    changed = list(values)
+    for index, moment in enumerate(times):
+        if not window.start_s <= moment <= window.end_s:
+            changed[index] = outside
+    assert integrate(Series(times, changed, counts), window, 5) == integrate(Series(times, values, counts), window, 5)
 
 
-@given(idle=strategies.floats(0.5, 5), net=strategies.floats(1, 50), offset=offsets)
+@given(idle=strategies.floats(0.5, 5), net=strategies.floats(1, 50), offset=strategies.floats(0.01, 0.99))
 @settings(deadline=None)
-def test_gross_and_net_are_within_their_error(idle, net, offset):
-    for series, meter in (
-        (looks(box(idle, idle + net), offset=offset), POWER),
-        (counted(box(idle, idle + net)), COUNTER),
-    ):
+def test_gross_and_net_energy_of_a_steady_load_are_exact(idle, net, offset):
+    step = box(idle, idle + net)
+    for series, meter in ((looks(step, offset=offset), POWER), (counted(step, offset=offset), COUNTER)):
         power, reason = evaluate(series, REPORT, meter)
         assert reason is None
-        assert power.idle_w == pytest.approx(idle)
-        assert power.energy_net_mj == pytest.approx(net * 10.0 / 400 * 1e3, rel=power.relative_error)
-        assert power.energy_mj == pytest.approx((idle + net) * 10.0 / 400 * 1e3, rel=power.relative_error)
-        assert power.energy_mj - power.energy_net_mj == pytest.approx(idle * 10.0 / 400 * 1e3)
+        assert power.idle_w == pytest.approx(idle, rel=1e-6)
+        assert power.energy_net_mj == pytest.approx(net * 10.0 / 400 * 1e3, rel=1e-6)
+        assert power.energy_mj == pytest.approx((idle + net) * 10.0 / 400 * 1e3, rel=1e-6)
+
+
+def test_a_slow_meter_does_not_mix_load_into_idle():
+    """At 1 Hz, a line from the last look at rest to the first under load would add 10 % of the step to idle."""
+    power = evaluate(looks(box(2.0, 12.0), 1.0, offset=0.5), REPORT, POWER).power
+    assert power.idle_w == pytest.approx(2.0)
+    assert power.energy_net_mj == pytest.approx(250.0)
+    assert power.relative_error == pytest.approx(0.1)
 
 
 def test_everything_that_is_told():
@@ -97,7 +101,7 @@ def test_everything_that_is_told():
     assert reason is None
     assert (power.source, power.scope, power.estimated) == ("ina3221", "module", False)
     assert (power.n, power.rate_hz) == (100, pytest.approx(10.0))
-    assert power.mean_w == pytest.approx(6.0, rel=0.01)
+    assert (power.mean_w, power.idle_w) == (pytest.approx(6.0), pytest.approx(2.0))
     assert power.relative_error == pytest.approx(1 / 100)
 
 
@@ -154,9 +158,9 @@ def test_a_coarse_counter_counts_as_often_as_it_moves():
     fine = counted(box(2.0, 6.0))
     coarse = Series(fine.times_s, [math.floor(value / 3.0) * 3.0 for value in fine.values], True)
     power = evaluate(coarse, REPORT, COUNTER).power
-    assert power.n == 20
+    assert power.n in (19, 20)
     assert power.relative_error >= 1 / 20
-    assert power.energy_mj == pytest.approx(150.0, rel=2 * power.relative_error)
+    assert power.energy_mj == pytest.approx(150.0, rel=power.relative_error)
 
 
 def without(series, start, end):
@@ -175,6 +179,7 @@ def without(series, start, end):
         (looks(lambda _: 0.0), "0 J under load cannot be"),
         (looks(lambda _: -3.0), "-30 J under load cannot be"),
         (Series(list(range(24)), [7.0] * 24, True), "the counter stands still"),
+        (Series(list(range(24)), [index // 3 for index in range(24)], True), "the counter moved 3 times in 10 s"),
         (Series(list(range(24)), [float(-index) for index in range(24)], True), "the counter runs backwards"),
     ],
 )

@@ -1,6 +1,8 @@
 """NVML's calls, answered by a library of Python functions that fill in what they are given."""
 
 import ctypes
+import shutil
+import subprocess
 
 import pytest
 
@@ -151,3 +153,36 @@ def test_an_emulated_device_does_not_read_the_card_of_this_machine(tmp_path):
 def test_the_structure_is_laid_out_as_in_nvml_h():
     assert ctypes.sizeof(FieldValue) == 40
     assert (FieldValue.code.offset, FieldValue.value.offset) == (28, 32)
+
+
+DRIVER = r"""
+#include <string.h>
+typedef struct { unsigned int fieldId, scopeId; long long timestamp, latencyUsec; int valueType, nvmlReturn;
+                 union { double d; unsigned int u; unsigned long long l; } value; } nvmlFieldValue_t;
+static int card;
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned int *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **device) { *device = index == 1 ? &card : 0; return 0; }
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy) { return device == &card ? 3 : 2; }
+int nvmlDeviceGetFieldValues(void *device, int count, nvmlFieldValue_t *values) {
+    if (device != &card || count != 1 || values->fieldId != 186) return 2;
+    values->nvmlReturn = 0;
+    values->value.u = 61500;
+    return 0;
+}
+const char *nvmlErrorString(int code) { return code == 3 ? "Not Supported" : "Invalid Argument"; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_a_compiled_library_gets_what_nvml_h_says(tmp_path):
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = str(tmp_path / "driver.so")
+    subprocess.check_call(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "driver.c")])
+    meter = NvmlMeter(System(), {"gpu": 1}, load=lambda: ctypes.CDLL(library))
+    meter.start()
+    assert meter.sample().power_w == 61.5
+    meter.stop()
+    other = NvmlMeter(System(), {"gpu": 0}, load=lambda: ctypes.CDLL(library))
+    assert other.available().reason.endswith("nvmlDeviceGetPowerUsage: not in this driver")
