@@ -18,7 +18,10 @@ from vitsearch_evaluators.protocol import CONFIRM
 
 @dataclass(frozen=True)
 class Point:
-    """A model that could be shipped: ``errors`` are 95 % intervals; ``trial`` is None for the baseline."""
+    """A model that could be shipped: ``errors`` are 95 % intervals; ``trial`` is None for the baseline.
+
+    ``flags`` are those of its newest measurement: what the device went through meanwhile.
+    """
 
     trial: int | None
     plan: Plan
@@ -26,6 +29,7 @@ class Point:
     values: Values
     errors: Errors
     feasible: bool = True
+    flags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -38,6 +42,7 @@ class Point:
             "values": self.values,
             "errors": {name: list(pair) for name, pair in self.errors.items()},
             "feasible": self.feasible,
+            "flags": list(self.flags),
         }
 
 
@@ -106,5 +111,7 @@ def _newest(point: Point, ledger: Ledger, protocol: str) -> Point:
     rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, protocol)
     if not rows:
         return point
-    values, errors = values_of(rows[-1].result)
-    return replace(point, values=point.values | values, errors=point.errors | errors)
+    result = rows[-1].result
+    values, errors = values_of(result)
+    flags = tuple(result.get("flags", ()))
+    return replace(point, values=point.values | values, errors=point.errors | errors, flags=flags)

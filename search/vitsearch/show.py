@@ -17,6 +17,8 @@ from vitsearch.study import Study
 
 BASELINE = "base"
 EMULATED = "EMULATED: "
+OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
+"""Flags that make a time one of a device that was not itself."""
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -27,6 +29,9 @@ def print_front(front: Front, console: Console | None = None) -> None:
         return
     console.print(front_table(front, console.width))
     console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
+    for point in front.shown():
+        if told := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
+            console.print(f"{point.name} was measured on a device with flags: {told}", style="yellow")
 
 
 def front_table(front: Front, width: int) -> Table:

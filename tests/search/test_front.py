@@ -58,10 +58,10 @@ def confirmed(name, accuracy, ms, **more):
     return Record("confirmed", None, keys=keys_of(name), values=values, **more)
 
 
-def measured(ledger, name, ms, protocol=CONFIRM.id, repeat=1, device="device"):
+def measured(ledger, name, ms, protocol=CONFIRM.id, repeat=1, device="device", **more):
     times = {"p50": ms, "p95": None, "ci95_low": ms - 0.1, "ci95_high": ms + 0.1}
     plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms"))
-    result = {"latency_ms": times, "cpu_ms": times} | plain
+    result = {"latency_ms": times, "cpu_ms": times} | plain | more
     ledger.add(MeasurementRow(f"g-{name}", "s", device, "e", protocol, repeat, result), Made(0, {}))
 
 
@@ -146,6 +146,13 @@ def test_points_are_sorted_by_cost_wherever_accuracy_stands(told, space):
     assert [point.values["cpu_ms_p50"] for point in front.points] == [1.0, 1.5, 2.0]
 
 
+def test_a_point_has_the_flags_of_its_newest_measurement(told):
+    told(confirmed("a", 0.9, 1.0))
+    measured(told.ledger, "a", 1.1, flags=["contended"])
+    measured(told.ledger, "a", 1.2, repeat=2, flags=["sustained_throttling"])
+    assert told().points[0].flags == ("sustained_throttling",)
+
+
 def test_the_knee_is_the_balanced_point(told):
     front = told(confirmed("a", 0.9, 4.0), confirmed("b", 0.89, 1.2), confirmed("c", 0.7, 1.0))
     assert front.points[front.knee].name == "trial 1"
@@ -158,7 +165,7 @@ def test_the_json_form_is_the_promised_one(finished):
     assert value["emulated"] is False
     assert value["baseline"].keys() == {"plan", "values"}
     for point in value["points"]:
-        assert point.keys() == {"trial", "plan", "values", "errors", "feasible"}
+        assert point.keys() == {"trial", "plan", "values", "errors", "feasible", "flags"}
         assert Plan.from_json(point["plan"]).backbone == "fake_vit"
         assert all(len(pair) == 2 for pair in point["errors"].values())
         assert point["values"]["energy_mj"] is None

@@ -97,6 +97,13 @@ STATE = {
 }
 
 
+def test_a_device_that_was_not_itself_is_told(front):
+    first, second = front.points
+    hot = replace(second, flags=("contended", "throttled", "sustained_throttling"))
+    last = shown(print_front, replace(front, points=(first, hot))).splitlines()[-1]
+    assert last == "trial 12 was measured on a device with flags: throttled, sustained_throttling"
+
+
 def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
     assert shown(print_front, replace(front, emulated=True)) == "EMULATED: " + FRONT
     rows = [{"plan": plan.to_json(), "values": {"accuracy": 0.8912}}]
