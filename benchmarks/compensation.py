@@ -1,0 +1,87 @@
+"""Prints what the closed-form compensation brings back of a hard plan, in fp32 and in static int8, with and without
+token pruning, as a Markdown table. Bases that ship with vitsearch, nothing is trained.
+
+python benchmarks/compensation.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from quantization import RECIPE, Data
+
+from vitsearch import backbones, jobs, stages
+from vitsearch.calibrations import Calibrations
+from vitsearch.compress import prune, quantize, tokens
+from vitsearch.effect import Anatomy, Scores, resolve
+from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.plan import Compression, Deployment, Plan
+from vitsearch.store import FileStore
+
+DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
+HARD = {"head_pruning_ratio": 0.67, "ffn_pruning_ratio": 0.75}
+FEWER = {"token_pruning_ratio": 0.3, "token_pruning_method": "topk"}
+PLANS = (
+    ("vit_fmnist_p4", {}),
+    ("vit_fmnist_p4", HARD),
+    ("vit_fmnist_p4", HARD | FEWER),
+    ("efficientvit_fmnist", {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}),
+    ("mobilevit_fmnist", {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}),
+)
+STUDY, CALIBRATION = jobs.Calibration(256, 0), jobs.Calibration(32, 0)
+PRECISIONS = ("fp32", "int8_ptq")
+"""In onnxruntime; the ranges of int8_ptq are those on 32 training images."""
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+        workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        head = ("base", "plan", *(f"{what}, {p}" for what in ("cut", "compensated") for p in PRECISIONS))
+        for cells in (head, ["---"] * len(head)):
+            print("| " + " | ".join(cells) + " |")
+        for backbone, cut in PLANS:
+            seen = [f"{value:.4f}" for value in accuracies(workshop, backbone, Compression(**cut), folder)]
+            print(
+                "| " + " | ".join([backbone, ", ".join(f"{k} {v}" for k, v in cut.items()), *seen]) + " |", flush=True
+            )
+
+
+def accuracies(workshop: jobs.Workshop, backbone: str, cut: Compression, folder: Path) -> list[float]:
+    source = jobs.Source(backbone, "builtin", 28)
+    found = stages.study_anatomy(jobs.AnatomyJob(workshop, source, STUDY))
+    anatomy, scores = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
+    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+    effect = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), anatomy, scores)
+    made = Calibrations.of(effect, anatomy, 28, STUDY)
+    pruned = jobs.Pruned(source, effect, found.statistics_sha256, made.batch_norms, made.refit)
+    plain, data = bare(source, pruned, folder), Data()
+    values = []
+    for precision in PRECISIONS:
+        path = folder / f"{precision}.onnx"
+        quantize.quantize(plain, path, precision, stages._drawn(workshop, CALIBRATION, 28).numpy())
+        values.append(data.accuracy(path))
+    for precision in PRECISIONS:
+        job = jobs.ExportJob(workshop, pruned, replace(deployment, precision=precision), 17, CALIBRATION, None)
+        exported = stages.export_artifact(job)
+        values.append(exported.correct / exported.n)
+    return values
+
+
+def bare(source: jobs.Source, pruned: jobs.Pruned, folder: Path) -> Path:
+    """The file of a model that was only cut."""
+    family = backbones.find(source.backbone)
+    model = family.build(backbones.ModelSpec(source.backbone, "builtin", 28, 10, 1)).model
+    prune.apply(model, family, pruned.effect, torch.zeros(1, 1, 28, 28))
+    tokens.apply(model, pruned.effect)
+    OnnxExporter().export(model, (1, 1, 28, 28), folder / "plain.onnx")
+    return folder / "plain.onnx"
+
+
+if __name__ == "__main__":
+    main()
