@@ -52,7 +52,8 @@ class PowerMeter(abc.ABC):
 
     `scope` is what is behind the number: `module` (the board's input), `package` (the processor),
     `rails` (some of the board's supplies), `gpu`, `battery`, `system` (at the wall).
-    `rate_hz` is how often a new value can be expected at most; `estimated` marks a value that is
+    `rate_hz` is how often a new value can be expected at most; a value tells of the last `settle_s`
+    seconds, where a meter averages. `estimated` marks a value that is
     computed from others by a published correction. `problem` says why the last look gave nothing.
     A meter that `records_itself` is not looked at while a model runs, but asked for its record.
     """
@@ -60,6 +61,7 @@ class PowerMeter(abc.ABC):
     name: str = ""
     scope: str = ""
     rate_hz: float = 10.0
+    settle_s: float = 0.0
     estimated: bool = False
     problem: Optional[str] = None
     records_itself: bool = False

@@ -61,14 +61,14 @@ def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> Outcome:
     """Return power and energy of a power phase, or the reason why the looks do not give them."""
     window = Window(*report.load)
     try:
-        load = integrate(series, window, MINIMUM_LOOKS)
+        load = _settled(series, window, MINIMUM_LOOKS, meter.settle_s)
     except NotEnough as error:
         return Outcome(None, f"{meter.name}: {error}")
     if load.joules <= 0:
         return Outcome(None, f"{meter.name}: {load.joules:g} J under load cannot be")
     idle, reason = None, None
     try:
-        idle = _idle(series, [Window(*report.idle_before), Window(*report.idle_after)])
+        idle = _idle(series, [Window(*report.idle_before), Window(*report.idle_after)], meter.settle_s)
     except NotEnough as error:
         reason = f"no idle power: {meter.name}: {error}"
     mean_w = load.joules / window.seconds
@@ -106,6 +106,19 @@ def integrate(series: Series, window: Window, minimum_looks: int) -> Integral:
     return Integral(joules, len(values), _scatter(values))
 
 
+def _settled(series: Series, window: Window, minimum_looks: int, settle_s: float) -> Integral:
+    """Return the energy in a window as if the meter had told of it from its start.
+
+    A meter that averages still tells of what was before for `settle_s`; what is steady there is what
+    follows.
+    """
+    later = Window(window.start_s + settle_s, window.end_s)
+    if later.seconds <= 0:
+        raise NotEnough(f"{window.seconds:.3g} s are within the {settle_s:.3g} s of its mean")
+    found = integrate(series, later, minimum_looks)
+    return found._replace(joules=found.joules * window.seconds / later.seconds)
+
+
 class _Idle(NamedTuple):
     """Mean power of the rests, half of what they differ by, and the standard error of the mean."""
 
@@ -114,14 +127,14 @@ class _Idle(NamedTuple):
     error_w: float
 
 
-def _idle(series: Series, windows: Sequence[Window]) -> _Idle:
+def _idle(series: Series, windows: Sequence[Window], settle_s: float) -> _Idle:
     windows = [window for window in windows if window.seconds > 0]
     if not windows:
         raise NotEnough("the protocol has no rest (idle_s)")
     means: List[float] = []
     variance = 0.0
     for window in windows:
-        rest = integrate(series, window, _MINIMUM_IDLE_LOOKS)
+        rest = _settled(series, window, _MINIMUM_IDLE_LOOKS, settle_s)
         means.append(rest.joules / window.seconds)
         variance += rest.noise_w**2 / rest.looks
     drift_w = (max(means) - min(means)) / 2

@@ -3,7 +3,7 @@
     JetPack 4    /sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/{rail_name_0, in_power0_input (mW),
                  in_voltage0_input (mV), in_current0_input (mA)}
     JetPack 5,6  /sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{in1_label, in1_input (mV),
-                 curr1_input (mA), in1_enable}; in7 is a sum of shunt voltages, no rail
+                 curr1_input (mA), in1_enable, update_interval (ms)}; in7 is a sum of shunt voltages, no rail
     JetPack 7    chips of one rail beside it: /sys/class/hwmon/hwmon5/{name: ina238, label, in1_input,
                  curr1_input}
 
@@ -23,6 +23,7 @@ _HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon
 _CHIP = re.compile(r"ina[0-9]")
 _LABEL = re.compile(r"in([0-9]+)_label\Z")
 _UNUSED = ("", "NC")
+_LONGEST_MS = 60000.0
 
 
 class Rail(NamedTuple):
@@ -81,7 +82,16 @@ class Ina3221Meter(PowerMeter):
             return f"two rails are called {', '.join(sorted(doubled & set(chosen.labels)))}"
         self._rails = tuple(present[label] for label in chosen.labels)
         self.scope = chosen.scope
+        self._pace()
         return None
+
+    def _pace(self) -> None:
+        """Look as often as the slowest chip has a new value: it averages over its interval (ms)."""
+        folders = {os.path.dirname(rail.volts) for rail in self._rails}
+        intervals = [read_number(self.system, f"{folder}/update_interval").number for folder in folders]
+        slowest_ms = max([ms for ms in intervals if ms is not None and 0 < ms <= _LONGEST_MS], default=0.0)
+        self.settle_s = slowest_ms / 1e3
+        self.rate_hz = min(type(self).rate_hz, 1e3 / slowest_ms) if slowest_ms > 0 else type(self).rate_hz
 
     def _read(self) -> Value:
         powers_mw: Dict[str, float] = {}

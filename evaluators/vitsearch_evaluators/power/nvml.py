@@ -20,6 +20,7 @@ from vitsearch_evaluators.system import System
 
 _LIBRARY = "libnvidia-ml.so.1"
 _POWER_INSTANT = 186
+_MEAN_S = 1.0
 
 
 class NvmlError(Exception):
@@ -169,6 +170,7 @@ class NvmlMeter(PowerMeter):
             self.problem = str(error)
             return None
         moment = (before + self.system.clock()) / 2
+        self.settle_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
         if reading.energy_j is None:
             self.problem = None
             return Sample(moment, power_w=reading.power_w)

@@ -2,9 +2,10 @@
 
 import array
 import logging
+import random
 import threading
 import time
-from typing import Callable, Optional, TypeVar
+from typing import Callable, Iterator, Optional, TypeVar
 
 from vitsearch_evaluators.power.base import PowerMeter, Sample, Series
 
@@ -17,6 +18,16 @@ _MIN_HZ = 1.0
 _LONGEST_LOOK_S = 15.0
 
 Answer = TypeVar("Answer")
+
+
+def uneven(period_s: float) -> Iterator[float]:
+    """Yield pauses of `period_s` in the mean, a quarter more or less.
+
+    At even ones, a model whose runs take as long would always be looked at in the same layer.
+    """
+    generator = random.Random(0)
+    while True:
+        yield period_s * generator.uniform(0.75, 1.25)
 
 
 class Recorder:
@@ -62,10 +73,11 @@ class Recorder:
 
     def _look(self) -> None:
         due = time.monotonic()
+        pauses = uneven(self._period_s)
         while not self._done.wait(max(0.0, due - time.monotonic())) and self._error is None:
             self._keep(self._safely(self._meter.sample))
             # Looks that came too late are left out, not made up for.
-            due = max(due + self._period_s, time.monotonic())
+            due = max(due + next(pauses), time.monotonic())
 
     def _keep(self, sample: Optional[Sample]) -> None:
         if sample is None:

@@ -96,6 +96,22 @@ def test_a_slow_meter_does_not_mix_load_into_idle():
     assert power.relative_error == pytest.approx(0.1)
 
 
+class Averaging(Ina3221Meter):
+    settle_s = 1.0
+
+
+def test_a_meter_that_averages_does_not_tell_of_what_was_before():
+    """Each look is the mean of the last second: the first second of a window still tells of the one before."""
+    step = box(2.0, 6.0)
+    means = looks(lambda moment: sum(step(moment - part / 20) for part in range(20)) / 20, offset=0.5)
+    power = evaluate(means, REPORT, Averaging(System())).power
+    assert power.energy_mj == pytest.approx(150.0)
+    assert power.energy_net_mj == pytest.approx(100.0)
+    assert power.idle_w == pytest.approx(2.0)
+    short = REPORT._replace(load=(6.0, 6.9))
+    assert evaluate(means, short, Averaging(System())).reason == "ina3221: 0.9 s are within the 1 s of its mean"
+
+
 def test_everything_that_is_told():
     power, reason = evaluate(looks(box(2.0, 6.0), offset=0.5), REPORT, POWER)
     assert reason is None

@@ -196,6 +196,16 @@ def test_a_single_rail_may_be_a_little_below_zero(device):
     assert value(device) == pytest.approx(12.0 * 0.294 + 4.5)
 
 
+@pytest.mark.parametrize(
+    ("interval", "rate_hz", "settle_s"), [("500", 2.0, 0.5), ("12", 10.0, 0.012), ("0", 10.0, 0.0), ("", 10.0, 0.0)]
+)
+def test_a_chip_that_averages_is_looked_at_as_often_as_it_has_something_new(device, interval, rate_hz, settle_s):
+    device.write(f"{orin_nano(device)}/update_interval", interval)
+    meter = Ina3221Meter(device.system)
+    assert meter.available().available
+    assert (meter.rate_hz, meter.settle_s) == (rate_hz, settle_s)
+
+
 def test_an_old_kernel_without_enable_files_is_read(device):
     base = orin_nano(device)
     os.remove(f"{device.root}{base}/in1_enable")

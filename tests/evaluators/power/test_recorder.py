@@ -3,7 +3,7 @@ import time
 import pytest
 
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Series
-from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder
+from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, uneven
 from vitsearch_evaluators.system import System
 
 
@@ -94,6 +94,17 @@ def test_a_meter_that_records_itself_is_not_looked_at_but_asked():
     assert list(Recorder(Own(fails_in="recorded")).series(3.0, 9.0).values) == []
 
 
+@pytest.mark.parametrize("runs_per_look", [0.5, 1.0, 2.0, 3.0])
+def test_looks_do_not_keep_step_with_what_they_look_at(runs_per_look):
+    """A load of 10 W in the first half of each run and 0 in the second: 5 W, however long a run takes."""
+    pauses, moment, seen = uneven(0.1), 0.0, []
+    for _ in range(1000):
+        moment += next(pauses)
+        seen.append(10.0 if (moment * 10 * runs_per_look) % 1.0 < 0.5 else 0.0)
+    assert sum(seen) / len(seen) == pytest.approx(5.0, abs=0.8)
+    assert moment == pytest.approx(100.0, rel=0.02)
+
+
 def test_the_rate_is_capped_and_late_looks_are_not_made_up_for():
     class Slow(Scripted):
         def sample(self):
@@ -107,4 +118,4 @@ def test_the_rate_is_capped_and_late_looks_are_not_made_up_for():
     time.sleep(0.5)
     recorder.stop()
     # However long the machine held us up: never more often than the cap allows.
-    assert 1 <= meter.calls.count("sample") <= (time.monotonic() - start) * MAX_HZ + 1
+    assert 1 <= meter.calls.count("sample") <= (time.monotonic() - start) * MAX_HZ / 0.75 + 1
