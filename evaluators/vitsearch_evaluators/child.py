@@ -23,6 +23,9 @@ _OUTPUT_TAIL_BYTES = 2048
 _POLL_S = 0.25
 
 
+OnStart = Callable[[procs.ProcessId], None]
+
+
 class Interrupted(Exception):
     """The child was killed because its `stop` signal was set."""
 
@@ -75,7 +78,7 @@ def run_child(
     folder: str,
     wall_s: float,
     stop: StopSignal,
-    on_start: Optional[Callable[[procs.ProcessId], None]] = None,
+    on_start: Optional[OnStart] = None,
     python: str = sys.executable,
 ) -> Dict[str, Any]:
     """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
@@ -89,9 +92,9 @@ def run_child(
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as stream:
         json.dump(dict(job, parent_pid=os.getpid()), stream)
-    kills_before = procs.out_of_memory_kills()
+    evidence = _Evidence()
     try:
-        ended = _spawn_and_wait(folder, log_path, wall_s, stop, on_start, python)
+        ended = _spawn_and_wait(folder, log_path, wall_s, stop, evidence.of(on_start), python)
     finally:
         procs.sweep(keep)
     answer_path = os.path.join(folder, job["answer"])
@@ -101,9 +104,7 @@ def run_child(
         raise Interrupted()
     if ended == "timeout":
         raise MeasurementFailed("timeout", f"no result after {wall_s:g} s", _output(log_path))
-    kills = procs.out_of_memory_kills()
-    starved = kills is not None and kills_before is not None and kills > kills_before
-    raise _death(int(ended), starved, _output(log_path))
+    raise _death(int(ended), evidence.starved(), _output(log_path))
 
 
 def read_answer(path: str) -> Dict[str, Any]:
@@ -131,7 +132,7 @@ def _spawn_and_wait(
     log_path: str,
     wall_s: float,
     stop: StopSignal,
-    on_start: Optional[Callable[[procs.ProcessId], None]],
+    on_start: OnStart,
     python: str,
 ) -> str:
     """Return the child's return code as text, `timeout` or `stopped`."""
@@ -157,10 +158,9 @@ def _spawn_and_wait(
     finally:
         os.close(alive_write)
     try:
-        if on_start is not None:
-            identity = procs.identify(child.pid)
-            if identity is not None:
-                on_start(identity)
+        identity = procs.identify(child.pid)
+        if identity is not None:
+            on_start(identity)
         return _wait(child, alive, wall_s, stop)
     finally:
         procs.kill_group(child.pid)
@@ -197,6 +197,31 @@ def _environment() -> Dict[str, str]:
             environment[name] = value
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return procs.with_package_path(environment)
+
+
+class _Evidence:
+    """Of a shortage of memory during the life of a child."""
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+        self._kills = procs.out_of_memory_kills()
+        self._pid = 0
+
+    def of(self, on_start: Optional[OnStart]) -> OnStart:
+        """Return `on_start` that also tells us which child it is."""
+
+        def started(process: procs.ProcessId) -> None:
+            self._pid = process.pid
+            if on_start is not None:
+                on_start(process)
+
+        return started
+
+    def starved(self) -> bool:
+        kills = procs.out_of_memory_kills()
+        if kills is not None and self._kills is not None:
+            return kills > self._kills
+        return procs.kernel_killed(self._pid, self._since_s)
 
 
 def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> EvaluatorError:

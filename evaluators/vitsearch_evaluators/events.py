@@ -1,7 +1,9 @@
 """What happened to a job, one line after another, for whoever watches it.
 
-    queued -> started -> phase, cooling, ... -> done | failed | cancelled
-       ^         '--interrupted {death}--'
+    queued -> started {attempt} -> phase {phase} ... -> done | failed | cancelled
+       ^                             |-- cooling {until_c, at_most_s}      before a process
+       |                             '-- retried {phase, why}              it was throttled
+       '------ interrupted {death} <-- (see `deaths`)
 
 `n` grows over all jobs of a device, so `after` a number is never ambiguous, even after a restart.
 """

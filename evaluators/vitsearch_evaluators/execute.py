@@ -20,7 +20,7 @@ from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.procs import ProcessId
 from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
 from vitsearch_evaluators.system import THIS_MACHINE, System
-from vitsearch_evaluators.watch import Watch
+from vitsearch_evaluators.watch import Watch, tell_nobody
 
 _PROBE_S = 120.0
 _PROBES = 3
@@ -88,16 +88,18 @@ def execute(
     on_start: Optional[Callable[[str, ProcessId], None]] = None,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
+    tell: Callable[..., None] = tell_nobody,
 ) -> Measurement:
     """Measure the model file `model`, which lies in the private `folder`.
 
     Answers that an earlier attempt left in the folder are used when they were taken in the same
-    environment. `on_start` hears the phase of each process and which it is. Raises what `run_child` does.
+    environment. `on_start` hears the phase of each process and which it is, `tell` what else
+    happens (`events`). Raises what `run_child` does.
     """
     start = time.monotonic()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     protocol = spec.protocol
-    watch = Watch(system, protocol, stop.is_set)
+    watch = Watch(system, protocol, stop.is_set, tell=tell)
     environment = conditions.environment_id[:16]
     children = _Children(spec, os.path.basename(model), folder, environment, stop, on_start, watch)
     reports = [

@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import time
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SWEEP_S = 5.0
+_LOG_CLOCK_S = 60.0
 
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = 75
@@ -128,6 +129,38 @@ def out_of_memory_kills() -> Optional[int]:
     except OSError:
         pass
     return None
+
+
+def kernel_killed(pid: int, since_s: float) -> bool:
+    """Whether the kernel's log says that it killed this process for want of memory, since a monotonic time.
+
+    For kernels that do not count such kills (before 4.13: JetPack 4), where everybody may read the log.
+    """
+    sentence = f"Killed process {pid} ".encode()
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return any(sentence in record and _logged_s(record) >= since_s - _LOG_CLOCK_S for record in _records(log))
+    finally:
+        os.close(log)
+
+
+def _logged_s(record: bytes) -> float:
+    """The third field of `6,1234,5678901,-;text` are microseconds since the boot, by a clock of its own."""
+    fields = record.split(b";", 1)[0].split(b",")
+    return int(fields[2]) / 1e6 if len(fields) > 2 and fields[2].isdigit() else 0.0
+
+
+def _records(log: int) -> Iterator[bytes]:
+    while True:
+        try:
+            yield os.read(log, 8192)
+        except BrokenPipeError:  # this record was overwritten meanwhile
+            continue
+        except OSError:  # no more
+            return
 
 
 def with_package_path(environment: Dict[str, str]) -> Dict[str, str]:

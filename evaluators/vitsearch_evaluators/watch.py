@@ -29,17 +29,27 @@ _SLOW = 0.9
 Answer = Dict[str, Any]
 
 
+def tell_nobody(what: str, **details: Any) -> None:
+    pass
+
+
 class Watch:
-    """One for each measurement. `stopped` ends every wait."""
+    """One for each measurement. `stopped` ends every wait; `tell` hears why there is one (see `events`)."""
 
     def __init__(
-        self, system: System, protocol: MeasureProtocol, stopped: Callable[[], bool], glance_s: float = _GLANCE_S
+        self,
+        system: System,
+        protocol: MeasureProtocol,
+        stopped: Callable[[], bool],
+        glance_s: float = _GLANCE_S,
+        tell: Callable[..., None] = tell_nobody,
     ) -> None:
         self.observations: List[Observation] = []
         self._system = system
         self._protocol = protocol
         self._stopped = stopped
         self._glance_s = glance_s
+        self._tell = tell
         self._thermometer = Thermometer(system)
         self._first_start_c: Optional[float] = None
         self._repeats_left = REPEATS
@@ -55,6 +65,7 @@ class Watch:
         answer, seen = self._observe(phase, run, is_warm)
         while seen.throttled and phase != SOAKED and self._repeats_left > 0 and not self._stopped():
             self._repeats_left -= 1
+            self._tell("retried", phase=phase, why=seen.throttling)
             is_warm = self._cool(self._near_first_start(), max(REPEAT_COOLDOWN_S, protocol.cooldown_max_s))
             answer, seen = self._observe(phase, run, is_warm)
         self.observations.append(seen)
@@ -80,7 +91,16 @@ class Watch:
         """Return True when the device is still too warm after the time that it may take."""
         if limit_c is None or at_most_s == 0:
             return False
-        return cool_down(self._thermometer, limit_c, at_most_s, self._system, self._stopped).reached is False
+        told: List[float] = []
+
+        def sleep(seconds: float) -> None:
+            if not told:
+                self._tell("cooling", until_c=limit_c, at_most_s=at_most_s)
+            told.append(seconds)
+            self._system.sleep(seconds)
+
+        patient = self._system._replace(sleep=sleep)
+        return cool_down(self._thermometer, limit_c, at_most_s, patient, self._stopped).reached is False
 
     def _observe(self, phase: str, run: Callable[[], Answer], is_warm: bool) -> Tuple[Answer, Observation]:
         before = self._state()

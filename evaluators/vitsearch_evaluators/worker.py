@@ -205,6 +205,11 @@ class Worker(threading.Thread):
         else:
             self._insist(functools.partial(self._queue.flag, unverified, canary.FLAG))
 
+    def _tell(self, identifier: str, what: str, **details: Any) -> None:
+        """Let those who watch the job know; what a full disk does not take is not worth waiting for."""
+        with contextlib.suppress(sqlite3.Error):
+            self._queue.tell(identifier, what, **details)
+
     def _insist(self, access: Callable[[], Any]) -> Any:
         """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""
         while True:
@@ -260,6 +265,7 @@ class Worker(threading.Thread):
                 functools.partial(self._queue.started, job.id),
                 self._power,
                 self._system,
+                functools.partial(self._tell, job.id),
             )
         finally:
             self._is_measuring = False

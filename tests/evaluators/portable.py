@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,28 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.device().power_meter, "ina3221")
                 self.assertAlmostEqual(measurement.power.mean_w, 4.0)
                 self.assertAlmostEqual(measurement.power.energy_net_mj, 0.0)
+
+    def test_an_agent_that_was_killed_measures_again_and_tells_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "blob")
+            with open(path, "wb") as stream:
+                stream.write(b"x")
+            killed, told = [], []
+
+            def on_event(event):
+                told.append(event.what)
+                if event.what == "phase" and not killed:
+                    killed.append(agent.pid)
+                    os.kill(agent.pid, signal.SIGKILL)
+                    agent._process.wait()
+
+            with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
+                measurement = client.measure(path, "noop", {"busy_us": 50000}, TINY, on_event=on_event)
+            self.assertEqual(measurement.attempts, 2)
+            self.assertEqual(told[:4], ["queued", "started", "phase", "interrupted"])
+            self.assertEqual(told[-1], "done")
+            with open(os.path.join(folder, "state", "audit.jsonl")) as stream:
+                self.assertEqual([json.loads(line)["what"] for line in stream], ["upload", "job", "ended"])
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
     def test_over_tls(self):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from vitsearch_evaluators import procs
+from vitsearch_evaluators.child import StopSignal, run_child
 from vitsearch_evaluators.errors import MeasurementFailed
 
 LIMIT_BYTES = 250_000_000
@@ -47,8 +48,16 @@ def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tin
 
 
 @pytest.fixture
-def little_memory(faulty_agent):
+def little_memory(faulty_agent, small_group):
     """Put the agent, and with it its children, into a cgroup of 250 MB."""
+    small_group(faulty_agent.pid)
+    yield
+    faulty_agent.stop()
+
+
+@pytest.fixture
+def small_group():
+    """Make a cgroup of 250 MB and return what puts a process into it."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("only root may make a cgroup")
     with contextlib.ExitStack() as closing:
@@ -58,11 +67,9 @@ def little_memory(faulty_agent):
                 os.mkdir(group)
                 closing.callback(os.rmdir, group)
                 write(os.path.join(group, limit), LIMIT_BYTES)
-                write(os.path.join(group, "cgroup.procs"), faulty_agent.pid)
             except OSError:
                 continue
-            yield
-            faulty_agent.stop()
+            yield lambda pid, group=group: write(os.path.join(group, "cgroup.procs"), pid)
             return
     pytest.skip("no memory cgroup can be made here")
 
@@ -81,6 +88,20 @@ def test_a_model_without_bounds_does_not_fit_and_only_it_dies(
     assert (failure.kind, failure.transient) == ("out_of_memory", False)
     assert is_healthy(faulty_client, blob, tiny_protocol)
     assert faulty_agent.pid == pid
+
+
+def test_an_old_kernel_that_counts_nothing_says_it_in_its_log(
+    faulty_environment, small_group, tiny_protocol, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(procs, "out_of_memory_kills", lambda: None)
+    if not os.access("/dev/kmsg", os.R_OK):
+        pytest.skip("the kernel's log cannot be read here")
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    job = {"kind": "measure", "phase": "latency", "runtime": "faults", "options": {"fault": "hungry"}}
+    job.update(protocol=tiny_protocol.to_json(), model="model.onnx", answer="answer.json")
+    with pytest.raises(MeasurementFailed) as caught:
+        run_child(job, str(tmp_path), 120.0, StopSignal(), lambda child: small_group(child.pid))
+    assert caught.value.kind == "out_of_memory"
 
 
 def test_a_memory_error_does_not_fit_either(faulty_client, blob, tiny_protocol):

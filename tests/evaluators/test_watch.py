@@ -117,6 +117,15 @@ def test_throttled_cools_down_and_measures_again(board, kept):
     assert seen.temperature.start_c == 43.0
 
 
+def test_who_watches_the_job_hears_why_it_waits(board, kept):
+    told = []
+    watch = Watch(board.system, SCREEN, never, tell=lambda what, **details: told.append((what, details)))
+    watch.over("latency", board.process(80, throttled=[1]), kept)
+    assert [what for what, _ in told] == ["retried", "cooling"]
+    assert told[0][1]["phase"] == "latency"
+    assert told[1][1]["until_c"] == 43.0
+
+
 def test_throttled_each_time_is_kept_and_said(board, kept):
     watch = Watch(board.system, SCREEN, never)
     every = range(1, 9)
