@@ -1,5 +1,5 @@
 """Prints what zeros in the weights cost and gain on a base that ships with vitsearch, as a Markdown table: accuracy
-of the exported file before and after a brief fine-tune, sizes, and CPU time in onnxruntime.
+of the exported file, nothing trained, sizes, and CPU time in onnxruntime.
 
 python benchmarks/sparsity.py [vit_fmnist_p4 | efficientvit_fmnist | mobilevit_fmnist]
 """
@@ -17,14 +17,14 @@ from quantization import MEAN, STD, Data
 from timing import cpu_ms
 from torch import nn
 
-from vitsearch import backbones, train
+from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import batch_norms, quantize, sparse_file, sparsity
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.onnx_file import OnnxExporter
 
 KINDS = ("none", "50%", "75%", "2:4")
-HEAD = ("sparsity", "magnitude", "rung 0", "fine-tuned", "int8_ptq", "CPU ms", "MB", "MB gzip", "int8: MB", "MB gzip")
+HEAD = ("sparsity", "magnitude", "fitted", "fitted, int8_ptq", "CPU ms", "MB", "MB gzip", "int8: MB", "MB gzip")
 SETTLING, BATCH = 2048, 256
 
 
@@ -38,21 +38,17 @@ class Table:
         self.images = to_tensor(self.data.train[chosen], 28, MEAN, STD)
 
     def print(self) -> None:
-        task, rows, files = self.data.task(self.model), {}, {}
+        rows, files = {}, {}
         for kind in KINDS:
             plain, fitted = copy.deepcopy(self.model), copy.deepcopy(self.model)
             if kind != sparsity.NONE:
                 sparsity.magnitude(plain, kind)
                 sparsity.fit(fitted, kind, self.images[: sparsity.IMAGES])
                 batch_norms.settle(fitted, self.images.split(BATCH))
-            accuracies = [self.data.accuracy(self.file(model, "rung0")) for model in (plain, fitted)]
-            if kind != sparsity.NONE:
-                with sparsity.frozen_zeros(fitted):
-                    train.fine_tune(fitted, task)
             files[kind] = self.file(fitted, kind)
             small = self.folder / f"{kind.replace(':', 'of')}.int8.onnx"
             quantize.quantize(files[kind], small, "int8_ptq", self.images[:32].numpy())
-            accuracies += [self.data.accuracy(path) for path in (files[kind], small)]
+            accuracies = [self.data.accuracy(path) for path in (self.file(plain, "plain"), files[kind], small)]
             sizes = [size / 1e6 for path in (files[kind], small) for size in sizes_of(path)]
             rows[kind] = [f"{value:.4f}" for value in accuracies], [f"{value:.2f}" for value in sizes]
         cost = cpu_ms(files)
