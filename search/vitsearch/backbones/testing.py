@@ -204,7 +204,7 @@ class BackboneTestCase:
     def test_on_fewer_channels_it_equals_the_model_whose_norms_read_these_alone(self) -> None:
         """A model that is cut otherwise too; then it trains, exports and costs less."""
         whole, anatomy = self._model()
-        channels = tuple(channel for channel in range(anatomy.embed_dim) if channel % 4)
+        channels = _three_of_four(anatomy.embed_dim)
         if backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25):
             with pytest.raises(PlanError):
                 backbones.find(self.spec.backbone).slice_stream(whole, channels)
@@ -347,7 +347,7 @@ class BackboneTestCase:
         if any(backbones.supports(self.spec.backbone, knob, value) for knob, value in asked):
             return
         whole, anatomy = self._model()
-        effect = self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
+        effect = self._narrow_effect(anatomy)
         cut = self._pruned(whole, effect)
         patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
         left = tokens_left(method, 0.5, (), len(anatomy.blocks), patches, prefix)
@@ -392,7 +392,7 @@ class BackboneTestCase:
         if reason is not None:
             pytest.skip(reason)
         whole, anatomy = self._model()
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        cut = self._pruned(whole, self._narrow_effect(anatomy))
         fake_quant.prepare(cut, [self._images()])
         output = cut.train()(self._images())
         nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
@@ -473,6 +473,12 @@ class BackboneTestCase:
             for index, block in enumerate(anatomy.blocks)
         )
         return Effect(anatomy.backbone, anatomy.resolution, None, blocks)
+
+    def _narrow_effect(self, anatomy: Anatomy) -> Effect:
+        """Everything of it that can be cut, the residual stream too."""
+        effect = self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
+        refused = backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25)
+        return effect if refused else replace(effect, embed=_three_of_four(anatomy.embed_dim))
 
     def _prune(self, model: nn.Module, effect: Effect) -> None:
         prune.apply(model, backbones.find(self.spec.backbone), effect, self._images()[:1])
@@ -571,6 +577,10 @@ def _use_norms(model: nn.Module) -> None:
         if norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1, generator=generator)
             norm.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def _three_of_four(size: int) -> tuple[int, ...]:
+    return tuple(index for index in range(size) if index % 4)
 
 
 def _every_second(size: int, first: int) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def fit_predictors(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     order: each sees the tokens that those before it let pass."""
     vit = cast(VisionTransformer, model)
     streams = [vit.norm_pre(vit._pos_embed(vit.patch_embed(images))) for images in batches]
-    blocks = list(vit.blocks)
+    blocks = [block for block in vit.blocks if not isinstance(block, nn.Identity)]  # which stands for one that is gone
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         if not isinstance(block, PolicyBlock):
             streams = [block(x) for x in streams]

@@ -120,6 +120,14 @@ def test_a_fitted_network_lets_the_share_pass_that_is_kept(model, deciding):
     assert float(shares[0]) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_block_that_is_gone_is_passed_over(model, deciding, images):
+    """What comes behind it says who will be attended to."""
+    before = deciding.predictor.inner.weight.clone()
+    model.blocks[2] = nn.Identity()
+    tokens.fit_predictors(model, [images])
+    assert not torch.equal(deciding.predictor.inner.weight, before)
+
+
 def test_fitting_twice_gives_the_same(model, images):
     other = copy.deepcopy(model)
     for made in (model, other):
