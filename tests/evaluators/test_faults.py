@@ -101,6 +101,8 @@ FAULTS = {
         "the device throttles: cooled down and repeated, then said",
         "evaluators/test_watch.py::test_throttled_cools_down_and_measures_again",
         "evaluators/test_watch.py::test_throttled_each_time_is_kept_and_said",
+        "evaluators/test_emulated_device.py::test_throttled_it_cools_down_and_measures_again",
+        "evaluators/test_emulated_device.py::test_throttled_again_and_again_it_says_so",
     ),
     18: (
         "somebody else computes on the device: flagged",
