@@ -189,10 +189,11 @@ class ExternalCsvMeter(PowerMeter):
                 end = stream.seek(0, os.SEEK_END)
                 if begin < offset <= end:
                     stream.seek(offset - 1)
-                    stream.readline(_LINE_BYTES)  # the rest of a row that began before
+                    begins = False  # what comes first is the rest of a row
                 else:
                     stream.seek(begin)
-                for line in _whole_lines(stream):
+                    begins = True
+                for line in _whole_lines(stream, begins):
                     row = self._row(self._fields(line), places)
                     if row is not None:
                         yield row
@@ -245,17 +246,16 @@ class ExternalCsvMeter(PowerMeter):
         return moment - self._wall_ahead_s
 
 
-def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield lines that end; one that is being written has not, and one beyond all length is no row."""
-    begun = True
+def _whole_lines(stream: BinaryIO, begins: bool) -> Iterator[bytes]:
+    """Yield lines from begin to end; one that is being written has none, and one beyond all length is no row."""
     while True:
         line = stream.readline(_LINE_BYTES)
         ends = line.endswith(b"\n")
-        if begun and ends:
+        if begins and ends:
             yield line
         if not line:
             return
-        begun = ends
+        begins = ends
 
 
 def parse_date(text: str, utc: bool) -> Optional[float]:

@@ -208,6 +208,15 @@ def test_a_logger_that_does_not_run_is_not_available(device):
     assert "is 3600 s old by the wall clock" in ExternalCsvMeter(device.system, INA219).available().reason
 
 
+def test_the_rest_of_an_endless_row_is_no_row(device):
+    logger = Logger(device, "t,P\n" + "9" * 9000)
+    meter = ExternalCsvMeter(device.system, WATTS)
+    meter.start()
+    logger.say("9" * 9000 + "1001,2.5\n1002,2.5\n")
+    device.now_s = 1010.0
+    assert list(meter.recorded(1000.0, 1010.0).times_s) == [1002.0]
+
+
 def test_a_new_file_is_read_from_its_beginning(device):
     logger = Logger(device, "t,P\n" + "999,1\n" * 50)
     meter = ExternalCsvMeter(device.system, WATTS)
