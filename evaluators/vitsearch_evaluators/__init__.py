@@ -5,12 +5,18 @@ this machine. Nothing outside the standard library is imported, except by the ru
 are loaded only in the measuring child process.
 """
 
-__version__ = "0.1.0"
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
 
-from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
+if TYPE_CHECKING:
+    from vitsearch_evaluators.client import DeviceClient
+    from vitsearch_evaluators.embedded import EmbeddedAgent
+    from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed
+    from vitsearch_evaluators.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
+
+__version__ = "0.1.0"
 
 __all__ = [
     "CONFIRM",
@@ -24,3 +30,24 @@ __all__ = [
     "SCREEN",
     "__version__",
 ]
+_HOMES = {
+    "DeviceClient": "client",
+    "EmbeddedAgent": "embedded",
+    "EvaluatorError": "errors",
+    "MeasurementFailed": "errors",
+}
+
+
+class _Package(types.ModuleType):
+    """Imports what is asked for when it is: the measuring child needs no client and no HTTP, and each
+    child would pay for them. (A module's own `__getattr__` is known from Python 3.7 on.)"""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'protocol')}"), name)
+        setattr(self, name, value)
+        return value
+
+
+sys.modules[__name__].__class__ = _Package

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import IO, Any, Dict, NamedTuple, Optional
 
-from vitsearch_evaluators import audit, config, power, tls, tokens
+from vitsearch_evaluators import audit, config, power, procs, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import emulated_system
@@ -52,6 +52,7 @@ class AgentSettings(NamedTuple):
 
 def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
+    procs.share_one_heap()
     encrypted = wants_tls(settings)
     os.makedirs(settings.state, mode=0o700, exist_ok=True)
     configured = config.load(settings.state)

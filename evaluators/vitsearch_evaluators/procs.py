@@ -15,6 +15,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_M_ARENA_MAX = -8
 _SWEEP_S = 5.0
 _LOG_CLOCK_S = 60.0
 
@@ -43,6 +44,13 @@ def die_with_parent(parent_pid: int) -> bool:
 def adopt_orphans() -> None:
     """Become the parent of descendants that lose theirs, so that `sweep` finds them."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap. glibc gives each its own, which costs memory that an agent
+    has no use for."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def forbid_new_privileges() -> None:

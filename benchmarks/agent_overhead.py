@@ -1,0 +1,120 @@
+"""What the device agent costs by itself, in CPU time of its processes, against what it may cost.
+
+python benchmarks/agent_overhead.py
+
+Needs no torch: run it on a board with PYTHONPATH=evaluators.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vitsearch_evaluators import memory
+from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.protocol import SCREEN
+
+NO_OP = SCREEN._replace(id="no-op", warmup_min_runs=0, warmup_min_s=0.0, min_runs=11)
+JOB_MOST_MS, IDLE_MOST_MB, IDLE_MOST_SHARE, UPLOAD_MOST_S = 100.0, 30.0, 0.001, 0.4
+UPLOAD_BYTES = 20 << 20
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--uploads", type=int, default=7)
+    parser.add_argument("--idle-s", type=float, default=60.0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, EmbeddedAgent(str(Path(folder) / "state")) as agent:
+        with agent.client("overhead") as client:
+            client.device()  # the runtimes are probed by now
+            met = [
+                told(
+                    "known artifact, no-op job: agent and child", job_ms(agent, client, asked.jobs), JOB_MOST_MS, "ms"
+                ),
+                told("20 MiB upload: agent and client", upload_s(agent, client, asked.uploads), UPLOAD_MOST_S, "s"),
+            ]
+        met += [
+            told("idle agent: share of a core", idle_share(agent, asked.idle_s), IDLE_MOST_SHARE, ""),
+            told("idle agent: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
+        ]
+    return 0 if all(met) else 1
+
+
+def told(what: str, found: float, most: float, unit: str) -> bool:
+    print(f"{what:<46}{found:>10.4g} {unit:<3} at most {most:g}{'' if found <= most else '   MISSED'}", flush=True)
+    return found <= most
+
+
+def job_ms(agent: EmbeddedAgent, client: DeviceClient, jobs: int) -> float:
+    """The mean over many jobs: ended children are counted in ticks of 10 ms."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(os.urandom(1000))
+        file.flush()
+        client.measure(file.name, "noop", {"busy_us": 0}, NO_OP)
+        before = cpu_s(agent) + children_s(agent)
+        for repeat in range(1, jobs + 1):
+            client.measure(file.name, "noop", {"busy_us": 0}, NO_OP, repeat=repeat)
+        return 1e3 * (cpu_s(agent) + children_s(agent) - before) / jobs
+
+
+def upload_s(agent: EmbeddedAgent, client: DeviceClient, uploads: int) -> float:
+    """The median; each file is new to the agent."""
+
+    def once() -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            client.upload(file.name)
+
+    spent = []
+    for _ in range(uploads):
+        content = os.urandom(UPLOAD_BYTES)
+        spent.append(_spent_s(agent, once))
+    return statistics.median(spent)
+
+
+def idle_share(agent: EmbeddedAgent, seconds: float) -> float:
+    before, start = cpu_s(agent), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_s(agent) - before) / (time.monotonic() - start)
+
+
+def resident_mb(agent: EmbeddedAgent) -> float:
+    found = memory.current_rss_mb(f"/proc/{agent.pid}")
+    assert found.value_mb is not None, found.reason
+    return found.value_mb
+
+
+def cpu_s(agent: EmbeddedAgent) -> float:
+    """Of all threads that the agent has and had."""
+    return time.clock_gettime(_process_clock(agent.pid))
+
+
+def _process_clock(pid: int) -> int:
+    """Linux' id of another process' CPU clock, as clock_getcpuclockid(3) makes it."""
+    return (~pid << 3) | 2
+
+
+def children_s(agent: EmbeddedAgent) -> float:
+    """Of the children that the agent has waited for."""
+    fields = Path(f"/proc/{agent.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / TICKS_PER_S
+
+
+def _spent_s(agent: EmbeddedAgent, run: Callable[[], None]) -> float:
+    """CPU time of both sides."""
+    agent_before, own_before = cpu_s(agent), time.process_time()
+    run()
+    return cpu_s(agent) - agent_before + time.process_time() - own_before
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
