@@ -154,15 +154,23 @@ class DeviceClient:
         while True:
             try:
                 status = self._follow(identifier, request, patience, watch)
-                return _measurement(status, spec, info)
+                measurement = _measurement(status, spec, info)
+                if environment_id not in (None, measurement.environment_id):
+                    raise _elsewhere(str(environment_id), measurement)
+                return measurement
             except (ArtifactMissing, NotFound) as error:
                 # A new model, or an agent that lost its state.
                 if isinstance(error, ArtifactMissing):
                     self._upload_again(blob.sha256, error, cancel)
                 patience.wait(error, first_at_once=True)
-            except (DeviceChanged, EnvironmentChanged):
+            except DeviceChanged:
                 self._info = None
                 raise
+            except EnvironmentChanged as error:
+                self._info = None
+                if environment_id is not None:
+                    raise
+                patience.wait(error)  # another client wanted this job in an environment that is no more
             except JobCancelled:
                 if cancel is not None and cancel.is_set():
                     self._cancel_quietly(identifier)
@@ -314,6 +322,14 @@ def _measurement(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Measurem
     if result is None or (result.job_id, result.artifact, result.device_id) != expected:
         raise MeasurementFailed("protocol", f"the result of job {status.id} is of another job")
     return result
+
+
+def _elsewhere(wanted: str, measurement: Measurement) -> EnvironmentChanged:
+    found = measurement.environment_id
+    return EnvironmentChanged(
+        f"job {measurement.job_id} was measured in the environment {found}, not in {wanted}",
+        {"wanted": wanted, "found": found},
+    )
 
 
 def _job(identifier: str) -> str:

@@ -12,9 +12,9 @@ import json
 import sqlite3
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
-from vitsearch_evaluators import procs, turns
+from vitsearch_evaluators import procs, rows, turns
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.database import Database
@@ -31,19 +31,6 @@ from vitsearch_evaluators.jobspec import JobSpec, Owner
 from vitsearch_evaluators.records import FINAL_STATES, JobStatus, Measurement
 
 FINAL_JOBS_KEPT = 5000
-
-
-class ClaimedJob(NamedTuple):
-    """A job that is now running; `queue_s` counts from when this process queued it.
-
-    `environment` is the only one in which the client wants it measured, None when any will do.
-    """
-
-    id: str
-    spec: JobSpec
-    attempts: int
-    queue_s: float
-    environment: Optional[str]
 
 
 class JobQueue:
@@ -89,8 +76,7 @@ class JobQueue:
     ) -> Tuple[JobStatus, bool]:
         """Queue a job, or find it; return its status and whether it is new.
 
-        A job that failed for a passing reason, was cancelled, or was measured in another environment
-        than the wanted one is queued again. Raises JobConflict when the id belongs to another
+        One that ended may be queued again (`rows.may_begin_again`). Raises JobConflict when the id belongs to another
         specification, DeviceBusy when the owner has too many jobs.
         """
         spec_digest = digest(spec.to_json())
@@ -107,13 +93,13 @@ class JobQueue:
                 self._queue(identifier)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
-            elif row["state"] == "cancelled" or _failed_for_now(row) or _is_outdated(row, environment):
+            elif rows.may_begin_again(row, environment):
                 self._set(
                     identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
                     trial=owner.trial, deaths="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
-            elif row["state"] == "queued":
+            elif row["state"] == "queued" and environment is not None:
                 self._set(identifier, environment=environment)
             return self.get(identifier), row is None
 
@@ -122,7 +108,7 @@ class JobQueue:
             row = self._row(identifier)
         if row is None:
             raise NotFound(f"no job {identifier}")
-        return _status(row)
+        return rows.status_of(row)
 
     def wait(self, identifier: str, timeout_s: float) -> JobStatus:
         """Return the status when the job is final, or as it is after `timeout_s`."""
@@ -161,9 +147,9 @@ class JobQueue:
     def active(self) -> List[JobStatus]:
         """Return the running job, then the queued ones in the order in which they will be served."""
         with self._changed:
-            rows = self._rows(_ACTIVE)
+            jobs = self._rows(_ACTIVE)
             served = {row["study"]: row["served"] for row in self._rows("SELECT study, served FROM owners")}
-        return [_status(row) for row in turns.in_order(rows, served)]
+        return [rows.status_of(row) for row in turns.in_order(jobs, served)]
 
     def counts(self) -> Tuple[int, int]:
         """Return how many jobs are queued and running."""
@@ -174,12 +160,12 @@ class JobQueue:
     def referenced(self) -> Set[str]:
         """Return the digests of the blobs that jobs still need."""
         with self._changed:
-            specs = [_spec(row) for row in self._rows(_ACTIVE)]
+            specs = [rows.spec_of(row) for row in self._rows(_ACTIVE)]
         return {blob.sha256 for spec in specs for blob in spec.manifest}
 
     # The worker's side.
 
-    def claim(self, timeout_s: float) -> Optional[ClaimedJob]:
+    def claim(self, timeout_s: float) -> Optional[rows.ClaimedJob]:
         """Take the next job, waiting for one up to `timeout_s`."""
         with self._changed:
             row = self._first()
@@ -194,7 +180,9 @@ class JobQueue:
                 self._serve(row["study"])
                 self._tell(row["id"], "started", attempt=attempts)
             queued_at = self._queued_at.pop(row["id"], self._clock())
-            return ClaimedJob(row["id"], _spec(row), attempts, self._clock() - queued_at, row["environment"])
+            return rows.ClaimedJob(
+                row["id"], rows.spec_of(row), attempts, self._clock() - queued_at, row["environment"]
+            )
 
     def started(self, identifier: str, phase: str, process: procs.ProcessId) -> None:
         """Remember the child of a phase, for a later life of the agent to kill."""
@@ -265,8 +253,8 @@ class JobQueue:
         self._tell(identifier, "queued")
 
     def _first(self) -> Optional[sqlite3.Row]:
-        rows = self._rows(turns.NEXT)
-        return rows[0] if rows else None
+        found = self._rows(turns.NEXT)
+        return found[0] if found else None
 
     def _serve(self, study: str) -> None:
         self._database.run(
@@ -302,8 +290,8 @@ class JobQueue:
         self._database.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), identifier)
 
     def _row(self, identifier: str) -> Optional[sqlite3.Row]:
-        rows = self._rows("SELECT * FROM jobs WHERE id = ?", identifier)
-        return rows[0] if rows else None
+        found = self._rows("SELECT * FROM jobs WHERE id = ?", identifier)
+        return found[0] if found else None
 
     def _rows(self, query: str, *values: Any) -> List[sqlite3.Row]:
         return self._database.rows(query, *values)
@@ -311,29 +299,3 @@ class JobQueue:
 
 _ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
 _FORGET = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
-
-
-def _spec(row: sqlite3.Row) -> JobSpec:
-    return JobSpec.from_json(json.loads(row["spec"]))
-
-
-def _failed_for_now(row: sqlite3.Row) -> bool:
-    return row["state"] == "failed" and bool(json.loads(row["error"]).get("retryable"))
-
-
-def _is_outdated(row: sqlite3.Row, environment: Optional[str]) -> bool:
-    """Whether it was measured in another environment than the one that is asked for."""
-    if row["state"] != "done" or environment is None:
-        return False
-    return bool(json.loads(row["result"])["environment_id"] != environment)
-
-
-def _status(row: sqlite3.Row) -> JobStatus:
-    return JobStatus(
-        id=row["id"],
-        state=row["state"],
-        owner=Owner(row["study"], row["trial"]),
-        attempts=row["attempts"],
-        error=json.loads(row["error"]) if row["error"] else None,
-        result=Measurement.from_json(json.loads(row["result"])) if row["result"] else None,
-    )

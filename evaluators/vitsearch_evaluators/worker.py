@@ -22,10 +22,11 @@ from vitsearch_evaluators.emulation import described
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
-from vitsearch_evaluators.jobs import ClaimedJob, JobQueue
+from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
+from vitsearch_evaluators.rows import ClaimedJob
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.throttling import kernel_brakes

@@ -11,6 +11,7 @@ from vitsearch_evaluators.client import Backoff, next_chunk_bytes
 from vitsearch_evaluators.errors import (
     DeviceChanged,
     DeviceUnreachable,
+    EnvironmentChanged,
     JobCancelled,
     MeasurementFailed,
     NotFound,
@@ -176,6 +177,22 @@ def test_versions_that_share_nothing_are_both_named(versions):
     client._transport.request = lambda *arguments, **more: Reply({}, body)
     with pytest.raises(ProtocolSkew, match=r"speaks protocol 2 to 2, the agent \(version 9.0\)"):
         client.device()
+
+
+def test_a_result_of_another_environment_is_not_taken_for_the_wanted_one(client, blob, tiny_protocol, monkeypatch):
+    """It was queued for us, and somebody else had it measured after a change."""
+    found = client.measure(blob, "noop", {}, tiny_protocol)
+    request = client._transport.request
+
+    def unpinned(method, path, body=None, *arguments, **more):
+        if method == "PUT":
+            body = dict(body, environment_id=None)
+        return request(method, path, body, *arguments, **more)
+
+    monkeypatch.setattr(client._transport, "request", unpinned)
+    with pytest.raises(EnvironmentChanged) as caught:
+        client.measure(blob, "noop", {}, tiny_protocol, environment_id="ab" * 32)
+    assert caught.value.details == {"wanted": "ab" * 32, "found": found.environment_id}
 
 
 def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, monkeypatch):

@@ -81,6 +81,7 @@ def test_a_job_for_the_old_environment_fails_in_the_new_and_may_be_planned_again
         assert caught.value.transient
         here = client.device().environment_id
         assert caught.value.details == {"wanted": pinned[0], "found": here}
+        assert client.measure(blob, "faults", options, twice).environment_id == here, "another client does not mind"
         assert client.measure(blob, "faults", options, twice, environment_id=here).environment_id == here
 
 

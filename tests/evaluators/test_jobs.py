@@ -136,6 +136,18 @@ def test_a_wish_to_cancel_survives_the_death(queue, tmp_path):
     assert reopen(queue, tmp_path).get(name(1)).state == "cancelled"
 
 
+def test_who_names_no_environment_leaves_that_of_others(queue):
+    here, there = "c3" * 32, "d4" * 32
+    queue.put(name(1), spec(), Owner("a"), here)
+    queue.put(name(1), spec(), Owner("b"))
+    assert queue.claim(0.0).environment == here
+    queue.fail(name(1), MeasurementFailed("crash", "died"))
+    for environment in (None, here):
+        assert queue.put(name(1), spec(), Owner("a"), environment)[0].state == "failed"
+    assert queue.put(name(1), spec(), Owner("a"), there)[0].state == "queued", "it may do better there"
+    assert queue.claim(0.0).environment == there
+
+
 def test_the_file_of_an_older_agent_is_taken_over(tmp_path):
     path = str(tmp_path / "jobs.sqlite")
     with contextlib.closing(sqlite3.connect(path)) as old:
