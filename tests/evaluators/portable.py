@@ -68,7 +68,7 @@ class Portable(unittest.TestCase):
             with open(os.path.join(folder, "state", "config.json"), "w") as stream:
                 json.dump({"emulation": {"root": tree.root}}, stream)
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
-                measurement = client.measure(path, "noop", {"busy_us": 50}, TINY._replace(power_s=1.5, idle_s=0.5))
+                measurement = client.measure(path, "noop", {"busy_us": 50}, TINY._replace(power_s=2.5, idle_s=1.0))
                 self.assertEqual(client.device().power_meter, "ina3221")
                 self.assertAlmostEqual(measurement.power.mean_w, 4.0)
                 self.assertAlmostEqual(measurement.power.energy_net_mj, 0.0)

@@ -58,7 +58,7 @@ def script(tmp_path):
 
 @pytest.fixture
 def powered(tiny_protocol):
-    return tiny_protocol._replace(power_s=1.5, idle_s=0.5)
+    return tiny_protocol._replace(power_s=3.0, idle_s=1.0)
 
 
 def test_an_agent_measures_energy(script, serve_agent, blob, powered):
@@ -144,8 +144,8 @@ def test_packages_that_quarrel_over_a_name_are_a_reason(tmp_path, monkeypatch):
 def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
     monkeypatch.setattr(cli, "THIS_MACHINE", system)
-    monkeypatch.setattr(cli, "_POWER_S", 1.5)
-    monkeypatch.setattr(cli, "_IDLE_S", 0.5)
+    monkeypatch.setattr(cli, "_POWER_S", 3.0)
+    monkeypatch.setattr(cli, "_IDLE_S", 1.0)
     assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=2000", "--power"]) == 0
     shown = capsys.readouterr().out
     assert "energy_mj " in shown
