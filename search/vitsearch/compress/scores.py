@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Statistics", "collect"]
 
 BATCH_SIZE = 16
+ROUNDING = 1e-5
+"""Of the mean square of the inputs: float32 products tell no finer how inputs vary. Added to each variance it keeps
+the weights of a layer whose inputs hardly vary, as in a model that was never trained, where they were."""
 
 
 def collect(
@@ -134,7 +137,9 @@ class _Watch:
     def result(self) -> UnitStatistics:
         mean = self._sum / self._rows
         covariance = self._products / self._rows - torch.outer(mean, mean)
-        return UnitStatistics(_float32(self._taylor), self._variance(covariance), _float32(mean), _float32(covariance))
+        variance = self._variance(covariance)
+        covariance += ROUNDING * mean.square().mean() * torch.eye(len(mean), dtype=mean.dtype)
+        return UnitStatistics(_float32(self._taylor), variance, _float32(mean), _float32(covariance))
 
     def _variance(self, covariance: torch.Tensor) -> Array:
         """``tr(W_u C_uu W_u^T)`` of each unit's columns u."""

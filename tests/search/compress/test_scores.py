@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vitsearch.compress import scores
+from vitsearch.compress import matrices, refit, scores
 from vitsearch.errors import StageError
 
 
@@ -69,3 +69,15 @@ def test_a_broken_base_is_told(base):
     torch.nn.init.constant_(model.head.bias, float("nan"))
     with pytest.raises(StageError, match="anatomy failed .not_finite."):
         scores.collect(model, base.family, *(part[:2] for part in base.calibration))
+
+
+def test_inputs_that_hardly_vary_leave_the_weights_where_they_were():
+    """As in a model that was never trained: how they vary is lost in the rounding of their products."""
+    torch.manual_seed(0)
+    layer, values = torch.nn.Linear(64, 8), 0.3 + 1e-6 * torch.randn(16, 50, 64)
+    watch = scores._Watch(layer, 64, 1)
+    watch.look(layer, (values,))
+    watch.add(torch.zeros_like(values))
+    kept, weight = list(range(0, 64, 2)), matrices.weight(layer)
+    fitted = refit.least_squares(weight, watch.result().covariance.astype(np.float64), kept)
+    assert np.abs(fitted - weight[:, kept]).max() < np.abs(weight).max()
