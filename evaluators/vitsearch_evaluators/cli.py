@@ -115,7 +115,13 @@ def _survey(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     _pin(arguments)
-    plan = PROTOCOLS[arguments.protocol]._replace(threads=arguments.threads)
+    plan = PROTOCOLS[arguments.protocol]._replace(
+        threads=arguments.threads,
+        throughput_s=arguments.throughput,
+        streams=arguments.streams,
+        soak_s=arguments.soak,
+    )
+    plan = MeasureProtocol.from_json(plan.to_json(), "measure")  # which says what is out of range
     meter = PowerConfig("none")
     if arguments.power is not None:
         plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
@@ -163,6 +169,9 @@ def summary(measurement: Measurement) -> str:
         f"peak_memory_mb  {_shown(memory)}",
         f"load_ms         {measurement.load_ms:.1f}",
     ]
+    if measurement.sustained is not None:
+        shown = f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
+        lines.append(f"sustained_p50   {shown}")
     if measurement.protocol.power_s > 0:
         lines += _power_lines(measurement)
     heat = measurement.temperature
@@ -234,6 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
     measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    measure.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS", help="keep --streams busy so long")
+    measure.add_argument("--streams", type=int, default=1, help="inferences at a time (%(default)s)")
+    measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="measure again after so much load")
     measure.add_argument("--power", nargs="?", const="auto", metavar="METER", help="read a power meter, of this name")
     measure.add_argument("--json", action="store_true", help="print every field as JSON")
     measure.set_defaults(run=_measure)

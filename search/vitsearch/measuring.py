@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from vitsearch.protocols import PLAIN, Protocols
 from vitsearch_evaluators.protocol import MeasureProtocol
 
 CONTENDED_REPEATS = 2
+DOUBTS = {
+    "unverified_device": "its canary drifted, so its numbers are not trusted now",
+    "sustained_throttling": "it throttles however often a measurement is repeated",
+    "warm_start": "it did not cool down to measure.start_max_c in time",
+    "swapped": "it swapped memory while it measured",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Measuring:
         protocols: Protocols = PLAIN,
     ) -> None:
         self.protocols = protocols
+        self._warned: set[str] = set()
         self._ledger = ledger
         self._once = once
         self._device = device
@@ -66,12 +74,19 @@ class Measuring:
                     found = await self._device.measure(wanted.path, deployment, protocol, number)
                 if "contended" not in found.flags:
                     break
+            self._warn(found.flags)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, wanted.sha256, *where, protocol.id, repeat, found.to_json())
             return row, Made(found.seconds, {deployment.runtime: found.runtime_version})
 
         name = f"measure:{graph}:{protocol.id}:{repeat}"
         return await self._once.get(name, lambda: self.latest(graph, protocol, repeat), make)
+
+    def _warn(self, flags: Iterable[str]) -> None:
+        """Once a run for each of the flags that tell of the device and not of a moment."""
+        for flag in sorted(DOUBTS.keys() & set(flags) - self._warned):
+            self._warned.add(flag)
+            self._progress.note(f"device {self._device.name}: {DOUBTS[flag]} (flag {flag})")
 
     async def again(self, wanted: Measurand) -> bool:
         """Once more under the full protocol; False when that was done before."""

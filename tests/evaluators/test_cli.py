@@ -42,6 +42,15 @@ def test_measure_for_a_person(tiny_onnx, capsys):
     assert "screen-1" in out
 
 
+def test_measure_with_phases(blob, capsys):
+    options = ["--throughput", "0.2", "--streams", "2", "--soak", "0.1"]
+    assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", *options]) == 0
+    out = capsys.readouterr().out
+    assert "after 0.1 s of load" in out
+    assert cli.main(["measure", blob, "--runtime", "noop", "--streams", "0"]) == 2
+    assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
+
+
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert cli.main(["measure", blob]) == 1

@@ -75,6 +75,21 @@ def test_the_last_of_disturbed_measurements_stands_flagged(ledger, wanted):
     assert found.result["flags"] == ["contended"]
 
 
+def test_doubts_about_the_device_are_told_once(ledger, wanted, monkeypatch):
+    device, told = FakeDevice(), []
+    monkeypatch.setattr(Silent, "note", lambda self, text: told.append(text))
+    measure = device.measure
+
+    async def measured(*arguments):
+        return (await measure(*arguments))._replace(flags=("contended", "unverified_device"))
+
+    device.measure = measured
+    run = measuring(ledger, device)
+    for repeat in range(2):
+        asyncio.run(run.measure(wanted, SCREEN, repeat))
+    assert told == ["device local: its canary drifted, so its numbers are not trusted now (flag unverified_device)"]
+
+
 def test_in_another_environment_it_is_measured_again(ledger, wanted):
     device = FakeDevice()
     asyncio.run(measuring(ledger, device).measure(wanted, SCREEN))
