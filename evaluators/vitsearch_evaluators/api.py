@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any, Dict, NamedTuple, Tuple
 
-from vitsearch_evaluators import runtimes, strict
+from vitsearch_evaluators import artifacts, runtimes, strict
 from vitsearch_evaluators.audit import AuditLog
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
@@ -157,6 +157,7 @@ class Api(NamedTuple):
                     f"the job is for the environment {wanted}, the device is now in {found}",
                     {"wanted": wanted, "found": found},
                 )
+        self._refuse_unfit(identifier, spec)
         status, created = self.queue.put(identifier, spec, job["owner"], wanted)
         if created:
             owner = job["owner"].study
@@ -184,6 +185,24 @@ class Api(NamedTuple):
         if not self.worker.ready.wait(_READY_WAIT_S):
             raise DeviceBusy("the agent is still probing its runtimes")
         return self.worker.environment()
+
+    def _refuse_unfit(self, identifier: str, spec: JobSpec) -> None:
+        """Refuse a new job whose model this device cannot run, before it waits its turn for that."""
+        if self._is_known(identifier):
+            return
+        if not self.worker.ready.wait(_READY_WAIT_S):
+            raise DeviceBusy("the agent is still probing its runtimes")
+        runtime = next((one for one in self.worker.runtimes if one.name == spec.runtime), None)
+        if runtime is not None:
+            files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
+            artifacts.refuse_unfit(spec.artifact_kind, files, runtime)
+
+    def _is_known(self, identifier: str) -> bool:
+        try:
+            self.queue.get(identifier)
+        except NotFound:
+            return False
+        return True
 
     def _is_final(self, identifier: str) -> bool:
         try:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import List, Optional, Sequence, Set, Tuple
 
-from vitsearch_evaluators import __version__, agent, config, power, procs, runtimes, tokens
+from vitsearch_evaluators import __version__, agent, artifacts, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import PowerConfig
@@ -138,21 +138,25 @@ def measure_file(
     path: str, runtime: str, options: Sequence[str], plan: MeasureProtocol, meter: PowerConfig
 ) -> Measurement:
     """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
-    if not os.path.isfile(path):
-        raise InvalidRequest(f"{path} is no file")
+    for at in artifacts.model_files(path).values():
+        if not os.path.isfile(at):
+            raise InvalidRequest(f"{at} is no file")
     asked = dict(_option(text) for text in options)
     runtimes.create(runtime).check_options(asked)
-    blob = BlobRef("model.onnx", file_digest(path), os.path.getsize(path))
-    spec = JobSpec("measure", (blob,), runtime, asked, plan)
+    files = artifacts.model_files(path)
+    blobs = tuple(BlobRef(name, file_digest(at), os.path.getsize(at)) for name, at in files.items())
+    spec = JobSpec("measure", blobs, runtime, asked, plan)
     stop = StopSignal()
     procs.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
         info = probe_runtime(runtime, folder, stop)
+        artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
-        model = os.path.join(folder, blob.name)
-        os.symlink(os.path.abspath(path), model)
+        for name, at in files.items():
+            os.symlink(os.path.abspath(at), os.path.join(folder, name))
+        model = os.path.join(folder, spec.model_name)
         return execute(spec, model, folder, conditions, stop, recorder=MeteredPhase(meter, THIS_MACHINE))
 
 
@@ -238,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     meters.add_argument("--state", help="folder of the agent, for its config.json")
     meters.set_defaults(run=_survey)
     measure = commands.add_parser("measure", help="measure one file and print the result")
-    measure.add_argument("model", help="an ONNX file")
+    measure.add_argument("model", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair")
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
     measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
     measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")

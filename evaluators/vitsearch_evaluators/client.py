@@ -10,8 +10,9 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
 
+from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
@@ -28,6 +29,7 @@ from vitsearch_evaluators.errors import (
 )
 from vitsearch_evaluators.patience import Backoff, Patience
 from vitsearch_evaluators.protocol import (
+    ARTIFACTS,
     CHUNK_MAX_BYTES,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
@@ -140,8 +142,9 @@ class DeviceClient:
         """
         patience = self._patience(cancel)
         info = self._info or self._patiently(self.device, patience)
-        blob = self._patiently(lambda: self._blob(path_or_digest), patience)
-        spec = JobSpec("measure", (blob,), runtime, dict(options or {}), protocol, repeat)
+        blobs = self._patiently(lambda: self._manifest(path_or_digest), patience)
+        info = self._patiently(lambda: self._refuse_unfit(blobs, runtime, info), patience)
+        spec = JobSpec("measure", blobs, runtime, dict(options or {}), protocol, repeat)
         identifier = job_id(spec, info.device_id)
         request = {
             "api": min(PROTOCOL_VERSION, info.api_max),
@@ -161,7 +164,8 @@ class DeviceClient:
             except (ArtifactMissing, NotFound) as error:
                 # A new model, or an agent that lost its state.
                 if isinstance(error, ArtifactMissing):
-                    self._upload_again(blob.sha256, error, cancel)
+                    for blob in blobs:
+                        self._upload_again(blob.sha256, error, cancel)
                 patience.wait(error, first_at_once=True)
             except DeviceChanged:
                 self._info = None
@@ -244,16 +248,41 @@ class DeviceClient:
                 patience.answered()
                 chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
 
-    def _blob(self, path_or_digest: str) -> BlobRef:
-        if os.path.exists(path_or_digest):
-            sha256 = file_digest(path_or_digest)
-            self._paths[sha256] = path_or_digest
-        else:
-            sha256 = path_or_digest
-        if sha256 in self._paths:
-            return BlobRef("model.onnx", sha256, os.path.getsize(self._paths[sha256]))
+    def _refuse_unfit(self, blobs: Tuple[BlobRef, ...], name: str, info: DeviceInfo) -> DeviceInfo:
+        """Raise what `artifacts.refuse_unfit` does before anything is sent; return what the device is now.
+
+        What it was when asked earlier is no reason: it may have been updated.
+        """
+        files = {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
+        runtime = next((one for one in info.runtimes if one.name == name), None)
+        if len(files) < len(blobs) or runtime is None:
+            return info  # the agent looks, and says so
+        kind = next(kind for kind, names in ARTIFACTS.items() if names[0] in files)
+        try:
+            artifacts.refuse_unfit(kind, files, runtime)
+        except MeasurementFailed:
+            now = self.device()
+            if now.runtimes == info.runtimes:
+                raise
+            return self._refuse_unfit(blobs, name, now)
+        return info
+
+    def _manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
+        if not os.path.exists(path_or_digest) and path_or_digest not in self._paths:
+            return (self._blob_there(path_or_digest),)
+        files = artifacts.model_files(self._paths.get(path_or_digest, path_or_digest))
+        blobs = []
+        for name, path in files.items():
+            if not os.path.exists(path):
+                raise InvalidRequest(f"{path_or_digest} needs {path}, which is not there")
+            sha256 = file_digest(path)
+            self._paths[sha256] = path
+            blobs.append(BlobRef(name, sha256, os.path.getsize(path)))
+        return tuple(blobs)
+
+    def _blob_there(self, sha256: str) -> BlobRef:
         if len(sha256) != 64:
-            raise InvalidRequest(f"{path_or_digest!r} is neither a file nor a digest")
+            raise InvalidRequest(f"{sha256!r} is neither a file nor a digest")
         try:
             headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
         except NotFound:

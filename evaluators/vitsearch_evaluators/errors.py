@@ -176,7 +176,9 @@ class JobCancelled(EvaluatorError):
 
 
 class MeasurementFailed(EvaluatorError):
-    """The artifact was tried on the device and failed; `kind` is one of FAILURE_KINDS."""
+    """The artifact was tried on the device and failed, or cannot be; `kind` is one of FAILURE_KINDS."""
+
+    http_status = 422
 
     def __init__(self, kind: str, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         if kind not in FAILURE_KINDS:

@@ -9,7 +9,14 @@ from vitsearch_evaluators.errors import InvalidRequest
 JOB_ID_SCHEMA = 1
 """Raised by hand when the meaning of a job id changes; results of the old schema are then new."""
 
-ARTIFACT_NAMES = ("model.onnx",)
+ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
+    "onnx": ("model.onnx",),
+    "tflite": ("model.tflite",),
+    "openvino": ("model.xml", "model.bin"),
+}
+"""Kind of model -> its files, the one that a runtime opens first."""
+
+ARTIFACT_NAMES = tuple(name for names in ARTIFACTS.values() for name in names)
 """The only file names a job may name: nothing that a client writes becomes a path."""
 
 JOB_KINDS = ("measure",)
@@ -178,17 +185,35 @@ class JobSpec(NamedTuple):
             )
         if spec.kind not in JOB_KINDS:
             raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {JOB_KINDS}")
-        names = sorted(blob.name for blob in spec.manifest)
-        if names != sorted(ARTIFACT_NAMES):
-            raise InvalidRequest(
-                f"{where}.manifest: needs exactly {', '.join(ARTIFACT_NAMES)}; got {', '.join(names) or 'nothing'}"
-            )
+        if _kind(spec.manifest) is None:
+            allowed = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
+            given = " and ".join(blob.name for blob in spec.manifest) or "nothing"
+            raise InvalidRequest(f"{where}.manifest: needs exactly {allowed}; got {given}")
         return spec
 
     @property
+    def artifact_kind(self) -> str:
+        """What kind of model it is: a key of ARTIFACTS."""
+        kind = _kind(self.manifest)
+        assert kind is not None
+        return kind
+
+    @property
+    def model_name(self) -> str:
+        """The name of the file that a runtime opens."""
+        return ARTIFACTS[self.artifact_kind][0]
+
+    @property
     def artifact(self) -> str:
-        """The digest of the model file."""
-        return next(blob.sha256 for blob in self.manifest if blob.name == "model.onnx")
+        """The digest of the model: that of its file, and of both digests where it has two."""
+        if len(self.manifest) == 1:
+            return self.manifest[0].sha256
+        return digest({blob.name: blob.sha256 for blob in self.manifest})
+
+
+def _kind(manifest: Tuple[BlobRef, ...]) -> Optional[str]:
+    names = sorted(blob.name for blob in manifest)
+    return next((kind for kind, wanted in ARTIFACTS.items() if names == sorted(wanted)), None)
 
 
 _SPEC = {

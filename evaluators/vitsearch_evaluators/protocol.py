@@ -34,6 +34,7 @@ Readers are strict: a key that is unknown or missing is an error, so a new key n
 from vitsearch_evaluators.events import Event
 from vitsearch_evaluators.jobspec import (
     ARTIFACT_NAMES,
+    ARTIFACTS,
     CONFIRM,
     JOB_KINDS,
     MINIMUM_RUNS,
@@ -67,6 +68,7 @@ JSON_MAX_BYTES = 1 << 20
 WAIT_MAX_S = 25.0
 
 __all__ = [
+    "ARTIFACTS",
     "ARTIFACT_NAMES",
     "CHUNK_MAX_BYTES",
     "CONFIRM",

@@ -223,6 +223,10 @@ _MEASUREMENT: Mapping[str, strict.Reader] = {
 }
 
 
+ANY_ARTIFACT = "any"
+"""Stands in `RuntimeInfo.artifacts` for a runtime that does not look into the file."""
+
+
 class RuntimeInfo(NamedTuple):
     """A runtime of the device; `reason` says why it is not available, None when it is.
 

@@ -113,6 +113,10 @@ class BlobStore:
                 return Progress(offset + len(chunk), False)
             return self._finish(sha256, total)
 
+    def path(self, sha256: str) -> str:
+        """Return where a whole blob lies; it may be gone at any time unless a job needs it."""
+        return self._blob_path(sha256)
+
     def link(self, sha256: str, path: str) -> None:
         """Put the blob at `path`, read-only; ArtifactMissing when it is not here or damaged."""
         with self._lock:

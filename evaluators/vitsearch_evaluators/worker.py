@@ -259,7 +259,7 @@ class Worker(threading.Thread):
         try:
             measurement = execute(
                 job.spec,
-                os.path.join(folder, "model.onnx"),
+                os.path.join(folder, job.spec.model_name),
                 folder,
                 conditions,
                 self._stop_child,

@@ -30,7 +30,7 @@ class FaultRuntime(Runtime):
         return dict({"fault": "none", "gate": "", "note": ""}, **options)
 
     def available(self):
-        return Availability(True, None, "1", ())
+        return Availability(True, None, "1", (), ("any",))
 
     def load(self, path, options, threads, batch):
         if options["note"]:

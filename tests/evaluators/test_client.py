@@ -12,6 +12,7 @@ from vitsearch_evaluators.errors import (
     DeviceChanged,
     DeviceUnreachable,
     EnvironmentChanged,
+    InvalidRequest,
     JobCancelled,
     MeasurementFailed,
     NotFound,
@@ -19,6 +20,7 @@ from vitsearch_evaluators.errors import (
     TransferFailed,
     Unauthorized,
 )
+from vitsearch_evaluators.onnx_writing import Value, model, node
 from vitsearch_evaluators.protocol import CONFIRM, job_id
 from vitsearch_evaluators.transport import Reply
 
@@ -56,12 +58,79 @@ def test_real_onnxruntime(client, tiny_onnx):
     assert client.measure(tiny_onnx(), "onnxruntime", protocol=protocol) == measurement
 
 
-def test_a_file_that_is_no_model_is_a_final_failure(client, blob, tiny_protocol):
+@pytest.fixture
+def sent(client, monkeypatch):
+    """What the client asks of the device: (method, path)."""
+    requests, request = [], client._transport.request
+
+    def watched(method, path, *arguments, **more):
+        requests.append((method, path))
+        return request(method, path, *arguments, **more)
+
+    monkeypatch.setattr(client._transport, "request", watched)
+    return requests
+
+
+def test_a_file_that_is_no_model_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol):
     pytest.importorskip("onnxruntime")
+    with pytest.raises(MeasurementFailed, match="no ONNX file") as caught:
+        client.measure(blob, "onnxruntime", {}, tiny_protocol)
+    assert caught.value.kind == "incompatible_artifact"
+    assert {path for _, path in sent} == {"/v1/device"}
+
+
+def test_a_model_that_is_too_new_is_refused_before_it_is_sent(client, sent, tmp_path, tiny_protocol):
+    pytest.importorskip("onnxruntime")
+    info = next(runtime for runtime in client.device().runtimes if runtime.name == "onnxruntime")
+    path = write_model(tmp_path, opset=info.max_opset + 1)
+    with pytest.raises(MeasurementFailed, match=f"opset {info.max_opset + 1}, .* reads up to {info.max_opset}"):
+        client.measure(path, "onnxruntime", {}, tiny_protocol)
+    assert {path for _, path in sent} == {"/v1/device"}
+
+
+def test_what_the_device_was_when_asked_earlier_is_no_reason(client, tiny_onnx, tiny_protocol):
+    pytest.importorskip("onnxruntime")
+    info = client.device()
+    older = [runtime._replace(max_opset=5, version="0.9") for runtime in info.runtimes]
+    client._info = info._replace(runtimes=tuple(older))
+    assert client.measure(tiny_onnx(), "onnxruntime", {}, tiny_protocol).latency_ms.n == 11
+
+
+def test_the_agent_refuses_what_the_client_could_not_look_at(agent, client, sent, tmp_path, tiny_protocol):
+    pytest.importorskip("onnxruntime")
+    path = write_model(tmp_path, ir_version=999)
+    digest = client.upload(path)
+    with agent.client("another study") as other, pytest.raises(MeasurementFailed, match="IR version 999") as caught:
+        other.measure(digest, "onnxruntime", {}, tiny_protocol)
+    assert caught.value.kind == "incompatible_artifact"
+    assert client.jobs() == []
+
+
+def test_what_only_the_runtime_finds_wrong_is_a_final_failure(client, tmp_path, tiny_protocol):
+    pytest.importorskip("onnxruntime")
+    path = write_model(tmp_path, operator="NoSuchOperator")
     for _ in range(2):
         with pytest.raises(MeasurementFailed, match="refuses the model") as caught:
-            client.measure(blob, "onnxruntime", {}, tiny_protocol)
+            client.measure(path, "onnxruntime", {}, tiny_protocol)
         assert caught.value.kind == "incompatible_artifact"
+
+
+def test_an_openvino_pair_is_one_artifact(client, tmp_path, tiny_protocol):
+    (tmp_path / "model.xml").write_bytes(b"<net/>")
+    with pytest.raises(InvalidRequest, match="needs .*model.bin, which is not there"):
+        client.measure(str(tmp_path / "model.xml"), "noop", {}, tiny_protocol)
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    measurement = client.measure(str(tmp_path / "model.xml"), "noop", {"busy_us": 1}, tiny_protocol)
+    (tmp_path / "model.bin").write_bytes(b"weighty")
+    other = client.measure(str(tmp_path / "model.xml"), "noop", {"busy_us": 1}, tiny_protocol)
+    assert measurement.artifact != other.artifact
+
+
+def write_model(folder, opset=13, ir_version=7, operator="Identity"):
+    ends = Value("x", "float32", (1,)), Value("y", "float32", (1,))
+    path = folder / "written.onnx"
+    path.write_bytes(model([node(operator, ["x"], "y")], ends[:1], ends[1:], opset, ir_version))
+    return str(path)
 
 
 def test_upload_goes_on_after_the_agent_was_killed(agent, client, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
         ({"kind": "accuracy"}, "not supported by this agent yet"),
         ({"kind": "probe"}, "not supported by this agent yet"),
         ({"kind": "dance"}, "is not one of"),
-        ({"manifest": []}, "needs exactly model.onnx; got nothing"),
+        ({"manifest": []}, "needs exactly model.onnx or model.tflite or model.xml and model.bin; got nothing"),
         ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
         ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),

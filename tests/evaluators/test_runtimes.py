@@ -74,9 +74,3 @@ def test_base_checks_options_against_the_list():
     assert Listed().check_options({}) == {"mode": "fast"}
     with pytest.raises(InvalidRequest, match="'warp' is not one of 'fast', 'slow'"):
         Listed().check_options({"mode": "warp"})
-
-
-def test_empty_file_is_refused(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(MeasurementFailed, match="empty"):
-        base.refuse_external_data(str(tmp_path / "model.onnx"))

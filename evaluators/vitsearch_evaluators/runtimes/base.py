@@ -6,8 +6,6 @@ the measuring child alone.
 """
 
 import abc
-import mmap
-import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
@@ -93,18 +91,3 @@ def concrete_shape(name: str, shape: Sequence[Union[int, str, None]], batch: int
             f"input {name!r} has the fixed shape {list(shape)}, but the protocol asks for a batch of {batch}",
         )
     return concrete
-
-
-def refuse_external_data(path: str) -> None:
-    """Refuse an ONNX file whose tensors lie in other files: those may be anywhere on the device."""
-    if os.path.getsize(path) == 0:
-        raise MeasurementFailed("incompatible_artifact", "the model file is empty")
-    # TensorProto.external_data: an entry with the key "location", as protobuf writes it.
-    marker = b"\x0a\x08location\x12"
-    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = content.find(marker)
-    if found >= 0:
-        raise MeasurementFailed(
-            "incompatible_artifact",
-            "the model keeps tensors in external files; export it as one file",
-        )

@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.records import ANY_ARTIFACT
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 _BUSY_US_DEFAULT = 200
@@ -64,7 +65,7 @@ class NoopRuntime(Runtime):
         return {"busy_us": _read_busy_us(busy_us, "options.busy_us")}
 
     def available(self) -> Availability:
-        return Availability(True, None, "1", ())
+        return Availability(True, None, "1", (), (ANY_ARTIFACT,))
 
     def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
         with open(path, "rb") as stream:

@@ -3,14 +3,15 @@
 from typing import Any, Dict, List, Mapping, NamedTuple
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import (
     Availability,
     Runtime,
     Session,
     concrete_shape,
-    refuse_external_data,
 )
+from vitsearch_evaluators.runtimes.ort_limits import find_limits
 
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -77,8 +78,16 @@ class OrtRuntime(Runtime):
             import onnxruntime
         except ImportError as error:
             return Availability(False, f"onnxruntime cannot be imported: {error}", None, ())
-        providers = tuple(onnxruntime.get_available_providers())
-        return Availability(True, None, str(onnxruntime.__version__), providers)
+        limits = find_limits(_loads)
+        return Availability(
+            True,
+            None,
+            str(onnxruntime.__version__),
+            tuple(onnxruntime.get_available_providers()),
+            max_opset=limits.max_opset,
+            max_ir_version=limits.max_ir_version,
+            precisions=limits.precisions,
+        )
 
     def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
         import onnxruntime
@@ -89,7 +98,7 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"this onnxruntime has no {provider}; it has {', '.join(onnxruntime.get_available_providers())}",
             )
-        refuse_external_data(path)
+        inspect("onnx", {"model.onnx": path})
         session = self._open(path, options, threads)
         if session.get_providers()[0] != provider:
             # onnxruntime falls back without an error, and the number would be another provider's.
@@ -123,6 +132,20 @@ class OrtRuntime(Runtime):
             raise MeasurementFailed(
                 kind, f"onnxruntime {onnxruntime.__version__} refuses the model: {error}"
             ) from error
+
+
+def _loads(content: bytes) -> bool:
+    """Whether the processor's provider takes a model; what it prints about one that it refuses is not shown."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - its exceptions have no class in common but this
+        return False
+    return True
 
 
 def random_feeds(inputs: List[_Input], batch: int) -> Dict[str, Any]:

@@ -1,0 +1,141 @@
+"""What an ONNX file asks of a runtime, and what no runtime is given: external data, foreign operators.
+
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Every
+subgraph, function and tensor is looked at; the weights themselves are jumped over.
+"""
+
+from typing import BinaryIO, Dict, List, Mapping, NamedTuple, Set, Tuple
+
+from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.artifacts.wire import BYTES, VARINT, Field, Malformed, WireFile
+
+DOMAINS = (
+    "",
+    "ai.onnx",
+    "ai.onnx.ml",
+    "ai.onnx.training",
+    "ai.onnx.preview.training",
+    "com.microsoft",
+    "com.microsoft.nchwc",
+    "com.ms.internal.nhwc",
+)
+"""Domains whose operators are part of onnx or of onnxruntime. Others come as libraries, which nobody loads."""
+
+# These run what the file brings along: a compiled engine, perhaps by its path, or Python.
+_CODE_OPERATORS = ("EPContext", "PythonOp", "PythonOpGrad", "PyOp")
+
+_DEPTH_MAX = 100
+"""Of nested messages: what protobuf itself reads."""
+_FIELDS_MAX = 2 * 10**6
+
+_NESTED: Mapping[str, Mapping[int, str]] = {
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 9: "opset", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+    "opset": {},
+}
+_NUMBERS: Mapping[str, Mapping[int, str]] = {
+    "model": {1: "ir_version"},
+    "opset": {2: "version"},
+    "tensor": {14: "data_location"},
+}
+_TEXTS: Mapping[str, Mapping[int, str]] = {
+    "node": {4: "op_type", 7: "domain"},
+    "function": {1: "name", 10: "domain"},
+    "opset": {1: "domain"},
+}
+_EXTERNAL_DATA = 13
+_EXTERNAL = 1
+
+
+class _Seen(NamedTuple):
+    """What was found on the way."""
+
+    opsets: Dict[str, int]
+    operators: Set[Tuple[str, str]]
+    functions: Set[Tuple[str, str]]
+
+
+class _Message(NamedTuple):
+    kind: str
+    start: int
+    end: int
+    depth: int
+
+
+def inspect(stream: BinaryIO, size: int) -> Facts:
+    """Return what the file asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
+    wire = WireFile(stream, size, _FIELDS_MAX)
+    seen = _Seen({}, set(), set())
+    graphs, ir_version = 0, None
+    todo = [_Message("model", 0, size, 1)]
+    try:
+        while todo:
+            message = todo.pop()
+            scalars = _read(wire, message, todo)
+            graphs += message.kind == "graph"
+            if message.kind == "model":
+                ir_version = scalars.get("ir_version")
+            _note(seen, message.kind, scalars)
+    except Malformed as error:
+        raise refusal(f"this is no ONNX file: {error}") from error
+    if not isinstance(ir_version, int) or not ir_version or not graphs:
+        raise refusal("this is no ONNX file: it has no IR version or no graph")
+    _refuse_foreign(seen)
+    return Facts("onnx", ir_version, seen.opsets)
+
+
+def _read(wire: WireFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:
+    """Return the fields of a message that matter here and put its nested messages on the list."""
+    nested, numbers = _NESTED[message.kind], _NUMBERS.get(message.kind, {})
+    texts = _TEXTS.get(message.kind, {})
+    found: Dict[str, object] = {}
+    for field in wire.fields(message.start, message.end):
+        if field.number in nested:
+            _expect(field, BYTES)
+            if message.depth >= _DEPTH_MAX:
+                raise Malformed(f"messages are nested deeper than {_DEPTH_MAX}")
+            todo.append(_Message(nested[field.number], field.start, field.end, message.depth + 1))
+        elif field.number in numbers:
+            _expect(field, VARINT)
+            found[numbers[field.number]] = field.value
+        elif field.number in texts:
+            _expect(field, BYTES)
+            found[texts[field.number]] = wire.text(field)
+        if message.kind == "tensor" and (field.number == _EXTERNAL_DATA or found.get("data_location") == _EXTERNAL):
+            raise refusal("the model keeps tensors in external files, which may be any: export it as one file")
+    return found
+
+
+def _note(seen: _Seen, kind: str, found: Mapping[str, object]) -> None:
+    domain = str(found.get("domain", ""))
+    domain = "" if domain == "ai.onnx" else domain
+    if kind == "opset":
+        version = found.get("version", 0)
+        assert isinstance(version, int)
+        seen.opsets[domain] = max(version, seen.opsets.get(domain, 0))
+    elif kind == "node":
+        seen.operators.add((domain, str(found.get("op_type", ""))))
+    elif kind == "function":
+        seen.functions.add((domain, str(found.get("name", ""))))
+
+
+def _refuse_foreign(seen: _Seen) -> None:
+    for domain, name in sorted(seen.operators):
+        if name in _CODE_OPERATORS:
+            raise refusal(f"the operator {name} runs code that the file brings along: export the plain model")
+        if domain not in DOMAINS and (domain, name) not in seen.functions:
+            raise refusal(
+                f"the operator {name!r} is of the domain {domain!r}, which needs a library of its own; "
+                f"operators may be of {', '.join(map(repr, DOMAINS))} or functions of the model"
+            )
+
+
+def _expect(field: Field, wire: int) -> None:
+    if field.wire != wire:
+        raise Malformed(f"byte {field.start}: field {field.number} has the wire type {field.wire}, not {wire}")

@@ -1,0 +1,94 @@
+"""Whether an OpenVINO pair (graph in XML, weights in a second file) is one and brings no code along.
+
+Nothing in an IR names another file: the weights are what is sent as model.bin, and libraries of
+operators are loaded by a program, never by the graph. What is refused: a document type (entities grow
+and may read files), operators outside OpenVINO's own sets, constants that lie outside the weights.
+"""
+
+import re
+from typing import BinaryIO, List, Mapping
+from xml.parsers import expat
+
+from vitsearch_evaluators.artifacts.base import Facts, refusal
+
+XML_MAX_BYTES = 32 << 20
+_BLOCK_BYTES = 1 << 16
+_DEPTH_MAX = 64
+_ELEMENTS_MAX = 10**6
+_IR_VERSIONS = ("10", "11")
+_OPERATOR_SET = re.compile(r"opset[0-9]{1,3}\Z")
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+
+
+class _Graph:
+    """Looks at each element as it is read."""
+
+    def __init__(self, weights_bytes: int) -> None:
+        self.layers = 0
+        self._weights_bytes = weights_bytes
+        self._elements = 0
+        self._open: List[str] = []
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        self._elements += 1
+        if self._elements > _ELEMENTS_MAX or len(self._open) >= _DEPTH_MAX:
+            raise refusal(f"the XML has more than {_ELEMENTS_MAX} elements or is nested deeper than {_DEPTH_MAX}")
+        if not self._open:
+            self._root(name, attributes)
+        elif name == "layer":
+            self._layer(attributes)
+        elif name == "data" and self._open[-1] == "layer" and "offset" in attributes:
+            self._constant(attributes)
+        self._open.append(name)
+
+    def end(self, _name: str) -> None:
+        self._open.pop()
+
+    def doctype(self, *_declared: object) -> None:
+        raise refusal("the XML declares a document type; an IR has none")
+
+    def _root(self, name: str, attributes: Mapping[str, str]) -> None:
+        version = attributes.get("version", "none")
+        if name != "net" or version not in _IR_VERSIONS:
+            raise refusal(
+                f"this is no OpenVINO IR of version {' or '.join(_IR_VERSIONS)}: "
+                f"its root is {name[:80]!r}, version {version[:80]!r}"
+            )
+
+    def _layer(self, attributes: Mapping[str, str]) -> None:
+        self.layers += 1
+        version = attributes.get("version", "")
+        if not _OPERATOR_SET.match(version):
+            raise refusal(
+                f"the operator {attributes.get('type', '')[:80]!r} is of the set {version[:80]!r}, "
+                "which needs a library of its own"
+            )
+
+    def _constant(self, attributes: Mapping[str, str]) -> None:
+        offset, size = attributes["offset"], attributes.get("size", "")
+        inside = _NUMBER.match(offset) and _NUMBER.match(size) and int(offset) + int(size) <= self._weights_bytes
+        if not inside:
+            raise refusal(
+                f"a constant lies at {offset[:20]!r} with {size[:20]!r} bytes, but there are {self._weights_bytes}"
+            )
+
+
+def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
+    """Return what the pair asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
+    if xml_bytes > XML_MAX_BYTES:
+        raise refusal(f"the XML has {xml_bytes} bytes, at most {XML_MAX_BYTES} are read")
+    graph = _Graph(weights_bytes)
+    # The encoding is ours: the one that a file declares would have Python look for a codec of that name.
+    parser = expat.ParserCreate("UTF-8")
+    parser.StartElementHandler = graph.start
+    parser.EndElementHandler = graph.end
+    parser.StartDoctypeDeclHandler = graph.doctype
+    try:
+        for block in iter(lambda: xml.read(_BLOCK_BYTES), b""):
+            parser.Parse(block, False)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise refusal(f"this is no OpenVINO IR: {error}") from error
+    if not graph.layers:
+        raise refusal("this is no OpenVINO IR: it has no layers")
+    return Facts("openvino")

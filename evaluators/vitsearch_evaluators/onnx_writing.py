@@ -1,0 +1,71 @@
+"""Writes small ONNX files byte by byte, for devices that have no `onnx` to do it.
+
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+"""
+
+from typing import Mapping, NamedTuple, Sequence, Tuple
+
+ELEMENT_TYPES: Mapping[str, int] = {
+    "float32": 1,
+    "int8": 3,
+    "int32": 6,
+    "int64": 7,
+    "float16": 10,
+    "bfloat16": 16,
+}
+"""TensorProto.DataType."""
+
+
+class Value(NamedTuple):
+    """An input or output of a graph; `type` is a key of ELEMENT_TYPES."""
+
+    name: str
+    type: str
+    shape: Tuple[int, ...]
+
+
+def model(
+    nodes: Sequence[bytes],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    opset: int,
+    ir_version: int,
+    initializers: Sequence[bytes] = (),
+) -> bytes:
+    """Return a file with one graph."""
+    graph = b"".join(field(1, one) for one in nodes) + field(2, b"graph")
+    graph += b"".join(field(5, tensor) for tensor in initializers)
+    graph += b"".join(field(11, _value_info(value)) for value in inputs)
+    graph += b"".join(field(12, _value_info(value)) for value in outputs)
+    return number(1, ir_version) + field(7, graph) + field(8, field(1, b"") + number(2, opset))
+
+
+def node(operator: str, inputs: Sequence[str], output: str, attribute: bytes = b"", domain: str = "") -> bytes:
+    encoded = b"".join(field(1, name.encode()) for name in inputs) + field(2, output.encode())
+    encoded += field(4, operator.encode()) + (field(5, attribute) if attribute else b"")
+    return encoded + (field(7, domain.encode()) if domain else b"")
+
+
+def field(key: int, content: bytes) -> bytes:
+    """Return a field of bytes, text or a nested message."""
+    return varint(key << 3 | 2) + varint(len(content)) + content
+
+
+def number(key: int, value: int) -> bytes:
+    """Return a field with a whole number that is not negative."""
+    return varint(key << 3) + varint(value)
+
+
+def varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _value_info(value: Value) -> bytes:
+    shape = b"".join(field(1, number(1, size)) for size in value.shape)
+    tensor_type = number(1, ELEMENT_TYPES[value.type]) + field(2, shape)
+    return field(1, value.name.encode()) + field(2, field(1, tensor_type))

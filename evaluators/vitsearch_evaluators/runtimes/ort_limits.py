@@ -1,0 +1,57 @@
+"""The newest ONNX that an onnxruntime reads, found by asking it.
+
+Version tables are published, but builds differ (JetPack's, distributions', nightly ones), and what a
+build says of tiny models with rising versions is exact: it refuses a version that it does not know.
+"""
+
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.onnx_writing import Value, model, node
+
+_OPSET, _IR_VERSION = 11, 6
+"""Read by every onnxruntime since 1.0 (2019)."""
+_ENOUGH = 64
+
+
+class Limits(NamedTuple):
+    """`max_opset` and `max_ir_version` are None for a build that refuses no version."""
+
+    max_opset: Optional[int]
+    max_ir_version: Optional[int]
+    precisions: Tuple[str, ...]
+
+
+def find_limits(loads: Callable[[bytes], bool]) -> Limits:
+    """Ask `loads` about tiny models, from the oldest version on up to the first that it refuses."""
+    return Limits(
+        _newest(_OPSET, lambda opset: loads(_identity(opset=opset))),
+        _newest(_IR_VERSION, lambda version: loads(_identity(ir_version=version))),
+        tuple(name for name, content in _products() if loads(content)),
+    )
+
+
+def _newest(first: int, loads: Callable[[int], bool]) -> Optional[int]:
+    for version in range(first, _ENOUGH):
+        if not loads(version):
+            return version - 1 if version > first else None
+    return None
+
+
+def _identity(opset: int = _OPSET, ir_version: int = _IR_VERSION) -> bytes:
+    ends = Value("x", "float32", (1,)), Value("y", "float32", (1,))
+    return model([node("Identity", ["x"], "y")], [ends[0]], [ends[1]], opset, ir_version)
+
+
+def _products() -> List[Tuple[str, bytes]]:
+    """Return a matrix product in each precision, by its name in a space file."""
+    found = []
+    for name, inside, outside, operator in (
+        ("fp32", "float32", "float32", "MatMul"),
+        ("fp16", "float16", "float16", "MatMul"),
+        ("bf16", "bfloat16", "bfloat16", "MatMul"),
+        ("int8", "int8", "int32", "MatMulInteger"),
+    ):
+        ends = [Value("a", inside, (4, 4)), Value("b", inside, (4, 4))]
+        nodes = [node(operator, ["a", "b"], "y")]
+        found.append((name, model(nodes, ends, [Value("y", outside, (4, 4))], 13, 7)))
+    return found

@@ -1,0 +1,227 @@
+"""What each kind of file is taken for. The files are made by hand here and by the real tools where they are."""
+
+import os
+import pickle
+import sys
+import time
+
+import pytest
+
+from vitsearch_evaluators import artifacts
+from vitsearch_evaluators.artifacts import openvino_file
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.onnx_writing import field, node, number, varint
+from vitsearch_evaluators.records import ANY_ARTIFACT, RuntimeInfo
+
+from .conftest import IR, identity, tflite
+
+RUNTIME = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), ("onnx",), max_opset=15, max_ir_version=8)
+
+
+def refused(kind, files):
+    with pytest.raises(MeasurementFailed) as caught:
+        artifacts.inspect(kind, files)
+    assert caught.value.kind == "incompatible_artifact"
+    return str(caught.value)
+
+
+def test_the_versions_of_an_onnx_file(onnx_file):
+    facts = artifacts.inspect("onnx", onnx_file(identity(opset=17, ir_version=9)))
+    assert facts == ("onnx", 9, {"": 17})
+
+
+def test_a_real_exporter_s_file_is_read_alike(tiny_onnx):
+    onnx = pytest.importorskip("onnx")
+    path = tiny_onnx()
+    model = onnx.load(path)
+    facts = artifacts.inspect("onnx", {"model.onnx": path})
+    assert (facts.ir_version, facts.opsets) == (model.ir_version, {"": model.opset_import[0].version})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "empty"),
+        (b"\0" * 100, "zeros"),
+        (pickle.dumps({"a": 1}, 4), "a pickle, which is code"),
+        (b"PK\x03\x04" + b"x" * 60, "zip archive"),
+        (b"\x7fELF\x02\x01", "code is not taken"),
+        (b"ftrt\x00\x00\x00\x00", "TensorRT engine"),
+        (b"\x20\0\0\0ORTM", "own format"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+        (b"\x10\0\0\0\0\0\0\0" + b'{"w":{}}', "safetensors"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (tflite(), "is tflite, but was sent as onnx"),
+        (IR.encode(), "is openvino, but was sent as onnx"),
+        (b"\xff\x00garbage" * 64, "no ONNX file"),
+        (identity()[:-3], "no ONNX file"),
+        (number(1, 7), "no IR version or no graph"),
+    ],
+)
+def test_what_is_no_onnx_file_is_told_by_what_it_is(content, told, onnx_file):
+    assert told in refused("onnx", onnx_file(content))
+
+
+EXTERNAL = number(2, 1) + field(8, b"w") + number(14, 1)
+ENTRY = number(2, 1) + field(8, b"w") + field(13, field(1, b"location") + field(2, b"../../secret"))
+SPARSE = field(1, EXTERNAL)
+
+
+def attribute(key, content):
+    return field(1, b"a") + field(key, content)
+
+
+@pytest.mark.parametrize("tensor", [EXTERNAL, ENTRY])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda tensor: field(7, field(5, tensor)),
+        lambda tensor: field(7, field(15, field(1, tensor))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(5, tensor)))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(10, tensor)))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(22, field(2, tensor))))),
+        lambda tensor: field(7, field(1, node("If", ["c"], "w", attribute(6, field(5, tensor))))),
+        lambda tensor: field(7, field(1, node("If", ["c"], "w", attribute(11, field(5, tensor))))),
+        lambda tensor: field(25, field(7, node("Constant", [], "w", attribute(5, tensor)))),
+        lambda tensor: field(20, field(1, field(5, tensor))),
+    ],
+)
+def test_external_data_is_found_wherever_a_tensor_may_be(place, tensor, onnx_file):
+    assert "external files" in refused("onnx", onnx_file(identity() + place(tensor)))
+
+
+def test_operators_of_a_foreign_domain_are_refused_by_name(onnx_file):
+    foreign = [node("Evil", ["x"], "y", domain="com.acme")]
+    assert "'Evil' is of the domain 'com.acme'" in refused("onnx", onnx_file(identity(nodes=foreign)))
+
+
+def test_a_function_of_the_model_is_no_foreign_operator(onnx_file):
+    own = [node("Gelu", ["x"], "y", domain="pkg.mine")]
+    function = field(25, field(1, b"Gelu") + field(10, b"pkg.mine") + field(7, node("Identity", ["x"], "y")))
+    assert artifacts.inspect("onnx", onnx_file(identity(nodes=own) + function)).ir_version == 7
+
+
+def test_an_engine_inside_a_node_is_refused_even_as_a_function(onnx_file):
+    nodes = [node("EPContext", ["x"], "y", domain="com.microsoft")]
+    function = field(25, field(1, b"EPContext") + field(10, b"com.microsoft"))
+    assert "runs code" in refused("onnx", onnx_file(identity(nodes=nodes) + function))
+
+
+def test_deep_nesting_is_refused_without_recursion(onnx_file):
+    content = field(2, b"inner")
+    for _ in range(sys.getrecursionlimit()):
+        content = field(1, node("If", ["c"], "w", attribute(6, content)))
+    assert "deeper than 100" in refused("onnx", onnx_file(number(1, 7) + field(7, content)))
+
+
+def test_a_file_of_many_fields_is_given_up_on(onnx_file, monkeypatch):
+    monkeypatch.setattr("vitsearch_evaluators.artifacts.onnx_file._FIELDS_MAX", 1000)
+    assert "too many fields" in refused("onnx", onnx_file(number(1, 7) + number(5, 1) * 1000))
+
+
+def test_weights_are_jumped_over(tmp_path):
+    """A sparse file of 512 MiB costs what its few fields cost."""
+    path, weights_bytes = str(tmp_path / "large.onnx"), 512 << 20
+    tensor = number(2, 1) + field(8, b"w") + b"\x4a" + varint(weights_bytes)
+    graph = b"\x2a" + varint(len(tensor) + weights_bytes) + tensor
+    start = identity() + b"\x3a" + varint(len(graph) + weights_bytes) + graph
+    with open(path, "wb") as stream:
+        stream.write(start)
+        stream.truncate(len(start) + weights_bytes)
+    before_s = time.process_time()
+    assert artifacts.inspect("onnx", {"model.onnx": path}).opsets == {"": 13}
+    of_one_byte_each_s = 512  # at a microsecond
+    assert time.process_time() - before_s < of_one_byte_each_s / 100
+
+
+def test_tflite(onnx_file):
+    assert artifacts.inspect("tflite", onnx_file(tflite(), "model.tflite")).kind == "tflite"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (tflite(custom=b"FlexErf"), "'FlexErf' is a custom one"),
+        (tflite(identifier=b"TFL9"), "identifier TFL3"),
+        (tflite(version=2), "schema is not version 3"),
+        (tflite()[:12], "points out of the file"),
+        (b"\xff\xff\xff\xff" + tflite()[4:], "points out of the file"),
+        (b"TFL", "points out of the file"),
+        (identity(), "no TFLite file"),
+    ],
+)
+def test_what_is_no_tflite_file(content, told, onnx_file):
+    assert told in refused("tflite", onnx_file(content, "model.tflite"))
+
+
+def pair(write, xml, weights=b"\0" * 8):
+    return dict(write(xml, "model.xml"), **write(weights, "model.bin"))
+
+
+def test_openvino(onnx_file):
+    good = IR.format(opset="opset1", offset=0).encode()
+    assert artifacts.inspect("openvino", pair(onnx_file, good)).kind == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (IR.format(opset="extension", offset=0), "of the set 'extension'"),
+        (IR.format(opset="opset1", offset=1), "there are 8"),
+        (IR.format(opset="opset1", offset=-1), "there are 8"),
+        (IR.format(opset="opset1", offset=0).replace('version="11"', 'version="6"'), "version 10 or 11"),
+        ("<net version='11'></net>", "no layers"),
+        ("<net version='11'>" + "<a>" * 100, "nested deeper than 64"),
+        ("<net version='11'>", "no element found"),
+        ("<?xml version='1.0' encoding='zlib'?><net version='11'/>", "no layers"),
+        ('<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><net>&b;</net>', "document type"),
+        ('<?xml version="1.0"?><!DOCTYPE net SYSTEM "file:///etc/passwd"><net/>', "document type"),
+    ],
+)
+def test_what_is_no_openvino_pair(content, told, onnx_file):
+    assert told in refused("openvino", pair(onnx_file, content.encode()))
+
+
+def test_the_xml_has_a_largest_size(onnx_file, tmp_path):
+    files = pair(onnx_file, b"<net version='11'>")
+    os.truncate(files["model.xml"], openvino_file.XML_MAX_BYTES + 1)
+    assert "at most" in refused("openvino", files)
+
+
+@pytest.mark.parametrize(
+    ("opset", "ir_version", "told"),
+    [
+        (16, 8, "the model has opset 16, this onnxruntime (1.9.0) reads up to 15"),
+        (15, 9, "the model has IR version 9, this onnxruntime (1.9.0) reads up to 8"),
+    ],
+)
+def test_a_model_that_is_too_new_names_both_versions(opset, ir_version, told, onnx_file):
+    with pytest.raises(MeasurementFailed) as caught:
+        artifacts.refuse_unfit("onnx", onnx_file(identity(opset, ir_version)), RUNTIME)
+    assert (caught.value.kind, str(caught.value)) == ("incompatible_artifact", told)
+
+
+def test_a_model_that_fits_is_let_through(onnx_file):
+    artifacts.refuse_unfit("onnx", onnx_file(identity(15, 8)), RUNTIME)
+    artifacts.refuse_unfit("onnx", onnx_file(identity(99, 99)), RUNTIME._replace(max_opset=None, max_ir_version=None))
+
+
+def test_a_kind_that_the_runtime_does_not_take(onnx_file):
+    with pytest.raises(MeasurementFailed, match="takes onnx, this is tflite"):
+        artifacts.refuse_unfit("tflite", onnx_file(tflite(), "model.tflite"), RUNTIME)
+
+
+def test_a_runtime_that_takes_anything_is_given_anything():
+    artifacts.refuse_unfit("onnx", {"model.onnx": "/nowhere"}, RUNTIME._replace(artifacts=(ANY_ARTIFACT,)))
+
+
+def test_a_runtime_that_is_not_there():
+    with pytest.raises(MeasurementFailed, match="no such library") as caught:
+        artifacts.refuse_unfit("onnx", {}, RUNTIME._replace(available=False, reason="no such library"))
+    assert caught.value.kind == "runtime_unavailable"
+
+
+def test_the_ending_of_a_path_tells_the_kind():
+    assert artifacts.model_files("a/b.xml") == {"model.xml": "a/b.xml", "model.bin": "a/b.bin"}
+    assert artifacts.model_files("a/b.tflite") == {"model.tflite": "a/b.tflite"}
+    assert artifacts.model_files("a/blob") == {"model.onnx": "a/blob"}

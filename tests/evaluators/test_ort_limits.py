@@ -1,0 +1,45 @@
+import pytest
+
+from vitsearch_evaluators.runtimes.ort import OrtRuntime
+from vitsearch_evaluators.runtimes.ort_limits import find_limits
+
+
+def versions(content):
+    """The opset and IR version of a tiny model that `find_limits` asks about."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(content)
+    return model.opset_import[0].version, model.ir_version
+
+
+def test_the_newest_that_is_not_refused():
+    limits = find_limits(lambda content: versions(content)[0] <= 17 and versions(content)[1] <= 8)
+    assert (limits.max_opset, limits.max_ir_version) == (17, 8)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_who_refuses_all_or_nothing_says_nothing(answer):
+    limits = find_limits(lambda _content: answer)
+    assert (limits.max_opset, limits.max_ir_version) == (None, None)
+    assert limits.precisions == (("fp32", "fp16", "bf16", "int8") if answer else ())
+
+
+def test_this_onnxruntime_reads_what_it_says_and_not_the_next():
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    found = OrtRuntime().available()
+
+    def loads(opset, ir_version):
+        ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Abs", ["x"], ["y"])], "g", ends[:1], ends[1:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        model.ir_version = ir_version
+        try:
+            runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        except Exception:  # noqa: BLE001 - its exceptions have no class in common but this
+            return False
+        return True
+
+    assert loads(found.max_opset, found.max_ir_version)
+    assert not loads(found.max_opset + 1, found.max_ir_version)
+    assert not loads(found.max_opset, found.max_ir_version + 1)
+    assert {"fp32", "int8"} <= set(found.precisions)
