@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S = 60.0
 _ROOM_POLL_S = 2.0
+_GOING_DOWN_S = 0.5
 
 
 class Worker(threading.Thread):
@@ -169,7 +170,8 @@ class Worker(threading.Thread):
         except Interrupted:
             return lambda: self._queue.release(job.id)
         except ChildDied as died:
-            if self._stopping.is_set():  # the whole board goes down, and its children hear it first
+            # When a whole service or board goes down, children may hear it before us: that is no interruption.
+            if self._stopping.wait(_GOING_DOWN_S if died.death == "SIGTERM" else 0.0):
                 return lambda: self._queue.release(job.id)
             death, details = died.death, died.details
             return lambda: self._queue.died(job.id, death, details)

@@ -8,7 +8,7 @@ import pytest
 from vitsearch_evaluators import agent as agent_module
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.agent import AgentSettings
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.errors import InvalidRequest, TransferFailed
 
 
 def start(*arguments):
@@ -76,3 +76,19 @@ def test_signals_end_it_cleanly_and_the_port_file_was_whole(tmp_path, until, num
         process.send_signal(number)
         process.communicate()
     assert process.returncode == 0
+
+
+def test_limits_of_the_configuration_hold(serve_agent, tmp_path):
+    served = serve_agent(config={"limits": {"max_blob_mb": 1, "quota_mb": 2}})
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"model-{number}")
+        paths[-1].write_bytes(bytes([number]) * 900_000)
+    (tmp_path / "large").write_bytes(b"x" * 1_100_000)
+    with served.client() as client:
+        assert client.device().max_blob_bytes == 10**6
+        with pytest.raises(TransferFailed) as caught:
+            client.upload(str(tmp_path / "large"))
+        assert caught.value.http_status == 413
+        kept = [client.upload(str(path)) for path in paths]
+    assert set(os.listdir(os.path.join(served.state, "blobs"))) == set(kept[1:])

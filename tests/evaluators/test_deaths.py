@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitsearch_evaluators.deaths import AGENT, FROM_OUTSIDE, OWN_DEATHS_MAX, verdict
 
@@ -29,3 +31,10 @@ def test_what_came_from_outside_is_bounded_and_no_crash(death):
 def test_a_crash_does_not_count_as_an_interruption():
     assert verdict([AGENT, "SIGSEGV", "SIGKILL"], 3) is None
     assert verdict([AGENT, "SIGSEGV", "SIGKILL", AGENT], 3).kind == "interrupted"
+
+
+@given(st.lists(st.sampled_from([*FROM_OUTSIDE, "SIGSEGV", "SIGABRT", "SIGBUS"]), max_size=12), st.integers(1, 5))
+def test_every_job_comes_to_an_end_and_a_verdict_is_never_taken_back(deaths, interruptions_max):
+    decided = [verdict(deaths[:count], interruptions_max) is not None for count in range(len(deaths) + 1)]
+    assert decided == sorted(decided)
+    assert decided[-1] or len(deaths) < OWN_DEATHS_MAX + interruptions_max

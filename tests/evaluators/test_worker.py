@@ -105,6 +105,22 @@ def test_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, bl
     assert error.kind == "interrupted"
 
 
+def test_a_service_that_is_stopped_with_its_children_interrupts_nothing(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    """systemd ends all processes of a unit at once, and the child may hear it first."""
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    options = {"gate": str(gate), "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until(note.exists)
+    for pid in (read_pid(note), faulty_agent.pid):
+        os.kill(pid, signal.SIGTERM)
+    gate.write_text("open")
+    found = result()
+    assert found.attempts == 2
+    assert "interrupted" not in [event.what for event in faulty_client.events(found.job_id)]
+
+
 def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
     gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
     notes = [tmp_path / "pid-a", tmp_path / "pid-b"]
