@@ -24,6 +24,7 @@ from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.execute import Conditions, execute
 from vitsearch_evaluators.jobspec import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.records import Latency, Measurement
 from vitsearch_evaluators.system import System
 
@@ -179,7 +180,12 @@ class Place(NamedTuple):
     system: System
 
 
-def measure(available: Sequence[str], place: Place, stop: StopSignal) -> Look:
+def measure(
+    available: Sequence[str],
+    place: Place,
+    stop: StopSignal,
+    launch_of: Callable[[str], Launch] = lambda name: THIS_PYTHON,
+) -> Look:
     """Measure the canary's model as any other, under a runtime that is available."""
     model = model_for(available)
     blob = BlobRef("model.onnx", hashlib.sha256(model.content).hexdigest(), len(model.content))
@@ -190,7 +196,9 @@ def measure(available: Sequence[str], place: Place, stop: StopSignal) -> Look:
     with open(path, "wb") as stream:
         stream.write(model.content)
     conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    return Look.of(execute(spec, path, place.folder, conditions, stop, system=place.system))
+    return Look.of(
+        execute(spec, path, place.folder, conditions, stop, system=place.system, launch=launch_of(model.runtime))
+    )
 
 
 def drift(reference: Reference, seen: Look, max_drift: float) -> Optional[str]:

@@ -143,7 +143,7 @@ def _spawn_and_wait(
             child = subprocess.Popen(
                 [python, "-m", "vitsearch_evaluators.runner", "job.json"],
                 cwd=folder,
-                env=_environment(),
+                env=_environment(python, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -188,15 +188,17 @@ def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: Sto
                 child.wait(timeout=min(left, 1.0))
 
 
-def _environment() -> Dict[str, str]:
-    """Return what a runtime needs to find its libraries, and nothing that may be secret."""
+def _environment(python: str, folder: str) -> Dict[str, str]:
+    """Return what a runtime needs to find its libraries, and this package, and nothing that may be secret."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     for name, value in os.environ.items():
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return procs.with_package_path(environment)
+    if python == sys.executable:
+        return procs.with_package_path(environment)
+    return procs.with_package_path(environment, os.path.join(folder, "package"))
 
 
 class _Evidence:

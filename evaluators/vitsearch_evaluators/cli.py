@@ -11,11 +11,12 @@ from typing import List, Optional, Sequence, Set, Tuple
 from vitsearch_evaluators import __version__, agent, artifacts, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
-from vitsearch_evaluators.config import PowerConfig
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.jobspec import MeasureProtocol
+from vitsearch_evaluators.launch import Launch
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
@@ -126,7 +127,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     if arguments.power is not None:
         plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
         power.check(meter, THIS_MACHINE)
-    measurement = measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter)
+    programs = _programs(arguments.runtime, arguments.program)
+    measurement = measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter, programs)
     if arguments.json:
         print(json.dumps(measurement.to_json(), indent=2, sort_keys=True))
     else:
@@ -134,8 +136,20 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
+    """What the device's configuration would say."""
+    if program is None:
+        return RUNTIME_DEFAULT
+    return RuntimeConfig(tool=program) if runtimes.create(runtime).tools else RuntimeConfig(python=program)
+
+
 def measure_file(
-    path: str, runtime: str, options: Sequence[str], plan: MeasureProtocol, meter: PowerConfig
+    path: str,
+    runtime: str,
+    options: Sequence[str],
+    plan: MeasureProtocol,
+    meter: PowerConfig,
+    programs: RuntimeConfig = RUNTIME_DEFAULT,
 ) -> Measurement:
     """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
     for at in artifacts.model_files(path).values():
@@ -149,7 +163,7 @@ def measure_file(
     stop = StopSignal()
     procs.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = probe_runtime(runtime, folder, stop)
+        info = probe_runtime(runtime, folder, stop, programs)
         artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
@@ -157,7 +171,9 @@ def measure_file(
         for name, at in files.items():
             os.symlink(os.path.abspath(at), os.path.join(folder, name))
         model = os.path.join(folder, spec.model_name)
-        return execute(spec, model, folder, conditions, stop, recorder=MeteredPhase(meter, THIS_MACHINE))
+        recorder = MeteredPhase(meter, THIS_MACHINE)
+        launch = Launch.of(info, os.path.join(folder, "cache"))
+        return execute(spec, model, folder, conditions, stop, recorder=recorder, launch=launch)
 
 
 def summary(measurement: Measurement) -> str:
@@ -244,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="measure one file and print the result")
     measure.add_argument("model", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair")
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
+    measure.add_argument("--program", metavar="PATH", help="the Python, or the tool, that runs it (default: found)")
     measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
     measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")

@@ -32,6 +32,8 @@ class RuntimeConfig(NamedTuple):
 
 _RUNTIME = {"python": strict.text, "tool": strict.text}
 
+RUNTIME_DEFAULT = RuntimeConfig()
+
 
 class PowerConfig(NamedTuple):
     """`meter`: `auto` takes the first that can be read, `none` reads none. `options` are the meter's own."""

@@ -13,10 +13,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases
 from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
+from vitsearch_evaluators.launch import THIS_PYTHON, Launch, candidates
 from vitsearch_evaluators.procs import ProcessId
 from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
 from vitsearch_evaluators.system import THIS_MACHINE, System
@@ -40,23 +42,53 @@ class Conditions(NamedTuple):
     slowdown: Optional[float] = None
 
 
-def probe_runtime(name: str, folder: str, stop: StopSignal) -> RuntimeInfo:
-    """Ask a child whether a runtime can be imported; a crash is an answer too."""
+def probe_runtime(
+    name: str, folder: str, stop: StopSignal, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
+) -> RuntimeInfo:
+    """Ask children whether a runtime can be used, under each interpreter that may have it; the first that can
+    is its own from now on."""
+    reasons = []
+    try:
+        for candidate in candidates(name, config, system):
+            info = RuntimeInfo(name, False, candidate.reason, None, ())
+            if candidate.reason is None:
+                info = _probe(name, folder, stop, candidate.launch)
+            if info.available:
+                return info._replace(program=candidate.launch.program)
+            reasons.append(str(info.reason))
+    except StorageFull:
+        raise
+    except (EvaluatorError, ImportError, AttributeError) as error:  # no such runtime, or another package's is broken
+        reasons.append(str(error))
+    return RuntimeInfo(name, False, "; ".join(reasons), None, ())
+
+
+def _probe(name: str, folder: str, stop: StopSignal, launch: Launch) -> RuntimeInfo:
+    """Ask a child; a crash is an answer too."""
     job = {"kind": "probe", "runtime": name, "answer": f"probe-{name}.json"}
+    job.update(launch.to_job())
     answer_path = os.path.join(folder, job["answer"])
     if os.path.exists(answer_path):
         os.remove(answer_path)
     for attempt in range(1, _PROBES + 1):
         try:
-            state = run_child(job, folder, _PROBE_S, stop).get("availability")
+            state = run_child(job, folder, _PROBE_S, stop, python=launch.python).get("availability")
         except ChildDied as death:
             if death.death in FROM_OUTSIDE and attempt < _PROBES:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:
-            return RuntimeInfo(name, False, str(failure), None, ())
-        return RuntimeInfo.from_json(dict(state or {}, name=name))
+            return RuntimeInfo(name, False, _told(failure, launch), None, ())
+        return RuntimeInfo.from_json(dict(state or {}, name=name, program=None))
     raise AssertionError("unreachable")
+
+
+def _told(failure: MeasurementFailed, launch: Launch) -> str:
+    """The last line of a Python that fails at its start is the reason for it."""
+    tail = str(failure.details.get("output_tail", "")).strip().splitlines()
+    if failure.kind != "crash" or not tail:
+        return str(failure)
+    return f"{launch.python}: {failure}: {tail[-1]}"
 
 
 class PowerRecorder(abc.ABC):
@@ -89,6 +121,7 @@ def execute(
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
     tell: Callable[..., None] = tell_nobody,
+    launch: Launch = THIS_PYTHON,
 ) -> Measurement:
     """Measure the model file `model`, which lies in the private `folder`.
 
@@ -101,7 +134,7 @@ def execute(
     protocol = spec.protocol
     watch = Watch(system, protocol, stop.is_set, tell=tell)
     environment = conditions.environment_id[:16]
-    children = _Children(spec, os.path.basename(model), folder, environment, stop, on_start, watch)
+    children = _Children(spec, os.path.basename(model), folder, environment, stop, on_start, watch, launch)
     reports = [
         children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
@@ -159,6 +192,7 @@ class _Children(NamedTuple):
     stop: StopSignal
     on_start: Optional[Callable[[str, ProcessId], None]]
     watch: Watch
+    launch: Launch
 
     def path(self, name: str) -> str:
         # The environment is in the name: what was measured before an update is not found after it.
@@ -191,9 +225,10 @@ class _Children(NamedTuple):
             "model": self.model,
             "answer": os.path.basename(path),
         }
+        job.update(self.launch.to_job())
         limit_s = wall_limit_s(phase, self.spec.protocol)
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
-        return run_child(job, self.folder, limit_s, self.stop, on_start)
+        return run_child(job, self.folder, limit_s, self.stop, on_start, self.launch.python)
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

@@ -171,12 +171,22 @@ def _records(log: int) -> Iterator[bytes]:
             return
 
 
-def with_package_path(environment: Dict[str, str]) -> Dict[str, str]:
-    """Let a Python started with this environment import this package, from wherever we run."""
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # Installed, it is found anyway; putting site-packages first would shadow the standard library.
+def with_package_path(environment: Dict[str, str], alone_in: Optional[str] = None) -> Dict[str, str]:
+    """Let a Python started with this environment import this package, from wherever we run (a .pyz too).
+
+    Installed, it is found anyway by the same Python, and putting site-packages first would shadow the
+    standard library. Another Python must not see what lies beside it there, which is not built for it:
+    it gets the folder `alone_in`, with nothing but a link to the package.
+    """
+    package = os.path.dirname(os.path.abspath(__file__))
+    home = os.path.dirname(package)
     if os.path.basename(home) in ("site-packages", "dist-packages"):
-        return environment
+        if alone_in is None:
+            return environment
+        home = alone_in
+        os.makedirs(home, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(package, os.path.join(home, os.path.basename(package)))
     paths = [home] + [path for path in [environment.get("PYTHONPATH")] if path]
     return dict(environment, PYTHONPATH=os.pathsep.join(paths))
 

@@ -232,7 +232,7 @@ class RuntimeInfo(NamedTuple):
 
     `artifacts` are the kinds of files that it takes (`onnx`, `tflite`, `openvino`); `max_opset` and
     `max_ir_version` the newest ONNX that it reads, None where it does not say. A client asks here
-    before it sends a file.
+    before it sends a file. `program` is the interpreter or the tool that runs it.
     """
 
     name: str
@@ -244,6 +244,7 @@ class RuntimeInfo(NamedTuple):
     max_opset: Optional[int] = None
     max_ir_version: Optional[int] = None
     precisions: Tuple[str, ...] = ()
+    program: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
         value = dict(self._asdict())
@@ -264,6 +265,7 @@ _RUNTIME = {
     "max_opset": strict.optional(strict.integer(1)),
     "max_ir_version": strict.optional(strict.integer(1)),
     "precisions": strict.sequence(strict.text),
+    "program": strict.optional(strict.text),
 }
 
 

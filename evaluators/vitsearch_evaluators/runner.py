@@ -53,10 +53,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
+    runtime = create(job["runtime"])
+    runtime.equip(job.get("tool"), job.get("cache"))
     if job["kind"] == "probe":
-        return {"availability": create(job["runtime"]).available().to_json()}
+        return {"availability": runtime.available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
-    subject = phases.subject_of(create(job["runtime"]), job["model"], job["options"], protocol)
+    subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
     return {"report": phases.perform(job["phase"], subject, Clocks())}
 
 

@@ -16,13 +16,14 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from vitsearch_evaluators import canary, procs, runtimes
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
-from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
+from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
 from vitsearch_evaluators.deaths import DISK_FULL
 from vitsearch_evaluators.emulation import described
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
 from vitsearch_evaluators.jobs import JobQueue
+from vitsearch_evaluators.launch import Launch
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
 from vitsearch_evaluators.records import Measurement, RuntimeInfo
@@ -66,6 +67,8 @@ class Worker(threading.Thread):
         self._folder = folder
         self._version = version
         self._probes = ProbeCache(os.path.join(os.path.dirname(folder), "probes.json"), config)
+        self._configured = config.runtimes
+        self._cache = os.path.join(os.path.dirname(folder), "cache")
         self._emulation = config.emulation
         self._power = MeteredPhase(config.power, system)
         self._system = system
@@ -146,13 +149,20 @@ class Worker(threading.Thread):
     def _probe_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                return probe_runtime(name, self._folder, self._stop_child)
+                return probe_runtime(name, self._folder, self._stop_child, self._programs(name), self._system)
             except (StorageFull, OSError) as error:
                 if not _is_full(error):
                     raise
                 self._await_room()
                 if self._stopping.is_set():
                     raise Interrupted from error
+
+    def _programs(self, name: str) -> RuntimeConfig:
+        return self._configured.get(name, RUNTIME_DEFAULT)
+
+    def _launch(self, name: str) -> Launch:
+        info = next((runtime for runtime in self.runtimes if runtime.name == name), None)
+        return Launch(cache=self._cache) if info is None else Launch.of(info, self._cache)
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
@@ -199,7 +209,9 @@ class Worker(threading.Thread):
         names = [runtime.name for runtime in self.runtimes if runtime.available]
         place = canary.Place(os.path.join(self._folder, "canary"), self._identity.device_id, environment, self._system)
         try:
-            unverified = self.canary.look(environment, lambda: canary.measure(names, place, self._stop_child))
+            unverified = self.canary.look(
+                environment, lambda: canary.measure(names, place, self._stop_child, self._launch)
+            )
         except Interrupted:
             return
         except (EvaluatorError, OSError):
@@ -269,6 +281,7 @@ class Worker(threading.Thread):
                 self._power,
                 self._system,
                 functools.partial(self._tell, job.id),
+                self._launch(job.spec.runtime),
             )
         finally:
             self._is_measuring = False

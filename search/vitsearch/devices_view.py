@@ -137,7 +137,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
         f"{what} {runtime[key]}" for what, key in (("opset", "max_opset"), ("IR", "max_ir_version")) if runtime[key]
     ]
     up_to = f", up to {' and '.join(limits)}" if limits else ""
-    return f"{runtime['name']} {runtime['version']}{up_to}; {', '.join(runtime['providers'])}".rstrip("; ")
+    said = (f"{runtime['name']} {runtime['version']}{up_to}", ", ".join(runtime["providers"]), runtime["program"])
+    return "; ".join(part for part in said if part)
 
 
 def _queue_text(found: dict[str, Any]) -> str:

@@ -135,6 +135,7 @@ DEVICE_JSON = {
             "max_opset": 23,
             "max_ir_version": 11,
             "precisions": ["fp32"],
+            "program": None,
         }
     ],
     "job_kinds": ["measure"],

@@ -65,6 +65,20 @@ class Runtime(abc.ABC):
         defaults = {key: values[0] for key, values in self.options.items()}
         return dict(defaults, **options)
 
+    libraries: Tuple[str, ...] = ()
+    """Modules of which one must be there. They are looked for, without importing them, in the agent's Python
+    and in the system's; the child then runs where they are."""
+
+    tools: Tuple[str, ...] = ()
+    """Names or paths of a program that does the work; the first that is there becomes `tool`."""
+
+    tool: Optional[str] = None
+    cache: Optional[str] = None
+
+    def equip(self, tool: Optional[str], cache: Optional[str]) -> None:
+        """Tell which program to use, and a folder for what is worth keeping from job to job. Child only."""
+        self.tool, self.cache = tool, cache
+
     @abc.abstractmethod
     def available(self) -> Availability:
         """Say whether the library is here, without loading a model."""

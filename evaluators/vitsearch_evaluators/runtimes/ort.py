@@ -55,6 +55,7 @@ class OrtRuntime(Runtime):
     """Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
 
     name = "onnxruntime"
+    libraries = ("onnxruntime",)
     options = {
         "provider": (
             "CPUExecutionProvider",

@@ -1,0 +1,108 @@
+"""With what a runtime's child is started: which Python, which tool.
+
+A board may keep a runtime's library where another Python sees it: JetPack's TensorRT and onnxruntime belong
+to the system's python3, and a virtual environment hides them. So each runtime has an interpreter of its own,
+named in `config.json` or found: the one that the agent runs on, else the system's. A tool is one that the
+configuration names, else one on the PATH or where its maker puts it.
+
+What is cheap to see (there is no such module, no such tool) is seen here, without a child.
+"""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.config import RuntimeConfig
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.records import RuntimeInfo
+from vitsearch_evaluators.runtimes.base import Runtime
+from vitsearch_evaluators.system import System
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+_FIND = (
+    "import importlib.util, sys; "
+    "sys.exit(0 if any(importlib.util.find_spec(name) is not None for name in sys.argv[1:]) else 3)"
+)
+
+
+class Launch(NamedTuple):
+    """`python` starts the child, which starts `tool` if its runtime is one; `cache` is a folder for what
+    a runtime makes of a model and wants to keep."""
+
+    python: str = sys.executable
+    tool: Optional[str] = None
+    cache: Optional[str] = None
+
+    def to_job(self) -> Mapping[str, Any]:
+        """Return what the child is told."""
+        return {"tool": self.tool, "cache": self.cache}
+
+    @property
+    def program(self) -> str:
+        return self.tool or self.python
+
+    @classmethod
+    def of(cls, info: RuntimeInfo, cache: Optional[str] = None) -> "Launch":
+        """Return with what a runtime that was probed is started."""
+        if info.program is None:
+            return cls(cache=cache)
+        if runtimes.create(info.name).tools:
+            return cls(tool=info.program, cache=cache)
+        return cls(python=info.program, cache=cache)
+
+
+THIS_PYTHON = Launch()
+
+
+class Candidate(NamedTuple):
+    """A way to start a runtime, or why there is none."""
+
+    launch: Launch
+    reason: Optional[str]
+
+
+def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Candidate]:
+    """Yield the ways to start a runtime, the best first; at least one. What is configured is the only one."""
+    runtime = runtimes.create(name)
+    if config.tool is not None and not runtime.tools:
+        raise InvalidRequest(f"runtimes.{name}.tool: {name} is no tool")
+    python = config.python or sys.executable
+    if runtime.tools:
+        yield _tool(runtime.tools if config.tool is None else (config.tool,), python)
+    elif config.python is not None:
+        # Its own words say best what is wrong with it.
+        yield Candidate(Launch(python=config.python), None)
+    else:
+        yield Candidate(Launch(), _absent(runtime))
+        if runtime.libraries and sys.executable != SYSTEM_PYTHON and _has(SYSTEM_PYTHON, runtime, system):
+            yield Candidate(Launch(python=SYSTEM_PYTHON), None)
+
+
+def _has(python: str, runtime: Runtime, system: System) -> bool:
+    return system.run([python, "-c", _FIND, *runtime.libraries]).reason is None
+
+
+def _tool(names: Sequence[str], python: str) -> Candidate:
+    for name in names:
+        path = shutil.which(name)
+        if path is not None:
+            return Candidate(Launch(python=python, tool=os.path.abspath(path)), None)
+    return Candidate(Launch(python=python), f"no program {' or '.join(names)} here; config.json can name one")
+
+
+def _absent(runtime: Runtime) -> Optional[str]:
+    if not runtime.libraries:
+        return None
+    importlib.invalidate_caches()  # it may have been installed since we started
+    for library in runtime.libraries:
+        try:
+            if importlib.util.find_spec(library) is not None:
+                return None
+        except (ImportError, ValueError):
+            continue
+    return f"no module {' or '.join(runtime.libraries)} in {sys.executable}"
