@@ -16,11 +16,13 @@ import tempfile
 import time
 import unittest
 
-from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed
+from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, canary
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.system import THIS_MACHINE
 from vitsearch_evaluators.tokens import read_tokens
 
 TINY = SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11)
@@ -50,6 +52,15 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
                 with self.assertRaises(MeasurementFailed):
                     client.measure(path, "onnxruntime", {}, TINY)
+                asked = TINY._replace(warmup_min_runs=10, throughput_s=0.1, streams=2, soak_s=0.1)
+                phased = client.measure(path, "noop", {"busy_us": 50}, asked)
+                self.assertEqual(phased.sustained.n, 11)
+                self.assertGreater(phased.throughput_ips, 0)
+
+    def test_the_canary(self):
+        with tempfile.TemporaryDirectory() as folder:
+            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["noop"], place, StopSignal()).cpu.p50, 0)
 
     def test_energy_of_an_emulated_board(self):
         with tempfile.TemporaryDirectory() as folder:
