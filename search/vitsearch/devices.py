@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -119,6 +119,22 @@ class AgentDevice:
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
+
+
+def refuse_unable(name: str, info: DeviceInfo, runtimes: Iterable[str], opset: int) -> None:
+    """:class:`ResourceError` when a device cannot run what a study will send, before anything is trained for it."""
+    there = {runtime.name: runtime for runtime in info.runtimes}
+    for wanted in runtimes:
+        if wanted not in there:
+            raise ResourceError(f"device {name} has no {wanted}; it has {', '.join(sorted(there)) or 'no runtime'}")
+        found = there[wanted]
+        if not found.available:
+            raise ResourceError(f"device {name}: {wanted} cannot be used there: {found.reason}")
+        if "onnx" in found.artifacts and found.max_opset is not None and found.max_opset < opset:
+            raise ResourceError(
+                f"device {name}: models are exported with opset {opset}, "
+                f"its {wanted} ({found.version}) reads up to {found.max_opset}"
+            )
 
 
 def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownDevice:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.devices import AgentDevice, Cores, Device, connect, reached
+from vitsearch.devices import AgentDevice, Cores, Device, connect, reached, refuse_unable
 from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
 from vitsearch.errors import ResourceError
 from vitsearch.guard import Guard
 from vitsearch.jobs import DataJob, Source, Workshop
-from vitsearch.lab import Lab, Setting, Teacher
+from vitsearch.lab import OPSET, Lab, Setting, Teacher
 from vitsearch.ledger import Ledger, sqlite_file
 from vitsearch.progress import Progress
 from vitsearch.protocols import Phases
@@ -77,6 +77,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
+        refuse_unable(device.name, device.info, space.space.backend, OPSET)
         study.adopt_device(device.name, device.info.kind)
         what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
         progress.note(f"device {device.name}: {what}; starting workers")

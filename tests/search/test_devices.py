@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, token_from
+from vitsearch.devices import AgentDevice, Cores, refuse_unable, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.protocol import SCREEN
+from vitsearch_evaluators.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
 pytestmark = pytest.mark.slow
 DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
@@ -109,3 +109,28 @@ def test_a_device_that_does_not_answer_is_one_message(monkeypatch):
     monkeypatch.setattr("vitsearch.devices.GREETING_PAUSE_S", 0.0)
     with pytest.raises(DeviceLost, match="device nano: "):
         AgentDevice("nano", DeviceClient("http://127.0.0.1:9", token="x" * 32))
+
+
+ORT = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), max_opset=15, max_ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "told"),
+    [
+        ((ORT,), r"device nano: models are exported with opset 17, its onnxruntime \(1.9.0\) reads up to 15"),
+        ((ORT._replace(available=False, reason="no numpy"),), "onnxruntime cannot be used there: no numpy"),
+        ((ORT._replace(name="noop"),), "device nano has no onnxruntime; it has noop"),
+        ((), "it has no runtime"),
+    ],
+)
+def test_a_device_that_cannot_run_the_study_is_refused_before_it_begins(runtimes, told):
+    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
+    with pytest.raises(ResourceError, match=told):
+        refuse_unable("nano", info, ["onnxruntime"], 17)
+
+
+@pytest.mark.parametrize("newest", [17, 18, None])
+def test_a_device_that_reads_the_opset_or_does_not_say_is_taken(newest):
+    ready = (ORT._replace(max_opset=newest),)
+    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, ready, ("measure",), 1, 0, 0)
+    refuse_unable("nano", info, ["onnxruntime"], 17)
