@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.confinement import Confinement
 from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, StorageFull
 
 ANSWER_MAX_BYTES = 1 << 20
@@ -92,7 +93,7 @@ def run_child(
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as stream:
         json.dump(dict(job, parent_pid=os.getpid()), stream)
-    evidence = _Evidence()
+    evidence = _Evidence(job.get("group"))
     try:
         ended = _spawn_and_wait(folder, log_path, wall_s, stop, evidence.of(on_start), python)
     finally:
@@ -204,9 +205,10 @@ def _environment(python: str, folder: str) -> Dict[str, str]:
 class _Evidence:
     """Of a shortage of memory during the life of a child."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: Optional[str]) -> None:
         self._since_s = time.monotonic()
-        self._kills = procs.out_of_memory_kills()
+        self._group = Confinement(group=group)
+        self._kills = self._count()
         self._pid = 0
 
     def of(self, on_start: Optional[OnStart]) -> OnStart:
@@ -220,10 +222,14 @@ class _Evidence:
         return started
 
     def starved(self) -> bool:
-        kills = procs.out_of_memory_kills()
+        kills = self._count()
         if kills is not None and self._kills is not None:
             return kills > self._kills
         return procs.kernel_killed(self._pid, self._since_s)
+
+    def _count(self) -> Optional[int]:
+        in_group = self._group.kills()
+        return procs.out_of_memory_kills() if in_group is None else in_group
 
 
 def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> EvaluatorError:

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from vitsearch_evaluators import measure, observation, phases
 from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
+from vitsearch_evaluators.confinement import UNCONFINED, Confinement
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
@@ -31,7 +32,7 @@ _PROBES = 3
 class Conditions(NamedTuple):
     """What a measurement says about where and how it was taken, known before it starts.
 
-    `slowdown` is that of an emulated device, None for a real one.
+    `slowdown` is that of an emulated device, None for a real one; `confinement` holds the children.
     """
 
     job_id: str
@@ -40,6 +41,7 @@ class Conditions(NamedTuple):
     attempts: int
     queue_s: float
     slowdown: Optional[float] = None
+    confinement: Confinement = UNCONFINED
 
 
 def probe_runtime(
@@ -134,7 +136,8 @@ def execute(
     protocol = spec.protocol
     watch = Watch(system, protocol, stop.is_set, tell=tell)
     environment = conditions.environment_id[:16]
-    children = _Children(spec, os.path.basename(model), folder, environment, stop, on_start, watch, launch)
+    name, confined = os.path.basename(model), conditions.confinement
+    children = _Children(spec, name, folder, environment, confined, stop, on_start, watch, launch)
     reports = [
         children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
@@ -189,6 +192,7 @@ class _Children(NamedTuple):
     model: str
     folder: str
     environment: str
+    confinement: Confinement
     stop: StopSignal
     on_start: Optional[Callable[[str, ProcessId], None]]
     watch: Watch
@@ -226,6 +230,7 @@ class _Children(NamedTuple):
             "answer": os.path.basename(path),
         }
         job.update(self.launch.to_job())
+        job.update(self.confinement.for_child())
         limit_s = wall_limit_s(phase, self.spec.protocol)
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         return run_child(job, self.folder, limit_s, self.stop, on_start, self.launch.python)

@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any, Dict, Sequence
 
-from vitsearch_evaluators import phases, procs
+from vitsearch_evaluators import confinement, phases, procs
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks
@@ -24,6 +24,8 @@ from vitsearch_evaluators.runtimes import create
 
 _FILE_LIMIT_BYTES = 16 << 20
 _OPEN_FILES_LIMIT = 256
+_PROCESSES_LIMIT = 4096
+"""Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +61,16 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
         return {"availability": runtime.available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
     subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
+    _confine(job, subject)
     return {"report": phases.perform(job["phase"], subject, Clocks())}
+
+
+def _confine(job: Dict[str, Any], subject: phases.Subject) -> None:
+    memory_mb, group = job.get("memory_mb"), job.get("group")
+    if group is not None:
+        confinement.join(group)
+    elif memory_mb is not None and not subject.runtime.reserves_addresses(subject.options):
+        confinement.limit_addresses(memory_mb)
 
 
 def _limit() -> None:
@@ -82,6 +93,7 @@ def _limit() -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, _FILE_LIMIT_BYTES),
         (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT),
+        (resource.RLIMIT_NPROC, _PROCESSES_LIMIT),
     )
     for limit, value in wanted:
         hard = resource.getrlimit(limit)[1]

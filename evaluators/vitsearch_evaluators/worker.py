@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from vitsearch_evaluators import canary, procs, runtimes
+from vitsearch_evaluators import canary, confinement, procs, runtimes
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
@@ -70,6 +70,8 @@ class Worker(threading.Thread):
         self._configured = config.runtimes
         self._cache = os.path.join(os.path.dirname(folder), "cache")
         self._emulation = config.emulation
+        self._memory_mb = config.limits.memory_mb
+        self._confinement = confinement.UNCONFINED
         self._power = MeteredPhase(config.power, system)
         self._system = system
         self._known: Optional[Dict[str, Any]] = None
@@ -90,6 +92,8 @@ class Worker(threading.Thread):
         found = fingerprint(self._version, self.runtimes, self._system)
         if self._emulation is not None:
             found["emulation"] = described(self._emulation)
+        if self._memory_mb is not None:
+            found["memory_limit"] = self._confinement.described()
         self._known = found if self.ready.is_set() else None
         return found
 
@@ -107,6 +111,7 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         procs.adopt_orphans()
+        self._confinement = confinement.find(self._memory_mb, self._system)
         self._clean()
         try:
             self._probe()
@@ -267,6 +272,7 @@ class Worker(threading.Thread):
             job.attempts,
             job.queue_s,
             None if self._emulation is None else self._emulation.slowdown,
+            self._confinement,
         )
         chunks_before = self._store.chunks_received
         self._is_measuring = True

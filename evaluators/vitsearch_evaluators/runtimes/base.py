@@ -79,6 +79,10 @@ class Runtime(abc.ABC):
         """Tell which program to use, and a folder for what is worth keeping from job to job. Child only."""
         self.tool, self.cache = tool, cache
 
+    def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
+        """Whether it maps far more addresses than it uses, as CUDA does; a limit on them would be none on memory."""
+        return False
+
     @abc.abstractmethod
     def available(self) -> Availability:
         """Say whether the library is here, without loading a model."""

@@ -74,6 +74,9 @@ class OrtRuntime(Runtime):
         names = _read_optimizers(disabled, "options.disabled_optimizers")
         return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
 
+    def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
+        return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
     def available(self) -> Availability:
         try:
             import onnxruntime

@@ -1,0 +1,179 @@
+"""The limit on a child's memory: recorded cgroup trees, real address spaces, a real cgroup where one may be made."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vitsearch_evaluators import confinement, procs
+from vitsearch_evaluators.child import StopSignal, run_child
+from vitsearch_evaluators.confinement import UNCONFINED, Confinement, find
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.ort import OrtRuntime
+from vitsearch_evaluators.system import System
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A machine: tree({path: content}) -> System. Files that a kernel has are written empty."""
+
+    def make(files):
+        for path, content in files.items():
+            target = tmp_path / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content)
+        return System(root=str(tmp_path))
+
+    return make
+
+
+V2 = "/sys/fs/cgroup/system.slice/agent.service"
+V2_FILES = {
+    "/proc/self/cgroup": "0::/system.slice/agent.service\n",
+    V2 + "/cgroup.procs": f"{os.getpid()}\n",
+    V2 + "/cgroup.controllers": "cpu memory pids\n",
+    V2 + "/cgroup.subtree_control": "",
+    V2 + "/vitsearch-measured/memory.max": "max\n",
+    V2 + "/vitsearch-measured/memory.swap.max": "max\n",
+    V2 + "/vitsearch-measured/memory.events": "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n",
+}
+V1 = "/sys/fs/cgroup/memory/vitsearch"
+V1_FILES = {
+    "/proc/self/cgroup": "5:cpu:/\n4:memory:/vitsearch\n0::/\n",
+    V1 + "/cgroup.procs": "1\n2\n",
+    V1 + "/vitsearch-measured/memory.limit_in_bytes": "",
+    V1 + "/vitsearch-measured/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+}
+
+
+def test_without_a_limit_nothing_is_made(tree):
+    assert find(None, tree(V2_FILES)) == UNCONFINED
+    assert UNCONFINED.kills() is None
+
+
+def test_version_2_is_made_below_the_agent_which_moves_aside(tree):
+    system = tree(V2_FILES)
+    found = find(300, system)
+    assert found.group == system.at(V2 + "/vitsearch-measured")
+    assert system.read(V2 + "/vitsearch-measured/memory.max").text == "300000000"
+    assert system.read(V2 + "/vitsearch-measured/memory.swap.max").text == "0"
+    assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
+    assert system.read(V2 + "/vitsearch-agent/cgroup.procs").text == str(os.getpid())
+    assert found.kills() == 1
+    assert found.described() == {"memory_mb": 300, "by": "cgroup", "reason": None}
+
+
+def test_version_1(tree):
+    system = tree(V1_FILES)
+    found = find(300, system)
+    assert found.group == system.at(V1 + "/vitsearch-measured")
+    assert system.read(V1 + "/vitsearch-measured/memory.limit_in_bytes").text == "300000000"
+    assert found.kills() == 2
+
+
+def test_a_container_sees_its_own_group_as_the_root(tree):
+    files = {path.replace("/vitsearch/", "/"): content for path, content in V1_FILES.items()}
+    assert find(300, tree(files)).group.endswith("/sys/fs/cgroup/memory/vitsearch-measured")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"/proc/self/cgroup": ""}, "no memory controller"),
+        ({V2 + "/cgroup.controllers": "cpu\n"}, "not delegated"),
+        ({V2 + "/cgroup.procs": f"1\n{os.getpid()}\n"}, "other processes are in the agent's group"),
+        ({"/proc/self/cgroup": "garbage\n1:x\n"}, "no memory controller"),
+        ({"/proc/self/cgroup": "4:memory:/elsewhere\n"}, "no memory controller"),
+    ],
+)
+def test_where_none_can_be_made_addresses_are_limited_and_the_reason_told(change, told, tree):
+    found = find(300, tree(dict(V2_FILES, **change)))
+    assert found.group is None
+    assert told in found.reason
+    assert found.described()["by"] == "address space"
+
+
+def child_job(protocol, **more):
+    job = {"kind": "measure", "phase": "latency", "runtime": "faults", "options": {"fault": "hungry"}}
+    return dict(job, protocol=protocol.to_json(), model="model.onnx", answer="answer.json", **more)
+
+
+def test_a_child_that_wants_more_addresses_does_not_fit(faulty_environment, tiny_protocol, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    job = child_job(tiny_protocol, **Confinement(200, None, "none").for_child())
+    with pytest.raises(MeasurementFailed) as caught:
+        run_child(job, str(tmp_path), 120.0, StopSignal())
+    assert caught.value.kind == "out_of_memory"
+
+
+def test_a_child_that_keeps_to_it_is_measured(tiny_protocol, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    job = child_job(tiny_protocol, **Confinement(200, None, "none").for_child())
+    job.update(runtime="noop", options={"busy_us": 1})
+    assert run_child(job, str(tmp_path), 120.0, StopSignal())["report"]["wall_ms"]
+
+
+@pytest.mark.parametrize(("provider", "reserves"), [("CPUExecutionProvider", False), ("CUDAExecutionProvider", True)])
+def test_addresses_are_not_limited_where_a_gpu_is_used(provider, reserves):
+    runtime = OrtRuntime()
+    assert runtime.reserves_addresses(runtime.check_options({"provider": provider})) is reserves
+
+
+IN_A_GROUP = """
+import json, os, sys
+from vitsearch_evaluators import confinement
+from vitsearch_evaluators.child import StopSignal, run_child
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.system import THIS_MACHINE
+confinement.join(sys.argv[1])
+found = confinement.find(200, THIS_MACHINE)
+job = dict(json.loads(sys.argv[2]), **found.for_child())
+try:
+    run_child(job, os.getcwd(), 120.0, StopSignal())
+except MeasurementFailed as failure:
+    print(json.dumps([failure.kind, found.group, found.kills()]))
+"""
+
+
+@pytest.fixture
+def own_group():
+    """A cgroup for a process that plays the agent; it is gone afterwards, with what was made below it."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root may make a cgroup")
+    for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+        path = os.path.join(root, f"vitsearch-confined-{os.getpid()}")
+        if not os.path.exists(os.path.join(root, "cgroup.procs")):
+            continue
+        try:
+            os.mkdir(path)
+        except OSError:
+            continue
+        yield path
+        for folder, _, _ in os.walk(path, topdown=False):
+            os.rmdir(folder)
+        return
+    pytest.skip("no memory cgroup can be made here")
+
+
+def test_the_kernel_kills_what_goes_beyond_its_group_and_counts_it(
+    own_group, faulty_environment, tiny_protocol, tmp_path
+):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_GROUP, own_group, json.dumps(child_job(tiny_protocol))],
+        cwd=str(tmp_path),
+        env=procs.with_package_path(dict(os.environ)),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    kind, group, kills = json.loads(done.stdout.decode())
+    assert kind == "out_of_memory"
+    assert group.startswith(own_group)
+    assert kills == 1
+
+
+def test_a_group_that_is_gone_is_told_and_not_worked_around(tmp_path):
+    with pytest.raises(OSError, match="cgroup.procs"):
+        confinement.join(str(tmp_path / "gone"))
