@@ -75,10 +75,10 @@ def test_the_child_is_started_with_the_same_words_whatever_the_job(monkeypatch, 
     assert all(environment == environments[0] for environment in environments)
 
 
-def test_what_may_be_secret_is_not_in_the_environment_of_a_child(monkeypatch):
+def test_what_may_be_secret_is_not_in_the_environment_of_a_child(monkeypatch, tmp_path):
     monkeypatch.setenv("VITSEARCH_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD", "/tmp/evil.so")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    environment = child._environment()
+    environment = child._environment(sys.executable, str(tmp_path))
     assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
