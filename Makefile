@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGENT_VENV ?= .venv-agent
 AGENT_READY := $(AGENT_VENV)/.ready
+RUNTIMES_VENV ?= .venv-runtimes
+RUNTIMES_READY := $(RUNTIMES_VENV)/.ready
 
-.PHONY: setup quickstart test test-agent lint format bench clean
+.PHONY: setup quickstart test test-agent test-runtimes agent-pyz lint format bench clean
 
 setup: $(READY)
 
@@ -21,7 +23,7 @@ quickstart: setup
 	$(BIN)/vitsearch run spaces/quickstart.yaml
 	$(BIN)/vitsearch front quickstart
 
-test: setup test-agent
+test: setup test-agent test-runtimes
 	$(BIN)/python -m pytest
 
 # The device agent as a board has it: nothing installed but the agent itself (and pytest).
@@ -32,6 +34,19 @@ $(AGENT_READY): evaluators/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(AGENT_VENV)
 	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pytest ./evaluators
 	@touch $@
+
+# OpenVINO and LiteRT, apart: every agent that a test starts would look at them too, and be seconds slower.
+test-runtimes: $(RUNTIMES_READY)
+	$(RUNTIMES_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml $(addprefix tests/evaluators/test_,openvino.py litert.py ort.py)
+
+$(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUNTIMES_VENV)
+	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt onnx pytest "./evaluators[onnxruntime,openvino,litert]"
+	@touch $@
+
+# The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state
+agent-pyz:
+	$(PYTHON) tools/make_agent_pyz.py vitsearch-agent.pyz
 
 lint: setup
 	$(BIN)/ruff check .
@@ -48,4 +63,4 @@ bench: setup
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VENV) $(AGENT_VENV)
+	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) vitsearch-agent.pyz

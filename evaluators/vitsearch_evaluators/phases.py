@@ -94,7 +94,7 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before,
         steady=steady,
         runtime_version=subject.version,
-        options=subject.options,
+        options=dict(subject.options, **session.settled),
         reasons=reasons,
     )
 

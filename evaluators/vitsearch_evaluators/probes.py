@@ -73,6 +73,8 @@ def _installed() -> List[List[Any]]:
         with contextlib.suppress(OSError):
             found.append([place, str(os.stat(place or ".").st_mtime_ns)])
     own = os.path.dirname(os.path.abspath(__file__))
+    if not os.path.isdir(own):  # all of it is one file, which is on the path above
+        return found
     for folder in (own, os.path.join(own, "runtimes")):
         for name in sorted(os.listdir(folder)):
             if name.endswith(".py"):

@@ -9,6 +9,8 @@ ENTRY_POINT_GROUP = "vitsearch_evaluators.runtimes"
 
 BUILTIN = {
     "onnxruntime": "vitsearch_evaluators.runtimes.ort:OrtRuntime",
+    "openvino": "vitsearch_evaluators.runtimes.openvino_cpu:OpenVinoRuntime",
+    "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }
 

@@ -29,7 +29,9 @@ class Availability(NamedTuple):
 
 
 class Session(abc.ABC):
-    """A loaded model with its inputs."""
+    """A loaded model with its inputs. `settled` tells what the runtime decided by itself, beside the options."""
+
+    settled: Mapping[str, Any] = {}
 
     @abc.abstractmethod
     def run(self) -> None:
@@ -95,6 +97,13 @@ class Runtime(abc.ABC):
         for a file that this runtime cannot run, `runtime_unavailable` for a missing provider,
         `out_of_memory`.
         """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library's error is about memory; none has a class of its own for it."""
+    text = str(error).lower()
+    signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
 def concrete_shape(name: str, shape: Sequence[Union[int, str, None]], batch: int) -> List[int]:

@@ -9,8 +9,9 @@ from vitsearch_evaluators.runtimes.base import (
     Availability,
     Runtime,
     Session,
-    concrete_shape,
+    is_out_of_memory,
 )
+from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
 
 _LEVELS = {
@@ -29,7 +30,6 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
-_INPUT_SEED = 0
 _read_optimizers = strict.sequence(strict.text, 64)
 
 
@@ -132,7 +132,7 @@ class OrtRuntime(Runtime):
                 disabled_optimizers=options["disabled_optimizers"],
             )
         except Exception as error:
-            kind = "out_of_memory" if _is_out_of_memory(error) else "incompatible_artifact"
+            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
             raise MeasurementFailed(
                 kind, f"onnxruntime {onnxruntime.__version__} refuses the model: {error}"
             ) from error
@@ -153,26 +153,6 @@ def _loads(content: bytes) -> bool:
 
 
 def random_feeds(inputs: List[_Input], batch: int) -> Dict[str, Any]:
-    """Return seeded arrays for the inputs: normal where they are floats, 0 and 1 elsewhere."""
-    import numpy
-
-    generator = numpy.random.RandomState(_INPUT_SEED)
-    feeds = {}
-    for one in inputs:
-        if one.type not in _DTYPES:
-            raise MeasurementFailed(
-                "incompatible_artifact",
-                f"input {one.name!r} is a {one.type}; inputs are made for {', '.join(_DTYPES)}",
-            )
-        shape = concrete_shape(one.name, one.shape, batch)
-        dtype = _DTYPES[one.type]
-        floating = dtype.startswith("float")
-        values = generator.standard_normal(shape) if floating else generator.randint(0, 2, shape)
-        feeds[one.name] = numpy.asarray(values).astype(dtype)
-    return feeds
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
-    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+    """Return arrays by the names of the inputs."""
+    plain = [Input(one.name, _DTYPES.get(one.type, one.type), one.shape) for one in inputs]
+    return {one.name: array for one, array in zip(inputs, random_arrays(plain, batch))}

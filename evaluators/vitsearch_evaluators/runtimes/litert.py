@@ -1,0 +1,84 @@
+"""LiteRT, formerly TensorFlow Lite. The only file that imports its interpreter, and only inside functions."""
+
+import importlib
+from typing import Any, Mapping, Tuple
+
+from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
+from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+
+_PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
+
+
+class LiteRtSession(Session):
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+
+    def run(self) -> None:
+        self._interpreter.invoke()
+
+    def close(self) -> None:
+        self._interpreter = None
+
+
+class LiteRtRuntime(Runtime):
+    """By `ai-edge-litert`, or by `tflite-runtime` on Pythons that it is not built for (before 3.10).
+
+    Option `delegate`: `xnnpack`, as the interpreter does by itself, or `none`: its reference kernels.
+    """
+
+    name = "litert"
+    libraries = tuple(_PACKAGES)
+    options = {"delegate": ("xnnpack", "none")}
+
+    def available(self) -> Availability:
+        try:
+            module, version = _interpreter_module()
+        except ImportError as error:
+            return Availability(False, f"no interpreter can be imported: {error}", None, ())
+        providers = (module.__name__.partition(".")[0],)
+        return Availability(True, None, version, providers, ("tflite",), precisions=("fp32", "int8"))
+
+    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+        module, version = _interpreter_module()
+        inspect("tflite", {"model.tflite": path})
+        more = {}
+        if options["delegate"] == "none":
+            more["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            interpreter = module.Interpreter(model_path=path, num_threads=threads, **more)
+            details = interpreter.get_input_details()
+            inputs = [Input(one["name"], one["dtype"].__name__, list(one["shape_signature"])) for one in details]
+            arrays = random_arrays([_plain(one) for one in inputs], batch)
+            for one, array in zip(details, arrays):
+                if tuple(one["shape"]) != array.shape:
+                    interpreter.resize_tensor_input(one["index"], array.shape)
+            interpreter.allocate_tensors()
+            for one, array in zip(details, arrays):
+                interpreter.set_tensor(one["index"], array)
+        except (ValueError, RuntimeError) as error:
+            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
+            raise MeasurementFailed(kind, f"litert {version} refuses the model: {error}") from error
+        return LiteRtSession(interpreter)
+
+
+def _plain(one: Input) -> Input:
+    """numpy's integers are not Python's."""
+    return one._replace(dtype=one.dtype.rstrip("_"), shape=[int(size) for size in one.shape])
+
+
+def _interpreter_module() -> Tuple[Any, str]:
+    """Return the module and its version; ImportError with all reasons when there is none."""
+    reasons = []
+    for name, package in _PACKAGES.items():
+        try:
+            module = importlib.import_module(name + ".interpreter")
+        except ImportError as error:
+            reasons.append(str(error))
+            continue
+        version = getattr(importlib.import_module(name), "__version__", None)
+        if version is None:  # by name: Python has it since 3.8, this package since 3.10
+            version = importlib.import_module("importlib.metadata").version(package)
+        return module, str(version)
+    raise ImportError("; ".join(reasons))

@@ -1,0 +1,106 @@
+"""OpenVINO, for ONNX files and its own pairs. The only file that imports openvino, and only inside functions."""
+
+from typing import Any, Dict, List, Mapping
+
+from vitsearch_evaluators import strict
+from vitsearch_evaluators.artifacts import inspect, model_files
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
+from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+
+_PRECISIONS = {"f32": "f32", "bf16": "bf16", "auto": None}
+_NAMES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
+_ELEMENT_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    "i64": "int64",
+    "i32": "int32",
+    "i16": "int16",
+    "i8": "int8",
+    "u8": "uint8",
+    "boolean": "bool",
+}
+_DEVICE = "CPU"
+_read_streams = strict.integer(1, 256)
+
+
+class OpenVinoSession(Session):
+    def __init__(self, request: Any, settled: Dict[str, Any]) -> None:
+        self._request = request
+        self.settled = settled
+
+    def run(self) -> None:
+        self._request.infer(share_outputs=True)
+
+    def close(self) -> None:
+        self._request = None
+
+
+class OpenVinoRuntime(Runtime):
+    """On the processor. Options: `inference_precision` (`f32`, `bf16`, `auto`: what OpenVINO thinks best, which
+    is bfloat16 where the processor has it), `streams`.
+
+    What is really used is read back and stands in the result; a precision that was asked for and is
+    not used is an error (asked for f16, OpenVINO quietly takes bf16).
+    """
+
+    name = "openvino"
+    libraries = ("openvino",)
+    options = {"inference_precision": tuple(_PRECISIONS)}
+
+    def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
+        plain = dict(options)
+        streams = _read_streams(plain.pop("streams", 1), "options.streams")
+        return dict(super().check_options(plain), streams=streams)
+
+    def available(self) -> Availability:
+        try:
+            import openvino
+        except ImportError as error:
+            return Availability(False, f"openvino cannot be imported: {error}", None, ())
+        core = openvino.Core()
+        capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        precisions = tuple(_NAMES[name] for name in _NAMES if name in capabilities)
+        version = str(openvino.__version__).partition("-")[0]
+        return Availability(True, None, version, (_DEVICE,), ("onnx", "openvino"), precisions=precisions)
+
+    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+        import openvino
+
+        files = model_files(path)
+        inspect("openvino" if "model.bin" in files else "onnx", files)
+        properties: Dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+        wanted = _PRECISIONS[options["inference_precision"]]
+        if wanted is not None:
+            properties["INFERENCE_PRECISION_HINT"] = wanted
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            inputs = [_input(port) for port in model.inputs]
+            arrays = random_arrays(inputs, batch)
+            if any(port.partial_shape.is_dynamic for port in model.inputs):
+                model.reshape({port: list(array.shape) for port, array in zip(model.inputs, arrays)})
+            compiled = core.compile_model(model, _DEVICE, properties)
+        except RuntimeError as error:
+            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
+            raise MeasurementFailed(kind, f"openvino {openvino.__version__} refuses the model: {error}") from error
+        used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
+        if wanted is not None and used != wanted:
+            raise MeasurementFailed(
+                "runtime_unavailable", f"openvino computes in {used} on this processor, not in {wanted}"
+            )
+        request = compiled.create_infer_request()
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, openvino.Tensor(array))
+        return OpenVinoSession(request, {"inference_precision_used": used})
+
+
+def _input(port: Any) -> Input:
+    shape: List[Any] = [size.get_length() if size.is_static else None for size in port.partial_shape]
+    name = _type_name(port.element_type)
+    return Input(str(port.any_name), _ELEMENT_TYPES.get(name, name), shape)
+
+
+def _type_name(kind: Any) -> str:
+    return str(kind.get_type_name())

@@ -1,0 +1,79 @@
+import os
+
+import pytest
+
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.litert import LiteRtRuntime
+from vitsearch_evaluators.testing import RuntimeTestCase
+
+
+@pytest.fixture
+def write_tflite(tmp_path):
+    """write_tflite(folder, batch=None) -> path of one fully connected layer from 8 to 4; None: an open batch."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    numpy = pytest.importorskip("numpy")
+
+    def tensor(name, shape, buffer, signature=None):
+        made = schema.TensorT()
+        made.name, made.shape, made.buffer, made.shapeSignature = name, shape, buffer, signature
+        made.type = schema.TensorType.FLOAT32
+        return made
+
+    def write(folder=tmp_path, batch=None):
+        model, graph, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorT()
+        code, layer = schema.OperatorCodeT(), schema.FullyConnectedOptionsT()
+        empty, weights = schema.BufferT(), schema.BufferT()
+        weights.data = numpy.ones((4, 8), dtype="float32").view("uint8").flatten()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
+        operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 1, -1], [2]
+        operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
+        operator.builtinOptions = layer
+        size, is_open = batch or 1, batch is None
+        graph.tensors = [
+            tensor("image", [size, 8], 0, [-1, 8] if is_open else None),
+            tensor("weight", [4, 8], 1),
+            tensor("logits", [size, 4], 0, [-1, 4] if is_open else None),
+        ]
+        graph.inputs, graph.outputs, graph.operators = [0], [2], [operator]
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [empty, weights]
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        path = os.path.join(str(folder), "model.tflite")
+        with open(path, "wb") as stream:
+            stream.write(bytes(builder.Output()))
+        return path
+
+    return write
+
+
+class TestLiteRt(RuntimeTestCase):
+    @pytest.fixture(autouse=True)
+    def _model(self, write_tflite):
+        self.make_model = write_tflite
+
+    def make_runtime(self):
+        return LiteRtRuntime()
+
+    def make_options(self):
+        return {"delegate": "none"}
+
+
+def load(path, batch=1, **options):
+    runtime = LiteRtRuntime()
+    return runtime.load(path, runtime.check_options(options), 1, batch)
+
+
+@pytest.mark.parametrize("delegate", ["xnnpack", "none"])
+def test_an_open_batch_is_the_protocols(write_tflite, delegate):
+    session = load(write_tflite(), batch=3, delegate=delegate)
+    session.run()
+    (output,) = session._interpreter.get_output_details()
+    assert session._interpreter.get_tensor(output["index"]).shape == (3, 4)
+
+
+def test_fixed_batch_must_match(write_tflite):
+    load(write_tflite(batch=2), batch=2).run()
+    with pytest.raises(MeasurementFailed, match="batch of 1") as caught:
+        load(write_tflite(batch=2))
+    assert caught.value.kind == "incompatible_artifact"

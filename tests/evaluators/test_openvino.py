@@ -1,0 +1,76 @@
+import os
+import shutil
+
+import pytest
+
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
+from vitsearch_evaluators.testing import RuntimeTestCase
+
+
+@pytest.fixture
+def openvino():
+    return pytest.importorskip("openvino")
+
+
+class TestOpenVino(RuntimeTestCase):
+    @pytest.fixture(autouse=True)
+    def _model(self, openvino, tiny_onnx):
+        self.model = tiny_onnx()
+
+    def make_runtime(self):
+        return OpenVinoRuntime()
+
+    def make_model(self, folder):
+        return shutil.copy(self.model, os.path.join(folder, "model.onnx"))
+
+    def make_options(self):
+        return {"inference_precision": "f32", "streams": 1}
+
+
+def load(path, batch=1, **options):
+    runtime = OpenVinoRuntime()
+    return runtime.load(str(path), runtime.check_options(options), 1, batch)
+
+
+def test_a_pair_of_its_own_runs_and_computes_what_the_onnx_file_does(openvino, tiny_onnx, tmp_path):
+    onnx = tiny_onnx()
+    openvino.save_model(openvino.Core().read_model(onnx), str(tmp_path / "model.xml"), compress_to_fp16=False)
+    outputs = []
+    for path in (onnx, tmp_path / "model.xml"):
+        session = load(path, batch=3)
+        session.run()
+        outputs.append(session._request.get_output_tensor(0).data.copy())
+    assert outputs[0].shape == (3, 4)
+    assert (outputs[0] == outputs[1]).all()
+
+
+def test_the_precision_in_use_is_read_back(openvino, tiny_onnx):
+    assert load(tiny_onnx()).settled == {"inference_precision_used": "f32"}
+    assert load(tiny_onnx(), inference_precision="auto").settled["inference_precision_used"] in ("f32", "bf16", "f16")
+
+
+def test_a_precision_that_the_processor_has_not_is_unavailable(openvino, tiny_onnx):
+    if "bf16" in OpenVinoRuntime().available().precisions:
+        assert load(tiny_onnx(), inference_precision="bf16").settled == {"inference_precision_used": "bf16"}
+    else:
+        with pytest.raises(MeasurementFailed, match="not in bf16") as caught:
+            load(tiny_onnx(), inference_precision="bf16")
+        assert caught.value.kind == "runtime_unavailable"
+
+
+def test_fixed_batch_must_match(openvino, tiny_onnx):
+    with pytest.raises(MeasurementFailed, match="batch of 1"):
+        load(tiny_onnx(batch=2))
+
+
+def test_external_data_is_refused_before_it_is_read(openvino, tiny_onnx):
+    with pytest.raises(MeasurementFailed, match="external") as caught:
+        load(tiny_onnx(external=True))
+    assert caught.value.kind == "incompatible_artifact"
+
+
+@pytest.mark.parametrize("options", [{"inference_precision": "f16"}, {"streams": 0}, {"device": "GPU"}])
+def test_options_outside_the_list_are_refused(options):
+    with pytest.raises(InvalidRequest, match="options"):
+        OpenVinoRuntime().check_options(options)

@@ -1,0 +1,66 @@
+"""The agent as a single file, under the Pythons of the boards."""
+
+import importlib.util
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.tokens import read_tokens
+
+TOOL = Path(__file__).resolve().parent.parent.parent / "tools" / "make_agent_pyz.py"
+
+
+@pytest.fixture
+def pyz(tmp_path):
+    path = tmp_path / "vitsearch-agent.pyz"
+    _tool().build(path)
+    return str(path)
+
+
+def _tool():
+    spec = importlib.util.spec_from_file_location("make_agent_pyz", str(TOOL))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
+def test_measures_and_passes_its_exit_code_on(version, pyz, python_of, blob, tmp_path, environment):
+    # Its path is relative, and the child that measures starts in another folder.
+    command = [python_of(version), os.path.basename(pyz), "measure", blob, "--runtime", "noop"]
+    result = subprocess.run([*command, "--json"], env=environment, cwd=str(tmp_path), stdout=subprocess.PIPE)
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["latency_ms"]["n"] == 200
+    wrong = subprocess.run([*command, "--option", "x=1"], env=environment, cwd=str(tmp_path), stderr=subprocess.PIPE)
+    assert wrong.returncode == 2
+    assert b"noop has no such option" in wrong.stderr
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.11"])
+def test_serves(version, pyz, python_of, blob, tmp_path, tiny_protocol, environment, until):
+    port_file = tmp_path / "port.json"
+    command = [python_of(version), pyz, "serve", "--exit-with-stdin", "--state", str(tmp_path / "state")]
+    command += ["--port-file", str(port_file)]
+    with subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.PIPE) as process:
+        until(lambda: port_file.exists() or process.poll() is not None, "an agent that listens")
+        url = f"http://127.0.0.1:{json.loads(port_file.read_text())['port']}"
+        (token,) = read_tokens(str(tmp_path / "state" / "token"))
+        with DeviceClient(url, token) as client:
+            assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_the_same_sources_make_the_same_file(pyz, tmp_path):
+    again = tmp_path / "again.pyz"
+    _tool().build(again)
+    assert again.read_bytes() == Path(pyz).read_bytes()
