@@ -52,7 +52,7 @@ class AgentSettings(NamedTuple):
 
 def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
-    procs.share_one_heap()
+    procs.keep_memory_small()
     encrypted = wants_tls(settings)
     os.makedirs(settings.state, mode=0o700, exist_ok=True)
     configured = config.load(settings.state)

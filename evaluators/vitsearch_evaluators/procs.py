@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _SWEEP_S = 5.0
 _LOG_CLOCK_S = 60.0
 
@@ -46,11 +46,14 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def share_one_heap() -> None:
-    """Let all threads allocate from one heap. glibc gives each its own, which costs memory that an agent
-    has no use for."""
+def keep_memory_small() -> None:
+    """Let all threads allocate from one heap (glibc gives each its own), and give back what they free."""
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, 1)
+        # Otherwise the first large buffer (a chunk of an upload) makes glibc keep what is freed.
+        library.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+        library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
 
 
 def forbid_new_privileges() -> None:
