@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any, Dict, NamedTuple, Tuple
 
-from vitsearch_evaluators import artifacts, runtimes, strict
+from vitsearch_evaluators import artifacts, npy, runtimes, strict
 from vitsearch_evaluators.audit import AuditLog
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
@@ -23,7 +23,9 @@ from vitsearch_evaluators.protocol import (
     JOB_KINDS,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
+    SUBSET_NAMES,
     WAIT_MAX_S,
+    AccuracyResult,
     DeviceInfo,
     JobSpec,
     Owner,
@@ -35,6 +37,7 @@ from vitsearch_evaluators.thermal import Thermometer
 from vitsearch_evaluators.worker import Worker
 
 Reply = Tuple[int, Dict[str, Any]]
+Piece = Tuple[bytes, int]
 
 _READY_WAIT_S = 60.0
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")
@@ -144,7 +147,10 @@ class Api(NamedTuple):
         spec: JobSpec = job["spec"]
         if job_id(spec, self.identity.device_id) != identifier:
             raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
-        runtimes.create(spec.runtime).check_options(spec.options)
+        runtime = runtimes.create(spec.runtime)
+        runtime.check_options(spec.options)
+        if spec.kind == "accuracy" and not runtime.gives_outputs:
+            raise InvalidRequest(f"spec.runtime: {spec.runtime} gives no outputs, whose accuracy could be judged")
         missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
         # What is finished needs its blobs no more, and they may be gone.
         if missing and not self._is_final(identifier):
@@ -173,6 +179,19 @@ class Api(NamedTuple):
         events = self.queue.events(checked_id(identifier), int(after), _seconds(wait))
         return 200, {"events": [event.to_json() for event in events]}
 
+    def logits(self, identifier: str, offset: str) -> Piece:
+        """Return a piece of the logits and the size of all; NotFound says why there are none."""
+        if not _NUMBER.match(offset):
+            raise InvalidRequest(f"offset: expected a number of bytes, got {offset[:80]!r}")
+        status = self.queue.get(checked_id(identifier))
+        if not isinstance(status.result, AccuracyResult):
+            raise NotFound(f"job {identifier} has no logits: it is a {status.kind} job and {status.state}")
+        try:
+            return self.store.read(status.result.logits_sha256, int(offset), CHUNK_MAX_BYTES)
+        except NotFound as error:
+            told = f"the logits of job {identifier} were evicted to make room; ask for it again with another repeat"
+            raise NotFound(told, {"reason": "evicted"}) from error
+
     def cancel_job(self, identifier: str, caller: str) -> Reply:
         status = self.queue.cancel(checked_id(identifier))
         self.audit.write("cancel", address=caller, owner=status.owner.study, job=identifier)
@@ -195,7 +214,10 @@ class Api(NamedTuple):
         runtime = next((one for one in self.worker.runtimes if one.name == spec.runtime), None)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
-            artifacts.refuse_unfit(spec.artifact_kind, files, runtime)
+            if spec.model:
+                artifacts.refuse_unfit(spec.artifact_kind, files, runtime)
+            if spec.kind == "accuracy":
+                npy.check_subset(*(files[name] for name in SUBSET_NAMES))
 
     def _is_known(self, identifier: str) -> bool:
         try:

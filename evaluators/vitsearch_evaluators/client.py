@@ -6,13 +6,14 @@ a restarted agent is always the same: wait a little and ask again, until the dev
 """
 
 import contextlib
+import functools
 import os
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type, Union
 
-from vitsearch_evaluators import artifacts
+from vitsearch_evaluators import artifacts, npy
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
@@ -29,11 +30,14 @@ from vitsearch_evaluators.errors import (
 )
 from vitsearch_evaluators.patience import Backoff, Patience
 from vitsearch_evaluators.protocol import (
+    ACCURACY,
     ARTIFACTS,
     CHUNK_MAX_BYTES,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     SCREEN,
+    SUBSET_NAMES,
+    AccuracyResult,
     BlobRef,
     DeviceInfo,
     Event,
@@ -42,6 +46,7 @@ from vitsearch_evaluators.protocol import (
     Measurement,
     MeasureProtocol,
     Owner,
+    Result,
     job_id,
 )
 from vitsearch_evaluators.transport import Address, Transport
@@ -145,27 +150,87 @@ class DeviceClient:
         blobs = self._patiently(lambda: self._manifest(path_or_digest), patience)
         info = self._patiently(lambda: self._refuse_unfit(blobs, runtime, info), patience)
         spec = JobSpec("measure", blobs, runtime, dict(options or {}), protocol, repeat)
+        result = self._result(_Wish(spec, environment_id, trial, on_event), info, patience)
+        assert isinstance(result, Measurement)
+        return result
+
+    def accuracy(
+        self,
+        path_or_digest: str,
+        images: str,
+        labels: str,
+        runtime: str = "onnxruntime",
+        options: Optional[Mapping[str, Any]] = None,
+        protocol: MeasureProtocol = ACCURACY,
+        repeat: int = 0,
+        cancel: Optional[threading.Event] = None,
+        environment_id: Optional[str] = None,
+        on_event: Optional[Callable[[Event], None]] = None,
+    ) -> AccuracyResult:
+        """Classify a validation subset on the device and wait for what comes of it.
+
+        `images` and `labels` are .npy files as `npy.check_subset` wants them, or the digests of uploaded
+        ones; they are sent once, whatever number of models is judged by them. Otherwise as `measure`.
+        """
+        patience = self._patience(cancel)
+        info = self._info or self._patiently(self.device, patience)
+        model = self._patiently(lambda: self._manifest(path_or_digest), patience)
+        subset = self._patiently(lambda: self._subset(images, labels), patience)
+        info = self._patiently(lambda: self._refuse_unfit(model, runtime, info), patience)
+        spec = JobSpec("accuracy", model + subset, runtime, dict(options or {}), protocol, repeat)
+        result = self._result(_Wish(spec, environment_id, None, on_event), info, patience)
+        assert isinstance(result, AccuracyResult)
+        return result
+
+    def logits(self, result: AccuracyResult, path: str) -> None:
+        """Write the logits of an accuracy job to a file (see AccuracyResult), going on after any cut.
+
+        NotFound when the device had no room to keep them; TransferFailed when they are damaged.
+        """
+        patience = self._patience(None)
+        offset, size = 0, result.n * result.classes * 4
+        with open(path + ".part", "wb") as stream:
+            while offset < size:
+                url = f"{_job(result.job_id)}/logits?offset={offset}"
+                piece = self._patiently(functools.partial(self._transport.request, "GET", url), patience).body
+                if not isinstance(piece, bytes) or not piece:
+                    raise EvaluatorError("protocol", f"the device sent no logits from byte {offset} on")
+                patience.answered()
+                stream.write(piece)
+                offset += len(piece)
+        found = file_digest(path + ".part")
+        if found != result.logits_sha256:
+            os.remove(path + ".part")
+            told = f"the logits have the digest {found}, not {result.logits_sha256}"
+            raise TransferFailed(told, {"reason": "digest_mismatch", "found": found})
+        os.replace(path + ".part", path)
+
+    def _result(self, wish: "_Wish", info: DeviceInfo, patience: Patience) -> Result:
+        """Submit a job and return its result; raises as `measure` says."""
+        spec, environment_id = wish.spec, wish.environment_id
         identifier = job_id(spec, info.device_id)
         request = {
             "api": min(PROTOCOL_VERSION, info.api_max),
             "device_id": info.device_id,
-            "owner": self._owner._replace(trial=trial).to_json(),
+            "owner": self._owner._replace(trial=wish.trial).to_json(),
             "spec": spec.to_json(),
             "environment_id": environment_id,
         }
-        watch = None if on_event is None else _Watch(on_event)
+        watch = None if wish.on_event is None else _Watch(wish.on_event)
         while True:
             try:
                 status = self._follow(identifier, request, patience, watch)
-                measurement = _measurement(status, spec, info)
-                if environment_id not in (None, measurement.environment_id):
-                    raise _elsewhere(str(environment_id), measurement)
-                return measurement
+                result = _checked(status, spec, info)
+                if environment_id not in (None, result.environment_id):
+                    raise _elsewhere(str(environment_id), result)
+                return result
             except (ArtifactMissing, NotFound) as error:
                 # A new model, or an agent that lost its state.
                 if isinstance(error, ArtifactMissing):
-                    for blob in blobs:
-                        self._upload_again(blob.sha256, error, cancel)
+                    missing = error.details.get("missing", ())
+                    for blob in spec.manifest:
+                        if blob.sha256 in missing:
+                            self._upload_again(blob.sha256, error, patience.cancel)
                 patience.wait(error, first_at_once=True)
             except DeviceChanged:
                 self._info = None
@@ -176,7 +241,7 @@ class DeviceClient:
                     raise
                 patience.wait(error)  # another client wanted this job in an environment that is no more
             except JobCancelled:
-                if cancel is not None and cancel.is_set():
+                if patience.cancel is not None and patience.cancel.is_set():
                     self._cancel_quietly(identifier)
                 raise
             except EvaluatorError as error:
@@ -269,7 +334,7 @@ class DeviceClient:
 
     def _manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
         if not os.path.exists(path_or_digest) and path_or_digest not in self._paths:
-            return (self._blob_there(path_or_digest),)
+            return (self._blob_there("model.onnx", path_or_digest),)
         files = artifacts.model_files(self._paths.get(path_or_digest, path_or_digest))
         blobs = []
         for name, path in files.items():
@@ -280,7 +345,21 @@ class DeviceClient:
             blobs.append(BlobRef(name, sha256, os.path.getsize(path)))
         return tuple(blobs)
 
-    def _blob_there(self, sha256: str) -> BlobRef:
+    def _subset(self, images: str, labels: str) -> Tuple[BlobRef, ...]:
+        paths = [self._paths.get(given, given) for given in (images, labels)]
+        if all(os.path.exists(path) for path in paths):
+            npy.check_subset(*paths)
+        blobs = []
+        for name, path in zip(SUBSET_NAMES, paths):
+            if not os.path.exists(path):
+                blobs.append(self._blob_there(name, path))
+                continue
+            sha256 = file_digest(path)
+            self._paths[sha256] = path
+            blobs.append(BlobRef(name, sha256, os.path.getsize(path)))
+        return tuple(blobs)
+
+    def _blob_there(self, name: str, sha256: str) -> BlobRef:
         if len(sha256) != 64:
             raise InvalidRequest(f"{sha256!r} is neither a file nor a digest")
         try:
@@ -289,7 +368,7 @@ class DeviceClient:
             headers = {}
         if "upload-length" not in headers:
             raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
-        return BlobRef("model.onnx", sha256, int(headers["upload-length"]))
+        return BlobRef(name, sha256, int(headers["upload-length"]))
 
     def _upload_again(self, sha256: str, error: EvaluatorError, cancel: Optional[threading.Event]) -> None:
         path = self._paths.get(sha256)
@@ -319,6 +398,15 @@ class DeviceClient:
         return Patience(self._backoff, self._deadline_s, cancel)
 
 
+class _Wish(NamedTuple):
+    """A job, and how the client of it wants it."""
+
+    spec: JobSpec
+    environment_id: Optional[str]
+    trial: Optional[int]
+    on_event: Optional[Callable[[Event], None]]
+
+
 class _Watch:
     """Hands each event to the caller once, over lost connections and restarts."""
 
@@ -341,22 +429,23 @@ def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:
     return chunk_bytes
 
 
-def _measurement(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Measurement:
+def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
     if status.state == "cancelled":
         raise JobCancelled(f"job {status.id} was cancelled on the device")
     if status.state == "failed":
         raise error_from_json(dict(status.error or {}))
     result = status.result
-    expected = (job_id(spec, info.device_id), spec.artifact, info.device_id)
-    if result is None or (result.job_id, result.artifact, result.device_id) != expected:
+    expected = (spec.kind, job_id(spec, info.device_id), info.device_id)
+    is_expected = result is not None and (status.kind, result.job_id, result.device_id) == expected
+    if result is None or not is_expected or getattr(result, "artifact", spec.artifact) != spec.artifact:
         raise MeasurementFailed("protocol", f"the result of job {status.id} is of another job")
     return result
 
 
-def _elsewhere(wanted: str, measurement: Measurement) -> EnvironmentChanged:
-    found = measurement.environment_id
+def _elsewhere(wanted: str, result: Result) -> EnvironmentChanged:
+    found = result.environment_id
     return EnvironmentChanged(
-        f"job {measurement.job_id} was measured in the environment {found}, not in {wanted}",
+        f"job {result.job_id} was measured in the environment {found}, not in {wanted}",
         {"wanted": wanted, "found": found},
     )
 

@@ -28,7 +28,7 @@ from vitsearch_evaluators.errors import (
 )
 from vitsearch_evaluators.events import Event, EventLog
 from vitsearch_evaluators.jobspec import JobSpec, Owner
-from vitsearch_evaluators.records import FINAL_STATES, JobStatus, Measurement
+from vitsearch_evaluators.records import FINAL_STATES, JobStatus, Result
 
 FINAL_JOBS_KEPT = 5000
 
@@ -195,8 +195,8 @@ class JobQueue:
         with self._changed, self._database.transaction():
             self._tell(identifier, what, **details)
 
-    def finish(self, identifier: str, measurement: Measurement) -> None:
-        self._end(identifier, "done", result=json.dumps(measurement.to_json()))
+    def finish(self, identifier: str, result: Result) -> None:
+        self._end(identifier, "done", result=json.dumps(result.to_json()))
 
     def flag(self, identifiers: Sequence[str], flag: str) -> None:
         """Add a flag to results that are there already."""

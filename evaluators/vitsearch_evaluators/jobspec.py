@@ -17,10 +17,15 @@ ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
 """Kind of model -> its files, the one that a runtime opens first."""
 
 ARTIFACT_NAMES = tuple(name for names in ARTIFACTS.values() for name in names)
+
+SUBSET_NAMES = ("images.npy", "labels.npy")
+"""The files of a validation subset: images (N, C, H, W), float32 or uint8, as the model takes them, and
+labels (N), int64 or int32, both little endian."""
+
+FILE_NAMES = ARTIFACT_NAMES + SUBSET_NAMES
 """The only file names a job may name: nothing that a client writes becomes a path."""
 
-JOB_KINDS = ("measure",)
-RESERVED_KINDS = ("accuracy", "probe")
+JOB_KINDS = ("measure", "accuracy")
 
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
@@ -111,6 +116,8 @@ SCREEN = MeasureProtocol(
 )
 # Together 1,000 runs, enough for p99. Five processes: the interval rests on how their medians differ.
 CONFIRM = SCREEN._replace(id="confirm-2", min_runs=200, max_s=300.0, processes=5)
+ACCURACY = SCREEN._replace(id="accuracy-1", batch=16, max_s=3600.0)
+PROBE = SCREEN._replace(id="probe-1", min_s=1.0)
 PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}
 
 
@@ -127,8 +134,8 @@ class BlobRef(NamedTuple):
     @classmethod
     def from_json(cls, value: Any, where: str = "blob") -> "BlobRef":
         blob = cls(**strict.read_object(value, _BLOB, where))
-        if blob.name not in ARTIFACT_NAMES:
-            allowed = ", ".join(ARTIFACT_NAMES)
+        if blob.name not in FILE_NAMES:
+            allowed = ", ".join(FILE_NAMES)
             raise InvalidRequest(f"{where}.name: {blob.name!r} is not one of {allowed}")
         return blob
 
@@ -156,6 +163,10 @@ _OWNER = {"study": strict.text, "trial": strict.optional(strict.integer())}
 class JobSpec(NamedTuple):
     """One job. `options` are those of the runtime, each checked against the runtime's own list.
 
+    Its kind says what is in the manifest: a model (`measure`), a model and a subset (`accuracy`), nothing
+    (`probe`, which asks for the device's own peaks). An accuracy job has no use for a protocol but for
+    `threads`, `batch` and `max_s`, a probe for `threads`, `min_s` and `max_s`.
+
     `repeat` tells apart measurements that are alike in everything else: 0, 1, 2, ...
     """
 
@@ -179,22 +190,25 @@ class JobSpec(NamedTuple):
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "JobSpec":
         spec = cls(**strict.read_object(value, _SPEC, where))
-        if spec.kind in RESERVED_KINDS:
-            raise InvalidRequest(
-                f"{where}.kind: {spec.kind!r} jobs are not supported by this agent yet; it takes {', '.join(JOB_KINDS)}"
-            )
         if spec.kind not in JOB_KINDS:
             raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {JOB_KINDS}")
-        if _kind(spec.manifest) is None:
-            allowed = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
+        has_model, others = _MANIFESTS[spec.kind]
+        is_right = _kind(spec.model) is not None if has_model else not spec.model
+        rest = sorted(blob.name for blob in spec.manifest if blob.name not in ARTIFACT_NAMES)
+        if not is_right or rest != sorted(others):
             given = " and ".join(blob.name for blob in spec.manifest) or "nothing"
-            raise InvalidRequest(f"{where}.manifest: needs exactly {allowed}; got {given}")
+            raise InvalidRequest(f"{where}.manifest: needs exactly {_needed(spec.kind)}; got {given}")
         return spec
+
+    @property
+    def model(self) -> Tuple[BlobRef, ...]:
+        """The files of the model."""
+        return tuple(blob for blob in self.manifest if blob.name in ARTIFACT_NAMES)
 
     @property
     def artifact_kind(self) -> str:
         """What kind of model it is: a key of ARTIFACTS."""
-        kind = _kind(self.manifest)
+        kind = _kind(self.model)
         assert kind is not None
         return kind
 
@@ -206,14 +220,30 @@ class JobSpec(NamedTuple):
     @property
     def artifact(self) -> str:
         """The digest of the model: that of its file, and of both digests where it has two."""
-        if len(self.manifest) == 1:
-            return self.manifest[0].sha256
-        return digest({blob.name: blob.sha256 for blob in self.manifest})
+        if len(self.model) == 1:
+            return self.model[0].sha256
+        return digest({blob.name: blob.sha256 for blob in self.model})
 
 
-def _kind(manifest: Tuple[BlobRef, ...]) -> Optional[str]:
-    names = sorted(blob.name for blob in manifest)
+def _kind(model: Tuple[BlobRef, ...]) -> Optional[str]:
+    names = sorted(blob.name for blob in model)
     return next((kind for kind, wanted in ARTIFACTS.items() if names == sorted(wanted)), None)
+
+
+_MANIFESTS: Mapping[str, Tuple[bool, Tuple[str, ...]]] = {
+    "measure": (True, ()),
+    "accuracy": (True, SUBSET_NAMES),
+    "probe": (False, ()),
+}
+"""Kind of job -> whether it has a model, and its other files."""
+
+
+def _needed(kind: str) -> str:
+    """Say what the manifest of a kind of jobs holds."""
+    if kind == "probe":
+        return "no files"
+    model = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
+    return f"{model}, with {' and '.join(SUBSET_NAMES)}" if kind == "accuracy" else model
 
 
 _SPEC = {
@@ -228,14 +258,14 @@ _SPEC = {
 
 def job_id(spec: JobSpec, device_id: str) -> str:
     """Return the id (64 hex digits) under which `spec` runs on a device, for every client alike."""
-    return digest(
-        {
-            "schema": JOB_ID_SCHEMA,
-            "artifacts": {blob.name: blob.sha256 for blob in spec.manifest},
-            "runtime": spec.runtime,
-            "options": dict(spec.options),
-            "protocol": spec.protocol.to_json(),
-            "device": device_id,
-            "repeat": spec.repeat,
-        }
-    )
+    asked = {
+        "schema": JOB_ID_SCHEMA,
+        "artifacts": {blob.name: blob.sha256 for blob in spec.manifest},
+        "runtime": spec.runtime,
+        "options": dict(spec.options),
+        "protocol": spec.protocol.to_json(),
+        "device": device_id,
+        "repeat": spec.repeat,
+    }
+    # Measurements are older than the other kinds, and their ids do not change.
+    return digest(asked if spec.kind == "measure" else dict(asked, kind=spec.kind))

@@ -21,9 +21,20 @@
     GET    /v1/jobs/{id}/events?after=N&wait=S
                                 -> {"events": [Event]}, those numbered above N, as soon as there
                                    are any; empty when the job is final or after S seconds
+    GET    /v1/jobs/{id}/logits?offset=N
+                                -> up to `chunk_max_bytes` of an accuracy job's logits from byte N on,
+                                   as they are (see AccuracyResult), with the header Upload-Length, the
+                                   size of all; 404 when there are none, or (details.reason
+                                   `evicted`) no more
     DELETE /v1/jobs/{id}        -> JobStatus; cancels what is not final
     GET    /v1/jobs             -> {"jobs": [JobStatus without results]}, those not final: what
                                    runs, then the queue in the order in which it will be served
+
+A job's kind says what its manifest holds and what its result is:
+
+    measure     a model                             Measurement
+    accuracy    a model, images.npy, labels.npy     AccuracyResult
+    probe       nothing                             ProbeResult
 
 `Authorization: Bearer TOKEN` goes with every request but health. An error is
 `{"error": {"code", "message", "retryable", "details"}}` (see `errors`). Every request may be
@@ -33,13 +44,16 @@ Readers are strict: a key that is unknown or missing is an error, so a new key n
 
 from vitsearch_evaluators.events import Event
 from vitsearch_evaluators.jobspec import (
+    ACCURACY,
     ARTIFACT_NAMES,
     ARTIFACTS,
     CONFIRM,
     JOB_KINDS,
     MINIMUM_RUNS,
+    PROBE,
     PROTOCOLS,
     SCREEN,
+    SUBSET_NAMES,
     BlobRef,
     JobSpec,
     MeasureProtocol,
@@ -55,9 +69,11 @@ from vitsearch_evaluators.records import (
     Latency,
     Measurement,
     Power,
+    Result,
     RuntimeInfo,
     Temperature,
 )
+from vitsearch_evaluators.results import AccuracyResult, Gemm, ProbeResult, Rate
 
 PROTOCOL_VERSION = 2
 PROTOCOL_VERSION_MIN = 2
@@ -68,6 +84,7 @@ JSON_MAX_BYTES = 1 << 20
 WAIT_MAX_S = 25.0
 
 __all__ = [
+    "ACCURACY",
     "ARTIFACTS",
     "ARTIFACT_NAMES",
     "CHUNK_MAX_BYTES",
@@ -77,15 +94,19 @@ __all__ = [
     "JOB_STATES",
     "JSON_MAX_BYTES",
     "MINIMUM_RUNS",
+    "PROBE",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
     "PROTOCOL_VERSION_MIN",
     "SCREEN",
+    "SUBSET_NAMES",
     "WAIT_MAX_S",
+    "AccuracyResult",
     "BlobRef",
     "Contention",
     "DeviceInfo",
     "Event",
+    "Gemm",
     "JobSpec",
     "JobStatus",
     "Latency",
@@ -93,6 +114,9 @@ __all__ = [
     "Measurement",
     "Owner",
     "Power",
+    "ProbeResult",
+    "Rate",
+    "Result",
     "RuntimeInfo",
     "Temperature",
     "job_id",

@@ -1,9 +1,11 @@
 """What a device answers: measurements, what the device is, how a job stands."""
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.jobspec import MeasureProtocol, Owner
+from vitsearch_evaluators.results import AccuracyResult, ProbeResult
 
 _number = strict.number()
 _maybe = strict.optional(_number)
@@ -331,15 +333,25 @@ FINAL_STATES = ("done", "failed", "cancelled")
 JOB_STATES = ("queued", "running") + FINAL_STATES
 
 
+Result = Union[Measurement, AccuracyResult, ProbeResult]
+RESULTS: Mapping[str, strict.Reader] = {
+    "measure": Measurement.from_json,
+    "accuracy": AccuracyResult.from_json,
+    "probe": ProbeResult.from_json,
+}
+"""Kind of job -> the reader of its result."""
+
+
 class JobStatus(NamedTuple):
-    """How a job stands; `result` only when done, `error` (JSON of an EvaluatorError) if failed."""
+    """How a job stands; `result` (by its `kind`) only when done, `error` (JSON of an EvaluatorError) if failed."""
 
     id: str
     state: str
     owner: Owner
     attempts: int
     error: Optional[Mapping[str, Any]]
-    result: Optional[Measurement]
+    result: Optional[Result]
+    kind: str = "measure"
 
     @property
     def final(self) -> bool:
@@ -348,6 +360,7 @@ class JobStatus(NamedTuple):
     def to_json(self) -> Dict[str, Any]:
         return {
             "id": self.id,
+            "kind": self.kind,
             "state": self.state,
             "owner": self.owner.to_json(),
             "attempts": self.attempts,
@@ -357,14 +370,19 @@ class JobStatus(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "job") -> "JobStatus":
-        return cls(**strict.read_object(value, _STATUS, where))
+        status = strict.read_object(value, _STATUS, where)
+        if status["kind"] not in RESULTS:
+            raise InvalidRequest(f"{where}.kind: {status['kind']!r} is not one of {', '.join(RESULTS)}")
+        read = strict.optional(RESULTS[status["kind"]])
+        return cls(**dict(status, result=read(status["result"], f"{where}.result")))
 
 
 _STATUS: Mapping[str, strict.Reader] = {
     "id": strict.sha256,
+    "kind": strict.text,
     "state": strict.text,
     "owner": Owner.from_json,
     "attempts": strict.integer(),
     "error": strict.optional(strict.mapping()),
-    "result": strict.optional(Measurement.from_json),
+    "result": strict.optional(strict.mapping()),
 }

@@ -5,7 +5,7 @@ import sqlite3
 from typing import NamedTuple, Optional
 
 from vitsearch_evaluators.jobspec import JobSpec, Owner
-from vitsearch_evaluators.records import JobStatus, Measurement
+from vitsearch_evaluators.records import RESULTS, JobStatus
 
 
 class ClaimedJob(NamedTuple):
@@ -26,13 +26,15 @@ def spec_of(row: sqlite3.Row) -> JobSpec:
 
 
 def status_of(row: sqlite3.Row) -> JobStatus:
+    kind = json.loads(row["spec"])["kind"]
     return JobStatus(
         id=row["id"],
         state=row["state"],
         owner=Owner(row["study"], row["trial"]),
         attempts=row["attempts"],
         error=json.loads(row["error"]) if row["error"] else None,
-        result=Measurement.from_json(json.loads(row["result"])) if row["result"] else None,
+        result=RESULTS[kind](json.loads(row["result"]), kind) if row["result"] else None,
+        kind=kind,
     )
 
 

@@ -5,7 +5,8 @@ renamed: an answer that is there is whole, and stays even if the runtime crashes
 
     {"report": {...}}   {"availability": {...}}   {"failure": {"kind", "message"}}
 
-The report is that of the phase which the job names: see `phases`.
+The report is that of the phase which the job names: see `phases`; that of an accuracy job, which leaves
+its logits in a file of its own, is in `accuracy`.
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """
@@ -23,6 +24,7 @@ from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.runtimes import create
 
 _FILE_LIMIT_BYTES = 16 << 20
+_LOGITS_LIMIT_BYTES = 256 << 20
 _OPEN_FILES_LIMIT = 256
 _PROCESSES_LIMIT = 4096
 """Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         job = json.load(stream)
     if not procs.die_with_parent(job["parent_pid"]):
         return 1
-    _limit()
+    _limit(_LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES)
     try:
         answer = _perform(job)
     except MeasurementFailed as failure:
@@ -62,6 +64,10 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     protocol = MeasureProtocol.from_json(job["protocol"])
     subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
     _confine(job, subject)
+    if job["kind"] == "accuracy":
+        from vitsearch_evaluators import accuracy  # what is timed does not pay for it
+
+        return {"report": accuracy.judge(subject).to_json()}
     return {"report": phases.perform(job["phase"], subject, Clocks())}
 
 
@@ -73,7 +79,7 @@ def _confine(job: Dict[str, Any], subject: phases.Subject) -> None:
         confinement.limit_addresses(memory_mb)
 
 
-def _limit() -> None:
+def _limit(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
     """Make this process the first to go when memory is short, and bound what it may use.
 
     There is no RLIMIT_CPU on purpose: with it, Linux counts the process' CPU time in scheduler
@@ -91,7 +97,7 @@ def _limit() -> None:
         return
     wanted = (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, _FILE_LIMIT_BYTES),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT),
         (resource.RLIMIT_NPROC, _PROCESSES_LIMIT),
     )

@@ -11,7 +11,7 @@ import ssl
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from vitsearch_evaluators import tls
@@ -32,6 +32,8 @@ from vitsearch_evaluators.tokens import TokenFile
 from vitsearch_evaluators.traffic import IDLE_S, Connections, RateLimit, RequestReader
 
 logger = logging.getLogger(__name__)
+
+Answer = Tuple[int, Union[bytes, Dict[str, Any]]]
 
 _TLS_HANDSHAKE = b"\x16"
 _DIGITS = re.compile(r"[0-9]{1,15}\Z")
@@ -155,6 +157,7 @@ class AgentHandler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         headers: Dict[str, str] = {}
+        reply: Union[bytes, Dict[str, Any]]
         try:
             status, reply = self._dispatch(headers)
         except EvaluatorError as error:
@@ -175,7 +178,7 @@ class AgentHandler(BaseHTTPRequestHandler):
         self._drain()
         self._send(status, reply, headers)
 
-    def _dispatch(self, headers: Dict[str, str]) -> Reply:
+    def _dispatch(self, headers: Dict[str, str]) -> Answer:
         self._unread = self._content_length()
         self._slow_down()
         url = _split(self.path)
@@ -235,6 +238,11 @@ class AgentHandler(BaseHTTPRequestHandler):
     def _cancel_job(self, identifier: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.cancel_job(identifier, self.client_address[0])
 
+    def _logits(self, identifier: str, query: str, headers: Dict[str, str]) -> Answer:
+        piece, size = self.server.api.logits(identifier, _asked(query, "offset"))
+        headers["Upload-Length"] = str(size)
+        return 200, piece
+
     def _jobs(self, _id: str, _query: str, _headers: Dict[str, str]) -> Reply:
         return self.server.api.jobs()
 
@@ -283,12 +291,14 @@ class AgentHandler(BaseHTTPRequestHandler):
                 self.close_connection = True
         self._unread = 0
 
-    def _send(self, status: int, reply: Dict[str, Any], headers: Dict[str, str]) -> None:
-        content = json.dumps(reply).encode()
+    def _send(self, status: int, reply: Union[bytes, Dict[str, Any]], headers: Dict[str, str]) -> None:
+        kind, content = "application/octet-stream", reply
+        if not isinstance(content, bytes):
+            kind, content = "application/json", json.dumps(reply).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        if status in (429, 503):
+        if status in (429, 503) and isinstance(reply, dict):
             wait_s = reply.get("error", {}).get("details", {}).get("retry_after_s", 1.0)
             self.send_header("Retry-After", str(math.ceil(wait_s)))
         if self.close_connection:
@@ -312,7 +322,7 @@ def _asked(query: str, name: str) -> str:
     return parse_qs(query).get(name, ["0"])[0]
 
 
-_Endpoint = Callable[[AgentHandler, str, str, Dict[str, str]], Reply]
+_Endpoint = Callable[[AgentHandler, str, str, Dict[str, str]], Answer]
 
 
 def _route(method: str, path: str, endpoint: _Endpoint) -> Tuple[str, Any, _Endpoint]:
@@ -328,6 +338,7 @@ _ROUTES = (
     _route("PUT", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._put_job),
     _route("GET", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._get_job),
     _route("GET", "/v1/jobs/(?P<id>[^/]+)/events", AgentHandler._events),
+    _route("GET", "/v1/jobs/(?P<id>[^/]+)/logits", AgentHandler._logits),
     _route("DELETE", "/v1/jobs/(?P<id>[^/]+)", AgentHandler._cancel_job),
     _route("GET", "/v1/jobs", AgentHandler._jobs),
 )

@@ -134,6 +134,30 @@ class BlobStore:
             except OSError:  # an SD card may have a file system without links
                 shutil.copyfile(blob, path)
 
+    def adopt(self, path: str) -> str:
+        """Take a file that a job made and return its digest; it may be evicted like a model that no job needs.
+
+        TransferFailed `no_space`.
+        """
+        sha256 = file_digest(path)
+        with self._lock:
+            if not self.has(sha256):
+                self._make_room(os.path.getsize(path), sha256)
+            os.chmod(path, 0o444)
+            os.replace(path, self._blob_path(sha256))
+        return sha256
+
+    def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
+        """Return up to `count` bytes of a whole blob from `offset` on, and its size; NotFound when it is not here."""
+        with self._lock:
+            try:
+                with open(self._blob_path(sha256), "rb") as stream:
+                    size = stream.seek(0, os.SEEK_END)
+                    stream.seek(min(offset, size))
+                    return stream.read(count), size
+            except FileNotFoundError as error:
+                raise NotFound(f"no blob {sha256}") from error
+
     def problem(self) -> Optional[str]:
         """Return why uploads would be refused now, or None."""
         free = _free_bytes(self._blobs)

@@ -35,6 +35,10 @@ class RuntimeTestCase:
     def make_options(self) -> Dict[str, Any]:
         return {}
 
+    def make_images(self) -> Any:
+        """Return a batch of one as the model takes it (a numpy array), when the runtime gives outputs."""
+        return None
+
     def test_has_a_name(self) -> None:
         assert self.make_runtime().name
 
@@ -64,6 +68,23 @@ class RuntimeTestCase:
             for _ in range(3):
                 session.run()
             session.close()
+
+    def test_gives_logits_if_it_says_so(self) -> None:
+        runtime = self.make_runtime()
+        images = self.make_images()
+        if images is None:
+            assert not runtime.gives_outputs
+            return
+        options = runtime.check_options(self.make_options())
+        with tempfile.TemporaryDirectory() as folder:
+            session = runtime.load(self.make_model(folder), options, threads=1, batch=1)
+            found = session.infer(images)
+            again = session.infer(images.copy())
+            session.run()
+            session.close()
+        assert found.ndim == 2
+        assert len(found) == 1
+        assert (found == again).all()
 
     def test_garbage_is_an_incompatible_artifact(self) -> None:
         if not self.rejects_garbage:

@@ -27,7 +27,7 @@ Address = Union[str, Callable[[], str]]
 
 
 class Reply(NamedTuple):
-    """A successful answer; `headers` in lower case."""
+    """A successful answer; `headers` in lower case, `body` JSON, or the bytes of what is not."""
 
     headers: Dict[str, str]
     body: Any
@@ -83,6 +83,8 @@ class Transport:
             self._give_back(url, connection)
         reply_headers = {name.lower(): value for name, value in response.getheaders()}
         if response.status < 300:
+            if reply_headers.get("content-type") == "application/octet-stream":
+                return Reply(reply_headers, data)
             return Reply(reply_headers, _parsed(data, url) if data else None)
         raise _refusal(response.status, data, where)
 

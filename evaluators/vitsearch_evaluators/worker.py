@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from vitsearch_evaluators import canary, confinement, procs, runtimes
+from vitsearch_evaluators import canary, confinement, evaluate, procs, runtimes
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
@@ -26,7 +26,7 @@ from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.launch import Launch
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
-from vitsearch_evaluators.records import Measurement, RuntimeInfo
+from vitsearch_evaluators.records import Measurement, Result, RuntimeInfo
 from vitsearch_evaluators.rows import ClaimedJob
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.system import THIS_MACHINE, System
@@ -181,7 +181,7 @@ class Worker(threading.Thread):
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
         """Measure, and return how to write down what came of it."""
         try:
-            measurement = self._measure(job, folder)
+            result = self._work(job, folder)
         except Interrupted:
             return lambda: self._queue.release(job.id)
         except ChildDied as died:
@@ -200,9 +200,11 @@ class Worker(threading.Thread):
                 logger.exception("job %s", job.id)
                 failure = EvaluatorError("internal", f"{type(error).__name__}: {error}")
             return lambda: self._queue.fail(job.id, failure)
+        if not isinstance(result, Measurement):
+            return functools.partial(self._queue.finish, job.id, result)
         if self.canary.quarantined is not None:
-            measurement = measurement._replace(flags=measurement.flags + (canary.FLAG,))
-        return functools.partial(self._finish, job.id, measurement)
+            result = result._replace(flags=result.flags + (canary.FLAG,))
+        return functools.partial(self._finish, job.id, result)
 
     def _finish(self, identifier: str, measurement: Measurement) -> None:
         self._queue.finish(identifier, measurement)
@@ -255,7 +257,7 @@ class Worker(threading.Thread):
         self._store.give_way()
         self._stopping.wait(_ROOM_POLL_S)
 
-    def _measure(self, job: ClaimedJob, folder: str) -> Measurement:
+    def _work(self, job: ClaimedJob, folder: str) -> Result:
         environment = environment_id(self.environment())
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
@@ -274,23 +276,30 @@ class Worker(threading.Thread):
             None if self._emulation is None else self._emulation.slowdown,
             self._confinement,
         )
-        chunks_before = self._store.chunks_received
+        on_start = functools.partial(self._queue.started, job.id)
+        bench = evaluate.Bench(folder, self._stop_child, on_start, self._launch(job.spec.runtime), self._confinement)
         self._is_measuring = True
         try:
-            measurement = execute(
-                job.spec,
-                os.path.join(folder, job.spec.model_name),
-                folder,
-                conditions,
-                self._stop_child,
-                functools.partial(self._queue.started, job.id),
-                self._power,
-                self._system,
-                functools.partial(self._tell, job.id),
-                self._launch(job.spec.runtime),
-            )
+            if job.spec.kind == "accuracy":
+                return evaluate.judge(job.spec, conditions, bench, self._store.adopt)
+            return self._measure(job, conditions, bench)
         finally:
             self._is_measuring = False
+
+    def _measure(self, job: ClaimedJob, conditions: Conditions, bench: evaluate.Bench) -> Measurement:
+        chunks_before = self._store.chunks_received
+        measurement = execute(
+            job.spec,
+            os.path.join(bench.folder, job.spec.model_name),
+            bench.folder,
+            conditions,
+            bench.stop,
+            bench.on_start,
+            self._power,
+            self._system,
+            functools.partial(self._tell, job.id),
+            bench.launch,
+        )
         if self._store.chunks_received > chunks_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

@@ -2,6 +2,7 @@ import pytest
 
 from vitsearch_evaluators.api import checked_id
 from vitsearch_evaluators.errors import NotFound
+from vitsearch_evaluators.protocol import JOB_KINDS
 from vitsearch_evaluators.records import DeviceInfo
 
 
@@ -16,7 +17,7 @@ def test_device_describes_itself(ask):
     info = DeviceInfo.from_json(body)
     assert status == 200
     assert (info.api_min, info.api_max, info.kind) == (2, 2, "physical")
-    assert info.job_kinds == ("measure",)
+    assert info.job_kinds == JOB_KINDS
     assert {runtime.name for runtime in info.runtimes} >= {"onnxruntime", "noop"}
     assert all(runtime.version if runtime.available else runtime.reason for runtime in info.runtimes)
 

@@ -38,6 +38,8 @@ SPEC_JSON = {
     },
     "repeat": 0,
 }
+IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
+LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
 JOB_ID = "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36"
 
@@ -74,9 +76,10 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "accuracy"}, "not supported by this agent yet"),
-        ({"kind": "probe"}, "not supported by this agent yet"),
         ({"kind": "dance"}, "is not one of"),
+        ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
+        ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
+        ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),
         ({"manifest": []}, "needs exactly model.onnx or model.tflite or model.xml and model.bin; got nothing"),
         ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
@@ -88,6 +91,12 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
 def test_refusals(change, message):
     with pytest.raises(InvalidRequest, match=message):
         JobSpec.from_json(dict(SPEC_JSON, **change))
+
+
+def test_an_accuracy_job_is_a_model_and_a_subset():
+    spec = JobSpec.from_json(dict(SPEC_JSON, kind="accuracy", manifest=[*SPEC_JSON["manifest"], IMAGES, LABELS]))
+    assert (spec.artifact, spec.artifact_kind, spec.model_name) == ("ab" * 32, "onnx", "model.onnx")
+    assert job_id(spec, "device-1") != job_id(spec._replace(kind="measure"), "device-1")
 
 
 def test_owner_round_trip():

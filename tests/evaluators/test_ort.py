@@ -21,6 +21,9 @@ class TestOrt(RuntimeTestCase):
     def make_model(self, folder):
         return shutil.copy(self.model, os.path.join(folder, "model.onnx"))
 
+    def make_images(self):
+        return pytest.importorskip("numpy").ones((1, 8), "float32")
+
     def make_options(self):
         return {"graph_optimization_level": "basic", "disabled_optimizers": ["MatMulAddFusion"]}
 

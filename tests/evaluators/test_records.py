@@ -13,6 +13,7 @@ from vitsearch_evaluators.records import (
     RuntimeInfo,
     Temperature,
 )
+from vitsearch_evaluators.results import AccuracyResult, Gemm, ProbeResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
 LATENCY_JSON = {
@@ -150,19 +151,76 @@ DEVICE_JSON = {
 STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
 STATUS_JSON = {
     "id": "a1" * 32,
+    "kind": "measure",
     "state": "done",
     "owner": {"study": "study", "trial": 7},
     "attempts": 1,
     "error": None,
     "result": MEASUREMENT_JSON,
 }
+ACCURACY_JSON = {
+    "job_id": "a1" * 32,
+    "artifact": "b2" * 32,
+    "images": "c3" * 32,
+    "labels": "d4" * 32,
+    "device_id": "device-1",
+    "environment_id": "e5" * 32,
+    "runtime": "onnxruntime",
+    "runtime_version": "1.20.1",
+    "options": {},
+    "n": 200,
+    "correct": 170,
+    "not_finite": 1,
+    "classes": 10,
+    "ci95_low": 0.79,
+    "ci95_high": 0.89,
+    "logits_sha256": "f6" * 32,
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 12.5,
+    "emulated": False,
+    "started_at": "2026-11-25T12:00:00Z",
+}
+ACCURACY = AccuracyResult(**ACCURACY_JSON)
+PROBE_JSON = {
+    "job_id": "a1" * 32,
+    "device_id": "device-1",
+    "environment_id": "e5" * 32,
+    "runtime": "onnxruntime",
+    "runtime_version": "1.20.1",
+    "options": {},
+    "gemm": [{"precision": "fp32", "threads": 4, "size": 1024, "gflops": {"best": 91.5, "median": 90.0, "n": 12}}],
+    "copy_gb_per_s": {"best": 10.5, "median": 10.0, "n": 20},
+    "copy_bytes": 67108864,
+    "temperature_c": 48.5,
+    "wait_over_cpu": None,
+    "reasons": {"fp16": "not a number", "wait_over_cpu": "no scheduler statistics"},
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 12.5,
+    "emulated": False,
+    "started_at": "2026-11-25T12:00:00Z",
+}
+PROBE = ProbeResult(
+    **dict(
+        PROBE_JSON,
+        gemm=(Gemm("fp32", 4, 1024, Rate(91.5, 90.0, 12)),),
+        copy_gb_per_s=Rate(10.5, 10.0, 20),
+    )
+)
 GOLDEN = [
+    (ACCURACY, ACCURACY_JSON),
+    (PROBE, PROBE_JSON),
+    (
+        STATUS._replace(kind="accuracy", result=ACCURACY),
+        dict(STATUS_JSON, kind="accuracy", result=ACCURACY_JSON),
+    ),
     (LATENCY, LATENCY_JSON),
     (MEASUREMENT, MEASUREMENT_JSON),
     (DEVICE, DEVICE_JSON),
     (STATUS, STATUS_JSON),
 ]
-IDS = [type(record).__name__ for record, _ in GOLDEN]
+IDS = [f"{type(record).__name__}-{getattr(record, 'kind', '')}" for record, _ in GOLDEN]
 
 
 @pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
@@ -180,6 +238,13 @@ def test_every_key_is_needed_and_no_other_taken(record, golden):
             type(record).from_json(lacking)
     with pytest.raises(InvalidRequest, match="unknown surprise"):
         type(record).from_json(dict(golden, surprise=1))
+
+
+def test_a_result_is_read_as_its_kind_says():
+    with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
+        JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
+    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, probe"):
+        JobStatus.from_json(dict(STATUS_JSON, kind="dance"))
 
 
 def test_final_states():

@@ -139,7 +139,7 @@ def test_refused_jobs(ask, job, change, status, code):
     ("change", "status", "code", "message"),
     [
         ({"repeat": 1}, 409, "job_conflict", "is not the id of this job"),
-        ({"kind": "accuracy"}, 400, "invalid_request", "not supported by this agent yet"),
+        ({"kind": "accuracy"}, 400, "invalid_request", "with images.npy and labels.npy; got model.onnx"),
         ({"runtime": "nop"}, 400, "invalid_request", "did you mean 'noop'"),
         ({"options": {"plugin": "x.so"}}, 400, "invalid_request", "no such option"),
     ],

@@ -111,3 +111,21 @@ def test_a_blob_that_the_disk_damaged_is_asked_for_again(store, tmp_path):
     with pytest.raises(ArtifactMissing, match="damaged"):
         store.link(sha256, str(tmp_path / "model"))
     assert not store.has(sha256)
+
+
+def test_what_a_job_made_is_kept_read_in_pieces_and_evicted_like_the_rest(store, tmp_path):
+    old = put(store, b"a" * 900)
+    (tmp_path / "made").write_bytes(b"logits" * 200)
+    made = store.adopt(str(tmp_path / "made"))
+    assert made == hashlib.sha256(b"logits" * 200).hexdigest()
+    assert not (tmp_path / "made").exists()
+    assert store.read(made, 1190, 100) == (b"gitslogits", 1200)
+    assert store.read(made, 5000, 100) == (b"", 1200)
+    os.utime(str(tmp_path / "blobs" / made), (1, 1))
+    put(store, b"b" * 900)
+    assert store.has(old)
+    with pytest.raises(NotFound):
+        store.read(made, 0, 1)
+    store.referenced = lambda: {old}
+    (tmp_path / "made").write_bytes(b"l" * 2000)
+    assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"

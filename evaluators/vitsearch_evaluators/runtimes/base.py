@@ -37,6 +37,14 @@ class Session(abc.ABC):
     def run(self) -> None:
         """Run one batch and return when its outputs are there."""
 
+    def infer(self, images: Any) -> Any:
+        """Return the first output for a whole batch of images (a numpy array, N x C x H x W), N x classes.
+
+        For runtimes that give outputs (`Runtime.gives_outputs`). Raises MeasurementFailed
+        `incompatible_artifact` for images that the model does not take.
+        """
+        raise MeasurementFailed("runtime_unavailable", f"{type(self).__name__} gives no outputs")
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free what the session holds."""
@@ -46,6 +54,9 @@ class Runtime(abc.ABC):
     """One way to run a model file."""
 
     name: str = ""
+
+    gives_outputs = False
+    """Whether its sessions can `infer`: accuracy jobs are taken for those alone."""
 
     options: Mapping[str, Tuple[Any, ...]] = {}
     """Allowed option -> its allowed values, the default first. Override `check_options` for more.

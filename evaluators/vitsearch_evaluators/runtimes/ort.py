@@ -47,6 +47,17 @@ class OrtSession(Session):
     def run(self) -> None:
         self._session.run(None, self._feeds)
 
+    def infer(self, images: Any) -> Any:
+        if len(self._feeds) != 1:
+            raise MeasurementFailed(
+                "incompatible_artifact", f"the model has {len(self._feeds)} inputs, not one of images"
+            )
+        try:
+            return self._session.run(None, dict.fromkeys(self._feeds, images))[0]
+        except Exception as error:
+            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
+            raise MeasurementFailed(kind, f"the model does not take the images: {error}") from error
+
     def close(self) -> None:
         self._session = None
 
@@ -56,6 +67,7 @@ class OrtRuntime(Runtime):
 
     name = "onnxruntime"
     libraries = ("onnxruntime",)
+    gives_outputs = True
     options = {
         "provider": (
             "CPUExecutionProvider",

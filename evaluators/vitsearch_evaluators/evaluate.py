@@ -1,0 +1,103 @@
+"""From an accuracy job to its result: one child, and what it left."""
+
+import contextlib
+import functools
+import math
+import os
+import time
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
+from vitsearch_evaluators.child import StopSignal, read_answer, run_child
+from vitsearch_evaluators.confinement import UNCONFINED, Confinement
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.execute import Conditions
+from vitsearch_evaluators.jobspec import JobSpec
+from vitsearch_evaluators.launch import THIS_PYTHON, Launch
+from vitsearch_evaluators.procs import ProcessId
+from vitsearch_evaluators.results import AccuracyResult
+
+_Z95 = 1.959963984540054
+_PHASE = "accuracy"
+
+
+class Bench(NamedTuple):
+    """Where a job works: its private folder, what stops it, who hears of its processes, with what they start and
+    what holds them."""
+
+    folder: str
+    stop: StopSignal
+    on_start: Optional[Callable[[str, ProcessId], None]] = None
+    launch: Launch = THIS_PYTHON
+    confinement: Confinement = UNCONFINED
+
+    def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
+        """Run a child; raises what `run_child` does."""
+        on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
+        complete = dict(job, **self.launch.to_job(), **self.confinement.for_child())
+        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
+
+
+def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[str], str]) -> AccuracyResult:
+    """Classify the subset that lies in the folder beside the model.
+
+    `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
+    """
+    start = time.monotonic()
+    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    answer = _answer(spec, conditions.environment_id, bench)
+    try:
+        report = AccuracyReport.from_json(answer.get("report"))
+    except InvalidRequest as error:
+        raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+    logits = os.path.join(bench.folder, LOGITS)
+    found = os.path.getsize(logits)
+    if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
+        raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
+    low, high = wilson(report.correct, report.n)
+    blobs = {blob.name: blob.sha256 for blob in spec.manifest}
+    return AccuracyResult(
+        job_id=conditions.job_id,
+        artifact=spec.artifact,
+        images=blobs[IMAGES],
+        labels=blobs[LABELS],
+        device_id=conditions.device_id,
+        environment_id=conditions.environment_id,
+        runtime=spec.runtime,
+        ci95_low=low,
+        ci95_high=high,
+        logits_sha256=keep(logits),
+        attempts=conditions.attempts,
+        queue_s=conditions.queue_s,
+        seconds=time.monotonic() - start,
+        emulated=conditions.slowdown is not None,
+        started_at=started_at,
+        **report._asdict(),
+    )
+
+
+def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
+    """Return what the child answered, in an earlier attempt in this environment or now."""
+    name = f"answer-{environment_id[:16]}-{_PHASE}.json"
+    path = os.path.join(bench.folder, name)
+    if os.path.exists(path) and os.path.exists(os.path.join(bench.folder, LOGITS)):
+        return read_answer(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)  # its logits were taken, and the agent died before it could say so
+    job = {
+        "kind": spec.kind,
+        "runtime": spec.runtime,
+        "options": dict(spec.options),
+        "protocol": spec.protocol.to_json(),
+        "model": spec.model_name,
+        "answer": name,
+    }
+    return bench.run(_PHASE, job, spec.protocol.max_s)
+
+
+def wilson(correct: int, n: int) -> Tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927)."""
+    share, spread = correct / n, _Z95 * _Z95 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)

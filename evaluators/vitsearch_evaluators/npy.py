@@ -1,0 +1,78 @@
+"""Headers of NumPy's files, read before NumPy opens them and where there is no NumPy.
+
+Only what a validation subset needs is taken: one plain array, little endian, in C order. Nothing of the
+file is evaluated or unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import os
+import re
+import struct
+from typing import NamedTuple, Tuple
+
+from vitsearch_evaluators.errors import InvalidRequest
+
+_MAGIC = b"\x93NUMPY"
+_HEADER_MAX_BYTES = 4096
+_HEADER = re.compile(
+    r"\{'descr': '([<|][a-z][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n\Z"
+)
+_IMAGES = ("<f4", "|u1")
+_LABELS = ("<i8", "<i4")
+
+
+class Header(NamedTuple):
+    """`dtype` as NumPy writes it (`<f4`); the array's bytes begin at `offset`."""
+
+    dtype: str
+    shape: Tuple[int, ...]
+    offset: int
+
+
+def read_header(path: str, name: str) -> Header:
+    """Read the header of an array in C order whose bytes are all there; InvalidRequest for all else.
+
+    `name` is what errors call the file.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(12)
+        if not start.startswith(_MAGIC) or len(start) < 12 or start[6] not in (1, 2):
+            raise InvalidRequest(f"{name} is no .npy file of version 1 or 2")
+        offset = 10 if start[6] == 1 else 12
+        length = struct.unpack("<H" if offset == 10 else "<I", start[8:offset])[0]
+        stream.seek(offset)
+        text = stream.read(min(length, _HEADER_MAX_BYTES)).decode("latin-1")
+    found = _HEADER.match(text)
+    if found is None:
+        raise InvalidRequest(f"{name}: expected one little-endian array of numbers, got {text.strip()[:200]!r}")
+    dtype, fortran, sizes = found.groups()
+    if fortran == "True":
+        raise InvalidRequest(f"{name} is in Fortran order; write numpy.ascontiguousarray(...) of it")
+    shape = tuple(int(size) for size in sizes.replace(" ", "").split(",") if size)
+    expected = offset + length + _count(shape) * int(dtype[2:])
+    if os.path.getsize(path) != expected:
+        raise InvalidRequest(f"{name} has {os.path.getsize(path)} bytes, its header says {expected}")
+    return Header(dtype, shape, offset + length)
+
+
+def check_subset(images: str, labels: str) -> int:
+    """Return how many images a validation subset has.
+
+    InvalidRequest unless `images` are (N, C, H, W), float32 or uint8, and `labels` (N), int64 or int32.
+    """
+    pictures, truth = read_header(images, "images"), read_header(labels, "labels")
+    if pictures.dtype not in _IMAGES or len(pictures.shape) != 4 or 0 in pictures.shape:
+        raise InvalidRequest(f"images: expected float32 or uint8, N x C x H x W, got {_told(pictures)}")
+    if truth.dtype not in _LABELS or truth.shape != pictures.shape[:1]:
+        raise InvalidRequest(f"labels: expected int64 or int32, {pictures.shape[0]} of them, got {_told(truth)}")
+    return pictures.shape[0]
+
+
+def _count(shape: Tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _told(header: Header) -> str:
+    return f"{header.dtype} of shape {header.shape}"
