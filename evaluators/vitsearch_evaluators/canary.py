@@ -123,13 +123,17 @@ class Canary:
         first = idle and not self._state.references
         return first or self._jobs >= self._config.every_jobs or since_s >= self._config.every_s
 
-    def look(self, environment_id: str, measure: Callable[[], Look]) -> List[str]:
-        """Measure and judge; return the jobs whose results must be flagged now."""
+    def look(self, environment_id: str, measure: Callable[[], Look], flag: Callable[[Sequence[str]], None]) -> None:
+        """Measure and judge; `flag` is told the jobs whose results are not trusted any more.
+
+        They are forgotten after that and not before: an agent that is killed between the two flags them
+        after the next look.
+        """
         seen = measure()
         reference = self._state.references.get(environment_id)
         if reference is None:
             self._adopt(environment_id, seen)
-            return []
+            return
         told = drift(reference, seen, self._config.max_drift)
         if told is not None:
             # Once more before the verdict: something passing may have been in the way.
@@ -138,12 +142,10 @@ class Canary:
         self.skip()
         if told is not None:
             logger.warning("quarantine: %s", told)
-            unverified = list(self._state.unverified)
+            flag(self._state.unverified)
             self._keep(self._state._replace(quarantined=told, unverified=()))
-            return unverified
-        if is_good(reference, seen, self._config.max_drift):
+        elif is_good(reference, seen, self._config.max_drift):
             self._keep(self._state._replace(quarantined=None, unverified=()))
-        return []
 
     def skip(self) -> None:
         """Wait for the next turn, as after a look: also when it could not be measured."""

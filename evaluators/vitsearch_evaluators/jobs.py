@@ -200,7 +200,7 @@ class JobQueue:
 
     def flag(self, identifiers: Sequence[str], flag: str) -> None:
         """Add a flag to results that are there already."""
-        with self._changed:
+        with self._changed, self._database.transaction():
             for identifier in identifiers:
                 row = self._row(identifier)
                 if row is None or not row["result"]:

@@ -84,8 +84,8 @@ class TokenFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._stamp = self._look()  # first: what is replaced between the two is read again
         self._tokens = tuple(token.encode() for token in read_tokens(path))
-        self._stamp = self._look()
 
     def admits(self, token: bytes) -> bool:
         """Whether this is one of the tokens, in a time that does not depend on where it differs."""

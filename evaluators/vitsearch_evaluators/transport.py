@@ -68,6 +68,9 @@ class Transport:
             connection.request(method, path, content, self._headers(headers))
             response = connection.getresponse()
             data = response.read(_REPLY_MAX_BYTES)
+            if response.length and len(data) < _REPLY_MAX_BYTES:
+                # `read` with a size says nothing about a body that was cut.
+                raise http.client.IncompleteRead(data, response.length)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if is_used and isinstance(error, (ConnectionError, ssl.SSLEOFError)):

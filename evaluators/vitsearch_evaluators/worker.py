@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import canary, confinement, evaluate, procs, runtimes
 from vitsearch_evaluators.canary import Canary
@@ -216,16 +216,22 @@ class Worker(threading.Thread):
         names = [runtime.name for runtime in self.runtimes if runtime.available]
         place = canary.Place(os.path.join(self._folder, "canary"), self._identity.device_id, environment, self._system)
         try:
-            unverified = self.canary.look(
-                environment, lambda: canary.measure(names, place, self._stop_child, self._launch)
+            self._is_measuring = True
+            self.canary.look(
+                environment, lambda: canary.measure(names, place, self._stop_child, self._launch), self._distrust
             )
         except Interrupted:
             return
         except (EvaluatorError, OSError):
             logger.exception("the canary cannot be measured")
             self.canary.skip()
-        else:
-            self._insist(functools.partial(self._queue.flag, unverified, canary.FLAG))
+        finally:
+            self._is_measuring = False
+
+    def _distrust(self, identifiers: Sequence[str]) -> None:
+        self._insist(functools.partial(self._queue.flag, identifiers, canary.FLAG))
+        if self._stopping.is_set():
+            raise Interrupted  # perhaps not written: the next life looks again
 
     def _tell(self, identifier: str, what: str, **details: Any) -> None:
         """Let those who watch the job know; what a full disk does not take is not worth waiting for."""

@@ -46,17 +46,24 @@ def in_turn(*looks):
     return lambda: left.pop(0)
 
 
+def flagged(canary, environment, measure):
+    """Let it look and return the jobs that it wants flagged."""
+    told = []
+    canary.look(environment, measure, told.extend)
+    return told
+
+
 def test_it_is_its_turn_after_jobs_or_seconds_but_never_with_nothing_to_verify(canary, time):
     canary.finished("job0")
-    canary.look(HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
     time.now_s = 500.0
     assert not canary.due(idle=True), "nothing was measured since"
-    canary.look(HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
     for number in range(3):
         assert not canary.due(idle=False)
         canary.finished(f"job{number}")
     assert canary.due(idle=False)
-    canary.look(HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
     canary.finished("job3")
     assert not canary.due(idle=True)
     time.now_s += 100.0
@@ -71,50 +78,63 @@ def test_the_first_look_is_taken_when_the_device_is_idle(canary):
 
 
 def test_drift_is_judged_after_a_second_look(canary):
-    canary.look(HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
     for job in ("a", "b"):
         canary.finished(job)
-    assert canary.look(HERE, in_turn(look(1.2), look(1.01))) == []
+    assert flagged(canary, HERE, in_turn(look(1.2), look(1.01))) == []
     assert canary.quarantined is None
     for job in ("c", "d"):
         canary.finished(job)
-    assert canary.look(HERE, in_turn(look(1.2), look(1.2))) == ["c", "d"], "those before the last good one stand"
+    assert flagged(canary, HERE, in_turn(look(1.2), look(1.2))) == ["c", "d"], "those before the last good one stand"
     assert "CPU time is 1.2 ms" in canary.quarantined
     assert "+20.0%" in canary.quarantined
 
 
 def test_quarantine_ends_with_a_good_look_and_asks_for_one_soon(canary, time):
-    canary.look(HERE, in_turn(look(1.0)))
-    canary.look(HERE, in_turn(look(1.2), look(1.2)))
+    flagged(canary, HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.2), look(1.2)))
     assert not canary.due(idle=True)
     time.now_s += 60.0
     assert canary.due(idle=False)
-    assert canary.look(HERE, in_turn(look(1.06, share=0.02))) == []
+    assert flagged(canary, HERE, in_turn(look(1.06, share=0.02))) == []
     assert canary.quarantined is not None, "near is not good"
-    canary.look(HERE, in_turn(look(0.97)))
+    flagged(canary, HERE, in_turn(look(0.97)))
     assert canary.quarantined is None
 
 
 def test_what_it_knows_outlives_the_agent(canary, tmp_path, time):
-    canary.look(HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
     canary.finished("a")
     again = Canary(str(tmp_path / "canary.json"), CONFIG, time)
-    assert again.look(HERE, in_turn(look(1.2), look(1.2))) == ["a"]
+    assert flagged(again, HERE, in_turn(look(1.2), look(1.2))) == ["a"]
     assert Canary(str(tmp_path / "canary.json"), CONFIG, time).quarantined == again.quarantined is not None
 
 
+def test_jobs_are_forgotten_when_they_are_flagged_and_not_before(canary, tmp_path, time):
+    flagged(canary, HERE, in_turn(look(1.0)))
+    canary.finished("a")
+
+    def killed(_jobs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        canary.look(HERE, in_turn(look(1.2), look(1.2)), killed)
+    again = Canary(str(tmp_path / "canary.json"), CONFIG, time)
+    assert flagged(again, HERE, in_turn(look(1.2), look(1.2))) == ["a"]
+
+
 def test_another_environment_has_a_reference_of_its_own(canary):
-    canary.look(HERE, in_turn(look(1.0)))
-    canary.look(THERE, in_turn(look(2.0)))
-    canary.look(HERE, in_turn(look(1.0)))
-    canary.look(THERE, in_turn(look(2.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
+    flagged(canary, THERE, in_turn(look(2.0)))
+    flagged(canary, HERE, in_turn(look(1.0)))
+    flagged(canary, THERE, in_turn(look(2.0)))
     assert canary.quarantined is None
 
 
 def test_a_busy_device_is_no_reference(canary):
-    canary.look(HERE, in_turn(look(3.0, contended=True)))
-    canary.look(HERE, in_turn(look(1.0)))
-    canary.look(HERE, in_turn(look(1.01)))
+    flagged(canary, HERE, in_turn(look(3.0, contended=True)))
+    flagged(canary, HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.01)))
     assert canary.quarantined is None
 
 
@@ -125,8 +145,8 @@ def test_a_state_that_cannot_be_read_is_as_if_there_were_none(tmp_path, time):
 
 def test_a_disk_that_is_full_stops_nothing(tmp_path, time):
     canary = Canary(str(tmp_path / "missing" / "canary.json"), CONFIG, time)
-    canary.look(HERE, in_turn(look(1.0)))
-    canary.look(HERE, in_turn(look(1.2), look(1.2)))
+    flagged(canary, HERE, in_turn(look(1.0)))
+    flagged(canary, HERE, in_turn(look(1.2), look(1.2)))
     assert canary.quarantined
 
 
@@ -182,6 +202,17 @@ def test_a_device_that_drifted_says_so_flags_its_results_and_recovers(tmp_path, 
         until(lambda: client.device().quarantined is None, "the end of the quarantine")
         third = client.measure(blob, "noop", {}, tiny_protocol, repeat=2)
         assert "unverified_device" not in third.flags
+
+
+def test_flags_are_one_wait_for_the_disk(tmp_path, monkeypatch):
+    """A thousand of them, each on the disk by itself, kept an SD card and every client waiting for a minute."""
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    statements = []
+    monkeypatch.setattr(queue._database, "run", lambda statement, *values: statements.append(statement))
+    queue.flag(["00" * 32, "01" * 32], FLAG)
+    assert statements == ["BEGIN IMMEDIATE", "COMMIT"]
+    monkeypatch.undo()
+    queue.close()
 
 
 def test_flags_are_added_once_and_only_to_results_that_are_there(tmp_path, tiny_protocol):

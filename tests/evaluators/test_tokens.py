@@ -53,6 +53,19 @@ def test_a_rotated_token_is_taken_without_a_restart(path):
     assert admits(file, old, new) == [False, True]
 
 
+def test_a_token_that_is_rotated_while_the_agent_starts_is_taken(path, monkeypatch):
+    read, rotated = tokens.read_tokens, []
+
+    def rotate_behind(path):
+        found = read(path)
+        monkeypatch.undo()
+        rotated.append(tokens.rotate(path, keep_old=False))
+        return found
+
+    monkeypatch.setattr(tokens, "read_tokens", rotate_behind)
+    assert admits(tokens.TokenFile(path), *rotated) == [True]
+
+
 def test_the_old_one_may_stay_for_one_rotation(path):
     file = tokens.TokenFile(path)
     (oldest,) = tokens.read_tokens(path)

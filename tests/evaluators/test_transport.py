@@ -103,3 +103,24 @@ def test_the_address_is_asked_before_each_request(serve):
 def test_addresses_are_checked(url):
     with pytest.raises(InvalidRequest, match="http://board.local:8470"):
         Transport(url, None, 1.0).request("GET", "/")
+
+
+def test_an_answer_that_was_cut_is_no_answer():
+    """An ssh tunnel that ends in the middle of a result: it is asked for again, and costs no trial."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+
+        def cut():
+            connection = listener.accept()[0]
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"api_min": 1')
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", None, 30.0)
+        with pytest.raises(DeviceUnreachable, match="IncompleteRead"):
+            transport.request("GET", "/v1/device")
+        thread.join()
+        transport.close()

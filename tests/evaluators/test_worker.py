@@ -225,3 +225,31 @@ def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, t
 
 
 X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"
+
+
+def test_nobody_looks_at_the_settings_while_the_canary_is_measured(tmp_path, monkeypatch):
+    """`nvpmodel` beside it would disturb it, and die with the children of the canary: another environment."""
+    from vitsearch_evaluators import canary, worker
+    from vitsearch_evaluators.errors import EvaluatorError
+    from vitsearch_evaluators.fingerprint import DeviceIdentity
+    from vitsearch_evaluators.jobs import JobQueue
+    from vitsearch_evaluators.store import BlobStore
+
+    looks, fingerprint = [], worker.fingerprint
+    monkeypatch.setattr(worker, "fingerprint", lambda *given: looks.append(given) or fingerprint(*given))
+
+    def measure(*_given):
+        before = len(looks)
+        measuring.environment()
+        assert len(looks) == before
+        raise EvaluatorError("enough", "seen")
+
+    monkeypatch.setattr(canary, "measure", measure)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    identity = DeviceIdentity("device", "physical")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), identity, str(tmp_path / "work"), "1")
+    measuring.ready.set()
+    measuring._look_at_canary()
+    measuring.environment()
+    assert len(looks) == 2, "looked at again as soon as it was over"
+    queue.close()
