@@ -184,10 +184,10 @@ def summary(measurement: Measurement) -> str:
         f"{measurement.runtime} {measurement.runtime_version}, {measurement.protocol.id}, {latency.n} runs",
         f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
         f"latency_ms_p95  {_shown(latency.p95)}",
-        f"cpu_ms_p50      {cpu.p50:.3f}",
+        f"cpu_ms_p50      {_shown(None if cpu is None else cpu.p50)}",
         f"throughput_ips  {measurement.throughput_ips:.1f}",
         f"peak_memory_mb  {_shown(memory)}",
-        f"load_ms         {measurement.load_ms:.1f}",
+        f"load_ms         {_shown(measurement.load_ms)}",
     ]
     if measurement.sustained is not None:
         shown = f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"

@@ -6,7 +6,7 @@ called. Nothing of the machine underneath shows through.
 """
 
 import os
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_evaluators.config import EmulationConfig
 from vitsearch_evaluators.fingerprint import cpu_model
@@ -79,14 +79,18 @@ def slowed(measurement: Measurement, factor: float) -> Measurement:
         )
     return measurement._replace(
         latency_ms=_slower(measurement.latency_ms, factor),
-        cpu_ms=_slower(measurement.cpu_ms, factor),
+        cpu_ms=None if measurement.cpu_ms is None else _slower(measurement.cpu_ms, factor),
         sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
-        load_ms=measurement.load_ms * factor,
-        first_inference_ms=measurement.first_inference_ms * factor,
+        load_ms=_times(measurement.load_ms, factor),
+        first_inference_ms=_times(measurement.first_inference_ms, factor),
         throughput_ips=measurement.throughput_ips / factor,
         power=power,
         emulated=True,
     )
+
+
+def _times(value: Optional[float], factor: float) -> Optional[float]:
+    return None if value is None else value * factor
 
 
 def _slower(latency: Latency, factor: float) -> Latency:

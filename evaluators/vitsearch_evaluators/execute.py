@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators import measure, observation, phases
+from vitsearch_evaluators import measure, observation, phases, runtimes
 from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement
@@ -27,6 +27,8 @@ from vitsearch_evaluators.watch import Watch, tell_nobody
 
 _PROBE_S = 120.0
 _PROBES = 3
+PREPARE_S = 1800.0
+"""TensorRT builds an engine of a larger transformer on a small Jetson for many minutes."""
 
 
 class Conditions(NamedTuple):
@@ -138,6 +140,8 @@ def execute(
     environment = conditions.environment_id[:16]
     name, confined = os.path.basename(model), conditions.confinement
     children = _Children(spec, name, folder, environment, confined, stop, on_start, watch, launch)
+    if runtimes.create(spec.runtime).prepares:
+        children.prepare()
     reports = [
         children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
@@ -181,6 +185,7 @@ def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
         "sustained": protocol.soak_s,
         "throughput": protocol.throughput_s,
         "power": protocol.power_s + 2 * protocol.idle_s,
+        "prepare": PREPARE_S,
     }
     return protocol.max_s + own_s[phase]
 
@@ -216,6 +221,10 @@ class _Children(NamedTuple):
         except InvalidRequest as error:
             raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
 
+    def prepare(self) -> None:
+        """Each time anew: what an earlier attempt prepared is found, or has gone meanwhile."""
+        self._run("prepare", self.path("prepare"))
+
     def _run(self, phase: str, path: str) -> Dict[str, Any]:
         """All processes of all phases pass here."""
         with contextlib.suppress(FileNotFoundError):
@@ -229,7 +238,7 @@ class _Children(NamedTuple):
             "model": self.model,
             "answer": os.path.basename(path),
         }
-        job.update(self.launch.to_job())
+        job.update(self.launch.to_job(), environment=self.environment)
         job.update(self.confinement.for_child())
         limit_s = wall_limit_s(phase, self.spec.protocol)
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)

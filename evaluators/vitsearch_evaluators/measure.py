@@ -123,7 +123,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class ProcessReport(NamedTuple):
-    """What one measuring process found. Times of `scheduler_*` are None with their reason.
+    """What one measuring process found; what it could not find is None with its reason (`cpu_ms`: empty).
 
     `sleeps` counts how often it gave the processor away by itself while samples were taken, which
     a model that runs on the processor alone never does. `steady` tells whether warm-up ended
@@ -132,8 +132,8 @@ class ProcessReport(NamedTuple):
 
     wall_ms: Tuple[float, ...]
     cpu_ms: Tuple[float, ...]
-    load_ms: float
-    first_inference_ms: float
+    load_ms: Optional[float]
+    first_inference_ms: Optional[float]
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
     scheduler_cpu_s: Optional[float]
@@ -156,8 +156,8 @@ _time = strict.number(0.0)
 _REPORT = {
     "wall_ms": strict.sequence(_time),
     "cpu_ms": strict.sequence(_time),
-    "load_ms": _time,
-    "first_inference_ms": _time,
+    "load_ms": strict.optional(_time),
+    "first_inference_ms": strict.optional(_time),
     "peak_memory_mb": strict.optional(_time),
     "runtime_baseline_mb": strict.optional(_time),
     "scheduler_cpu_s": strict.optional(_time),
@@ -196,9 +196,9 @@ def combine(
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     return {
         "latency_ms": latency,
-        "cpu_ms": summarize([report.cpu_ms for report in reports]),
-        "load_ms": _median([report.load_ms for report in reports]),
-        "first_inference_ms": _median([report.first_inference_ms for report in reports]),
+        "cpu_ms": summarize([report.cpu_ms for report in reports]) if reports[0].cpu_ms else None,
+        "load_ms": _known_median([report.load_ms for report in reports]),
+        "first_inference_ms": _known_median([report.first_inference_ms for report in reports]),
         "throughput_ips": 1e3 * protocol.batch / latency.mean if latency.mean > 0 else 0.0,
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
@@ -242,6 +242,11 @@ def _relative_spread(series: Sequence[Sequence[float]]) -> Optional[float]:
     medians = [_median(values) for values in series]
     middle = _median(medians)
     return (max(medians) - min(medians)) / middle if middle > 0 else None
+
+
+def _known_median(values: Sequence[Optional[float]]) -> Optional[float]:
+    known = [value for value in values if value is not None]
+    return _median(known) if known else None
 
 
 def _median(values: Sequence[float]) -> float:

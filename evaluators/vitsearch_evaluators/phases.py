@@ -1,5 +1,6 @@
 """What one measuring process does, by the phase that it was started for.
 
+    prepare      what a program makes of the model and keeps (an engine)        --> nothing
     latency      load, first run, warm-up, samples                              --> ProcessReport
     sustained    load, first run, `soak_s` of load, the same samples            --> ProcessReport
     throughput   `streams` sessions, each run by a thread of its own            --> ThroughputReport
@@ -17,6 +18,7 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks, ProcessReport, sample, undisturbed, warm_up
 from vitsearch_evaluators.runtimes.base import Runtime, Session
+from vitsearch_evaluators.runtimes.tool import ToolRuntime
 from vitsearch_evaluators.schedstat import scheduler_times, voluntary_switches
 
 
@@ -44,6 +46,8 @@ def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol
 
 def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
+    if isinstance(subject.runtime, ToolRuntime):
+        return _by_tool(phase, subject.runtime, subject)
     if phase == "latency":
         return timed(subject, clocks).to_json()
     if phase == "sustained":
@@ -53,6 +57,32 @@ def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     if phase == "power":
         return power(subject, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
+
+
+def _by_tool(phase: str, runtime: ToolRuntime, subject: Subject) -> Dict[str, Any]:
+    if phase == "prepare":
+        runtime.prepare(subject.path, subject.options, subject.protocol)
+        return {}
+    if phase != "latency":
+        raise MeasurementFailed(
+            "runtime_unavailable", f"{runtime.name} measures latency alone, the protocol asks for {phase}"
+        )
+    times = runtime.measure(subject.path, subject.options, subject.protocol)
+    return ProcessReport(
+        wall_ms=tuple(times.wall_ms),
+        cpu_ms=(),
+        load_ms=times.load_ms,
+        first_inference_ms=times.first_inference_ms,
+        peak_memory_mb=times.peak_memory_mb,
+        runtime_baseline_mb=None,
+        scheduler_cpu_s=None,
+        scheduler_wait_s=None,
+        sleeps=None,
+        steady=True,
+        runtime_version=subject.version,
+        options=dict(subject.options, **times.settled),
+        reasons=times.reasons,
+    ).to_json()
 
 
 def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:

@@ -162,9 +162,9 @@ class Measurement(NamedTuple):
     runtime_version: str
     options: Mapping[str, Any]
     latency_ms: Latency
-    cpu_ms: Latency
-    load_ms: float
-    first_inference_ms: float
+    cpu_ms: Optional[Latency]
+    load_ms: Optional[float]
+    first_inference_ms: Optional[float]
     throughput_ips: float
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
@@ -203,9 +203,9 @@ _MEASUREMENT: Mapping[str, strict.Reader] = {
     "runtime_version": strict.text,
     "options": strict.mapping(),
     "latency_ms": Latency.from_json,
-    "cpu_ms": Latency.from_json,
-    "load_ms": _number,
-    "first_inference_ms": _number,
+    "cpu_ms": strict.optional(Latency.from_json),
+    "load_ms": _maybe,
+    "first_inference_ms": _maybe,
     "throughput_ips": _number,
     "peak_memory_mb": _maybe,
     "runtime_baseline_mb": _maybe,

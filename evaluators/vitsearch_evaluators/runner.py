@@ -22,9 +22,12 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.runtimes import create
+from vitsearch_evaluators.runtimes.base import Equipment
 
 _FILE_LIMIT_BYTES = 16 << 20
 _LOGITS_LIMIT_BYTES = 256 << 20
+_TOOL_FILE_LIMIT_BYTES = 4 << 30
+"""Engines are as large as their models, and larger."""
 _OPEN_FILES_LIMIT = 256
 _PROCESSES_LIMIT = 4096
 """Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
@@ -35,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         job = json.load(stream)
     if not procs.die_with_parent(job["parent_pid"]):
         return 1
-    _limit(_LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES)
+    _limit(_file_limit_bytes(job))
     try:
         answer = _perform(job)
     except MeasurementFailed as failure:
@@ -58,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
-    runtime.equip(job.get("tool"), job.get("cache"))
+    runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "probe":
         return {"availability": runtime.available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
@@ -69,6 +72,12 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
 
         return {"report": accuracy.judge(subject).to_json()}
     return {"report": phases.perform(job["phase"], subject, Clocks())}
+
+
+def _file_limit_bytes(job: Dict[str, Any]) -> int:
+    if job.get("tool") is not None:
+        return _TOOL_FILE_LIMIT_BYTES
+    return _LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES
 
 
 def _confine(job: Dict[str, Any], subject: phases.Subject) -> None:

@@ -16,8 +16,10 @@ from typing import Any, Callable, Dict, List, Optional
 
 from vitsearch_evaluators.canonical import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.jobspec import MINIMUM_RUNS, SCREEN
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
+from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes
 
 
 class RuntimeTestCase:
@@ -64,7 +66,11 @@ class RuntimeTestCase:
         runtime = self.make_runtime()
         options = runtime.check_options(self.make_options())
         with tempfile.TemporaryDirectory() as folder:
-            session = runtime.load(self.make_model(folder), options, threads=1, batch=1)
+            path = self.make_model(folder)
+            if isinstance(runtime, ToolRuntime):
+                _check_times(_measured(runtime, path, options))
+                return
+            session = runtime.load(path, options, threads=1, batch=1)
             for _ in range(3):
                 session.run()
             session.close()
@@ -96,10 +102,27 @@ class RuntimeTestCase:
                 stream.write(b"\xff\x00garbage" * 64)
             kind = "loaded"
             try:
-                runtime.load(path, runtime.check_options({}), threads=1, batch=1)
+                if isinstance(runtime, ToolRuntime):
+                    _measured(runtime, path, runtime.check_options({}))
+                else:
+                    runtime.load(path, runtime.check_options({}), threads=1, batch=1)
             except MeasurementFailed as error:
                 kind = error.kind
             assert kind == "incompatible_artifact"
+
+
+def _measured(runtime: ToolRuntime, path: str, options: Dict[str, Any]) -> ToolTimes:
+    if runtime.prepares:
+        runtime.prepare(path, options, SCREEN)
+    return runtime.measure(path, options, SCREEN)
+
+
+def _check_times(times: ToolTimes) -> None:
+    assert len(times.wall_ms) >= MINIMUM_RUNS
+    assert all(math.isfinite(value) and value >= 0 for value in times.wall_ms)
+    assert {"cpu_ms", "contention"} <= set(times.reasons)
+    for name in ("load_ms", "first_inference_ms", "peak_memory_mb"):
+        assert (getattr(times, name) is None) == (name in times.reasons)
 
 
 class ManualTime:

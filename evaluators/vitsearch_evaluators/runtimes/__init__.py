@@ -11,6 +11,8 @@ BUILTIN = {
     "onnxruntime": "vitsearch_evaluators.runtimes.ort:OrtRuntime",
     "openvino": "vitsearch_evaluators.runtimes.openvino_cpu:OpenVinoRuntime",
     "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
+    "trtexec": "vitsearch_evaluators.runtimes.trtexec:TrtexecRuntime",
+    "benchmark_model": "vitsearch_evaluators.runtimes.tflite_tool:BenchmarkModelRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }
 

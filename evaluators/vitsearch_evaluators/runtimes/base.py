@@ -50,6 +50,18 @@ class Session(abc.ABC):
         """Free what the session holds."""
 
 
+class Equipment(NamedTuple):
+    """What the agent lends a runtime: its program, a folder for what is worth keeping from job to job, and
+    the environment that what is kept there belongs to."""
+
+    tool: Optional[str] = None
+    cache: Optional[str] = None
+    environment: Optional[str] = None
+
+
+NO_EQUIPMENT = Equipment()
+
+
 class Runtime(abc.ABC):
     """One way to run a model file."""
 
@@ -83,14 +95,13 @@ class Runtime(abc.ABC):
     and in the system's; the child then runs where they are."""
 
     tools: Tuple[str, ...] = ()
-    """Names or paths of a program that does the work; the first that is there becomes `tool`."""
+    """Names or paths of a program that does the work; the first that is there becomes `equipment.tool`."""
 
-    tool: Optional[str] = None
-    cache: Optional[str] = None
+    prepares: bool = False
+    """Whether a process of its own makes something of the model before it is measured (see `ToolRuntime`)."""
 
-    def equip(self, tool: Optional[str], cache: Optional[str]) -> None:
-        """Tell which program to use, and a folder for what is worth keeping from job to job. Child only."""
-        self.tool, self.cache = tool, cache
+    equipment: Equipment = NO_EQUIPMENT
+    """Set in the child."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         """Whether it maps far more addresses than it uses, as CUDA does; a limit on them would be none on memory."""
