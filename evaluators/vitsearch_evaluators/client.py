@@ -33,6 +33,7 @@ from vitsearch_evaluators.protocol import (
     ACCURACY,
     ARTIFACTS,
     CHUNK_MAX_BYTES,
+    PROBE,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     SCREEN,
@@ -46,6 +47,7 @@ from vitsearch_evaluators.protocol import (
     Measurement,
     MeasureProtocol,
     Owner,
+    ProbeResult,
     Result,
     job_id,
 )
@@ -180,6 +182,26 @@ class DeviceClient:
         spec = JobSpec("accuracy", model + subset, runtime, dict(options or {}), protocol, repeat)
         result = self._result(_Wish(spec, environment_id, None, on_event), info, patience)
         assert isinstance(result, AccuracyResult)
+        return result
+
+    def probe(
+        self,
+        runtime: str = "onnxruntime",
+        threads: Optional[int] = None,
+        options: Optional[Mapping[str, Any]] = None,
+        cancel: Optional[threading.Event] = None,
+    ) -> ProbeResult:
+        """Return the peaks of the device, measured once in each of its environments.
+
+        They are those of one thread and of `threads` (None: as many as the agent has processors).
+        """
+        patience = self._patience(cancel)
+        info = self._patiently(self.device, patience)
+        if threads is None:
+            threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
+        spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
+        result = self._result(_Wish(spec, info.environment_id, None, None), info, patience)
+        assert isinstance(result, ProbeResult)
         return result
 
     def logits(self, result: AccuracyResult, path: str) -> None:

@@ -25,7 +25,7 @@ labels (N), int64 or int32, both little endian."""
 FILE_NAMES = ARTIFACT_NAMES + SUBSET_NAMES
 """The only file names a job may name: nothing that a client writes becomes a path."""
 
-JOB_KINDS = ("measure", "accuracy")
+JOB_KINDS = ("measure", "accuracy", "probe")
 
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""

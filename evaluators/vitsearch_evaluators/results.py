@@ -133,7 +133,7 @@ class ProbeResult(NamedTuple):
     device_id: str
     environment_id: str
     runtime: str
-    runtime_version: str
+    runtime_version: Optional[str]
     options: Mapping[str, Any]
     gemm: Tuple[Gemm, ...]
     copy_gb_per_s: Rate
@@ -166,7 +166,7 @@ _PROBE: Mapping[str, strict.Reader] = {
     "device_id": strict.text,
     "environment_id": strict.sha256,
     "runtime": strict.text,
-    "runtime_version": strict.text,
+    "runtime_version": strict.optional(strict.text),
     "options": strict.mapping(),
     "gemm": strict.sequence(Gemm.from_json, 64),
     "copy_gb_per_s": Rate.from_json,

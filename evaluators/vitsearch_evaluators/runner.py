@@ -6,7 +6,8 @@ renamed: an answer that is there is whole, and stays even if the runtime crashes
     {"report": {...}}   {"availability": {...}}   {"failure": {"kind", "message"}}
 
 The report is that of the phase which the job names: see `phases`; that of an accuracy job, which leaves
-its logits in a file of its own, is in `accuracy`.
+its logits in a file of its own, is in `accuracy`, those
+of the children of a probe in `peaks`.
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """
@@ -65,6 +66,12 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     if job["kind"] == "probe":
         return {"availability": runtime.available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
+    if job["kind"] == "peak":
+        from vitsearch_evaluators import peaks
+
+        if job["what"] == peaks.COPY:
+            return {"report": peaks.copy(protocol).to_json()}
+        return {"report": peaks.gemm(runtime, job["what"], job["options"], protocol).to_json()}
     subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
     _confine(job, subject)
     if job["kind"] == "accuracy":

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
-from vitsearch_evaluators import canary, confinement, evaluate, procs, runtimes
+from vitsearch_evaluators import canary, confinement, evaluate, probing, procs, runtimes
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
@@ -288,6 +288,8 @@ class Worker(threading.Thread):
         try:
             if job.spec.kind == "accuracy":
                 return evaluate.judge(job.spec, conditions, bench, self._store.adopt)
+            if job.spec.kind == "probe":
+                return probing.probe(job.spec, conditions, bench, self._system)
             return self._measure(job, conditions, bench)
         finally:
             self._is_measuring = False

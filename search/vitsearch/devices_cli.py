@@ -70,6 +70,25 @@ def status(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def probe(
+    name: Name,
+    runtime: Annotated[str, typer.Option(help="Of the device.")] = "onnxruntime",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Beside one; default: all of its processors.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The peaks of a device, for a roofline: products of matrices for each precision, copies of memory.
+
+    They are measured once in each environment of the device, in half a minute or so on a small board.
+    """
+    from vitsearch import devices_view
+
+    found = devices_view.probe(name, _book().get(name), runtime, threads)
+    _print(found) if as_json else devices_view.print_probe(found)
+
+
+@app.command()
 def cancel(
     name: Name,
     job: Annotated[str, typer.Argument(metavar="JOB", help="The beginning of its id is enough.", show_default=False)],

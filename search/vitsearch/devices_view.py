@@ -14,6 +14,7 @@ from vitsearch.devices import connect
 from vitsearch.errors import DeviceLost, UnknownName
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.measure import CONTENDED_WAIT_OVER_CPU
 from vitsearch_evaluators.protocol import DeviceInfo, JobStatus
 
 _SHORT_ID = 12
@@ -75,6 +76,42 @@ def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
         return client.cancel(matching[0])
 
     return _job(_ask(name, device, ask))
+
+
+def probe(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
+    """The device's peaks as the agent tells them; it is asked until it answers."""
+    result = _ask(name, device, lambda client: client.probe(runtime, threads))
+    return {"name": name, **result.to_json()}
+
+
+def print_probe(found: dict[str, Any], console: Console | None = None) -> None:
+    console = console or Console()
+    table = Table("peak", "threads", "best", "median", "repeats", box=None, header_style="bold")
+    for one in found["gemm"]:
+        table.add_row(one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s"))
+    table.add_row("copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s"))
+    console.print(table)
+    for line in _probe_notes(found):
+        console.print(line, style="dim", soft_wrap=True, highlight=False)
+
+
+def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:
+    return f"{rate['best']:.4g} {unit}", f"{rate['median']:.4g} {unit}", str(rate["n"])
+
+
+def _probe_notes(found: dict[str, Any]) -> list[str]:
+    version, heat, wait = found["runtime_version"], found["temperature_c"], found["wait_over_cpu"]
+    notes = [f"{key}: {reason}" for key, reason in found["reasons"].items()]
+    warm = "" if heat is None else f", {heat:.1f} °C"
+    told = f"{found['runtime']} {version or ''}".strip()
+    notes.append(
+        f"{found['name']}: {told}, environment {found['environment_id'][:_SHORT_ID]}{warm}, {found['started_at']}"
+    )
+    if wait is not None and wait > CONTENDED_WAIT_OVER_CPU:
+        notes.append(f"Something else ran meanwhile (waited {wait:.0%} of the time it ran): the peaks are higher.")
+    if found["emulated"]:
+        notes.append("EMULATED: the peaks of no board")
+    return notes
 
 
 def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from vitsearch import devices_cli
+from vitsearch import devices_cli, devices_view
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch.run import Home, open_device
 from vitsearch.space import load
@@ -209,3 +209,40 @@ def test_a_rotated_token_is_added_again_without_comparing(board, nano):
     assert not row["reachable"]
     assert "rotated" in row["reason"]
     assert told("add", board.url, "nano", stdin=board.token)["reachable"]
+
+
+def test_the_peaks_are_measured_once(board, nano):
+    found = told("probe", "nano", "--runtime", "noop", "--threads", "1")
+    assert (found["name"], found["gemm"]) == ("nano", [])
+    assert "noop gives no outputs" in found["reasons"]["fp32"]
+    assert told("probe", "nano", "--runtime", "noop", "--threads", "1") == found
+    shown = devices("probe", "nano", "--runtime", "noop", "--threads", "1").stdout
+    assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
+    assert "fp32: noop gives no outputs" in shown
+
+
+def test_peaks_as_a_table_with_what_is_wrong_with_them(capsys):
+    rate = {"best": 91.53, "median": 90.0, "n": 12}
+    found = {
+        "name": "nano",
+        "gemm": [{"precision": "int8", "threads": 4, "size": 1024, "gflops": rate}],
+        "copy_gb_per_s": rate,
+        "reasons": {"fp16": "it refuses"},
+        "runtime": "onnxruntime",
+        "runtime_version": "1.20",
+        "environment_id": "ab" * 32,
+        "temperature_c": 48.25,
+        "wait_over_cpu": 0.25,
+        "started_at": "2026-11-25T12:00:00Z",
+        "emulated": True,
+    }
+    devices_view.print_probe(found)
+    shown = capsys.readouterr().out
+    assert "91.53 GFLOP/s" in shown
+    for line in (
+        "fp16: it refuses",
+        "waited 25% of the time",
+        "EMULATED",
+        "onnxruntime 1.20, environment abababababab",
+    ):
+        assert line in shown

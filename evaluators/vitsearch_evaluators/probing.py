@@ -1,0 +1,109 @@
+"""From a probe job to the device's peaks: one child after another, each for one precision and thread count."""
+
+import contextlib
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from vitsearch_evaluators.child import ChildDied, read_answer
+from vitsearch_evaluators.deaths import FROM_OUTSIDE
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.evaluate import Bench
+from vitsearch_evaluators.execute import Conditions
+from vitsearch_evaluators.jobspec import JobSpec
+from vitsearch_evaluators.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
+from vitsearch_evaluators.results import Gemm, ProbeResult, Rate
+from vitsearch_evaluators.system import THIS_MACHINE, System
+from vitsearch_evaluators.thermal import Thermometer
+
+
+def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = THIS_MACHINE) -> ProbeResult:
+    """Measure the peaks with one thread, and with `spec.protocol.threads` where those are more.
+
+    A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.
+    """
+    start = time.monotonic()
+    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    reports: List[PeakReport] = []
+    gemm: List[Gemm] = []
+    reasons: Dict[str, str] = {}
+    for precision in PRECISIONS:
+        for threads in sorted({1, spec.protocol.threads}):
+            try:
+                report = _peak(spec, precision, threads, conditions, bench)
+            except MeasurementFailed as failure:
+                if isinstance(failure, ChildDied) and failure.death in FROM_OUTSIDE:
+                    raise
+                reasons[precision] = str(failure)
+                break
+            reports.append(report)
+            gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, conditions.slowdown)))
+    copied = _peak(spec, COPY, 1, conditions, bench)
+    heat, wait = _heat(system, reasons), _wait_over_cpu([*reports, copied], reasons)
+    first = reports[0] if reports else copied
+    return ProbeResult(
+        job_id=conditions.job_id,
+        device_id=conditions.device_id,
+        environment_id=conditions.environment_id,
+        runtime=spec.runtime,
+        runtime_version=first.runtime_version,
+        options=first.options if reports else spec.options,
+        gemm=tuple(gemm),
+        copy_gb_per_s=_scaled(copied.rate, 1e9, conditions.slowdown),
+        copy_bytes=COPY_BYTES,
+        temperature_c=heat,
+        wait_over_cpu=wait,
+        reasons=reasons,
+        attempts=conditions.attempts,
+        queue_s=conditions.queue_s,
+        seconds=time.monotonic() - start,
+        emulated=conditions.slowdown is not None,
+        started_at=started_at,
+    )
+
+
+def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench: Bench) -> PeakReport:
+    """Return a child's report, that of an earlier attempt in this environment if there is one."""
+    phase = f"{what}-{threads}"
+    name = f"answer-{conditions.environment_id[:16]}-{phase}.json"
+    path = os.path.join(bench.folder, name)
+    job = {
+        "kind": "peak",
+        "what": what,
+        "runtime": spec.runtime,
+        "options": dict(spec.options),
+        "protocol": spec.protocol._replace(threads=threads).to_json(),
+        "answer": name,
+    }
+    answer = read_answer(path) if os.path.exists(path) else bench.run(phase, job, spec.protocol.max_s)
+    try:
+        return PeakReport.from_json(answer.get("report"))
+    except InvalidRequest as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+
+
+def _scaled(rate: Rate, unit: float, slowdown: Optional[float]) -> Rate:
+    """Return a rate in a larger unit, and as much lower as an emulated device is slower."""
+    divisor = unit * (slowdown or 1.0)
+    return Rate(rate.best / divisor, rate.median / divisor, rate.n)
+
+
+def _heat(system: System, reasons: Dict[str, str]) -> Optional[float]:
+    """Return how warm the device is after all the work."""
+    thermometer = Thermometer(system)
+    heat = thermometer.read()
+    if heat is None:
+        reasons["temperature_c"] = str(thermometer.reason)
+        return None
+    return heat.celsius
+
+
+def _wait_over_cpu(reports: List[PeakReport], reasons: Dict[str, str]) -> Optional[float]:
+    lacking: List[Any] = [report.reason for report in reports if report.cpu_s is None or report.wait_s is None]
+    cpu_s = sum(report.cpu_s or 0.0 for report in reports)
+    if lacking or cpu_s <= 0:
+        reasons["wait_over_cpu"] = str(lacking[0] if lacking else "no processor time was counted")
+        return None
+    return sum(report.wait_s or 0.0 for report in reports) / cpu_s
