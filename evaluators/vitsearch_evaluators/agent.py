@@ -13,10 +13,10 @@ import sys
 import threading
 from typing import IO, Any, Dict, NamedTuple, Optional
 
-from vitsearch_evaluators import audit, config, power, procs, tls, tokens
+from vitsearch_evaluators import audit, config, power, procs, runtimes, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
-from vitsearch_evaluators.emulation import emulated_system
+from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity
 from vitsearch_evaluators.opening import open_queue
@@ -54,9 +54,14 @@ def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
     procs.keep_memory_small()
     encrypted = wants_tls(settings)
-    os.makedirs(settings.state, mode=0o700, exist_ok=True)
+    with _taken(settings.state):
+        _serve(settings, version, encrypted)
+
+
+def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     configured = config.load(settings.state)
-    lock = _lock(settings.state)
+    for name in configured.runtimes:
+        runtimes.create(name)  # a name that is misspelt would be as if nothing were configured
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
     is_first_start = settings.token_file is None and not os.path.exists(token_file)
     if is_first_start:
@@ -65,10 +70,9 @@ def serve(settings: AgentSettings, version: str) -> None:
     door = Door(
         tokens.TokenFile(token_file), tls.server_context(certificate) if certificate else None, configured.limits
     )
-    emulation = configured.emulation
-    system = THIS_MACHINE if emulation is None else emulated_system(emulation, settings.state)
+    system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
-    identity = device_identity(settings.state, emulated=emulation is not None)
+    identity = device_identity(settings.state, emulated=configured.emulation is not None)
     store = BlobStore(settings.state, StoreLimits.of(configured.limits))
     log = audit.AuditLog(os.path.join(settings.state, audit.FILE_NAME))
     path = os.path.join(settings.state, "jobs.sqlite")
@@ -104,7 +108,6 @@ def serve(settings: AgentSettings, version: str) -> None:
         # Requests are answered until the process ends: closing things under them would turn a
         # planned stop into errors at the clients. All state is on the disk already.
         worker.stop()
-        lock.close()
 
 
 def wants_tls(settings: AgentSettings) -> bool:
@@ -146,8 +149,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _lock(state: str) -> IO[Any]:
-    lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - held as long as the agent lives
+def _taken(state: str) -> IO[Any]:
+    """Make the state folder if it is not there, and lock it until the file that is returned is closed."""
+    try:
+        os.makedirs(state, mode=0o700, exist_ok=True)
+        lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - held as long as the agent lives
+    except OSError as error:
+        raise EvaluatorError(
+            "state", f"--state {state}: {error.strerror}; it is a folder in which the agent's user may write"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -12,6 +12,7 @@ from vitsearch_evaluators import __version__, agent, artifacts, config, power, p
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
+from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
@@ -71,6 +72,13 @@ def pin(cpus: Set[int]) -> None:
         raise InvalidRequest(f"--cpus {sorted(cpus)}: this process may use {allowed}") from error
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text}")
+    return number
+
+
 def _pin(arguments: argparse.Namespace) -> None:
     if arguments.cpus is not None:
         pin(parse_cpus(arguments.cpus))
@@ -106,8 +114,13 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 def _survey(arguments: argparse.Namespace) -> int:
-    configured = config.load(arguments.state).power if arguments.state is not None else PowerConfig()
-    readings = survey(configured, THIS_MACHINE)
+    meters, system = PowerConfig(), THIS_MACHINE
+    if arguments.state is not None:
+        if not os.path.isdir(arguments.state):
+            raise InvalidRequest(f"--state {arguments.state} is no folder of an agent")
+        configured = config.load(arguments.state)
+        meters, system = configured.power, system_of(configured.emulation, arguments.state)
+    readings = survey(meters, system)
     for reading in readings:
         told = reading.reason if reading.watts is None else f"{reading.watts:.3f} W ({reading.scope})"
         print(f"{'*' if reading.in_use else ' '} {reading.name:<16} {told}")
@@ -238,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.required = True
     serve = commands.add_parser("serve", help="wait for jobs and measure one after the other")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    serve.add_argument("--port", type=int, default=0, help="0 takes a free port (%(default)s)")
+    serve.add_argument("--port", type=_port, default=0, help="0 takes a free port (%(default)s)")
     serve.add_argument("--state", required=True, help="folder for models, queue and device id")
     serve.add_argument("--token-file", help="file with the token that clients must send (default: one in the state)")
     serve.add_argument("--tls", action="store_true", help="encrypt on loopback too; on a network it always does")

@@ -48,6 +48,11 @@ class DeviceTree:
         self.write(_command_path(argv), stdout)
 
 
+def system_of(config: Optional[EmulationConfig], state: str) -> System:
+    """Return the system of the device that a state folder is of: this machine, unless one is emulated."""
+    return THIS_MACHINE if config is None else emulated_system(config, state)
+
+
 def emulated_system(config: EmulationConfig, state: str) -> System:
     """Return the system of an emulated device; without a `root` its tree is `STATE/emulated`."""
     files = System(config.root or os.path.join(state, _FOLDER))

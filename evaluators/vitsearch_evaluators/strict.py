@@ -36,6 +36,10 @@ def read_object(
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > 4096:
         raise InvalidRequest(f"{where}: expected a string of at most 4096, got {_shown(value)}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # "\ud800" is JSON, but half a character
+        raise InvalidRequest(f"{where}: expected text, got {_shown(value)}") from error
     return value
 
 

@@ -43,6 +43,8 @@ def read_tokens(path: str) -> Tuple[str, ...]:
     try:
         with open(path) as stream:
             lines = stream.read(1 << 16).splitlines()
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"token file {path} is not there; an agent makes its own when it is started") from error
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"token file {path}: {getattr(error, 'strerror', None) or error}") from error
     tokens = tuple(checked_token(line, f"token file {path}") for line in lines if line.strip())
@@ -68,10 +70,16 @@ def write_tokens(path: str, tokens: Tuple[str, ...]) -> None:
 
 
 def rotate(path: str, keep_old: bool) -> str:
-    """Write a new token and return it; `keep_old` leaves the newest of the old ones valid beside it."""
+    """Write a new token and return it; `keep_old` leaves the newest of the old ones valid beside it.
+
+    InvalidRequest where there is no folder for it, or this user may not write there.
+    """
     old = read_tokens(path)[:1] if keep_old else ()
     token = new_token()
-    write_tokens(path, (token,) + old)
+    try:
+        write_tokens(path, (token,) + old)
+    except OSError as error:
+        raise InvalidRequest(f"token file {path} cannot be written: {error.strerror}") from error
     return token
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vitsearch.device_book import KnownDevice
 from vitsearch.devices import connect
@@ -51,7 +52,7 @@ def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
 
 def board(info: DeviceInfo) -> str:
     """In words: ``NVIDIA Jetson Nano (physical)``."""
-    return f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})"
+    return printable(f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})")
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:
@@ -123,25 +124,36 @@ def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -
     for found in rows:
         state = _queue_text(found) if found["reachable"] else "not reachable"
         cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
-        table.add_row(*cells, style=None if found["reachable"] else "dim")
+        table.add_row(*map(plain, cells), style=None if found["reachable"] else "dim")
     console.print(table)
     for found in rows:
         if found["reason"]:
-            console.print(found["reason"], style="dim", soft_wrap=True)
+            console.print(plain(found["reason"]), style="dim", soft_wrap=True)
 
 
 def print_status(found: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     table = Table(box=None, show_header=False)
     for heading, text in _lines(found):
-        table.add_row(heading, text)
+        table.add_row(plain(heading), plain(text))
     console.print(table)
     if found["queue"]:
         jobs = Table("job", "state", "study", "trial", "attempts", box=None, header_style="bold")
         for job in found["queue"]:
             trial = "" if job["trial"] is None else str(job["trial"])
-            jobs.add_row(job["id"][:_SHORT_ID], job["state"], job["study"], trial, str(job["attempts"]))
+            cells = (job["id"][:_SHORT_ID], job["state"], job["study"], trial, str(job["attempts"]))
+            jobs.add_row(*map(plain, cells))
         console.print(jobs)
+
+
+def printable(text: str) -> str:
+    """Names and reasons are written by others: an escape among them is no word to our terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def plain(text: str) -> Text:
+    """As it stands, ``[/x]`` too."""
+    return Text(printable(text))
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

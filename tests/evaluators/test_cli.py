@@ -4,6 +4,7 @@ import os
 import pytest
 
 from vitsearch_evaluators import __version__, cli, tokens
+from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.protocol import Measurement
 
@@ -77,3 +78,40 @@ def test_the_token_is_shown_and_rotated(tmp_path, capsys):
 def test_pin_says_what_is_allowed():
     with pytest.raises(InvalidRequest, match="this process may use"):
         cli.pin({max(os.sched_getaffinity(0)) + 4096})
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["token", "--state", "{}/none"], "token file {}/none/token is not there; an agent makes its own"),
+        (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
+        (["serve", "--state", "{}/file"], "--state {}/file: File exists; it is a folder"),
+        (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it is a folder"),
+        (["serve", "--state", "{}/typo"], "runtime 'onxruntime' is unknown"),
+        (["power", "--state", "{}/none"], "--state {}/none is no folder of an agent"),
+    ],
+)
+def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, command, told):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "typo").mkdir()
+    (tmp_path / "typo" / "config.json").write_text('{"runtimes": {"onxruntime": {"python": "/usr/bin/python3"}}}')
+    assert cli.main([part.format(tmp_path) for part in command]) == 2
+    assert told.format(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_is_checked_before_anything_is_made(tmp_path, capsys, port):
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--state", str(tmp_path / "state"), "--port", port])
+    assert "argument --port" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_meters_of_an_emulated_device_are_its_own(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"emulation": {"slowdown": 2.0}}')
+    board = DeviceTree(str(tmp_path / "emulated"))
+    rail = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+    for name, value in (("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 800)):
+        board.write(f"{rail}/{name}", value)
+    assert cli.main(["power", "--state", str(tmp_path)]) == 0
+    assert "* ina3221          4.000 W (module)" in capsys.readouterr().out

@@ -41,6 +41,7 @@ def test_says_where_and_what(value, message):
         (strict.sequence(strict.text), "ab"),
         (strict.mapping(strict.text), {"a": 1}),
         (strict.text, "x" * 5000),
+        (strict.text, "half \ud800"),
     ],
 )
 def test_refuses(reader, value):
