@@ -88,6 +88,12 @@ class RuntimeTestCase:
             again = session.infer(images.copy())
             session.run()
             session.close()
+            wrong = None
+            try:
+                runtime.load(self.make_model(folder), options, threads=1, batch=1).infer(images[..., :-1].copy())
+            except MeasurementFailed as error:
+                wrong = error.kind
+        assert wrong == "incompatible_artifact"
         assert found.ndim == 2
         assert len(found) == 1
         assert (found == again).all()

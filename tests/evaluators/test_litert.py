@@ -55,6 +55,9 @@ class TestLiteRt(RuntimeTestCase):
     def make_runtime(self):
         return LiteRtRuntime()
 
+    def make_images(self):
+        return pytest.importorskip("numpy").ones((1, 8), "float32")
+
     def make_options(self):
         return {"delegate": "none"}
 

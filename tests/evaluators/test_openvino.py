@@ -24,6 +24,9 @@ class TestOpenVino(RuntimeTestCase):
     def make_model(self, folder):
         return shutil.copy(self.model, os.path.join(folder, "model.onnx"))
 
+    def make_images(self):
+        return pytest.importorskip("numpy").ones((1, 8), "float32")
+
     def make_options(self):
         return {"inference_precision": "f32", "streams": 1}
 

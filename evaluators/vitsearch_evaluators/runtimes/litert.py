@@ -18,6 +18,14 @@ class LiteRtSession(Session):
     def run(self) -> None:
         self._interpreter.invoke()
 
+    def infer(self, images: Any) -> Any:
+        try:
+            self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], images)
+        except (ValueError, RuntimeError) as error:
+            raise MeasurementFailed("incompatible_artifact", f"the model does not take the images: {error}") from error
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])
+
     def close(self) -> None:
         self._interpreter = None
 
@@ -30,6 +38,7 @@ class LiteRtRuntime(Runtime):
 
     name = "litert"
     libraries = tuple(_PACKAGES)
+    gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
 
     def available(self) -> Availability:

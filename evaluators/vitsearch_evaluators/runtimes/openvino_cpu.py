@@ -33,6 +33,13 @@ class OpenVinoSession(Session):
     def run(self) -> None:
         self._request.infer(share_outputs=True)
 
+    def infer(self, images: Any) -> Any:
+        try:
+            return self._request.infer([images])[0]
+        except (RuntimeError, ValueError, TypeError) as error:
+            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
+            raise MeasurementFailed(kind, f"the model does not take the images: {error}") from error
+
     def close(self) -> None:
         self._request = None
 
@@ -47,6 +54,7 @@ class OpenVinoRuntime(Runtime):
 
     name = "openvino"
     libraries = ("openvino",)
+    gives_outputs = True
     options = {"inference_precision": tuple(_PRECISIONS)}
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
