@@ -61,15 +61,19 @@ class JobQueue:
     def recover(self) -> None:
         """Put jobs of an earlier life of the agent back, and kill what they left running.
 
-        After a reboot nothing is left, and nothing is killed: a process is known by its boot too.
+        After a reboot nothing is left, and nothing is killed: a process is known by its boot too. What
+        another version of the agent was asked for and this one cannot read has failed.
         """
         with self._changed, self._database.transaction():
             for row in self._rows("SELECT * FROM jobs WHERE state = 'running'"):
                 if row["process"]:
                     procs.kill_if_same(procs.ProcessId(*json.loads(row["process"])))
                 self._put_back(row, AGENT, {})
-            for row in self._rows("SELECT id FROM jobs WHERE state = 'queued'"):
-                self._queued_at[row["id"]] = self._clock()
+            for row in self._rows("SELECT * FROM jobs WHERE state = 'queued'"):
+                if rows.is_readable(row):
+                    self._queued_at[row["id"]] = self._clock()
+                else:
+                    self.fail(row["id"], rows.OUTDATED)
 
     def put(
         self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None

@@ -4,8 +4,12 @@ import json
 import sqlite3
 from typing import NamedTuple, Optional
 
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.jobspec import JobSpec, Owner
 from vitsearch_evaluators.records import RESULTS, JobStatus
+
+
+OUTDATED = EvaluatorError("outdated", "it was kept by another version of the agent: submit it again", transient=True)
 
 
 class ClaimedJob(NamedTuple):
@@ -26,16 +30,32 @@ def spec_of(row: sqlite3.Row) -> JobSpec:
 
 
 def status_of(row: sqlite3.Row) -> JobStatus:
-    kind = json.loads(row["spec"])["kind"]
+    """Return how a job stands. Whose result is of an agent with other records may be tried again."""
+    kind, state = json.loads(row["spec"])["kind"], row["state"]
+    error = json.loads(row["error"]) if row["error"] else None
+    result = None
+    try:
+        result = RESULTS[kind](json.loads(row["result"]), kind) if row["result"] else None
+    except InvalidRequest:
+        state, error = "failed", OUTDATED.to_json()
     return JobStatus(
         id=row["id"],
-        state=row["state"],
+        state=state,
         owner=Owner(row["study"], row["trial"]),
         attempts=row["attempts"],
-        error=json.loads(row["error"]) if row["error"] else None,
-        result=RESULTS[kind](json.loads(row["result"]), kind) if row["result"] else None,
+        error=error,
+        result=result,
         kind=kind,
     )
+
+
+def is_readable(row: sqlite3.Row) -> bool:
+    """Whether this agent can do what another version of it was asked for."""
+    try:
+        spec_of(row)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def may_begin_again(row: sqlite3.Row, environment: Optional[str]) -> bool:
@@ -44,11 +64,12 @@ def may_begin_again(row: sqlite3.Row, environment: Optional[str]) -> bool:
     So it is when it was cancelled or failed for a passing reason, and when what came of it, good or bad,
     came of another environment than the wanted one.
     """
-    if row["state"] == "cancelled":
+    status = status_of(row)
+    if status.state == "cancelled":
         return True
-    if row["state"] == "failed":
-        is_passing = bool(json.loads(row["error"]).get("retryable"))
+    if status.error is not None:
+        is_passing = bool(status.error.get("retryable"))
         return is_passing or (environment is not None and row["environment"] not in (None, environment))
-    if row["state"] == "done" and environment is not None:
-        return bool(json.loads(row["result"])["environment_id"] != environment)
+    if status.result is not None and environment is not None:
+        return status.result.environment_id != environment
     return False
