@@ -197,6 +197,8 @@ def _environment(python: str, folder: str) -> Dict[str, str]:
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Newer builds keep a database in the user's home and a thread that sends it away, beside what is measured.
+    environment["ORT_DISABLE_TELEMETRY"] = "1"
     if python == sys.executable:
         return procs.with_package_path(environment)
     return procs.with_package_path(environment, os.path.join(folder, "package"))

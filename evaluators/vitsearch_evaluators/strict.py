@@ -3,7 +3,6 @@
 A reader takes `(value, where)` and returns the value or raises InvalidRequest.
 """
 
-import math
 import re
 from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
 
@@ -67,7 +66,8 @@ def integer(low: int = 0, high: int = 2**53) -> Reader:
 def number(low: float = -1e300, high: float = 1e300) -> Reader:
     def read(value: Any, where: str) -> float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or not low <= value <= high:
+        # Compared before anything is made of it: a whole number may be too large for a float.
+        if not good or not low <= value <= high:
             raise InvalidRequest(f"{where}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
         return float(value)
 

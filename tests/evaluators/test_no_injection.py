@@ -82,3 +82,4 @@ def test_what_may_be_secret_is_not_in_the_environment_of_a_child(monkeypatch, tm
     environment = child._environment(sys.executable, str(tmp_path))
     assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
