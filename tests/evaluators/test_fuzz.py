@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.embedded import EmbeddedAgent
+from vitsearch_evaluators.jobspec import SUBSET_NAMES
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.server import _ROUTES
 
 pytestmark = pytest.mark.slow
 
@@ -39,15 +41,10 @@ OTHER = "ab" * 32
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "get", "G\xcbT", "X" * 300, "")
 IDS = (DIGEST, OTHER, "..", "../../token", "%2e%2e%2ftoken", "a" * 63, "A" * 64, "", "\xff", "x" * 9000)
+# Of every endpoint that there is, or will be.
+ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in _ROUTES)
 PATHS = (
     "/v1/health",
-    "/v1/device",
-    "/v1/conditions",
-    "/v1/uploads",
-    "/v1/jobs",
-    "/v1/blobs/{}",
-    "/v1/jobs/{}",
-    "/v1/jobs/{}/events",
     "/v1/{}",
     "/{}",
     "//[{}",
@@ -64,6 +61,9 @@ QUERIES = (
     "?after=9&wait=0",
     "?after=-1",
     "?after=1e9",
+    "?offset=0",
+    "?offset=99",
+    "?offset=x",
     "?%00=%ff",
 )
 WORDS = (
@@ -201,9 +201,20 @@ class Target:
             "environment_id": None,
             "spec": spec.to_json(),
         }
+        self.own = job_id(spec, device_id)
         self.job["spec"]["protocol"] = dict(protocol._asdict())
-        self.bodies = (self.job, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
-        self.places = [places(body) for body in self.bodies]
+        subset = [BlobRef(name, DIGEST, len(BLOB)).to_json() for name in SUBSET_NAMES]
+        self.accuracy = copy.deepcopy(self.job)
+        self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
+        self.refused = copy.deepcopy(self.job)
+        self.refused["spec"].update(runtime="onnxruntime", options={})
+        self.bodies = (
+            self.job,
+            self.accuracy,
+            self.refused,
+            {"sha256": DIGEST, "size": len(BLOB)},
+            {"sha256": OTHER, "size": 10**9},
+        )
         self.answers = {}
 
     def path_of(self, body):
@@ -268,13 +279,13 @@ def target(home):
 
 def odd_json(draw, target):
     which = draw(st.integers(0, len(target.bodies) - 1))
-    body, method = target.bodies[which], "PUT" if which == 0 else "POST"
+    body, is_job = target.bodies[which], which < 3
     for _ in range(draw(st.integers(0, 2))):
         options = places(body)
         place = options[draw(st.integers(0, len(options) - 1))]
         new = draw(st.sampled_from((*ODD_VALUES, DROPPED)))
         body = changed(body, place, new) if place or new is not DROPPED else body
-    path = target.path_of(body) if which == 0 and draw(st.integers(0, 3)) else "/v1/uploads"
+    method, path = ("PUT", target.path_of(body)) if is_job else ("POST", "/v1/uploads")
     return method, path, json.dumps(body).encode()
 
 
@@ -295,8 +306,8 @@ def requests(draw, target):
     elif kind == 1:
         method, path, body, headers = odd_upload(draw)
     else:
-        method = draw(st.sampled_from(METHODS))
-        path = draw(st.sampled_from(PATHS)).format(draw(st.sampled_from(IDS))) + draw(st.sampled_from(QUERIES))
+        method, path = draw(st.sampled_from(ROUTES * 2 + tuple((method, path) for path in PATHS for method in METHODS)))
+        path = path.format(draw(st.sampled_from((*IDS, target.own)))) + draw(st.sampled_from(QUERIES))
         body = draw(st.sampled_from(ODD_BODIES)) if kind == 2 else b""
     for _ in range(draw(st.integers(0, 1))):
         name = draw(st.sampled_from(HEADERS))
@@ -393,5 +404,7 @@ def nothing_was_written_elsewhere(home):
             for name in strange
             if folder != "work" or not name.startswith(("probe-", "canary", "job.json", "output.log"))
         ] == []
-    known = re.compile(r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z")
+    known = re.compile(
+        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z"
+    )
     assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []

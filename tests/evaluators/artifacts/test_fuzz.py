@@ -1,0 +1,147 @@
+"""Spoilt model files: each is refused with a reason or passes, nothing else happens, and nothing slips through.
+
+The judge is `onnx` itself where it is there: whatever it reads with data in other files or with a newer
+version must not have passed for less.
+"""
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from vitsearch_evaluators import artifacts
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.onnx_writing import field, node, number, varint
+
+from .conftest import IR, identity, tflite
+
+ONNX = identity(opset=17, ir_version=8) + field(7, field(5, number(1, 4) + number(2, 1) + field(9, b"\1" * 16)))
+SEEDS = {
+    "onnx": (
+        ONNX,
+        identity(nodes=[node("If", ["c"], "y", field(1, b"then") + field(6, field(5, number(14, 1))))]),
+        identity(nodes=[node("Evil", ["x"], "y", domain="com.acme")]),
+        ONNX + field(25, field(1, b"F") + field(10, b"own") + field(7, node("Identity", ["x"], "y"))),
+    ),
+    "tflite": (tflite(), tflite(custom=b"FlexErf")),
+    "openvino": (IR.format(opset="opset1", offset=0).encode(), IR.format(opset="extension", offset=9).encode()),
+}
+PIECES = (
+    b"\xff" * 11,
+    b"\x80" * 9 + b"\1",
+    b"\0",
+    varint(2**63),
+    varint(2**32 - 1),
+    number(14, 1),
+    number(1, 2**62),
+    field(13, field(1, b"location") + field(2, b"/etc/passwd")),
+    field(8, number(2, 999)),
+    b"\x0b\x0c",
+    b"<!DOCTYPE a>",
+    b"&a;",
+    b"<layer/>",
+    b"offset='-9'",
+    b"\xff\xff\xff\x7f",
+)
+
+
+@st.composite
+def spoilt(draw, kind):
+    """A real file with bytes changed, pieces put in, taken out or doubled, or its end cut off."""
+    content = bytearray(draw(st.sampled_from(SEEDS[kind])))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        how = draw(st.integers(0, 4))
+        if how == 0:
+            content[at : at + 1] = bytes([draw(st.integers(0, 255))])
+        elif how == 1:
+            content[at:at] = draw(st.sampled_from(PIECES))
+        elif how == 2:
+            del content[at : at + draw(st.integers(1, 16))]
+        elif how == 3:
+            content[at:at] = content[at : at + draw(st.integers(1, 64))]
+        else:
+            del content[at:]
+    return bytes(content)
+
+
+def fuzz(examples):
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def inspected(kind, folder, content):
+    """Return the facts, or None for a refusal; anything else that is raised is a fault."""
+    names = {"onnx": "model.onnx", "tflite": "model.tflite", "openvino": "model.xml"}
+    files = {names[kind]: str(folder / names[kind]), "model.bin": str(folder / "model.bin")}
+    (folder / names[kind]).write_bytes(content)
+    (folder / "model.bin").write_bytes(b"\0" * 8)
+    try:
+        return artifacts.inspect(kind, files)
+    except MeasurementFailed as caught:
+        refusal = caught
+    assert refusal.kind == "incompatible_artifact"
+    assert str(refusal)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["tflite", "openvino"])
+def test_a_spoilt_file_is_refused_or_passes(kind, tmp_path):
+    passed = []
+
+    @fuzz(700)
+    @given(spoilt(kind))
+    def check(content):
+        passed.append(inspected(kind, tmp_path, content) is not None)
+
+    check()
+    assert 0 < sum(passed) < len(passed)
+
+
+def external(message):
+    """Whether a protobuf message holds a tensor whose data lies elsewhere, anywhere."""
+    name = message.DESCRIPTOR.name
+    if name == "TensorProto" and (message.data_location == 1 or len(message.external_data)):
+        return True
+    nested = [value for descriptor, value in message.ListFields() if descriptor.message_type is not None]
+    singles = [value for value in nested if hasattr(value, "ListFields")]
+    many = [value for values in nested if not hasattr(values, "ListFields") for value in values]
+    return any(external(value) for value in singles + many if hasattr(value, "ListFields"))
+
+
+def foreign(model):
+    """The operators of the main graph that are neither onnx's nor the model's own."""
+    own = {(function.domain, function.name) for function in model.functions}
+    used = {(one.domain, one.op_type) for one in model.graph.node}
+    return {domain for domain, name in used - own if domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")}
+
+
+def test_what_onnx_itself_reads_passes_for_what_it_is(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    passed = []
+
+    @fuzz(2000)
+    @given(spoilt("onnx"))
+    def check(content):
+        facts = inspected("onnx", tmp_path, content)
+        passed.append(facts is not None)
+        model = onnx.ModelProto()
+        try:
+            model.ParseFromString(content)
+        except Exception:  # noqa: BLE001 - what protobuf cannot read, no runtime reads
+            return
+        if facts is not None:
+            assert not external(model)
+            assert not foreign(model)
+            assert facts.ir_version % 2**64 == model.ir_version % 2**64
+            for one in model.opset_import:
+                domain = "" if one.domain == "ai.onnx" else one.domain
+                assert facts.opsets[domain] % 2**64 >= one.version % 2**64
+
+    check()
+    assert 0 < sum(passed) < len(passed)
