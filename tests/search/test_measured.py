@@ -38,3 +38,9 @@ def test_what_was_not_measured_is_none(result):
     values, _ = values_of(result)
     assert values["energy_mj"] is None
     assert values["latency_ms_p95"] is None
+
+
+def test_a_program_that_tells_no_cpu_time_has_none_and_no_interval_for_it(result):
+    values, errors = values_of(result | {"cpu_ms": None})
+    assert values["cpu_ms_p50"] is None
+    assert set(errors) == {"latency_ms_p50"}
