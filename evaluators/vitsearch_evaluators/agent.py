@@ -3,7 +3,6 @@
 import fcntl
 import functools
 import ipaddress
-import json
 import logging
 import os
 import select
@@ -11,13 +10,14 @@ import signal
 import socket
 import sys
 import threading
-from typing import IO, Any, Dict, NamedTuple, Optional
+from typing import IO, Any, NamedTuple, Optional
 
 from vitsearch_evaluators import audit, config, power, procs, runtimes, tls, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.fingerprint import device_identity
 from vitsearch_evaluators.opening import open_queue
 from vitsearch_evaluators.server import AgentServer, Door
@@ -101,7 +101,7 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     _tell(settings, server.server_port, fingerprint, is_first_start)
     if settings.port_file is not None:
         where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": fingerprint}
-        _write_port_file(settings.port_file, where)
+        write_json(settings.port_file, dict(where, pid=os.getpid()))
     try:
         _wait(stop, settings.exit_with_stdin)
     finally:
@@ -164,13 +164,6 @@ def _taken(state: str) -> IO[Any]:
         lock.close()
         raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or give another --state") from error
     return lock
-
-
-def _write_port_file(path: str, where: Dict[str, Any]) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as stream:
-        json.dump(dict(where, pid=os.getpid()), stream)
-    os.rename(temporary, path)
 
 
 def _pause(exit_with_stdin: bool, seconds: float) -> None:

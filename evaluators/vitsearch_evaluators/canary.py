@@ -23,6 +23,7 @@ from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.execute import Conditions, execute
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.records import Latency, Measurement
@@ -163,13 +164,8 @@ class Canary:
 
     def _keep(self, state: State) -> None:
         self._state = state
-        temporary = self._path + ".part"
         try:
-            with open(temporary, "w") as stream:
-                json.dump(state.to_json(), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.rename(temporary, self._path)
+            write_json(self._path, state.to_json())
         except OSError as error:  # a full disk is no reason to measure no more
             logger.warning("%s cannot be written: %s", self._path, error)
 

@@ -18,6 +18,7 @@ from vitsearch_evaluators.confinement import UNCONFINED, Confinement
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.launch import THIS_PYTHON, Launch, candidates
 from vitsearch_evaluators.procs import ProcessId
@@ -268,13 +269,5 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
     finally:
         recorder.stop()
     power, reason = recorder.power(report)
-    _write(kept, {"power": None if power is None else power.to_json(), "reason": reason})
+    write_json(kept, {"power": None if power is None else power.to_json(), "reason": reason})
     return power, reason
-
-
-def _write(path: str, value: Any) -> None:
-    with open(path + ".part", "w") as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(path + ".part", path)

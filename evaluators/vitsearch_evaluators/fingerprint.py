@@ -11,6 +11,8 @@ import secrets
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.settings import settings
 from vitsearch_evaluators.system import System, whole
@@ -37,14 +39,13 @@ def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
         return DeviceIdentity(str(stored["device_id"]), str(stored["kind"]))
     except FileNotFoundError:
         pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error}): put it back, or remove it and the device is a new one to every study"
+        ) from error
     new = secrets.token_hex(16)
     identity = DeviceIdentity("emu-" + new, "emulated") if emulated else DeviceIdentity(new, "physical")
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as stream:
-        json.dump(dict(identity._asdict()), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(temporary, path)
+    write_json(path, dict(identity._asdict()))
     return identity
 
 

@@ -5,7 +5,6 @@ changed; after a reboot, an update or a while something may have, and they are a
 """
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any, Callable, List, Optional, Tuple
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import digest, parse_json
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.records import RuntimeInfo
 
 FRESH_S = 600.0
@@ -48,11 +48,8 @@ class ProbeCache:
             "clock": self._clock(),
             "runtimes": [runtime.to_json() for runtime in runtimes],
         }
-        temporary = self._path + ".part"
         with contextlib.suppress(OSError):
-            with open(temporary, "w") as stream:
-                json.dump(content, stream)
-            os.rename(temporary, self._path)
+            write_json(self._path, content)
 
     def _key(self) -> str:
         return digest(

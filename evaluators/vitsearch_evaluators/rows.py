@@ -8,7 +8,6 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.jobspec import JobSpec, Owner
 from vitsearch_evaluators.records import RESULTS, JobStatus
 
-
 OUTDATED = EvaluatorError("outdated", "it was kept by another version of the agent: submit it again", transient=True)
 
 

@@ -13,13 +13,13 @@ What runtimes print goes to the caller's log file and is never read as an answer
 """
 
 import json
-import os
 import sys
 import traceback
 from typing import Any, Dict, Sequence
 
 from vitsearch_evaluators import confinement, phases, procs
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.runtimes import create
@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
         traceback.print_exc()
         answer = _failure("crash", f"{type(error).__name__}: {error}")
     try:
-        _write(job["answer"], answer)
+        # NaN is refused by the reader, which can say so; a crash here could not.
+        write_json(job["answer"], answer)
     except OSError as error:
         if error.errno not in procs.DISK_ERRNOS:
             raise
@@ -125,16 +126,6 @@ def _limit(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
 
 def _failure(kind: str, message: str) -> Dict[str, Any]:
     return {"failure": {"kind": kind, "message": message[:2000]}}
-
-
-def _write(path: str, answer: Dict[str, Any]) -> None:
-    temporary = path + ".part"
-    with open(temporary, "w") as stream:
-        # NaN is refused by the reader, which can say so; a crash here could not.
-        json.dump(answer, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(temporary, path)
 
 
 if __name__ == "__main__":

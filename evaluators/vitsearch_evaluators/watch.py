@@ -5,10 +5,10 @@ throttled: cool down and take the same process again, twice at most; then say so
 """
 
 import json
-import os
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.observation import SOAKED, Observation
 from vitsearch_evaluators.records import Temperature
@@ -69,7 +69,7 @@ class Watch:
             is_warm = self._cool(self._near_first_start(), max(REPEAT_COOLDOWN_S, protocol.cooldown_max_s))
             answer, seen = self._observe(phase, run, is_warm)
         self.observations.append(seen)
-        _write(kept, seen.to_json())
+        write_json(kept, seen.to_json())
         return answer
 
     def recall(self, kept: str) -> bool:
@@ -166,11 +166,3 @@ class _Glances(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join()
-
-
-def _write(path: str, value: Any) -> None:
-    with open(path + ".part", "w") as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(path + ".part", path)

@@ -1,6 +1,9 @@
 import os
 
+import pytest
+
 from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity, environment_id, fingerprint
 from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.system import System
@@ -70,3 +73,12 @@ def test_emulated_it_is_another_device(tmp_path):
     assert emulated.device_id.startswith("emu-")
     assert emulated == device_identity(str(tmp_path), emulated=True)
     assert physical == device_identity(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"kind": "physical"}'])
+def test_a_damaged_identity_is_named_and_never_replaced(tmp_path, content):
+    """Another id would make another device of it, and leave every study's measurements behind."""
+    (tmp_path / "device.json").write_text(content)
+    with pytest.raises(InvalidRequest, match=r"device\.json cannot be read .*put it back, or remove it"):
+        device_identity(str(tmp_path))
+    assert (tmp_path / "device.json").read_text() == content
