@@ -31,6 +31,7 @@ from vitsearch_evaluators.errors import (
 from vitsearch_evaluators.patience import Backoff, Patience
 from vitsearch_evaluators.protocol import (
     ACCURACY,
+    ARTIFACT_NAMES,
     ARTIFACTS,
     CHUNK_MAX_BYTES,
     PROBE,
@@ -340,6 +341,7 @@ class DeviceClient:
 
         What it was when asked earlier is no reason: it may have been updated.
         """
+        _refuse_large(blobs, info)
         files = {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
         runtime = next((one for one in info.runtimes if one.name == name), None)
         if len(files) < len(blobs) or runtime is None:
@@ -440,6 +442,20 @@ class _Watch:
         for event in events:
             self.seen = max(self.seen, event.n)
             self._on_event(event)
+
+
+def _refuse_large(blobs: Tuple[BlobRef, ...], info: DeviceInfo) -> None:
+    for blob in blobs:
+        if blob.size > info.max_blob_bytes:
+            raise MeasurementFailed(
+                "incompatible_artifact",
+                f"{blob.name} has {blob.size} bytes, the device takes files of up to {info.max_blob_bytes}",
+            )
+    model_mb = sum(blob.size for blob in blobs if blob.name in ARTIFACT_NAMES) / 1e6
+    if info.memory_mb is not None and model_mb > info.memory_mb:
+        raise MeasurementFailed(
+            "out_of_memory", f"the model alone has {model_mb:.0f} MB, the device has {info.memory_mb} MB of memory"
+        )
 
 
 def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:

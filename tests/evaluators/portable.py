@@ -8,6 +8,7 @@ python portable.py        (PYTHONPATH: the folder that holds vitsearch_evaluator
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,13 @@ import time
 import unittest
 
 from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, canary
+from vitsearch_evaluators.artifacts import model_files, refuse_unfit
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
-from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.onnx_writing import Value, model, node
+from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 from vitsearch_evaluators.system import THIS_MACHINE
 from vitsearch_evaluators.tokens import read_tokens
 
@@ -77,10 +80,11 @@ class Portable(unittest.TestCase):
                 tree.write(f"/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{name}", value)
             os.mkdir(os.path.join(folder, "state"))
             with open(os.path.join(folder, "state", "config.json"), "w") as stream:
-                json.dump({"emulation": {"root": tree.root}}, stream)
+                json.dump({"emulation": {"root": tree.root}, "limits": {"memory_mb": 500}}, stream)
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
                 measurement = client.measure(path, "noop", {"busy_us": 50}, TINY._replace(power_s=2.5, idle_s=1.0))
                 self.assertEqual(client.device().power_meter, "ina3221")
+                self.assertEqual(client.device().fingerprint["memory_limit"]["by"], "address space")
                 self.assertAlmostEqual(measurement.power.mean_w, 4.0)
                 self.assertAlmostEqual(measurement.power.energy_net_mj, 0.0)
 
@@ -105,6 +109,28 @@ class Portable(unittest.TestCase):
             self.assertEqual(told[-1], "done")
             with open(os.path.join(folder, "state", "audit.jsonl")) as stream:
                 self.assertEqual([json.loads(line)["what"] for line in stream], ["upload", "job", "ended"])
+
+    def test_model_files_are_looked_at(self):
+        ends = [Value(name, "float32", (1,)) for name in "xy"]
+        too_new = model([node("Identity", ["x"], "y")], ends[:1], ends[1:], 99, 7)
+        foreign = model([node("Evil", ["x"], "y", domain="com.acme")], ends[:1], ends[1:], 13, 7)
+        doctype = b'<!DOCTYPE net [<!ENTITY a "a">]><net version="11"/>'
+        old = RuntimeInfo("onnxruntime", True, None, "1.0", (), ("onnx", "tflite", "openvino"), max_opset=15)
+        for name, content, told in (
+            ("model.onnx", too_new, "opset 99, this onnxruntime .1.0. reads up to 15"),
+            ("model.onnx", foreign, "com.acme"),
+            ("model.onnx", pickle.dumps([]), "pickle"),
+            ("model.tflite", b"\0\0\0\0TFL3", "no TFLite file"),
+            ("model.xml", doctype, "document type"),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                files = model_files(os.path.join(folder, name))
+                for path in files.values():
+                    with open(path, "wb") as stream:
+                        stream.write(content)
+                kind = {"model.onnx": "onnx", "model.tflite": "tflite", "model.xml": "openvino"}[name]
+                with self.assertRaisesRegex(MeasurementFailed, told):
+                    refuse_unfit(kind, files, old)
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
     def test_over_tls(self):

@@ -88,6 +88,21 @@ def test_a_model_that_is_too_new_is_refused_before_it_is_sent(client, sent, tmp_
     assert {path for _, path in sent} == {"/v1/device"}
 
 
+@pytest.mark.parametrize(
+    ("less", "kind", "told"),
+    [
+        ({"max_blob_bytes": 1000}, "incompatible_artifact", "900000 bytes, the device takes files of up to 1000"),
+        ({"memory_mb": 0}, "out_of_memory", "the model alone has 1 MB, the device has 0 MB"),
+    ],
+)
+def test_a_model_that_is_too_large_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol, less, kind, told):
+    client._info = client.device()._replace(**less)
+    with pytest.raises(MeasurementFailed, match=told) as caught:
+        client.measure(blob, "noop", {}, tiny_protocol)
+    assert caught.value.kind == kind
+    assert {path for _, path in sent} == {"/v1/device"}
+
+
 def test_what_the_device_was_when_asked_earlier_is_no_reason(client, tiny_onnx, tiny_protocol):
     pytest.importorskip("onnxruntime")
     info = client.device()
