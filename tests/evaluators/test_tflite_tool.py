@@ -11,6 +11,8 @@ from vitsearch_evaluators.runtimes.base import Equipment
 from vitsearch_evaluators.runtimes.tflite_tool import BenchmarkModelRuntime, parse
 from vitsearch_evaluators.testing import RuntimeTestCase
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 OF_2020 = """STARTING!
 Initialized session in 0.855ms.
 count=15 first=49060 curr=33682 min=32825 max=49060 avg=34825.1 std=3930
@@ -93,7 +95,7 @@ def model(tmp_path):
 def tflite_bytes():
     import importlib.util
 
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "artifacts", "conftest.py")
+    path = os.path.join(HERE, "artifacts", "conftest.py")
     spec = importlib.util.spec_from_file_location("artifact_files", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -132,3 +134,26 @@ def test_what_it_says_when_it_fails_is_the_reason(runtime, tool, model):
     with pytest.raises(MeasurementFailed, match="ended with 1: ERROR: Didn't find op") as caught:
         runtime.measure(model, {"delegate": "none"}, SCREEN)
     assert caught.value.kind == "incompatible_artifact"
+
+
+def test_on_a_phone_by_the_script(tmp_path, model, monkeypatch):
+    script = os.path.join(HERE, "..", "..", "evaluators", "adb-benchmark-model")
+    (tmp_path / "said.txt").write_text(OF_2024)
+    adb = tmp_path / "bin" / "adb"
+    adb.parent.mkdir()
+    adb.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/said.txt;; esac\n'
+    )
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(adb.parent), os.environ["PATH"]]))
+    runtime = BenchmarkModelRuntime()
+    runtime.equipment = Equipment(script)
+    assert runtime.measure(model, {"delegate": "none"}, SCREEN).wall_ms[0] == pytest.approx(105.718)
+    calls = (tmp_path / "adb.txt").read_text().splitlines()
+    assert calls[:2] == [
+        "shell mkdir -p /data/local/tmp/vitsearch",
+        f"push {model} /data/local/tmp/vitsearch/model.tflite",
+    ]
+    assert calls[2].startswith(
+        "shell /data/local/tmp/vitsearch/benchmark_model --graph=/data/local/tmp/vitsearch/model.tflite --num_threads=1"
+    )
