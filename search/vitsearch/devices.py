@@ -19,7 +19,7 @@ from vitsearch.plan import Deployment
 from vitsearch.space.sections import Device as SpaceDevice
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
-from vitsearch_evaluators.protocol import DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 GREETINGS = 5
 GREETING_PAUSE_S = 0.5
@@ -45,6 +45,14 @@ class Cores:
         return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
 
 
+@dataclass(frozen=True)
+class Subset:
+    """Validation images as the models take them, and their labels: two .npy files."""
+
+    images: Path
+    labels: Path
+
+
 class Device(Protocol):
     """Guarantees: one measurement at a time; transient faults are repeated inside until the deadline."""
 
@@ -54,6 +62,8 @@ class Device(Protocol):
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement: ...
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult: ...
 
     def close(self) -> None: ...
 
@@ -113,6 +123,22 @@ class AgentDevice:
             except EvaluatorError as error:
                 raise DeviceLost(f"device {self.name}: {error}") from error
         raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        """:class:`StageError` when the device cannot judge this artifact or none."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._accuracy, artifact, subset, deployment)
+
+    def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        files, options = (str(artifact), str(subset.images), str(subset.labels)), dict(deployment.options)
+        try:
+            return self._client.accuracy(*files, deployment.runtime, options, repeat=self._first, cancel=self._stop)
+        except JobCancelled as error:
+            raise asyncio.CancelledError from error
+        except EvaluatorError as error:
+            if error.transient:
+                raise DeviceLost(f"device {self.name}: {error}") from error
+            raise StageError("judge", error.code, str(error)) from error
 
     def close(self) -> None:
         """Cancels what is being measured."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from vitsearch.board import Board, Rules
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError, StudyError
-from vitsearch.front import read_front
+from vitsearch.front import Point, read_front
 from vitsearch.lab import Lab, Measured
 from vitsearch.ledger import Ledger
 from vitsearch.limits import bounds, reference_values
@@ -268,6 +268,9 @@ class Driver:
 
     async def _measure_front(self) -> None:
         """One after the other, with nothing else running, until every point shown was measured in quiet."""
+        trained = [record.plan for record in self._study.records().values() if record.trained]
+        shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
+        await self._lab.cut_subsets(plan.resolution for plan in [*trained, *shown])
         self._lab.quiet()
         measured: set[str] = set()
         while todo := [point for point in read_front(self._study, self._ledger).shown() if point.name not in measured]:
@@ -275,6 +278,18 @@ class Driver:
                 measured.add(point.name)
                 if await self._lab.measure_quietly(point.keys, point.plan):
                     self._progress.note(f"{point.name} measured once more, in quiet")
+        for point in read_front(self._study, self._ledger).shown():
+            await self._judge_on_device(point)
+
+    async def _judge_on_device(self, point: Point) -> None:
+        """A device that cannot is told of and no reason to fail: the worker judged the same file."""
+        try:
+            found = await self._lab.judge_on_device(point.keys, point.plan)
+        except StageError as error:
+            self._progress.note(f"{point.name} was not judged on the device: {error}")
+            return
+        if found is not None:
+            self._progress.note(f"{point.name} classifies {found.correct} of {found.n} images right on the device")
 
     async def _beat(self) -> None:
         while True:

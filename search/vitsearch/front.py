@@ -9,11 +9,28 @@ from typing import Any
 from vitsearch.ledger import Ledger
 from vitsearch.limits import bounds, constraints
 from vitsearch.measured import values_of
-from vitsearch.pareto import Loss, front, knee, loss
+from vitsearch.pareto import Loss, front, knee, loss, wilson
 from vitsearch.plan import Plan
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.study import Study
 from vitsearch_evaluators.protocol import CONFIRM
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """How many of ``n`` validation images the device itself classifies right."""
+
+    correct: int
+    n: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.correct, self.n)
+
+    def agrees(self, accuracy: float) -> bool:
+        """With the worker's accuracy on the whole split: chance may explain what differs."""
+        low, high = self.interval
+        return low <= accuracy <= high
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class Point:
     errors: Errors
     feasible: bool = True
     flags: tuple[str, ...] = ()
+    on_device: OnDevice | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +61,15 @@ class Point:
             "errors": {name: list(pair) for name, pair in self.errors.items()},
             "feasible": self.feasible,
             "flags": list(self.flags),
+            "on_device": self._on_device(),
         }
+
+    def _on_device(self) -> dict[str, Any] | None:
+        found, accuracy = self.on_device, self.values.get("accuracy")
+        if found is None:
+            return None
+        agrees = None if accuracy is None else found.agrees(accuracy)
+        return {"correct": found.correct, "n": found.n, "interval": list(found.interval), "agrees": agrees}
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,8 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     objectives = tuple(space.objectives)
     protocol = study.attributes.get("protocol", CONFIRM.id)
     baseline = _baseline(study, ledger, protocol)
+    split = (study.attributes.get("data") or {}).get("fingerprint", "")
+    baseline = baseline and _judged(baseline, ledger, split)
     limits = bounds(space.limits, baseline.values if baseline else {})
     found: list[tuple[Point, Loss]] = []
     for number, record in study.records().items():
@@ -93,7 +121,7 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     kept = [found[index] for index in front([losses for _, losses in found])]
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
-    points = tuple(point for point, _ in kept)
+    points = tuple(_judged(point, ledger, split) for point, _ in kept)
     return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]), study.is_emulated)
 
 
@@ -104,6 +132,12 @@ def _baseline(study: Study, ledger: Ledger, protocol: str) -> Point | None:
     errors: Errors = {name: (low, high) for name, (low, high) in stored["errors"].items()}
     point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), stored["values"], errors)
     return _newest(point, ledger, protocol)
+
+
+def _judged(point: Point, ledger: Ledger, split: str) -> Point:
+    """With what the device says of its accuracy, if it was asked."""
+    found = ledger.accuracy(point.keys.artifact_key or "", split, evaluated_on=point.keys.device_id)
+    return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
 
 
 def _newest(point: Point, ledger: Ledger, protocol: str) -> Point:

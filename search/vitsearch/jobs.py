@@ -147,6 +147,17 @@ class LogitsJob(FileJob):
 
 
 @dataclass(frozen=True)
+class SubsetJob(FileJob):
+    """The first validation images as a model takes them at a resolution, or (None) their labels, for a device
+    to judge by: a .npy file, float32 (images, channels, height, width) or int64 (images)."""
+
+    make = "cut_subset"
+    kind = "subset"
+    resolution: int | None
+    images: int
+
+
+@dataclass(frozen=True)
 class Pruned:
     """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
     refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``

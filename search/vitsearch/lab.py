@@ -7,7 +7,7 @@ the same time is made once; a stage that another driver is making (its claim is 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,10 +46,12 @@ from vitsearch.jobs import (
     SignalJob,
     SignalSeen,
     Source,
+    SubsetJob,
     Teaching,
     TrainJob,
     Workshop,
 )
+from vitsearch.judging import Judging
 from vitsearch.ledger import AccuracyRow, AnatomyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 from vitsearch.measured import values_of
 from vitsearch.measuring import Measurand, Measuring
@@ -83,7 +85,8 @@ class Teacher:
 @dataclass(frozen=True)
 class Setting:
     """What the stages need to know of the space file. ``teacher`` None: each backbone's own unpruned base.
-    ``starts`` gives the digest of a backbone's starting weights."""
+    ``starts`` gives the digest of a backbone's starting weights; the device judges the models of the front on
+    ``device_images`` images."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -97,6 +100,7 @@ class Setting:
     seed: int
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()
+    device_images: int = 0
 
     @property
     def calibration(self) -> Calibration:
@@ -154,6 +158,8 @@ class Lab:
         self.once = Once(ledger, driver)
         self.protocols = Protocols.of(setting.phases, device.info)
         self._measuring = Measuring(ledger, self.once, device, progress, setting.wall_clock_decides, self.protocols)
+        judged = setting.device_images, setting.data.channels, setting.data.fingerprint
+        self._judging = Judging(ledger, self.once, device, progress, judged, self._subset)
         self.base_accuracy: dict[str, float] = {}
         """Of every backbone whose base is known by now, on the validation split."""
 
@@ -302,7 +308,21 @@ class Lab:
         path = self._workshop.store.get(row.sha256)
         return await self._measuring.again(Measurand(path, row.sha256, keys.graph_key, plan.deployment))
 
+    async def cut_subsets(self, resolutions: Iterable[int]) -> None:
+        """What the device judges by, made while there are workers."""
+        await self._judging.prepare(resolutions)
+
+    async def judge_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
+        """What the device itself says of an artifact's accuracy; None when it is not asked."""
+        row = self._ledger.artifact(keys.artifact_key or "")
+        return None if row is None else await self._judging.judge(row, self._workshop.store.get(row.sha256), plan)
+
     # ---- what the stages share
+
+    async def _subset(self, resolution: int | None, images: int) -> Path:
+        described = {"stage": "subset", "data": self.setting.data.fingerprint, "resolution": resolution}
+        sha256 = await self._file(digest(described | {"images": images}), SubsetJob(self._workshop, resolution, images))
+        return self._workshop.store.get(sha256)
 
     async def _anatomy(self, source: Source, base: Base) -> AnatomyRow:
         wanted = self.setting.anatomy_calibration

@@ -137,6 +137,7 @@ def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
         wall_clock_decides=any(name.startswith(("latency_ms", "throughput_ips")) for name in space.objectives),
         seed=seed,
         qat=space.task.quantization_aware.settings(),
+        device_images=sum(device.accuracy_images for device in space.devices.values()),
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
     )
 

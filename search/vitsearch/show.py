@@ -32,6 +32,19 @@ def print_front(front: Front, console: Console | None = None) -> None:
     for point in front.shown():
         if told := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {told}", style="yellow")
+    for point in front.shown():
+        if disagreement := _disagreement(point):
+            console.print(disagreement, style="yellow")
+
+
+def _disagreement(point: Point) -> str | None:
+    """What the device says of a model's accuracy, when chance does not explain that the worker says otherwise."""
+    found, accuracy = point.on_device, point.values.get("accuracy")
+    if found is None or accuracy is None or found.agrees(accuracy):
+        return None
+    low, high = found.interval
+    there = f"{found.correct / found.n:.3f} of {found.n} images right ({low:.3f} to {high:.3f})"
+    return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
 
 
 def front_table(front: Front, width: int) -> Table:

@@ -107,6 +107,18 @@ def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
         return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
 
 
+def cut_subset(job: jobs.SubsetJob) -> jobs.Stored:
+    images = _data(job.workshop)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "subset.npy"
+        if job.resolution is None:
+            np.save(path, images.validation.labels[: job.images].astype("<i8"))
+        else:
+            wanted = images.validation.images[: job.images]
+            np.save(path, np.concatenate([*_batches(images, wanted, job.resolution)]).astype("<f4"))
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+
+
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     """The graph a plan leads to, from the starting weights: enough to measure its cost."""
     model = _deployed(_shaped(job.pruned, job.workshop), job)

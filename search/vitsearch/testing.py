@@ -16,12 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from vitsearch import jobs
+from vitsearch.devices import Subset
 from vitsearch.effect import Anatomy, BlockAnatomy, DataIdentity, Effect, Scores
 from vitsearch.jobs import Job, Made, R_co
 from vitsearch.lab import Setting
 from vitsearch.plan import Deployment, Recipe
 from vitsearch.store import FileStore
 from vitsearch_evaluators.protocol import (
+    AccuracyResult,
     Contention,
     DeviceInfo,
     Latency,
@@ -107,6 +109,8 @@ class FakeRunner:
             case jobs.AnatomyJob():
                 anatomy, scores = fake_anatomy()
                 return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
+            case jobs.SubsetJob():
+                return jobs.Stored(_stored(job.workshop.store, {"resolution": job.resolution}), 1)
             case jobs.SensitivityJob():
                 damage = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workshop.store, damage), 1)
@@ -144,6 +148,34 @@ class FakeDevice:
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        """All but one of ten are right."""
+        self.before(artifact)
+        self.measured["accuracy"] += 1
+        return AccuracyResult(
+            job_id="0" * 64,
+            artifact=DIGEST,
+            images=DIGEST,
+            labels=DIGEST,
+            device_id=self.info.device_id,
+            environment_id=self.info.environment_id,
+            runtime=deployment.runtime,
+            runtime_version="0",
+            options={},
+            n=10,
+            correct=9,
+            not_finite=0,
+            classes=10,
+            ci95_low=0.6,
+            ci95_high=0.98,
+            logits_sha256=DIGEST,
+            attempts=1,
+            queue_s=0.0,
+            seconds=1.0,
+            emulated=True,
+            started_at="2026-01-01T00:00:00Z",
+        )
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int

@@ -51,6 +51,7 @@ class FakeStudy:
     device: FakeDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
     places: int = 1
+    judged_images: int = 0
     ended: Ended | None = None
 
     def with_space(self, **changes: object) -> FakeStudy:
@@ -90,7 +91,7 @@ class FakeStudy:
         workshop = Workshop({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
         phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
-        setting = replace(fake_setting(), **{"phases": phases, **changes})
+        setting = replace(fake_setting(), **{"phases": phases, "device_images": self.judged_images, **changes})
         return Lab(setting, workshop, ledger, self.runner, self.device, driver, self.progress)
 
     def records(self) -> dict[int, Record]:

@@ -7,11 +7,12 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, refuse_unable, token_from
+from vitsearch.devices import AgentDevice, Cores, Subset, refuse_unable, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient
@@ -134,3 +135,24 @@ def test_a_device_that_reads_the_opset_or_does_not_say_is_taken(newest):
     ready = (ORT._replace(max_opset=newest),)
     info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, ready, ("measure",), 1, 0, 0)
     refuse_unable("nano", info, ["onnxruntime"], 17)
+
+
+def test_a_device_judges_a_model_and_says_why_it_cannot(device, tmp_path):
+    generator = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["images"], ["logits"])],
+        "flat",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 2, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 8])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "flat")
+    images = generator.standard_normal((9, 1, 2, 4)).astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    labels = images.reshape(9, 8).argmax(1)
+    labels[0] = (labels[0] + 1) % 8
+    np.save(tmp_path / "labels.npy", labels)
+    subset = Subset(tmp_path / "images.npy", tmp_path / "labels.npy")
+    found = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
+    assert (found.correct, found.n, found.classes) == (8, 9, 8)
+    with pytest.raises(StageError, match="noop gives no outputs"):
+        asyncio.run(device.accuracy(tmp_path / "flat", subset, Deployment("local", "noop", "", "fp32")))

@@ -382,3 +382,42 @@ def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can
     energy = fake_study.with_space(objectives={"accuracy": "maximize", "energy_mj": "minimize"})
     with pytest.raises(StudyError, match="device local does not measure energy_mj.*it measures .*cpu_ms_p50"):
         energy.run()
+
+
+class Judges(FakeDevice):
+    """Refuses to judge what ``refused`` says."""
+
+    refused: StageError | None = None
+
+    async def accuracy(self, artifact, subset, deployment):
+        assert subset.images.exists()
+        assert subset.labels.exists()
+        if self.refused:
+            raise self.refused
+        return await super().accuracy(artifact, subset, deployment)
+
+
+def test_a_board_judges_the_front_once(fake_study):
+    notes = Notes()
+    study = replace(fake_study, device=Judges(), progress=notes, judged_images=100)
+    study.run()
+    with study.opened() as (opened, ledger):
+        shown = read_front(opened, ledger).shown()
+    assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
+    assert study.device.measured["accuracy"] == len(shown)
+    assert sum("classifies 9 of 10 images right on the device" in said for said in notes.said) == len(shown)
+    study.run()
+    assert study.device.measured["accuracy"] == len(shown)
+
+
+def test_a_board_that_cannot_judge_ends_no_run(fake_study):
+    notes = Notes()
+    study = replace(fake_study, device=Judges(), progress=notes, judged_images=100)
+    study.device.refused = StageError("judge", "invalid_request", "trtexec gives no outputs")
+    assert study.run().complete
+    assert any("was not judged on the device" in said and "gives no outputs" in said for said in notes.said)
+
+
+def test_this_machine_is_not_asked_again(finished):
+    assert finished.device.measured["accuracy"] == 0
+    assert finished.runner.made["cut_subset"] == 0

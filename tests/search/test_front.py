@@ -10,12 +10,14 @@ import pytest
 from vitsearch.driver_id import DriverId
 from vitsearch.front import read_front
 from vitsearch.jobs import Made
-from vitsearch.ledger import Ledger, MeasurementRow
+from vitsearch.ledger import AccuracyRow, Ledger, MeasurementRow
 from vitsearch.pareto import dominates, loss
 from vitsearch.plan import Plan
 from vitsearch.record import Keys, Record
 from vitsearch.sampling import PlanSpace
+from vitsearch.show import print_front
 from vitsearch.study import Study
+from vitsearch.testing import DATA
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
 ME = DriverId.current()
@@ -26,7 +28,7 @@ def told(space):
     """A study in which these records were told; returns its front. Call it again for more."""
     ledger, opened = Ledger.open(space.storage), []
 
-    def tell(*records, asked=space, baseline=None, protocol=None):
+    def tell(*records, asked=space, baseline=None, protocol=None, data=None):
         study = Study.open(asked)
         opened.append(study)
         plans = PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
@@ -35,6 +37,8 @@ def told(space):
             study.remember(
                 "baseline", {"plan": plan, "keys": keys, "values": baseline, "errors": {"accuracy": [0.8, 0.9]}}
             )
+        if data:
+            study.adopt_data(data)
         if protocol:
             study.remember("protocol", protocol)
         for record in records:
@@ -165,7 +169,7 @@ def test_the_json_form_is_the_promised_one(finished):
     assert value["emulated"] is False
     assert value["baseline"].keys() == {"plan", "values"}
     for point in value["points"]:
-        assert point.keys() == {"trial", "plan", "values", "errors", "feasible", "flags"}
+        assert point.keys() == {"trial", "plan", "values", "errors", "feasible", "flags", "on_device"}
         assert Plan.from_json(point["plan"]).backbone == "fake_vit"
         assert all(len(pair) == 2 for pair in point["errors"].values())
         assert point["values"]["energy_mj"] is None
@@ -177,3 +181,14 @@ def test_no_point_of_a_real_run_dominates_another(finished):
     losses = [loss(front.objectives, point.values) for point in front.points]
     assert not any(dominates(one, other) for one in losses for other in losses)
     assert front.baseline.plan.compression.is_identity
+
+
+@pytest.mark.parametrize(("correct", "agrees"), [(85, True), (70, False)])
+def test_the_device_may_disagree_beyond_chance(told, capsys, correct, agrees):
+    told()  # the study is there
+    told.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct), Made(0, {}))
+    front = told(confirmed("a", 0.9, 2.0), data=DATA)
+    found = front.to_json()["points"][0]["on_device"]
+    assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
+    print_front(front)
+    assert ("classifies 0.700 of 100 images right" in capsys.readouterr().out) is not agrees

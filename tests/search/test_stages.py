@@ -25,6 +25,7 @@ from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
+from vitsearch_evaluators.npy import check_subset
 
 pytestmark = pytest.mark.slow
 OPSET = 17
@@ -421,3 +422,16 @@ def test_a_head_for_other_classes_is_trained(tmp_path):
     again = stages.prepare_base(jobs.BaseJob(workshop, jobs.Source("vit_fmnist_p4", "builtin", 28), longer))
     assert again.accuracy == 1.0
     assert again.weights_sha256 != base.weights_sha256
+
+
+def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workshop, source):
+    images = workshop.store.get(stages.cut_subset(jobs.SubsetJob(workshop, 28, 40)).sha256)
+    labels = workshop.store.get(stages.cut_subset(jobs.SubsetJob(workshop, None, 40)).sha256)
+    assert check_subset(str(images), str(labels)) == 40
+    split = stages._data(workshop).validation
+    assert (np.load(labels) == split.labels[:40]).all()
+    logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, 40)).sha256
+    model = stages._base(source, workshop)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(np.load(images)))
+    np.testing.assert_allclose(found.numpy(), np.load(workshop.store.get(logits)), atol=1e-4)

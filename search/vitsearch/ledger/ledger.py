@@ -122,10 +122,11 @@ class Ledger:
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
         return self._one(ArtifactRow, tables.artifact.c.artifact_key == artifact_key)
 
-    def accuracy(self, artifact_key: str, split: str) -> AccuracyRow | None:
-        """The result on the most images when there are several."""
+    def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
+        """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""
         a = tables.accuracy.c
-        rows = self._all(AccuracyRow, and_(a.artifact_key == artifact_key, a.split == split))
+        where = and_(a.artifact_key == artifact_key, a.split == split, a.evaluated_on == evaluated_on)
+        rows = self._all(AccuracyRow, where)
         return max(rows, key=lambda row: row.n, default=None)
 
     def measurements(self, graph_key: str, device_id: str, protocol: str | None = None) -> list[MeasurementRow]:

@@ -303,6 +303,8 @@ class Device(Section):
     """env:NAME, the environment variable that holds the agent's token."""
     fingerprint: Fingerprint | None = None
     """Digest of the agent's certificate, as 'vitsearch-agent serve' prints it."""
+    accuracy_images: Annotated[Int, Field(ge=0, le=10**5)] = 500
+    """Validation images that it classifies itself with each model of the front; 0: none."""
 
     @field_validator("fingerprint")
     @classmethod

@@ -83,6 +83,9 @@ def test_the_accuracy_on_most_images_is_told(ledger):
     for n in (500, 2000, 1000):
         ledger.add(replace(ACCURACY, n=n, correct=n // 2), MADE)
     assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
+    ledger.add(replace(ACCURACY, n=500, evaluated_on="device-1"), MADE)
+    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
+    assert ledger.accuracy(KEY, ACCURACY.split, evaluated_on="device-1").n == 500
 
 
 def test_measurements_are_told_oldest_first_and_by_protocol(ledger):
