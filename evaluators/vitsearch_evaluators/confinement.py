@@ -16,11 +16,13 @@ from vitsearch_evaluators.system import System
 
 _GROUP = "vitsearch-measured"
 _AGENT = "vitsearch-agent"
+_MAPPED = "/proc/self/statm"
 MB = 10**6
 
 
 class Confinement(NamedTuple):
-    """`group` is the folder of a cgroup, or None with the `reason` why there is none."""
+    """`group` is the folder of a cgroup, or None with the `reason` why there is none; without `memory_mb`
+    nothing is limited."""
 
     memory_mb: Optional[int] = None
     group: Optional[str] = None
@@ -32,7 +34,7 @@ class Confinement(NamedTuple):
 
     def described(self) -> Dict[str, Any]:
         """Return what the fingerprint says of it: under a limit a model may take other paths."""
-        by = "address space" if self.group is None else "cgroup"
+        by = "cgroup" if self.group is not None else "address space" if self.memory_mb is not None else "nothing"
         return {"memory_mb": self.memory_mb, "by": by, "reason": self.reason}
 
     def kills(self) -> Optional[int]:
@@ -53,14 +55,20 @@ def find(memory_mb: Optional[int], system: System) -> Confinement:
         return UNCONFINED
     own, is_v2 = _own_group(system)
     if own is None:
-        return Confinement(memory_mb, None, "there is no memory controller")
+        return _by_addresses(memory_mb, "there is no memory controller")
     path = system.at(own)
     try:
         group = _make_v2(path, memory_mb) if is_v2 else _make_v1(path, memory_mb)
     except (OSError, InvalidRequest) as error:
         told = getattr(error, "strerror", None) or str(error)
-        return Confinement(memory_mb, None, f"no memory cgroup can be made in {own}: {told}")
+        return _by_addresses(memory_mb, f"no memory cgroup can be made in {own}: {told}")
     return Confinement(memory_mb, group)
+
+
+def _by_addresses(memory_mb: int, reason: str) -> Confinement:
+    if os.path.exists(_MAPPED):
+        return Confinement(memory_mb, None, reason)
+    return Confinement(None, None, f"{reason}, and no {_MAPPED}")
 
 
 def join(group: str) -> None:
@@ -72,7 +80,7 @@ def limit_addresses(memory_mb: int) -> None:
     """Let this process map so much more than it has mapped already: what a runtime needs to be there is not counted."""
     import resource
 
-    with open("/proc/self/statm") as stream:
+    with open(_MAPPED) as stream:
         mapped = int(stream.read().split()[0]) * resource.getpagesize()
     limit = mapped + memory_mb * MB
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

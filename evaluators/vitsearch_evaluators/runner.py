@@ -30,7 +30,7 @@ _LOGITS_LIMIT_BYTES = 256 << 20
 _TOOL_FILE_LIMIT_BYTES = 4 << 30
 """Engines are as large as their models, and larger."""
 _OPEN_FILES_LIMIT = 256
-_PROCESSES_LIMIT = 4096
+_PROCESSES_LIMIT = 16384
 """Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
 
 

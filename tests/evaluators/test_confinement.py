@@ -95,6 +95,14 @@ def test_where_none_can_be_made_addresses_are_limited_and_the_reason_told(change
     assert found.described()["by"] == "address space"
 
 
+def test_where_nothing_can_be_limited_that_is_told(tree, monkeypatch):
+    monkeypatch.setattr(confinement, "_MAPPED", "/nowhere/statm")
+    found = find(300, tree({}))
+    assert found.for_child() == {"memory_mb": None, "group": None}
+    assert found.described()["by"] == "nothing"
+    assert "no /nowhere/statm" in found.reason
+
+
 def child_job(protocol, **more):
     job = {"kind": "measure", "phase": "latency", "runtime": "faults", "options": {"fault": "hungry"}}
     return dict(job, protocol=protocol.to_json(), model="model.onnx", answer="answer.json", **more)
