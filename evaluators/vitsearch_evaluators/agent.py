@@ -63,8 +63,7 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     for name in configured.runtimes:
         runtimes.create(name)  # a name that is misspelt would be as if nothing were configured
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
-    is_first_start = settings.token_file is None and not os.path.exists(token_file)
-    if is_first_start:
+    if settings.token_file is None and not os.path.exists(token_file):
         tokens.write_tokens(token_file, (tokens.new_token(),))
     certificate = _certificate(settings) if encrypted else None
     door = Door(
@@ -94,11 +93,12 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     # The kernel may hand a signal to another thread; Python then runs the handler only when this one
     # wakes up, which it would not do by itself.
     signal.set_wakeup_fd(stop.wakeup_fileno())
+    worker.on_failure = stop.set
     worker.start()
     acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
     fingerprint = certificate.fingerprint if certificate else None
-    _tell(settings, server.server_port, fingerprint, is_first_start)
+    tell(settings, server.server_port, fingerprint)
     if settings.port_file is not None:
         where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": fingerprint}
         write_json(settings.port_file, dict(where, pid=os.getpid()))
@@ -108,6 +108,8 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
         # Requests are answered until the process ends: closing things under them would turn a
         # planned stop into errors at the clients. All state is on the disk already.
         worker.stop()
+    if worker.failed:
+        raise EvaluatorError("worker", "the thread that measures could not go on: its log says why. Start the agent again")
 
 
 def wants_tls(settings: AgentSettings) -> bool:
@@ -126,8 +128,12 @@ def _certificate(settings: AgentSettings) -> tls.Certificate:
     return tls.own_certificate(settings.state, THIS_MACHINE)
 
 
-def _tell(settings: AgentSettings, port: int, fingerprint: Optional[str], is_first_start: bool) -> None:
-    """Say where the agent listens and, the first time, how to make it known. Never the token: this is a log."""
+def tell(settings: AgentSettings, port: int, fingerprint: Optional[str]) -> None:
+    """Say where the agent listens and how to make it known. Never the token: this is a log.
+
+    At each start, for the address and the certificate may be others than at the first. Who gave a token
+    file knows what to do.
+    """
     everywhere = settings.host in ("", "0.0.0.0", "::")
     host = socket.gethostname() if everywhere else settings.host
     url = f"{'https' if fingerprint else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -135,9 +141,12 @@ def _tell(settings: AgentSettings, port: int, fingerprint: Optional[str], is_fir
     logger.info("listening on %s%s", url, f", certificate {fingerprint}" if fingerprint else "")
     if fingerprint is None and not is_loopback(settings.host):
         logger.warning("tokens, models and results cross the network in the clear")
-    if is_first_start:
-        logger.info("on the machine that searches: vitsearch devices add %s%s", url, pin)
-        logger.info("it asks for the token, which `vitsearch-agent token --state %s` shows", settings.state)
+    if settings.token_file is not None:
+        return
+    if is_loopback(settings.host):
+        logger.info("from another machine, first: ssh -N -L %d:127.0.0.1:%d %s", port, port, socket.gethostname())
+    logger.info("on the machine that searches: vitsearch devices add %s%s", url, pin)
+    logger.info("it asks for the token, which `vitsearch-agent token --state %s` shows", settings.state)
 
 
 def is_loopback(host: str) -> bool:

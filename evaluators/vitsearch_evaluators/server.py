@@ -247,6 +247,11 @@ class AgentHandler(BaseHTTPRequestHandler):
         return self.server.api.jobs()
 
     def _content_length(self) -> int:
+        # A line that is no header hides those behind it, as does a name with a space behind it: what we take
+        # for the next request would be this one's body to whoever stands between.
+        if self.headers.defects or any(name != name.strip() for name in self.headers):
+            self.close_connection = True
+            raise InvalidRequest("a line of the head is no header")
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
             raise InvalidRequest("send a Content-Length, not a Transfer-Encoding")

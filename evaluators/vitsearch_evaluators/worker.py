@@ -42,6 +42,7 @@ _GOING_DOWN_S = 0.5
 class Worker(threading.Thread):
     """`ready` is set when the runtimes were probed; from then on `runtimes` does not change.
 
+    `on_failure` is called when the thread ends though nobody stopped it, and `failed` is set.
     `problem` says what it is waiting for, None when nothing is wrong. Between jobs it looks at the
     `canary` when it is its turn.
     """
@@ -60,6 +61,8 @@ class Worker(threading.Thread):
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
         self.ready = threading.Event()
         self.problem: Optional[str] = None
+        self.failed = False
+        self.on_failure: Callable[[], None] = lambda: None
         self.canary = Canary(os.path.join(os.path.dirname(folder), "canary.json"), config.canary)
         self._queue = queue
         self._store = store
@@ -110,6 +113,15 @@ class Worker(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        try:
+            self._run()
+        except Exception:
+            # An agent that went on without this thread would take jobs and keep their clients waiting for ever.
+            logger.exception("the thread that measures cannot go on")
+            self.failed = True
+            self.on_failure()
+
+    def _run(self) -> None:
         procs.adopt_orphans()
         self._confinement = confinement.find(self._memory_mb, self._system)
         self._clean()
@@ -222,7 +234,7 @@ class Worker(threading.Thread):
             )
         except Interrupted:
             return
-        except (EvaluatorError, OSError):
+        except Exception:
             logger.exception("the canary cannot be measured")
             self.canary.skip()
         finally:

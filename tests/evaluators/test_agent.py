@@ -1,5 +1,7 @@
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -7,8 +9,11 @@ import pytest
 
 from vitsearch_evaluators import agent as agent_module
 from vitsearch_evaluators import procs
-from vitsearch_evaluators.agent import AgentSettings
+from vitsearch_evaluators.agent import AgentSettings, tell
 from vitsearch_evaluators.errors import InvalidRequest, TransferFailed
+
+
+PIN = "sha256:" + "ab" * 32
 
 
 def start(*arguments):
@@ -92,3 +97,39 @@ def test_limits_of_the_configuration_hold(serve_agent, tmp_path):
         assert caught.value.http_status == 413
         kept = [client.upload(str(path)) for path in paths]
     assert set(os.listdir(os.path.join(served.state, "blobs"))) == set(kept[1:])
+
+
+@pytest.mark.parametrize(
+    ("host", "fingerprint", "told"),
+    [
+        ("127.0.0.1", None, ["ssh -N -L 8470:127.0.0.1:8470 board", "vitsearch devices add http://127.0.0.1:8470"]),
+        ("0.0.0.0", PIN, [f"vitsearch devices add https://board:8470 --fingerprint {PIN}"]),
+        ("fe80::1", PIN, [f"vitsearch devices add https://[fe80::1]:8470 --fingerprint {PIN}"]),
+    ],
+)
+def test_each_start_says_how_the_device_is_made_known(monkeypatch, caplog, host, fingerprint, told):
+    """Not the first alone: who tried it on loopback opens it to the network at the second."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "board")
+    settings = AgentSettings("state", host=host)
+    with caplog.at_level(logging.INFO):
+        tell(settings, 8470, fingerprint)
+        for line in told:
+            assert line in caplog.text
+        caplog.clear()
+        tell(settings._replace(token_file="elsewhere"), 8470, fingerprint)
+    assert "devices add" not in caplog.text
+
+
+def test_an_agent_that_cannot_measure_any_more_ends_and_says_so(tmp_path):
+    """Whoever supervises it starts it again; one that stayed would keep its clients waiting for ever."""
+    program = (
+        "import sys; from vitsearch_evaluators import cli, jobs\n"
+        "def claim(self, timeout_s): raise RuntimeError('unforeseen')\n"
+        "jobs.JobQueue.claim = claim; sys.exit(cli.main(['serve', '--state', sys.argv[1]]))"
+    )
+    environment = procs.with_package_path(dict(os.environ))
+    command = [sys.executable, "-c", program, str(tmp_path / "state")]
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
+    assert ended.returncode == 2
+    assert b"RuntimeError: unforeseen" in ended.stderr
+    assert b"vitsearch-agent: the thread that measures could not go on" in ended.stderr

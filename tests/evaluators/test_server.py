@@ -208,6 +208,17 @@ def test_chunked_bodies_are_refused(agent):
         assert b"400" in connection.recv(4096).split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize("line", ["Content-Length : 5", "no header", " \tContent-Length: 5"])
+def test_a_head_with_a_line_that_is_no_header_is_refused(agent, line):
+    """Else what we take for a second request is a body to a proxy before us, or the other way round."""
+    with open_socket(agent) as connection:
+        request = f"GET /v1/jobs HTTP/1.1\r\n{line}\r\nAuthorization: Bearer {agent.token}\r\n\r\nhello"
+        connection.sendall(request.encode())
+        answer = connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"Connection: close" in answer
+
+
 def test_a_client_that_leaves_in_the_middle_is_forgotten(agent, ask):
     with open_socket(agent) as connection:
         head = f"PATCH /v1/blobs/{SHA256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
