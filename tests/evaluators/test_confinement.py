@@ -12,6 +12,7 @@ from vitsearch_evaluators.child import StopSignal, run_child
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement, find
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
+from vitsearch_evaluators.runtimes.tool import run_tool
 from vitsearch_evaluators.system import System
 
 
@@ -185,3 +186,15 @@ def test_the_kernel_kills_what_goes_beyond_its_group_and_counts_it(
 def test_a_group_that_is_gone_is_told_and_not_worked_around(tmp_path):
     with pytest.raises(OSError, match="cgroup.procs"):
         confinement.join(str(tmp_path / "gone"))
+
+
+DIE = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+
+
+@pytest.mark.parametrize(("kills", "kind"), [((3, 4), "out_of_memory"), ((3, 3), "crash"), ((None, None), "crash")])
+def test_a_program_that_the_kernel_killed_for_memory_does_not_fit(kills, kind, monkeypatch):
+    counts = iter(kills)
+    monkeypatch.setattr(procs, "out_of_memory_kills", lambda: next(counts))
+    with pytest.raises(MeasurementFailed) as caught:
+        run_tool(DIE)
+    assert caught.value.kind == kind

@@ -3,8 +3,10 @@
 import abc
 import os
 import re
+import signal
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from vitsearch_evaluators import procs
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Runtime, Session, is_out_of_memory
@@ -53,12 +55,14 @@ def run_tool(argv: Sequence[str]) -> str:
     """Run a program here and return what it printed, which goes to the log too.
 
     MeasurementFailed: `runtime_unavailable` when it cannot be started, `crash` for a signal,
+    `out_of_memory` when the kernel killed it for memory, and
     `incompatible_artifact` (or `out_of_memory`) with its last words when it ends with an error. There is no
     time limit: the agent has one for this process and all that it started.
     """
     import subprocess  # every child imports this file, and few start a program
 
     environment = dict(os.environ, LC_ALL="C")
+    kills = procs.out_of_memory_kills()
     try:
         done = subprocess.run(
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
@@ -70,6 +74,8 @@ def run_tool(argv: Sequence[str]) -> str:
     if done.returncode == 0:
         return told
     last = " / ".join(_said(told)) or "it said nothing"
+    if done.returncode == -signal.SIGKILL and kills is not None and (procs.out_of_memory_kills() or 0) > kills:
+        raise MeasurementFailed("out_of_memory", f"the kernel killed {argv[0]} for memory")
     if done.returncode < 0:
         raise MeasurementFailed("crash", f"{argv[0]} was ended by signal {-done.returncode}: {last}")
     kind = "out_of_memory" if is_out_of_memory(RuntimeError(told)) else "incompatible_artifact"
