@@ -109,7 +109,9 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
         # planned stop into errors at the clients. All state is on the disk already.
         worker.stop()
     if worker.failed:
-        raise EvaluatorError("worker", "the thread that measures could not go on: its log says why. Start the agent again")
+        raise EvaluatorError(
+            "worker", "the thread that measures could not go on: the log says why; start the agent again"
+        )
 
 
 def wants_tls(settings: AgentSettings) -> bool:

@@ -12,7 +12,6 @@ from vitsearch_evaluators import procs
 from vitsearch_evaluators.agent import AgentSettings, tell
 from vitsearch_evaluators.errors import InvalidRequest, TransferFailed
 
-
 PIN = "sha256:" + "ab" * 32
 
 
