@@ -1,41 +1,21 @@
 """From an accuracy job to its result: one child, and what it left."""
 
 import contextlib
-import functools
 import math
 import os
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 from vitsearch_evaluators.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
-from vitsearch_evaluators.child import StopSignal, read_answer, run_child
-from vitsearch_evaluators.confinement import UNCONFINED, Confinement
+from vitsearch_evaluators.bench import Bench
+from vitsearch_evaluators.child import read_answer
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.execute import Conditions
 from vitsearch_evaluators.jobspec import JobSpec
-from vitsearch_evaluators.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.procs import ProcessId
 from vitsearch_evaluators.results import AccuracyResult
 
 _Z95 = 1.959963984540054
 _PHASE = "accuracy"
-
-
-class Bench(NamedTuple):
-    """Where a job works: its private folder, what stops it, who hears of its processes, with what they start and
-    what holds them."""
-
-    folder: str
-    stop: StopSignal
-    on_start: Optional[Callable[[str, ProcessId], None]] = None
-    launch: Launch = THIS_PYTHON
-    confinement: Confinement = UNCONFINED
-
-    def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
-        """Run a child; raises what `run_child` does."""
-        on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
-        complete = dict(job, **self.launch.to_job(), **self.confinement.for_child())
-        return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
 
 
 def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[str], str]) -> AccuracyResult:

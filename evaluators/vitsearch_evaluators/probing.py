@@ -5,10 +5,10 @@ import os
 import time
 from typing import Any, Dict, List, Optional
 
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import ChildDied, read_answer
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.evaluate import Bench
 from vitsearch_evaluators.execute import Conditions
 from vitsearch_evaluators.jobspec import JobSpec
 from vitsearch_evaluators.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport

@@ -13,7 +13,8 @@ import sqlite3
 import threading
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
-from vitsearch_evaluators import canary, confinement, evaluate, probing, procs, runtimes
+from vitsearch_evaluators import canary, confinement, procs, runtimes
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
@@ -295,18 +296,23 @@ class Worker(threading.Thread):
             self._confinement,
         )
         on_start = functools.partial(self._queue.started, job.id)
-        bench = evaluate.Bench(folder, self._stop_child, on_start, self._launch(job.spec.runtime), self._confinement)
+        bench = Bench(folder, self._stop_child, on_start, self._launch(job.spec.runtime), self._confinement)
         self._is_measuring = True
         try:
+            # Each is imported when it is needed: most agents measure, and are small.
             if job.spec.kind == "accuracy":
+                from vitsearch_evaluators import evaluate
+
                 return evaluate.judge(job.spec, conditions, bench, self._store.adopt)
             if job.spec.kind == "probe":
+                from vitsearch_evaluators import probing
+
                 return probing.probe(job.spec, conditions, bench, self._system)
             return self._measure(job, conditions, bench)
         finally:
             self._is_measuring = False
 
-    def _measure(self, job: ClaimedJob, conditions: Conditions, bench: evaluate.Bench) -> Measurement:
+    def _measure(self, job: ClaimedJob, conditions: Conditions, bench: Bench) -> Measurement:
         chunks_before = self._store.chunks_received
         measurement = execute(
             job.spec,

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.evaluate import Bench, judge, wilson
+from vitsearch_evaluators.evaluate import judge, wilson
 from vitsearch_evaluators.execute import Conditions
 from vitsearch_evaluators.protocol import ACCURACY, BlobRef, JobSpec
 
