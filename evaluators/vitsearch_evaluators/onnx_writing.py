@@ -8,7 +8,6 @@ from typing import Mapping, NamedTuple, Sequence, Tuple
 ELEMENT_TYPES: Mapping[str, int] = {
     "float32": 1,
     "uint8": 2,
-    "uint8": 2,
     "int8": 3,
     "int32": 6,
     "int64": 7,
