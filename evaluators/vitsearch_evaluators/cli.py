@@ -17,7 +17,7 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, Measurem
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.jobspec import MeasureProtocol
-from vitsearch_evaluators.launch import Launch
+from vitsearch_evaluators.launch import Launch, needs_of
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
@@ -153,7 +153,7 @@ def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
     """What the device's configuration would say."""
     if program is None:
         return RUNTIME_DEFAULT
-    return RuntimeConfig(tool=program) if runtimes.create(runtime).tools else RuntimeConfig(python=program)
+    return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)
 
 
 def measure_file(

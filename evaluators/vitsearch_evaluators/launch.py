@@ -19,7 +19,7 @@ from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.config import RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.records import RuntimeInfo
-from vitsearch_evaluators.runtimes.base import Runtime
+from vitsearch_evaluators.runtimes.needs import NEEDS, Needs
 from vitsearch_evaluators.system import System
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -28,6 +28,14 @@ _FIND = (
     "import importlib.util, sys; "
     "sys.exit(0 if any(importlib.util.find_spec(name) is not None for name in sys.argv[1:]) else 3)"
 )
+
+
+def needs_of(name: str) -> Needs:
+    """Return what a runtime needs; only another package's is imported for it. InvalidRequest for an unknown name."""
+    if name in NEEDS:
+        return NEEDS[name]
+    runtime = runtimes.create(name)
+    return Needs(runtime.libraries, runtime.tools)
 
 
 class Launch(NamedTuple):
@@ -51,7 +59,7 @@ class Launch(NamedTuple):
         """Return with what a runtime that was probed is started."""
         if info.program is None:
             return cls(cache=cache)
-        if runtimes.create(info.name).tools:
+        if needs_of(info.name).tools:
             return cls(tool=info.program, cache=cache)
         return cls(python=info.program, cache=cache)
 
@@ -68,41 +76,40 @@ class Candidate(NamedTuple):
 
 def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Candidate]:
     """Yield the ways to start a runtime, the best first; at least one. What is configured is the only one."""
-    runtime = runtimes.create(name)
-    if config.tool is not None and not runtime.tools:
+    needs = needs_of(name)
+    if config.tool is not None and not needs.tools:
         raise InvalidRequest(f"runtimes.{name}.tool: {name} is no tool")
-    python = config.python or sys.executable
-    if runtime.tools:
-        yield _tool(runtime.tools if config.tool is None else (config.tool,), python)
+    if needs.tools:
+        yield _tool(needs.tools if config.tool is None else (config.tool,))
     elif config.python is not None:
         # Its own words say best what is wrong with it.
         yield Candidate(Launch(python=config.python), None)
     else:
-        yield Candidate(Launch(), _absent(runtime))
-        if runtime.libraries and sys.executable != SYSTEM_PYTHON and _has(SYSTEM_PYTHON, runtime, system):
+        yield Candidate(Launch(), _absent(needs))
+        if needs.libraries and sys.executable != SYSTEM_PYTHON and _has(SYSTEM_PYTHON, needs, system):
             yield Candidate(Launch(python=SYSTEM_PYTHON), None)
 
 
-def _has(python: str, runtime: Runtime, system: System) -> bool:
-    return system.run([python, "-c", _FIND, *runtime.libraries]).reason is None
+def _has(python: str, needs: Needs, system: System) -> bool:
+    return system.run([python, "-c", _FIND, *needs.libraries]).reason is None
 
 
-def _tool(names: Sequence[str], python: str) -> Candidate:
+def _tool(names: Sequence[str]) -> Candidate:
     for name in names:
         path = shutil.which(name)
         if path is not None:
-            return Candidate(Launch(python=python, tool=os.path.abspath(path)), None)
-    return Candidate(Launch(python=python), f"no program {' or '.join(names)} here; config.json can name one")
+            return Candidate(Launch(tool=os.path.abspath(path)), None)
+    return Candidate(Launch(), f"no program {' or '.join(names)} here; config.json can name one")
 
 
-def _absent(runtime: Runtime) -> Optional[str]:
-    if not runtime.libraries:
+def _absent(needs: Needs) -> Optional[str]:
+    if not needs.libraries:
         return None
     importlib.invalidate_caches()  # it may have been installed since we started
-    for library in runtime.libraries:
+    for library in needs.libraries:
         try:
             if importlib.util.find_spec(library) is not None:
                 return None
         except (ImportError, ValueError):
             continue
-    return f"no module {' or '.join(runtime.libraries)} in {sys.executable}"
+    return f"no module {' or '.join(needs.libraries)} in {sys.executable}"

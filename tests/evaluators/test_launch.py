@@ -28,7 +28,7 @@ class ToolRuntime(NoopRuntime):
 
 @pytest.fixture
 def known(monkeypatch):
-    kinds = {"library": LibraryRuntime, "tool": ToolRuntime, "noop": NoopRuntime}
+    kinds = {"library": LibraryRuntime, "tool": ToolRuntime}
     monkeypatch.setattr(runtimes, "create", lambda name: kinds[name]())
 
 

@@ -3,6 +3,7 @@ import pytest
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.runtimes import base
+from vitsearch_evaluators.runtimes.needs import NEEDS, Needs
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import RuntimeTestCase
 
@@ -44,6 +45,11 @@ def test_unknown_runtime_names_the_nearest():
 
 def test_builtin_names_and_classes_agree():
     assert {name: runtimes.create(name).name for name in runtimes.BUILTIN} == {name: name for name in runtimes.BUILTIN}
+
+
+def test_what_they_need_is_known_without_them():
+    made = {name: runtimes.create(name) for name in runtimes.BUILTIN}
+    assert {name: Needs(one.libraries, one.tools) for name, one in made.items()} == NEEDS
 
 
 def test_entry_points_are_added_and_duplicates_refused():

@@ -7,6 +7,7 @@ from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
 from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.needs import NEEDS
 
 _PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
@@ -37,7 +38,7 @@ class LiteRtRuntime(Runtime):
     """
 
     name = "litert"
-    libraries = tuple(_PACKAGES)
+    libraries = NEEDS["litert"].libraries
     gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
 

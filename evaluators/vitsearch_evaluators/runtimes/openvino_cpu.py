@@ -7,6 +7,7 @@ from vitsearch_evaluators.artifacts import inspect, model_files
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
 from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.needs import NEEDS
 
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "auto": None}
 _NAMES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
@@ -53,7 +54,7 @@ class OpenVinoRuntime(Runtime):
     """
 
     name = "openvino"
-    libraries = ("openvino",)
+    libraries = NEEDS["openvino"].libraries
     gives_outputs = True
     options = {"inference_precision": tuple(_PRECISIONS)}
 

@@ -12,6 +12,7 @@ from vitsearch_evaluators.runtimes.base import (
     is_out_of_memory,
 )
 from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
 
 _LEVELS = {
@@ -66,7 +67,7 @@ class OrtRuntime(Runtime):
     """Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
 
     name = "onnxruntime"
-    libraries = ("onnxruntime",)
+    libraries = NEEDS["onnxruntime"].libraries
     gives_outputs = True
     options = {
         "provider": (

@@ -13,6 +13,7 @@ from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Availability
+from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes, number, run_tool, unknown
 
 _MIB = 1.048576
@@ -35,7 +36,7 @@ class BenchmarkModelRuntime(ToolRuntime):
     """Option `delegate`: `xnnpack` or `none`. It runs the shape that the file has: batch 1 is taken at its word."""
 
     name = "benchmark_model"
-    tools = ("benchmark_model",)
+    tools = NEEDS["benchmark_model"].tools
     options = {"delegate": ("xnnpack", "none")}
 
     def available(self) -> Availability:

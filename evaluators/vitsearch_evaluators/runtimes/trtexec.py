@@ -19,6 +19,7 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.engines import EngineCache
+from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes, run_tool, unknown
 
 _WORKSPACE_MIB = 1024
@@ -33,7 +34,7 @@ class TrtexecRuntime(ToolRuntime):
     TensorRT 11 takes precisions from the model alone, which is `fp32` here."""
 
     name = "trtexec"
-    tools = ("trtexec", "/usr/src/tensorrt/bin/trtexec")
+    tools = NEEDS["trtexec"].tools
     options = {"precision": ("fp32", "fp16", "int8")}
     prepares = True
 

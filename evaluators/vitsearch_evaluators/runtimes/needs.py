@@ -1,0 +1,20 @@
+"""What our own runtimes need, apart from them: an idle agent looks for it without importing what runs models."""
+
+from typing import Dict, NamedTuple, Tuple
+
+
+class Needs(NamedTuple):
+    """See `Runtime.libraries` and `Runtime.tools`."""
+
+    libraries: Tuple[str, ...] = ()
+    tools: Tuple[str, ...] = ()
+
+
+NEEDS: Dict[str, Needs] = {
+    "onnxruntime": Needs(libraries=("onnxruntime",)),
+    "openvino": Needs(libraries=("openvino",)),
+    "litert": Needs(libraries=("ai_edge_litert", "tflite_runtime")),
+    "trtexec": Needs(tools=("trtexec", "/usr/src/tensorrt/bin/trtexec")),
+    "benchmark_model": Needs(tools=("benchmark_model",)),
+    "noop": Needs(),
+}
