@@ -12,9 +12,9 @@ from rich.text import Text
 
 from vitsearch.device_book import KnownDevice
 from vitsearch.devices import connect
-from vitsearch.errors import DeviceLost, UnknownName
+from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
 from vitsearch_evaluators.measure import CONTENDED_WAIT_OVER_CPU
 from vitsearch_evaluators.protocol import DeviceInfo, JobStatus
 
@@ -67,12 +67,16 @@ def status(name: str, device: KnownDevice) -> dict[str, Any]:
 
 
 def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
-    """Cancel the one job whose id begins so; :class:`UnknownName` when it is none or several."""
+    """Cancel the one job whose id begins so; :class:`UnknownName` for none, :class:`ResourceError` for several."""
 
     def ask(client: DeviceClient) -> JobStatus:
         ids = [job.id for job in client.jobs()]
         matching = [identifier for identifier in ids if identifier.startswith(beginning.lower())]
-        if len(matching) != 1:
+        if not ids:
+            raise ResourceError(f"device {name}: no job waits or runs")
+        if len(matching) > 1:
+            raise ResourceError(f"device {name}: {len(matching)} jobs begin with {beginning!r}: give more of the id")
+        if not matching:
             raise UnknownName("waiting or running job", beginning, [identifier[:_SHORT_ID] for identifier in ids])
         return client.cancel(matching[0])
 
@@ -122,7 +126,7 @@ def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -
         return
     table = Table("device", "address", "board", "kind", "queue", box=None, header_style="bold")
     for found in rows:
-        state = _queue_text(found) if found["reachable"] else "not reachable"
+        state = _queue_text(found) if found["reachable"] else "not usable, see below"
         cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
         table.add_row(*map(plain, cells), style=None if found["reachable"] else "dim")
     console.print(table)
@@ -203,5 +207,9 @@ def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) 
     with connect(name, device, "devices") as client:
         try:
             return question(client)
+        except Unauthorized as error:
+            again = f"vitsearch devices add {device.url} {name}"
+            told = f"device {name}: its token was rotated, or is wrong; with the right one: {again}"
+            raise DeviceLost(told) from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {name}: {error}") from error

@@ -150,7 +150,7 @@ def test_a_device_that_is_away_is_listed_with_the_reason(nano, book):
     here, gone = told("list")
     assert (gone["name"], gone["reachable"], here["reachable"]) == ("gone", False, True)
     assert "refused" in gone["reason"]
-    assert "not reachable" in devices("list").stdout
+    assert "not usable" in devices("list").stdout
     with pytest.raises(DeviceLost, match="gone"):
         devices("status", "gone")
 
@@ -194,6 +194,8 @@ def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
     assert "anna" in devices("status", "nano").stdout
     with pytest.raises(UnknownName, match=first[:12]):
         devices("cancel", "nano", "zz")
+    with pytest.raises(ResourceError, match="2 jobs begin with ''"):
+        devices("cancel", "nano", "")
     assert told("cancel", "nano", second[:8])["state"] == "cancelled"
     assert f"{first[:12]} of anna" in devices("cancel", "nano", first).stdout
     with board.client() as client:
@@ -201,13 +203,15 @@ def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
         while client.jobs() and time.monotonic() < end:
             time.sleep(0.05)
         assert client.jobs() == []
+    with pytest.raises(ResourceError, match="device nano: no job waits or runs"):
+        devices("cancel", "nano", first)
 
 
 def test_a_rotated_token_is_added_again_without_comparing(board, nano):
     tokens.rotate(str(board.token_file), keep_old=False)
     ((row),) = told("list")
     assert not row["reachable"]
-    assert "rotated" in row["reason"]
+    assert row["reason"].endswith(f"rotated, or is wrong; with the right one: vitsearch devices add {board.url} nano")
     assert told("add", board.url, "nano", stdin=board.token)["reachable"]
 
 
