@@ -112,6 +112,8 @@ ODD_VALUES = (
     "model.onnx",
     "noop",
     "onnxruntime",
+    "accuracy",
+    "probe",
     OTHER,
     DIGEST,
     [],
@@ -208,13 +210,10 @@ class Target:
         self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
         self.refused = copy.deepcopy(self.job)
         self.refused["spec"].update(runtime="onnxruntime", options={})
-        self.bodies = (
-            self.job,
-            self.accuracy,
-            self.refused,
-            {"sha256": DIGEST, "size": len(BLOB)},
-            {"sha256": OTHER, "size": 10**9},
-        )
+        self.probe = copy.deepcopy(self.job)
+        self.probe["spec"].update(kind="probe", manifest=[])
+        self.jobs = (self.job, self.accuracy, self.refused, self.probe)
+        self.bodies = (*self.jobs, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
         self.answers = {}
 
     def path_of(self, body):
@@ -279,7 +278,7 @@ def target(home):
 
 def odd_json(draw, target):
     which = draw(st.integers(0, len(target.bodies) - 1))
-    body, is_job = target.bodies[which], which < 3
+    body, is_job = target.bodies[which], which < len(target.jobs)
     for _ in range(draw(st.integers(0, 2))):
         options = places(body)
         place = options[draw(st.integers(0, len(options) - 1))]
