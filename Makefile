@@ -41,7 +41,7 @@ test-runtimes: $(RUNTIMES_READY)
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUNTIMES_VENV)
-	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt onnx pytest "./evaluators[onnxruntime,openvino,litert]"
+	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt onnx pytest --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
 # The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state
