@@ -3,10 +3,11 @@
 python benchmarks/agent_vs_loop.py
 python benchmarks/agent_vs_loop.py --rounds 31 --cpu 1
 
-The agent's processes and the loop's (this file with --loop) take turns, in another order in each
+The agent's processes and the loop's (bare_loop.py) take turns, in another order in each
 round, on the same core; both run a model as often, after as much warm-up (the agent goes on with its
 until times have settled). Where OpenVINO is
-installed its benchmark_app's median is shown beside: wall time, of another engine, for information.
+installed, its benchmark_app (found on PATH) is held against the agent's OpenVINO, for information:
+wall time, which other work disturbs.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+import bare_loop
+from bare_loop import RUNS, WARM_UP_RUNS, WARM_UP_S
 
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.protocol import SCREEN
@@ -35,34 +38,31 @@ MODELS = {
     "deit_tiny_patch16_224": (224, 3),
 }
 """Name -> pixels and channels; random weights: time does not depend on them."""
-WARM_UP_RUNS, WARM_UP_S, RUNS, SECONDS = 20, 0.3, 100, 60.0
-PROTOCOL = SCREEN._replace(
-    id="loop", warmup_min_runs=WARM_UP_RUNS, warmup_min_s=WARM_UP_S, min_runs=RUNS, min_s=SECONDS
-)
+PROTOCOL = SCREEN._replace(id="loop", warmup_min_runs=WARM_UP_RUNS, warmup_min_s=WARM_UP_S, min_runs=RUNS, min_s=60.0)
 MOST = 0.02
 RESAMPLES = 2000
+TOOL_ROUNDS = 5
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
-    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.loop:
-        print(json.dumps(loop(asked.loop)))
-        return 0
     os.sched_setaffinity(0, {asked.cpu})
     with tempfile.TemporaryDirectory() as folder:
         files = {name: export(name, Path(folder)) for name in MODELS}
         found = {name: compare(path, Path(folder), asked.rounds) for name, path in files.items()}
         print(
-            "| model | loop, CPU ms | agent, CPU ms | agent over loop | 95 % | benchmark_app, ms |\n" + "|---" * 6 + "|"
+            "| model | loop, CPU ms | agent, CPU ms | agent over loop | 95 % | OpenVINO: agent / benchmark_app, ms |\n"
+            + "|---" * 6
+            + "|"
         )
         for name, (loops, agents) in found.items():
             ratio, low, high = ratio_of(loops, agents)
             shown = f"{statistics.median(loops):.4f} | {statistics.median(agents):.4f} | {ratio - 1:+.1%}"
-            print(f"| {name} | {shown} | {low - 1:+.1%} to {high - 1:+.1%} | {benchmark_app(files[name])} |")
+            other = openvino(name, files[name], Path(folder))
+            print(f"| {name} | {shown} | {low - 1:+.1%} to {high - 1:+.1%} | {other} |", flush=True)
     return sum(abs(ratio_of(*pair)[0] - 1) > MOST for pair in found.values())
 
 
@@ -79,29 +79,6 @@ def export(name: str, folder: Path) -> Path:
     return folder / f"{name}.onnx"
 
 
-def loop(path: Path) -> float:
-    """What anyone would write: the median CPU milliseconds of a run, settings and numbers of runs as the agent's."""
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (image,) = session.get_inputs()
-    feed = {image.name: np.random.default_rng(0).normal(size=[1, *image.shape[1:]]).astype(np.float32)}
-    warm, warmed = time.perf_counter() + WARM_UP_S, 0
-    while warmed < WARM_UP_RUNS or time.perf_counter() < warm:
-        session.run(None, feed)
-        warmed += 1
-    took = []
-    for _ in range(RUNS):
-        start = time.process_time()
-        session.run(None, feed)
-        took.append(1e3 * (time.process_time() - start))
-    return statistics.median(took)
-
-
 def compare(path: Path, folder: Path, rounds: int) -> tuple[list[float], list[float]]:
     """Medians of the loop's processes and of the agent's, one of each in every round."""
     loops: list[float] = []
@@ -110,8 +87,8 @@ def compare(path: Path, folder: Path, rounds: int) -> tuple[list[float], list[fl
         client.upload(str(path))
 
         def by_loop(_: int) -> None:
-            command = [sys.executable, __file__, "--loop", str(path)]
-            loops.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            command = [sys.executable, bare_loop.__file__, str(path)]
+            loops.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
         def by_agent(number: int) -> None:
             agents.append(client.measure(str(path), "onnxruntime", {}, PROTOCOL, repeat=number).cpu_ms.p50)
@@ -134,27 +111,34 @@ def ratio_of(loops: list[float], agents: list[float]) -> tuple[float, float, flo
     return ratio(pairs), ratios[int(0.025 * RESAMPLES)], ratios[int(0.975 * RESAMPLES)]
 
 
-def benchmark_app(path: Path) -> str:
+def openvino(name: str, path: Path, folder: Path) -> str:
+    """Medians of OpenVINO in fp32 with one thread, in ms of wall time: by the agent, by OpenVINO's own tool."""
     tool = shutil.which("benchmark_app", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if tool is None:
         return "not installed"
-    settings = [
-        "-hint",
-        "none",
-        "-nstreams",
-        "1",
-        "-nthreads",
-        "1",
-        "-api",
-        "sync",
-        "-infer_precision",
-        "f32",
-        "-t",
-        "5",
-    ]
-    done = subprocess.run([tool, "-m", str(path), *settings], capture_output=True, text=True)
-    found = re.search(r"Median:\s+([\d.]+) ms", done.stdout)
-    return found[1] if found else "failed"
+    state = folder / "openvino"
+    state.mkdir(exist_ok=True)
+    configured = {"runtimes": {"openvino": {"python": str(Path(tool).parent / "python")}}}
+    (state / "config.json").write_text(json.dumps(configured))
+    with EmbeddedAgent(str(state)) as agent, agent.client("benchmark") as client:
+        rounds = [
+            (
+                client.measure(str(path), "openvino", {"inference_precision": "f32"}, PROTOCOL, number).latency_ms.p50,
+                benchmark_app(tool, name, path),
+            )
+            for number in range(TOOL_ROUNDS)
+        ]
+    return " / ".join(f"{statistics.median(series):.3f}" for series in zip(*rounds, strict=True))
+
+
+def benchmark_app(tool: str, name: str, path: Path) -> float:
+    pixels, channels = MODELS[name]
+    one = ["-hint", "none", "-nstreams", "1", "-nthreads", "1", "-api", "sync", "-infer_precision", "f32", "-t", "3"]
+    shape = ["-data_shape", f"[1,{channels},{pixels},{pixels}]"]
+    done = subprocess.run([tool, "-m", str(path), *one, *shape], check=True, capture_output=True, text=True)
+    found = re.search(r"Median:\s+([\d.]+) (ms|us)", done.stdout)
+    assert found is not None, done.stdout
+    return float(found[1]) / (1e3 if found[2] == "us" else 1.0)
 
 
 if __name__ == "__main__":

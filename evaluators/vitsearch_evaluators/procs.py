@@ -6,6 +6,7 @@ On other systems the calls do nothing: the agent works there, but cleans up less
 import contextlib
 import ctypes
 import errno
+import gc
 import os
 import signal
 import sys
@@ -54,6 +55,13 @@ def keep_memory_small() -> None:
         # Otherwise the first large buffer (a chunk of an upload) makes glibc keep what is freed.
         library.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
         library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
+
+
+def give_memory_back() -> None:
+    """Return to the system what nobody holds any more, when there is nothing else to do."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forbid_new_privileges() -> None:

@@ -130,12 +130,16 @@ class Worker(threading.Thread):
             self._probe()
         except Interrupted:
             return
+        rested = False
         while not self._stopping.is_set():
             job = self._insist(lambda: self._queue.claim(_IDLE_S))
             if job is not None and not self._stopping.is_set():
                 self._process(job)
             elif job is not None:
                 self._insist(functools.partial(self._queue.release, job.id))
+            elif not rested:
+                procs.give_memory_back()
+            rested = job is None
             if not self._stopping.is_set() and self.canary.due(idle=job is None):
                 self._look_at_canary()
 
