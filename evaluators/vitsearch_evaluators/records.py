@@ -145,7 +145,7 @@ class Measurement(NamedTuple):
     what was moved to swap meanwhile. What was not measured is None and `reasons` says why.
 
     `flags`: `contended` (other load on the processor), `not_steady` (times had not settled when
-    warm-up had to end), `concurrent_io` (an upload arrived meanwhile), `swapped`, `throttled` (a
+    warm-up had to end), `concurrent_io` (the agent took or sent files meanwhile), `swapped`, `throttled` (a
     counter of the device moved), `sustained_throttling` (again, after every repeat), `warm_start`
     (it did not cool down in time), `unverified_device` (measured since the last good canary of a
     device in quarantine).

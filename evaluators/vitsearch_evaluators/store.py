@@ -42,7 +42,11 @@ class Progress(NamedTuple):
 
 
 class BlobStore:
-    """Thread-safe. `referenced` returns the digests that queued and running jobs need."""
+    """Thread-safe. `referenced` returns the digests that queued and running jobs need.
+
+    `uses` counts what clients had it do that a measurement may feel: chunks that came or were fetched,
+    models that were looked into.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class BlobStore:
     ) -> None:
         self.limits = limits
         self.referenced = referenced
-        self.chunks_received = 0
+        self.uses = 0
         self._blobs = os.path.join(root, "blobs")
         self._partial = os.path.join(root, "partial")
         self._lock = threading.RLock()
@@ -94,13 +98,12 @@ class BlobStore:
         `digest_mismatch` (all that arrived is dropped), `no_space`, `too_large`.
         """
         with self._lock:
-            self.chunks_received += 1
+            self.uses += 1
             if self.has(sha256):
                 return self.progress(sha256)
             path = self._partial_path(sha256)
-            arrived = _size(path) or 0
-            if arrived == 0:
-                self.prepare(sha256, total)
+            # For each chunk: the first may have announced less, and others fill the disk too.
+            arrived = self.prepare(sha256, total).offset
             if offset != arrived:
                 raise TransferFailed(
                     f"the chunk starts at {offset}, but {arrived} bytes are here",
@@ -114,7 +117,9 @@ class BlobStore:
             return self._finish(sha256, total)
 
     def path(self, sha256: str) -> str:
-        """Return where a whole blob lies; it may be gone at any time unless a job needs it."""
+        """Return where a whole blob lies, to be looked into; it may be gone at any time unless a job needs it."""
+        with self._lock:
+            self.uses += 1
         return self._blob_path(sha256)
 
     def link(self, sha256: str, path: str) -> None:
@@ -150,6 +155,7 @@ class BlobStore:
     def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
         """Return up to `count` bytes of a whole blob from `offset` on, and its size; NotFound when it is not here."""
         with self._lock:
+            self.uses += 1
             try:
                 with open(self._blob_path(sha256), "rb") as stream:
                     size = stream.seek(0, os.SEEK_END)

@@ -317,7 +317,7 @@ class Worker(threading.Thread):
             self._is_measuring = False
 
     def _measure(self, job: ClaimedJob, conditions: Conditions, bench: Bench) -> Measurement:
-        chunks_before = self._store.chunks_received
+        uses_before = self._store.uses
         measurement = execute(
             job.spec,
             os.path.join(bench.folder, job.spec.model_name),
@@ -330,7 +330,7 @@ class Worker(threading.Thread):
             functools.partial(self._tell, job.id),
             bench.launch,
         )
-        if self._store.chunks_received > chunks_before:
+        if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement
 

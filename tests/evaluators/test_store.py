@@ -129,3 +129,22 @@ def test_what_a_job_made_is_kept_read_in_pieces_and_evicted_like_the_rest(store,
     store.referenced = lambda: {old}
     (tmp_path / "made").write_bytes(b"l" * 2000)
     assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"
+
+
+def test_whatever_a_measurement_may_feel_is_counted(store):
+    assert store.uses == 0
+    sha256 = put(store, b"a" * 100)
+    store.read(sha256, 0, 10)
+    store.path(sha256)
+    assert store.uses == 3
+    store.has(sha256)
+    store.progress(sha256)
+    assert store.uses == 3
+
+
+def test_the_quota_holds_for_who_announces_less_at_first(tmp_path):
+    needed = set()
+    store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
+    needed.update(put(store, letter * 1000) for letter in (b"a", b"b"))
+    store.append("00" * 32, 0, 200, b"c" * 100)
+    assert reason_of(store.append, "00" * 32, 100, 900, b"c" * 800) == "no_space"
