@@ -69,7 +69,9 @@ class RayRunner:
     """
 
     def __init__(self, resources: Resources, address: str | None = None) -> None:
+        # Neither Ray nor onnxruntime shall tell anybody what runs here; workers inherit both.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Ray's own note about GPU variables on CPU-only workers; we never rely on either behaviour.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
