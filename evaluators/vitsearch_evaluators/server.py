@@ -1,6 +1,5 @@
-"""HTTP/1.1, with TLS or without, for the endpoints of `api`: routes, tokens, sizes, timeouts, rates."""
+"""HTTP/1.1 for the endpoints of `api`: routes, tokens, sizes, timeouts, rates."""
 
-import contextlib
 import json
 import logging
 import math
@@ -9,12 +8,10 @@ import socket
 import sqlite3
 import ssl
 from http.client import LineTooLong
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import ThreadingMixIn
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from vitsearch_evaluators import tls
 from vitsearch_evaluators.api import Api, Reply, checked_id
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.config import LimitsConfig
@@ -27,6 +24,7 @@ from vitsearch_evaluators.errors import (
     TransferFailed,
     Unauthorized,
 )
+from vitsearch_evaluators.listener import Listener
 from vitsearch_evaluators.protocol import CHUNK_MAX_BYTES, JSON_MAX_BYTES
 from vitsearch_evaluators.tokens import TokenFile
 from vitsearch_evaluators.traffic import IDLE_S, Connections, RateLimit, RequestReader
@@ -37,7 +35,6 @@ Answer = Tuple[int, Union[bytes, Dict[str, Any]]]
 
 _TLS_HANDSHAKE = b"\x16"
 _DIGITS = re.compile(r"[0-9]{1,15}\Z")
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Door(NamedTuple):
@@ -48,58 +45,15 @@ class Door(NamedTuple):
     limits: LimitsConfig = LimitsConfig()
 
 
-class AgentServer(ThreadingMixIn, HTTPServer):
-    """One thread for each connection; no step of one, its TLS handshake included, is waited for by another."""
-
-    daemon_threads = True
-    request_queue_size = 32
+class AgentServer(Listener):
+    """What the handlers of all connections share."""
 
     def __init__(self, address: Tuple[str, int], api: Api, door: Door) -> None:
         self.api = api
         self.door = door
         self.rates = RateLimit(door.limits.requests_per_s)
-        self._connections = Connections(door.limits.connections, door.limits.connections_total)
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, AgentHandler)
-
-    def server_bind(self) -> None:
-        # HTTPServer would look up the host's name, which takes seconds where DNS is away.
-        super(HTTPServer, self).server_bind()
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._connections.enter(client_address[0]):
-            if self.door.tls is None:
-                request.settimeout(0.0)
-                with contextlib.suppress(OSError):
-                    request.sendall(_BUSY)
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # no thread can be started
-            self._connections.leave(client_address[0])
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._connections.leave(client_address[0])
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        if self.door.tls is None:
-            super().finish_request(request, client_address)
-            return
-        encrypted = tls.accepted(request, self.door.tls)
-        try:
-            super().finish_request(encrypted, client_address)
-        finally:
-            self.shutdown_request(encrypted)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("connection from %s broke", client_address, exc_info=True)
+        connections = Connections(door.limits.connections, door.limits.connections_total)
+        super().__init__(address, AgentHandler, door.tls, connections)
 
 
 class AgentHandler(BaseHTTPRequestHandler):
