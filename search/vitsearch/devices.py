@@ -166,7 +166,8 @@ def refuse_unable(name: str, info: DeviceInfo, runtimes: Iterable[str], opset: i
 def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownDevice:
     """How the device of a space file is reached; what the file leaves out is looked up by its name.
 
-    What was stored for one address is never sent to another. :class:`ResourceError`, :class:`UnknownName`.
+    What was stored for one address and certificate is never sent to another. :class:`ResourceError`,
+    :class:`UnknownName`.
     """
     book = DeviceBook.of_user(environ)
     if asked.url is None:
@@ -175,6 +176,12 @@ def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownD
         found = book.devices().get(name)
         stored = found if found is not None and found.url == asked.url else KnownDevice(asked.url)
     token = stored.token if asked.token is None else token_from(asked.token, environ)
+    if asked.token is None and token is not None and asked.fingerprint not in (None, stored.fingerprint):
+        raise ResourceError(
+            f"device {name}: the space file names another certificate ({asked.fingerprint}) than the one for which its "
+            f"token is kept ({stored.fingerprint}); if it is the right one: vitsearch devices add {stored.url} {name} "
+            f"--fingerprint {asked.fingerprint}"
+        )
     return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
 
 

@@ -98,6 +98,15 @@ def test_a_stored_token_is_for_the_address_that_it_was_stored_for(book, environ)
     assert reached("nano", Device(url="https://elsewhere"), environ) == KnownDevice("https://elsewhere")
 
 
+def test_a_stored_token_is_for_the_certificate_that_it_was_stored_for(book, environ):
+    """A space file is passed around: with its address and a pin of its own it would have the token for itself."""
+    book.put("nano", NANO)
+    other = "sha256:" + "cd" * 32
+    with pytest.raises(ResourceError, match=f"if it is the right one: vitsearch devices add .* --fingerprint {other}"):
+        reached("nano", Device(url=NANO.url, fingerprint=other), environ)
+    assert reached("nano", Device(url=NANO.url, fingerprint=PIN), environ) == NANO
+
+
 def test_without_the_book_a_space_file_gives_everything(environ):
     asked = Device(url="https://nano:8470", token="env:NANO", fingerprint=PIN)
     assert reached("nano", asked, environ | {"NANO": "t" * 64}) == NANO
