@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import tempfile
-from typing import List, Optional, Sequence, Set, Tuple
+from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from vitsearch_evaluators import __version__, agent, artifacts, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.canonical import file_digest
@@ -186,7 +186,18 @@ def measure_file(
         model = os.path.join(folder, spec.model_name)
         recorder = MeteredPhase(meter, THIS_MACHINE)
         launch = Launch.of(info, os.path.join(folder, "cache"))
-        return execute(spec, model, folder, conditions, stop, recorder=recorder, launch=launch)
+        return execute(spec, model, folder, conditions, stop, _say_phase, recorder=recorder, tell=say, launch=launch)
+
+
+def _say_phase(phase: str, _process: procs.ProcessId) -> None:
+    if phase != "latency":
+        say(f"{phase} phase")
+
+
+def say(what: str, **details: Any) -> None:
+    """Tell the person who waits why it takes a while; the words are those of `events`."""
+    told = ", ".join(f"{key} {value}" for key, value in details.items())
+    print(f"vitsearch-agent: {what} ({told})" if told else f"vitsearch-agent: {what}", file=sys.stderr)
 
 
 def summary(measurement: Measurement) -> str:

@@ -46,10 +46,19 @@ def test_measure_for_a_person(tiny_onnx, capsys):
 def test_measure_with_phases(blob, capsys):
     options = ["--throughput", "0.2", "--streams", "2", "--soak", "0.1"]
     assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", *options]) == 0
-    out = capsys.readouterr().out
-    assert "after 0.1 s of load" in out
+    shown = capsys.readouterr()
+    assert "after 0.1 s of load" in shown.out
+    assert shown.err.splitlines() == [
+        "vitsearch-agent: sustained phase",
+        "vitsearch-agent: throughput phase",
+    ], "who waits is told why"
     assert cli.main(["measure", blob, "--runtime", "noop", "--streams", "0"]) == 2
     assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
+
+
+def test_who_waits_is_told_why(capsys):
+    cli.say("cooling", until_c=45.0, at_most_s=300)
+    assert capsys.readouterr().err == "vitsearch-agent: cooling (until_c 45.0, at_most_s 300)\n"
 
 
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
