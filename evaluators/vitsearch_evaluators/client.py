@@ -6,26 +6,20 @@ a restarted agent is always the same: wait a little and ask again, until the dev
 """
 
 import contextlib
-import functools
-import os
 import threading
-import time
 from types import TracebackType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type, Union
 
-from vitsearch_evaluators import artifacts, npy
-from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
     DeviceChanged,
     EnvironmentChanged,
     EvaluatorError,
-    InvalidRequest,
     JobCancelled,
     MeasurementFailed,
     NotFound,
     ProtocolSkew,
-    TransferFailed,
     error_from_json,
 )
 from vitsearch_evaluators.patience import Backoff, Patience
@@ -33,12 +27,10 @@ from vitsearch_evaluators.protocol import (
     ACCURACY,
     ARTIFACT_NAMES,
     ARTIFACTS,
-    CHUNK_MAX_BYTES,
     PROBE,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     SCREEN,
-    SUBSET_NAMES,
     AccuracyResult,
     BlobRef,
     DeviceInfo,
@@ -52,11 +44,9 @@ from vitsearch_evaluators.protocol import (
     Result,
     job_id,
 )
+from vitsearch_evaluators.transfer import Transfer
 from vitsearch_evaluators.transport import Address, Transport
 
-_CHUNK_FIRST_BYTES = 256 << 10
-_CHUNK_MIN_BYTES = 16 << 10
-_CHUNK_AIM_S = 2.0
 _POLL_S = 20.0
 _POLL_CANCELLABLE_S = 2.0
 
@@ -84,7 +74,7 @@ class DeviceClient:
         self._deadline_s = deadline_s
         self._backoff = backoff
         self._info: Optional[DeviceInfo] = None
-        self._paths: Dict[str, str] = {}
+        self._files = Transfer(self._transport)
 
     def device(self) -> DeviceInfo:
         """Ask what the device is; one attempt. Raises ProtocolSkew naming both versions."""
@@ -110,24 +100,7 @@ class DeviceClient:
 
         Raises TransferFailed when it does not fit or arrives damaged twice.
         """
-        sha256 = file_digest(path)
-        self._paths[sha256] = path
-        patience = self._patience(cancel)
-        damaged = 0
-        while True:
-            try:
-                self._send(sha256, path, patience)
-                return sha256
-            except TransferFailed as error:
-                damaged += error.reason == "digest_mismatch"
-                may_pass = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
-                if not may_pass or damaged > 1:
-                    raise
-                patience.wait(error)
-            except EvaluatorError as error:
-                if not error.transient:
-                    raise
-                patience.wait(error)
+        return self._files.upload(path, self._patience(cancel))
 
     def measure(
         self,
@@ -149,9 +122,9 @@ class DeviceClient:
         `deadline_s` without an answer that helps.
         """
         patience = self._patience(cancel)
-        info = self._info or self._patiently(self.device, patience)
-        blobs = self._patiently(lambda: self._manifest(path_or_digest), patience)
-        info = self._patiently(lambda: self._refuse_unfit(blobs, runtime, info), patience)
+        info = self._info or patience.ask(self.device)
+        blobs = patience.ask(lambda: self._files.manifest(path_or_digest))
+        info = patience.ask(lambda: self._refuse_unfit(blobs, runtime, info))
         spec = JobSpec("measure", blobs, runtime, dict(options or {}), protocol, repeat)
         result = self._result(_Wish(spec, environment_id, trial, on_event), info, patience)
         assert isinstance(result, Measurement)
@@ -176,10 +149,10 @@ class DeviceClient:
         ones; they are sent once, whatever number of models is judged by them. Otherwise as `measure`.
         """
         patience = self._patience(cancel)
-        info = self._info or self._patiently(self.device, patience)
-        model = self._patiently(lambda: self._manifest(path_or_digest), patience)
-        subset = self._patiently(lambda: self._subset(images, labels), patience)
-        info = self._patiently(lambda: self._refuse_unfit(model, runtime, info), patience)
+        info = self._info or patience.ask(self.device)
+        model = patience.ask(lambda: self._files.manifest(path_or_digest))
+        subset = patience.ask(lambda: self._files.subset(images, labels))
+        info = patience.ask(lambda: self._refuse_unfit(model, runtime, info))
         spec = JobSpec("accuracy", model + subset, runtime, dict(options or {}), protocol, repeat)
         result = self._result(_Wish(spec, environment_id, None, on_event), info, patience)
         assert isinstance(result, AccuracyResult)
@@ -197,7 +170,7 @@ class DeviceClient:
         They are those of one thread and of `threads` (None: as many as the agent has processors).
         """
         patience = self._patience(cancel)
-        info = self._patiently(self.device, patience)
+        info = patience.ask(self.device)
         if threads is None:
             threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
         spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
@@ -210,23 +183,8 @@ class DeviceClient:
 
         NotFound when the device had no room to keep them; TransferFailed when they are damaged.
         """
-        patience = self._patience(None)
-        offset, size = 0, result.n * result.classes * 4
-        with open(path + ".part", "wb") as stream:
-            while offset < size:
-                url = f"{_job(result.job_id)}/logits?offset={offset}"
-                piece = self._patiently(functools.partial(self._transport.request, "GET", url), patience).body
-                if not isinstance(piece, bytes) or not piece:
-                    raise EvaluatorError("protocol", f"the device sent no logits from byte {offset} on")
-                patience.answered()
-                stream.write(piece)
-                offset += len(piece)
-        found = file_digest(path + ".part")
-        if found != result.logits_sha256:
-            os.remove(path + ".part")
-            told = f"the logits have the digest {found}, not {result.logits_sha256}"
-            raise TransferFailed(told, {"reason": "digest_mismatch", "found": found})
-        os.replace(path + ".part", path)
+        size = result.n * result.classes * 4
+        self._files.fetch(f"{_job(result.job_id)}/logits", size, result.logits_sha256, path, self._patience(None))
 
     def _result(self, wish: "_Wish", info: DeviceInfo, patience: Patience) -> Result:
         """Submit a job and return its result; raises as `measure` says."""
@@ -253,7 +211,7 @@ class DeviceClient:
                     missing = error.details.get("missing", ())
                     for blob in spec.manifest:
                         if blob.sha256 in missing:
-                            self._upload_again(blob.sha256, error, patience.cancel)
+                            self._files.upload_again(blob.sha256, error, self._patience(patience.cancel))
                 patience.wait(error, first_at_once=True)
             except DeviceChanged:
                 self._info = None
@@ -321,28 +279,13 @@ class DeviceClient:
             watch.tell(self.events(identifier, watch.seen))
         return status
 
-    def _send(self, sha256: str, path: str, patience: Patience) -> None:
-        size = os.path.getsize(path)
-        request = {"sha256": sha256, "size": size}
-        state = self._transport.request("POST", "/v1/uploads", request).body
-        chunk_bytes = _CHUNK_FIRST_BYTES
-        with open(path, "rb") as stream:
-            while not state["complete"]:
-                patience.check()
-                stream.seek(state["offset"])
-                headers = {"Upload-Offset": str(state["offset"]), "Upload-Length": str(size)}
-                start = time.monotonic()
-                state = self._transport.request("PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers).body
-                patience.answered()
-                chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
-
     def _refuse_unfit(self, blobs: Tuple[BlobRef, ...], name: str, info: DeviceInfo) -> DeviceInfo:
         """Raise what `artifacts.refuse_unfit` does before anything is sent; return what the device is now.
 
         What it was when asked earlier is no reason: it may have been updated.
         """
         _refuse_large(blobs, info)
-        files = {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
+        files = self._files.known(blobs)
         runtime = next((one for one in info.runtimes if one.name == name), None)
         if len(files) < len(blobs) or runtime is None:
             return info  # the agent looks, and says so
@@ -356,67 +299,10 @@ class DeviceClient:
             return self._refuse_unfit(blobs, name, now)
         return info
 
-    def _manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
-        if not os.path.exists(path_or_digest) and path_or_digest not in self._paths:
-            return (self._blob_there("model.onnx", path_or_digest),)
-        files = artifacts.model_files(self._paths.get(path_or_digest, path_or_digest))
-        blobs = []
-        for name, path in files.items():
-            if not os.path.exists(path):
-                raise InvalidRequest(f"{path_or_digest} needs {path}, which is not there")
-            sha256 = file_digest(path)
-            self._paths[sha256] = path
-            blobs.append(BlobRef(name, sha256, os.path.getsize(path)))
-        return tuple(blobs)
-
-    def _subset(self, images: str, labels: str) -> Tuple[BlobRef, ...]:
-        paths = [self._paths.get(given, given) for given in (images, labels)]
-        if all(os.path.exists(path) for path in paths):
-            npy.check_subset(*paths)
-        blobs = []
-        for name, path in zip(SUBSET_NAMES, paths):
-            if not os.path.exists(path):
-                blobs.append(self._blob_there(name, path))
-                continue
-            sha256 = file_digest(path)
-            self._paths[sha256] = path
-            blobs.append(BlobRef(name, sha256, os.path.getsize(path)))
-        return tuple(blobs)
-
-    def _blob_there(self, name: str, sha256: str) -> BlobRef:
-        if len(sha256) != 64:
-            raise InvalidRequest(f"{sha256!r} is neither a file nor a digest")
-        try:
-            headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
-        except NotFound:
-            headers = {}
-        if "upload-length" not in headers:
-            raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
-        return BlobRef(name, sha256, int(headers["upload-length"]))
-
-    def _upload_again(self, sha256: str, error: EvaluatorError, cancel: Optional[threading.Event]) -> None:
-        path = self._paths.get(sha256)
-        if path is None or not os.path.exists(path):
-            raise TransferFailed(
-                f"the device does not hold {sha256}, and this client knows no file with it",
-                {"reason": "no_file"},
-            ) from error
-        if self.upload(path, cancel) != sha256:
-            raise TransferFailed(f"{path} was changed meanwhile", {"reason": "changed"})
-
     def _cancel_quietly(self, identifier: str) -> None:
         # Out of reach: the device finishes it, and the result waits for who asks again.
         with contextlib.suppress(EvaluatorError):
             self.cancel(identifier)
-
-    def _patiently(self, ask: Callable[[], Any], patience: Patience) -> Any:
-        while True:
-            try:
-                return ask()
-            except EvaluatorError as error:
-                if not error.transient:
-                    raise
-                patience.wait(error)
 
     def _patience(self, cancel: Optional[threading.Event]) -> Patience:
         return Patience(self._backoff, self._deadline_s, cancel)
@@ -456,15 +342,6 @@ def _refuse_large(blobs: Tuple[BlobRef, ...], info: DeviceInfo) -> None:
         raise MeasurementFailed(
             "out_of_memory", f"the model alone has {model_mb:.0f} MB, the device has {info.memory_mb} MB of memory"
         )
-
-
-def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:
-    """Return the size of the next chunk: large on a fast link, about 2 s on a slow one."""
-    if took_s > _CHUNK_AIM_S:
-        return max(_CHUNK_MIN_BYTES, chunk_bytes // 2)
-    if took_s < _CHUNK_AIM_S / 4:
-        return min(CHUNK_MAX_BYTES, chunk_bytes * 2)
-    return chunk_bytes
 
 
 def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:

@@ -3,11 +3,13 @@
 import random
 import threading
 import time
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, TypeVar
 
 from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, error_from_json
 
 _RETRY_AFTER_MAX_S = 60.0
+
+Answer = TypeVar("Answer")
 
 
 class Backoff(NamedTuple):
@@ -34,6 +36,16 @@ class Patience:
     def check(self) -> None:
         if self.cancel is not None and self.cancel.is_set():
             raise JobCancelled("cancelled by the caller")
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """Return the answer, asking again as long as what is in the way may pass."""
+        while True:
+            try:
+                return question()
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                self.wait(error)
 
     def wait(self, error: EvaluatorError, first_at_once: bool = False) -> None:
         """Wait before the next attempt; raise `error` when the deadline has passed."""

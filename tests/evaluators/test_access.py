@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient, tls, tokens
+from vitsearch_evaluators import DeviceClient, tls, tokens, transfer
 from vitsearch_evaluators import client as client_module
 from vitsearch_evaluators.errors import (
     DeviceBusy,
@@ -230,8 +230,8 @@ def test_who_asks_too_often_waits_and_comes_through(serve_agent):
 
 
 def test_uploads_come_through_a_low_rate(serve_agent, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "_CHUNK_FIRST_BYTES", 1000)
-    monkeypatch.setattr(client_module, "CHUNK_MAX_BYTES", 1000)
+    monkeypatch.setattr(transfer, "_CHUNK_FIRST_BYTES", 1000)
+    monkeypatch.setattr(transfer, "CHUNK_MAX_BYTES", 1000)
     served = serve_agent(config={"limits": {"requests_per_s": 20}})
     path = tmp_path / "file"
     path.write_bytes(bytes(30_000))

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient
+from vitsearch_evaluators import DeviceClient, transfer
 from vitsearch_evaluators import client as client_module
-from vitsearch_evaluators.client import Backoff, next_chunk_bytes
+from vitsearch_evaluators.client import Backoff
 from vitsearch_evaluators.errors import (
     DeviceChanged,
     DeviceUnreachable,
@@ -151,8 +151,8 @@ def write_model(folder, opset=13, ir_version=7, operator="Identity"):
 def test_upload_goes_on_after_the_agent_was_killed(agent, client, tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.write_bytes(os.urandom(900_000))
-    monkeypatch.setattr(client_module, "_CHUNK_FIRST_BYTES", 100_000)
-    monkeypatch.setattr(client_module, "CHUNK_MAX_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "_CHUNK_FIRST_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "CHUNK_MAX_BYTES", 100_000)
     offsets = []
     request = client._transport.request
 
@@ -309,4 +309,4 @@ def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, mo
     ],
 )
 def test_chunks_follow_the_link(now, took_s, then):
-    assert next_chunk_bytes(now, took_s) == then
+    assert transfer.next_chunk_bytes(now, took_s) == then
