@@ -95,10 +95,12 @@ class Transfer:
         paths = [self._paths.get(given, given) for given in (images, labels)]
         if all(os.path.exists(path) for path in paths):
             npy.check_subset(*paths)
-        named = zip(SUBSET_NAMES, paths)
-        return tuple(
-            (self._blob_here if os.path.exists(path) else self._blob_there)(name, path) for name, path in named
-        )
+        return tuple(self._blob(name, path) for name, path in zip(SUBSET_NAMES, paths))
+
+    def _blob(self, name: str, path_or_digest: str) -> BlobRef:
+        if os.path.exists(path_or_digest):
+            return self._blob_here(name, path_or_digest)
+        return self._blob_there(name, path_or_digest)
 
     def _blob_here(self, name: str, path: str) -> BlobRef:
         sha256 = file_digest(path)

@@ -6,8 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient
-from vitsearch_evaluators import client as client_module
+from vitsearch_evaluators import DeviceClient, transfer
 from vitsearch_evaluators.client import Backoff
 from vitsearch_evaluators.errors import TransferFailed
 
@@ -29,8 +28,8 @@ def far_client(faulty_agent, proxy):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(client_module, "_CHUNK_FIRST_BYTES", CHUNK)
-    monkeypatch.setattr(client_module, "CHUNK_MAX_BYTES", CHUNK)
+    monkeypatch.setattr(transfer, "_CHUNK_FIRST_BYTES", CHUNK)
+    monkeypatch.setattr(transfer, "CHUNK_MAX_BYTES", CHUNK)
 
 
 def test_a_cut_in_an_upload_costs_no_more_than_a_chunk(far_client, proxy, blob, small_chunks):
@@ -80,7 +79,7 @@ def test_a_result_that_was_lost_on_its_way_is_fetched_again(far_client, proxy, b
 
 def test_a_slow_link_takes_smaller_pieces_and_no_timeout_counts_the_whole(far_client, proxy, blob, monkeypatch):
     """900 kB at 250 kB/s take longer than any one request may."""
-    monkeypatch.setattr(client_module, "_CHUNK_AIM_S", 0.3)
+    monkeypatch.setattr(transfer, "_CHUNK_AIM_S", 0.3)
     proxy.rate = 250_000
     far_client._transport._timeout_s = 2.5
     offsets = []
