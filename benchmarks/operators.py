@@ -1,0 +1,187 @@
+"""Prints what each operator does to the project's plain ViT, alone and together, as a Markdown table.
+
+    python benchmarks/operators.py             # all rows: about 15 CPU-minutes
+    python benchmarks/operators.py fp32 heads  # rows whose name contains one of the words
+
+Every row is a plan that goes through the stages of a search, on the committed data and base: accuracy on
+the 2,000 validation images when it is cut and nothing else, after the closed-form compensation, after one
+epoch of fine-tuning on 4,096 images, and of the exported file in onnxruntime; then CPU time of that file
+(batch 1, one thread, all files in interleaved rounds), its size, and its size when compressed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import timing
+import torch
+
+from vitsearch import backbones, data, jobs, legality, stages, train
+from vitsearch.backbones import ModelSpec
+from vitsearch.calibrations import Calibrations
+from vitsearch.compress import prune, quantize, sparse_file, sparsity, tokens
+from vitsearch.data.tensors import to_tensor
+from vitsearch.effect import Anatomy, Effect, Scores, resolve
+from vitsearch.lab import OPSET
+from vitsearch.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
+from vitsearch.store import FileStore
+
+BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
+RECIPE = Recipe((0, 1), 4096, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
+DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
+QAT = QuantizationAware()
+STUDIED, QUANTIZED = jobs.Calibration(256, 0), jobs.Calibration(32, 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``cut``, ``compensated`` and ``tuned`` are of the torch model; ``shipped`` of the file in its runtime."""
+
+    name: str
+    cut: float
+    compensated: float
+    tuned: float
+    shipped: float
+    macs_m: float
+    file: Path
+
+    def cells(self, cpu_ms: float, of_base: float) -> tuple[str, ...]:
+        accuracies = (f"{value:.4f}" for value in (self.cut, self.compensated, self.tuned, self.shipped))
+        sizes = (f"{size / 1e6:.2f}" for size in (self.file.stat().st_size, sparse_file.compressed_bytes(self.file)))
+        return self.name, *accuracies, f"{self.macs_m:.1f}", f"{cpu_ms:.2f}", f"{cpu_ms / of_base:.2f}", *sizes
+
+
+HEAD = ("plan", "cut", "compensated", "tuned", "shipped", "MMACs", "CPU ms", "of fp32", "MB", "MB gzip")
+UNPRUNED = "unpruned, fp32"
+
+
+def plan(precision: str = "fp32", resolution: int = RESOLUTION, distillation: str = "logits", **cut: object) -> Plan:
+    compression = replace(Compression(width_multiple=16), **cut)  # type: ignore[arg-type]
+    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", precision)
+    return Plan(BACKBONE, "builtin", resolution, None, compression, distillation, RECIPE, (deployment,))  # type: ignore[arg-type]
+
+
+def plans() -> Iterator[tuple[str, Plan]]:
+    half = {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}
+    yield UNPRUNED, plan()
+    yield "resolution 20", plan(resolution=20)
+    yield "heads -50%", plan(head_pruning_ratio=0.5)
+    yield "FFN -50%", plan(ffn_pruning_ratio=0.5)
+    for scope in ("uniform", "global", "isomorphic"):
+        yield f"heads and FFN -50%, {scope}", plan(**half, scope=scope)
+    yield "depth -33%", plan(depth_pruning_ratio=0.33)
+    yield "embedding -25%", plan(embed_pruning_ratio=0.25)
+    for method in ("topk", "evit", "tome", "dynamicvit"):
+        yield f"tokens -30%, {method}", plan(token_pruning_ratio=0.3, token_pruning_method=method)
+    for zeros in ("50%", "75%", "2:4"):
+        yield f"zeros {zeros}", plan(weight_sparsity=zeros)
+    for precision in ("fp16", "int8_weights", "int8_dynamic", "int8_ptq", "int8_mixed", "int8_qat"):
+        yield precision, plan(precision)
+    for taught in ("none", "logits", "feature"):
+        yield f"heads and FFN -50%, taught by {taught}", plan(**half, distillation=taught)
+    best = {"head_pruning_ratio": 0.17, "ffn_pruning_ratio": 0.75, "scope": "global"}
+    tokens = {"token_pruning_ratio": 0.3, "token_pruning_method": "tome"}
+    for precision in ("int8_ptq", "int8_qat"):
+        yield f"resolution 20, heads -17%, FFN -75%, {precision}", plan(precision, 20, **best)
+        yield f"resolution 20, heads -17%, FFN -75%, tome -30%, {precision}", plan(precision, 20, **best, **tokens)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The stages of a search on one backbone, each called in turn."""
+
+    workshop: jobs.Workshop
+    base: jobs.Base
+    teaching: jobs.Teaching
+    base_logits: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Bench:
+        stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+        workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        base = stages.prepare_base(jobs.BaseJob(workshop, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
+        source = jobs.Source(BACKBONE, f"file:{workshop.store.get(base.weights_sha256)}", RESOLUTION)
+        logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+        features = stages.cache_features(jobs.FeaturesJob(workshop, source, "train", RECIPE, 0)).sha256
+        known = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
+        return cls(workshop, base, jobs.Teaching("logits", logits, features), known)
+
+    def row(self, name: str, asked: Plan) -> Row:
+        legality.refuse(asked, backbones.supports)
+        pruned = self._pruned(asked)
+        teaching = jobs.Teaching("none") if asked.distillation == "none" else self.teaching
+        job = jobs.TrainJob(
+            self.workshop, pruned, RECIPE, 0, 1, None, replace(teaching, method=asked.distillation),
+            self.base_logits, IMAGES,
+        )  # fmt: skip
+        tuned = stages.train_rung(job)
+        ready = tuned
+        if asked.deployment.precision in quantize.TRAINED:
+            rounding = replace(job, recipe=QAT.recipe(RECIPE), start=1, end=1 + QAT.epochs(1))
+            changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
+            ready = stages.train_quantized(jobs.QatJob(**changed))
+        shipped = stages.export_artifact(
+            jobs.ExportJob(self.workshop, pruned, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
+        )
+        seen = stages.take_signal(jobs.SignalJob(self.workshop, pruned, self.base_logits, IMAGES))
+        accuracies = self._cut(pruned), seen.accuracy, tuned.accuracy, shipped.correct / shipped.n
+        return Row(name, *accuracies, shipped.macs_m, self.workshop.store.get(shipped.sha256))
+
+    def _cut(self, pruned: jobs.Pruned) -> float:
+        """Accuracy of what is left, as it was."""
+        images = data.load(data.DataSpec.from_json(dict(self.workshop.data)), self.workshop.cache)
+        source, effect, family = pruned.source, pruned.effect, backbones.find(BACKBONE)
+        model = family.build(ModelSpec(BACKBONE, source.weights, source.resolution, 10, 1)).model
+        example = to_tensor(images.train.images[:1], source.resolution, images.mean, images.std)
+        prune.apply(model, family, effect, example)
+        if effect.weight_sparsity != sparsity.NONE:
+            sparsity.magnitude(model, effect.weight_sparsity)
+        tokens.apply(model, effect)
+        split, size = images.validation, source.resolution
+        logits = train.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
+        return train.accuracy(logits, split.labels[:IMAGES])
+
+    def _pruned(self, asked: Plan) -> jobs.Pruned:
+        weights = f"file:{self.workshop.store.get(self.base.weights_sha256)}"
+        source = jobs.Source(BACKBONE, weights, asked.resolution)
+        found = stages.study_anatomy(jobs.AnatomyJob(self.workshop, source, STUDIED))
+        anatomy = Anatomy.from_json(found.anatomy)
+        damage = self._damage(source) if asked.deployment.precision in quantize.MIXED else None
+        effect: Effect = resolve(asked, anatomy, Scores.from_json(found.scores), damage)
+        steps = Calibrations.of(effect, anatomy, RESOLUTION, STUDIED)
+        seen = steps.batch_norms, steps.refit, steps.token_predictors, steps.sparsity
+        return jobs.Pruned(source, effect, found.statistics_sha256, *seen)
+
+    def _damage(self, source: jobs.Source) -> dict[str, float]:
+        stored = stages.study_sensitivity(jobs.SensitivityJob(self.workshop, source, QUANTIZED))
+        damage: dict[str, float] = json.loads(self.workshop.store.get(stored.sha256).read_text())
+        return damage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only rows whose name contains one of them")
+    words = parser.parse_args().words
+    torch.set_num_threads(1)
+    wanted = [(name, asked) for name, asked in plans() if not words or any(word in name for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench.open(Path(folder))
+        rows = []
+        for name, asked in wanted:
+            rows.append(bench.row(name, asked))
+            print(f"{len(rows)} of {len(wanted)}: {rows[-1]}", file=sys.stderr, flush=True)
+        cost = timing.cpu_ms({row.name: row.file for row in rows})
+        whole = cost.get(UNPRUNED, math.nan)
+        for cells in (HEAD, ("---",) * len(HEAD), *(row.cells(cost[row.name], whole) for row in rows)):
+            print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
