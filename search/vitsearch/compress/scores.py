@@ -56,14 +56,22 @@ def collect(
             chosen = slice(start, start + batch_size)
             _one_batch(model, images[chosen], labels[chosen], [*every, *readers])
             for index, pair in enumerate(watched):
-                whole = sum(watch.last for watch in pair if watch is not None)
-                depth[index] += float(torch.as_tensor(whole).abs().sum())
+                depth[index] += _worth([watch.last for watch in pair if watch is not None], len(images[chosen]))
     return Statistics(
         tuple(BlockStatistics(*(watch.result() if watch else None for watch in pair)) for pair in watched),
         len(images),
         tuple(depth),
         tuple(torch.stack([reader.taylor for reader in readers]).sum(0).tolist()) if readers else (),
     )
+
+
+def _worth(terms: Sequence[torch.Tensor], images: int) -> float:
+    """Of a block as a whole: its consumers' terms are added for each image before their sign is dropped.
+
+    Windowed attention has an entry for each window, those of an image behind one another.
+    """
+    whole = sum((term.reshape(images, -1).sum(1) for term in terms), torch.zeros(()))
+    return float(whole.abs().sum())
 
 
 def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
@@ -117,7 +125,7 @@ class _Watch:
         self._rows = 0
         self.seen = torch.empty(0)
         self.last = torch.empty(0)
-        """Taylor terms of all columns together, of each image of the last batch."""
+        """Taylor terms of all columns together, of each image or window of the last batch."""
 
     def look(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.seen = inputs[0]

@@ -3,6 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
 from vitsearch.compress import matrices, refit, scores
 from vitsearch.errors import StageError
 
@@ -54,6 +56,24 @@ def test_batches_do_not_matter(base):
     for first, second in zip(whole.blocks, pieces.blocks, strict=True):
         np.testing.assert_allclose(first.ffn.taylor, second.ffn.taylor, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(first.ffn.covariance, second.ffn.covariance, atol=1e-5)
+
+
+def test_a_block_is_worth_what_its_consumers_are_together(base):
+    model, (inputs, labels) = base.model(), [part[:24] for part in base.calibration]
+    found = scores.collect(model, base.family, inputs, labels, batch_size=5)
+    terms = [seen(model, layer, inputs, labels) for layer in (model.blocks[2].attn.proj, model.blocks[2].mlp.fc2)]
+    expected = sum((values * slopes).flatten(1).sum(1) for values, slopes in terms).abs().sum()
+    assert found.depth[2] == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_windows_are_added_up_to_their_images():
+    spec = ModelSpec("swin_tiny_patch4_window7_224", "none", 64, 10, 3)
+    family = backbones.find(spec.backbone)
+    torch.manual_seed(0)
+    model, inputs, labels = family.build(spec).model, torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
+    whole, pieces = (scores.collect(model, family, inputs, labels, size).depth for size in (3, 2))
+    assert min(whole) > 0
+    np.testing.assert_allclose(whole, pieces, rtol=1e-3)
 
 
 def test_the_model_is_left_as_it_was(base):
