@@ -50,6 +50,7 @@ def test_the_configured_meter_comes_first_and_no_other_takes_its_place(board):
 
 def test_the_command_marks_the_meter_in_use(board, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "THIS_MACHINE", board)
+    monkeypatch.setattr(cli, "system_of", lambda emulation, state: board)
     assert cli.main(["power"]) == 0
     assert "* ina3221          5.000 W (module)\n  tegrastats" in capsys.readouterr().out
     (tmp_path / "config.json").write_text('{"power": {"meter": "rapl"}}')
