@@ -26,13 +26,13 @@ quickstart: setup
 test: setup test-agent test-runtimes
 	$(BIN)/python -m pytest
 
-# The device agent as a board has it: nothing installed but the agent itself (and pytest). What is slow runs once, in `test`.
+# The device agent as a board has it: nothing installed but the agent itself (and what tests it). What is slow runs once, in `test`.
 test-agent: $(AGENT_READY)
 	$(AGENT_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml -m "not slow" tests/evaluators
 
 $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
 	$(PYTHON) -m venv $(AGENT_VENV)
-	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pytest
+	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest
 	$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
 

@@ -18,12 +18,12 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_who_asked_for_what_and_what_came_of_it(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path):
+def test_who_asked_for_what_and_what_came_of_it(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     measured = faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
     with pytest.raises(MeasurementFailed):
         faulty_client.measure(blob, "faults", {"fault": "exit_code"}, tiny_protocol)
     path = tmp_path / "state" / "audit.jsonl"
-    told = lines(path)
+    told = until(lambda: lines(path)[4:] and lines(path), "the line of the end, which comes behind the answer")
     assert [line["what"] for line in told] == ["upload", "job", "ended", "job", "ended"]
     upload, job, ended, _, failed = told
     assert upload["digest"] == job["digest"] == measured.artifact
