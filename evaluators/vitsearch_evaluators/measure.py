@@ -26,6 +26,8 @@ STEADY_WITHIN = 0.03
 WINDOW_MINIMUM_RUNS = 5
 """Fewer runs have no median worth comparing."""
 
+_LOOKS = 51
+
 
 class Clocks(NamedTuple):
     """Wall time, this process' CPU time, and the clock that all processes of the machine share; in seconds."""
@@ -88,15 +90,34 @@ def _agree(one: Samples, other: Samples) -> bool:
 
 
 def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> Samples:
-    """Time `run` as often as the protocol asks for, with the garbage collector off."""
+    """Time `run` as often as the protocol asks for, with the garbage collector off.
+
+    What reading the wall clock costs inside of the CPU time is taken out: it is 2 % of a model of 0.1 ms.
+    """
     samples = Samples([], [])
     with undisturbed():
+        looking_ms = cost_of_looking_ms(clocks)
         start = clocks.wall()
         runs = 0
         while runs < MINIMUM_RUNS or (runs < protocol.min_runs and clocks.wall() - start < protocol.min_s):
             _timed_run(run, clocks, samples)
             runs += 1
-    return samples
+    return Samples(samples.wall_ms, [max(0.0, cpu_ms - looking_ms) for cpu_ms in samples.cpu_ms])
+
+
+def cost_of_looking_ms(clocks: Clocks) -> float:
+    """Return the CPU time of the two looks at the wall clock that a timed run contains."""
+    without: List[float] = []
+    with_both: List[float] = []
+    for _ in range(_LOOKS):
+        before = clocks.cpu()
+        between = clocks.cpu()
+        clocks.wall()
+        clocks.wall()
+        after = clocks.cpu()
+        without.append(between - before)
+        with_both.append(after - between)
+    return max(0.0, sorted(with_both)[_LOOKS // 2] - sorted(without)[_LOOKS // 2]) * 1e3
 
 
 def _timed_run(run: Callable[[], None], clocks: Clocks, samples: Samples) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from vitsearch_evaluators.distribution import QUANTILE_MINIMUM_RUNS
 from vitsearch_evaluators.jobspec import CONFIRM, SCREEN
-from vitsearch_evaluators.measure import Clocks, ProcessReport, combine, sample, warm_up
+from vitsearch_evaluators.measure import Clocks, ProcessReport, combine, cost_of_looking_ms, sample, warm_up
 
 
 class FakeTime:
@@ -30,6 +30,19 @@ def test_sampling_stops_by_runs_or_seconds_but_never_below_11(wall_s, runs):
     assert len(samples.wall_ms) == len(samples.cpu_ms) == model.runs == runs
     assert samples.wall_ms == pytest.approx([wall_s * 1e3] * runs)
     assert samples.cpu_ms == pytest.approx([wall_s * 5e2] * runs)
+
+
+def test_looks_at_the_wall_clock_are_no_time_of_the_model():
+    model = FakeTime(0.001, 0.0005)
+    look_s = 0.0001
+
+    def wall():
+        model.cpu_now_s += look_s
+        return model.now_s
+
+    clocks = Clocks(wall, model.clocks.cpu)
+    assert cost_of_looking_ms(clocks) == pytest.approx(2e3 * look_s)
+    assert sample(model.run, SCREEN, clocks).cpu_ms == pytest.approx([0.5] * 200)
 
 
 @pytest.mark.parametrize(("wall_s", "runs"), [(0.001, 200), (0.1, 20)])
