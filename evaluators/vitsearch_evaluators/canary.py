@@ -18,6 +18,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary_model import model_for
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import CanaryConfig
@@ -191,13 +192,11 @@ def measure(
     spec = JobSpec("measure", (blob,), model.runtime, model.options, PROTOCOL)
     shutil.rmtree(place.folder, ignore_errors=True)
     os.makedirs(place.folder)
-    path = os.path.join(place.folder, blob.name)
-    with open(path, "wb") as stream:
+    with open(os.path.join(place.folder, blob.name), "wb") as stream:
         stream.write(model.content)
     conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    return Look.of(
-        execute(spec, path, place.folder, conditions, stop, system=place.system, launch=launch_of(model.runtime))
-    )
+    bench = Bench(place.folder, stop, launch=launch_of(model.runtime))
+    return Look.of(execute(spec, conditions, bench, system=place.system))
 
 
 def drift(reference: Reference, seen: Look, max_drift: float) -> Optional[str]:

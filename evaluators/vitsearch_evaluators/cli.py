@@ -9,6 +9,7 @@ import tempfile
 from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from vitsearch_evaluators import __version__, agent, artifacts, config, power, procs, runtimes, tokens
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
@@ -183,10 +184,8 @@ def measure_file(
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         for name, at in files.items():
             os.symlink(os.path.abspath(at), os.path.join(folder, name))
-        model = os.path.join(folder, spec.model_name)
-        recorder = MeteredPhase(meter, THIS_MACHINE)
-        launch = Launch.of(info, os.path.join(folder, "cache"))
-        return execute(spec, model, folder, conditions, stop, _say_phase, recorder=recorder, tell=say, launch=launch)
+        bench = Bench(folder, stop, _say_phase, Launch.of(info, os.path.join(folder, "cache")))
+        return execute(spec, conditions, bench, MeteredPhase(meter, THIS_MACHINE), tell=say)
 
 
 def _say_phase(phase: str, _process: procs.ProcessId) -> None:

@@ -12,16 +12,15 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases, runtimes
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
-from vitsearch_evaluators.confinement import UNCONFINED, Confinement
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
-from vitsearch_evaluators.launch import THIS_PYTHON, Launch, candidates
-from vitsearch_evaluators.procs import ProcessId
+from vitsearch_evaluators.launch import Launch, candidates
 from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
 from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.watch import Watch, tell_nobody
@@ -35,7 +34,7 @@ PREPARE_S = 1800.0
 class Conditions(NamedTuple):
     """What a measurement says about where and how it was taken, known before it starts.
 
-    `slowdown` is that of an emulated device, None for a real one; `confinement` holds the children.
+    `slowdown` is that of an emulated device, None for a real one.
     """
 
     job_id: str
@@ -44,7 +43,6 @@ class Conditions(NamedTuple):
     attempts: int
     queue_s: float
     slowdown: Optional[float] = None
-    confinement: Confinement = UNCONFINED
 
 
 def probe_runtime(
@@ -118,29 +116,22 @@ class PowerRecorder(abc.ABC):
 
 def execute(
     spec: JobSpec,
-    model: str,
-    folder: str,
     conditions: Conditions,
-    stop: StopSignal,
-    on_start: Optional[Callable[[str, ProcessId], None]] = None,
+    bench: Bench,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
     tell: Callable[..., None] = tell_nobody,
-    launch: Launch = THIS_PYTHON,
 ) -> Measurement:
-    """Measure the model file `model`, which lies in the private `folder`.
+    """Measure the model whose files lie in the bench's folder under the names of the manifest.
 
-    Answers that an earlier attempt left in the folder are used when they were taken in the same
-    environment. `on_start` hears the phase of each process and which it is, `tell` what else
-    happens (`events`). Raises what `run_child` does.
+    Answers that an earlier attempt left there are used when they were taken in the same environment.
+    `tell` hears what happens beside the processes (`events`). Raises what `run_child` does.
     """
     start = time.monotonic()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     protocol = spec.protocol
-    watch = Watch(system, protocol, stop.is_set, tell=tell)
-    environment = conditions.environment_id[:16]
-    name, confined = os.path.basename(model), conditions.confinement
-    children = _Children(spec, name, folder, environment, confined, stop, on_start, watch, launch)
+    watch = Watch(system, protocol, bench.stop.is_set, tell=tell)
+    children = _Children(spec, conditions.environment_id[:16], bench, watch)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
     reports = [
@@ -195,18 +186,13 @@ class _Children(NamedTuple):
     """Starts the processes of one job, each of which leaves its answer in a file of its own."""
 
     spec: JobSpec
-    model: str
-    folder: str
     environment: str
-    confinement: Confinement
-    stop: StopSignal
-    on_start: Optional[Callable[[str, ProcessId], None]]
+    bench: Bench
     watch: Watch
-    launch: Launch
 
     def path(self, name: str) -> str:
         # The environment is in the name: what was measured before an update is not found after it.
-        return os.path.join(self.folder, f"answer-{self.environment}-{name}.json")
+        return os.path.join(self.bench.folder, f"answer-{self.environment}-{name}.json")
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
@@ -236,14 +222,11 @@ class _Children(NamedTuple):
             "runtime": self.spec.runtime,
             "options": dict(self.spec.options),
             "protocol": self.spec.protocol.to_json(),
-            "model": self.model,
+            "model": self.spec.model_name,
             "answer": os.path.basename(path),
+            "environment": self.environment,
         }
-        job.update(self.launch.to_job(), environment=self.environment)
-        job.update(self.confinement.for_child())
-        limit_s = wall_limit_s(phase, self.spec.protocol)
-        on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
-        return run_child(job, self.folder, limit_s, self.stop, on_start, self.launch.python)
+        return self.bench.run(phase, job, wall_limit_s(phase, self.spec.protocol))
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

@@ -297,7 +297,6 @@ class Worker(threading.Thread):
             job.attempts,
             job.queue_s,
             None if self._emulation is None else self._emulation.slowdown,
-            self._confinement,
         )
         on_start = functools.partial(self._queue.started, job.id)
         bench = Bench(folder, self._stop_child, on_start, self._launch(job.spec.runtime), self._confinement)
@@ -318,18 +317,8 @@ class Worker(threading.Thread):
 
     def _measure(self, job: ClaimedJob, conditions: Conditions, bench: Bench) -> Measurement:
         uses_before = self._store.uses
-        measurement = execute(
-            job.spec,
-            os.path.join(bench.folder, job.spec.model_name),
-            bench.folder,
-            conditions,
-            bench.stop,
-            bench.on_start,
-            self._power,
-            self._system,
-            functools.partial(self._tell, job.id),
-            bench.launch,
-        )
+        tell = functools.partial(self._tell, job.id)
+        measurement = execute(job.spec, conditions, bench, self._power, self._system, tell)
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

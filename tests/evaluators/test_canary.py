@@ -3,6 +3,7 @@ import urllib.request
 
 import pytest
 
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary import FLAG, Canary, Look, Reference, drift, is_good
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import CanaryConfig
@@ -220,7 +221,7 @@ def test_flags_are_added_once_and_only_to_results_that_are_there(tmp_path, tiny_
     spec = JobSpec("measure", (BlobRef("model.onnx", "b2" * 32, 1),), "noop", {"busy_us": 0}, tiny_protocol)
     done, waiting, unknown = (f"{number:064x}" for number in (1, 2, 3))
     conditions = Conditions(done, "device-1", HERE, 1, 0.0)
-    measured = execute(spec, str(tmp_path / "model.onnx"), str(tmp_path), conditions, StopSignal())
+    measured = execute(spec, conditions, Bench(str(tmp_path), StopSignal()))
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     for identifier in (done, waiting):
         queue.put(identifier, spec, Owner("study"))

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -14,10 +15,9 @@ CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 
 
 @pytest.fixture
-def model(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"x")
-    return str(path)
+def bench(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    return Bench(str(tmp_path), StopSignal())
 
 
 @pytest.fixture
@@ -26,10 +26,9 @@ def spec(tiny_protocol):
     return JobSpec("measure", manifest, "noop", {"busy_us": 10}, tiny_protocol._replace(processes=2))
 
 
-def test_each_process_is_fresh_and_the_conditions_are_told(spec, model, tmp_path):
+def test_each_process_is_fresh_and_the_conditions_are_told(spec, bench, tmp_path):
     pids = []
-    stop = StopSignal()
-    found = execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid))
+    found = execute(spec, CONDITIONS, bench._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
     assert found.latency_ms.n == 22
@@ -38,14 +37,13 @@ def test_each_process_is_fresh_and_the_conditions_are_told(spec, model, tmp_path
     assert found.emulated is False
 
 
-def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, model, tmp_path):
+def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, bench, tmp_path):
     pids = []
-    stop = StopSignal()
-    execute(spec, model, str(tmp_path), CONDITIONS, stop)
-    execute(spec, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid))
+    execute(spec, CONDITIONS, bench)
+    execute(spec, CONDITIONS, bench._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert pids == []
     updated = CONDITIONS._replace(environment_id="d4" * 32)
-    execute(spec, model, str(tmp_path), updated, stop, lambda phase, child: pids.append(child.pid))
+    execute(spec, updated, bench._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 2
 
 
@@ -76,9 +74,9 @@ class Notebook(PowerRecorder):
         return Power(4.5, 2.0, 9.0, 5.0, "ina3221", "module", False, 20.0, 200, None), None
 
 
-def test_each_phase_is_a_process_of_its_own(phased, model, tmp_path):
+def test_each_phase_is_a_process_of_its_own(phased, bench, tmp_path):
     ran, recorder = [], Notebook()
-    found = execute(phased, model, str(tmp_path), CONDITIONS, StopSignal(), lambda *one: ran.append(one), recorder)
+    found = execute(phased, CONDITIONS, bench._replace(on_start=lambda *one: ran.append(one)), recorder)
     pids = [child.pid for _, child in ran]
     assert [phase for phase, _ in ran] == ["latency", "latency", "sustained", "throughput", "power"]
     assert len(set(pids)) == 5
@@ -93,16 +91,14 @@ def test_each_phase_is_a_process_of_its_own(phased, model, tmp_path):
     assert report.inferences >= 1
 
 
-def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, model, tmp_path):
-    pids, stop = [], StopSignal()
-    first = execute(phased, model, str(tmp_path), CONDITIONS, stop, recorder=Notebook())
+def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, bench, tmp_path):
+    pids = []
+    first = execute(phased, CONDITIONS, bench, recorder=Notebook())
     for name in os.listdir(str(tmp_path)):
         if name.endswith(("-throughput.json", "-power-read.json")):
             os.remove(str(tmp_path / name))
     recorder = Notebook()
-    again = execute(
-        phased, model, str(tmp_path), CONDITIONS, stop, lambda phase, child: pids.append(child.pid), recorder
-    )
+    again = execute(phased, CONDITIONS, bench._replace(on_start=lambda phase, child: pids.append(child.pid)), recorder)
     assert len(pids) == 2
     assert len(recorder.told) == 3, "windows without the looks at the meter are worth nothing"
     assert (again.sustained, again.power) == (first.sustained, first.power)
@@ -111,12 +107,10 @@ def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, m
 @pytest.mark.parametrize(
     ("recorder", "reason"), [(None, "no power meter"), (Notebook("the logger does not run"), "the logger does not run")]
 )
-def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, model, tmp_path, recorder, reason):
+def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, bench, tmp_path, recorder, reason):
     pids = []
     only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
-    found = execute(
-        only, model, str(tmp_path), CONDITIONS, StopSignal(), lambda _, child: pids.append(child.pid), recorder
-    )
+    found = execute(only, CONDITIONS, bench._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
     assert (found.power, found.reasons["power"]) == (None, reason)
     assert len(pids) == 1
 
@@ -126,12 +120,12 @@ def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
     assert [limit - phased.protocol.max_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])
 
 
-def test_samples_that_make_no_sense_are_a_protocol_failure(spec, model, tmp_path):
-    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
+def test_samples_that_make_no_sense_are_a_protocol_failure(spec, bench, tmp_path):
+    execute(spec, CONDITIONS, bench)
     name = f"answer-{CONDITIONS.environment_id[:16]}-0.json"
     (tmp_path / name).write_text('{"report": {"wall_ms": [1.0]}}')
     with pytest.raises(MeasurementFailed, match="missing") as caught:
-        execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
+        execute(spec, CONDITIONS, bench)
     assert caught.value.kind == "protocol"
 
 
@@ -142,26 +136,26 @@ def test_probe(tmp_path):
     assert "unknown" in unknown.reason
 
 
-def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, model, tmp_path):
+def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, bench, tmp_path):
     pids = []
-    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
+    execute(spec, CONDITIONS, bench)
     os.remove(str(tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-1-seen.json"))
-    execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), lambda phase, child: pids.append(child.pid))
+    execute(spec, CONDITIONS, bench._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 1
 
 
-def test_an_emulated_device_is_slower_and_says_so(spec, model, tmp_path):
-    real = execute(spec, model, str(tmp_path), CONDITIONS, StopSignal())
-    emulated = execute(spec, model, str(tmp_path), CONDITIONS._replace(slowdown=8.0), StopSignal())
+def test_an_emulated_device_is_slower_and_says_so(spec, bench, tmp_path):
+    real = execute(spec, CONDITIONS, bench)
+    emulated = execute(spec, CONDITIONS._replace(slowdown=8.0), bench)
     assert (real.emulated, emulated.emulated) == (False, True)
     assert emulated.latency_ms.p50 == pytest.approx(8 * real.latency_ms.p50)
 
 
-def test_what_the_device_went_through_is_told(spec, model, tmp_path):
+def test_what_the_device_went_through_is_told(spec, bench, tmp_path):
     tree = DeviceTree(str(tmp_path / "tree"))
     tree.zone(0, "cpu-thermal", 48300)
     tree.over_current(27390)
-    found = execute(spec, model, str(tmp_path), CONDITIONS, StopSignal(), system=System(tree.root))
+    found = execute(spec, CONDITIONS, bench, system=System(tree.root))
     assert found.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
     assert "throttling" not in found.reasons
     assert found.swap_mb is None

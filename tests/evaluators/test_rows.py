@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.execute import Conditions, execute
 from vitsearch_evaluators.jobs import JobQueue
@@ -39,9 +40,7 @@ def without_swap(result):
 @pytest.mark.parametrize("environment", [None, HERE])
 def test_a_result_that_cannot_be_read_is_measured_again(tmp_path, path, spec, environment):
     (tmp_path / "model.onnx").write_bytes(b"x")
-    measured = execute(
-        spec, str(tmp_path / "model.onnx"), str(tmp_path), Conditions(JOB, "d", HERE, 1, 0.0), StopSignal()
-    )
+    measured = execute(spec, Conditions(JOB, "d", HERE, 1, 0.0), Bench(str(tmp_path), StopSignal()))
     queue = JobQueue(path)
     queue.put(JOB, spec, Owner("a"))
     queue.claim(0.0)
