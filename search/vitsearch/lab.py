@@ -62,6 +62,7 @@ from vitsearch.progress import Progress
 from vitsearch.protocols import Phases, Protocols
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
+from vitsearch.store import Loans
 from vitsearch_evaluators.canonical import digest
 
 OPSET = 17
@@ -151,6 +152,7 @@ class Lab:
     ) -> None:
         self.setting = setting
         self._workshop = workshop
+        self._loans = Loans(workshop.scratch)
         self._ledger = ledger
         self._runner = runner
         self._device = device
@@ -237,12 +239,13 @@ class Lab:
         row = await self.once.get(f"screen:{key}", lambda: self._ledger.artifact(key), make)
         measured = self._measuring.latest(prepared.graph_key, self.protocols.screen)
         if measured is None:
-            if not self._workshop.scratch.holds(row.sha256):  # measured once and dropped, or the folder was emptied
-                rebuilt, _ = await make()
-                row = rebuilt
-            path = self._workshop.scratch.get(row.sha256)
-            measured = await self._measuring.measure(_measurand(prepared, path, row), self.protocols.screen)
-            path.unlink(missing_ok=True)
+            with self._loans.lent(row.sha256):
+                if not self._workshop.scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
+                    rebuilt, _ = await make()
+                    row = rebuilt
+                with self._loans.lent(row.sha256):
+                    path = self._workshop.scratch.get(row.sha256)
+                    measured = await self._measuring.measure(_measurand(prepared, path, row), self.protocols.screen)
         return self._measured(prepared.keys(), row, measured)
 
     async def signal(self, prepared: Prepared) -> SignalSeen:

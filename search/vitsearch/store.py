@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,3 +64,23 @@ class FileStore:
 
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256[2:]
+
+
+class Loans:
+    """Files of a store that are used once and dropped. Two plans may need the same bytes at the same time: the
+    last that returns a file drops it."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._users: Counter[str] = Counter()
+
+    @contextmanager
+    def lent(self, sha256: str) -> Iterator[None]:
+        """Nobody drops the file meanwhile, should it be there; it stays when its use ends in an error."""
+        self._users[sha256] += 1
+        try:
+            yield
+        finally:
+            self._users[sha256] -= 1
+        if not self._users[sha256] and self._store.holds(sha256):
+            self._store.get(sha256).unlink()

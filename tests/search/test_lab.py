@@ -295,6 +295,28 @@ def test_what_was_screened_is_dropped_from_the_scratch_store(lab, cut, fake_stud
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
 
 
+def test_two_plans_of_the_same_bytes_are_screened_side_by_side(lab, cut, plan, fake_study, monkeypatch):
+    """As int8_ptq and int8_qat of one cut: the first that is measured does not drop the other's file."""
+    rounded = [replace(cut, deployments=(replace(cut.deployment, precision=p),)) for p in ("int8_ptq", "int8_qat")]
+    measure, first = fake_study.device.measure, asyncio.Event()
+
+    async def in_turn(*asked):
+        if first.is_set():
+            await asyncio.sleep(0.01)
+        first.set()
+        return await measure(*asked)
+
+    monkeypatch.setattr(fake_study.device, "measure", in_turn)
+
+    async def side_by_side():
+        return await asyncio.gather(*[lab.screen(await lab.prepare(plan)) for plan in rounded])
+
+    one, other = asyncio.run(side_by_side())
+    assert one.values["cpu_ms_p50"] == other.values["cpu_ms_p50"]
+    assert fake_study.device.measured == {SCREEN.id: 2}
+    assert [path for path in (fake_study.folder / "scratch").rglob("*") if path.is_file()] == []
+
+
 def test_a_scratch_file_that_was_lost_is_built_again(lab, cut, fake_study):
     def lose(path):
         path.unlink()

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from vitsearch.errors import StoreError
-from vitsearch.store import FileStore
+from vitsearch.store import FileStore, Loans
 
 
 @pytest.fixture
@@ -72,3 +72,23 @@ def test_a_file_that_is_half_there_is_not_found(store, file):
     (folder / ".partial-x").write_bytes(b"wei")
     assert not store.holds(name)
     assert store.get(store.put(file)).read_bytes() == b"weights"
+
+
+def test_a_lent_file_is_dropped_by_the_last_that_returns_it(tmp_path):
+    (tmp_path / "model").write_bytes(b"graph")
+    store = FileStore(tmp_path / "scratch")
+    loans, sha256 = Loans(store), store.put(tmp_path / "model")
+    with loans.lent(sha256):
+        with loans.lent(sha256):
+            pass
+        assert store.holds(sha256)
+    assert not store.holds(sha256)
+
+
+def test_a_lent_file_stays_when_its_use_fails(tmp_path):
+    (tmp_path / "model").write_bytes(b"graph")
+    store = FileStore(tmp_path / "scratch")
+    loans, sha256 = Loans(store), store.put(tmp_path / "model")
+    with pytest.raises(KeyError), loans.lent(sha256):
+        raise KeyError
+    assert store.holds(sha256)
