@@ -51,6 +51,19 @@ _POLL_S = 20.0
 _POLL_CANCELLABLE_S = 2.0
 
 
+class Wish(NamedTuple):
+    """How a caller wants its job done; nothing of it is part of the job's id.
+
+    With `environment_id` the job is done in that environment or not at all; `trial` stands in the queue
+    beside the owner; `cancel` ends the job when it is set; `on_event` is told what happens to it meanwhile.
+    """
+
+    environment_id: Optional[str] = None
+    trial: Optional[int] = None
+    cancel: Optional[threading.Event] = None
+    on_event: Optional[Callable[[Event], None]] = None
+
+
 class DeviceClient:
     """A device at `address` (a URL, or a function that returns it), used for one study.
 
@@ -109,24 +122,20 @@ class DeviceClient:
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = SCREEN,
         repeat: int = 0,
-        cancel: Optional[threading.Event] = None,
-        trial: Optional[int] = None,
-        environment_id: Optional[str] = None,
-        on_event: Optional[Callable[[Event], None]] = None,
+        wish: Wish = Wish(),  # noqa: B008 - immutable
     ) -> Measurement:
         """Measure a model file, or an uploaded one by its digest, and wait for the result.
 
-        With `environment_id` it is measured in that environment or not at all; `on_event` is told what
-        happens to the job meanwhile. Raises MeasurementFailed when the model was tried and failed,
-        JobCancelled, EnvironmentChanged (ask `device` again), and DeviceUnreachable or DeviceBusy after
-        `deadline_s` without an answer that helps.
+        Raises MeasurementFailed when the model was tried and failed, JobCancelled, EnvironmentChanged
+        (ask `device` again), and DeviceUnreachable or DeviceBusy after `deadline_s` without an answer
+        that helps.
         """
-        patience = self._patience(cancel)
+        patience = self._patience(wish.cancel)
         info = self._info or patience.ask(self.device)
         blobs = patience.ask(lambda: self._files.manifest(path_or_digest))
         info = patience.ask(lambda: self._refuse_unfit(blobs, runtime, info))
         spec = JobSpec("measure", blobs, runtime, dict(options or {}), protocol, repeat)
-        result = self._result(_Wish(spec, environment_id, trial, on_event), info, patience)
+        result = self._result(spec, wish, info, patience)
         assert isinstance(result, Measurement)
         return result
 
@@ -139,22 +148,20 @@ class DeviceClient:
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = ACCURACY,
         repeat: int = 0,
-        cancel: Optional[threading.Event] = None,
-        environment_id: Optional[str] = None,
-        on_event: Optional[Callable[[Event], None]] = None,
+        wish: Wish = Wish(),  # noqa: B008 - immutable
     ) -> AccuracyResult:
         """Classify a validation subset on the device and wait for what comes of it.
 
         `images` and `labels` are .npy files as `npy.check_subset` wants them, or the digests of uploaded
         ones; they are sent once, whatever number of models is judged by them. Otherwise as `measure`.
         """
-        patience = self._patience(cancel)
+        patience = self._patience(wish.cancel)
         info = self._info or patience.ask(self.device)
         model = patience.ask(lambda: self._files.manifest(path_or_digest))
         subset = patience.ask(lambda: self._files.subset(images, labels))
         info = patience.ask(lambda: self._refuse_unfit(model, runtime, info))
         spec = JobSpec("accuracy", model + subset, runtime, dict(options or {}), protocol, repeat)
-        result = self._result(_Wish(spec, environment_id, None, on_event), info, patience)
+        result = self._result(spec, wish, info, patience)
         assert isinstance(result, AccuracyResult)
         return result
 
@@ -174,7 +181,7 @@ class DeviceClient:
         if threads is None:
             threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
         spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
-        result = self._result(_Wish(spec, info.environment_id, None, None), info, patience)
+        result = self._result(spec, Wish(info.environment_id), info, patience)
         assert isinstance(result, ProbeResult)
         return result
 
@@ -186,9 +193,9 @@ class DeviceClient:
         size = result.n * result.classes * 4
         self._files.fetch(f"{_job(result.job_id)}/logits", size, result.logits_sha256, path, self._patience(None))
 
-    def _result(self, wish: "_Wish", info: DeviceInfo, patience: Patience) -> Result:
+    def _result(self, spec: JobSpec, wish: Wish, info: DeviceInfo, patience: Patience) -> Result:
         """Submit a job and return its result; raises as `measure` says."""
-        spec, environment_id = wish.spec, wish.environment_id
+        environment_id = wish.environment_id
         identifier = job_id(spec, info.device_id)
         request = {
             "api": min(PROTOCOL_VERSION, info.api_max),
@@ -306,15 +313,6 @@ class DeviceClient:
 
     def _patience(self, cancel: Optional[threading.Event]) -> Patience:
         return Patience(self._backoff, self._deadline_s, cancel)
-
-
-class _Wish(NamedTuple):
-    """A job, and how the client of it wants it."""
-
-    spec: JobSpec
-    environment_id: Optional[str]
-    trial: Optional[int]
-    on_event: Optional[Callable[[Event], None]]
 
 
 class _Watch:

@@ -17,7 +17,7 @@ from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch.space.sections import Device as SpaceDevice
-from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.client import DeviceClient, Wish
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
@@ -107,12 +107,11 @@ class AgentDevice:
             deployment.runtime,
             dict(deployment.options),
             protocol,
-            repeat=self._first + repeat,
-            cancel=self._stop,
+            self._first + repeat,
         )
         for _ in range(ENVIRONMENTS):
             try:
-                return ask(environment_id=self.info.environment_id)
+                return ask(Wish(self.info.environment_id, cancel=self._stop))
             except MeasurementFailed as error:
                 raise StageError("measure", error.kind, str(error)) from error
             except JobCancelled as error:
@@ -132,7 +131,9 @@ class AgentDevice:
     def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         files, options = (str(artifact), str(subset.images), str(subset.labels)), dict(deployment.options)
         try:
-            return self._client.accuracy(*files, deployment.runtime, options, repeat=self._first, cancel=self._stop)
+            return self._client.accuracy(
+                *files, deployment.runtime, options, repeat=self._first, wish=Wish(cancel=self._stop)
+            )
         except JobCancelled as error:
             raise asyncio.CancelledError from error
         except EvaluatorError as error:

@@ -21,6 +21,7 @@ from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed,
 from vitsearch_evaluators.artifacts import model_files, refuse_unfit
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.onnx_writing import Value, model, node
@@ -103,7 +104,7 @@ class Portable(unittest.TestCase):
                     agent._process.wait()
 
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
-                measurement = client.measure(path, "noop", {"busy_us": 50000}, TINY, on_event=on_event)
+                measurement = client.measure(path, "noop", {"busy_us": 50000}, TINY, wish=Wish(on_event=on_event))
             self.assertEqual(measurement.attempts, 2)
             self.assertEqual(told[:4], ["queued", "started", "phase", "interrupted"])
             self.assertEqual(told[-1], "done")

@@ -7,7 +7,7 @@ import pytest
 
 from vitsearch_evaluators import DeviceClient, transfer
 from vitsearch_evaluators import client as client_module
-from vitsearch_evaluators.client import Backoff
+from vitsearch_evaluators.client import Backoff, Wish
 from vitsearch_evaluators.errors import (
     DeviceChanged,
     DeviceUnreachable,
@@ -26,7 +26,7 @@ from vitsearch_evaluators.transport import Reply
 
 
 def test_a_measurement_over_http(client, blob, tiny_protocol):
-    measurement = client.measure(blob, "noop", {"busy_us": 50}, tiny_protocol, trial=3)
+    measurement = client.measure(blob, "noop", {"busy_us": 50}, tiny_protocol, wish=Wish(trial=3))
     assert measurement.latency_ms.n == 11
     assert measurement.cpu_ms.min >= 0.05
     assert measurement.device_id == client.device().device_id
@@ -251,7 +251,7 @@ def test_waiting_can_be_cancelled(blob, tiny_protocol):
     cancel.set()
     client = DeviceClient("http://127.0.0.1:9", backoff=Backoff(600.0, 600.0))
     with pytest.raises(JobCancelled):
-        client.measure(blob, "noop", {}, tiny_protocol, cancel=cancel)
+        client.measure(blob, "noop", {}, tiny_protocol, wish=Wish(cancel=cancel))
 
 
 @pytest.mark.parametrize("versions", [{"api_min": 3, "api_max": 4}, {}, {"api_min": "2", "api_max": 2}])
@@ -275,7 +275,7 @@ def test_a_result_of_another_environment_is_not_taken_for_the_wanted_one(client,
 
     monkeypatch.setattr(client._transport, "request", unpinned)
     with pytest.raises(EnvironmentChanged) as caught:
-        client.measure(blob, "noop", {}, tiny_protocol, environment_id="ab" * 32)
+        client.measure(blob, "noop", {}, tiny_protocol, wish=Wish(environment_id="ab" * 32))
     assert caught.value.details == {"wanted": "ab" * 32, "found": found.environment_id}
 
 

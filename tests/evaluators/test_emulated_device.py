@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from vitsearch_evaluators import procs
+from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.config import load
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.emulation import DeviceTree, emulated_system
@@ -163,7 +164,7 @@ def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment
         before = client.device().environment_id
         options = {"gate": str(gate), "note": str(note)}
         with running(lambda: script(agent)), pytest.raises(EnvironmentChanged) as caught:
-            client.measure(blob, "faults", options, tiny_protocol, environment_id=before)
+            client.measure(blob, "faults", options, tiny_protocol, wish=Wish(environment_id=before))
         after = client.device()
     assert caught.value.details == {"wanted": before, "found": after.environment_id}
     assert after.fingerprint["settings"]["power_mode"] == "15W (2)"

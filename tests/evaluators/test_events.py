@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from vitsearch_evaluators import events as events_module
+from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.errors import ArtifactMissing, NotFound
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner
@@ -74,7 +75,7 @@ def test_they_are_bounded(queue, monkeypatch):
 
 def test_a_callback_hears_everything_once(client, blob, tiny_protocol):
     told = []
-    measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, on_event=told.append)
+    measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, wish=Wish(on_event=told.append))
     assert whats(told)[:2] == ["queued", "started"]
     assert whats(told)[-1] == "done"
     assert told == client.events(measurement.job_id)

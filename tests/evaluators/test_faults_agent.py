@@ -8,6 +8,7 @@ import signal
 import pytest
 
 import vitsearch_evaluators
+from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.errors import EnvironmentChanged
 
@@ -37,7 +38,7 @@ def submit(client, digest, protocol, options, environment):
         raise Enough
 
     with pytest.raises(Enough):
-        client.measure(digest, "faults", options, protocol, environment_id=environment, on_event=stop)
+        client.measure(digest, "faults", options, protocol, wish=Wish(environment_id=environment, on_event=stop))
 
 
 @two_processors
@@ -77,12 +78,12 @@ def test_a_job_for_the_old_environment_fails_in_the_new_and_may_be_planned_again
     with EmbeddedAgent(state, cpus="0") as agent, agent.client("s") as client:
         until(lambda: client.jobs() == [])
         with pytest.raises(EnvironmentChanged) as caught:
-            client.measure(blob, "faults", options, twice, environment_id=pinned[0])
+            client.measure(blob, "faults", options, twice, wish=Wish(environment_id=pinned[0]))
         assert caught.value.transient
         here = client.device().environment_id
         assert caught.value.details == {"wanted": pinned[0], "found": here}
         assert client.measure(blob, "faults", options, twice).environment_id == here, "another client does not mind"
-        assert client.measure(blob, "faults", options, twice, environment_id=here).environment_id == here
+        assert client.measure(blob, "faults", options, twice, wish=Wish(environment_id=here)).environment_id == here
 
 
 def test_no_duration_is_taken_from_a_clock_that_may_jump():

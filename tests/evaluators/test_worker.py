@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from vitsearch_evaluators import procs
+from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
@@ -54,7 +55,7 @@ def test_a_child_that_was_killed_from_outside_is_tried_again(faulty_client, blob
 def test_a_model_that_crashes_is_tried_twice_and_the_agent_goes_on(faulty_client, blob, tiny_protocol):
     told = []
     with pytest.raises(MeasurementFailed) as caught:
-        faulty_client.measure(blob, "faults", {"fault": "segfault"}, tiny_protocol, on_event=told.append)
+        faulty_client.measure(blob, "faults", {"fault": "segfault"}, tiny_protocol, wish=Wish(on_event=told.append))
     assert (caught.value.kind, caught.value.details["signal"]) == ("crash", "SIGSEGV")
     assert "about to read address 0" in caught.value.details["output_tail"]
     assert [event.what for event in told].count("started") == 2
@@ -64,11 +65,11 @@ def test_a_model_that_crashes_is_tried_twice_and_the_agent_goes_on(faulty_client
 def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):
     here = client.device().environment_id
     with pytest.raises(EnvironmentChanged) as caught:
-        client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id="ab" * 32)
+        client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, wish=Wish(environment_id="ab" * 32))
     assert caught.value.transient
     assert caught.value.details == {"wanted": "ab" * 32, "found": here}
     assert client.jobs() == []
-    measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id=here)
+    measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, wish=Wish(environment_id=here))
     assert measurement.environment_id == here
 
 
@@ -154,7 +155,7 @@ def test_a_result_of_another_environment_is_no_answer_to_who_names_his(tmp_path,
         with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
             here = client.device().environment_id
             unasked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
-            asked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, environment_id=here)
+            asked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, wish=Wish(environment_id=here))
         found.append((here, unasked.environment_id, asked.environment_id))
     (first, *_), (second, *_) = found
     assert found == [(first, first, first), (second, first, second)]
@@ -165,7 +166,7 @@ def test_a_result_of_another_environment_is_no_answer_to_who_names_his(tmp_path,
 def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, tmp_path, until, by):
     options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
     cancel = threading.Event()
-    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, cancel=cancel))
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, wish=Wish(cancel=cancel)))
     until((tmp_path / "pid").exists)
     if by == "event":
         cancel.set()
