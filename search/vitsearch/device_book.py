@@ -1,7 +1,8 @@
 """The devices that this user knows: address, pinned certificate and token of each, outside every space file.
 
-``~/.config/vitsearch/devices.json``, readable for its owner alone and replaced in one step. A space file
-then says ``devices: [nano]``.
+``~/.config/vitsearch/devices.json``, readable for its owner alone and replaced in one step; who changes it
+holds a lock beside it, so that two commands at the same time both leave their device. A space file then says
+``devices: [nano]``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vitsearch.errors import ResourceError, UnknownName
+from vitsearch.locks import locked
 
 _VERSION = 1
 
@@ -66,11 +69,24 @@ class DeviceBook:
 
     def put(self, name: str, device: KnownDevice) -> None:
         """Add a device, or replace the one of that name."""
-        self._write({**self.devices(), name: device})
+        with self._alone():
+            self._write({**self.devices(), name: device})
 
     def remove(self, name: str) -> None:
-        self.get(name)
-        self._write({other: device for other, device in self.devices().items() if other != name})
+        """Forget a device; :class:`UnknownName` when it is not there."""
+        with self._alone():
+            self.get(name)
+            self._write({other: device for other, device in self.devices().items() if other != name})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else changes the book meanwhile."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.path.parent / ".devices.lock"):  # a file of its own: the book itself is replaced
+                yield
+        except OSError as error:
+            raise ResourceError(f"{self.path} cannot be written: {error}") from error
 
     def _read(self, content: Any) -> dict[str, KnownDevice]:
         try:
@@ -84,13 +100,9 @@ class DeviceBook:
 
     def _write(self, devices: dict[str, KnownDevice]) -> None:
         content = {"version": _VERSION, "devices": {name: asdict(device) for name, device in sorted(devices.items())}}
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".devices-")  # 0600 from the start
-            with open(descriptor, "w") as stream:
-                json.dump(content, stream, indent=2)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, self.path)
-        except OSError as error:
-            raise ResourceError(f"{self.path} cannot be written: {error}") from error
+        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".devices-")  # 0600 from the start
+        with open(descriptor, "w") as stream:
+            json.dump(content, stream, indent=2)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, self.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,31 @@ def test_only_the_owner_reads_it_and_nothing_else_is_left(book):
     book.put("pi", NANO)
     assert stat.S_IMODE(book.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(book.path.parent.stat().st_mode) == 0o700
-    assert [path.name for path in book.path.parent.iterdir()] == ["devices.json"]
+    assert sorted(path.name for path in book.path.parent.iterdir()) == [".devices.lock", "devices.json"]
+
+
+def test_who_adds_a_device_waits_for_another_that_does(book, monkeypatch):
+    """The second is let in between the first one's reading and writing, as far as it comes."""
+    second = DeviceBook(book.path)
+    other = threading.Thread(target=second.put, args=("pi", NANO))
+    has_read = threading.Event()
+    read, write = second.devices, book._write
+
+    def read_and_tell():
+        found = read()
+        has_read.set()
+        return found
+
+    def let_the_other_in(devices):
+        other.start()
+        has_read.wait(0.3)
+        write(devices)
+
+    monkeypatch.setattr(second, "devices", read_and_tell)
+    monkeypatch.setattr(book, "_write", let_the_other_in)
+    book.put("nano", NANO)
+    other.join(60.0)
+    assert sorted(book.devices()) == ["nano", "pi"]
 
 
 def test_a_file_that_others_can_open_is_refused(book):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import os
 import shutil
@@ -18,6 +17,7 @@ import numpy as np
 
 from vitsearch.data.arrays import Bytes
 from vitsearch.errors import DataError
+from vitsearch.locks import locked
 from vitsearch_evaluators.canonical import digest
 
 SCHEMA = 2  # raised when decoding changes what it returns
@@ -142,13 +142,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; what a killed one left half written is removed. A file system without
     locks lets several decode at once: each replaces the file by the same content."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "decoding.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-        else:
+    with locked(folder / "decoding.lock") as is_alone:
+        if is_alone:
             for left in folder.glob(f"images-*{_PART}"):
                 left.unlink(missing_ok=True)
         yield
