@@ -11,6 +11,7 @@ import os
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from vitsearch_evaluators.canonical import digest, file_digest
+from vitsearch_evaluators.files import write_json
 
 ENGINES_KEPT = 16
 
@@ -51,9 +52,7 @@ class EngineCache:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(part)
-        with open(path + ".json.part", "w") as stream:
-            json.dump(described, stream)
-        os.rename(path + ".json.part", path + ".json")
+        write_json(path + ".json", described)
         self._forget_oldest()
         return path
 
