@@ -22,6 +22,7 @@ from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary_model import model_for
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import CanaryConfig
+from vitsearch_evaluators.confinement import UNCONFINED, Confinement
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.execute import Conditions, execute
 from vitsearch_evaluators.files import write_json
@@ -172,12 +173,14 @@ class Canary:
 
 
 class Place(NamedTuple):
-    """Where the canary is measured: a folder that is emptied for it, on which device, in which environment."""
+    """Where the canary is measured: a folder that is emptied for it, on which device, in which environment, and
+    what holds its children."""
 
     folder: str
     device_id: str
     environment_id: str
     system: System
+    confinement: Confinement = UNCONFINED
 
 
 def measure(
@@ -195,7 +198,7 @@ def measure(
     with open(os.path.join(place.folder, blob.name), "wb") as stream:
         stream.write(model.content)
     conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    bench = Bench(place.folder, stop, launch=launch_of(model.runtime))
+    bench = Bench(place.folder, stop, launch=launch_of(model.runtime), confinement=place.confinement)
     return Look.of(execute(spec, conditions, bench, system=place.system))
 
 

@@ -177,7 +177,7 @@ def measure_file(
     stop = StopSignal()
     procs.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = probe_runtime(runtime, folder, stop, programs)
+        info = probe_runtime(runtime, Bench(folder, stop), programs)
         artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)

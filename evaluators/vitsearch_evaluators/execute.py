@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases, runtimes
 from vitsearch_evaluators.bench import Bench
-from vitsearch_evaluators.child import ChildDied, StopSignal, read_answer, run_child
+from vitsearch_evaluators.child import ChildDied, read_answer
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.emulation import slowed
@@ -46,16 +46,16 @@ class Conditions(NamedTuple):
 
 
 def probe_runtime(
-    name: str, folder: str, stop: StopSignal, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
+    name: str, bench: Bench, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
 ) -> RuntimeInfo:
     """Ask children whether a runtime can be used, under each interpreter that may have it; the first that can
-    is its own from now on."""
+    is its own from now on. The bench's own launch is not used."""
     reasons = []
     try:
         for candidate in candidates(name, config, system):
             info = RuntimeInfo(name, False, candidate.reason, None, ())
             if candidate.reason is None:
-                info = _probe(name, folder, stop, candidate.launch)
+                info = _probe(name, bench._replace(launch=candidate.launch))
             if info.available:
                 return info._replace(program=candidate.launch.program)
             reasons.append(str(info.reason))
@@ -66,22 +66,21 @@ def probe_runtime(
     return RuntimeInfo(name, False, "; ".join(reasons), None, ())
 
 
-def _probe(name: str, folder: str, stop: StopSignal, launch: Launch) -> RuntimeInfo:
+def _probe(name: str, bench: Bench) -> RuntimeInfo:
     """Ask a child; a crash is an answer too."""
     job = {"kind": "probe", "runtime": name, "answer": f"probe-{name}.json"}
-    job.update(launch.to_job())
-    answer_path = os.path.join(folder, job["answer"])
+    answer_path = os.path.join(bench.folder, job["answer"])
     if os.path.exists(answer_path):
         os.remove(answer_path)
     for attempt in range(1, _PROBES + 1):
         try:
-            state = run_child(job, folder, _PROBE_S, stop, python=launch.python).get("availability")
+            state = bench.run("probe", job, _PROBE_S).get("availability")
         except ChildDied as death:
             if death.death in FROM_OUTSIDE and attempt < _PROBES:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:
-            return RuntimeInfo(name, False, _told(failure, launch), None, ())
+            return RuntimeInfo(name, False, _told(failure, bench.launch), None, ())
         return RuntimeInfo.from_json(dict(state or {}, name=name, program=None))
     raise AssertionError("unreachable")
 

@@ -13,9 +13,8 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks, undisturbed
 from vitsearch_evaluators.onnx_writing import ELEMENT_TYPES, Value, field, model, node, number
-from vitsearch_evaluators.phases import subject_of
+from vitsearch_evaluators.phases import Subject
 from vitsearch_evaluators.results import Rate
-from vitsearch_evaluators.runtimes.base import Runtime
 from vitsearch_evaluators.schedstat import SchedulerTimes, scheduler_times
 
 COPY = "copy"
@@ -71,24 +70,22 @@ _REPORT: Mapping[str, strict.Reader] = {
 }
 
 
-def gemm(runtime: Runtime, precision: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> PeakReport:
-    """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds.
+def gemm(subject: Subject, precision: str) -> PeakReport:
+    """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds; the model is written to the
+    subject's path.
 
     MeasurementFailed when the runtime does not take such products.
     """
-    if not runtime.gives_outputs:
+    if not subject.runtime.gives_outputs:
         raise MeasurementFailed(
-            "runtime_unavailable", f"{runtime.name} gives no outputs: nobody knows what it computes"
+            "runtime_unavailable", f"{subject.runtime.name} gives no outputs: nobody knows what it computes"
         )
-    path = f"gemm-{precision}.onnx"
-    with open(path, "wb") as stream:
+    with open(subject.path, "wb") as stream:
         stream.write(gemm_model(precision))
-    subject = subject_of(runtime, path, options, protocol._replace(batch=1))
-    session = subject.load()
-    clocks = Clocks()
+    session = subject._replace(protocol=subject.protocol._replace(batch=1)).load()
     session.run()
     before = scheduler_times()
-    rate = repeated(session.run, 2.0 * GEMM_SIZE**3, protocol.min_s, clocks)
+    rate = repeated(session.run, 2.0 * GEMM_SIZE**3, subject.protocol.min_s, Clocks())
     return _report(rate, before, subject.version, subject.options)
 
 

@@ -68,8 +68,9 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench:
     name = f"answer-{conditions.environment_id[:16]}-{phase}.json"
     path = os.path.join(bench.folder, name)
     job = {
-        "kind": "peak",
-        "what": what,
+        "kind": "copy" if what == COPY else "gemm",
+        "precision": what,
+        "model": f"gemm-{what}.onnx",
         "runtime": spec.runtime,
         "options": dict(spec.options),
         "protocol": spec.protocol._replace(threads=threads).to_json(),

@@ -65,16 +65,20 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
     runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "probe":
+        _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
         return {"availability": runtime.available().to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
-    if job["kind"] == "peak":
+    if job["kind"] == "copy":
         from vitsearch_evaluators import peaks
 
-        if job["what"] == peaks.COPY:
-            return {"report": peaks.copy(protocol).to_json()}
-        return {"report": peaks.gemm(runtime, job["what"], job["options"], protocol).to_json()}
+        _confine(job, reserves_addresses=False)
+        return {"report": peaks.copy(protocol).to_json()}
     subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
-    _confine(job, subject)
+    _confine(job, runtime.reserves_addresses(subject.options))
+    if job["kind"] == "gemm":
+        from vitsearch_evaluators import peaks
+
+        return {"report": peaks.gemm(subject, job["precision"]).to_json()}
     if job["kind"] == "accuracy":
         from vitsearch_evaluators import accuracy  # what is timed does not pay for it
 
@@ -88,11 +92,13 @@ def _file_limit_bytes(job: Dict[str, Any]) -> int:
     return _LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES
 
 
-def _confine(job: Dict[str, Any], subject: phases.Subject) -> None:
+def _confine(job: Dict[str, Any], reserves_addresses: bool) -> None:
+    """Put this process under the limit that the job names: as late as it can be, for that is what comes on top of
+    the runtime. Where addresses are reserved and not used, a limit on them would be none on memory."""
     memory_mb, group = job.get("memory_mb"), job.get("group")
     if group is not None:
         confinement.join(group)
-    elif memory_mb is not None and not subject.runtime.reserves_addresses(subject.options):
+    elif memory_mb is not None and not reserves_addresses:
         confinement.limit_addresses(memory_mb)
 
 

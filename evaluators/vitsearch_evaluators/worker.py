@@ -171,7 +171,8 @@ class Worker(threading.Thread):
     def _probe_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                return probe_runtime(name, self._folder, self._stop_child, self._programs(name), self._system)
+                bench = Bench(self._folder, self._stop_child, confinement=self._confinement)
+                return probe_runtime(name, bench, self._programs(name), self._system)
             except (StorageFull, OSError) as error:
                 if not _is_full(error):
                     raise
@@ -231,7 +232,8 @@ class Worker(threading.Thread):
         """One look, or two, whoever waits: then it is the next job's turn."""
         environment = environment_id(self.environment())
         names = [runtime.name for runtime in self.runtimes if runtime.available]
-        place = canary.Place(os.path.join(self._folder, "canary"), self._identity.device_id, environment, self._system)
+        folder = os.path.join(self._folder, "canary")
+        place = canary.Place(folder, self._identity.device_id, environment, self._system, self._confinement)
         try:
             self._is_measuring = True
             self.canary.look(

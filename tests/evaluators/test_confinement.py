@@ -11,6 +11,7 @@ from vitsearch_evaluators import confinement, procs
 from vitsearch_evaluators.child import StopSignal, run_child
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement, find
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.protocol import PROBE
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.tool import run_tool
 from vitsearch_evaluators.system import System
@@ -181,6 +182,63 @@ def test_the_kernel_kills_what_goes_beyond_its_group_and_counts_it(
     assert kind == "out_of_memory"
     assert group.startswith(own_group)
     assert kills == 1
+
+
+AGENT_IN_A_GROUP = """
+import json, os, sys
+from vitsearch_evaluators import confinement
+from vitsearch_evaluators.embedded import EmbeddedAgent
+confinement.join(sys.argv[1])
+with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0) as client:
+    told = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
+    done = client.measure(sys.argv[3], "noop", {"busy_us": 1})
+    print(json.dumps([told, done.latency_ms.n, client.device().fingerprint["memory_limit"]]))
+"""
+
+
+def test_a_probe_that_eats_memory_is_ended_and_the_agent_lives(own_group, faulty_environment, tmp_path, blob):
+    with open(os.path.join(faulty_environment, "hungry"), "w"):
+        pass
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "config.json").write_text('{"limits": {"memory_mb": 300}}')
+    done = subprocess.run(
+        [sys.executable, "-c", AGENT_IN_A_GROUP, own_group, str(state), blob],
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told, runs, limit = json.loads(done.stdout.decode())
+    assert told["faults"] == [False, "the kernel killed it for memory"]
+    assert told["noop"] == [True, None]
+    assert runs > 0
+    assert (limit["by"], limit["memory_mb"]) == ("cgroup", 300)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"kind": "probe", "runtime": "noop"},
+        {"kind": "copy", "runtime": "noop", "protocol": PROBE._replace(min_s=0.0).to_json()},
+        {"kind": "gemm", "runtime": "onnxruntime", "protocol": PROBE._replace(min_s=0.0).to_json(),
+         "precision": "fp32", "model": "gemm.onnx", "options": {}},
+    ],
+    ids=lambda job: job["kind"],
+)  # fmt: skip
+def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
+    if job["runtime"] == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    (tmp_path / "cgroup.procs").write_text("")
+    complete = dict(job, answer="answer.json", **Confinement(2000, str(tmp_path)).for_child())
+    run_child(complete, str(tmp_path), 120.0, StopSignal())
+    assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
+
+
+def test_a_copy_of_more_than_there_may_be_does_not_fit(tmp_path):
+    job = {"kind": "copy", "runtime": "noop", "protocol": PROBE.to_json(), "answer": "answer.json"}
+    with pytest.raises(MeasurementFailed) as caught:
+        run_child(dict(job, **Confinement(100, None, "none").for_child()), str(tmp_path), 120.0, StopSignal())
+    assert caught.value.kind == "out_of_memory"
 
 
 def test_a_group_that_is_gone_is_told_and_not_worked_around(tmp_path):

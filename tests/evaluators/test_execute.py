@@ -129,9 +129,9 @@ def test_samples_that_make_no_sense_are_a_protocol_failure(spec, bench, tmp_path
     assert caught.value.kind == "protocol"
 
 
-def test_probe(tmp_path):
-    assert probe_runtime("noop", str(tmp_path), StopSignal()).available
-    unknown = probe_runtime("nope", str(tmp_path), StopSignal())
+def test_probe(bench):
+    assert probe_runtime("noop", bench).available
+    unknown = probe_runtime("nope", bench)
     assert not unknown.available
     assert "unknown" in unknown.reason
 

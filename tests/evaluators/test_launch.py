@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from vitsearch_evaluators import launch, procs, runtimes
+from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
@@ -80,7 +81,7 @@ def test_a_wrong_path_is_one_clear_reason(tmp_path, text, told):
     if text is not None:
         python.write_text(text)
         python.chmod(stat.S_IRWXU)
-    info = probe_runtime("noop", str(tmp_path), StopSignal(), RuntimeConfig(python=str(python)))
+    info = probe_runtime("noop", Bench(str(tmp_path), StopSignal()), RuntimeConfig(python=str(python)))
     assert not info.available
     assert str(python) in info.reason
     assert told in info.reason

@@ -5,6 +5,7 @@ import pytest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
+from vitsearch_evaluators.phases import subject_of
 from vitsearch_evaluators.protocol import PROBE
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
@@ -51,4 +52,4 @@ def test_memory_is_copied():
 
 def test_what_gives_no_outputs_is_not_believed():
     with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
-        gemm(NoopRuntime(), "fp32", {}, BRIEF)
+        gemm(subject_of(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")
