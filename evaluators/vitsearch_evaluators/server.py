@@ -203,7 +203,7 @@ class AgentHandler(BaseHTTPRequestHandler):
     def _content_length(self) -> int:
         # A line that is no header hides those behind it, as does a name with a space behind it: what we take
         # for the next request would be this one's body to whoever stands between.
-        if self.headers.defects or any(name != name.strip() for name in self.headers):
+        if self._reader.is_ambiguous or self.headers.defects or any(name != name.strip() for name in self.headers):
             self.close_connection = True
             raise InvalidRequest("a line of the head is no header")
         if "Transfer-Encoding" in self.headers:

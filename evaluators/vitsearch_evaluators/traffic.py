@@ -5,6 +5,7 @@ A client is an address. Clients behind one ssh tunnel share theirs.
 
 import http.client
 import io
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,10 @@ HEAD_S = 10.0
 BODY_S = 60.0
 IDLE_S = 60.0
 """So long a connection may be silent between two requests: a line that was cut costs no more than that."""
+
+# A carriage return alone ends a header for Python's parser and for few others; a line that goes on the one
+# before it may hide a header from one of the two; the rest is never sent by who means well.
+_AMBIGUOUS = re.compile(rb"^[ \t]|\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _FORGET_ABOVE = 256
 _PIECE_BYTES = 1 << 16
@@ -108,7 +113,8 @@ class RequestReader:
     """What a handler reads from: `first_byte` before each request, `body` once its head was read.
 
     Raises socket.timeout for what comes too slowly; http.client.LineTooLong, which the handler answers with
-    431, for a head of more than HEAD_MAX_BYTES.
+    431, for a head of more than HEAD_MAX_BYTES. `is_ambiguous`: who stands between us and the client may read
+    the head that was read last otherwise (RFC 9112, section 11.2).
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -116,6 +122,7 @@ class RequestReader:
         self._buffered = io.BufferedReader(self._raw, _PIECE_BYTES)
         self._wait_s = HEAD_S  # nobody connects without a request to make
         self._head_left = 0
+        self.is_ambiguous = False
         self.closed = False
 
     def first_byte(self) -> bytes:
@@ -124,6 +131,7 @@ class RequestReader:
         first = self._buffered.peek(1)[:1]
         self._raw.deadline = time.monotonic() + HEAD_S
         self._head_left, self._wait_s = HEAD_MAX_BYTES, IDLE_S
+        self.is_ambiguous = False
         return first
 
     def readline(self, limit: int = -1) -> bytes:
@@ -132,6 +140,7 @@ class RequestReader:
         self._head_left -= len(line)
         if self._head_left < 0:
             raise http.client.LineTooLong("head")
+        self.is_ambiguous = self.is_ambiguous or _AMBIGUOUS.search(line) is not None
         return line
 
     def body(self, length: int) -> bytes:

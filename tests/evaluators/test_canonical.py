@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from vitsearch_evaluators.canonical import canonical_json, digest, file_digest, parse_json
+from vitsearch_evaluators.canonical import DEPTH_MAX, canonical_json, digest, file_digest, parse_json
 
 GOLDEN = {"b": [1, 1.0, 0.1, -0.0, 1e-07, 1e22], "a": {"é": None, "x": True}, "": "\n"}
 GOLDEN_TEXT = b'{"":"\\n","a":{"x":true,"\\u00e9":null},"b":[1,1.0,0.1,-0.0,1e-07,1e+22]}'
@@ -44,3 +44,20 @@ def test_file_digest(tmp_path):
 def test_parser_is_strict(text):
     with pytest.raises(ValueError):
         parse_json(text)
+
+
+@pytest.mark.parametrize("text", [b"1e999", b'{"a": [-1e400]}', b"1e" + b"9" * 1000, b"9" * 5000, b"-" + b"1" * 4301])
+def test_numbers_that_are_no_finite_ones_of_a_sane_length_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_has_the_same_end_under_every_python(opens, closes):
+    assert parse_json(opens * DEPTH_MAX + b"1" + closes * DEPTH_MAX) is not None
+    with pytest.raises(ValueError, match="nested"):
+        parse_json(opens * (DEPTH_MAX + 1) + b"1" + closes * (DEPTH_MAX + 1))
+
+
+def test_what_was_parsed_has_a_canonical_text():
+    assert canonical_json(parse_json(b'{"a": [1e308, -0.0, ' + b"9" * 400 + b"]}"))

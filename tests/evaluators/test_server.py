@@ -208,7 +208,18 @@ def test_chunked_bodies_are_refused(agent):
         assert b"400" in connection.recv(4096).split(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("line", ["Content-Length : 5", "no header", " \tContent-Length: 5"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Content-Length : 5",
+        "no header",
+        " \tContent-Length: 5",
+        "X: a\rContent-Length: 5",
+        "X: a\r\n Content-Length: 5",
+        "X: a\0",
+        "X: a\x0bb",
+    ],
+)
 def test_a_head_with_a_line_that_is_no_header_is_refused(agent, line):
     """Else what we take for a second request is a body to a proxy before us, or the other way round."""
     with open_socket(agent) as connection:
@@ -217,6 +228,15 @@ def test_a_head_with_a_line_that_is_no_header_is_refused(agent, line):
         answer = connection.recv(4096)
         assert answer.startswith(b"HTTP/1.1 400")
         assert b"Connection: close" in answer
+
+
+@pytest.mark.parametrize("odd", ["1e999", "-1e400", "[" * 5000 + "]" * 5000, "9" * 100_000])
+def test_json_that_no_digest_can_be_made_of_is_refused(job, ask, odd):
+    """As an option, which nobody looks at before the job's id is made of it."""
+    path, body = job
+    body["spec"]["options"] = {"busy_us": "odd"}
+    reply = ask("PUT", path, json.dumps(body).replace('"odd"', odd).encode())
+    assert error_of(reply) == (400, "invalid_request")
 
 
 def test_a_client_that_leaves_in_the_middle_is_forgotten(agent, ask):
