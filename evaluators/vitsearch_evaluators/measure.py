@@ -90,18 +90,17 @@ def _agree(one: Samples, other: Samples) -> bool:
 
 
 def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> Samples:
-    """Time `run` as often as the protocol asks for, with the garbage collector off.
+    """Time `run` as often as the protocol asks for.
 
     What reading the wall clock costs inside of the CPU time is taken out: it is 2 % of a model of 0.1 ms.
     """
     samples = Samples([], [])
-    with undisturbed():
-        looking_ms = cost_of_looking_ms(clocks)
-        start = clocks.wall()
-        runs = 0
-        while runs < MINIMUM_RUNS or (runs < protocol.min_runs and clocks.wall() - start < protocol.min_s):
-            _timed_run(run, clocks, samples)
-            runs += 1
+    looking_ms = cost_of_looking_ms(clocks)
+    start = clocks.wall()
+    runs = 0
+    while runs < MINIMUM_RUNS or (runs < protocol.min_runs and clocks.wall() - start < protocol.min_s):
+        _timed_run(run, clocks, samples)
+        runs += 1
     return Samples(samples.wall_ms, [max(0.0, cpu_ms - looking_ms) for cpu_ms in samples.cpu_ms])
 
 
@@ -132,7 +131,11 @@ def _timed_run(run: Callable[[], None], clocks: Clocks, samples: Samples) -> Non
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep the garbage collector off."""
+    """Keep the garbage collector off.
+
+    Begun before the warm-up: to collect empties the interpreter's own free lists, and a model of 0.1 ms
+    that runs right after that takes 1.5 % longer.
+    """
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()

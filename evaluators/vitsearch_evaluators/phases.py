@@ -97,9 +97,10 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     session.run()
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
-    steady = warm_up(session.run, subject.protocol, clocks)
-    scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
-    samples = sample(session.run, subject.protocol, clocks)
+    with undisturbed():
+        steady = warm_up(session.run, subject.protocol, clocks)
+        scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
+        samples = sample(session.run, subject.protocol, clocks)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     peak = memory.peak_rss_mb()
     # The session is not closed: the process ends now, and a crash there would lose the samples.

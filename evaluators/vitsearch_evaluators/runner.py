@@ -66,7 +66,8 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "probe":
         _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
-        return {"availability": runtime.available().to_json()}
+        state = runtime.available()
+        return {"availability": (runtime.with_limits(state) if state.available else state).to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
     if job["kind"] == "copy":
         from vitsearch_evaluators import peaks

@@ -1,8 +1,8 @@
 """The plugin point for runtimes: subclass Runtime, then run `testing.RuntimeTestCase` on it.
 
 A Runtime object is made in the agent too, where it only checks options: importing the module and
-calling `check_options` must not import the runtime's library. `available` and `load` are called in
-the measuring child alone.
+calling `check_options` must not import the runtime's library. `available`, `with_limits` and `load`
+are called in the measuring child alone.
 """
 
 import abc
@@ -110,6 +110,10 @@ class Runtime(abc.ABC):
     @abc.abstractmethod
     def available(self) -> Availability:
         """Say whether the library is here, without loading a model."""
+
+    def with_limits(self, state: Availability) -> Availability:
+        """Complete what `available` said by what only trying tells: a probe's work, nothing to do before measuring."""
+        return state
 
     @abc.abstractmethod
     def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:

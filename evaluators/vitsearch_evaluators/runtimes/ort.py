@@ -95,16 +95,11 @@ class OrtRuntime(Runtime):
             import onnxruntime
         except ImportError as error:
             return Availability(False, f"onnxruntime cannot be imported: {error}", None, ())
-        limits = find_limits(_loads)
-        return Availability(
-            True,
-            None,
-            str(onnxruntime.__version__),
-            tuple(onnxruntime.get_available_providers()),
-            max_opset=limits.max_opset,
-            max_ir_version=limits.max_ir_version,
-            precisions=limits.precisions,
-        )
+        providers = tuple(onnxruntime.get_available_providers())
+        return Availability(True, None, str(onnxruntime.__version__), providers)
+
+    def with_limits(self, state: Availability) -> Availability:
+        return state._replace(**find_limits(_loads)._asdict())
 
     def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
         import onnxruntime
