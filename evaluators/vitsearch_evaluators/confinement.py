@@ -5,6 +5,13 @@ that it did (`memory.events`). Where none can be made the child's address space 
 fail, which a runtime reports. That fits runtimes of the processor alone: CUDA reserves far more addresses
 than it uses (`Runtime.reserves_addresses`).
 
+    agent.service                  delegated to the agent, no process in it (the kernel's rule in version 2)
+      vitsearch-agent              the agent: it goes there itself, or systemd starts it there (DelegateSubgroup)
+      vitsearch-measured           one child at a time, with memory.max
+
+systemd removes both when the service ends, so each start finds the service's group as the first did. Version 1
+has no such rule, and only root may make groups in it (systemd hands none over), below the one that it is in.
+
 Without `memory_mb` the kernel decides: every child is the first that it takes (`oom_score_adj`).
 """
 
@@ -127,17 +134,23 @@ def _make_v1(own: str, memory_mb: int) -> str:
 
 
 def _make_v2(own: str, memory_mb: int) -> str:
-    if "memory" not in _words(os.path.join(own, "cgroup.controllers")):
-        raise InvalidRequest("the memory controller is not delegated (systemd: Delegate=memory)")
-    _leave(own)
-    if "memory" not in _words(os.path.join(own, "cgroup.subtree_control")):
-        _write(os.path.join(own, "cgroup.subtree_control"), "+memory")
-    group = os.path.join(own, _GROUP)
-    os.makedirs(group, exist_ok=True)
+    group = group_below(os.path.dirname(own) if os.path.basename(own) == _AGENT else own, "memory")
     _write(os.path.join(group, "memory.max"), memory_mb * MB)
     for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1)):
         if os.path.exists(os.path.join(group, name)):
             _write(os.path.join(group, name), value)
+    return group
+
+
+def group_below(own: str, controller: str) -> str:
+    """Make the children's group of version 2, in which a controller works. OSError, InvalidRequest when it cannot be."""
+    if controller not in _words(os.path.join(own, "cgroup.controllers")):
+        raise InvalidRequest(f"the {controller} controller is not delegated (systemd: Delegate={controller})")
+    _leave(own)
+    if controller not in _words(os.path.join(own, "cgroup.subtree_control")):
+        _write(os.path.join(own, "cgroup.subtree_control"), "+" + controller)
+    group = os.path.join(own, _GROUP)
+    os.makedirs(group, exist_ok=True)
     return group
 
 

@@ -67,6 +67,17 @@ def test_version_2_is_made_below_the_agent_which_moves_aside(tree):
     assert found.described() == {"memory_mb": 300, "by": "cgroup", "reason": None}
 
 
+def test_version_2_where_systemd_started_the_agent_in_its_leaf(tree):
+    files = dict(V2_FILES)
+    files["/proc/self/cgroup"] = "0::/system.slice/agent.service/vitsearch-agent\n"
+    files[V2 + "/cgroup.procs"] = ""
+    files[V2 + "/vitsearch-agent/cgroup.procs"] = f"{os.getpid()}\n"
+    files[V2 + "/vitsearch-agent/cgroup.controllers"] = ""
+    system = tree(files)
+    assert find(300, system).group == system.at(V2 + "/vitsearch-measured")
+    assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
+
+
 def test_version_1(tree):
     system = tree(V1_FILES)
     found = find(300, system)
@@ -213,6 +224,80 @@ def test_a_probe_that_eats_memory_is_ended_and_the_agent_lives(own_group, faulty
     assert told["noop"] == [True, None]
     assert runs > 0
     assert (limit["by"], limit["memory_mb"]) == ("cgroup", 300)
+
+
+DELEGATED = """
+import errno, os, sys
+from vitsearch_evaluators import confinement
+own, controller = sys.argv[1:]
+confinement.join(own)
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with open(own + "/cgroup.subtree_control", "w") as stream:
+        stream.write("+" + controller)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+group = confinement.group_below(own, controller)
+if os.fork() == 0:
+    confinement.join(group)
+    with open("/proc/self/cgroup") as stream:
+        print([line for line in stream if line.startswith("0:")][0].strip().split("/")[-1], flush=True)
+    os._exit(0)
+os.wait()
+print(*sorted(os.listdir(own + "/vitsearch-measured")))
+"""
+
+
+@pytest.fixture
+def delegated():
+    """A group of version 2 as systemd delegates it (the user owns what /sys/kernel/cgroup/delegate names), and a
+    controller for which the kernel has its rules: `hugetlb` where `memory` is bound to a hierarchy of version 1,
+    which a further mount of version 2 does not change (cgroup.controllers there lists what is left)."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root may make a cgroup")
+    with open("/proc/self/mounts") as stream:
+        roots = [line.split()[1] for line in stream if line.split()[2] == "cgroup2"]
+    for root in roots:
+        with open(os.path.join(root, "cgroup.controllers")) as stream:
+            there = stream.read().split()
+            free = [name for name in ("memory", "hugetlb") if name in there]
+        with open(os.path.join(root, "cgroup.subtree_control")) as stream:
+            enabled = stream.read().split()
+        if not free:
+            continue
+        path = os.path.join(root, f"vitsearch-delegated-{os.getpid()}")
+        try:
+            if free[0] not in enabled:
+                with open(os.path.join(root, "cgroup.subtree_control"), "w") as stream:
+                    stream.write("+" + free[0])
+            os.mkdir(path)
+        except OSError:
+            continue
+        for name in ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
+            os.chown(os.path.join(path, name), 65534, 65534)
+        yield path, free[0]
+        for folder, _, _ in os.walk(path, topdown=False):
+            os.rmdir(folder)
+        if free[0] not in enabled:
+            with open(os.path.join(root, "cgroup.subtree_control"), "w") as stream:
+                stream.write("-" + free[0])
+        return
+    pytest.skip(f"neither memory nor hugetlb is a controller of version 2 here, mounted at: {', '.join(roots) or 'none'}")
+
+
+def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated(delegated):
+    own, controller = delegated
+    done = subprocess.run(
+        [sys.executable, "-c", DELEGATED, own, controller],
+        env=procs.with_package_path(dict(os.environ)),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    refused, inside, files = done.stdout.decode().splitlines()
+    assert refused == "EBUSY", "a group with processes in it can have no limited ones below it"
+    assert inside == "vitsearch-measured"
+    assert any(name.startswith(controller + ".") for name in files.split())
 
 
 @pytest.mark.parametrize(
