@@ -11,7 +11,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitsearch_evaluators.client import DeviceClient, Wish
+    from vitsearch_evaluators.client import DeviceClient, Subset, Wish
     from vitsearch_evaluators.embedded import EmbeddedAgent
     from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed
     from vitsearch_evaluators.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
@@ -28,6 +28,7 @@ __all__ = [
     "Measurement",
     "MeasurementFailed",
     "SCREEN",
+    "Subset",
     "Wish",
     "__version__",
 ]
@@ -36,6 +37,7 @@ _HOMES = {
     "EmbeddedAgent": "embedded",
     "EvaluatorError": "errors",
     "MeasurementFailed": "errors",
+    "Subset": "client",
     "Wish": "client",
 }
 

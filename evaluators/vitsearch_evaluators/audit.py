@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Tuple
 
-from vitsearch_evaluators.records import JobStatus
+from vitsearch_evaluators.job_status import JobStatus
 
 FILE_NAME = "audit.jsonl"
 FILE_MAX_BYTES = 2 << 20

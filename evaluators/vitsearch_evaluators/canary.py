@@ -28,7 +28,7 @@ from vitsearch_evaluators.execute import Conditions, execute
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.records import Latency, Measurement
+from vitsearch_evaluators.measurement import Latency, Measurement
 from vitsearch_evaluators.system import System
 
 logger = logging.getLogger(__name__)

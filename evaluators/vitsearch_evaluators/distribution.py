@@ -5,7 +5,7 @@ import random
 from typing import List, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS
-from vitsearch_evaluators.records import Latency
+from vitsearch_evaluators.measurement import Latency
 
 QUANTILE_MINIMUM_RUNS = {"p50": 11, "p90": 64, "p95": 130, "p99": 662}
 """MLPerf's early stopping at 99 % confidence: with fewer runs the quantile may be far off."""

@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from vitsearch_evaluators.config import EmulationConfig
 from vitsearch_evaluators.fingerprint import cpu_model
-from vitsearch_evaluators.records import Latency, Measurement
+from vitsearch_evaluators.measurement import Latency, Measurement
 from vitsearch_evaluators.system import THIS_MACHINE, NoStream, Output, System
 
 _FOLDER = "emulated"

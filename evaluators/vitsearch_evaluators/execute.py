@@ -16,12 +16,13 @@ from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import ChildDied, read_answer
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.launch import Launch, candidates
-from vitsearch_evaluators.records import Measurement, Power, RuntimeInfo
+from vitsearch_evaluators.measurement import Measurement, Power
 from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.watch import Watch, tell_nobody
 

@@ -11,9 +11,9 @@ import secrets
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.files import write_json
-from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.settings import settings
 from vitsearch_evaluators.system import System, whole
 

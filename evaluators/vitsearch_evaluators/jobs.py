@@ -27,8 +27,8 @@ from vitsearch_evaluators.errors import (
     NotFound,
 )
 from vitsearch_evaluators.events import Event, EventLog
+from vitsearch_evaluators.job_status import FINAL_STATES, JobStatus, Result
 from vitsearch_evaluators.jobspec import JobSpec, Owner
-from vitsearch_evaluators.records import FINAL_STATES, JobStatus, Result
 
 FINAL_JOBS_KEPT = 5000
 

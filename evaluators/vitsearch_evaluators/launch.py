@@ -17,8 +17,8 @@ from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.config import RuntimeConfig
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.runtimes.needs import NEEDS, Needs
 from vitsearch_evaluators.system import System
 

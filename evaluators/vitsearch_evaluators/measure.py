@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.distribution import quantile, summarize
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
-from vitsearch_evaluators.records import Contention
+from vitsearch_evaluators.measurement import Contention
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 

@@ -3,7 +3,7 @@
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.records import Temperature
+from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.swap import SWAPPED_MB
 
 

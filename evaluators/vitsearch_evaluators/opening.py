@@ -11,8 +11,8 @@ from typing import Callable
 
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.job_status import JobStatus
 from vitsearch_evaluators.jobs import JobQueue
-from vitsearch_evaluators.records import JobStatus
 from vitsearch_evaluators.store import BlobStore
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,10 @@ class Patience:
         self._last_answer = time.monotonic()
         self._failures = 0
 
+    def renewed(self) -> "Patience":
+        """Return the same patience, as long as it was at first, for something beside the answer waited for."""
+        return Patience(self._backoff, self._deadline_s, self.cancel)
+
     def answered(self) -> None:
         self._last_answer = time.monotonic()
         self._failures = 0

@@ -12,9 +12,9 @@ from typing import Any, Callable, List, Optional, Tuple
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import digest, parse_json
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.files import write_json
-from vitsearch_evaluators.records import RuntimeInfo
 
 FRESH_S = 600.0
 

@@ -42,7 +42,9 @@ repeated: content is addressed by digest, and a job's id follows from what is as
 Readers are strict: a key that is unknown or missing is an error, so a new key needs a new version.
 """
 
+from vitsearch_evaluators.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.events import Event
+from vitsearch_evaluators.job_status import FINAL_STATES, JOB_STATES, JobStatus, Result
 from vitsearch_evaluators.jobspec import (
     ACCURACY,
     ARTIFACT_NAMES,
@@ -60,19 +62,7 @@ from vitsearch_evaluators.jobspec import (
     Owner,
     job_id,
 )
-from vitsearch_evaluators.records import (
-    FINAL_STATES,
-    JOB_STATES,
-    Contention,
-    DeviceInfo,
-    JobStatus,
-    Latency,
-    Measurement,
-    Power,
-    Result,
-    RuntimeInfo,
-    Temperature,
-)
+from vitsearch_evaluators.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.results import AccuracyResult, Gemm, ProbeResult, Rate
 
 PROTOCOL_VERSION = 2

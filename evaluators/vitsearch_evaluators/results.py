@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = strict.number()
 _share = strict.number(0.0, 1.0)
@@ -51,29 +52,18 @@ class AccuracyResult(NamedTuple):
         return cls(**strict.read_object(value, _ACCURACY, where))
 
 
-_ACCURACY: Mapping[str, strict.Reader] = {
-    "job_id": strict.sha256,
-    "artifact": strict.sha256,
-    "images": strict.sha256,
-    "labels": strict.sha256,
-    "device_id": strict.text,
-    "environment_id": strict.sha256,
-    "runtime": strict.text,
-    "runtime_version": strict.text,
-    "options": strict.mapping(),
-    "n": strict.integer(1),
-    "correct": strict.integer(),
-    "not_finite": strict.integer(),
-    "classes": strict.integer(1),
-    "ci95_low": _share,
-    "ci95_high": _share,
-    "logits_sha256": strict.sha256,
-    "attempts": strict.integer(1),
-    "queue_s": _number,
-    "seconds": _number,
-    "emulated": strict.boolean,
-    "started_at": strict.text,
-}
+_ACCURACY: Mapping[str, strict.Reader] = dict(
+    OF_A_MODEL,
+    images=strict.sha256,
+    labels=strict.sha256,
+    n=strict.integer(1),
+    correct=strict.integer(),
+    not_finite=strict.integer(),
+    classes=strict.integer(1),
+    ci95_low=_share,
+    ci95_high=_share,
+    logits_sha256=strict.sha256,
+)
 
 
 class Rate(NamedTuple):
@@ -161,22 +151,13 @@ class ProbeResult(NamedTuple):
         return cls(**strict.read_object(value, _PROBE, where))
 
 
-_PROBE: Mapping[str, strict.Reader] = {
-    "job_id": strict.sha256,
-    "device_id": strict.text,
-    "environment_id": strict.sha256,
-    "runtime": strict.text,
-    "runtime_version": strict.optional(strict.text),
-    "options": strict.mapping(),
-    "gemm": strict.sequence(Gemm.from_json, 64),
-    "copy_gb_per_s": Rate.from_json,
-    "copy_bytes": strict.integer(1),
-    "temperature_c": strict.optional(_number),
-    "wait_over_cpu": strict.optional(_number),
-    "reasons": strict.mapping(strict.text),
-    "attempts": strict.integer(1),
-    "queue_s": _number,
-    "seconds": _number,
-    "emulated": strict.boolean,
-    "started_at": strict.text,
-}
+_PROBE: Mapping[str, strict.Reader] = dict(
+    OF_EVERY_RESULT,
+    runtime_version=strict.optional(strict.text),
+    gemm=strict.sequence(Gemm.from_json, 64),
+    copy_gb_per_s=Rate.from_json,
+    copy_bytes=strict.integer(1),
+    temperature_c=strict.optional(_number),
+    wait_over_cpu=strict.optional(_number),
+    reasons=strict.mapping(strict.text),
+)

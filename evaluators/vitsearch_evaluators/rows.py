@@ -5,8 +5,8 @@ import sqlite3
 from typing import NamedTuple, Optional
 
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_evaluators.job_status import RESULTS, JobStatus
 from vitsearch_evaluators.jobspec import JobSpec, Owner
-from vitsearch_evaluators.records import RESULTS, JobStatus
 
 OUTDATED = EvaluatorError("outdated", "it was kept by another version of the agent: submit it again", transient=True)
 

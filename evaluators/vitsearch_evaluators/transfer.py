@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from typing import Dict, Sequence, Tuple
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 from vitsearch_evaluators import artifacts, npy
 from vitsearch_evaluators.canonical import file_digest
@@ -15,6 +15,14 @@ from vitsearch_evaluators.transport import Transport
 _CHUNK_FIRST_BYTES = 256 << 10
 _CHUNK_MIN_BYTES = 16 << 10
 _CHUNK_AIM_S = 2.0
+
+
+class Subset(NamedTuple):
+    """Validation images as models take them, and their labels: each the path of a .npy file as
+    `npy.check_subset` wants it, or the digest of an uploaded one."""
+
+    images: str
+    labels: str
 
 
 class Transfer:
@@ -90,9 +98,9 @@ class Transfer:
             blobs.append(self._blob_here(name, path))
         return tuple(blobs)
 
-    def subset(self, images: str, labels: str) -> Tuple[BlobRef, ...]:
-        """Return the two files of a validation subset, each by its path or its digest."""
-        paths = [self._paths.get(given, given) for given in (images, labels)]
+    def subset(self, subset: Subset) -> Tuple[BlobRef, ...]:
+        """Return the two files of a validation subset; InvalidRequest for what is none, NotFound."""
+        paths = [self._paths.get(given, given) for given in subset]
         if all(os.path.exists(path) for path in paths):
             npy.check_subset(*paths)
         return tuple(self._blob(name, path) for name, path in zip(SUBSET_NAMES, paths))

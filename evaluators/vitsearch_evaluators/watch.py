@@ -10,8 +10,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import MeasureProtocol
+from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.observation import SOAKED, Observation
-from vitsearch_evaluators.records import Temperature
 from vitsearch_evaluators.swap import Swapped, swapped
 from vitsearch_evaluators.system import System
 from vitsearch_evaluators.thermal import Heat, Thermometer, cool_down

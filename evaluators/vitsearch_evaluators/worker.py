@@ -19,15 +19,17 @@ from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
 from vitsearch_evaluators.deaths import DISK_FULL
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.emulation import described
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
+from vitsearch_evaluators.job_status import Result
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.launch import Launch
+from vitsearch_evaluators.measurement import Measurement
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
-from vitsearch_evaluators.records import Measurement, Result, RuntimeInfo
 from vitsearch_evaluators.rows import ClaimedJob
 from vitsearch_evaluators.store import BlobStore
 from vitsearch_evaluators.system import THIS_MACHINE, System

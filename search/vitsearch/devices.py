@@ -17,7 +17,7 @@ from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch.space.sections import Device as SpaceDevice
-from vitsearch_evaluators.client import DeviceClient, Wish
+from vitsearch_evaluators.client import DeviceClient, Subset, Wish
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
@@ -43,14 +43,6 @@ class Cores:
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
         return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Validation images as the models take them, and their labels: two .npy files."""
-
-    images: Path
-    labels: Path
 
 
 class Device(Protocol):
@@ -129,10 +121,10 @@ class AgentDevice:
         return await loop.run_in_executor(self._thread, self._accuracy, artifact, subset, deployment)
 
     def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        files, options = (str(artifact), str(subset.images), str(subset.labels)), dict(deployment.options)
+        options = dict(deployment.options)
         try:
             return self._client.accuracy(
-                *files, deployment.runtime, options, repeat=self._first, wish=Wish(cancel=self._stop)
+                str(artifact), subset, deployment.runtime, options, repeat=self._first, wish=Wish(cancel=self._stop)
             )
         except JobCancelled as error:
             raise asyncio.CancelledError from error

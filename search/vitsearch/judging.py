@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from vitsearch.devices import Device, Subset
+from vitsearch.devices import Device
 from vitsearch.jobs import Made
 from vitsearch.ledger import AccuracyRow, ArtifactRow, Ledger
 from vitsearch.once import Once
 from vitsearch.plan import Plan
 from vitsearch.progress import Progress
+from vitsearch_evaluators.client import Subset
 
 SUBSET_MAX_BYTES = 256 * 2**20
 """An agent takes files of 512 MB unless its configuration says otherwise."""
@@ -40,7 +41,8 @@ class Judging:
         """Cut the subsets while there are workers."""
         for resolution in sorted(set(resolutions)) if self._images else ():
             count = min(self._images, SUBSET_MAX_BYTES // (4 * self._channels * resolution**2))
-            self._subsets[resolution] = Subset(await self._cut(resolution, count), await self._cut(None, count))
+            images, labels = await self._cut(resolution, count), await self._cut(None, count)
+            self._subsets[resolution] = Subset(str(images), str(labels))
 
     async def judge(self, artifact: ArtifactRow, path: Path, plan: Plan) -> AccuracyRow | None:
         """None when nothing is to be judged; :class:`StageError` when the device cannot."""

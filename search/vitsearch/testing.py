@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from vitsearch import jobs
-from vitsearch.devices import Subset
 from vitsearch.effect import Anatomy, BlockAnatomy, DataIdentity, Effect, Scores
 from vitsearch.jobs import Job, Made, R_co
 from vitsearch.lab import Setting
 from vitsearch.plan import Deployment, Recipe
 from vitsearch.store import FileStore
+from vitsearch_evaluators.client import Subset
 from vitsearch_evaluators.protocol import (
     AccuracyResult,
     Contention,

@@ -45,6 +45,24 @@ def tiny_protocol():
     return SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
 
 
+@pytest.fixture(scope="session")
+def fuzz():
+    """Settings of hypothesis for one test of many inputs, the same in every run: fuzz(how many)."""
+    hypothesis = pytest.importorskip("hypothesis")
+
+    def settings(examples):
+        return hypothesis.settings(
+            max_examples=examples,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+
+    return settings
+
+
 @pytest.fixture
 def blob(tmp_path):
     """A file that is no model; `noop` and `faults` take it."""

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient, tls, tokens, transfer
-from vitsearch_evaluators import client as client_module
+from vitsearch_evaluators import DeviceClient, errand, tls, tokens, transfer
 from vitsearch_evaluators.errors import (
     DeviceBusy,
     DeviceUnreachable,
@@ -328,7 +327,7 @@ class Blackhole:
 def test_a_half_open_line_is_noticed_and_nothing_is_measured_twice(serve_agent, blob, tiny_protocol, monkeypatch):
     """The far end is gone and nothing says so: only the read timeout, which each answer renews, can tell."""
     served = serve_agent()
-    monkeypatch.setattr(client_module, "_POLL_S", 0.5)
+    monkeypatch.setattr(errand, "_POLL_S", 0.5)
     with served.client() as client:
         reply_bytes = len(json.dumps(client.device().to_json()))
     with closing(Blackhole(served.port, reply_bytes + 1500)) as proxy:

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from vitsearch_evaluators import Subset
 from vitsearch_evaluators.accuracy import LOGITS, judge
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
 from vitsearch_evaluators.phases import Subject, subject_of
@@ -46,7 +47,7 @@ def classifier(tmp_path):
 
 @pytest.fixture
 def subset(tmp_path):
-    """Write a subset: subset(labels=None, images=None) -> (images path, labels path)."""
+    """Write a subset: subset(labels=None, images=None) -> Subset."""
 
     def write(labels=None, images=None):
         generator = numpy.random.RandomState(1)
@@ -56,7 +57,7 @@ def subset(tmp_path):
         folder.mkdir(exist_ok=True)
         numpy.save(str(folder / "images.npy"), given)
         numpy.save(str(folder / "labels.npy"), truth)
-        return str(folder / "images.npy"), str(folder / "labels.npy")
+        return Subset(str(folder / "images.npy"), str(folder / "labels.npy"))
 
     return write
 
@@ -143,10 +144,10 @@ def test_logits_may_not_be_larger_than_what_is_kept(subset, monkeypatch):
 
 
 def test_end_to_end(client, agent, classifier, subset, tmp_path):
-    path, (images, labels) = classifier(), subset()
-    found = client.accuracy(path, images, labels, protocol=BATCH)
-    expected = reference(path, numpy.load(images))
-    assert found.correct == (expected.argmax(1) == numpy.load(labels)).sum()
+    path, judged_by = classifier(), subset()
+    found = client.accuracy(path, judged_by, protocol=BATCH)
+    expected = reference(path, numpy.load(judged_by.images))
+    assert found.correct == (expected.argmax(1) == numpy.load(judged_by.labels)).sum()
     assert found.ci95_low <= found.accuracy <= found.ci95_high
     assert (found.runtime, found.runtime_version) == ("onnxruntime", onnxruntime.__version__)
     assert found.environment_id == client.device().environment_id
@@ -156,28 +157,28 @@ def test_end_to_end(client, agent, classifier, subset, tmp_path):
     assert hashlib.sha256(content).hexdigest() == found.logits_sha256
     assert numpy.allclose(numpy.frombuffer(content, "<f4").reshape(N, 5), expected, atol=1e-6)
 
-    assert client.accuracy(path, images, labels, protocol=BATCH) == found, "the same job is not done again"
+    assert client.accuracy(path, judged_by, protocol=BATCH) == found, "the same job is not done again"
     blobs = os.path.join(str(tmp_path), "state", "blobs")
     os.remove(os.path.join(blobs, found.logits_sha256))
     with pytest.raises(NotFound, match="evicted") as caught:
         client.logits(found, str(tmp_path / "again"))
     assert caught.value.details == {"reason": "evicted"}
-    again = client.accuracy(path, images, labels, protocol=BATCH, repeat=1)
+    again = client.accuracy(path, judged_by, protocol=BATCH, repeat=1)
     assert again.logits_sha256 == found.logits_sha256
     client.logits(again, str(tmp_path / "again"))
 
 
 def test_what_cannot_be_judged_is_refused_before_it_waits(client, classifier, subset, tiny_protocol, tmp_path):
-    path, (images, labels) = classifier(), subset()
+    path, judged_by = classifier(), subset()
     with pytest.raises(InvalidRequest, match="noop gives no outputs"):
-        client.accuracy(path, images, labels, "noop")
+        client.accuracy(path, judged_by, "noop")
     (tmp_path / "text").write_text("no array")
     text = client.upload(str(tmp_path / "text"))
     with pytest.raises(InvalidRequest, match="images is no .npy file"):
-        client.accuracy(path, text, client.upload(labels))
+        client.accuracy(path, Subset(text, client.upload(judged_by.labels)))
     wide = numpy.zeros((N, 1, 2, 4), "float32")
     with pytest.raises(MeasurementFailed, match="the model does not take the images"):
-        client.accuracy(path, *subset(images=wide))
+        client.accuracy(path, subset(images=wide))
     measured = client.measure(path, "onnxruntime", {}, tiny_protocol)
     with pytest.raises(NotFound, match="no logits: it is a measure job and done"):
-        client.logits(client.accuracy(path, *subset())._replace(job_id=measured.job_id), str(tmp_path / "none"))
+        client.logits(client.accuracy(path, subset())._replace(job_id=measured.job_id), str(tmp_path / "none"))

@@ -1,9 +1,9 @@
 import pytest
 
 from vitsearch_evaluators.api import checked_id
+from vitsearch_evaluators.device_info import DeviceInfo
 from vitsearch_evaluators.errors import NotFound
 from vitsearch_evaluators.protocol import JOB_KINDS
-from vitsearch_evaluators.records import DeviceInfo
 
 
 @pytest.mark.parametrize("text", ["", "..", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n"])

@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient, transfer
-from vitsearch_evaluators import client as client_module
+from vitsearch_evaluators import DeviceClient, errand, transfer
 from vitsearch_evaluators.client import Backoff, Wish
 from vitsearch_evaluators.errors import (
     DeviceChanged,
@@ -281,7 +280,7 @@ def test_a_result_of_another_environment_is_not_taken_for_the_wanted_one(client,
 
 def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, monkeypatch):
     client.measure(blob, "noop", {}, tiny_protocol)
-    monkeypatch.setattr(client_module, "job_id", lambda spec, device: job_id(spec, device + "?"))
+    monkeypatch.setattr(errand, "job_id", lambda spec, device: job_id(spec, device + "?"))
     request = client._transport.request
 
     def answer_for_another(method, path, *arguments, **more):

@@ -15,7 +15,7 @@ from vitsearch_evaluators.config import load
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.errors import EnvironmentChanged
-from vitsearch_evaluators.records import Temperature
+from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.thermal import Thermometer
 
 

@@ -7,8 +7,8 @@ from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.execute import Conditions, PowerRecorder, execute, probe_runtime, wall_limit_s
+from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Power
-from vitsearch_evaluators.records import Temperature
 from vitsearch_evaluators.system import System
 
 CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)

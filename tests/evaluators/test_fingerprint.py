@@ -2,10 +2,10 @@ import os
 
 import pytest
 
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.fingerprint import device_identity, environment_id, fingerprint
-from vitsearch_evaluators.records import RuntimeInfo
 from vitsearch_evaluators.system import System
 
 

@@ -14,7 +14,7 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.embedded import EmbeddedAgent
@@ -335,26 +335,15 @@ def broken(draw, target):
     return head.encode("latin-1") + draw(st.sampled_from((b"", b"\r\n", b"\r\n\r\n", b"\n", b": \r\n\r\n")))
 
 
-def plan(examples):
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-def test_whatever_is_sent_is_refused_in_order(target, home):
+def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
     """The whole of it is one test: what the agent is afterwards says as much as its answers."""
 
-    @plan(BATCHES)
+    @fuzz(BATCHES)
     @given(st.lists(requests(target), min_size=BATCH, max_size=BATCH))
     def pipelined(batch):
         target.check(target.exchange(b"".join(batch)))
 
-    @plan(BROKEN)
+    @fuzz(BROKEN)
     @given(broken(target))
     def alone(sent):
         target.check(target.exchange(sent))

@@ -3,8 +3,8 @@ import os
 import pytest
 
 from vitsearch_evaluators import probes, procs
+from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.probes import FRESH_S, ProbeCache
-from vitsearch_evaluators.records import RuntimeInfo
 
 FOUND = (RuntimeInfo("noop", True, None, "1", ()), RuntimeInfo("onnxruntime", False, "no module", None, ()))
 

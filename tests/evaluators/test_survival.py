@@ -15,7 +15,7 @@ import pytest
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.records import Measurement
+from vitsearch_evaluators.measurement import Measurement
 
 KILLS, JOBS, OWNERS = 200, 100, 4
 SEED = 20

@@ -3,8 +3,8 @@ import os
 import pytest
 
 from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.protocol import SCREEN
-from vitsearch_evaluators.records import Temperature
 from vitsearch_evaluators.system import System
 from vitsearch_evaluators.testing import ManualTime
 from vitsearch_evaluators.watch import REPEATS, Watch

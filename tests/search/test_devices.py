@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, Subset, refuse_unable, token_from
+from vitsearch.devices import AgentDevice, Cores, refuse_unable, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
-from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.client import DeviceClient, Subset
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
@@ -151,7 +151,7 @@ def test_a_device_judges_a_model_and_says_why_it_cannot(device, tmp_path):
     labels = images.reshape(9, 8).argmax(1)
     labels[0] = (labels[0] + 1) % 8
     np.save(tmp_path / "labels.npy", labels)
-    subset = Subset(tmp_path / "images.npy", tmp_path / "labels.npy")
+    subset = Subset(str(tmp_path / "images.npy"), str(tmp_path / "labels.npy"))
     found = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
     assert (found.correct, found.n, found.classes) == (8, 9, 8)
     with pytest.raises(StageError, match="noop gives no outputs"):

@@ -390,8 +390,8 @@ class Judges(FakeDevice):
     refused: StageError | None = None
 
     async def accuracy(self, artifact, subset, deployment):
-        assert subset.images.exists()
-        assert subset.labels.exists()
+        assert Path(subset.images).exists()
+        assert Path(subset.labels).exists()
         if self.refused:
             raise self.refused
         return await super().accuracy(artifact, subset, deployment)

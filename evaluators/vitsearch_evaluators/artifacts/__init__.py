@@ -10,8 +10,8 @@ from typing import Dict, Mapping, Optional
 
 from vitsearch_evaluators.artifacts import magic
 from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.records import ANY_ARTIFACT, RuntimeInfo
 
 __all__ = ["Facts", "inspect", "model_files", "refuse_unfit"]
 

@@ -15,9 +15,9 @@ import bisect
 import math
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
+from vitsearch_evaluators.measurement import Power
 from vitsearch_evaluators.phases import PowerReport
 from vitsearch_evaluators.power.base import PowerMeter, Series
-from vitsearch_evaluators.records import Power
 
 MINIMUM_LOOKS = 5
 """Fewer looks under load say nothing about their own scatter."""

@@ -6,11 +6,11 @@ from vitsearch_evaluators import power
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.execute import PowerRecorder
+from vitsearch_evaluators.measurement import Power
 from vitsearch_evaluators.phases import PowerReport
 from vitsearch_evaluators.power.base import PowerMeter
 from vitsearch_evaluators.power.energy import evaluate
 from vitsearch_evaluators.power.recorder import Recorder
-from vitsearch_evaluators.records import Power
 from vitsearch_evaluators.system import System
 
 

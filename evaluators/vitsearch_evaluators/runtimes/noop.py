@@ -8,8 +8,8 @@ import time
 from typing import Any, Dict, Mapping
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.device_info import ANY_ARTIFACT
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.records import ANY_ARTIFACT
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 _BUSY_US_DEFAULT = 200

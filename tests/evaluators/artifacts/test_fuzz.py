@@ -5,7 +5,7 @@ version must not have passed for less.
 """
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators import artifacts
@@ -64,17 +64,6 @@ def spoilt(draw, kind):
     return bytes(content)
 
 
-def fuzz(examples):
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 def inspected(kind, folder, content):
     """Return the facts, or None for a refusal; anything else that is raised is a fault."""
     names = {"onnx": "model.onnx", "tflite": "model.tflite", "openvino": "model.xml"}
@@ -91,7 +80,7 @@ def inspected(kind, folder, content):
 
 
 @pytest.mark.parametrize("kind", ["tflite", "openvino"])
-def test_a_spoilt_file_is_refused_or_passes(kind, tmp_path):
+def test_a_spoilt_file_is_refused_or_passes(kind, tmp_path, fuzz):
     passed = []
 
     @fuzz(700)
@@ -121,7 +110,7 @@ def foreign(model):
     return {domain for domain, name in used - own if domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")}
 
 
-def test_what_onnx_itself_reads_passes_for_what_it_is(tmp_path):
+def test_what_onnx_itself_reads_passes_for_what_it_is(tmp_path, fuzz):
     onnx = pytest.importorskip("onnx")
     passed = []
 

@@ -9,9 +9,9 @@ import pytest
 
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.artifacts import openvino_file
+from vitsearch_evaluators.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.onnx_writing import field, node, number, varint
-from vitsearch_evaluators.records import ANY_ARTIFACT, RuntimeInfo
 
 from .conftest import IR, identity, tflite
 

@@ -1,18 +1,13 @@
+"""What a device answers, as JSON that no later version may read otherwise."""
+
 import pytest
 
 from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.job_status import JobStatus
 from vitsearch_evaluators.jobspec import SCREEN, Owner
-from vitsearch_evaluators.records import (
-    Contention,
-    DeviceInfo,
-    JobStatus,
-    Latency,
-    Measurement,
-    Power,
-    RuntimeInfo,
-    Temperature,
-)
+from vitsearch_evaluators.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.results import AccuracyResult, Gemm, ProbeResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
