@@ -143,7 +143,7 @@ def _make_v2(own: str, memory_mb: int) -> str:
 
 
 def group_below(own: str, controller: str) -> str:
-    """Make the children's group of version 2, in which a controller works. OSError, InvalidRequest when it cannot be."""
+    """Make the children's group of version 2, in which a controller works; OSError or InvalidRequest when it cannot."""
     if controller not in _words(os.path.join(own, "cgroup.controllers")):
         raise InvalidRequest(f"the {controller} controller is not delegated (systemd: Delegate={controller})")
     _leave(own)

@@ -283,7 +283,8 @@ def delegated():
             with open(os.path.join(root, "cgroup.subtree_control"), "w") as stream:
                 stream.write("-" + free[0])
         return
-    pytest.skip(f"neither memory nor hugetlb is a controller of version 2 here, mounted at: {', '.join(roots) or 'none'}")
+    mounted = ", ".join(roots) or "none"
+    pytest.skip(f"neither memory nor hugetlb is a controller of version 2 here, mounted at: {mounted}")
 
 
 def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated(delegated):
