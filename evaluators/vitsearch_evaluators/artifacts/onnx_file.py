@@ -105,6 +105,8 @@ def _read(wire: WireFile, message: _Message, todo: List[_Message]) -> Dict[str, 
         elif field.number in numbers:
             _expect(field, VARINT)
             found[numbers[field.number]] = field.value
+            if numbers[field.number] == "data_location":
+                found["data_location"] = field.value & 0xFFFFFFFF  # of an enum, protobuf keeps so many bits
         elif field.number in texts:
             _expect(field, BYTES)
             found[texts[field.number]] = wire.text(field)

@@ -6,13 +6,13 @@ and may read files), operators outside OpenVINO's own sets, constants that lie o
 """
 
 import re
-from typing import BinaryIO, List, Mapping
+from typing import BinaryIO, Iterator, List, Mapping
 from xml.parsers import expat
 
 from vitsearch_evaluators.artifacts.base import Facts, refusal
 
 XML_MAX_BYTES = 32 << 20
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES, _BLOCK_MAX_BYTES = 1 << 16, 1 << 22
 _DEPTH_MAX = 64
 _ELEMENTS_MAX = 10**6
 _IR_VERSIONS = ("10", "11")
@@ -73,6 +73,16 @@ class _Graph:
             )
 
 
+def _blocks(xml: BinaryIO) -> Iterator[bytes]:
+    """Yield the file in ever larger pieces: at each one expat reads what is not closed yet from its start again."""
+    size = _BLOCK_BYTES
+    block = xml.read(size)
+    while block:
+        yield block
+        size = min(2 * size, _BLOCK_MAX_BYTES)
+        block = xml.read(size)
+
+
 def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
     """Return what the pair asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
     if xml_bytes > XML_MAX_BYTES:
@@ -84,7 +94,7 @@ def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
     parser.EndElementHandler = graph.end
     parser.StartDoctypeDeclHandler = graph.doctype
     try:
-        for block in iter(lambda: xml.read(_BLOCK_BYTES), b""):
+        for block in _blocks(xml):
             parser.Parse(block, False)
         parser.Parse(b"", True)
     except expat.ExpatError as error:

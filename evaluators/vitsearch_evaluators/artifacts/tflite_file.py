@@ -1,4 +1,4 @@
-"""Whether a TFLite file is one, and needs nothing but the operators of TFLite itself.
+"""Whether a TFLite file is one, whole in itself, and needs nothing but the operators of TFLite itself.
 
 A flatbuffer is tables that point at each other by offsets; every one that is followed here is checked
 against the file first. Field numbers are those of the schema
@@ -7,15 +7,19 @@ against the file first. Field numbers are those of the schema
 
 import os
 import struct
-from typing import BinaryIO, NamedTuple, Optional
+from typing import BinaryIO, Iterator, NamedTuple, Optional
 
 from vitsearch_evaluators.artifacts.base import Facts, refusal
 
 _IDENTIFIER = b"TFL3"
-_VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD = 0, 1, 2
+_VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
+_EXTERNAL_FIELDS = (8, 9)
+"""Groups of external buffers, which are files by their names, and the buffers in them (LiteRT 2)."""
 _CUSTOM_CODE_FIELD = 1
+_DATA_FIELD, _OFFSET_FIELD, _SIZE_FIELD = 0, 1, 2
+_PLACEHOLDER = 1
 _SCHEMA_VERSION = 3
-_OPERATORS_MAX, _NAME_MAX_BYTES = 4096, 256
+_OPERATORS_MAX, _BUFFERS_MAX, _NAME_MAX_BYTES = 4096, 1 << 16, 256
 
 
 class _Broken(ValueError):
@@ -35,9 +39,13 @@ class _Flatbuffer:
         self._stream = stream
         self._size = size
 
-    def bytes(self, at: int, count: int) -> bytes:
+    def check(self, at: int, count: int) -> None:
+        """Raise _Broken unless so many bytes are there."""
         if at < 0 or at + count > self._size:
             raise _Broken(f"byte {at}: an offset points out of the file")
+
+    def bytes(self, at: int, count: int) -> bytes:
+        self.check(at, count)
         self._stream.seek(at, os.SEEK_SET)
         return self._stream.read(count)
 
@@ -46,6 +54,9 @@ class _Flatbuffer:
 
     def u32(self, at: int) -> int:
         return int(struct.unpack("<I", self.bytes(at, 4))[0])
+
+    def u64(self, at: Optional[int]) -> int:
+        return 0 if at is None else int(struct.unpack("<Q", self.bytes(at, 8))[0])
 
     def follow(self, at: int) -> int:
         return at + self.u32(at)
@@ -69,6 +80,17 @@ class _Flatbuffer:
         """Return the length of the vector or string that the field at `at` points to, 0 for None."""
         return 0 if at is None else self.u32(self.follow(at))
 
+    def tables(self, at: Optional[int], most: int, what: str) -> Iterator[_Table]:
+        """Yield the tables of the vector that the field at `at` points to."""
+        count = self.length(at)
+        if at is None or not count:
+            return
+        if count > most:
+            raise _Broken(f"it names {count} {what}")
+        first = self.follow(at) + 4
+        for index in range(count):
+            yield self.table(self.follow(first + 4 * index))
+
 
 def inspect(stream: BinaryIO, size: int) -> Facts:
     """Return what the file asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
@@ -83,6 +105,9 @@ def inspect(stream: BinaryIO, size: int) -> Facts:
         if not buffer.length(buffer.field(model, _SUBGRAPHS_FIELD)):
             raise _Broken("it has no graph")
         custom = _custom_operator(buffer, model)
+        if any(buffer.length(buffer.field(model, number)) for number in _EXTERNAL_FIELDS):
+            raise refusal("the model keeps weights in external files, which may be any: export it as one file")
+        _check_buffers(buffer, model)
     except _Broken as error:
         raise refusal(f"this is no TFLite file: {error}") from error
     if custom is not None:
@@ -91,18 +116,21 @@ def inspect(stream: BinaryIO, size: int) -> Facts:
 
 
 def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
-    field = buffer.field(model, _OPERATOR_CODES_FIELD)
-    count = buffer.length(field)
-    if field is None or not count:
-        return None
-    if count > _OPERATORS_MAX:
-        raise _Broken(f"it names {count} operators")
-    first = buffer.follow(field) + 4
-    for index in range(count):
-        code = buffer.table(buffer.follow(first + 4 * index))
+    for code in buffer.tables(buffer.field(model, _OPERATOR_CODES_FIELD), _OPERATORS_MAX, "operators"):
         name = buffer.field(code, _CUSTOM_CODE_FIELD)
         length = buffer.length(name)
         if name is not None and length:
             text = buffer.bytes(buffer.follow(name) + 4, min(length, _NAME_MAX_BYTES))
             return text.decode("utf-8", "replace")
     return None
+
+
+def _check_buffers(buffer: _Flatbuffer, model: _Table) -> None:
+    """Weights lie inside of the flatbuffer or, in files of more than 2 GB, behind it; in the file in any case."""
+    for one in buffer.tables(buffer.field(model, _BUFFERS_FIELD), _BUFFERS_MAX, "buffers"):
+        data = buffer.field(one, _DATA_FIELD)
+        if data is not None:
+            buffer.check(buffer.follow(data) + 4, buffer.length(data))
+        offset = buffer.u64(buffer.field(one, _OFFSET_FIELD))
+        if offset > _PLACEHOLDER:
+            buffer.check(offset, buffer.u64(buffer.field(one, _SIZE_FIELD)))

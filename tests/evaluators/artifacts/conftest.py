@@ -21,8 +21,12 @@ def identity(opset=13, ir_version=7, nodes=None):
     return model(nodes or [node("Identity", ["x"], "y")], [ends[0]], [ends[1]], opset, ir_version)
 
 
-def tflite(custom=None, identifier=b"TFL3", version=3):
-    """A flatbuffer with one subgraph (an empty table) and one operator code, written back to front by hand."""
+def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None):
+    """A flatbuffer with one subgraph (an empty table), one operator code and one buffer, written by hand.
+
+    `external`: the field of the model that has an entry; `weights`: the length that the buffer's vector of 8 bytes
+    has by its own account; `behind`: (offset, size) of what the buffer has behind the flatbuffer.
+    """
     out = bytearray(b"\0\0\0\0" + identifier)
 
     def put(content):
@@ -36,28 +40,38 @@ def tflite(custom=None, identifier=b"TFL3", version=3):
         out[at : at + 4] = struct.pack("<I", target - at)
 
     def table(*fields):
-        """Fields of 4 bytes each, None for one that is left out; return the table and where each field lies."""
+        """Fields of 4 bytes or as they are, None for one that is left out; return the table and where each lies."""
+        contents = [struct.pack("<I", value) if isinstance(value, int) else value for value in fields]
         slots, size = [], 4
-        for value in fields:
-            slots.append(0 if value is None else size)
-            size += 0 if value is None else 4
+        for content in contents:
+            slots.append(0 if content is None else size)
+            size += len(content or b"")
         vtable = put(struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), size, *slots))
         at = len(out) + (-len(out) % 4)
-        put(struct.pack("<i", at - vtable) + b"".join(struct.pack("<I", v) for v in fields if v is not None))
+        put(struct.pack("<i", at - vtable) + b"".join(filter(None, contents)))
         return at, [at + slot for slot in slots]
 
-    root, (_, codes, graphs) = table(version, 0, 0)
+    def vector_of(at, *fields):
+        """Let the field at `at` be a vector of one table; return where the table's fields lie."""
+        vector = put(struct.pack("<II", 1, 0))
+        offset(at, vector)
+        inner, places = table(*fields)
+        offset(vector + 4, inner)
+        return places
+
+    entries = [0 if number == external else None for number in (8, 9)]
+    root, fields = table(version, 0, 0, None, 0, None, None, None, *entries)
     offset(0, root)
-    vector = put(struct.pack("<II", 1, 0))
-    offset(codes, vector)
-    code, fields = table(0, None if custom is None else 0)
-    offset(vector + 4, code)
+    if external is not None:
+        vector_of(fields[external])
+    span = [None, None] if behind is None else [struct.pack("<Q", number) for number in behind]
+    places = vector_of(fields[4], None if weights is None else 0, *span)
+    if weights is not None:
+        offset(places[0], put(struct.pack("<I", weights) + b"\0" * 8))
+    places = vector_of(fields[1], 0, None if custom is None else 0)
     if custom is not None:
-        offset(fields[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
-    vector = put(struct.pack("<II", 1, 0))
-    offset(graphs, vector)
-    graph, _ = table()
-    offset(vector + 4, graph)
+        offset(places[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
+    vector_of(fields[2])
     return bytes(out)
 
 

@@ -64,14 +64,15 @@ def test_what_is_no_onnx_file_is_told_by_what_it_is(content, told, onnx_file):
 
 EXTERNAL = number(2, 1) + field(8, b"w") + number(14, 1)
 ENTRY = number(2, 1) + field(8, b"w") + field(13, field(1, b"location") + field(2, b"../../secret"))
-SPARSE = field(1, EXTERNAL)
+WRAPPED = number(2, 1) + field(8, b"w") + number(14, (1 << 32) + 1)
+"""protobuf keeps 32 bits of an enum: this is EXTERNAL too."""
 
 
 def attribute(key, content):
     return field(1, b"a") + field(key, content)
 
 
-@pytest.mark.parametrize("tensor", [EXTERNAL, ENTRY])
+@pytest.mark.parametrize("tensor", [EXTERNAL, ENTRY, WRAPPED])
 @pytest.mark.parametrize(
     "place",
     [
@@ -134,14 +135,20 @@ def test_weights_are_jumped_over(tmp_path):
     assert time.process_time() - before_s < of_one_byte_each_s / 100
 
 
-def test_tflite(onnx_file):
-    assert artifacts.inspect("tflite", onnx_file(tflite(), "model.tflite")).kind == "tflite"
+@pytest.mark.parametrize("content", [tflite(), tflite(weights=8), tflite(behind=(1, 0)), tflite(behind=(8, 32))])
+def test_tflite(content, onnx_file):
+    assert artifacts.inspect("tflite", onnx_file(content, "model.tflite")).kind == "tflite"
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         (tflite(custom=b"FlexErf"), "'FlexErf' is a custom one"),
+        (tflite(external=8), "external files"),
+        (tflite(external=9), "external files"),
+        (tflite(weights=2**31), "points out of the file"),
+        (tflite(behind=(8, 10**6)), "points out of the file"),
+        (tflite(behind=(2**63, 8)), "points out of the file"),
         (tflite(identifier=b"TFL9"), "identifier TFL3"),
         (tflite(version=2), "schema is not version 3"),
         (tflite()[:12], "points out of the file"),
@@ -180,6 +187,19 @@ def test_openvino(onnx_file):
 )
 def test_what_is_no_openvino_pair(content, told, onnx_file):
     assert told in refused("openvino", pair(onnx_file, content.encode()))
+
+
+def test_one_endless_token_costs_no_more_than_many(onnx_file):
+    """At each piece of the file expat reads an unfinished token from its start again."""
+
+    def cost_s(content):
+        files = pair(onnx_file, b"<net version='11'>" + content)
+        before_s = time.process_time()
+        assert "no element found" in refused("openvino", files)
+        return time.process_time() - before_s
+
+    size = 16 << 20
+    assert cost_s(b"<!--" + b"x" * size + b"-->") < 12 * cost_s(b"<!-- -->" * (size // 8))
 
 
 def test_the_xml_has_a_largest_size(onnx_file, tmp_path):
