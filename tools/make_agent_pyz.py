@@ -5,8 +5,6 @@ python tools/make_agent_pyz.py vitsearch-agent.pyz
 The same sources make the same bytes: times and rights are fixed, and nothing is compiled.
 """
 
-from __future__ import annotations
-
 import argparse
 import stat
 import zipfile

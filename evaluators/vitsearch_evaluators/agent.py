@@ -12,13 +12,14 @@ import sys
 import threading
 from typing import IO, Any, NamedTuple, Optional
 
-from vitsearch_evaluators import audit, config, power, procs, runtimes, tls, tokens
+from vitsearch_evaluators import audit, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.fingerprint import device_identity
+from vitsearch_evaluators.listener import Encrypt
 from vitsearch_evaluators.opening import open_queue
 from vitsearch_evaluators.server import AgentServer, Door
 from vitsearch_evaluators.store import BlobStore, StoreLimits
@@ -65,10 +66,8 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
     if settings.token_file is None and not os.path.exists(token_file):
         tokens.write_tokens(token_file, (tokens.new_token(),))
-    certificate = _certificate(settings) if encrypted else None
-    door = Door(
-        tokens.TokenFile(token_file), tls.server_context(certificate) if certificate else None, configured.limits
-    )
+    encryption = _encryption(settings) if encrypted else IN_THE_CLEAR
+    door = Door(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
     system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
     identity = device_identity(settings.state, emulated=configured.emulation is not None)
@@ -97,10 +96,9 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     worker.start()
     acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
-    fingerprint = certificate.fingerprint if certificate else None
-    tell(settings, server.server_port, fingerprint)
+    tell(settings, server.server_port, encryption.fingerprint)
     if settings.port_file is not None:
-        where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": fingerprint}
+        where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": encryption.fingerprint}
         write_json(settings.port_file, dict(where, pid=os.getpid()))
     try:
         _wait(stop, settings.exit_with_stdin)
@@ -124,10 +122,24 @@ def wants_tls(settings: AgentSettings) -> bool:
     return given or not (settings.insecure_plaintext or is_loopback(settings.host))
 
 
-def _certificate(settings: AgentSettings) -> tls.Certificate:
+class Encryption(NamedTuple):
+    """How connections are encrypted, and what clients pin; None and None for not at all."""
+
+    encrypt: Optional[Encrypt]
+    fingerprint: Optional[str]
+
+
+IN_THE_CLEAR = Encryption(None, None)
+
+
+def _encryption(settings: AgentSettings) -> Encryption:
+    from vitsearch_evaluators import tls  # a MB of memory for those who need it
+
     if settings.tls_cert is not None and settings.tls_key is not None:
-        return tls.read_certificate(settings.tls_cert, settings.tls_key)
-    return tls.own_certificate(settings.state, THIS_MACHINE)
+        certificate = tls.read_certificate(settings.tls_cert, settings.tls_key)
+    else:
+        certificate = tls.own_certificate(settings.state, THIS_MACHINE)
+    return Encryption(functools.partial(tls.accepted, context=tls.server_context(certificate)), certificate.fingerprint)
 
 
 def tell(settings: AgentSettings, port: int, fingerprint: Optional[str]) -> None:

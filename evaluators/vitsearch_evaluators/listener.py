@@ -3,12 +3,9 @@
 import contextlib
 import logging
 import socket
-import ssl
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import ThreadingMixIn
-from typing import Any, Optional, Tuple, Type
+from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn
+from typing import Any, Callable, Optional, Tuple, Type
 
-from vitsearch_evaluators import tls
 from vitsearch_evaluators.traffic import Connections
 
 logger = logging.getLogger(__name__)
@@ -16,33 +13,37 @@ logger = logging.getLogger(__name__)
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Listener(ThreadingMixIn, HTTPServer):
+Encrypt = Callable[[socket.socket], socket.socket]
+"""Shakes hands with a client and returns the line that both keep to themselves."""
+
+
+class Listener(ThreadingMixIn, TCPServer):
     """No step of a connection, its TLS handshake included, is waited for by another."""
 
     daemon_threads = True
+    allow_reuse_address = True  # or a restart would wait until the old lines are forgotten
     request_queue_size = 32
 
     def __init__(
         self,
         address: Tuple[str, int],
-        handler: Type[BaseHTTPRequestHandler],
-        context: Optional[ssl.SSLContext],
+        handler: Type[BaseRequestHandler],
+        encrypt: Optional[Encrypt],
         connections: Connections,
     ) -> None:
-        self._tls = context
+        self._encrypt = encrypt
         self._connections = connections
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
-    def server_bind(self) -> None:
-        # HTTPServer would look up the host's name, which takes seconds where DNS is away.
-        super(HTTPServer, self).server_bind()
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+    @property
+    def server_port(self) -> int:
+        return int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._connections.enter(client_address[0]):
-            if self._tls is None:
+            if self._encrypt is None:
                 request.settimeout(0.0)
                 with contextlib.suppress(OSError):
                     request.sendall(_BUSY)
@@ -61,10 +62,10 @@ class Listener(ThreadingMixIn, HTTPServer):
             self._connections.leave(client_address[0])
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        if self._tls is None:
+        if self._encrypt is None:
             super().finish_request(request, client_address)
             return
-        encrypted = tls.accepted(request, self._tls)
+        encrypted = self._encrypt(request)
         try:
             super().finish_request(encrypted, client_address)
         finally:

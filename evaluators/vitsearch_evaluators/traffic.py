@@ -3,13 +3,13 @@
 A client is an address. Clients behind one ssh tunnel share theirs.
 """
 
-import http.client
 import io
-import re
 import socket
 import threading
 import time
 from typing import Any, Callable, Dict, NamedTuple
+
+from vitsearch_evaluators.head import HeadTooLong
 
 HEAD_MAX_BYTES = 16 << 10
 HEAD_S = 10.0
@@ -17,10 +17,6 @@ HEAD_S = 10.0
 BODY_S = 60.0
 IDLE_S = 60.0
 """So long a connection may be silent between two requests: a line that was cut costs no more than that."""
-
-# A carriage return alone ends a header for Python's parser and for few others; a line that goes on the one
-# before it may hide a header from one of the two; the rest is never sent by who means well.
-_AMBIGUOUS = re.compile(rb"^[ \t]|\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _FORGET_ABOVE = 256
 _PIECE_BYTES = 1 << 16
@@ -105,6 +101,10 @@ class _Timed(io.RawIOBase):
         self._connection.settimeout(left_s)
         try:
             return self._connection.recv_into(buffer)
+        except socket.timeout:
+            raise
+        except OSError as error:  # TLS has a tree of its own
+            raise ConnectionError(f"the line broke: {error}") from error
         finally:
             self._connection.settimeout(IDLE_S)
 
@@ -112,9 +112,8 @@ class _Timed(io.RawIOBase):
 class RequestReader:
     """What a handler reads from: `first_byte` before each request, `body` once its head was read.
 
-    Raises socket.timeout for what comes too slowly; http.client.LineTooLong, which the handler answers with
-    431, for a head of more than HEAD_MAX_BYTES. `is_ambiguous`: who stands between us and the client may read
-    the head that was read last otherwise (RFC 9112, section 11.2).
+    Raises socket.timeout for what comes too slowly, ConnectionError for a line that broke, HeadTooLong for a head
+    of more than HEAD_MAX_BYTES.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -122,8 +121,6 @@ class RequestReader:
         self._buffered = io.BufferedReader(self._raw, _PIECE_BYTES)
         self._wait_s = HEAD_S  # nobody connects without a request to make
         self._head_left = 0
-        self.is_ambiguous = False
-        self.closed = False
 
     def first_byte(self) -> bytes:
         """Wait for a request and return its first byte, unread; nothing when the client has closed instead."""
@@ -131,16 +128,14 @@ class RequestReader:
         first = self._buffered.peek(1)[:1]
         self._raw.deadline = time.monotonic() + HEAD_S
         self._head_left, self._wait_s = HEAD_MAX_BYTES, IDLE_S
-        self.is_ambiguous = False
         return first
 
-    def readline(self, limit: int = -1) -> bytes:
+    def readline(self) -> bytes:
         """Return one line of the head."""
         line = self._buffered.readline(self._head_left + 1)
         self._head_left -= len(line)
         if self._head_left < 0:
-            raise http.client.LineTooLong("head")
-        self.is_ambiguous = self.is_ambiguous or _AMBIGUOUS.search(line) is not None
+            raise HeadTooLong(f"the head of the request has more than {HEAD_MAX_BYTES} bytes")
         return line
 
     def body(self, length: int) -> bytes:
@@ -157,9 +152,5 @@ class RequestReader:
                 return
             length -= piece
 
-    def flush(self) -> None:
-        """There is nothing to flush; handlers ask for it."""
-
     def close(self) -> None:
-        self.closed = True
         self._buffered.close()

@@ -40,6 +40,13 @@ def open_line(agent):
     return closing(socket.create_connection(("127.0.0.1", agent.port), timeout=PATIENCE_S))
 
 
+def listening():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
 @needs_openssl
 def test_a_measurement_over_tls_and_what_lies_on_the_disk(served, blob, tiny_protocol):
     with served.client() as client:
@@ -88,7 +95,7 @@ def test_no_byte_is_sent_to_another_machine(tmp_path):
     """A machine that puts itself between sees neither token nor model."""
     context = tls.server_context(tls.own_certificate(str(tmp_path), System()))
     received = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
 
         def eavesdrop():
             raw, _ = listener.accept()
@@ -122,10 +129,8 @@ def test_the_wrong_scheme_is_told(served, agent):
         "a fingerprint is that of a certificate": (agent.url, pin),
     }
     for told, (url, fingerprint) in wrong.items():
-        with (
-            DeviceClient(url, served.token, fingerprint=fingerprint) as client,
-            pytest.raises(InvalidRequest, match=told),
-        ):
+        client = DeviceClient(url, served.token, fingerprint=fingerprint)
+        with client, pytest.raises(InvalidRequest, match=told):
             client.device()
 
 
@@ -264,7 +269,7 @@ def test_one_address_s_flood_leaves_room_for_others(serve_agent):
         (b"PUT /v1/jobs/x HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n", b"400"),
         (b"PUT /v1/jobs/x HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
         (b"PUT /v1/jobs/x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
-        (b"GET http://[ HTTP/1.1\r\n\r\n", b"404"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"401"),
     ],
 )
 def test_what_is_no_request_is_refused_as_json(agent, request_text, status):
@@ -285,7 +290,7 @@ class Blackhole:
 
     def __init__(self, port, swallow_after):
         self._port, self._left = port, swallow_after
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listening()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets = [self._listener]
         self.lines = 0

@@ -32,12 +32,19 @@ def queue(tmp_path):
     queue.close()
 
 
-def reopen(queue, tmp_path, limits=LIMITS):
-    """What a SIGKILL and a restart do: nothing is written in between."""
-    queue.close()
-    again = JobQueue(str(tmp_path / "jobs.sqlite"), limits)
-    again.recover()
-    return again
+@pytest.fixture
+def reopen(tmp_path):
+    """reopen(queue): what a SIGKILL and a restart do; nothing is written in between."""
+    with contextlib.ExitStack() as closing:
+
+        def again(queue, limits=LIMITS):
+            queue.close()
+            opened = JobQueue(str(tmp_path / "jobs.sqlite"), limits)
+            closing.callback(opened.close)
+            opened.recover()
+            return opened
+
+        yield again
 
 
 def claimed(queue):
@@ -76,39 +83,39 @@ def test_owners_take_turns(queue):
     assert [claimed(queue) for _ in range(8)] == [0, 4, 6, 1, 5, 2, 3, None]
 
 
-def test_interrupted_jobs_come_first_and_are_capped(queue, tmp_path):
+def test_interrupted_jobs_come_first_and_are_capped(queue, reopen):
     for number in range(3):
         queue.put(name(number), spec(), Owner("a"))
     assert claimed(queue) == 0
-    queue = reopen(queue, tmp_path)
+    queue = reopen(queue)
     assert queue.get(name(0)).state == "queued"
     assert claimed(queue) == 0
     assert queue.get(name(0)).attempts == 2
-    queue = reopen(queue, tmp_path)
+    queue = reopen(queue)
     status = queue.get(name(0))
     assert status.state == "failed"
     assert status.error["details"]["kind"] == "interrupted"
     assert claimed(queue) == 1
 
 
-def test_recovery_kills_the_child_only_when_it_is_the_same(queue, tmp_path, monkeypatch):
+def test_recovery_kills_the_child_only_when_it_is_the_same(queue, monkeypatch, reopen):
     seen = []
     monkeypatch.setattr(procs, "kill_if_same", seen.append)
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     queue.started(name(1), "latency", procs.ProcessId(12345, 99, "boot"))
-    reopen(queue, tmp_path)
+    reopen(queue)
     assert seen == [procs.ProcessId(12345, 99, "boot")]
 
 
-def test_after_a_reboot_no_process_is_killed(queue, tmp_path, monkeypatch):
+def test_after_a_reboot_no_process_is_killed(queue, monkeypatch, reopen):
     """The pid may be anybody's by now: here it is even the very same process, but of another boot."""
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
         queue.started(name(1), "latency", procs.identify(stranger.pid))
         monkeypatch.setattr(procs, "boot_id", lambda: "the next boot")
-        queue = reopen(queue, tmp_path)
+        queue = reopen(queue)
         assert stranger.poll() is None
         stranger.kill()
     assert claimed(queue) == 1
@@ -129,11 +136,11 @@ def test_a_child_that_dies_alike_twice_is_a_crash(queue):
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
-def test_a_wish_to_cancel_survives_the_death(queue, tmp_path):
+def test_a_wish_to_cancel_survives_the_death(queue, reopen):
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     queue.cancel(name(1))
-    assert reopen(queue, tmp_path).get(name(1)).state == "cancelled"
+    assert reopen(queue).get(name(1)).state == "cancelled"
 
 
 def test_who_names_no_environment_leaves_that_of_others(queue):
@@ -218,8 +225,8 @@ def test_only_failures_that_may_pass_are_tried_again(queue):
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
-def test_a_flood_is_refused_for_its_owner_only(queue, tmp_path):
-    queue = reopen(queue, tmp_path, LIMITS._replace(queued_per_owner=2))
+def test_a_flood_is_refused_for_its_owner_only(queue, reopen):
+    queue = reopen(queue, LIMITS._replace(queued_per_owner=2))
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("a"))
     with pytest.raises(DeviceBusy, match="has 2 jobs"):

@@ -208,6 +208,21 @@ def test_chunked_bodies_are_refused(agent):
         assert b"400" in connection.recv(4096).split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize(("length", "first"), [(1000, b"100 Continue"), (1 << 21, b"413 ")])
+def test_who_asks_before_sending_a_body_is_told_to_or_not_to(agent, length, first):
+    """As curl does with files: what is refused by its length alone never crosses the network."""
+    with open_socket(agent) as connection:
+        head = f"PATCH /v1/blobs/{SHA256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
+        head += f"Upload-Offset: 0\r\nUpload-Length: {length}\r\nContent-Length: {length}\r\n"
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 " + first)
+        if length == len(DATA):
+            connection.sendall(DATA)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        else:
+            assert connection.recv(4096) == b""
+
+
 @pytest.mark.parametrize(
     "line",
     [

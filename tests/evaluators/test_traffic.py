@@ -1,11 +1,11 @@
 import contextlib
-import http.client
 import socket
 import threading
 
 import pytest
 
 from vitsearch_evaluators import traffic
+from vitsearch_evaluators.head import HeadTooLong
 from vitsearch_evaluators.traffic import Connections, RateLimit, RequestReader
 
 
@@ -94,7 +94,7 @@ def test_heads_are_bounded(line, line_bytes):
     sender = threading.Thread(target=far.sendall, args=(head,))
     sender.start()
     reader.first_byte()
-    with pytest.raises(http.client.LineTooLong):
+    with pytest.raises(HeadTooLong):
         list(iter(reader.readline, b""))
     sender.join()
 

@@ -1,5 +1,6 @@
 import http.server
 import socket
+import socketserver
 import threading
 
 import pytest
@@ -12,6 +13,10 @@ from vitsearch_evaluators.errors import (
     NotFound,
 )
 from vitsearch_evaluators.transport import Transport
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def serve():
             def log_message(self, *arguments):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

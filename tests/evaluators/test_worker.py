@@ -132,7 +132,7 @@ def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol
                 blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol
             )
         )
-        for client, gate, note in zip(clients, gates, notes, strict=True)
+        for client, gate, note in zip(clients, gates, notes)  # noqa: B905 - Python 3.6
     ]
     until(lambda: any(note.exists() for note in notes))
     until(lambda: clients[0].device().queued == 1)

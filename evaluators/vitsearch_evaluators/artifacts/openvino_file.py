@@ -97,7 +97,7 @@ def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
         for block in _blocks(xml):
             parser.Parse(block, False)
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, UnicodeError) as error:  # the latter from Python 3.6
         raise refusal(f"this is no OpenVINO IR: {error}") from error
     if not graph.layers:
         raise refusal("this is no OpenVINO IR: it has no layers")
