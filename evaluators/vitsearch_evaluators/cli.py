@@ -5,31 +5,29 @@ import json
 import logging
 import os
 import sys
-import tempfile
-from typing import Any, List, Optional, Sequence, Set, Tuple
+from typing import Optional, Sequence, Set
 
-from vitsearch_evaluators import __version__, agent, artifacts, config, power, procs, runtimes, tokens
-from vitsearch_evaluators.bench import Bench
-from vitsearch_evaluators.canonical import file_digest
-from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators import __version__, agent, alone, config, power, tokens
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
-from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.jobspec import MeasureProtocol
-from vitsearch_evaluators.launch import Launch, needs_of
-from vitsearch_evaluators.power.phase import MeteredPhase
+from vitsearch_evaluators.launch import needs_of
 from vitsearch_evaluators.power.survey import survey
-from vitsearch_evaluators.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
+from vitsearch_evaluators.protocol import PROTOCOLS
 from vitsearch_evaluators.system import THIS_MACHINE
 
-_LOCAL_DEVICE = "local"
+WRONG_CONFIGURATION = 78
+"""The exit code of an agent that would not start a second time either (EX_CONFIG of sysexits.h)."""
+
 _POWER_S, _IDLE_S = 10.0, 3.0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Return the exit code: 0, 1 when the work failed, 2 when it could not be started."""
+    """Return the exit code: 0, 1 when the work failed, 2 when it could not be started.
+
+    WRONG_CONFIGURATION when an agent could not and a person must see to it, so that nobody starts it again.
+    """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
@@ -86,8 +84,18 @@ def _pin(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    _pin(arguments)
-    settings = agent.AgentSettings(
+    try:
+        _pin(arguments)
+        agent.serve(_settings(arguments), __version__)
+    except InvalidRequest as error:
+        # Once it listens it refuses clients, never itself.
+        print(f"vitsearch-agent: {error}", file=sys.stderr)
+        return WRONG_CONFIGURATION
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
+    return agent.AgentSettings(
         state=arguments.state,
         host=arguments.host,
         port=arguments.port,
@@ -99,8 +107,6 @@ def _serve(arguments: argparse.Namespace) -> int:
         port_file=arguments.port_file,
         exit_with_stdin=arguments.exit_with_stdin,
     )
-    agent.serve(settings, __version__)
-    return 0
 
 
 def _token(arguments: argparse.Namespace) -> int:
@@ -142,11 +148,11 @@ def _measure(arguments: argparse.Namespace) -> int:
         plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
         power.check(meter, THIS_MACHINE)
     programs = _programs(arguments.runtime, arguments.program)
-    measurement = measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter, programs)
+    measurement = alone.measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter, programs)
     if arguments.json:
         print(json.dumps(measurement.to_json(), indent=2, sort_keys=True))
     else:
-        print(summary(measurement))
+        print(alone.summary(measurement))
     return 0
 
 
@@ -155,102 +161,6 @@ def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
     if program is None:
         return RUNTIME_DEFAULT
     return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)
-
-
-def measure_file(
-    path: str,
-    runtime: str,
-    options: Sequence[str],
-    plan: MeasureProtocol,
-    meter: PowerConfig,
-    programs: RuntimeConfig = RUNTIME_DEFAULT,
-) -> Measurement:
-    """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
-    for at in artifacts.model_files(path).values():
-        if not os.path.isfile(at):
-            raise InvalidRequest(f"{at} is no file")
-    asked = dict(_option(text) for text in options)
-    runtimes.create(runtime).check_options(asked)
-    files = artifacts.model_files(path)
-    blobs = tuple(BlobRef(name, file_digest(at), os.path.getsize(at)) for name, at in files.items())
-    spec = JobSpec("measure", blobs, runtime, asked, plan)
-    stop = StopSignal()
-    procs.adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = probe_runtime(runtime, Bench(folder, stop), programs)
-        artifacts.refuse_unfit(spec.artifact_kind, files, info)
-        environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
-        identifier = job_id(spec, _LOCAL_DEVICE)
-        conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
-        for name, at in files.items():
-            os.symlink(os.path.abspath(at), os.path.join(folder, name))
-        bench = Bench(folder, stop, _say_phase, Launch.of(info, os.path.join(folder, "cache")))
-        return execute(spec, conditions, bench, MeteredPhase(meter, THIS_MACHINE), tell=say)
-
-
-def _say_phase(phase: str, _process: procs.ProcessId) -> None:
-    if phase != "latency":
-        say(f"{phase} phase")
-
-
-def say(what: str, **details: Any) -> None:
-    """Tell the person who waits why it takes a while; the words are those of `events`."""
-    told = ", ".join(f"{key} {value}" for key, value in details.items())
-    print(f"vitsearch-agent: {what} ({told})" if told else f"vitsearch-agent: {what}", file=sys.stderr)
-
-
-def summary(measurement: Measurement) -> str:
-    """Return a few lines for a person."""
-    latency, cpu = measurement.latency_ms, measurement.cpu_ms
-    memory = measurement.peak_memory_mb
-    lines = [
-        f"{measurement.runtime} {measurement.runtime_version}, {measurement.protocol.id}, {latency.n} runs",
-        f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
-        f"latency_ms_p95  {_shown(latency.p95)}",
-        f"cpu_ms_p50      {_shown(None if cpu is None else cpu.p50)}",
-        f"throughput_ips  {measurement.throughput_ips:.1f}",
-        f"peak_memory_mb  {_shown(memory)}",
-        f"load_ms         {_shown(measurement.load_ms)}",
-    ]
-    if measurement.sustained is not None:
-        shown = f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
-        lines.append(f"sustained_p50   {shown}")
-    if measurement.protocol.power_s > 0:
-        lines += _power_lines(measurement)
-    heat = measurement.temperature
-    if heat is not None:
-        lines.append(f"temperature_c   {heat.start_c:.1f} to {heat.end_c:.1f}, at most {heat.max_c:.1f}  ({heat.zone})")
-    if "throttling" in measurement.reasons:
-        lines.append(f"throttling      {measurement.reasons['throttling']}")
-    if measurement.flags:
-        lines.append(f"flags           {', '.join(measurement.flags)}")
-    return "\n".join(lines)
-
-
-def _power_lines(measurement: Measurement) -> List[str]:
-    found = measurement.power
-    if found is None:
-        return [f"power           not measured: {measurement.reasons['power']}"]
-    error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
-    return [
-        f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
-        f"mean_w          {found.mean_w:.3f}  (idle: {_shown(found.idle_w)}; {found.source}, {found.scope}"
-        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
-    ]
-
-
-def _shown(value: Optional[float]) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
-
-
-def _option(text: str) -> Tuple[str, object]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise InvalidRequest(f"--option: expected KEY=VALUE, got {text!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _parser() -> argparse.ArgumentParser:

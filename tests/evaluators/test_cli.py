@@ -56,11 +56,6 @@ def test_measure_with_phases(blob, capsys):
     assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
 
 
-def test_who_waits_is_told_why(capsys):
-    cli.say("cooling", until_c=45.0, at_most_s=300)
-    assert capsys.readouterr().err == "vitsearch-agent: cooling (until_c 45.0, at_most_s 300)\n"
-
-
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert cli.main(["measure", blob]) == 1
@@ -96,16 +91,31 @@ def test_pin_says_what_is_allowed():
         (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
         (["serve", "--state", "{}/file"], "--state {}/file: File exists; it is a folder"),
         (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it is a folder"),
-        (["serve", "--state", "{}/typo"], "runtime 'onxruntime' is unknown"),
         (["power", "--state", "{}/none"], "--state {}/none is no folder of an agent"),
     ],
 )
 def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, command, told):
     (tmp_path / "file").write_text("")
-    (tmp_path / "typo").mkdir()
-    (tmp_path / "typo" / "config.json").write_text('{"runtimes": {"onxruntime": {"python": "/usr/bin/python3"}}}')
     assert cli.main([part.format(tmp_path) for part in command]) == 2
     assert told.format(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "told"),
+    [
+        ('{"runtimes": {"onxruntime": {"python": "/usr/bin/python3"}}}', [], "runtime 'onxruntime' is unknown"),
+        ('{"limits": {"quota_mb": -1}}', [], "config.json.limits.quota_mb"),
+        ('{"limits": ', [], "config.json is not JSON"),
+        ('{"power": {"meter": "inna3221"}}', [], "inna3221"),
+        ("{}", ["--token-file", "/none"], "token file /none is not there"),
+        ("{}", ["--tls-cert", "/none", "--tls-key", "/none"], "/none holds no certificate"),
+        ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key go together"),
+    ],
+)
+def test_what_a_person_must_mend_has_an_exit_code_of_its_own(tmp_path, capsys, content, options, told):
+    (tmp_path / "config.json").write_text(content)
+    assert cli.main(["serve", "--state", str(tmp_path), *options]) == cli.WRONG_CONFIGURATION
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vitsearch_evaluators import cli, procs
+from vitsearch_evaluators import alone, cli, procs
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.errors import EvaluatorError
@@ -100,7 +100,7 @@ def test_an_agent_with_a_wrong_meter_does_not_start(tmp_path):
     command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--state", str(tmp_path)]
     environment = procs.with_package_path(dict(os.environ))
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, timeout=120)
-    assert ended.returncode == 2
+    assert ended.returncode == cli.WRONG_CONFIGURATION
     assert b"did you mean 'tegrastats'" in ended.stderr
 
 
@@ -143,7 +143,8 @@ def test_packages_that_quarrel_over_a_name_are_a_reason(tmp_path, monkeypatch):
 
 def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
-    monkeypatch.setattr(cli, "THIS_MACHINE", system)
+    for module in (alone, cli):
+        monkeypatch.setattr(module, "THIS_MACHINE", system)
     monkeypatch.setattr(cli, "_POWER_S", 3.0)
     monkeypatch.setattr(cli, "_IDLE_S", 1.0)
     assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=2000", "--power"]) == 0
