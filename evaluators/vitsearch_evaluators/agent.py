@@ -2,17 +2,16 @@
 
 import fcntl
 import functools
-import ipaddress
 import logging
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 from typing import IO, Any, NamedTuple, Optional
 
 from vitsearch_evaluators import audit, config, power, procs, runtimes, tokens
+from vitsearch_evaluators.address import Address, is_loopback
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.emulation import system_of
@@ -148,28 +147,16 @@ def tell(settings: AgentSettings, port: int, fingerprint: Optional[str]) -> None
     At each start, for the address and the certificate may be others than at the first. Who gave a token
     file knows what to do.
     """
-    everywhere = settings.host in ("", "0.0.0.0", "::")
-    host = socket.gethostname() if everywhere else settings.host
-    url = f"{'https' if fingerprint else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    pin = f" --fingerprint {fingerprint}" if fingerprint else ""
-    logger.info("listening on %s%s", url, f", certificate {fingerprint}" if fingerprint else "")
+    address = Address.of(settings.host, port, fingerprint)
+    logger.info("listening on %s%s", address.url, f", certificate {fingerprint}" if fingerprint else "")
     if fingerprint is None and not is_loopback(settings.host):
         logger.warning("tokens, models and results cross the network in the clear")
     if settings.token_file is not None:
         return
-    if is_loopback(settings.host):
-        logger.info("from another machine, first: ssh -N -L %d:127.0.0.1:%d %s", port, port, socket.gethostname())
-    logger.info("on the machine that searches: vitsearch devices add %s%s", url, pin)
+    if address.tunnel is not None:
+        logger.info("from another machine, first: %s", address.tunnel)
+    logger.info("on the machine that searches: %s", address.add)
     logger.info("it asks for the token, which `vitsearch-agent token --state %s` shows", settings.state)
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _taken(state: str) -> IO[Any]:

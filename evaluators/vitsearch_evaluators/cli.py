@@ -1,4 +1,4 @@
-"""`vitsearch-agent`: run the agent, or measure one file without it."""
+"""`vitsearch-agent`: run the agent, have it run for good, or measure one file without it."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.launch import needs_of
 from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.protocol import PROTOCOLS
+from vitsearch_evaluators.service.wanted import DEFAULT, STATE
 from vitsearch_evaluators.system import THIS_MACHINE
 
 WRONG_CONFIGURATION = 78
@@ -28,7 +29,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     WRONG_CONFIGURATION when an agent could not and a person must see to it, so that nobody starts it again.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -109,6 +110,31 @@ def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
     )
 
 
+def _install(arguments: argparse.Namespace) -> int:
+    from vitsearch_evaluators.service import install, managers  # a running agent has no use for them in its memory
+
+    given = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
+    if "cpus" in given:
+        parse_cpus(given["cpus"])
+    manager = managers.here()
+    if arguments.dry_run:
+        print("\n".join(install.described(install.install_steps(manager, given))))
+    else:
+        install.install(manager, given, print)
+    return 0
+
+
+def _uninstall(arguments: argparse.Namespace) -> int:
+    from vitsearch_evaluators.service import install, managers
+
+    manager = managers.here()
+    if arguments.dry_run:
+        print("\n".join(install.described(install.uninstall_steps(manager, arguments.purge))))
+    else:
+        install.uninstall(manager, arguments.purge, print)
+    return 0
+
+
 def _token(arguments: argparse.Namespace) -> int:
     path = arguments.token_file or os.path.join(arguments.state, tokens.FILE_NAME)
     if arguments.rotate:
@@ -163,24 +189,33 @@ def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
     return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
-    parser.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="log every request")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
+    top.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
+    top.add_argument("--verbose", action="store_true", help="log every request")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
     serve = commands.add_parser("serve", help="wait for jobs and measure one after the other")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    serve.add_argument("--port", type=_port, default=0, help="0 takes a free port (%(default)s)")
     serve.add_argument("--state", required=True, help="folder for models, queue and device id")
-    serve.add_argument("--token-file", help="file with the token that clients must send (default: one in the state)")
-    serve.add_argument("--tls", action="store_true", help="encrypt on loopback too; on a network it always does")
-    serve.add_argument("--tls-cert", metavar="PEM", help="certificate (default: one of its own, made at first start)")
-    serve.add_argument("--tls-key", metavar="PEM", help="its key")
-    serve.add_argument("--insecure-plaintext", action="store_true", help="do not encrypt: anybody on the way listens")
     serve.add_argument("--port-file", help="write the port and pid there as JSON when listening")
     serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin ends (with its writer)")
     serve.set_defaults(run=_serve)
+    setup = commands.add_parser(
+        "install",
+        argument_default=argparse.SUPPRESS,
+        help="have it started at every boot (as root) or login; again: upgrade, or change what is given",
+    )
+    setup.add_argument("--state", help=f"folder for models, queue and device id (as root: {STATE})")
+    setup.add_argument("--user", help=f"account to run as, made if it is not there (as root; {DEFAULT.user})")
+    setup.set_defaults(run=_install)
+    removal = commands.add_parser("uninstall", help="the opposite of install; what was measured is kept")
+    removal.add_argument("--purge", action="store_true", help="take away the state (token, queue) and the account too")
+    removal.set_defaults(run=_uninstall)
+    for command in (setup, removal):
+        command.add_argument("--dry-run", action="store_true", default=False, help="only show all files and commands")
+    for command in (serve, setup):
+        _add_listening(command)
+    serve.set_defaults(host=DEFAULT.host, port=0)
     token = commands.add_parser("token", help="show the token that clients must send, or make a new one")
     token.add_argument("--state", required=True, help="folder of the agent")
     token.add_argument("--token-file", help="where the agent has another --token-file")
@@ -203,6 +238,16 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--power", nargs="?", const="auto", metavar="METER", help="read a power meter, of this name")
     measure.add_argument("--json", action="store_true", help="print every field as JSON")
     measure.set_defaults(run=_measure)
-    for command in (serve, measure):
+    for command in (serve, setup, measure):
         command.add_argument("--cpus", help="processors to use, as in taskset -c: 1 or 0,2-3")
-    return parser
+    return top
+
+
+def _add_listening(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", help=f"address to listen on ({DEFAULT.host})")
+    command.add_argument("--port", type=_port, help=f"(serve: a free one; install: {DEFAULT.port})")
+    command.add_argument("--token-file", help="file with the token that clients must send (default: one in the state)")
+    command.add_argument("--tls", action="store_true", help="encrypt on loopback too; on a network it always does")
+    command.add_argument("--tls-cert", metavar="PEM", help="certificate (default: one of its own, made at first start)")
+    command.add_argument("--tls-key", metavar="PEM", help="its key")
+    command.add_argument("--insecure-plaintext", action="store_true", help="do not encrypt: anybody on the way listens")

@@ -1,0 +1,36 @@
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch_evaluators import cli
+from vitsearch_evaluators.service.wanted import DEFAULT, Wanted
+
+TEXT = st.none() | st.text("abc/ -%$\"'", min_size=1, max_size=8)
+WANTED = st.builds(
+    Wanted, st.sampled_from(["127.0.0.1", "::"]), st.integers(1, 65535), TEXT, TEXT, st.booleans(), TEXT, TEXT
+)
+
+
+@given(WANTED)
+def test_json_and_back(wanted):
+    assert Wanted.from_json(wanted.to_json()) == wanted
+
+
+def test_what_is_as_always_is_not_remembered():
+    assert DEFAULT.to_json() == {}
+
+
+def test_serve_takes_what_it_is_given():
+    wanted = Wanted("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
+    arguments = cli.parser().parse_args(wanted.serve_arguments("/st"))
+    given = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
+    assert {name: getattr(arguments, name) for name in given} == given
+    assert (arguments.state, arguments.port_file) == ("/st", "/st/listening.json")
+    for flag in ("tls", "insecure_plaintext"):
+        assert getattr(cli.parser().parse_args(Wanted(**{flag: True}).serve_arguments("/st")), flag) is True
+
+
+def test_paths_are_absolute_for_a_service_starts_elsewhere():
+    wanted = DEFAULT.with_options({"state": "st", "tls_cert": "/c"})
+    assert (wanted.state, wanted.tls_cert) == (os.path.abspath("st"), "/c")
