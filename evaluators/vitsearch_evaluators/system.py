@@ -16,6 +16,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 COMMAND_TIMEOUT_S = 10.0
 _STOP_S = 2.0
 _LONGEST_LINE = 16384
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
 
 
 class Reading(NamedTuple):
@@ -134,12 +135,7 @@ class System(NamedTuple):
 
     def number(self, path: str) -> Optional[float]:
         """Return a file's one number, None for anything else."""
-        text = self.read(path).text
-        try:
-            value = None if text is None else float(text)
-        except ValueError:
-            return None
-        return value if value is not None and math.isfinite(value) else None
+        return parse_number(self.read(path).text)
 
     def counter(self, path: str) -> Optional[int]:
         """Return a file's one whole number that is not negative, None for anything else."""
@@ -156,6 +152,15 @@ class System(NamedTuple):
 
 
 THIS_MACHINE = System()
+
+
+def parse_number(text: Optional[str]) -> Optional[float]:
+    """Return the one decimal number that a file or a field holds; None for anything else: `nan`, `1_000`, `12 mV`."""
+    stripped = "" if text is None else text.strip(" \t\r\n")
+    if not _NUMBER.match(stripped):
+        return None
+    number = float(stripped)
+    return number if math.isfinite(number) else None
 
 
 def whole(text: str) -> Optional[int]:

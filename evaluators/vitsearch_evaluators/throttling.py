@@ -114,13 +114,17 @@ def compare(before: Look, after: Look, between: Sequence[str] = ()) -> Verdict:
 
 def _jetson_over_current(system: System) -> Look:
     counts: Dict[str, int] = {}
+    blind: List[str] = []
     for path in system.glob("/sys/class/hwmon/hwmon*/oc*_event_cnt"):
         folder, _, name = path.rpartition("/")
-        value = system.counter(path)
-        if system.read(f"{folder}/name").text == "soctherm_oc" and value is not None:
-            number = name[len("oc") : -len("_event_cnt")]
+        if system.read(f"{folder}/name").text != "soctherm_oc":
+            continue
+        value, number = system.counter(path), name[len("oc") : -len("_event_cnt")]
+        if value is None:  # its sisters do not tell what this one would have
+            blind.append(system.read(path).reason or f"{path} holds no count")
+        else:
             counts[f"oc{number} ({_OVER_CURRENT.get(number, 'over-current')})"] = value
-    return Look(counts)
+    return Look(counts, blind=tuple(blind))
 
 
 def _jetson_interrupts(system: System) -> Look:
@@ -141,7 +145,8 @@ def _x86(system: System) -> Look:
         paths = system.glob(f"/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/{kind}_throttle_count")
         values = [value for value in map(system.counter, paths) if value is not None]
         if values:
-            counts[f"{kind}_throttle_count"] = sum(values)
+            # With their number: a core that is switched on meanwhile brings along what it once counted.
+            counts[f"{kind}_throttle_count of {len(values)} processors"] = sum(values)
     return Look(counts)
 
 

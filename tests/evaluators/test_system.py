@@ -49,7 +49,8 @@ def test_an_endless_command_is_ended():
 
 @pytest.mark.parametrize(
     ("text", "number", "counter"),
-    [("42", 42.0, 42), ("-256000", -256000.0, None), ("1.5", 1.5, None), ("nan", None, None), ("1e999", None, None)],
+    [("42", 42.0, 42), ("-256000", -256000.0, None), ("1.5", 1.5, None), ("nan", None, None), ("1e999", None, None)]
+    + [("1_000", None, None), ("\u0661\u0662", None, None), ("48.3'C", None, None), ("0x1f", None, None)],
 )
 def test_numbers_and_counters(tmp_path, text, number, counter):
     (tmp_path / "file").write_text(text)

@@ -37,6 +37,14 @@ def test_the_change_of_a_jetson_counter_counts_not_its_value(tmp_path):
     assert moved == (True, "oc3 (instantaneous over-current) by 12")
 
 
+def test_a_jetson_counter_that_cannot_be_read_makes_the_others_no_acquittal(tmp_path):
+    over_current(tmp_path, 5)
+    path = "/sys/class/hwmon/hwmon3/oc2_event_cnt"
+    write(tmp_path, {path: ""})
+    assert across(tmp_path, lambda: None, lambda: None) == (None, f"{path} holds no count")
+    assert across(tmp_path, lambda: None, lambda: over_current(tmp_path, 6)).throttled is True
+
+
 def test_event_counts_of_another_chip_are_not_over_current(tmp_path):
     write(tmp_path, {"/sys/class/hwmon/hwmon0/name": "other", "/sys/class/hwmon/hwmon0/oc1_event_cnt": 1})
     assert look(System(str(tmp_path))).counts == {}
@@ -65,7 +73,18 @@ def test_x86_counts_cores_and_packages(tmp_path):
             write(tmp_path, {f"{folder}/core_throttle_count": core, f"{folder}/package_throttle_count": package})
 
     assert across(tmp_path, lambda: set_to(3, 9), lambda: set_to(3, 9)).throttled is False
-    assert across(tmp_path, lambda: set_to(3, 9), lambda: set_to(3, 10)) == (True, "package_throttle_count by 2")
+    assert across(tmp_path, lambda: set_to(3, 9), lambda: set_to(3, 10)) == (
+        True,
+        "package_throttle_count of 2 processors by 2",
+    )
+
+
+def test_a_core_that_is_switched_on_meanwhile_is_no_throttling(tmp_path):
+    def core(cpu):
+        folder = f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
+        return lambda: write(tmp_path, {f"{folder}/core_throttle_count": 7})
+
+    assert across(tmp_path, core(0), core(1)) == (None, "core_throttle_count of 1 processors went back or away")
 
 
 @pytest.mark.parametrize(

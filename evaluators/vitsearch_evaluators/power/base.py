@@ -1,16 +1,16 @@
 """The plugin point for power meters: subclass PowerMeter, then run `testing.PowerMeterTestCase` on it."""
 
 import abc
-import math
-import re
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.system import System, parse_number
 
 SCOPES = ("module", "package", "rails", "gpu", "battery", "system")
 
-_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
+MAX_W = 5000.0
+"""No device that this agent measures uses more: what tells more is a register of all ones, or a counter that
+began again."""
 
 
 class Sample(NamedTuple):
@@ -99,13 +99,11 @@ class PowerMeter(abc.ABC):
         return None
 
 
-def parse_number(text: Optional[str]) -> Optional[float]:
-    """Return the one decimal number that a file or a field holds; None for anything else, `nan` included."""
-    stripped = "" if text is None else text.strip(" \t\r\n")
-    if not _NUMBER.match(stripped):
-        return None
-    number = float(stripped)
-    return number if math.isfinite(number) else None
+def plausible(watts: float, what: str) -> Value:
+    """Return a power that a device can have; None with the reason for any other number."""
+    if 0 <= watts <= MAX_W:
+        return Value(watts, None)
+    return Value(None, f"{what} is {watts:g} W, which no device uses")
 
 
 def read_number(system: System, path: str) -> Value:

@@ -9,7 +9,7 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, read_number
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, plausible, read_number
 from vitsearch_evaluators.system import System
 
 _SUPPLIES = "/sys/class/power_supply/*"
@@ -109,7 +109,7 @@ def discharge_w(system: System) -> Value:
             return flow
     watts = sum(flow.number for flow in flows if flow.number is not None)
     # Firmware that does not know writes 0; a running machine uses something.
-    return Value(watts, None) if watts > 0 else Value(None, "the batteries tell 0 W")
+    return plausible(watts, "what flows out of the batteries") if watts > 0 else Value(None, "the batteries tell 0 W")
 
 
 def _one_battery_w(system: System, folder: str) -> Value:

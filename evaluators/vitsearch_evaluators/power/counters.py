@@ -2,10 +2,7 @@
 
 from typing import Optional
 
-from vitsearch_evaluators.power.base import Value
-
-MAX_W = 5000.0
-"""No device that this agent measures uses more: a larger step is a counter that began again."""
+from vitsearch_evaluators.power.base import MAX_W, Value
 
 
 class Counter:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Named
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import SCOPES, Found, PowerMeter, Sample, Series, parse_number
+from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series, parse_number
 from vitsearch_evaluators.system import System
 
 _HEADER_LINES = 64
@@ -230,7 +230,8 @@ class ExternalCsvMeter(PowerMeter):
         product = 1.0
         for number in numbers:
             product *= number or 0.0
-        return Sample(moment, product)
+        # A supply may be below zero by the meter's offset; what is far beyond any device is a row gone wrong.
+        return Sample(moment, product) if abs(product) <= MAX_W else None
 
     def _number(self, kind: str, text: str) -> Optional[float]:
         number = parse_number(text.replace(self.options.get("decimal", "."), "."))

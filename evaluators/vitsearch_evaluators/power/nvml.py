@@ -14,7 +14,7 @@ import ctypes
 from typing import Any, Callable, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
+from vitsearch_evaluators.power.base import MAX_W, Found, PowerMeter, Sample, plausible
 from vitsearch_evaluators.power.counters import Counter
 from vitsearch_evaluators.system import System
 
@@ -102,10 +102,10 @@ class Gpu:
             except NvmlError as error:
                 refusal = error
                 continue
-            # A card that has no sensor may answer 0.
-            if reading.energy_j or reading.power_w:
+            # A card that has no sensor may answer 0, or all ones.
+            if reading.energy_j or 0 < (reading.power_w or 0.0) <= MAX_W:
                 return read
-            refusal = NvmlError("it tells 0")
+            refusal = NvmlError(f"it tells {reading.power_w or 0:g}")
         raise NvmlError(f"the GPU tells neither energy nor power: {refusal}")
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -172,8 +172,9 @@ class NvmlMeter(PowerMeter):
         moment = (before + self.system.clock()) / 2
         self.settle_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
         if reading.energy_j is None:
-            self.problem = None
-            return Sample(moment, power_w=reading.power_w)
+            power = plausible(reading.power_w or 0.0, "the GPU's power")
+            self.problem = power.reason
+            return None if power.number is None else Sample(moment, power_w=power.number)
         total = self._counter.feed(reading.energy_j, moment)
         self.problem = total.reason
         return None if total.number is None else Sample(moment, energy_j=total.number)

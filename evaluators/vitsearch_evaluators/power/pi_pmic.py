@@ -14,7 +14,7 @@ import re
 from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, plausible
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
@@ -62,7 +62,7 @@ class PiPmicMeter(PowerMeter):
         if lost:
             return Value(None, f"pmic_read_adc: {', '.join(sorted(lost))} not in every reading")
         self._rails = set(rails_w)
-        return Value(SLOPE * sum(rails_w.values()) + OFFSET_W, None)
+        return plausible(SLOPE * sum(rails_w.values()) + OFFSET_W, "the sum of its rails")
 
 
 def parse_adc(text: str) -> Tuple[Dict[str, float], Optional[str]]:

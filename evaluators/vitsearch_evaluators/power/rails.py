@@ -14,7 +14,7 @@ are added up only when the device's configuration names them, and the scope then
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Value
+from vitsearch_evaluators.power.base import Value, plausible
 
 TOTALS = (
     ("VDD_IN",),
@@ -57,10 +57,7 @@ def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> Value:
     missing = [label for label in labels if label not in powers_mw]
     if missing:
         return Value(None, f"no value of {', '.join(missing)}")
-    watts = sum(powers_mw[label] for label in labels) / 1e3
-    if watts < 0:
-        return Value(None, f"{' + '.join(labels)} is {watts:g} W")
-    return Value(watts, None)
+    return plausible(sum(powers_mw[label] for label in labels) / 1e3, " + ".join(labels))
 
 
 def _none(reason: str) -> Chosen:

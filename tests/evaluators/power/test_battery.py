@@ -98,6 +98,7 @@ def test_two_batteries_are_one_and_a_mouse_is_none(device):
         ({"status": "Unknown", "power_now": 6500000}, "BAT0 is unknown"),
         ({"status": "", "power_now": 6500000}, "BAT0 is in an unknown state"),
         ({"power_now": 0}, "the batteries tell 0 W"),
+        ({"power_now": -(2**63)}, "W, which no device uses"),
         ({"power_now": "garbage"}, "current_now cannot be read"),
         ({"current_now": 812000}, "voltage_now cannot be read"),
         ({"current_now": "", "voltage_now": 11400000}, "which is no number"),

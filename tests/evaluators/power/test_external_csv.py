@@ -161,6 +161,7 @@ def test_bytes_that_are_no_text_do_not_end_the_reading(device):
         ("", "no header with the columns"),
         ("t,P\n", "got no row during the load"),
         ("t,P\n500,2.5\n2000,2.5\n", "got no row during the load"),
+        ("t,P\n1001,9e99\n1002,-6000\n", "got no row during the load"),
     ],
 )
 def test_a_file_that_does_not_tell_is_a_reason(device, text, reason):

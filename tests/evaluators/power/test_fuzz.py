@@ -7,7 +7,7 @@ import pytest
 
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import parse_number
+from vitsearch_evaluators.power.base import MAX_W, parse_number
 from vitsearch_evaluators.power.battery import BatteryMeter, parse_dumpsys
 from vitsearch_evaluators.power.external_csv import ExternalCsvMeter, parse_date
 from vitsearch_evaluators.power.ina3221 import Ina3221Meter
@@ -30,7 +30,7 @@ UNITS = strategies.sampled_from(["", "mW"])
 CONTENTS = strategies.one_of(
     strategies.integers(-(10**6), 10**13).map(str),
     strategies.sampled_from(
-        ["", "nan", "inf", "1e400", "0x1f", "1 2", "-0", "Discharging", "Charging", "package-0", "dram"]
+        ["", "nan", "inf", "1e400", "0x1f", "1 2", "-0", "1_000", "Discharging", "Charging", "package-0", "dram"]
     ),
     strategies.text(max_size=12),
 )
@@ -146,7 +146,7 @@ def test_any_content_of_a_tree_is_a_value_or_a_reason(tmp_path, kind, data):
         assert meter.problem
     else:
         value = sample.energy_j if sample.power_w is None else sample.power_w
-        assert value >= 0
+        assert 0 <= value <= (MAX_W if sample.energy_j is None else math.inf)
         assert math.isfinite(value)
     meter.stop()
 

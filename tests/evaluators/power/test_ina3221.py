@@ -183,6 +183,7 @@ def change(name, content):
         (change("curr1_input", "0x10"), "which is no number"),
         (change("curr1_input", "1_000"), "which is no number"),
         (change("curr1_input", -1856), "VDD_IN is -9.2503 W"),
+        (change("curr1_input", 2**32 - 1), "W, which no device uses"),
     ],
 )
 def test_what_is_wrong_is_a_reason_and_never_a_number(device, broken, reason):

@@ -97,6 +97,17 @@ def test_the_counter_comes_before_the_power_now_and_that_before_a_mean():
     assert meter.settle_s == 1.0, "the last one is a mean over a second"
 
 
+def test_a_moment_without_a_reading_is_a_reason():
+    library = Library(instant_mw=60000)
+    meter = NvmlMeter(System(), load=lambda: library)
+    meter.start()
+    library.instant_mw = 2**32 - 1
+    assert meter.sample() is None
+    assert meter.problem == "the GPU's power is 4.29497e+06 W, which no device uses"
+    library.instant_mw = 61000
+    assert meter.sample().power_w == 61.0
+
+
 def test_energy_counts_from_the_first_look():
     library = Library(energy_mj=10**9)
     meter = NvmlMeter(System(), load=lambda: library)
@@ -112,6 +123,7 @@ def test_energy_counts_from_the_first_look():
         (Library(init=9), "nvmlInit_v2: Driver Not Loaded"),
         (Library(), "the GPU tells neither energy nor power: nvmlDeviceGetPowerUsage: Not Supported"),
         (Library(energy_mj=0, instant_mw=0, usage_mw=0), "neither energy nor power: it tells 0"),
+        (Library(instant_mw=0, usage_mw=2**32 - 1), "neither energy nor power: it tells 4.29497e+06"),
         (Library(cards=0), "0 GPUs"),
         (Library(cards=2, energy_mj=5), "2 GPUs: name one (0, 1, ...) in power.options.gpu of config.json"),
         (object(), "nvmlInit_v2: not in this driver"),
