@@ -9,8 +9,8 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, plausible, read_number
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible, read_number
+from vitsearch_evaluators.system import System, parse_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
 _EXTERNAL = ("Mains", "USB", "Wireless")

@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Named
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series, parse_number
-from vitsearch_evaluators.system import System
+from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series
+from vitsearch_evaluators.system import System, parse_number
 
 _HEADER_LINES = 64
 _TAIL_BYTES = 4096

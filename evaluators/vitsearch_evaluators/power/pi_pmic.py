@@ -14,7 +14,8 @@ import re
 from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators import strict
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, parse_number, plausible
+from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible
+from vitsearch_evaluators.system import parse_number
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
