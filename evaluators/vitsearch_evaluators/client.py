@@ -13,7 +13,7 @@ from vitsearch_evaluators import fitness
 from vitsearch_evaluators.endpoints import Endpoints, job_path
 from vitsearch_evaluators.errand import Errand, Wish
 from vitsearch_evaluators.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
-from vitsearch_evaluators.patience import Backoff, Patience
+from vitsearch_evaluators.patience import Backoff, OnTrouble, Patience
 from vitsearch_evaluators.protocol import (
     ACCURACY,
     PROBE,
@@ -66,6 +66,10 @@ class DeviceClient:
         """Ask what the device is; one attempt. Raises ProtocolSkew naming both versions."""
         self._info = self._endpoints.device()
         return self._info
+
+    def await_device(self, wish: Wish = Wish()) -> DeviceInfo:  # noqa: B008 - immutable
+        """Ask what the device is until it answers. Raises as `measure` does."""
+        return self._patience(wish.cancel, wish.on_trouble).ask(self.device)
 
     def conditions(self) -> Dict[str, Any]:
         """Ask how warm the device is now: {"temperature_c", "zone", "reason"}."""
@@ -175,7 +179,7 @@ class DeviceClient:
 
     def _try_model(self, path_or_digest: str, subset: Optional[Subset], asked: JobSpec, wish: Wish) -> Result:
         """Return the result of what is asked of a model, which becomes its manifest."""
-        patience = self._patience(wish.cancel)
+        patience = self._patience(wish.cancel, wish.on_trouble)
         info = self._info or patience.ask(self.device)
         model = patience.ask(lambda: self._files.manifest(path_or_digest))
         judged_by = () if subset is None else patience.ask(lambda: self._files.subset(subset))
@@ -208,5 +212,5 @@ class DeviceClient:
             self._info = None
             raise
 
-    def _patience(self, cancel: Optional[threading.Event]) -> Patience:
-        return Patience(self._backoff, self._deadline_s, cancel)
+    def _patience(self, cancel: Optional[threading.Event], on_trouble: Optional[OnTrouble] = None) -> Patience:
+        return Patience(self._backoff, self._deadline_s, cancel, on_trouble)

@@ -14,7 +14,7 @@ from vitsearch_evaluators.errors import (
     NotFound,
     error_from_json,
 )
-from vitsearch_evaluators.patience import Patience
+from vitsearch_evaluators.patience import OnTrouble, Patience
 from vitsearch_evaluators.protocol import (
     PROTOCOL_VERSION,
     DeviceInfo,
@@ -35,13 +35,15 @@ class Wish(NamedTuple):
     """How a caller wants its job done; nothing of it is part of the job's id.
 
     With `environment_id` the job is done in that environment or not at all; `trial` stands in the queue
-    beside the owner; `cancel` ends the job when it is set; `on_event` is told what happens to it meanwhile.
+    beside the owner; `cancel` ends the job when it is set; `on_event` is told what happens to it meanwhile;
+    `on_trouble` each time what keeps the device from answering, and None when it answers again.
     """
 
     environment_id: Optional[str] = None
     trial: Optional[int] = None
     cancel: Optional[threading.Event] = None
     on_event: Optional[Callable[[Event], None]] = None
+    on_trouble: Optional[OnTrouble] = None
 
 
 class Errand:

@@ -10,6 +10,7 @@ from vitsearch_evaluators.errors import EvaluatorError, JobCancelled, error_from
 _RETRY_AFTER_MAX_S = 60.0
 
 Answer = TypeVar("Answer")
+OnTrouble = Callable[[Optional[EvaluatorError]], None]
 
 
 class Backoff(NamedTuple):
@@ -20,20 +21,32 @@ class Backoff(NamedTuple):
 
 
 class Patience:
-    """How long to go on without an answer: backoff, deadline and the wish to cancel."""
+    """How long to go on without an answer: backoff, deadline and the wish to cancel.
 
-    def __init__(self, backoff: Backoff, deadline_s: float, cancel: Optional[threading.Event]) -> None:
+    `on_trouble` is told what is in the way each time that it is waited for, and None when it is gone.
+    """
+
+    def __init__(
+        self,
+        backoff: Backoff,
+        deadline_s: float,
+        cancel: Optional[threading.Event],
+        on_trouble: Optional[OnTrouble] = None,
+    ) -> None:
         self.cancel = cancel
         self._backoff = backoff
         self._deadline_s = deadline_s
+        self._on_trouble = on_trouble
         self._last_answer = time.monotonic()
         self._failures = 0
 
     def renewed(self) -> "Patience":
         """Return the same patience, as long as it was at first, for something beside the answer waited for."""
-        return Patience(self._backoff, self._deadline_s, self.cancel)
+        return Patience(self._backoff, self._deadline_s, self.cancel, self._on_trouble)
 
     def answered(self) -> None:
+        if self._failures:
+            self._tell(None)
         self._last_answer = time.monotonic()
         self._failures = 0
 
@@ -60,6 +73,7 @@ class Patience:
         self._failures += 1
         if first_at_once and self._failures == 1:
             return
+        self._tell(error)
         longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
         delay_s = max(longest_s * (0.5 + 0.5 * random.random()), _asked_for_s(error))
         if self.cancel is None:
@@ -67,6 +81,10 @@ class Patience:
         else:
             self.cancel.wait(delay_s)
         self.check()
+
+    def _tell(self, trouble: Optional[EvaluatorError]) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(trouble)
 
 
 def _asked_for_s(error: EvaluatorError) -> float:

@@ -8,7 +8,7 @@ filled up with large models and kept half of the hypervolume.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vitsearch.forecast import Forecast, Observed
@@ -56,11 +56,26 @@ class Rules:
     baseline: Values = field(default_factory=dict)
 
 
-class Board:
-    """One per run; used from the driver's event loop only."""
+def present() -> bool:
+    return False
 
-    def __init__(self, rules: Rules, records: Mapping[int, Record], base_accuracy: Mapping[str, float]) -> None:
+
+class Board:
+    """One per run; used from the driver's event loop only.
+
+    While the device ``is_away`` nothing new is measured and nothing confirmed: a round is then what has
+    come so far, and who waits to be confirmed leaves the place to the next.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        records: Mapping[int, Record],
+        base_accuracy: Mapping[str, float],
+        is_away: Callable[[], bool] = present,
+    ) -> None:
         self.rules = rules
+        self._is_away = is_away
         self.records: dict[int, Record] = dict(records)
         self.base_accuracy = base_accuracy
         self.closed = False
@@ -69,6 +84,7 @@ class Board:
         }
         self._waiting: list[_Waiting] = []
         self._training: dict[int, Candidate] = {}
+        self._confirming: set[int] = set()
 
     # ---- duplicates
 
@@ -101,12 +117,13 @@ class Board:
     def add(self, number: int, record: Record) -> None:
         """A trial has ended. Frees its place and lets the next candidate be chosen."""
         self.records[number] = record
-        self._training.pop(number, None)
+        self.forget(number)
         self.choose()
 
     def forget(self, number: int) -> None:
         """A trial was stopped without a record (a clean stop or a transient fault)."""
         self._training.pop(number, None)
+        self._confirming.discard(number)
 
     @property
     def trained(self) -> int:
@@ -115,6 +132,16 @@ class Board:
     @property
     def in_training(self) -> int:
         return len(self._training)
+
+    @property
+    def competing(self) -> int:
+        """Candidates that wait to be chosen."""
+        return len(self._waiting)
+
+    @property
+    def confirming(self) -> int:
+        """Of those in training, who needs the device next."""
+        return len(self._confirming)
 
     @property
     def waiting_longer(self) -> int:
@@ -174,6 +201,10 @@ class Board:
         self.choose()
         return await waiting.answer
 
+    def confirms(self, number: int) -> None:
+        """All rungs of a trial are trained; what is left is to export and to measure it."""
+        self._confirming.add(number)
+
     def choose(self) -> None:
         """Fill the free places from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
@@ -194,10 +225,12 @@ class Board:
 
     def _has_place(self) -> bool:
         """Also counts what is still wanted: two places must not train one plan too many."""
-        return len(self._training) < min(self.rules.places, self.rules.wanted - self.trained)
+        busy = len(self._training) - (len(self._confirming) if self._is_away() else 0)
+        return busy < self.rules.places and len(self._training) < self.rules.wanted - self.trained
 
     def _round_is_full(self) -> bool:
-        return sum(waiting.rounds == 0 for waiting in self._waiting) >= self.rules.candidates
+        needed = 1 if self._is_away() else self.rules.candidates
+        return sum(waiting.rounds == 0 for waiting in self._waiting) >= needed
 
     def _let_go(self, losers: Sequence[_Waiting], reason: str) -> None:
         for waiting in list(losers):

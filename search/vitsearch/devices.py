@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,8 @@ from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measuremen
 
 GREETINGS = 5
 GREETING_PAUSE_S = 0.5
+DEADLINE_S = 900.0
+FOR_EVER_S = math.inf
 ENVIRONMENTS = 3
 """A device that changes its environment more often than this during one measurement is no use."""
 ROUND, MOST_ROUNDS = 10_000, 40
@@ -45,11 +48,31 @@ class Cores:
         return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
 
 
-class Device(Protocol):
-    """Guarantees: one measurement at a time; transient faults are repeated inside until the deadline."""
+@dataclass(frozen=True)
+class Absence:
+    """Since when (``time.monotonic``) a device gives no useful answer, and what is in the way."""
 
-    name: str
-    info: DeviceInfo
+    since_s: float
+    why: str
+
+
+class Device(Protocol):
+    """Guarantees: one measurement at a time; a transient fault is waited for, and told by ``absence`` meanwhile.
+
+    A run that has nothing else to do waits for ``deadline_s`` and no longer.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def info(self) -> DeviceInfo: ...
+
+    @property
+    def absence(self) -> Absence | None: ...
+
+    @property
+    def deadline_s(self) -> float: ...
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
@@ -61,11 +84,13 @@ class Device(Protocol):
 
 
 class AgentDevice:
-    """A device behind an agent, for one study."""
+    """A device behind an agent, for one study. How long to go on asking is what its client was told."""
 
-    def __init__(self, name: str, client: DeviceClient, failures: int = 0) -> None:
+    def __init__(self, name: str, client: DeviceClient, failures: int = 0, deadline_s: float = DEADLINE_S) -> None:
         """``failures``: earlier ones that may be tried again; measurements are numbered past theirs."""
         self.name = name
+        self.deadline_s = deadline_s
+        self.absence: Absence | None = None
         self._first = min(failures, MOST_ROUNDS) * ROUND
         self._client = client
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
@@ -101,19 +126,43 @@ class AgentDevice:
             protocol,
             self._first + repeat,
         )
-        for _ in range(ENVIRONMENTS):
-            try:
-                return ask(Wish(self.info.environment_id, cancel=self._stop))
-            except MeasurementFailed as error:
-                raise StageError("measure", error.kind, str(error)) from error
-            except JobCancelled as error:
-                raise asyncio.CancelledError from error
-            except EnvironmentChanged:
-                # A reboot into another power mode, an update: what follows is compared within the new one.
-                self.info = self._introduce()
-            except EvaluatorError as error:
-                raise DeviceLost(f"device {self.name}: {error}") from error
+        try:
+            for _ in range(ENVIRONMENTS):
+                try:
+                    return ask(self._wish(self.info.environment_id))
+                except EnvironmentChanged:
+                    self._meet_again()
+        except MeasurementFailed as error:
+            raise StageError("measure", error.kind, str(error)) from error
+        except JobCancelled as error:
+            raise asyncio.CancelledError from error
+        except EvaluatorError as error:
+            raise DeviceLost(f"device {self.name}: {error}") from error
+        finally:
+            self.absence = None
         raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
+
+    def _wish(self, environment_id: str | None = None) -> Wish:
+        return Wish(environment_id, cancel=self._stop, on_trouble=self._note)
+
+    def _note(self, trouble: EvaluatorError | None) -> None:
+        """Called from the device's thread; who looks sees the old value or the new one."""
+        if trouble is None:
+            self.absence = None
+        elif self.absence is None:
+            self.absence = Absence(time.monotonic(), str(trouble))
+        else:
+            self.absence = replace(self.absence, why=str(trouble))
+
+    def _meet_again(self) -> None:
+        """After a reboot into another power mode, or an update: what follows is compared within the new environment."""
+        now = self._client.await_device(self._wish())
+        if now.device_id != self.info.device_id:
+            raise DeviceLost(
+                f"device {self.name}: another one answers at its address (it was {self.info.device_id}, now it is "
+                f"{now.device_id}); numbers of two boards do not mix"
+            )
+        self.info = now
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         """:class:`StageError` when the device cannot judge this artifact or none."""
@@ -124,7 +173,7 @@ class AgentDevice:
         options = dict(deployment.options)
         try:
             return self._client.accuracy(
-                str(artifact), subset, deployment.runtime, options, repeat=self._first, wish=Wish(cancel=self._stop)
+                str(artifact), subset, deployment.runtime, options, repeat=self._first, wish=self._wish()
             )
         except JobCancelled as error:
             raise asyncio.CancelledError from error
@@ -132,6 +181,8 @@ class AgentDevice:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error
             raise StageError("judge", error.code, str(error)) from error
+        finally:
+            self.absence = None
 
     def close(self) -> None:
         """Cancels what is being measured."""
@@ -178,10 +229,10 @@ def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownD
     return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
 
 
-def connect(name: str, way: KnownDevice, owner: str) -> DeviceClient:
+def connect(name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S) -> DeviceClient:
     """Nothing is sent yet; :class:`ResourceError` for a token or a fingerprint that is none."""
     try:
-        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint)
+        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint, deadline_s=deadline_s)
     except EvaluatorError as error:
         raise ResourceError(f"device {name}: {error}") from error
 

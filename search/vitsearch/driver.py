@@ -12,7 +12,9 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from vitsearch.absence import duration, stored
 from vitsearch.board import Board, Rules
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError, StudyError
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 BEAT_S = 30.0
 POLL_S = 0.25
+WATCH_S = 1.0
+WAITING_FOR_DEVICE = 4
+"""While the device is away no more plans are asked for than so many that wait for it: the sampler would be blind."""
 SCREENS_IN_A_ROW = 40
 """So many trials in a row without one that was trained end the search: nothing left promises a gain."""
 UNPROMISING = frozenset({"infeasible", "hopeless", "duplicate", "not_promoted", "off_space", "does_not_fit"})
@@ -80,7 +85,7 @@ class Driver:
     async def run(self, retry_failed: bool = False) -> Ended:
         self._lab.once.drop_dead()
         self._study.remember("protocol", self._lab.protocols.confirm.id)
-        beating = asyncio.create_task(self._beat())
+        beating, watching = asyncio.create_task(self._beat()), asyncio.create_task(self._watch())
         try:
             baseline = await self._baseline()
             await self._leaderboard()
@@ -92,6 +97,8 @@ class Driver:
             return ended
         finally:
             beating.cancel()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await self._put_back()
 
     # ---- before the search
@@ -165,7 +172,7 @@ class Driver:
             search.trials,
             baseline.values,
         )
-        return Board(rules, self._study.records(), self._lab.base_accuracy)
+        return Board(rules, self._study.records(), self._lab.base_accuracy, lambda: self._lab.device.is_away)
 
     # ---- the search
 
@@ -181,6 +188,7 @@ class Driver:
                 self._start(self._study.ask(self._plans, self._driver))
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             self._collect()
+            self._board.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
         search, board = self._space.search, self._board
@@ -197,8 +205,15 @@ class Driver:
         board, rules = self._board, self._board.rules
         if board.trained + board.in_training >= rules.wanted:
             return False
+        if self._lab.device.is_away and self._waiting_for_device() >= WAITING_FOR_DEVICE:
+            return False
         before_training = len(self._open) - board.in_training
         return before_training - board.waiting_longer < rules.candidates * rules.places
+
+    def _waiting_for_device(self) -> int:
+        """Trials that wait for it, or come to that without being chosen first."""
+        in_rungs = self._board.in_training - self._board.confirming
+        return len(self._open) - self._board.competing - in_rungs
 
     def _start(self, asked: Asked) -> None:
         if asked.record is not None:
@@ -300,6 +315,32 @@ class Driver:
                 self._study.recover()
             except Exception as error:  # noqa: BLE001 - whatever the database said, the next beat makes up for it
                 logger.warning("the database missed a heartbeat: %s", error)
+
+    async def _watch(self) -> None:
+        """Tell who looks at the run, and who asks for its status, that it waits for its device."""
+        device, since_s = self._lab.device, None
+        try:
+            while True:
+                await asyncio.sleep(WATCH_S)
+                self._progress.waits(device.waits())
+                absence = device.absence
+                if absence is not None and since_s is None:
+                    since_s = absence.since_s
+                    self._remember_waiting(stored(device.name, absence, self._driver))
+                elif absence is None and since_s is not None:
+                    silent = duration(time.monotonic() - since_s)
+                    self._progress.note(f"device {device.name} answers again, after {silent}")
+                    since_s = None
+                    self._remember_waiting(None)
+        finally:
+            if since_s is not None:
+                self._remember_waiting(None)
+
+    def _remember_waiting(self, value: dict[str, Any] | None) -> None:
+        try:
+            self._study.remember("waits", value)
+        except Exception as error:  # noqa: BLE001 - whatever the database said, it is told on the screen too
+            logger.warning("the database was not told whether the device answers: %s", error)
 
     async def _put_back(self) -> None:
         """Trials that are still open go back to the queue with their number; their stages are ended."""

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from vitsearch.absence import AwaitedDevice
 from vitsearch.calibrations import Calibrations
 from vitsearch.compress.quantize import CALIBRATED, MIXED, TRAINED
 from vitsearch.devices import Device
@@ -155,13 +156,14 @@ class Lab:
         self._loans = Loans(workshop.scratch)
         self._ledger = ledger
         self._runner = runner
-        self._device = device
         self._progress = progress
         self.once = Once(ledger, driver)
+        self.device = AwaitedDevice(device, self.once)
         self.protocols = Protocols.of(setting.phases, device.info)
-        self._measuring = Measuring(ledger, self.once, device, progress, setting.wall_clock_decides, self.protocols)
+        measured = setting.wall_clock_decides, self.protocols
+        self._measuring = Measuring(ledger, self.once, self.device, progress, *measured)
         judged = setting.device_images, setting.data.channels, setting.data.fingerprint
-        self._judging = Judging(ledger, self.once, device, progress, judged, self._subset)
+        self._judging = Judging(ledger, self.once, self.device, progress, judged, self._subset)
         self.base_accuracy: dict[str, float] = {}
         """Of every backbone whose base is known by now, on the validation split."""
 
@@ -221,7 +223,7 @@ class Lab:
             ),
             weights_key(effect, plan, base.weights_sha256, taught_by, self.setting.data, calibrations.refit_digest()),
             graph_key(effect, plan.deployment, self.setting.data, OPSET),
-            self._device.info.device_id,
+            self.device.info.device_id,
         )
 
     async def screen(self, prepared: Prepared) -> Measured:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from vitsearch.pareto import front, loss
 from vitsearch.plan import cut_text
@@ -39,6 +40,7 @@ class LiveView:
         self._objectives = objectives
         self._running: Counter[str] = Counter()
         self._confirmed: dict[int, Record] = {}
+        self._waits: str | None = None
         self._start = time.monotonic()
         self._bar = Bar(
             TextColumn("trained"),
@@ -60,6 +62,9 @@ class LiveView:
     def note(self, text: str) -> None:
         self.console.print(f"[dim]{text}[/dim]", highlight=False)
 
+    def waits(self, text: str | None) -> None:
+        self._waits = text
+
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
         self.console.print(f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False)
@@ -75,7 +80,8 @@ class LiveView:
 
     def __rich__(self) -> RenderableType:
         stages = ", ".join(name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count)
-        return Group(self._front(), f"running: {stages or 'nothing'}", self._bar)
+        waits = [Text(self._waits, style="yellow")] if self._waits else []
+        return Group(self._front(), f"running: {stages or 'nothing'}", *waits, self._bar)
 
     def _front(self) -> Table:
         known = {n: point for n, record in self._confirmed.items() if (point := loss(self._objectives, record.values))}

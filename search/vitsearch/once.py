@@ -54,6 +54,10 @@ class Once:
         finally:
             self._ledger.release(key, self._token)
 
+    def kinds(self) -> set[str]:
+        """Of what is being made now: the word before the colon of each key."""
+        return {key.partition(":")[0] for key in self._making}
+
     def renew(self) -> None:
         """Called well within ``CLAIM_S`` while stages run."""
         for key in list(self._making):

@@ -12,6 +12,8 @@ from typing import Protocol, TextIO
 from vitsearch.plan import cut_text
 from vitsearch.record import Record
 
+WAITING_LINES_S = 300.0
+
 
 class Progress(Protocol):
     """Called from the driver's event loop; must return at once."""
@@ -23,6 +25,10 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def waits(self, text: str | None) -> None:
+        """What the run waits for; told every second while it does, None when it does not."""
+        ...
+
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None: ...
 
 
@@ -32,6 +38,9 @@ class Silent:
         yield
 
     def note(self, text: str) -> None:
+        pass
+
+    def waits(self, text: str | None) -> None:
         pass
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
@@ -45,10 +54,20 @@ class PlainLines:
     objectives: tuple[str, ...]
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     _start: float = field(default_factory=time.monotonic)
+    _told_waiting: float | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         yield
+
+    def waits(self, text: str | None) -> None:
+        """At once, then every five minutes."""
+        now, told = time.monotonic(), self._told_waiting
+        if text is None:
+            self._told_waiting = None
+        elif told is None or now - told >= WAITING_LINES_S:
+            self._told_waiting = now
+            self.note(text)
 
     def note(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:7.1f} s  {text}", file=self.stream, flush=True)

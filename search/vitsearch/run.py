@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.devices import AgentDevice, Cores, Device, connect, reached, refuse_unable
+from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, Device, connect, reached, refuse_unable
 from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
@@ -181,18 +181,19 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
 
     Our own agent ends with this process, also when it is killed: it watches its standard input.
     ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
+    The client never gives up by itself: how long to wait depends on what else there is to do (``absence``).
     """
     from vitsearch_evaluators.embedded import EmbeddedAgent
 
     with ExitStack() as closing:
         if cores is None:
             ((name, asked),) = space.devices.items()
-            client = connect(name, reached(name, asked, os.environ), space.study)
-            found = AgentDevice(name, client, failures)
+            client = connect(name, reached(name, asked, os.environ), space.study, FOR_EVER_S)
+            found = AgentDevice(name, client, failures, asked.deadline_s)
         else:
             pinned = ",".join(map(str, cores.device))
             agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
-            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study), failures)
+            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOR_EVER_S), failures)
         closing.callback(found.close)
         yield found
 

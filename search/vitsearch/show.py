@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vitsearch.absence import still_waiting
 from vitsearch.front import Front, Point
 from vitsearch.ledger import Ledger
 from vitsearch.metrics import split
@@ -118,6 +119,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "trained": sum(record.trained for record in records.values()),
         "wanted": space.search.trials,
         "open": study.unfinished(),
+        "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(_outcome(record.outcome, record.twin) for record in records.values())),
         "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
         "objectives": dict(space.objectives),
@@ -138,6 +140,8 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console.print(
         f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
     )
+    if state["waits"]:
+        console.print(f"A run {state['waits']}", style="yellow")
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
     console.print(f"Outcomes: {told or 'none yet'}")
     for number, reason in state["failures"].items():

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from vitsearch import jobs
+from vitsearch.devices import DEADLINE_S, Absence
 from vitsearch.effect import Anatomy, BlockAnatomy, DataIdentity, Effect, Scores
 from vitsearch.jobs import Job, Made, R_co
 from vitsearch.lab import Setting
@@ -147,6 +148,8 @@ class FakeDevice:
     name: str = "local"
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
+    absence: Absence | None = None
+    deadline_s: float = DEADLINE_S
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:

@@ -52,6 +52,7 @@ async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Re
         trained = await lab.train(prepared, rung)
         candidate = Candidate(number, trained.accuracy, screen.values)
 
+    board.confirms(number)
     confirmed = await lab.confirm(prepared, rung)
     return board.confirmed(so_far, signal, rung, confirmed)
 

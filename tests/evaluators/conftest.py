@@ -2,7 +2,6 @@
 
 import glob
 import http.client
-import importlib.util
 import json
 import os
 import shutil
@@ -153,23 +152,6 @@ def serve_agent(tmp_path):
     yield start
     for agent in served:
         agent.close()
-
-
-@pytest.fixture
-def make_proxy():
-    """make_proxy(port) -> Proxy (see proxy.py), closed with the test."""
-    spec = importlib.util.spec_from_file_location("vitsearch_test_proxy", os.path.join(HERE, "proxy.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    proxies = []
-
-    def make(port, **settings):
-        proxies.append(module.Proxy(port, **settings))
-        return proxies[-1]
-
-    yield make
-    for proxy in proxies:
-        proxy.close()
 
 
 QUICK = Backoff(first_s=0.02, max_s=0.2)

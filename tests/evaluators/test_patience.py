@@ -56,6 +56,32 @@ def test_the_first_wait_may_be_skipped_once(time):
     assert len(time.sleeps) == 1
 
 
+def test_trouble_is_told_while_it_lasts_and_when_it_is_over(time):
+    told = []
+    patience = Patience(Backoff(1.0, 8.0), 30.0, None, told.append)
+    patience.answered()
+    gone, busy = DeviceUnreachable("gone"), DeviceBusy("busy")
+    patience.wait(gone)
+    patience.wait(busy)
+    patience.answered()
+    patience.answered()
+    assert told == [gone, busy, None]
+
+
+def test_what_is_sent_for_the_first_time_is_no_trouble(time):
+    told = []
+    Patience(Backoff(1.0, 8.0), 30.0, None, told.append).wait(DeviceBusy("no such model"), first_at_once=True)
+    assert told == []
+
+
+def test_another_of_the_same_kind_begins_anew(time):
+    patience = Patience(Backoff(1.0, 8.0), 30.0, None)
+    time.now_s += 31.0
+    patience.renewed().wait(DeviceBusy("busy"))
+    with pytest.raises(DeviceBusy):
+        patience.wait(DeviceBusy("busy"))
+
+
 def test_a_wish_to_cancel_ends_the_wait():
     cancel = threading.Event()
     cancel.set()

@@ -306,3 +306,67 @@ def test_what_was_not_promoted_says_why_and_what_was_foretold(plan):
     record = board.not_promoted(screened(plan, 2.0), Signal(0.8, 0.1, 0.85), 0, NO_GAIN)
     assert (record.outcome, record.reason) == ("not_promoted", "it promised no gain: foretold accuracy 0.8500")
     assert record.constraints == {"cpu_ms_p50<=4": -0.5}
+
+
+# ---- while the device is away
+
+
+def away_board(**rules):
+    board = board_of(**rules)
+    return Board(board.rules, {}, board.base_accuracy, is_away=lambda: True)
+
+
+def test_without_the_device_a_round_is_what_has_come_so_far():
+    assert answers(away_board(candidates=3), candidate(0, 0.88, 1.0)) == {0: None}
+    assert answers(board_of(candidates=3), candidate(0, 0.88, 1.0)) == {0: "waits"}
+
+
+def test_without_the_device_who_lost_a_round_still_waits_for_a_fresh_one():
+    board = away_board(candidates=3, places=1)
+
+    async def ask():
+        await board.passed_over(candidate(0, 0.88, 1.0))
+        two = {n: asyncio.create_task(board.passed_over(candidate(n, 0.88 + n / 200, 1.0 + n))) for n in (1, 2)}
+        await settle()
+        chosen = []
+        for number in (0, 1):  # who was in training waits to be confirmed: its place is free
+            board.confirms(number)
+            board.choose()
+            await settle()
+            chosen.append([n for n, task in two.items() if task.done()])
+        for task in two.values():
+            task.cancel()
+        return chosen
+
+    assert asyncio.run(ask()) == [[1], [1]]
+
+
+@pytest.mark.parametrize(("make", "second"), [(away_board, None), (board_of, "waits")])
+def test_who_waits_to_be_confirmed_leaves_the_place_only_without_the_device(make, second):
+    board = make(candidates=1, places=1)
+
+    async def ask():
+        await board.passed_over(candidate(0, 0.88, 1.0))
+        board.confirms(0)
+        next_one = asyncio.create_task(board.passed_over(candidate(1, 0.895, 2.0)))
+        await settle()
+        told = next_one.result() if next_one.done() else "waits"
+        next_one.cancel()
+        return told
+
+    assert asyncio.run(ask()) == second
+
+
+def test_without_the_device_no_more_are_trained_than_are_wanted():
+    board = away_board(candidates=1, places=1, wanted=1)
+
+    async def ask():
+        await board.passed_over(candidate(0, 0.88, 1.0))
+        board.confirms(0)
+        next_one = asyncio.create_task(board.passed_over(candidate(1, 0.895, 2.0)))
+        await settle()
+        done = next_one.done()
+        next_one.cancel()
+        return done
+
+    assert not asyncio.run(ask())

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import AgentDevice, Cores, refuse_unable, token_from
+from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, refuse_unable, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient, Subset
@@ -101,9 +101,35 @@ def test_a_device_in_a_new_environment_is_asked_again_there(device, tmp_path):
 def test_an_environment_that_never_holds_still_is_a_lost_device(device, tmp_path, monkeypatch):
     model, moved = write_model(tmp_path / "d.onnx", "d"), device.info._replace(environment_id="ab" * 32)
     device.info = moved
-    monkeypatch.setattr(device, "_introduce", lambda: moved)
+    monkeypatch.setattr(device, "_meet_again", lambda: None)
     with pytest.raises(DeviceLost, match="environment changed"):
         measure(device, model)
+
+
+def test_another_board_at_its_address_is_a_lost_device(device, tmp_path):
+    device.info = device.info._replace(environment_id="ab" * 32, device_id="the one before")
+    with pytest.raises(DeviceLost, match="another one answers at its address"):
+        measure(device, write_model(tmp_path / "e.onnx", "e"))
+
+
+def test_while_it_does_not_answer_it_is_absent(agent, make_proxy, tmp_path):
+    proxy = make_proxy(int(agent.url.rpartition(":")[2]))
+    device = AgentDevice("nano", DeviceClient(proxy.url, agent.token, "study", deadline_s=FOR_EVER_S))
+    model = write_model(tmp_path / "f.onnx", "f")
+    proxy.cut()
+
+    async def cut_and_mend():
+        measuring = asyncio.ensure_future(device.measure(model, DEPLOYMENT, QUICK, repeat=0))
+        while device.absence is None:
+            await asyncio.sleep(0.01)
+        why = device.absence.why
+        proxy.mend()
+        return why, await measuring
+
+    why, found = asyncio.run(cut_and_mend())
+    device.close()
+    assert proxy.url in why
+    assert (found.attempts, device.absence) == (1, None)
 
 
 def test_a_device_that_does_not_answer_is_one_message(monkeypatch):

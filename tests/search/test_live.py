@@ -41,6 +41,14 @@ def test_a_stage_that_ended_is_not_shown(plan):
     assert "running: nothing" in shown(view)
 
 
+def test_what_the_run_waits_for_is_shown_while_it_does():
+    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+    view.waits("waits for device nano, no answer for 3 min: refused")
+    assert "\nwaits for device nano, no answer for 3 min: refused\n" in shown(view)
+    view.waits(None)
+    assert "waits" not in shown(view)
+
+
 def test_no_terminal_means_plain_lines(fake_study):
     space: SearchSpace = fake_study.space
     with live.progress(space, plain=True) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from vitsearch import progress
 from vitsearch.progress import PlainLines, describe
 from vitsearch.record import Record
 
@@ -16,6 +17,23 @@ def test_a_trial_is_one_line_with_what_came_out(plan):
     assert "trial   7  confirmed" in line
     assert "accuracy 0.91  cpu_ms_p50 1.25" in line
     assert line.endswith("[3/12 trained]")
+
+
+def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    for now[0] in (20.0, 21.0, 300.0, 321.0, 322.0):
+        lines.waits(f"since {now[0]:g}")
+    lines.waits(None)
+    now[0] = 330.0
+    lines.waits("once more")
+    assert [line.partition(" s  ")[2] for line in stream.getvalue().splitlines()] == [
+        "since 20",
+        "since 321",
+        "once more",
+    ]
 
 
 def test_a_duplicate_names_its_twin(plan):

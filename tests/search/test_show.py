@@ -89,6 +89,7 @@ STATE = {
     "trained": 3,
     "wanted": 8,
     "open": 1,
+    "waits": None,
     "outcomes": {"hopeless": 2, "confirmed": 3},
     "failures": {5: "train failed (not_finite): loss is nan"},
     "cpu_seconds": {"anatomy": 2.4, "training": 61.7, "artifact": 0.0},
@@ -118,6 +119,12 @@ def test_a_status_in_words():
         "  trial 5: train failed (not_finite): loss is nan\n"
         "CPU-seconds by stage: anatomy 2, training 62"
     )
+
+
+def test_a_run_that_waits_for_its_device_is_told():
+    told = "waits for device nano, no answer for 3 min: no route to host"
+    lines = shown(print_status, STATE | {"waits": told}).splitlines()
+    assert lines[1] == f"A run {told}"
 
 
 def test_a_status_before_the_first_trial():

@@ -55,6 +55,7 @@ _DURATION = WithJsonSchema({"type": ["string", "number"]})
 Briefly = Annotated[float, BeforeValidator(lasting(10)), _DURATION]
 Long = Annotated[float, BeforeValidator(lasting(60)), _DURATION]
 VeryLong = Annotated[float, BeforeValidator(lasting(120)), _DURATION]
+Days = Annotated[float, BeforeValidator(lasting(7 * 24 * 60)), _DURATION]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
 
 
@@ -305,6 +306,8 @@ class Device(Section):
     """Digest of the agent's certificate, as 'vitsearch-agent serve' prints it."""
     accuracy_images: Annotated[Int, Field(ge=0, le=10**5)] = 500
     """Validation images that it classifies itself with each model of the front; 0: none."""
+    deadline_s: Days = Field(default=900.0, alias="deadline")
+    """How long a run with nothing else left to do waits for it while it does not answer, such as 15m."""
 
     @field_validator("fingerprint")
     @classmethod
