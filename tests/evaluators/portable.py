@@ -1,6 +1,7 @@
 """The agent end to end on any Python from 3.6 on: standard library only, run as a script.
 
-python portable.py        (PYTHONPATH: the folder that holds vitsearch_evaluators)
+python portable.py Portable    (PYTHONPATH: the folder that holds vitsearch_evaluators)
+python portable.py Models      real models; needs onnxruntime
 """
 
 # ruff: noqa: PT009, PT027 - there is no pytest where this runs
@@ -11,13 +12,14 @@ import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
-from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, canary
+from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset, canary
 from vitsearch_evaluators.artifacts import model_files, refuse_unfit
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.child import StopSignal
@@ -25,7 +27,7 @@ from vitsearch_evaluators.client import Wish
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.onnx_writing import Value, model, node
-from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
+from vitsearch_evaluators.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 from vitsearch_evaluators.system import THIS_MACHINE
 from vitsearch_evaluators.tokens import read_tokens
 
@@ -60,6 +62,14 @@ class Portable(unittest.TestCase):
                 phased = client.measure(path, "noop", {"busy_us": 50}, asked)
                 self.assertEqual(phased.sustained.n, 11)
                 self.assertGreater(phased.throughput_ips, 0)
+
+    def test_the_peaks(self):
+        with tempfile.TemporaryDirectory() as state:
+            with EmbeddedAgent(state) as agent, agent.client("study") as client:
+                peaks = client.probe("noop")
+            self.assertGreater(peaks.copy_gb_per_s.best, 0.01)
+            self.assertEqual(peaks.gemm, ())
+            self.assertIn("gives no outputs", peaks.reasons["fp32"])
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -151,6 +161,41 @@ class Portable(unittest.TestCase):
                 with DeviceClient(url, token, fingerprint="ab" * 32) as client, self.assertRaises(UntrustedDevice):
                     client.device()
                 process.stdin.close()
+
+
+class Models(unittest.TestCase):
+    """Under the onnxruntime that there is for this Python: 1.10 for 3.6, 1.19 for 3.8."""
+
+    def test_time_accuracy_and_peaks(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.onnx")
+            image, logits = Value("image", "float32", (2, 5, 1, 1)), Value("logits", "float32", (2, 5))
+            with open(path, "wb") as stream:
+                stream.write(model([node("Flatten", ["image"], "logits")], [image], [logits], 13, 7))
+            subset = Subset(os.path.join(folder, "images.npy"), os.path.join(folder, "labels.npy"))
+            # Each image's brightest channel is the next one; the last label of the five is wrong.
+            images = [float((row + 1) % 5 == column) for row in range(5) for column in range(5)]
+            _write_npy(subset.images, "<f4", "(5, 5, 1, 1)", struct.pack("<25f", *images))
+            _write_npy(subset.labels, "<i8", "(5,)", struct.pack("<5q", 1, 2, 3, 4, 1))
+            with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
+                measurement = client.measure(path, protocol=TINY._replace(batch=2))
+                judged = client.accuracy(path, subset, protocol=ACCURACY._replace(batch=2))
+                peaks = client.probe(threads=1)
+            self.assertEqual(measurement.latency_ms.n, 11)
+            self.assertEqual((judged.n, judged.correct, judged.classes), (5, 4, 5))
+            self.assertLessEqual({"fp32", "fp16", "int8"}, {peak.precision for peak in peaks.gemm} | set(peaks.reasons))
+            self.assertGreater(next(peak for peak in peaks.gemm if peak.precision == "fp32").gflops.best, 0.1)
+
+    def test_the_canary(self):
+        with tempfile.TemporaryDirectory() as folder:
+            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["onnxruntime"], place, StopSignal()).cpu.p50, 0)
+
+
+def _write_npy(path, dtype, shape, content):
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    with open(path, "wb") as stream:
+        stream.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content)
 
 
 if __name__ == "__main__":

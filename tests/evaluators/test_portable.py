@@ -12,11 +12,30 @@ PACKAGE_HOME = os.path.join(os.path.dirname(os.path.dirname(HERE)), "evaluators"
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
 def test_end_to_end(version, python_of, tmp_path):
+    run_portable(python_of(version), "Portable", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.6", "3.8"])
+def test_real_models_on_old_boards(version, python_of, tmp_path):
+    """Times, accuracy and peaks under the onnxruntime that there is for this Python, installed for this test."""
+    environment = tmp_path / "environment"
+    subprocess.run([python_of(version), "-m", "venv", str(environment)], check=True)
+    python = str(environment / "bin" / "python")
+    for wanted in (["--upgrade", "pip"], ["onnxruntime"]):
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+        installed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if installed.returncode != 0:
+            pytest.skip(f"{' '.join(wanted)} cannot be installed: {installed.stdout.decode()[-200:]}")
+    run_portable(python, "Models", tmp_path)
+
+
+def run_portable(python, tests, folder):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment.update(PYTHONPATH=PACKAGE_HOME, PYTHONDONTWRITEBYTECODE="1")
     result = subprocess.run(
-        [python_of(version), os.path.join(HERE, "portable.py")],
-        cwd=str(tmp_path),
+        [python, os.path.join(HERE, "portable.py"), tests],
+        cwd=str(folder),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
