@@ -1,6 +1,7 @@
 """`vitsearch-agent`: run the agent, have it run for good, or measure one file without it."""
 
 import argparse
+import functools
 import json
 import logging
 import os
@@ -116,22 +117,24 @@ def _install(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
     if "cpus" in given:
         parse_cpus(given["cpus"])
+    say = functools.partial(print, flush=True)  # in order with errors, wherever it goes
     manager = managers.here()
     if arguments.dry_run:
         print("\n".join(install.described(install.install_steps(manager, given))))
     else:
-        install.install(manager, given, print)
+        install.install(manager, given, say)
     return 0
 
 
 def _uninstall(arguments: argparse.Namespace) -> int:
     from vitsearch_evaluators.service import install, managers
 
+    say = functools.partial(print, flush=True)
     manager = managers.here()
     if arguments.dry_run:
         print("\n".join(install.described(install.uninstall_steps(manager, arguments.purge))))
     else:
-        install.uninstall(manager, arguments.purge, print)
+        install.uninstall(manager, arguments.purge, say)
     return 0
 
 

@@ -28,7 +28,10 @@ from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.onnx_writing import Value, model, node
 from vitsearch_evaluators.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
-from vitsearch_evaluators.system import THIS_MACHINE
+from vitsearch_evaluators.service import managers, systemd
+from vitsearch_evaluators.service.here import Host, Program
+from vitsearch_evaluators.service.wanted import DEFAULT
+from vitsearch_evaluators.system import THIS_MACHINE, Output, System
 from vitsearch_evaluators.tokens import read_tokens
 
 TINY = SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11)
@@ -142,6 +145,19 @@ class Portable(unittest.TestCase):
                 kind = {"model.onnx": "onnx", "model.tflite": "tflite", "model.xml": "openvino"}[name]
                 with self.assertRaisesRegex(MeasurementFailed, told):
                     refuse_unfit(kind, files, old)
+
+    def test_it_is_installed_as_a_service(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.makedirs(os.path.join(folder, "run", "systemd", "system"))
+            ran = []
+            system = System(folder, lambda argv: ran.append(argv[0]) or Output("", None))
+            program = Program("/usr/bin/python3", __file__, ())
+            for _ in range(2):
+                manager = managers.find(Host("linux", True, "root", "/root"), program, system)
+                for step in manager.install_steps(manager.installed() or DEFAULT):
+                    step.do(system)
+            self.assertEqual(system.read(manager.definition).text, systemd.unit(systemd.DEFAULT_SERVICE).strip())
+            self.assertIn("systemctl", ran)
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
     def test_over_tls(self):

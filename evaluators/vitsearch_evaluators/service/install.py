@@ -108,11 +108,9 @@ def _wait(manager: Manager, wanted: Wanted) -> _Listening:
         text = manager.system.read(path).text
         if text:
             return _read(text, path)
-        last_words = manager.gave_up()
-        if last_words is not None:
-            raise EvaluatorError("install", f"the agent is installed, but does not start:\n{last_words}")
-        if manager.system.clock() > end:
-            raise EvaluatorError("install", f"the agent does not listen after {_START_S:g} s; its log: {manager.log}")
+        if manager.gave_up() or manager.system.clock() > end:
+            said = manager.last_words() or "(nothing, or nothing that you may read)"
+            raise EvaluatorError("install", f"the agent is installed, but does not listen. {manager.log}:\n{said}")
         manager.system.sleep(_LOOK_S)
 
 

@@ -40,7 +40,8 @@ class Manager(abc.ABC):
         it could not run here like that."""
         state = self.state_of(wanted)
         self._check(wanted, state)
-        steps = [] if self.installed() is None else [self._stop()]  # a program is not replaced under those who run it
+        # A program is not replaced under those who run it.
+        steps = [] if self.installed() is None else self._stop()
         steps += self._prepare(wanted, state)
         archive = self._archive()
         if archive is not None and not self._is_there(archive):
@@ -69,9 +70,13 @@ class Manager(abc.ABC):
         """Return what takes away the account that was made for the agent."""
         return []
 
-    def gave_up(self) -> Optional[str]:
-        """Return the agent's last words when it is not started again, None as long as it is."""
-        return None
+    def gave_up(self) -> bool:
+        """Whether the agent ended and is not started again."""
+        return False
+
+    def last_words(self) -> str:
+        """Return what the agent logged since its last start, as far as that can be told."""
+        return ""
 
     def notes(self) -> List[str]:
         """Return what a person should know of this way to run an agent."""
@@ -108,7 +113,7 @@ class Manager(abc.ABC):
     def _start(self) -> List[Step]: ...
 
     @abc.abstractmethod
-    def _stop(self) -> Step: ...
+    def _stop(self) -> List[Step]: ...
 
     @abc.abstractmethod
     def _end(self) -> Step: ...
@@ -133,11 +138,13 @@ class _Systemd(Manager):
     def log(self) -> str:
         return f"journalctl {'-u' if self.of_machine else '--user-unit'} vitsearch-agent"
 
-    def gave_up(self) -> Optional[str]:
-        if self.system.run(self._systemctl("is-failed", systemd.UNIT).argv).reason is not None:
-            return None
-        said = self.system.run((*self.log.split(), "-n", "8", "-o", "cat", "--no-pager"))
-        return said.stdout.strip() or said.reason or f"{self.log} says why"
+    def gave_up(self) -> bool:
+        return self.system.run(self._systemctl("is-failed", systemd.UNIT).argv).reason is None
+
+    def last_words(self) -> str:
+        start = self.system.run(self._systemctl("show", "--property=InvocationID", systemd.UNIT).argv).stdout.strip()
+        this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
+        return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
 
     def _remembered(self, text: str) -> Wanted:
         return systemd.remembered(text, self.definition)
@@ -149,14 +156,25 @@ class _Systemd(Manager):
         words = (["daemon-reload"], ["enable", systemd.UNIT], ["restart", systemd.UNIT])
         return [self._systemctl(*each) for each in words]
 
-    def _stop(self) -> Step:
-        return self._systemctl("stop", systemd.UNIT)
+    def _stop(self) -> List[Step]:
+        # What has failed too often does not start before that is forgotten.
+        words = [["reset-failed"]] if self.gave_up() else []
+        return [self._systemctl(*each, systemd.UNIT) for each in [["stop"], *words]]
 
     def _end(self) -> Step:
         return self._systemctl("disable", "--now", systemd.UNIT)
 
     def _forget(self) -> List[Step]:
         return [self._systemctl("daemon-reload")]
+
+    def _groups_of(self, user: str) -> List[str]:
+        """Return the groups that an account is in; none when there is no such account."""
+        return self.system.run(("id", "-nG", user)).stdout.split()
+
+    def _groups_missing(self, user: str) -> List[str]:
+        """Return the useful groups that this machine has and that an account is not in."""
+        there = [name for name in systemd.GROUPS if self.system.run(("getent", "group", name)).reason is None]
+        return [name for name in there if name not in self._groups_of(user)]
 
     def _systemctl(self, *words: str) -> Command:
         return Command(("systemctl", *self.flags, *words), self.hint)
@@ -191,22 +209,15 @@ class OfMachine(_Systemd):
 
     def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
         steps: List[Step] = []
-        groups = self._groups_of(wanted.user)
-        if not groups:
+        if not self._groups_of(wanted.user):
             made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
             steps.append(Command((*made, "--shell", "/usr/sbin/nologin", wanted.user), ""))
-        missing = [name for name in self._useful_groups() if name not in groups]
+        missing = self._groups_missing(wanted.user)
         if missing:
             steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), wanted.user), ""))
         if state != self.state:  # which systemd makes itself
             steps.append(Folder(state, 0o700, wanted.user))
         return steps
-
-    def _groups_of(self, user: str) -> List[str]:
-        return self.system.run(("id", "-nG", user)).stdout.split()
-
-    def _useful_groups(self) -> List[str]:
-        return [name for name in systemd.GROUPS if self.system.run(("getent", "group", name)).reason is None]
 
 
 class OfPerson(_Systemd):
@@ -223,13 +234,20 @@ class OfPerson(_Systemd):
         self.state = f"{host.home}/.local/state/vitsearch"
 
     def notes(self) -> List[str]:
-        lingers = self.system.run(("loginctl", "show-user", self.host.name, "--property=Linger")).stdout.strip()
-        if lingers == "Linger=yes":
-            return []
-        return [
-            f"it starts when you log in and ends when you have logged out, until somebody says: "
-            f"sudo loginctl enable-linger {self.host.name}"
-        ]
+        notes, name = [], self.host.name
+        lingers = self.system.run(("loginctl", "show-user", name, "--property=Linger")).stdout.strip()
+        if lingers != "Linger=yes":
+            notes.append(
+                "it starts when you log in and ends when you have logged out. To have it run from boot on: "
+                f"sudo loginctl enable-linger {name}"
+            )
+        missing = self._groups_missing(name)
+        if missing:
+            notes.append(
+                f"without the groups {', '.join(missing)} it may not see the GPU, nor a Raspberry Pi's power: "
+                f"sudo usermod --append --groups {','.join(missing)} {name}, then log in again"
+            )
+        return notes
 
     def _check(self, wanted: Wanted, state: str) -> None:
         super()._check(wanted, state)
@@ -262,8 +280,8 @@ class Launchd(Manager):
     def _start(self) -> List[Step]:
         return [Command(("launchctl", "load", "-w", self.definition), _NO_SESSION)]
 
-    def _stop(self) -> Step:
-        return Command(("launchctl", "unload", self.definition), _NO_SESSION)
+    def _stop(self) -> List[Step]:
+        return [Command(("launchctl", "unload", self.definition), _NO_SESSION)]
 
     def _end(self) -> Step:
         return Command(("launchctl", "unload", "-w", self.definition), _NO_SESSION)

@@ -55,7 +55,9 @@ class FakeMachine:
             return Output("Linger=no\n", None)
         if words[:2] == ["systemctl", "is-failed"]:
             return Output("", None if self.last_words else "systemctl ended with 1: ")
-        if words[0] == "journalctl":
+        if words[:2] == ["systemctl", "show"]:
+            return Output("InvocationID=a1b2\n", None)
+        if words[:2] == ["journalctl", "_SYSTEMD_INVOCATION_ID=a1b2"]:
             return Output(f"{self.last_words}\n", None)
         if words[0] == "openssl" or words[1] == "-I":
             return Output("", None)
