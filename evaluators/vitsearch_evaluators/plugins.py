@@ -7,6 +7,7 @@ import sys
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set, Tuple
 
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_evaluators.importing import IMPORTING
 
 
 def installed_entry_points(group: str) -> Iterable[Tuple[str, str]]:
@@ -65,7 +66,8 @@ def load(kind: str, name: str, known: Mapping[str, str]) -> Any:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known are {', '.join(sorted(known))}")
     module, _, attribute = known[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    with IMPORTING:
+        return getattr(importlib.import_module(module), attribute)
 
 
 def checked(made: Any, base: type) -> Any:

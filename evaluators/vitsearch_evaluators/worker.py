@@ -24,6 +24,7 @@ from vitsearch_evaluators.emulation import described
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
 from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
+from vitsearch_evaluators.importing import IMPORTING
 from vitsearch_evaluators.job_status import Result
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.launch import Launch
@@ -308,12 +309,12 @@ class Worker(threading.Thread):
         try:
             # Each is imported when it is needed: most agents measure, and are small.
             if job.spec.kind == "accuracy":
-                from vitsearch_evaluators import evaluate
-
+                with IMPORTING:
+                    from vitsearch_evaluators import evaluate
                 return evaluate.judge(job.spec, conditions, bench, self._store.adopt)
             if job.spec.kind == "probe":
-                from vitsearch_evaluators import probing
-
+                with IMPORTING:
+                    from vitsearch_evaluators import probing
                 return probing.probe(job.spec, conditions, bench, self._system)
             return self._measure(job, conditions, bench)
         finally:

@@ -60,6 +60,44 @@ def test_serves(version, pyz, python_of, blob, tmp_path, tiny_protocol, environm
         assert process.wait() == 0
 
 
+MANY_AT_ONCE = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+sys.setswitchinterval(1e-6)
+from vitsearch_evaluators import artifacts, runtimes
+from vitsearch_evaluators.errors import MeasurementFailed
+
+gate = threading.Barrier(8)
+told = []
+
+def look(kind, name):
+    gate.wait()
+    try:
+        runtimes.create(name)
+        artifacts.inspect(kind, {"model.onnx": sys.argv[2], "model.tflite": sys.argv[2]})
+    except MeasurementFailed:
+        told.append("refused")
+    except BaseException as error:
+        told.append(repr(error))
+
+pairs = [("onnx", "onnxruntime"), ("tflite", "trtexec")] * 4
+threads = [threading.Thread(target=look, args=pair) for pair in pairs]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(sorted(set(told)))
+"""
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
+def test_clients_that_all_come_first_are_all_served(version, pyz, python_of, blob, environment):
+    """What is imported when it is needed is needed by several threads at once."""
+    command = [python_of(version), "-c", MANY_AT_ONCE, pyz, blob]
+    told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    assert told.decode().strip() == "['refused']"
+
+
 def test_the_same_sources_make_the_same_file(pyz, tmp_path):
     again = tmp_path / "again.pyz"
     _tool().build(again)

@@ -12,6 +12,7 @@ from vitsearch_evaluators.artifacts import magic
 from vitsearch_evaluators.artifacts.base import Facts, refusal
 from vitsearch_evaluators.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.importing import IMPORTING
 
 __all__ = ["Facts", "inspect", "model_files", "refuse_unfit"]
 
@@ -40,15 +41,15 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
         _refuse_foreign(kind, head)
         # Each is imported where it is needed: the child counts what it loads, and an idle agent too.
         if kind == "onnx":
-            from vitsearch_evaluators.artifacts import onnx_file
-
+            with IMPORTING:
+                from vitsearch_evaluators.artifacts import onnx_file
             return onnx_file.inspect(stream, size)
         if kind == "tflite":
-            from vitsearch_evaluators.artifacts import tflite_file
-
+            with IMPORTING:
+                from vitsearch_evaluators.artifacts import tflite_file
             return tflite_file.inspect(stream, size)
-        from vitsearch_evaluators.artifacts import openvino_file
-
+        with IMPORTING:
+            from vitsearch_evaluators.artifacts import openvino_file
         return openvino_file.inspect(stream, size, os.path.getsize(files["model.bin"]))
 
 
