@@ -14,6 +14,7 @@ from vitsearch_evaluators import audit, config, power, procs, runtimes, tokens
 from vitsearch_evaluators.address import Address, is_loopback
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.device import Device
 from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.files import write_json
@@ -79,8 +80,9 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
     if not store.has_room():
         store.give_way()
     work = os.path.join(settings.state, "work")
-    worker = Worker(queue, store, identity, work, version, configured, system)
-    api = Api(version, identity, store, queue, worker, log)
+    device = Device(identity, version, configured, system)
+    worker = Worker(queue, store, work, device)
+    api = Api(device, store, queue, worker, log)
     try:
         server = AgentServer((settings.host, settings.port), api, door)
     except OSError as error:

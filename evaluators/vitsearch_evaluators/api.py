@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 
 from vitsearch_evaluators import artifacts, npy, runtimes, strict
 from vitsearch_evaluators.audit import AuditLog
+from vitsearch_evaluators.device import Device
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
     DeviceBusy,
@@ -16,7 +17,7 @@ from vitsearch_evaluators.errors import (
     NotFound,
     ProtocolSkew,
 )
-from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id
+from vitsearch_evaluators.fingerprint import environment_id
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import (
     CHUNK_MAX_BYTES,
@@ -32,7 +33,6 @@ from vitsearch_evaluators.protocol import (
     job_id,
 )
 from vitsearch_evaluators.store import BlobStore, Progress
-from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.thermal import Thermometer
 from vitsearch_evaluators.worker import Worker
 
@@ -63,13 +63,11 @@ def checked_id(text: str) -> str:
 class Api(NamedTuple):
     """The endpoints over their parts; raises EvaluatorError for every refusal."""
 
-    version: str
-    identity: DeviceIdentity
+    this_device: Device
     store: BlobStore
     queue: JobQueue
     worker: Worker
     audit: AuditLog
-    system: System = THIS_MACHINE
 
     def health(self) -> Reply:
         quarantined = self.worker.canary.quarantined
@@ -82,7 +80,7 @@ class Api(NamedTuple):
             "ok": not problems,
             "problems": problems,
             "worker_alive": alive,
-            "version": self.version,
+            "version": self.this_device.version,
             "api_min": PROTOCOL_VERSION_MIN,
             "api_max": PROTOCOL_VERSION,
         }
@@ -93,12 +91,12 @@ class Api(NamedTuple):
         info = DeviceInfo(
             api_min=PROTOCOL_VERSION_MIN,
             api_max=PROTOCOL_VERSION,
-            agent_version=self.version,
-            device_id=self.identity.device_id,
-            kind=self.identity.kind,
+            agent_version=self.this_device.version,
+            device_id=self.this_device.identity.device_id,
+            kind=self.this_device.identity.kind,
             environment_id=environment_id(environment),
             fingerprint=environment,
-            runtimes=self.worker.runtimes,
+            runtimes=self.this_device.runtimes,
             job_kinds=JOB_KINDS,
             max_blob_bytes=self.store.limits.max_blob_bytes,
             queued=queued,
@@ -111,7 +109,7 @@ class Api(NamedTuple):
         return 200, info.to_json()
 
     def conditions(self) -> Reply:
-        thermometer = Thermometer(self.system)
+        thermometer = Thermometer(self.this_device.system)
         heat = thermometer.read()
         return 200, {
             "temperature_c": None if heat is None else heat.celsius,
@@ -142,10 +140,10 @@ class Api(NamedTuple):
                 f"the client speaks protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = strict.read_object(body, _JOB, "job", ("environment_id",))
-        if job["device_id"] != self.identity.device_id:
-            raise DeviceChanged(f"the job is for device {job['device_id']}, this is {self.identity.device_id}")
-        spec: JobSpec = job["spec"]
-        if job_id(spec, self.identity.device_id) != identifier:
+        device_id, spec = self.this_device.identity.device_id, job["spec"]
+        if job["device_id"] != device_id:
+            raise DeviceChanged(f"the job is for device {job['device_id']}, this is {device_id}")
+        if job_id(spec, device_id) != identifier:
             raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
         runtime = runtimes.create(spec.runtime)
         runtime.check_options(spec.options)
@@ -201,17 +199,19 @@ class Api(NamedTuple):
         return 200, {"jobs": [status.to_json() for status in self.queue.active()]}
 
     def _environment(self) -> Dict[str, Any]:
-        if not self.worker.ready.wait(_READY_WAIT_S):
+        self._await_runtimes()
+        return self.this_device.environment()
+
+    def _await_runtimes(self) -> None:
+        if not self.this_device.ready.wait(_READY_WAIT_S):
             raise DeviceBusy("the agent is still probing its runtimes")
-        return self.worker.environment()
 
     def _refuse_unfit(self, identifier: str, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it waits its turn for that."""
         if self._is_known(identifier):
             return
-        if not self.worker.ready.wait(_READY_WAIT_S):
-            raise DeviceBusy("the agent is still probing its runtimes")
-        runtime = next((one for one in self.worker.runtimes if one.name == spec.runtime), None)
+        self._await_runtimes()
+        runtime = next((one for one in self.this_device.runtimes if one.name == spec.runtime), None)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:

@@ -27,10 +27,9 @@ from vitsearch_evaluators.errors import (
     NotFound,
 )
 from vitsearch_evaluators.events import Event, EventLog
-from vitsearch_evaluators.job_status import FINAL_STATES, JobStatus, Result
+from vitsearch_evaluators.job_status import JobStatus, Result
+from vitsearch_evaluators.job_table import JobTable
 from vitsearch_evaluators.jobspec import JobSpec, Owner
-
-FINAL_JOBS_KEPT = 5000
 
 
 class JobQueue:
@@ -50,6 +49,7 @@ class JobQueue:
         self._clock = clock
         self._queued_at: Dict[str, float] = {}
         self._database = Database(path)
+        self._table = JobTable(self._database)
         self._events = EventLog(self._database)
         self.on_cancel_running: Callable[[], None] = lambda: None
         self.on_end: Callable[[JobStatus], None] = lambda status: None
@@ -65,11 +65,11 @@ class JobQueue:
         another version of the agent was asked for and this one cannot read has failed.
         """
         with self._changed, self._database.transaction():
-            for row in self._rows("SELECT * FROM jobs WHERE state = 'running'"):
+            for row in self._table.in_state("running"):
                 if row["process"]:
                     procs.kill_if_same(procs.ProcessId(*json.loads(row["process"])))
                 self._put_back(row, AGENT, {})
-            for row in self._rows("SELECT * FROM jobs WHERE state = 'queued'"):
+            for row in self._table.in_state("queued"):
                 if rows.is_readable(row):
                     self._queued_at[row["id"]] = self._clock()
                 else:
@@ -85,31 +85,26 @@ class JobQueue:
         """
         spec_digest = digest(spec.to_json())
         with self._changed, self._database.transaction():
-            row = self._row(identifier)
+            row = self._table.row(identifier)
             if row is None:
                 self._refuse_flood(owner)
-                self._database.run(
-                    "INSERT INTO jobs (id, spec, spec_digest, study, trial, state, environment) "
-                    "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
-                    *(identifier, json.dumps(spec.to_json()), spec_digest, owner.study, owner.trial, environment),
-                )
-                self._database.run(_FORGET, FINAL_JOBS_KEPT)
+                self._table.add(identifier, spec, spec_digest, owner, environment)
                 self._queue(identifier)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
             elif rows.may_begin_again(row, environment):
-                self._set(
+                self._table.set(
                     identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
                     trial=owner.trial, deaths="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
             elif row["state"] == "queued" and environment is not None:
-                self._set(identifier, environment=environment)
+                self._table.set(identifier, environment=environment)
             return self.get(identifier), row is None
 
     def get(self, identifier: str) -> JobStatus:
         with self._changed:
-            row = self._row(identifier)
+            row = self._table.row(identifier)
         if row is None:
             raise NotFound(f"no job {identifier}")
         return rows.status_of(row)
@@ -144,27 +139,27 @@ class JobQueue:
             if status.state == "queued":
                 self._end(identifier, "cancelled")
             elif status.state == "running":
-                self._set(identifier, cancel=1)
+                self._table.set(identifier, cancel=1)
                 self.on_cancel_running()
             return self.get(identifier)
 
     def active(self) -> List[JobStatus]:
         """Return the running job, then the queued ones in the order in which they will be served."""
         with self._changed:
-            jobs = self._rows(_ACTIVE)
-            served = {row["study"]: row["served"] for row in self._rows("SELECT study, served FROM owners")}
+            jobs = self._table.active()
+            served = self._table.served()
         return [rows.status_of(row) for row in turns.in_order(jobs, served)]
 
     def counts(self) -> Tuple[int, int]:
         """Return how many jobs are queued and running."""
         with self._changed:
-            states = [row["state"] for row in self._rows(_ACTIVE)]
+            states = [row["state"] for row in self._table.active()]
         return states.count("queued"), states.count("running")
 
     def referenced(self) -> Set[str]:
         """Return the digests of the blobs that jobs still need."""
         with self._changed:
-            specs = [rows.spec_of(row) for row in self._rows(_ACTIVE)]
+            specs = [rows.spec_of(row) for row in self._table.active()]
         return {blob.sha256 for spec in specs for blob in spec.manifest}
 
     # The worker's side.
@@ -172,16 +167,16 @@ class JobQueue:
     def claim(self, timeout_s: float) -> Optional[rows.ClaimedJob]:
         """Take the next job, waiting for one up to `timeout_s`."""
         with self._changed:
-            row = self._first()
+            row = self._table.next()
             if row is None:
                 self._changed.wait(timeout_s)
-                row = self._first()
+                row = self._table.next()
             if row is None:
                 return None
             attempts = row["attempts"] + 1
             with self._database.transaction():
-                self._set(row["id"], state="running", attempts=attempts, process=None)
-                self._serve(row["study"])
+                self._table.set(row["id"], state="running", attempts=attempts, process=None)
+                self._table.serve(row["study"])
                 self._tell(row["id"], "started", attempt=attempts)
             queued_at = self._queued_at.pop(row["id"], self._clock())
             return rows.ClaimedJob(
@@ -191,7 +186,7 @@ class JobQueue:
     def started(self, identifier: str, phase: str, process: procs.ProcessId) -> None:
         """Remember the child of a phase, for a later life of the agent to kill."""
         with self._changed, self._database.transaction():
-            self._set(identifier, process=json.dumps(list(process)))
+            self._table.set(identifier, process=json.dumps(list(process)))
             self._tell(identifier, "phase", phase=phase)
 
     def tell(self, identifier: str, what: str, **details: Any) -> None:
@@ -206,13 +201,13 @@ class JobQueue:
         """Add a flag to results that are there already."""
         with self._changed, self._database.transaction():
             for identifier in identifiers:
-                row = self._row(identifier)
+                row = self._table.row(identifier)
                 if row is None or not row["result"]:
                     continue
                 result = json.loads(row["result"])
                 if flag not in result["flags"]:
                     result["flags"].append(flag)
-                    self._set(identifier, result=json.dumps(result))
+                    self._table.set(identifier, result=json.dumps(result))
 
     def fail(self, identifier: str, error: EvaluatorError) -> None:
         self._end(identifier, "failed", error=json.dumps(error.to_json()))
@@ -220,18 +215,18 @@ class JobQueue:
     def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:
         """After its child died by a signal: queued again in front, or failed when that is enough (`deaths`)."""
         with self._changed, self._database.transaction():
-            row = self._row(identifier)
+            row = self._table.row(identifier)
             if row is not None:
                 self._put_back(row, death, details)
 
     def release(self, identifier: str) -> None:
         """After its child was killed on purpose: cancelled, or queued again if nobody asked to."""
         with self._changed, self._database.transaction():
-            row = self._row(identifier)
+            row = self._table.row(identifier)
             if row is not None and row["cancel"]:
                 self._end(identifier, "cancelled")
             else:
-                self._set(identifier, state="queued", process=None)
+                self._table.set(identifier, state="queued", process=None)
                 self._queue(identifier)
 
     def wake(self) -> None:
@@ -245,10 +240,10 @@ class JobQueue:
         if row["cancel"]:
             self._end(row["id"], "cancelled")
         elif failure is not None:
-            self._set(row["id"], deaths=json.dumps(deaths))
+            self._table.set(row["id"], deaths=json.dumps(deaths))
             self.fail(row["id"], MeasurementFailed(failure.kind, failure.message, dict(details, **failure.details)))
         else:
-            self._set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
+            self._table.set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
             self._tell(row["id"], "interrupted", death=death)
             self._queue(row["id"])
 
@@ -256,20 +251,8 @@ class JobQueue:
         self._queued_at[identifier] = self._clock()
         self._tell(identifier, "queued")
 
-    def _first(self) -> Optional[sqlite3.Row]:
-        found = self._rows(turns.NEXT)
-        return found[0] if found else None
-
-    def _serve(self, study: str) -> None:
-        self._database.run(
-            "INSERT OR REPLACE INTO owners (study, served) "
-            "VALUES (?, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners))",
-            study,
-        )
-
     def _refuse_flood(self, owner: Owner) -> None:
-        query = "SELECT COUNT(*) AS n FROM jobs WHERE state = 'queued' AND study = ?"
-        queued = self._rows(query, owner.study)[0]["n"]
+        queued = self._table.count_queued(owner.study)
         if queued >= self._limits.queued_per_owner:
             raise DeviceBusy(
                 f"study {owner.study!r} has {queued} jobs in the queue, at most "
@@ -279,7 +262,7 @@ class JobQueue:
 
     def _end(self, identifier: str, state: str, **columns: Any) -> None:
         with self._changed, self._database.transaction():
-            self._set(identifier, state=state, process=None, **columns)
+            self._table.set(identifier, state=state, process=None, **columns)
             self._tell(identifier, state)
             status = self.get(identifier)
         self._queued_at.pop(identifier, None)
@@ -288,18 +271,3 @@ class JobQueue:
     def _tell(self, identifier: str, what: str, **details: Any) -> None:
         self._events.add(identifier, what, **details)
         self._changed.notify_all()
-
-    def _set(self, identifier: str, **columns: Any) -> None:
-        assignments = ", ".join(f"{column} = ?" for column in columns)
-        self._database.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), identifier)
-
-    def _row(self, identifier: str) -> Optional[sqlite3.Row]:
-        found = self._rows("SELECT * FROM jobs WHERE id = ?", identifier)
-        return found[0] if found else None
-
-    def _rows(self, query: str, *values: Any) -> List[sqlite3.Row]:
-        return self._database.rows(query, *values)
-
-
-_ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
-_FORGET = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"

@@ -11,19 +11,20 @@ import os
 import shutil
 import sqlite3
 import threading
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import canary, confinement, procs, runtimes
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
-from vitsearch_evaluators.config import NO_CONFIG, RUNTIME_DEFAULT, AgentConfig, RuntimeConfig
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import DISK_FULL
+from vitsearch_evaluators.device import Device
 from vitsearch_evaluators.device_info import RuntimeInfo
-from vitsearch_evaluators.emulation import described
+from vitsearch_evaluators.disk_wait import DiskWait, is_full
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
-from vitsearch_evaluators.fingerprint import DeviceIdentity, environment_id, fingerprint
+from vitsearch_evaluators.fingerprint import environment_id
 from vitsearch_evaluators.importing import IMPORTING
 from vitsearch_evaluators.job_status import Result
 from vitsearch_evaluators.jobs import JobQueue
@@ -33,80 +34,46 @@ from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
 from vitsearch_evaluators.rows import ClaimedJob
 from vitsearch_evaluators.store import BlobStore
-from vitsearch_evaluators.system import THIS_MACHINE, System
-from vitsearch_evaluators.throttling import kernel_brakes
 
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 60.0
-_ROOM_POLL_S = 2.0
 _GOING_DOWN_S = 0.5
 
 
 class Worker(threading.Thread):
-    """`ready` is set when the runtimes were probed; from then on `runtimes` does not change.
+    """Measures on `device` what `queue` holds; each job has a folder of its own in `folder`, which lies in the state.
 
     `on_failure` is called when the thread ends though nobody stopped it, and `failed` is set.
-    `problem` says what it is waiting for, None when nothing is wrong. Between jobs it looks at the
-    `canary` when it is its turn.
+    Between jobs it looks at the `canary` when it is its turn.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        store: BlobStore,
-        identity: DeviceIdentity,
-        folder: str,
-        version: str,
-        config: AgentConfig = NO_CONFIG,
-        system: System = THIS_MACHINE,
-    ) -> None:
+    def __init__(self, queue: JobQueue, store: BlobStore, folder: str, device: Device) -> None:
         super().__init__(name="measure", daemon=True)
-        self.runtimes: Tuple[RuntimeInfo, ...] = ()
-        self.ready = threading.Event()
-        self.problem: Optional[str] = None
+        state, config = os.path.dirname(folder), device.config
         self.failed = False
         self.on_failure: Callable[[], None] = lambda: None
-        self.canary = Canary(os.path.join(os.path.dirname(folder), "canary.json"), config.canary)
+        self.canary = Canary(os.path.join(state, "canary.json"), config.canary)
         self._queue = queue
         self._store = store
-        self._identity = identity
         self._folder = folder
-        self._version = version
-        self._probes = ProbeCache(os.path.join(os.path.dirname(folder), "probes.json"), config)
-        self._configured = config.runtimes
-        self._cache = os.path.join(os.path.dirname(folder), "cache")
-        self._emulation = config.emulation
-        self._memory_mb = config.limits.memory_mb
-        self._confinement = confinement.UNCONFINED
-        self._power = MeteredPhase(config.power, system)
-        self._system = system
-        self._known: Optional[Dict[str, Any]] = None
-        self._is_measuring = False
+        self._device = device
+        self._probes = ProbeCache(os.path.join(state, "probes.json"), config)
+        self._cache = os.path.join(state, "cache")
+        self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
         self._stopping = threading.Event()
+        self._disk = DiskWait(store, self._stopping)
         queue.on_cancel_running = self._stop_child.set
 
-    def environment(self) -> Dict[str, Any]:
-        """Return the fingerprint as it is now: a governor or an affinity may have changed.
-
-        While something is measured it is what it was before: to look (some boards have to be asked with
-        a tool) would disturb. So it is while the kernel brakes a hot device, for that lowers limits
-        which are settings otherwise.
-        """
-        if self._known is not None and (self._is_measuring or kernel_brakes(self._system).active):
-            return self._known
-        found = fingerprint(self._version, self.runtimes, self._system)
-        if self._emulation is not None:
-            found["emulation"] = described(self._emulation)
-        if self._memory_mb is not None:
-            found["memory_limit"] = self._confinement.described()
-        self._known = found if self.ready.is_set() else None
-        return found
+    @property
+    def problem(self) -> Optional[str]:
+        """What it is waiting for, None when nothing is wrong."""
+        return self._disk.problem
 
     @property
     def power_meter(self) -> Optional[str]:
-        """Return the meter that was found last, None when there is none."""
+        """The meter that was found last, None when there is none."""
         return self._power.meter
 
     def stop(self) -> None:
@@ -127,7 +94,7 @@ class Worker(threading.Thread):
 
     def _run(self) -> None:
         procs.adopt_orphans()
-        self._confinement = confinement.find(self._memory_mb, self._system)
+        self._device.confinement = confinement.find(self._device.config.limits.memory_mb, self._device.system)
         self._clean()
         try:
             self._probe()
@@ -135,11 +102,11 @@ class Worker(threading.Thread):
             return
         rested = False
         while not self._stopping.is_set():
-            job = self._insist(lambda: self._queue.claim(_IDLE_S))
+            job = self._disk.insist(lambda: self._queue.claim(_IDLE_S))
             if job is not None and not self._stopping.is_set():
                 self._process(job)
             elif job is not None:
-                self._insist(functools.partial(self._queue.release, job.id))
+                self._disk.insist(functools.partial(self._queue.release, job.id))
             elif not rested:
                 procs.give_memory_back()
             rested = job is None
@@ -148,17 +115,17 @@ class Worker(threading.Thread):
 
     def _clean(self) -> None:
         """Remove the folders of jobs that ended while the agent was killed."""
-        active = {status.id for status in self._insist(self._queue.active) or ()}
+        active = {status.id for status in self._disk.insist(self._queue.active) or ()}
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _probe(self) -> None:
-        self.runtimes = self._probes.load() or self._ask_runtimes()
+        self._device.runtimes = self._probes.load() or self._ask_runtimes()
         absent = self._power.absent()
         logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
-        self.ready.set()
+        self._device.ready.set()
 
     def _ask_runtimes(self) -> Tuple[RuntimeInfo, ...]:
         found = []
@@ -174,29 +141,29 @@ class Worker(threading.Thread):
     def _probe_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                bench = Bench(self._folder, self._stop_child, confinement=self._confinement)
-                return probe_runtime(name, bench, self._programs(name), self._system)
+                bench = Bench(self._folder, self._stop_child, confinement=self._device.confinement)
+                return probe_runtime(name, bench, self._programs(name), self._device.system)
             except (StorageFull, OSError) as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise
-                self._await_room()
+                self._disk.await_room()
                 if self._stopping.is_set():
                     raise Interrupted from error
 
     def _programs(self, name: str) -> RuntimeConfig:
-        return self._configured.get(name, RUNTIME_DEFAULT)
+        return self._device.config.runtimes.get(name, RUNTIME_DEFAULT)
 
     def _launch(self, name: str) -> Launch:
-        info = next((runtime for runtime in self.runtimes if runtime.name == name), None)
+        info = next((runtime for runtime in self._device.runtimes if runtime.name == name), None)
         return Launch(cache=self._cache) if info is None else Launch.of(info, self._cache)
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
-        self._insist(self._outcome(job, folder))
+        self._disk.insist(self._outcome(job, folder))
         if not self._stopping.is_set():
             # A cancellation that came too late must not hit the next job.
             self._stop_child.clear()
-            if self._insist(lambda: self._queue.get(job.id).final):
+            if self._disk.insist(lambda: self._queue.get(job.id).final):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
@@ -212,8 +179,8 @@ class Worker(threading.Thread):
             death, details = died.death, died.details
             return lambda: self._queue.died(job.id, death, details)
         except Exception as error:
-            if _is_full(error):
-                self._await_room()
+            if is_full(error):
+                self._disk.await_room()
                 return lambda: self._queue.died(job.id, DISK_FULL, {})
             if isinstance(error, EvaluatorError):
                 failure = error
@@ -233,25 +200,24 @@ class Worker(threading.Thread):
 
     def _look_at_canary(self) -> None:
         """One look, or two, whoever waits: then it is the next job's turn."""
-        environment = environment_id(self.environment())
-        names = [runtime.name for runtime in self.runtimes if runtime.available]
+        environment = environment_id(self._device.environment())
+        names = [runtime.name for runtime in self._device.runtimes if runtime.available]
         folder = os.path.join(self._folder, "canary")
-        place = canary.Place(folder, self._identity.device_id, environment, self._system, self._confinement)
+        device = self._device
+        place = canary.Place(folder, device.identity.device_id, environment, device.system, device.confinement)
         try:
-            self._is_measuring = True
-            self.canary.look(
-                environment, lambda: canary.measure(names, place, self._stop_child, self._launch), self._distrust
-            )
+            with device.undisturbed():
+                self.canary.look(
+                    environment, lambda: canary.measure(names, place, self._stop_child, self._launch), self._distrust
+                )
         except Interrupted:
             return
         except Exception:
             logger.exception("the canary cannot be measured")
             self.canary.skip()
-        finally:
-            self._is_measuring = False
 
     def _distrust(self, identifiers: Sequence[str]) -> None:
-        self._insist(functools.partial(self._queue.flag, identifiers, canary.FLAG))
+        self._disk.insist(functools.partial(self._queue.flag, identifiers, canary.FLAG))
         if self._stopping.is_set():
             raise Interrupted  # perhaps not written: the next life looks again
 
@@ -260,33 +226,8 @@ class Worker(threading.Thread):
         with contextlib.suppress(sqlite3.Error):
             self._queue.tell(identifier, what, **details)
 
-    def _insist(self, access: Callable[[], Any]) -> Any:
-        """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""
-        while True:
-            try:
-                result = access()
-            except sqlite3.Error as error:
-                self._wait_for(f"the queue cannot be written: {error}")
-                if self._stopping.is_set():
-                    return None  # the next life finds the job as interrupted, and its answers in its folder
-            else:
-                self.problem = None
-                return result
-
-    def _await_room(self) -> None:
-        while not self._store.has_room() and not self._stopping.is_set():
-            self._wait_for("the disk has no room for a job")
-        self.problem = None
-
-    def _wait_for(self, problem: str) -> None:
-        if self.problem != problem:
-            logger.error("%s; waiting", problem)
-        self.problem = problem
-        self._store.give_way()
-        self._stopping.wait(_ROOM_POLL_S)
-
     def _work(self, job: ClaimedJob, folder: str) -> Result:
-        environment = environment_id(self.environment())
+        environment = environment_id(self._device.environment())
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
                 f"the job is for the environment {job.environment}, the device is now in {environment}",
@@ -295,18 +236,13 @@ class Worker(threading.Thread):
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
-        conditions = Conditions(
-            job.id,
-            self._identity.device_id,
-            environment,
-            job.attempts,
-            job.queue_s,
-            None if self._emulation is None else self._emulation.slowdown,
-        )
+        slowdown = None if self._device.config.emulation is None else self._device.config.emulation.slowdown
+        device_id = self._device.identity.device_id
+        conditions = Conditions(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
         on_start = functools.partial(self._queue.started, job.id)
-        bench = Bench(folder, self._stop_child, on_start, self._launch(job.spec.runtime), self._confinement)
-        self._is_measuring = True
-        try:
+        launch, limit = self._launch(job.spec.runtime), self._device.confinement
+        bench = Bench(folder, self._stop_child, on_start, launch, limit)
+        with self._device.undisturbed():
             # Each is imported when it is needed: most agents measure, and are small.
             if job.spec.kind == "accuracy":
                 with IMPORTING:
@@ -315,21 +251,13 @@ class Worker(threading.Thread):
             if job.spec.kind == "probe":
                 with IMPORTING:
                     from vitsearch_evaluators import probing
-                return probing.probe(job.spec, conditions, bench, self._system)
+                return probing.probe(job.spec, conditions, bench, self._device.system)
             return self._measure(job, conditions, bench)
-        finally:
-            self._is_measuring = False
 
     def _measure(self, job: ClaimedJob, conditions: Conditions, bench: Bench) -> Measurement:
         uses_before = self._store.uses
         tell = functools.partial(self._tell, job.id)
-        measurement = execute(job.spec, conditions, bench, self._power, self._system, tell)
+        measurement = execute(job.spec, conditions, bench, self._power, self._device.system, tell)
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement
-
-
-def _is_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in procs.DISK_ERRNOS
-    return isinstance(error, (StorageFull, sqlite3.OperationalError))

@@ -66,6 +66,7 @@ def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
     assert info.device_id.startswith("emu-")
     assert info.emulation["slowdown"] == 4.0
     assert info.fingerprint["cpu"] is None
+    assert client.conditions() == {"temperature_c": 40.0, "zone": "cpu-thermal", "reason": None}
     found = client.measure(blob, "noop", {"busy_us": 500}, tiny_protocol)
     assert found.emulated
     assert found.latency_ms.min >= 4 * 0.5

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from vitsearch_evaluators.embedded import EmbeddedAgent
 from vitsearch_evaluators.jobspec import SUBSET_NAMES
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, job_id
-from vitsearch_evaluators.server import _ROUTES
+from vitsearch_evaluators.routes import ROUTES as ENDPOINTS
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "get", "G\xcbT", "X" * 300, "")
 IDS = (DIGEST, OTHER, "..", "../../token", "%2e%2e%2ftoken", "a" * 63, "A" * 64, "", "\xff", "x" * 9000)
 # Of every endpoint that there is, or will be.
-ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in _ROUTES)
+ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in ENDPOINTS)
 PATHS = (
     "/v1/health",
     "/v1/{}",

@@ -6,7 +6,7 @@ def test_exports_exist():
 
 
 def test_docstring_lists_every_route():
-    from vitsearch_evaluators.server import _ROUTES
+    from vitsearch_evaluators.routes import ROUTES
 
     documented = {
         (line.split()[0], line.split()[1].split("?")[0])
@@ -16,5 +16,5 @@ def test_docstring_lists_every_route():
     example = "ab" * 32
     for method, path in documented - {("GET", "/v1/health")}:
         real = path.replace("{id}", example).replace("{sha256}", example)
-        assert any(route[0] == method and route[1].match(real) for route in _ROUTES), path
-    assert len(documented) == len(_ROUTES) + 1
+        assert any(route.method == method and route.pattern.match(real) for route in ROUTES), path
+    assert len(documented) == len(ROUTES) + 1

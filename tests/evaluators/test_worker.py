@@ -198,6 +198,7 @@ def test_an_upload_during_a_measurement_is_flagged(faulty_agent, faulty_client, 
 def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
     """Seen in an experiment: OSError from Popen ended the thread, and the job ran for ever."""
     from vitsearch_evaluators import child, worker
+    from vitsearch_evaluators.device import Device
     from vitsearch_evaluators.fingerprint import DeviceIdentity
     from vitsearch_evaluators.jobs import JobQueue
     from vitsearch_evaluators.protocol import BlobRef, JobSpec, Owner
@@ -210,7 +211,8 @@ def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, t
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     store = BlobStore(str(tmp_path))
     store.append(X_SHA256, 0, 1, b"x")
-    thread = worker.Worker(queue, store, DeviceIdentity("d", "physical"), str(tmp_path / "work"), "0")
+    device = Device(DeviceIdentity("d", "physical"), "0")
+    thread = worker.Worker(queue, store, str(tmp_path / "work"), device)
     thread.start()
     spec = JobSpec("measure", (BlobRef("model.onnx", X_SHA256, 1),), "noop", {}, tiny_protocol)
     for number in (1, 2):
@@ -230,27 +232,27 @@ X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  #
 
 def test_nobody_looks_at_the_settings_while_the_canary_is_measured(tmp_path, monkeypatch):
     """`nvpmodel` beside it would disturb it, and die with the children of the canary: another environment."""
-    from vitsearch_evaluators import canary, worker
+    from vitsearch_evaluators import canary, device, worker
     from vitsearch_evaluators.errors import EvaluatorError
     from vitsearch_evaluators.fingerprint import DeviceIdentity
     from vitsearch_evaluators.jobs import JobQueue
     from vitsearch_evaluators.store import BlobStore
 
-    looks, fingerprint = [], worker.fingerprint
-    monkeypatch.setattr(worker, "fingerprint", lambda *given: looks.append(given) or fingerprint(*given))
+    looks, fingerprint = [], device.fingerprint
+    monkeypatch.setattr(device, "fingerprint", lambda *given: looks.append(given) or fingerprint(*given))
 
     def measure(*_given):
         before = len(looks)
-        measuring.environment()
+        board.environment()
         assert len(looks) == before
         raise EvaluatorError("enough", "seen")
 
     monkeypatch.setattr(canary, "measure", measure)
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
-    identity = DeviceIdentity("device", "physical")
-    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), identity, str(tmp_path / "work"), "1")
-    measuring.ready.set()
+    board = device.Device(DeviceIdentity("device", "physical"), "1")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board)
+    board.ready.set()
     measuring._look_at_canary()
-    measuring.environment()
+    board.environment()
     assert len(looks) == 2, "looked at again as soon as it was over"
     queue.close()
