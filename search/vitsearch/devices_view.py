@@ -58,12 +58,20 @@ def board(info: DeviceInfo) -> str:
 def status(name: str, device: KnownDevice) -> dict[str, Any]:
     """All that the agent tells; ``queue`` as it will be served, what runs first."""
 
-    def ask(client: DeviceClient) -> tuple[DeviceInfo, list[JobStatus], Mapping[str, Any]]:
-        return client.device(), client.jobs(), client.conditions()
+    def ask(client: DeviceClient) -> tuple[DeviceInfo, list[dict[str, Any]], Mapping[str, Any]]:
+        queue = [_job(job) | {"last": _last_event(client, job)} for job in client.jobs()]
+        return client.device(), queue, client.conditions()
 
-    info, jobs, conditions = _ask(name, device, ask)
-    told = info.to_json()
-    return {"name": name, "url": device.url, **told, "conditions": dict(conditions), "queue": [*map(_job, jobs)]}
+    info, queue, conditions = _ask(name, device, ask)
+    return {"name": name, "url": device.url, **info.to_json(), "conditions": dict(conditions), "queue": queue}
+
+
+def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
+    """What happened last to a job that runs; one that waits has nothing to tell."""
+    if job.state != "running":
+        return None
+    events = client.events(job.id)
+    return events[-1].to_json() if events else None
 
 
 def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
@@ -140,12 +148,17 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
     table = Table(box=None, show_header=False)
     for heading, text in _lines(found):
         table.add_row(plain(heading), plain(text))
+    for runtime in sorted(found["runtimes"], key=lambda runtime: not runtime["available"]):
+        style = None if runtime["available"] else "dim"
+        table.add_row("runtime", plain(_runtime_text(runtime)), style=style)
     console.print(table)
     if found["queue"]:
-        jobs = Table("job", "state", "study", "trial", "attempts", box=None, header_style="bold")
+        console.print()
+        jobs = Table("job", "kind", "state", "study", "trial", "attempt", box=None, header_style="bold")
         for job in found["queue"]:
             trial = "" if job["trial"] is None else str(job["trial"])
-            cells = (job["id"][:_SHORT_ID], job["state"], job["study"], trial, str(job["attempts"]))
+            attempt = str(job["attempts"] or "")
+            cells = (job["id"][:_SHORT_ID], job["kind"], _state_text(job), job["study"], trial, attempt)
             jobs.add_row(*map(plain, cells))
         console.print(jobs)
 
@@ -173,7 +186,6 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             conditions["reason"] if temperature is None else f"{temperature:.1f} °C ({conditions['zone']})",
         ),
         ("power meter", found["power_meter"] or "none"),
-        *((("runtime", _runtime_text(runtime))) for runtime in found["runtimes"]),
         ("queue", _queue_text(found)),
     ]
     if found["quarantined"]:
@@ -198,9 +210,17 @@ def _queue_text(found: dict[str, Any]) -> str:
     return f"{found['queued']} waiting, {found['running']} running" + (", QUARANTINED" if found["quarantined"] else "")
 
 
+def _state_text(job: dict[str, Any]) -> str:
+    """``running: phase latency-2``, with what the agent told last."""
+    last = job["last"]
+    if last is None or last["what"] == "started":
+        return str(job["state"])
+    return " ".join([f"{job['state']}: {last['what']}", *map(str, last["details"].values())])
+
+
 def _job(job: JobStatus) -> dict[str, Any]:
     who = {"study": job.owner.study, "trial": job.owner.trial}
-    return {"id": job.id, "state": job.state, **who, "attempts": job.attempts, "error": job.error}
+    return {"id": job.id, "kind": job.kind, "state": job.state, **who, "attempts": job.attempts, "error": job.error}
 
 
 def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) -> R:

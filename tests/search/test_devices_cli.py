@@ -191,6 +191,8 @@ def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
     first, second = submit(board, "anna", 1000), submit(board, "ben", 1000)
     queue = told("status", "nano")["queue"]
     assert [(job["id"], job["study"], job["trial"]) for job in queue] == [(first, "anna", 7), (second, "ben", 7)]
+    assert {job["kind"] for job in queue} == {"measure"}
+    assert queue[1]["last"] is None
     assert "anna" in devices("status", "nano").stdout
     with pytest.raises(UnknownName, match=first[:12]):
         devices("cancel", "nano", "zz")

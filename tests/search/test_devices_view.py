@@ -18,3 +18,23 @@ def test_what_a_device_says_is_no_markup_and_no_escape():
     shown = console.file.getvalue()
     assert "Rev [/b] [bold]x \N{REPLACEMENT CHARACTER}[2J" in shown
     assert "[/dim] gone" in shown
+
+
+def test_the_queue_tells_what_each_job_is_and_what_the_running_one_does():
+    device = {"name": "nano", "url": "http://nano:1", "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
+    device |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
+    device |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None}
+    device |= {"conditions": {"temperature_c": 41.5, "zone": "CPU", "reason": None}}
+    absent = {"name": "openvino", "available": False, "reason": "no module"}
+    here = {"name": "noop", "available": True, "version": "1", "max_opset": None, "max_ir_version": None}
+    device["runtimes"] = [absent, here | {"providers": [], "program": None}]
+    running = {"id": "a" * 64, "kind": "measure", "state": "running", "study": "anna", "trial": 3, "attempts": 1}
+    waiting = {"id": "b" * 64, "kind": "probe", "state": "queued", "study": "ben", "trial": None, "attempts": 0}
+    last = {"n": 3, "what": "phase", "at": "2026-01-02T03:04:05Z", "details": {"phase": "power"}}
+    device["queue"] = [running | {"last": last}, waiting | {"last": None}]
+    console = Console(file=io.StringIO(), width=100)
+    devices_view.print_status(device, console)
+    words = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["a" * 12, "measure", "running:", "phase", "power", "anna", "3", "1"] in words
+    assert ["b" * 12, "probe", "queued", "ben"] in words
+    assert words.index(["runtime", "noop", "1"]) < words.index(["runtime", "openvino:", "no", "module"])
