@@ -74,7 +74,7 @@ def summary(measurement: Measurement) -> str:
         f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
         f"latency_ms_p95  {_shown(latency.p95)}",
         f"cpu_ms_p50      {_shown(None if cpu is None else cpu.p50)}",
-        f"throughput_ips  {measurement.throughput_ips:.1f}",
+        f"throughput_ips  {_shown(measurement.throughput_ips)}",
         f"peak_memory_mb  {_shown(memory)}",
         f"load_ms         {_shown(measurement.load_ms)}",
     ]

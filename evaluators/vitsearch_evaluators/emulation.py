@@ -88,7 +88,7 @@ def slowed(measurement: Measurement, factor: float) -> Measurement:
         sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
         load_ms=_times(measurement.load_ms, factor),
         first_inference_ms=_times(measurement.first_inference_ms, factor),
-        throughput_ips=measurement.throughput_ips / factor,
+        throughput_ips=None if measurement.throughput_ips is None else measurement.throughput_ips / factor,
         power=power,
         emulated=True,
     )

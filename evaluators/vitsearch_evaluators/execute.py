@@ -23,6 +23,7 @@ from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.launch import Launch, candidates
 from vitsearch_evaluators.measurement import Measurement, Power
+from vitsearch_evaluators.runtimes.tool import Untold
 from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.watch import Watch, tell_nobody
 
@@ -137,14 +138,20 @@ def execute(
     reports = [
         children.report("latency", measure.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
-    sustained = children.report("sustained", measure.ProcessReport.from_json) if protocol.soak_s > 0 else None
+    sustained, untold = None, None
+    if protocol.soak_s > 0:
+        sustained, untold = children.told("sustained", measure.ProcessReport.from_json)
     try:
         fields = measure.combine(reports, protocol, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
+    if untold is not None:
+        fields["reasons"]["sustained"] = untold
     if protocol.throughput_s > 0:
-        counted = children.report("throughput", phases.ThroughputReport.from_json)
-        fields["throughput_ips"] = counted.images_per_s
+        counted, untold = children.told("throughput", phases.ThroughputReport.from_json)
+        fields["throughput_ips"] = None if counted is None else counted.images_per_s
+        if untold is not None:
+            fields["reasons"]["throughput_ips"] = untold
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
@@ -203,10 +210,19 @@ class _Children(NamedTuple):
             answer = read_answer(path)
         else:
             answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
+        if isinstance(answer.get("untold"), str):
+            raise Untold(answer["untold"])
         try:
             return read(answer.get("report"))
         except InvalidRequest as error:
             raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+
+    def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
+        """Return the report of a phase that the job can do without, or None and the reason why there is none."""
+        try:
+            return self.report(phase, read), None
+        except Untold as untold:
+            return None, str(untold)
 
     def prepare(self) -> None:
         """Each time anew: what an earlier attempt prepared is found, or has gone meanwhile."""
@@ -248,9 +264,9 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         os.remove(children.path("power"))
     recorder.start()
     try:
-        report = children.report("power", phases.PowerReport.from_json)
+        report, reason = children.told("power", phases.PowerReport.from_json)
     finally:
         recorder.stop()
-    power, reason = recorder.power(report)
+    power, reason = (None, reason) if report is None else recorder.power(report)
     write_json(kept, {"power": None if power is None else power.to_json(), "reason": reason})
     return power, reason

@@ -212,6 +212,8 @@ def combine(
         reasons["between_process_rel_spread"] = "one process"
     if sustained is None:
         reasons["sustained"] = "the protocol has no soak"
+    elif "latency_ms" in sustained.reasons:
+        reasons["sustained"] = sustained.reasons["latency_ms"]
     groups = [list(reports)] + ([] if sustained is None else [[sustained]])
     signs = {
         "contended": any(_is_contended(group, protocol.threads) for group in groups),

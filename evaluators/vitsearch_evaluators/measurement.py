@@ -73,13 +73,13 @@ _CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
 class Power(NamedTuple):
     """Power and energy of the power phase, batch after batch without a pause.
 
-    `mean_w` is the mean under load, `idle_w` that of the rests before and after with the model
-    loaded. `energy_mj` is gross, per inference (as MLPerf Power counts); `energy_net_mj` without
-    what the device would have used at rest. `scope` says what is behind the meter `source`;
-    `rate_hz` the looks per second that there really were, `n` their number under load.
-    `relative_error` estimates the error of `energy_net_mj` (without idle power: of `energy_mj`) as a
-    share of it, from scatter, rate, window and the drift of the idle power; None when the load does
-    not rise above idle.
+    `mean_w` is the mean under load, `idle_w` that of the rests before and after with the model loaded
+    (without it where a program runs the model: `reasons["power"]` says so). `energy_mj` is gross, per
+    inference (as MLPerf Power counts); `energy_net_mj` without what the device would have used at rest.
+    `scope` says what is behind the meter `source`; `rate_hz` the looks per second that there really
+    were, `n` their number under load. `relative_error` estimates the error of `energy_net_mj` (without
+    idle power: of `energy_mj`) as a share of it, from scatter, rate, window and the drift of the idle
+    power; None when the load does not rise above idle.
     """
 
     mean_w: float
@@ -162,7 +162,7 @@ class Measurement(NamedTuple):
     cpu_ms: Optional[Latency]
     load_ms: Optional[float]
     first_inference_ms: Optional[float]
-    throughput_ips: float
+    throughput_ips: Optional[float]
     peak_memory_mb: Optional[float]
     runtime_baseline_mb: Optional[float]
     between_process_rel_spread: Optional[float]
@@ -197,7 +197,7 @@ _MEASUREMENT: Mapping[str, strict.Reader] = dict(
     cpu_ms=strict.optional(Latency.from_json),
     load_ms=_maybe,
     first_inference_ms=_maybe,
-    throughput_ips=_number,
+    throughput_ips=_maybe,
     peak_memory_mb=_maybe,
     runtime_baseline_mb=_maybe,
     between_process_rel_spread=_maybe,

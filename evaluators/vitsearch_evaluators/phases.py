@@ -6,6 +6,8 @@
     throughput   `streams` sessions, each run by a thread of its own            --> ThroughputReport
     power        load, warm-up, rest, `power_s` of load, rest                   --> PowerReport
 
+A runtime that is a program does the same in its own way: see `tool_phases`.
+
 Phases are processes of their own so that none disturbs another: the samples of a latency process
 are those of a device that had nothing else to do, at whatever else was asked.
 """
@@ -47,7 +49,9 @@ def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol
 def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
     if isinstance(subject.runtime, ToolRuntime):
-        return _by_tool(phase, subject.runtime, subject)
+        from vitsearch_evaluators import tool_phases  # what a library runs does not pay for it
+
+        return tool_phases.perform(phase, subject.runtime, subject, clocks)
     if phase == "latency":
         return timed(subject, clocks).to_json()
     if phase == "sustained":
@@ -57,32 +61,6 @@ def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     if phase == "power":
         return power(subject, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
-
-
-def _by_tool(phase: str, runtime: ToolRuntime, subject: Subject) -> Dict[str, Any]:
-    if phase == "prepare":
-        runtime.prepare(subject.path, subject.options, subject.protocol)
-        return {}
-    if phase != "latency":
-        raise MeasurementFailed(
-            "runtime_unavailable", f"{runtime.name} measures latency alone, the protocol asks for {phase}"
-        )
-    times = runtime.measure(subject.path, subject.options, subject.protocol)
-    return ProcessReport(
-        wall_ms=tuple(times.wall_ms),
-        cpu_ms=(),
-        load_ms=times.load_ms,
-        first_inference_ms=times.first_inference_ms,
-        peak_memory_mb=times.peak_memory_mb,
-        runtime_baseline_mb=None,
-        scheduler_cpu_s=None,
-        scheduler_wait_s=None,
-        sleeps=None,
-        steady=True,
-        runtime_version=subject.version,
-        options=dict(subject.options, **times.settled),
-        reasons=times.reasons,
-    ).to_json()
 
 
 def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
@@ -209,19 +187,21 @@ class _Stream:
 
 class PowerReport(NamedTuple):
     """When this process rested and when it worked, as (start, end) of the machine's monotonic clock in
-    seconds; `inferences` counts the images of all runs between `load`'s two ends, all of them whole."""
+    seconds; `inferences` counts the images of all runs between `load`'s two ends. `note` says what is special
+    about the rests."""
 
     idle_before: Tuple[float, float]
     load: Tuple[float, float]
     idle_after: Tuple[float, float]
     inferences: int
+    note: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
 
     @classmethod
     def from_json(cls, value: Any, where: str = "report") -> "PowerReport":
-        return cls(**strict.read_object(value, _POWER, where))
+        return cls(**strict.read_object(value, _POWER, where, {"note": None}))
 
 
 def _window(value: Any, where: str) -> Tuple[float, float]:
@@ -236,6 +216,7 @@ _POWER: Mapping[str, strict.Reader] = {
     "load": _window,
     "idle_after": _window,
     "inferences": strict.integer(1),
+    "note": strict.optional(strict.text),
 }
 
 
@@ -247,15 +228,16 @@ def power(subject: Subject, clocks: Clocks) -> PowerReport:
     protocol = subject.protocol
     session = subject.load()
     warm_up(session.run, protocol, clocks)
-    idle_before = _rest(protocol.idle_s, clocks)
+    idle_before = rest(protocol.idle_s, clocks)
     start = clocks.monotonic()
     runs = run_for(session.run, protocol.power_s, clocks.monotonic)
     load = (start, clocks.monotonic())
-    idle_after = _rest(protocol.idle_s, clocks)
+    idle_after = rest(protocol.idle_s, clocks)
     return PowerReport(idle_before, load, idle_after, runs * protocol.batch)
 
 
-def _rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing; return from when to when."""
     start = clocks.monotonic()
     clocks.sleep(seconds)
     return start, clocks.monotonic()

@@ -3,7 +3,7 @@
 It alone imports a runtime. It leaves its answer in the file that the job names, written apart and
 renamed: an answer that is there is whole, and stays even if the runtime crashes on its way out.
 
-    {"report": {...}}   {"availability": {...}}   {"failure": {"kind", "message"}}
+    {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
 
 The report is that of the phase which the job names: see `phases`; that of an accuracy job, which leaves
 its logits in a file of its own, is in `accuracy`, those
@@ -24,6 +24,7 @@ from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measure import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.tool import Untold
 
 _FILE_LIMIT_BYTES = 16 << 20
 _LOGITS_LIMIT_BYTES = 256 << 20
@@ -42,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     _limit(_file_limit_bytes(job))
     try:
         answer = _perform(job)
+    except Untold as untold:
+        answer = {"untold": str(untold)}
     except MeasurementFailed as failure:
         answer = _failure(failure.kind, str(failure))
     except InvalidRequest as refusal:

@@ -1,26 +1,39 @@
 """Behaves as trtexec does, as far as its flags and files are known: it cannot run where these tests run.
 
-Beside it lies `tensorrt.json`: {"banner": "v8201"}. It writes down each call, and engines
-that only the same version loads.
+Beside it lies `tensorrt.json`: {"banner": "v8201"}, and what else is special about it:
+    "sleeps": true          its runs take as long as it says; otherwise all is there at once
+    "before_s", "after_s"   what it does between its lines and the runs, in seconds
+    "most_streams": 1       more than that end with an error
+It writes down each call, and engines that only the same version loads.
 """
 
 import json
 import os
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+HELP = """=== Inference Options ===
+  --streams=N                 Instantiate N engines to use concurrently (default = 1)
+  --threads                   Enable multithreading to drive engines with independent threads (default = disabled)"""
+PERIOD_MS = 3.0
+
+
 def main():
     with open(os.path.join(HERE, "tensorrt.json")) as stream:
-        banner = json.load(stream)["banner"]
+        about = json.load(stream)
+    banner = about["banner"]
+    new = not banner.startswith("v8") or banner >= "v86"
     flags = dict(word.partition("=")[::2] for word in sys.argv[1:])
     print(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] # trtexec {' '.join(sys.argv[1:])}")
     if "--help" in flags:
+        print(HELP.replace("--streams", "--infStreams") if new else HELP)
         return 0
     with open(os.path.join(HERE, "calls.jsonl"), "a") as stream:
         stream.write(json.dumps(flags) + "\n")
-    return build(flags, banner) if "--onnx" in flags else run(flags, banner)
+    return build(flags, banner) if "--onnx" in flags else run(flags, about)
 
 
 def build(flags, banner):
@@ -32,22 +45,54 @@ def build(flags, banner):
     return 0
 
 
-def run(flags, banner):
+def run(flags, about):
+    banner = about["banner"]
     with open(flags["--loadEngine"], "rb") as stream:
         made_by = stream.read().split(b"\0")[0].decode()
     if made_by != banner:
         print(f"[E] The engine plan file is not compatible with this version, expecting {banner} got {made_by}")
         return 1
-    runs = []
-    for index in range(300):
-        start = index * 3.0
-        times = {"startComputeMs": start + 0.25, "endComputeMs": start + 2.25, "latencyMs": 2.5 + index % 2 / 100}
-        runs.append(times)
-    with open(flags["--exportTimes"], "w") as stream:
-        json.dump(runs, stream)
+    streams = int(flags.get("--infStreams") or flags.get("--streams") or 1)
+    if streams > about.get("most_streams", 64):
+        print("[E] Unable to create execution context for stream 1.")
+        return 1
     print("[09/25/2026-10:00:01] [I] Engine loaded in 0.0125 sec.")
     print("[09/25/2026-10:00:01] [I] Input binding for image with dimensions 1x8 is created.")
+    print("[09/25/2026-10:00:01] [I] Starting inference", flush=True)
+    time.sleep(about.get("before_s", 0.0))
+    begun = time.monotonic()
+    warm_ms = float(flags["--warmUp"])
+    total_ms = warm_ms + float(flags["--duration"]) * 1e3
+    if about.get("sleeps"):
+        time.sleep(total_ms / 1e3)
+        total_ms = (time.monotonic() - begun) * 1e3
+    time.sleep(about.get("after_s", 0.0))
+    print(f"[09/25/2026-10:00:04] [I] Warmup completed 66 queries over {warm_ms:g} ms", flush=True)
+    if "--exportTimes" in flags:
+        export(flags["--exportTimes"], 0.0 if banner < "v85" else warm_ms, warm_ms, total_ms, streams)
     return 0
+
+
+def export(path, from_ms, warm_ms, total_ms, streams):
+    """One run begins every 3 ms in each stream; those of the warm-up take longer. Six digits, as trtexec has them."""
+    with open(path, "w") as stream:
+        stream.write("[\n")
+        separator, index, timed = "  ", 0, 0
+        while index * PERIOD_MS <= total_ms - PERIOD_MS:
+            start = index * PERIOD_MS
+            latency = 9.0
+            if start + 0.25 >= warm_ms:
+                latency, timed = 2.5 + timed % 2 / 100, timed + 1
+            index += 1
+            if start < from_ms:
+                continue
+            for _ in range(streams):
+                times = {"startH2dMs": start, "startComputeMs": start + 0.25, "endComputeMs": start + 2.25}
+                times.update({"endD2hMs": start + 2.5, "computeMs": 2.0, "latencyMs": latency})
+                shown = ", ".join(f'"{name}" : {value:g}' for name, value in times.items())
+                stream.write(separator + "{ " + shown + " }\n")
+                separator = ", "
+        stream.write("]\n")
 
 
 sys.exit(main())

@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import time
 
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.protocol import SCREEN
 from vitsearch_evaluators.runtimes.base import Equipment
-from vitsearch_evaluators.runtimes.tflite_tool import BenchmarkModelRuntime, parse
+from vitsearch_evaluators.runtimes.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.tflite_tool import BenchmarkModelRuntime
+from vitsearch_evaluators.runtimes.tool import Heard, Line, Untold, Worked
 from vitsearch_evaluators.testing import RuntimeTestCase
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -134,6 +137,97 @@ def test_what_it_says_when_it_fails_is_the_reason(runtime, tool, model):
     with pytest.raises(MeasurementFailed, match="ended with 1: ERROR: Didn't find op") as caught:
         runtime.measure(model, {"delegate": "none"}, SCREEN)
     assert caught.value.kind == "incompatible_artifact"
+
+
+DELEGATE = {"delegate": "none"}
+TIMED = "INFO: count=10 first=40100 curr=39900 min=39900 max=40200 avg=40000 std=90 p5=39900 median=40000 p95=40200\n"
+
+
+@pytest.fixture
+def slow_tool(tool, tmp_path):
+    """A program whose timed runs take as long as it says, between a warm-up and an end."""
+
+    def install():
+        says = f"""#!/bin/sh
+echo "$@" >> {tmp_path}/calls.txt
+echo 'INFO: Initialized session in 0.855ms.'
+sleep 0.1
+echo 'INFO: count=5 first=41000 curr=40000 min=40000 max=41000 avg=40200 std=1'
+echo 'INFO: Running benchmark for at least 1 iterations'
+sleep 0.45
+echo '{TIMED.strip()}'
+sleep 0.1
+"""
+        with open(tool, "w") as stream:
+            stream.write(says)
+        return (tmp_path / "calls.txt").read_text
+
+    return install
+
+
+def test_the_timed_runs_are_between_two_lines(slow_tool, runtime, model):
+    calls = slow_tool()
+    before = time.monotonic()
+    found = runtime.work(model, DELEGATE, SCREEN._replace(power_s=0.4))
+    after = time.monotonic()
+    assert before + 0.1 <= found.window[0]
+    assert found.window[0] + 0.45 <= found.window[1] <= after - 0.1
+    assert found.runs == 10
+    assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.2" in calls()
+
+
+def test_each_stream_is_a_process_with_a_name_of_its_own_for_the_model(slow_tool, runtime, model):
+    calls = slow_tool()
+    found = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
+    assert found.runs == 30
+    assert 0 < found.runs_per_s <= 3 * 10 / 0.45
+    graphs = sorted(line.split()[0] for line in calls().splitlines())
+    folder = os.path.dirname(model)
+    assert graphs == [f"--graph={folder}/{name}" for name in ("1-model.tflite", "2-model.tflite", "model.tflite")]
+    assert all("--num_threads=2" in line for line in calls().splitlines())
+
+
+def test_a_soak_is_a_start_of_its_own_before_the_eleven(runtime, model, tmp_path):
+    times = runtime.sustained(model, DELEGATE, SCREEN._replace(soak_s=600.0))
+    assert len(times.wall_ms) == 11
+    assert times.reasons["latency_ms"].endswith("of a fresh process, one after another after 600 s of load")
+    calls = (tmp_path / "calls.txt").read_text().splitlines()
+    assert len(calls) == 12
+    assert "--num_runs=1 --min_secs=0 --max_secs=10000 --warmup_runs=1 --warmup_min_secs=600" in calls[0]
+    assert "--warmup_runs=20" in calls[1]
+
+
+def heard(*lines):
+    return Heard([Line(at_s, text) for at_s, text in lines])
+
+
+FIRST = "count=1 curr=41000\n"
+
+
+def test_an_old_version_says_when_its_warm_up_was_over_too():
+    found = worked(heard((4.0, "STARTING!"), (5.0, FIRST), (5.5, TIMED), (5.6, "Inference timings in us: Init: 855")))
+    assert found == ((5.0, 5.5), 10)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([(5.5, TIMED)], "does not say when its warm-up was over"),
+        ([(5.4, FIRST), (5.5, TIMED)], "ran for 0.4 s, but its lines are 0.1 s apart"),
+        ([(5.5, FIRST), (5.5, TIMED)], "held back"),
+        ([(5.5, "count=1 curr=0"), (5.5, "count=3 curr=0")], "held back"),
+    ],
+)
+def test_lines_that_do_not_say_when_it_ran_are_a_reason(lines, told):
+    with pytest.raises(Untold, match=told):
+        worked(heard(*lines))
+
+
+def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypatch):
+    times = iter([((0.0, 1.0), 10), ((0.5, 1.5), 10)])
+    monkeypatch.setattr("vitsearch_evaluators.runtimes.tflite_tool.worked", lambda _: Worked(*next(times)))
+    with pytest.raises(Untold, match="2 processes of benchmark_model ran together for only 33% of the time"):
+        runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))
 
 
 def test_on_a_phone_by_the_script(tmp_path, model, monkeypatch):

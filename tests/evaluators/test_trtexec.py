@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 
 import pytest
 
@@ -12,7 +13,9 @@ from vitsearch_evaluators.protocol import SCREEN
 from vitsearch_evaluators.runtimes import trtexec
 from vitsearch_evaluators.runtimes.base import Equipment
 from vitsearch_evaluators.runtimes.engines import ENGINES_KEPT, EngineCache
-from vitsearch_evaluators.runtimes.trtexec import TrtexecRuntime, build_flags, gpu_name, read_times, read_version
+from vitsearch_evaluators.runtimes.tool import Untold
+from vitsearch_evaluators.runtimes.trtexec import TrtexecRuntime, gpu_name
+from vitsearch_evaluators.runtimes.trtexec_flags import build_flags, read_version, stream_flags
 from vitsearch_evaluators.testing import RuntimeTestCase
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -30,8 +33,8 @@ class FakeTool:
         (folder / "trtexec").chmod(0o755)
         self.install("v8201")
 
-    def install(self, banner):
-        (self._folder / "tensorrt.json").write_text(json.dumps({"banner": banner}))
+    def install(self, banner, **special):
+        (self._folder / "tensorrt.json").write_text(json.dumps(dict(special, banner=banner)))
 
     def calls(self, flag):
         log = self._folder / "calls.jsonl"
@@ -68,6 +71,9 @@ class TestTrtexec(RuntimeTestCase):
 
     def make_options(self):
         return {"precision": "fp16"}
+
+
+FP32 = {"precision": "fp32"}
 
 
 def prepare(runtime, path, precision="fp32"):
@@ -122,11 +128,11 @@ class TestEngines:
     def test_an_engine_that_does_not_load_is_dropped(self, tool, equipped, tiny_onnx, monkeypatch):
         path = tiny_onnx()
         prepare(equipped(), path)
-        key = equipped()._key(path, (8, 2, 1), build_flags((8, 2, 1), "fp32"))
+        key = equipped()._key(path, FP32)
         monkeypatch.setattr(TrtexecRuntime, "_build", lambda self, options: ((8, 2, 1), build_flags((8, 2, 1), "fp32")))
         tool.install("v8401")
         with pytest.raises(MeasurementFailed, match="not compatible with this version"):
-            equipped().measure(path, {"precision": "fp32"}, SCREEN)
+            equipped().measure(path, FP32, SCREEN)
         assert equipped()._cache().find(key) is None
 
     def test_a_build_that_fails_leaves_nothing(self, tmp_path):
@@ -166,6 +172,97 @@ def test_what_it_tells_and_what_it_does_not(equipped, tiny_onnx):
     assert times.reasons["cpu_ms"] == "the program tells no CPU time"
 
 
+@pytest.mark.parametrize("banner", ["v8201", "v8503", "v100300] [b17"])
+def test_samples_are_of_after_the_warm_up_though_old_versions_leave_it_in_the_file(banner, tool, equipped, tiny_onnx):
+    tool.install(banner)
+    path = tiny_onnx()
+    prepare(equipped(), path)
+    assert set(equipped().measure(path, FP32, SCREEN._replace(warmup_min_s=0.5)).wall_ms) == {2.5, 2.51}
+
+
+def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(tool, equipped, tiny_onnx):
+    path = tiny_onnx()
+    prepare(equipped(), path)
+    times = equipped().sustained(path, FP32, SCREEN._replace(soak_s=600.0))
+    assert set(times.wall_ms) == {2.5, 2.51}
+    soak, timed = tool.calls("--loadEngine")
+    assert (soak["--duration"], soak["--warmUp"], "--exportTimes" in soak) == ("570", "0", False)
+    assert (timed["--duration"], timed["--warmUp"]) == ("2", "30200")
+
+
+def test_a_short_soak_is_a_longer_warm_up(tool, equipped, tiny_onnx):
+    path = tiny_onnx()
+    prepare(equipped(), path)
+    equipped().sustained(path, FP32, SCREEN._replace(soak_s=5.0))
+    (timed,) = tool.calls("--loadEngine")
+    assert timed["--warmUp"] == "5200"
+
+
+class TestThroughput:
+    @pytest.mark.parametrize(("banner", "flag"), [("v8201", "--streams"), ("v100300] [b17", "--infStreams")])
+    def test_all_streams_are_counted_by_the_time_of_their_runs(self, banner, flag, tool, equipped, tiny_onnx):
+        tool.install(banner)
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        asked = SCREEN._replace(throughput_s=4.5, streams=3)
+        counted = equipped().throughput(path, FP32, asked)
+        (call,) = tool.calls("--loadEngine")
+        assert (call[flag], call["--threads"], call["--duration"]) == ("3", "", "5")
+        assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
+        assert counted.runs_per_s == pytest.approx(1e3, rel=1e-3)
+
+    def test_one_stream_needs_no_flag(self, tool, equipped, tiny_onnx):
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        assert equipped().throughput(path, FP32, SCREEN._replace(throughput_s=3.0)).runs_per_s == pytest.approx(
+            1e3 / 3, rel=1e-3
+        )
+        (call,) = tool.calls("--loadEngine")
+        assert not {"--streams", "--infStreams", "--threads"} & set(call)
+
+    def test_streams_that_it_refuses_are_a_reason_and_the_engine_stays(self, tool, equipped, tiny_onnx):
+        tool.install("v8201", most_streams=1)
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(Untold, match="with 2 streams: .* Unable to create execution context"):
+            equipped().throughput(path, FP32, SCREEN._replace(throughput_s=1.0, streams=2))
+        assert equipped().measure(path, FP32, SCREEN).wall_ms
+
+    def test_a_version_without_such_a_flag_is_a_reason(self):
+        with pytest.raises(Untold, match="no flag for 2 streams"):
+            stream_flags("--iterations=N", 2)
+
+
+class TestPower:
+    """The steady runs, between two times of the machine's clock."""
+
+    def test_loading_and_warm_up_are_outside(self, tool, equipped, tiny_onnx):
+        tool.install("v8201", sleeps=True, before_s=0.02, after_s=0.01)
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        before = time.monotonic()
+        found = equipped().work(path, FP32, SCREEN._replace(power_s=2.0, warmup_min_s=0.3))
+        after = time.monotonic()
+        start, end = found.window
+        # What is before the runs and what is after them are not known apart: as much is cut off at either end.
+        assert before + 0.02 + 0.3 <= start < end <= after - 0.01
+        assert 1.8 < end - start < 2.0
+        assert found.runs == pytest.approx((end - start) / 0.003, abs=3)
+
+    def test_lines_that_came_at_once_are_a_reason(self, tool, equipped, tiny_onnx):
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(Untold, match="lines came later than it printed them"):
+            equipped().work(path, FP32, SCREEN._replace(power_s=1.0))
+
+    def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, tiny_onnx):
+        tool.install("v8201", sleeps=True, before_s=0.2)
+        path = tiny_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(Untold, match="when that began is not known to 0.2"):
+            equipped().work(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
+
+
 def test_another_batch_is_refused(equipped, tiny_onnx):
     with pytest.raises(MeasurementFailed, match="asks for 8"):
         equipped().prepare(tiny_onnx(), {"precision": "fp32"}, SCREEN._replace(batch=8))
@@ -200,24 +297,6 @@ def test_each_version_is_told_all_that_its_defaults_would_change():
         build_flags((11, 1, 0), "fp16")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{}",
-        "[]",
-        '[{"latencyMs": 1}]',
-        "[1]",
-        json.dumps([{"latencyMs": -1, "startComputeMs": 0, "endComputeMs": 1}] * 20),
-    ],
-)
-def test_times_that_are_none_are_a_protocol_failure(tmp_path, content):
-    (tmp_path / "times.json").write_text(content)
-    with pytest.raises(MeasurementFailed) as caught:
-        read_times(str(tmp_path / "times.json"))
-    assert caught.value.kind == "protocol"
-
-
 def test_the_gpus_name_is_the_drivers_or_the_boards(tmp_path):
     assert gpu_name(str(tmp_path)) == "unknown GPU"
     (tmp_path / "proc/device-tree").mkdir(parents=True)
@@ -233,10 +312,17 @@ def test_through_the_agent(tool, tiny_onnx, serve_agent, tiny_protocol):
     with served.client() as client:
         (told,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
         one = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
-        with pytest.raises(MeasurementFailed, match="measures latency alone"):
-            client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(soak_s=0.1))
+        asked = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
+        all_of_it = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, asked)
+        tool.install("v8201", most_streams=1)
+        not_all = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
     assert (told.available, told.version, told.program) == (True, "8.2.1", tool.path)
     assert (one.latency_ms.n, one.latency_ms.p50, one.cpu_ms) == (22, 2.5, None)
     assert one.reasons["first_inference_ms"]
     assert one.options["gpu_compute_ms_p50"] == 2.0
+    assert (all_of_it.sustained.n, all_of_it.sustained.p50) == (11, 2.5)
+    assert all_of_it.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
+    assert (all_of_it.power, "power" in all_of_it.reasons) == (None, True)
+    assert (not_all.throughput_ips, not_all.sustained) == (None, all_of_it.sustained)
+    assert not_all.reasons["throughput_ips"].startswith("with 2 streams: ")
     assert len(tool.calls("--onnx")) == 1

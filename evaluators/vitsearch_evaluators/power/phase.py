@@ -51,4 +51,4 @@ class MeteredPhase(PowerRecorder):
         found, reason = evaluate(series, report, self._found)
         if reason is not None and self._recorder.problem is not None:
             reason = f"{reason} ({self._recorder.problem})"
-        return found, reason
+        return found, reason or report.note

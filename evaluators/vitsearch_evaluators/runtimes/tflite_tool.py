@@ -3,10 +3,14 @@
 It tells no single run, only what a number of them took together. So it is started eleven times, each for an
 eleventh of the runs: a sample is the median of one start (of an old version, which tells none: its mean).
 Their median is the model's, with an interval that rests on fresh processes; quantiles beyond it are not told.
+
+    sustained    one start that only loads the device, and at once the eleven
+    throughput   a process for each stream, all at the same time
+    power        one long start, between the lines that it prints before and after the timed runs
 """
 
-import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+import os
+from typing import Any, List, Mapping, NamedTuple
 
 from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.canonical import file_digest
@@ -14,22 +18,13 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
-from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes, number, run_tool, unknown
+from vitsearch_evaluators.runtimes.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked, run_tool, unknown
 
-_MIB = 1.048576
 _FEWEST_RUNS = 3
 _ENOUGH_S = 1e4
-
-
-class Told(NamedTuple):
-    """What one start printed; times in ms, None where it says nothing."""
-
-    runs: int
-    middle_ms: float
-    is_median: bool
-    load_ms: Optional[float]
-    first_ms: Optional[float]
-    memory_mb: Optional[float]
+_LEAST_TOGETHER = 0.9
+"""The smallest share of the time from the first stream's start to the last one's end in which all of them ran."""
 
 
 class BenchmarkModelRuntime(ToolRuntime):
@@ -53,7 +48,8 @@ class BenchmarkModelRuntime(ToolRuntime):
                 "incompatible_artifact", f"benchmark_model measures batch 1, the protocol asks for {protocol.batch}"
             )
         inspect("tflite", {"model.tflite": path})
-        told = [parse(run_tool(self._command(path, options, protocol, start))) for start in range(MINIMUM_RUNS)]
+        starts = [_share(protocol, start) for start in range(MINIMUM_RUNS)]
+        told = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
         what = "median" if told[0].is_median else "mean (this version tells no median)"
         runs = sorted(one.runs for one in told)
         reasons = unknown(
@@ -75,63 +71,87 @@ class BenchmarkModelRuntime(ToolRuntime):
             reasons,
         )
 
-    def _command(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, start: int) -> List[str]:
+    def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        soak = Start(runs=1, min_s=0.0, max_s=_ENOUGH_S, warm_runs=1, warm_s=protocol.soak_s)
+        run_tool(self._command(path, options, protocol.threads, soak))
+        times = self.measure(path, options, protocol)
+        told = f"{times.reasons['latency_ms']}, one after another after {protocol.soak_s:g} s of load"
+        return times._replace(reasons=dict(times.reasons, latency_ms=told))
+
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+        from concurrent.futures import ThreadPoolExecutor
+
+        start = _long(protocol, protocol.throughput_s)
+        commands = [
+            self._command(_of_its_own(path, stream), options, protocol.threads, start)
+            for stream in range(protocol.streams)
+        ]
+        with ThreadPoolExecutor(protocol.streams) as streams:
+            all_worked = [worked(heard) for heard in streams.map(run_tool, commands)]
+        starts, ends = zip(*(one.window for one in all_worked))
+        together = (min(ends) - max(starts)) / (max(ends) - min(starts))
+        if together < _LEAST_TOGETHER:
+            share = f"{max(0.0, together):.0%} of the time"
+            raise Untold(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
+        return Counted(
+            sum(one.runs for one in all_worked),
+            sum(one.runs / (one.window[1] - one.window[0]) for one in all_worked),
+        )
+
+    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+        return worked(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
+
+    def _command(self, path: str, options: Mapping[str, Any], threads: int, start: "Start") -> List[str]:
         """All that matters is said: defaults change from version to version."""
-        share = 1.0 / MINIMUM_RUNS
-        warm_runs = protocol.warmup_min_runs if start == 0 else protocol.warmup_min_runs * share
-        warm_s = protocol.warmup_min_s if start == 0 else protocol.warmup_min_s * share
         return [
             self.program,
             f"--graph={path}",
-            f"--num_threads={protocol.threads}",
-            f"--num_runs={max(_FEWEST_RUNS, round(protocol.min_runs * share))}",
-            "--min_secs=0",
-            f"--max_secs={protocol.min_s * share if protocol.min_s > 0 else _ENOUGH_S:g}",
-            f"--warmup_runs={max(1, round(warm_runs))}",
-            f"--warmup_min_secs={warm_s:g}",
+            f"--num_threads={threads}",
+            f"--num_runs={start.runs}",
+            f"--min_secs={start.min_s:g}",
+            f"--max_secs={start.max_s:g}",
+            f"--warmup_runs={start.warm_runs}",
+            f"--warmup_min_secs={start.warm_s:g}",
             "--run_delay=-1.0",
             f"--use_xnnpack={'true' if options['delegate'] == 'xnnpack' else 'false'}",
             "--enable_op_profiling=false",
         ]
 
 
-def parse(told: str) -> Told:
-    """Read what a start printed, whatever stands before it on a line (INFO:, a log's time).
+class Start(NamedTuple):
+    """How much one process runs: until `runs` and `min_s` are reached, or `max_s`, which ends the warm-up too."""
 
-    The last `count=` line is of the timed runs, those before of warm-up. MeasurementFailed `protocol` when there
-    is none, or no time in it.
-    """
-    counted = [_pairs(match.group(0)) for match in re.finditer(r"\bcount=[0-9]+ .*", told)]
-    last = counted[-1] if counted else {}
-    # Runs that all took the same have one number: count=50 curr=105(all same)
-    for key, is_median in (("median", True), ("avg", False), ("curr", "first" not in last)):
-        if key in last and last.get("count", 0) >= 1:
-            return Told(
-                int(last["count"]),
-                last[key] / 1e3,
-                is_median,
-                _first(r"\bInit: ([0-9.eE+]+)", told, 1e-3),
-                _first(r"First inference: ([0-9.eE+]+)", told, 1e-3),
-                _first(
-                    r"(?:footprint delta from the start of the tool|Peak memory footprint)"
-                    r" \(MB\): .*overall=([0-9.eE+]+)",
-                    told,
-                    _MIB,
-                ),
-            )
-    raise MeasurementFailed("protocol", "benchmark_model told no times")
+    runs: int
+    min_s: float
+    max_s: float
+    warm_runs: int
+    warm_s: float
 
 
-def _pairs(line: str) -> Dict[str, float]:
-    found = {}
-    for key, text in re.findall(r"\b([a-z0-9]+)=([0-9.eE+-]+)", line):
-        value = number(text)
-        if value is not None:
-            found[key] = value
-    return found
+def _share(protocol: MeasureProtocol, start: int) -> Start:
+    """Return one of the eleven starts of a measurement; the first warms up as long as the protocol asks for."""
+    share = 1.0 / MINIMUM_RUNS
+    warm = 1.0 if start == 0 else share
+    warm_s = protocol.warmup_min_s * warm
+    return Start(
+        runs=max(_FEWEST_RUNS, round(protocol.min_runs * share)),
+        min_s=0.0,
+        max_s=max(protocol.min_s * share, warm_s) if protocol.min_s > 0 else _ENOUGH_S,
+        warm_runs=max(1, round(protocol.warmup_min_runs * warm)),
+        warm_s=warm_s,
+    )
 
 
-def _first(pattern: str, told: str, factor: float) -> Optional[float]:
-    match = re.search(pattern, told)
-    value = None if match is None else number(match.group(1).rstrip("."))
-    return None if value is None else value * factor
+def _long(protocol: MeasureProtocol, seconds: float) -> Start:
+    return Start(1, seconds, _ENOUGH_S, max(1, protocol.warmup_min_runs), protocol.warmup_min_s)
+
+
+def _of_its_own(path: str, stream: int) -> str:
+    """Return the file under a name for each stream: a phone is sent one copy for each, by the name."""
+    if stream == 0:
+        return path
+    folder, name = os.path.split(path)
+    other = os.path.join(folder, f"{stream}-{name}")
+    if not os.path.lexists(other):
+        os.symlink(os.path.abspath(path), other)
+    return other

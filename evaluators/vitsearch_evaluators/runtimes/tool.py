@@ -1,10 +1,12 @@
 """Runtimes that are programs: they load, warm up and time a model by themselves, and tell in their own words."""
 
 import abc
+import collections
 import os
 import re
 import signal
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+import time
+from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -12,6 +14,15 @@ from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Runtime, Session, is_out_of_memory
 
 _TOLD_LINES = 3
+_LINES_KEPT = 20000
+_LINE_BYTES = 4096
+
+
+class Untold(MeasurementFailed):
+    """What a program cannot tell beside the latency; the job stands without it, with this reason in its place."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("runtime_unavailable", reason)
 
 
 class ToolTimes(NamedTuple):
@@ -28,8 +39,25 @@ class ToolTimes(NamedTuple):
     reasons: Mapping[str, str]
 
 
+class Counted(NamedTuple):
+    """How many runs all streams finished, and how many that is per second."""
+
+    runs: int
+    runs_per_s: float
+
+
+class Worked(NamedTuple):
+    """When a program did nothing but run the model, loading and warm-up excluded, and how often it ran meanwhile.
+
+    `window` is (start, end) of the machine's monotonic clock.
+    """
+
+    window: Tuple[float, float]
+    runs: int
+
+
 class ToolRuntime(Runtime):
-    """It is measured in the phase `latency` alone: the others need to say when a run begins."""
+    """A program measures latency; what else it can be asked for is in the methods that do more than raise `Untold`."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return True
@@ -44,6 +72,18 @@ class ToolRuntime(Runtime):
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         """Run the program; MeasurementFailed when it refuses the model or tells no times."""
 
+    def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        """The same, after `soak_s` of load; or Untold."""
+        raise Untold(f"{self.name} keeps no load up before it measures")
+
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+        """Count the runs of `streams` at a time within `throughput_s`; or Untold."""
+        raise Untold(f"{self.name} runs one inference at a time")
+
+    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+        """Run without a pause for `power_s`; or Untold, when nobody knows between which times exactly."""
+        raise Untold(f"{self.name} does not say when its runs began and ended")
+
     @property
     def program(self) -> str:
         if self.equipment.tool is None:
@@ -51,7 +91,24 @@ class ToolRuntime(Runtime):
         return self.equipment.tool
 
 
-def run_tool(argv: Sequence[str]) -> str:
+class Line(NamedTuple):
+    """What a program printed, and when it was here (monotonic)."""
+
+    at_s: float
+    text: str
+
+
+class Heard(NamedTuple):
+    """All that a program printed, on either stream."""
+
+    lines: Sequence[Line]
+
+    @property
+    def text(self) -> str:
+        return "".join(line.text for line in self.lines)
+
+
+def run_tool(argv: Sequence[str]) -> Heard:
     """Run a program here and return what it printed, which goes to the log too.
 
     MeasurementFailed: `runtime_unavailable` when it cannot be started, `crash` for a signal,
@@ -61,25 +118,38 @@ def run_tool(argv: Sequence[str]) -> str:
     """
     import subprocess  # every child imports this file, and few start a program
 
-    environment = dict(os.environ, LC_ALL="C")
     kills = procs.out_of_memory_kills()
     try:
-        done = subprocess.run(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        started = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, LC_ALL="C"),
         )
     except OSError as error:
         raise MeasurementFailed("runtime_unavailable", f"{argv[0]} cannot be started: {error.strerror}") from error
-    told = done.stdout.decode("utf-8", "replace")
-    print(told[-8192:])
-    if done.returncode == 0:
-        return told
-    last = " / ".join(_said(told)) or "it said nothing"
-    if done.returncode == -signal.SIGKILL and kills is not None and (procs.out_of_memory_kills() or 0) > kills:
+    heard = _listen(started.stdout)
+    returncode = started.wait()
+    print(heard.text[-8192:])
+    if returncode == 0:
+        return heard
+    last = " / ".join(_said(heard.text)) or "it said nothing"
+    if returncode == -signal.SIGKILL and kills is not None and (procs.out_of_memory_kills() or 0) > kills:
         raise MeasurementFailed("out_of_memory", f"the kernel killed {argv[0]} for memory")
-    if done.returncode < 0:
-        raise MeasurementFailed("crash", f"{argv[0]} was ended by signal {-done.returncode}: {last}")
-    kind = "out_of_memory" if is_out_of_memory(RuntimeError(told)) else "incompatible_artifact"
-    raise MeasurementFailed(kind, f"{argv[0]} ended with {done.returncode}: {last}")
+    if returncode < 0:
+        raise MeasurementFailed("crash", f"{argv[0]} was ended by signal {-returncode}: {last}")
+    kind = "out_of_memory" if is_out_of_memory(RuntimeError(heard.text)) else "incompatible_artifact"
+    raise MeasurementFailed(kind, f"{argv[0]} ended with {returncode}: {last}")
+
+
+def _listen(pipe: Any) -> Heard:
+    """Read to the end; each line gets its time as it comes, of too many the first are let go."""
+    lines: Deque[Line] = collections.deque(maxlen=_LINES_KEPT)
+    with pipe:
+        for raw in iter(lambda: pipe.readline(_LINE_BYTES), b""):
+            lines.append(Line(time.monotonic(), raw.decode("utf-8", "replace")))
+    return Heard(lines)
 
 
 def _said(told: str) -> List[str]:

@@ -3,30 +3,41 @@
 prepare: ONNX --> engine, built on this device, kept (see `engines`)      latency: engine --> the time of each run
 
 A sample is `latencyMs`: from the host's memory to the host's memory. What the GPU alone took stands beside it.
+Throughput is that of `streams` contexts on one engine, each driven by a thread of its own. trtexec starts a run
+while the one before still copies its outputs, so with one stream it is a little more than 1 / latency.
 """
 
+import contextlib
 import glob
-import json
-import math
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.distribution import quantile
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.jobspec import MINIMUM_RUNS, MeasureProtocol
+from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.engines import EngineCache
 from vitsearch_evaluators.runtimes.needs import NEEDS
-from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes, run_tool, unknown
+from vitsearch_evaluators.runtimes.tool import Counted, Heard, ToolRuntime, ToolTimes, Untold, Worked, run_tool, unknown
+from vitsearch_evaluators.runtimes.trtexec_flags import (
+    TIMES,
+    Load,
+    Version,
+    build_flags,
+    read_version,
+    shown,
+    stream_flags,
+)
+from vitsearch_evaluators.runtimes.trtexec_times import read_runs, read_steady, worked
 
-_WORKSPACE_MIB = 1024
-_TIMES = "times.json"
 _LONGEST = 5000
 
-Version = Tuple[int, int, int]
+_UNBROKEN_S = 30.0
+"""The end of a soak, in one process with the samples after it. trtexec keeps times as float32 since its zero: they
+are good to 0.002 ms now, to 0.1 ms after half an hour."""
 
 
 class TrtexecRuntime(ToolRuntime):
@@ -37,16 +48,17 @@ class TrtexecRuntime(ToolRuntime):
     tools = NEEDS["trtexec"].tools
     options = {"precision": ("fp32", "fp16", "int8")}
     prepares = True
+    _said: Optional[str] = None
 
     def available(self) -> Availability:
         try:
-            version = read_version(run_tool([self.program, "--help"]))
+            version = read_version(self._help())
         except MeasurementFailed as failure:
             return Availability(False, str(failure), None, ())
         if version is None:
             return Availability(False, f"{self.program} does not say which TensorRT it belongs to", None, ())
         precisions = ("fp32", "fp16", "int8") if version < (11, 0, 0) else ("fp32",)
-        return Availability(True, None, _shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
+        return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
         if protocol.batch != 1:
@@ -54,7 +66,7 @@ class TrtexecRuntime(ToolRuntime):
                 "incompatible_artifact", f"trtexec measures batch 1, the protocol asks for {protocol.batch}"
             )
         inspect("onnx", {"model.onnx": path})
-        version, flags = self._build(options)
+        flags = self._build(options)[1]
         cache = self._cache()
 
         def build(engine: str) -> None:
@@ -62,22 +74,16 @@ class TrtexecRuntime(ToolRuntime):
             if not os.path.exists(engine):
                 raise MeasurementFailed("protocol", "trtexec ended well and wrote no engine")
 
-        cache.make(self._key(path, version, flags), build)
+        cache.make(self._key(path, options), build)
 
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        version, flags = self._build(options)
-        key = self._key(path, version, flags)
-        engine = self._cache().find(key)
-        if engine is None:
-            raise MeasurementFailed("runtime_unavailable", "the engine of this job is not there; TensorRT changed?")
+        load = Load(protocol.min_s, _warm_s(protocol))
         try:
-            told = run_tool([self.program, f"--loadEngine={engine}", *timing_flags(protocol)])
+            told = self._run(path, options, protocol, load.timed_flags()).text
         except MeasurementFailed:
-            self._cache().drop(key)  # it will not load the next time either
+            self._cache().drop(self._key(path, options))  # it will not load the next time either
             raise
-        _check_batch(told, protocol.batch)
-        latency, compute = read_times(_TIMES)
-        latency, compute = latency[: protocol.min_runs], compute[: protocol.min_runs]
+        runs = read_runs(TIMES, load.warm_ms, min(protocol.min_runs, _LONGEST))
         loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", told)
         reasons = unknown(
             first_inference_ms="trtexec warms up before it tells times",
@@ -86,13 +92,54 @@ class TrtexecRuntime(ToolRuntime):
         )
         if loaded is None:
             reasons["load_ms"] = "trtexec did not tell it"
-        settled = {"gpu_compute_ms_p50": quantile(sorted(compute), 0.5)} if compute else {}
+        settled = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
         load_ms = None if loaded is None else float(loaded.group(1)) * 1e3
-        return ToolTimes(latency[:_LONGEST], load_ms, None, None, settled, reasons)
+        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, settled, reasons)
+
+    def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        """A long soak is a run of its own; the last of it is the warm-up of the run with the samples."""
+        unbroken_s = min(protocol.soak_s, _UNBROKEN_S)
+        if protocol.soak_s > unbroken_s:
+            self._run(path, options, protocol, Load(protocol.soak_s - unbroken_s, 0.0).flags())
+        return self.measure(path, options, protocol._replace(warmup_min_s=unbroken_s + protocol.warmup_min_s))
+
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+        load = Load(protocol.throughput_s, _warm_s(protocol))
+        flags = load.timed_flags() + stream_flags(self._help(), protocol.streams)
+        try:
+            self._run(path, options, protocol, flags)
+        except MeasurementFailed as failure:
+            if protocol.streams > 1 and failure.kind in ("incompatible_artifact", "out_of_memory"):
+                raise Untold(f"with {protocol.streams} streams: {failure}") from failure
+            raise
+        steady = read_steady(TIMES, load.warm_ms)
+        return Counted(steady.runs, steady.runs / steady.seconds)
+
+    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+        load = Load(protocol.power_s, _warm_s(protocol))
+        heard = self._run(path, options, protocol, load.timed_flags())
+        return worked(heard, read_steady(TIMES, load.warm_ms))
+
+    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Heard:
+        """Run the engine of the model; it was made by `prepare`."""
+        engine = self._cache().find(self._key(path, options))
+        if engine is None:
+            raise MeasurementFailed("runtime_unavailable", "the engine of this job is not there; TensorRT changed?")
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(TIMES)  # of an earlier process
+        heard = run_tool([self.program, f"--loadEngine={engine}", *flags])
+        _check_batch(heard.text, protocol.batch)
+        return heard
+
+    def _help(self) -> str:
+        """Return what it says of itself now, whatever an earlier process heard."""
+        if self._said is None:
+            self._said = run_tool([self.program, "--help"]).text
+        return self._said
 
     def _build(self, options: Mapping[str, Any]) -> Tuple[Version, List[str]]:
-        """Return the version of now, whatever an earlier look found, and the flags for it."""
-        version = read_version(run_tool([self.program, "--help"]))
+        """Return the version, and the flags of a build for it."""
+        version = read_version(self._help())
         if version is None:
             raise MeasurementFailed("runtime_unavailable", f"{self.program} does not tell its version any more")
         return version, build_flags(version, options["precision"])
@@ -100,81 +147,16 @@ class TrtexecRuntime(ToolRuntime):
     def _cache(self) -> EngineCache:
         return EngineCache(os.path.join(self.equipment.cache or os.curdir, "engines"))
 
-    def _key(self, path: str, version: Version, flags: List[str]) -> Dict[str, Any]:
+    def _key(self, path: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         """The environment holds the power mode, the clocks and the release of JetPack."""
+        version, flags = self._build(options)
         return {
             "model": file_digest(path),
             "flags": flags,
-            "tensorrt": _shown(version),
+            "tensorrt": shown(version),
             "gpu": gpu_name(),
             "environment": self.equipment.environment,
         }
-
-
-def build_flags(version: Version, precision: str) -> List[str]:
-    """Return the flags of a build. All that matters is said, because defaults change: the workspace of
-    TensorRT 8.2 is 16 MiB if nobody asks for more. MeasurementFailed for what this version cannot do."""
-    old_memory = version < (8, 4, 0)
-    flags = [f"--workspace={_WORKSPACE_MIB}" if old_memory else f"--memPoolSize=workspace:{_WORKSPACE_MIB}"]
-    flags.append("--buildOnly" if version < (8, 6, 0) else "--skipInference")
-    flags.append("--noTF32")
-    if version >= (11, 0, 0):
-        if precision != "fp32":
-            raise MeasurementFailed(
-                "runtime_unavailable", f"TensorRT {_shown(version)} takes {precision} from the model alone"
-            )
-        return flags
-    return flags + {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}[precision]
-
-
-def timing_flags(protocol: MeasureProtocol) -> List[str]:
-    """Return the flags of the timed runs; one stream is what every version has by itself.
-
-    trtexec runs until both are reached, the runs and the seconds: what is too much is cut off afterwards.
-    """
-    return [
-        f"--iterations={MINIMUM_RUNS}",
-        f"--duration={max(1, math.ceil(protocol.min_s))}",
-        f"--warmUp={math.ceil(max(protocol.warmup_min_s, 0.2) * 1e3)}",
-        "--sleepTime=0",
-        "--avgRuns=10",
-        f"--exportTimes={_TIMES}",
-    ]
-
-
-def read_version(told: str) -> Optional[Version]:
-    """Read the version from the first line that trtexec prints:
-
-    [TensorRT v8201] is 8.2.1    [TensorRT v100300] [b17] is 10.3.0    [TensorRT v11.1.0.106] says it itself
-    """
-    match = re.search(r"\[TensorRT v([0-9.]+)\]", told)
-    if match is None:
-        return None
-    parts = match.group(1).split(".")
-    if len(parts) >= 3:
-        return int(parts[0]), int(parts[1]), int(parts[2])
-    if len(parts) != 1 or len(parts[0]) not in (4, 5, 6):
-        return None
-    digits = int(parts[0])
-    base = 1000 if len(parts[0]) == 4 else 10000
-    return digits // base, digits % base // 100, digits % 100
-
-
-def read_times(path: str) -> Tuple[List[float], List[float]]:
-    """Return latency and GPU time of each run, in ms, from --exportTimes of any version.
-
-    MeasurementFailed `protocol` for a file that holds no such times.
-    """
-    try:
-        with open(path) as stream:
-            runs = json.load(stream)
-        latency = [float(run["latencyMs"]) for run in runs]
-        compute = [float(run["endComputeMs"]) - float(run["startComputeMs"]) for run in runs]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MeasurementFailed("protocol", f"trtexec left no times: {type(error).__name__}: {error}") from error
-    if not all(math.isfinite(value) and value >= 0 for value in latency + compute) or len(latency) < MINIMUM_RUNS:
-        raise MeasurementFailed("protocol", f"trtexec left {len(latency)} times, not all of them good")
-    return latency, compute
 
 
 def gpu_name(root: str = "/") -> str:
@@ -200,5 +182,5 @@ def _check_batch(told: str, batch: int) -> None:
             )
 
 
-def _shown(version: Version) -> str:
-    return ".".join(map(str, version))
+def _warm_s(protocol: MeasureProtocol) -> float:
+    return max(protocol.warmup_min_s, 0.2)
