@@ -178,7 +178,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     temperature = conditions["temperature_c"]
     lines = [
         (found["name"], f"{found['url']}, agent {found['agent_version']}, device {found['device_id'][:_SHORT_ID]}"),
-        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu')} ({found['kind']})"),
+        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu') or 'unknown'} ({found['kind']})"),
         ("environment", found["environment_id"][:_SHORT_ID]),
         ("memory", "unknown" if found["memory_mb"] is None else f"{found['memory_mb']} MB"),
         (
