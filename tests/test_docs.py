@@ -15,7 +15,8 @@ from vitsearch.errors import DataError
 from vitsearch.space import check, load
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+AGENT_PAGES = sorted((REPOSITORY / "evaluators").glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *AGENT_PAGES]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)

@@ -13,6 +13,7 @@ from vitsearch_evaluators.service.wanted import DEFAULT, PORT_FILE, STATE, USER,
 from vitsearch_evaluators.system import THIS_MACHINE, System, run_command
 
 _COMMAND_S = 90.0  # an agent that is stopped may take 20 s, a loaded board as long again
+_IMPORT = "import os; os.chdir('/'); import vitsearch_evaluators"  # as a service does, which starts there
 _NO_SESSION = "it needs a session of your own: log in by ssh or at the screen, not by su or sudo"
 
 
@@ -24,6 +25,7 @@ class Manager(abc.ABC):
     archive: str
     state: str
     as_root = ""
+    python_flags: Sequence[str] = ("-E",)
 
     def __init__(self, host: Host, program: Program, system: System) -> None:
         self.host = host
@@ -95,8 +97,8 @@ class Manager(abc.ABC):
 
     def _check(self, wanted: Wanted, state: str) -> None:
         if self.program.archive is None:
-            absent = self.system.run((self.program.python, "-I", "-c", "import vitsearch_evaluators")).reason
-            if absent is not None:
+            looked = (self.program.python, *self.python_flags, "-c", _IMPORT)
+            if self.system.run(looked).reason is not None:
                 raise InvalidRequest(
                     f"this package is not installed in {self.program.python}: install it there with pip, or take the "
                     "single file (make agent-pyz)"
@@ -188,6 +190,7 @@ class OfMachine(_Systemd):
     state = STATE
     of_machine = True
     as_root = "sudo "
+    python_flags = ("-E", "-s")
 
     def account_steps(self, wanted: Wanted) -> List[Step]:
         # Of another account nobody knows what else it is for.

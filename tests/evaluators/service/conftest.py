@@ -59,7 +59,7 @@ class FakeMachine:
             return Output("InvocationID=a1b2\n", None)
         if words[:2] == ["journalctl", "_SYSTEMD_INVOCATION_ID=a1b2"]:
             return Output(f"{self.last_words}\n", None)
-        if words[0] == "openssl" or words[1] == "-I":
+        if words[0] == "openssl" or words[1] == "-E":
             return Output("", None)
         self.commands.append(" ".join(argv))
         if words[0] == "useradd":

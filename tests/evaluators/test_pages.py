@@ -1,0 +1,44 @@
+"""The commands that stand in the agent's pages are ones that it takes."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from vitsearch_evaluators import cli
+
+PAGES = sorted((pathlib.Path(__file__).parents[2] / "evaluators").glob("*.md"))
+COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")
+
+
+def commands(page):
+    """Yield what follows the program's name, whatever stands before it (sudo, ssh, python3)."""
+    for block in re.findall(r"```\w*\n(.*?)```|`([^`]+)`", page.read_text(), re.DOTALL):
+        for found in COMMAND.findall("".join(block)):
+            yield shlex.split(found, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_understood(page, capsys):
+    refused = []
+    for words in commands(page):
+        try:
+            cli.parser().parse_args(words)
+        except SystemExit:
+            refused.append((words, capsys.readouterr().err))
+    assert refused == []
+
+
+def test_install_begins_each_system():
+    text = next(page for page in PAGES if page.name == "INSTALL.md").read_text()
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(sections) == 6
+    for section in sections:
+        first_block = re.search(r"```\n(.*?)```", section, re.DOTALL).group(1)
+        assert re.search(r"vitsearch-agent.pyz install\b", first_block), section.splitlines()[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_there_are_commands_to_look_at(page):
+    assert len(list(commands(page))) >= 5
