@@ -154,7 +154,7 @@ echo 'INFO: Initialized session in 0.855ms.'
 sleep 0.1
 echo 'INFO: count=5 first=41000 curr=40000 min=40000 max=41000 avg=40200 std=1'
 echo 'INFO: Running benchmark for at least 1 iterations'
-sleep 0.45
+sleep 0.8
 echo '{TIMED.strip()}'
 sleep 0.1
 """
@@ -171,7 +171,7 @@ def test_the_timed_runs_are_between_two_lines(slow_tool, runtime, model):
     found = runtime.work(model, DELEGATE, SCREEN._replace(power_s=0.4))
     after = time.monotonic()
     assert before + 0.1 <= found.window[0]
-    assert found.window[0] + 0.45 <= found.window[1] <= after - 0.1
+    assert before + 0.1 + 0.8 <= found.window[1] <= after
     assert found.runs == 10
     assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.2" in calls()
 
@@ -180,7 +180,7 @@ def test_each_stream_is_a_process_with_a_name_of_its_own_for_the_model(slow_tool
     calls = slow_tool()
     found = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
     assert found.runs == 30
-    assert 0 < found.runs_per_s <= 3 * 10 / 0.45
+    assert 0 < found.runs_per_s <= 3 * 10 / 0.4
     graphs = sorted(line.split()[0] for line in calls().splitlines())
     folder = os.path.dirname(model)
     assert graphs == [f"--graph={folder}/{name}" for name in ("1-model.tflite", "2-model.tflite", "model.tflite")]
