@@ -80,4 +80,5 @@ def wilson(correct: int, n: int) -> Tuple[float, float]:
     share, spread = correct / n, _Z95 * _Z95 / n
     middle = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At its ends the interval holds the share exactly, whatever rounding makes of it.
+    return 0.0 if correct == 0 else middle - half, 1.0 if correct == n else middle + half

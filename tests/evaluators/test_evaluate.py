@@ -23,6 +23,12 @@ def test_wilson_interval(correct, n, low, high):
     assert wilson(correct, n) == pytest.approx((low, high), abs=5e-4)
 
 
+def test_the_interval_holds_the_share_at_its_ends_too():
+    for n in range(1, 500):
+        assert wilson(0, n)[0] == 0.0 < wilson(0, n)[1]
+        assert wilson(n, n)[0] < wilson(n, n)[1] == 1.0
+
+
 def left(folder, report, logits):
     (folder / f"answer-{'c3' * 8}-accuracy.json").write_text(json.dumps({"report": report}))
     (folder / "logits.f32").write_bytes(logits)
