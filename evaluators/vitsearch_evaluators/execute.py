@@ -6,13 +6,13 @@ latency x processes --> sustained --> throughput --> power      each only if the
 import abc
 import contextlib
 import functools
-import json
 import os
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases, runtimes
 from vitsearch_evaluators.bench import Bench
+from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.child import ChildDied, read_answer
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
@@ -205,10 +205,8 @@ class _Children(NamedTuple):
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
         name = phase if index is None else str(index)
         path, seen = self.path(name), self.path(name + "-seen")
-        # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
-        if os.path.exists(path) and self.watch.recall(seen):
-            answer = read_answer(path)
-        else:
+        answer = self._left(path, seen)
+        if answer is None:
             answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
         if isinstance(answer.get("untold"), str):
             raise Untold(answer["untold"])
@@ -216,6 +214,15 @@ class _Children(NamedTuple):
             return read(answer.get("report"))
         except InvalidRequest as error:
             raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+
+    def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
+        """Return the answer that an earlier attempt left; None without one, or when the disk has spoilt it."""
+        try:
+            answer = read_answer(path)
+        except (OSError, MeasurementFailed):
+            return None
+        # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
+        return answer if self.watch.recall(seen) else None
 
     def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
         """Return the report of a phase that the job can do without, or None and the reason why there is none."""
@@ -252,9 +259,9 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
     if recorder is None:
         return None, "no power meter"
     kept = children.path("power-read")
-    if os.path.exists(kept):
-        with open(kept) as stream:
-            found = json.load(stream)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # not there, or spoilt
+        with open(kept, "rb") as stream:
+            found = parse_json(stream.read())
         return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
     reason = recorder.absent()
     if reason is not None:

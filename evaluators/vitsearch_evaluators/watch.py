@@ -4,10 +4,11 @@ cool down --> look --> process, with a glance every few seconds --> look      fo
 throttled: cool down and take the same process again, twice at most; then say so
 """
 
-import json
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.measurement import Temperature
@@ -73,11 +74,11 @@ class Watch:
         return answer
 
     def recall(self, kept: str) -> bool:
-        """Take over what an earlier attempt saw of a process; False when it did not come to that."""
+        """Take over what an earlier attempt saw of a process; False when it did not come to that, or it is spoilt."""
         try:
-            with open(kept) as stream:
-                seen = Observation.from_json(json.load(stream))
-        except FileNotFoundError:
+            with open(kept, "rb") as stream:
+                seen = Observation.from_json(parse_json(stream.read()))
+        except (OSError, ValueError, InvalidRequest):
             return False
         self.observations.append(seen)
         if self._first_start_c is None and seen.temperature is not None:

@@ -144,6 +144,19 @@ def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, bench, t
     assert len(pids) == 1
 
 
+@pytest.mark.parametrize("spoilt", [b"\0" * 300, b"[]"])
+@pytest.mark.parametrize("name", ["1", "1-seen", "power-read"])
+def test_what_the_disk_has_spoilt_is_measured_again(spec, bench, tmp_path, name, spoilt):
+    """Power that goes costs an SD card more than what was written last."""
+    powered = spec._replace(protocol=spec.protocol._replace(power_s=0.05, idle_s=0.02))
+    pids = []
+    execute(powered, CONDITIONS, bench, Notebook())
+    (tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-{name}.json").write_bytes(spoilt)
+    counting = bench._replace(on_start=lambda phase, child: pids.append(child.pid))
+    assert execute(powered, CONDITIONS, counting, Notebook()).power.source == "ina3221"
+    assert len(pids) == 1
+
+
 def test_an_emulated_device_is_slower_and_says_so(spec, bench, tmp_path):
     real = execute(spec, CONDITIONS, bench)
     emulated = execute(spec, CONDITIONS._replace(slowdown=8.0), bench)
