@@ -131,6 +131,8 @@ def _report(manager: Manager, wanted: Wanted, listening: _Listening) -> List[str
     if wanted.token_file is not None:
         shown += ["--token-file", wanted.token_file]
     lines = ["", f"vitsearch-agent {__version__} listens on {address.url}; its log: {manager.log}", *manager.notes()]
+    if listening.fingerprint is None and address.tunnel is None:
+        lines.append("WARNING: tokens, models and results cross the network in the clear")
     if address.tunnel is not None:
         lines.append(f"from another machine, first: {address.tunnel}")
     lines.append(f"on the machine that searches: {address.add}")

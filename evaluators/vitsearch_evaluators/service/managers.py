@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.service import launchd, systemd
 from vitsearch_evaluators.service.here import PYZ, Host, Program, is_hidden
-from vitsearch_evaluators.service.steps import Command, Copy, Folder, Remove, Step, Write
+from vitsearch_evaluators.service.steps import Command, Copy, Folder, Remove, RemoveEmpty, Step, Write
 from vitsearch_evaluators.service.wanted import DEFAULT, PORT_FILE, STATE, USER, Wanted
 from vitsearch_evaluators.system import THIS_MACHINE, System, run_command
 
@@ -58,7 +58,7 @@ class Manager(abc.ABC):
         if self.installed() is not None:
             steps += [self._end(), Remove(self.definition), *self._forget()]
         if os.path.exists(self.system.at(self.archive)):
-            steps += [Remove(self.archive), Remove(os.path.dirname(self.archive))]
+            steps += [Remove(self.archive), RemoveEmpty(os.path.dirname(self.archive))]
         return steps
 
     def state_of(self, wanted: Wanted) -> str:

@@ -101,19 +101,25 @@ class _Remove(NamedTuple):
 
 
 class Remove(_Remove, Step):
-    """Remove a file, or a folder if nothing is in it; what is not there is removed already."""
+    """Remove a file; one that is not there is removed already."""
 
     def told(self) -> str:
         return f"remove  {self.path}"
 
     def do(self, system: System) -> None:
-        path = system.at(self.path)
-        if os.path.isdir(path) and not os.path.islink(path):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
-            return
         with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+            os.remove(system.at(self.path))
+
+
+class RemoveEmpty(_Remove, Step):
+    """Remove a folder in which nothing is left."""
+
+    def told(self) -> str:
+        return f"remove  {self.path} if nothing else is in it"
+
+    def do(self, system: System) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(system.at(self.path))
 
 
 class RemoveTree(_Remove, Step):

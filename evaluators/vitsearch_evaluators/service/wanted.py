@@ -32,8 +32,15 @@ class Wanted(NamedTuple):
     user: str = USER
 
     def with_options(self, given: Mapping[str, Any]) -> "Wanted":
-        """Return this with what a person gave now, every path absolute: a service starts in another folder."""
+        """Return this with what a person gave now, every path absolute: a service starts in another folder.
+
+        Who encrypts now need not take back that it was once in the clear, nor the other way round.
+        """
         more = dict(given)
+        encrypted, plain = {"tls", "tls_cert", "tls_key"}, {"insecure_plaintext"}
+        for now, before in ((encrypted, plain), (plain, encrypted)):
+            if now & set(more) and not before & set(more):
+                more.update({name: getattr(DEFAULT, name) for name in before})
         for name in _PATHS:
             if more.get(name) is not None:
                 more[name] = os.path.abspath(more[name])

@@ -62,6 +62,11 @@ def test_on_the_network_it_tells_the_fingerprint(machine, as_root):
     assert not any("ssh" in line for line in said)
 
 
+def test_in_the_clear_it_warns(as_root):
+    assert any("in the clear" in line for line in done(as_root, host="0.0.0.0", insecure_plaintext=True))
+    assert not any("in the clear" in line for line in done(as_root, host="127.0.0.1"))
+
+
 def test_only_groups_that_are_there_and_only_those_that_are_missing(machine, as_root):
     machine.groups = {"video"}
     machine.accounts["vitsearch"] = ["vitsearch"]

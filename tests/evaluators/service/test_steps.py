@@ -3,7 +3,7 @@ import os
 import pytest
 
 from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.service.steps import Command, Copy, Folder, Remove, RemoveTree, Write
+from vitsearch_evaluators.service.steps import Command, Copy, Folder, Remove, RemoveEmpty, RemoveTree, Write
 from vitsearch_evaluators.system import System
 
 
@@ -44,10 +44,11 @@ def test_removing_what_is_not_there_and_what_is_not_empty(system, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").touch()
     Remove("/none").do(system)
-    Remove("/folder").do(system)
+    RemoveEmpty("/none").do(system)
+    RemoveEmpty("/folder").do(system)
     assert (tmp_path / "folder/file").exists()
     Remove("/folder/file").do(system)
-    Remove("/folder").do(system)
+    RemoveEmpty("/folder").do(system)
     assert not (tmp_path / "folder").exists()
 
 

@@ -31,6 +31,14 @@ def test_serve_takes_what_it_is_given():
         assert getattr(cli.parser().parse_args(Wanted(**{flag: True}).serve_arguments("/st")), flag) is True
 
 
+def test_encryption_and_its_opposite_take_each_other_back():
+    plain = Wanted(host="0.0.0.0", insecure_plaintext=True)
+    encrypted = plain.with_options({"tls_cert": "/c", "tls_key": "/k"})
+    assert encrypted == Wanted(host="0.0.0.0", tls_cert="/c", tls_key="/k")
+    assert encrypted.with_options({"insecure_plaintext": True}) == plain
+    assert encrypted.with_options({"port": 9000}) == encrypted._replace(port=9000)
+
+
 def test_paths_are_absolute_for_a_service_starts_elsewhere():
     wanted = DEFAULT.with_options({"state": "st", "tls_cert": "/c"})
     assert (wanted.state, wanted.tls_cert) == (os.path.abspath("st"), "/c")
