@@ -28,7 +28,7 @@ from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.onnx_writing import Value, model, node
 from vitsearch_evaluators.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
-from vitsearch_evaluators.service import managers, systemd
+from vitsearch_evaluators.service import managers, unit
 from vitsearch_evaluators.service.here import Host, Program
 from vitsearch_evaluators.service.wanted import DEFAULT
 from vitsearch_evaluators.system import THIS_MACHINE, Output, System
@@ -156,7 +156,7 @@ class Portable(unittest.TestCase):
                 manager = managers.find(Host("linux", True, "root", "/root"), program, system)
                 for step in manager.install_steps(manager.installed() or DEFAULT):
                     step.do(system)
-            self.assertEqual(system.read(manager.definition).text, systemd.unit(systemd.DEFAULT_SERVICE).strip())
+            self.assertEqual(system.read(manager.definition).text, unit.text(unit.DEFAULT_SERVICE).strip())
             self.assertIn("systemctl", ran)
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")

@@ -1,7 +1,7 @@
 """The machine and the program that is to be installed, as they are now."""
 
-import getpass
 import os
+import pwd
 import sys
 from typing import NamedTuple, Optional, Tuple
 
@@ -48,7 +48,12 @@ class Host(NamedTuple):
 
     @classmethod
     def here(cls) -> "Host":
-        return cls(sys.platform, os.geteuid() == 0, getpass.getuser(), os.path.expanduser("~"))
+        number = os.geteuid()
+        try:
+            name = pwd.getpwuid(number).pw_name
+        except KeyError:  # a container may run as a number that nobody has
+            name = str(number)
+        return cls(sys.platform, number == 0, name, os.path.expanduser("~"))
 
 
 def is_hidden(path: str) -> bool:

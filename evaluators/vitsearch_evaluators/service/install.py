@@ -8,7 +8,7 @@ from vitsearch_evaluators.address import Address
 from vitsearch_evaluators.agent import wants_tls
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
-from vitsearch_evaluators.service.managers import Manager
+from vitsearch_evaluators.service.manager import Manager
 from vitsearch_evaluators.service.steps import RemoveTree, Step, shell_line
 from vitsearch_evaluators.service.wanted import DEFAULT, PORT_FILE, Wanted
 
@@ -47,7 +47,8 @@ def uninstall(manager: Manager, purge: bool, say: Say) -> None:
     if not steps:
         say("nothing is installed here")
     if os.path.isdir(manager.system.at(state)):
-        say(f"{state} is kept: queue, device id, token and certificate of the agent; --purge takes it away too")
+        why = "no agent has used it" if purge else "queue, device id, token and certificate; --purge takes it away too"
+        say(f"{state} is kept: {why}")
 
 
 def uninstall_steps(manager: Manager, purge: bool) -> List[Step]:

@@ -3,12 +3,16 @@
 import json
 import os
 import plistlib
-from typing import Sequence
+from typing import List, Sequence
 from xml.parsers.expat import ExpatError
 
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.service.here import PYZ, Host, Program
+from vitsearch_evaluators.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.service.steps import Command, Step
 from vitsearch_evaluators.service.wanted import Wanted
+from vitsearch_evaluators.system import System
 
 LABEL = "vitsearch-agent"
 
@@ -40,3 +44,35 @@ def remembered(text: str, path: str) -> Wanted:
         return Wanted.from_json(parse_json(plistlib.loads(text.encode())[_INSTALLED].encode()), path)
     except (ValueError, KeyError, TypeError, AttributeError, ExpatError, plistlib.InvalidFileException) as error:
         raise InvalidRequest(f"{path} was not written by `vitsearch-agent install`: move it away first") from error
+
+
+class Launchd(Manager):
+    """A launch agent of macOS."""
+
+    def __init__(self, host: Host, program: Program, system: System) -> None:
+        super().__init__(host, program, system)
+        self.definition = f"{host.home}/Library/LaunchAgents/{LABEL}.plist"
+        self.archive = f"{host.home}/Library/Application Support/vitsearch/{PYZ}"
+        self.state = f"{host.home}/Library/Application Support/vitsearch/state"
+
+    @property
+    def log(self) -> str:
+        return f"tail '{self.state}/agent.log'"
+
+    def notes(self) -> List[str]:
+        return ["it starts when you log in"]
+
+    def _remembered(self, text: str) -> Wanted:
+        return remembered(text, self.definition)
+
+    def _definition(self, wanted: Wanted, state: str) -> str:
+        return property_list(self.command(), wanted, state)
+
+    def _start(self) -> List[Step]:
+        return [Command(("launchctl", "load", "-w", self.definition), NO_SESSION)]
+
+    def _stop(self) -> List[Step]:
+        return [Command(("launchctl", "unload", self.definition), NO_SESSION)]
+
+    def _end(self) -> Step:
+        return Command(("launchctl", "unload", "-w", self.definition), NO_SESSION)

@@ -1,101 +1,21 @@
-"""The agent as a unit of systemd: of the whole machine, under an account of its own, or of one person.
+"""The agent under systemd: as a service of the whole machine, or of one person."""
 
-Older systemds (JetPack 4 has 237) warn of the lines that they do not know, and go on.
-"""
-
-import json
 import os
-from typing import NamedTuple, Tuple
+from typing import List, Sequence
 
-from vitsearch_evaluators.address import is_everywhere, is_loopback
-from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.service.here import PYZ
-from vitsearch_evaluators.service.wanted import DEFAULT, STATE, Wanted
+from vitsearch_evaluators.service import unit
+from vitsearch_evaluators.service.here import PYZ, Host, Program, is_hidden
+from vitsearch_evaluators.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.service.steps import Command, Folder, Step
+from vitsearch_evaluators.service.wanted import DEFAULT, STATE, USER, Wanted
 from vitsearch_evaluators.system import System
 
-UNIT = "vitsearch-agent.service"
 GROUPS = ("video", "render")
 """Who may use the GPU, and ask a Raspberry Pi's firmware. Not `i2c`: current monitors are read as files, and who
 writes to that bus may set the board's voltages."""
 
 _RUNNING = "/run/systemd/system"
-_REMEMBERED = "Installed="
-
-_UNIT = """\
-# Written by `vitsearch-agent install`, which is also how to change and to upgrade it. Lines of your own:
-# `systemctl {user_flag}edit vitsearch-agent`, which keeps them in a file beside this one.
-[Unit]
-Description=vitsearch device agent
-{after}# Given up is what dies within five seconds of its start sixty times in a row. The next boot tries again.
-StartLimitIntervalSec=600
-StartLimitBurst=60
-
-[Service]
-{account}UMask=0077
-ExecStart={command}
-# However it ended, unless a person must see to it first: 78 is a wrong configuration, which the log tells.
-Restart=always
-RestartSec=5
-RestartPreventExitStatus=78
-# The agent ends what it measures by itself.
-KillMode=mixed
-TimeoutStopSec=20
-{hardening}# A model that eats all memory must not take the board with it.
-OOMPolicy=continue
-# For limits.memory_mb of the configuration: the agent makes a cgroup for what it measures.
-Delegate=memory
-# Since systemd 254; before that the agent goes there itself.
-DelegateSubgroup=vitsearch-agent
-
-[Install]
-WantedBy={target}
-
-# What the next `install` and `uninstall` go by; systemd passes over it.
-[X-vitsearch]
-Installed={installed}
-"""
-
-_ONLINE = """\
-# It listens on one address, which must be there.
-Wants=network-online.target
-After=network-online.target
-"""
-
-_MACHINE = """\
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-ProtectKernelModules=yes
-ProtectHostname=yes
-RestrictNamespaces=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-# Devices are not hidden (GPU, vcgencmd), nor the kernel's log, which tells of processes killed for memory, nor is
-# /sys read-only, below which the cgroups are.
-"""
-
-# What a person's own manager may do without rights.
-_PERSON = """\
-NoNewPrivileges=yes
-RestrictNamespaces=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-"""
-
-
-class Service(NamedTuple):
-    """What is started, and what `install` remembers. `of_machine`: not of one person."""
-
-    command: Tuple[str, ...]
-    wanted: Wanted
-    state: str
-    of_machine: bool
-
-
-DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT, STATE, True)
 
 
 def is_running(system: System) -> bool:
@@ -103,52 +23,128 @@ def is_running(system: System) -> bool:
     return os.path.isdir(system.at(_RUNNING))
 
 
-def unit(service: Service) -> str:
-    """Return the unit's file."""
-    host = service.wanted.host
-    one_address = not (is_loopback(host) or is_everywhere(host))
-    return _UNIT.format(
-        user_flag="" if service.of_machine else "--user ",
-        after=(_ONLINE if one_address else "After=network.target\n") if service.of_machine else "",
-        account=_account(service) if service.of_machine else "",
-        command=" ".join(map(command_word, (*service.command, *service.wanted.serve_arguments(service.state)))),
-        hardening=_MACHINE if service.of_machine else _PERSON,
-        target="multi-user.target" if service.of_machine else "default.target",
-        installed=json.dumps(service.wanted.to_json(), sort_keys=True),
-    )
+class _Systemd(Manager):
+    of_machine: bool
+    flags: Sequence[str] = ()
+    hint = ""
+
+    @property
+    def log(self) -> str:
+        return f"journalctl {'-u' if self.of_machine else '--user-unit'} vitsearch-agent"
+
+    def gave_up(self) -> bool:
+        return self.system.run(self._systemctl("is-failed", unit.UNIT).argv).reason is None
+
+    def last_words(self) -> str:
+        start = self.system.run(self._systemctl("show", "--property=InvocationID", unit.UNIT).argv).stdout.strip()
+        this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
+        return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
+
+    def _remembered(self, text: str) -> Wanted:
+        return unit.remembered(text, self.definition)
+
+    def _definition(self, wanted: Wanted, state: str) -> str:
+        return unit.text(unit.Service(tuple(self.command()), wanted, state, self.of_machine))
+
+    def _start(self) -> List[Step]:
+        words = (["daemon-reload"], ["enable", unit.UNIT], ["restart", unit.UNIT])
+        return [self._systemctl(*each) for each in words]
+
+    def _stop(self) -> List[Step]:
+        # What has failed too often does not start before that is forgotten.
+        words = [["reset-failed"]] if self.gave_up() else []
+        return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
+
+    def _end(self) -> Step:
+        return self._systemctl("disable", "--now", unit.UNIT)
+
+    def _forget(self) -> List[Step]:
+        return [self._systemctl("daemon-reload")]
+
+    def _groups_of(self, user: str) -> List[str]:
+        """Return the groups that an account is in; none when there is no such account."""
+        return self.system.run(("id", "-nG", user)).stdout.split()
+
+    def _groups_missing(self, user: str) -> List[str]:
+        """Return the useful groups that this machine has and that an account is not in."""
+        there = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
+        return [name for name in there if name not in self._groups_of(user)]
+
+    def _systemctl(self, *words: str) -> Command:
+        return Command(("systemctl", *self.flags, *words), self.hint)
 
 
-def remembered(text: str, path: str) -> Wanted:
-    """Return with what an installed unit was made; InvalidRequest when `install` did not make it."""
-    for line in text.splitlines():
-        if line.startswith(_REMEMBERED):
-            try:
-                return Wanted.from_json(parse_json(line[len(_REMEMBERED) :].encode()), path)
-            except ValueError:
-                break
-    raise InvalidRequest(
-        f"{path} was not written by `vitsearch-agent install`, which leaves it alone: move it away first, and put "
-        f"what you need of it into {path}.d/local.conf"
-    )
+class OfMachine(_Systemd):
+    """A unit of the whole machine: from boot on, under an account that may do nothing else."""
+
+    definition = f"/etc/systemd/system/{unit.UNIT}"
+    archive = f"/opt/vitsearch/{PYZ}"
+    state = STATE
+    of_machine = True
+    as_root = "sudo "
+    python_flags = ("-E", "-s")
+
+    def account_steps(self, wanted: Wanted) -> List[Step]:
+        # Of another account nobody knows what else it is for.
+        if wanted.user != USER or not self._groups_of(USER):
+            return []
+        return [Command(("userdel", USER), "")]
+
+    def _check(self, wanted: Wanted, state: str) -> None:
+        super()._check(wanted, state)
+        hidden = self.program.hidden()
+        if hidden is not None:
+            raise InvalidRequest(
+                f"the service does not see {hidden}, for homes and temporary folders are closed to it: use "
+                "/usr/bin/python3 or an environment below /opt (or install without root, as a service of your own)"
+            )
+        for path in (state, wanted.token_file, wanted.tls_cert, wanted.tls_key):
+            if path is not None and is_hidden(path):
+                raise InvalidRequest(f"the service does not see {path}: homes and temporary folders are closed to it")
+
+    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+        steps: List[Step] = []
+        if not self._groups_of(wanted.user):
+            made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
+            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", wanted.user), ""))
+        missing = self._groups_missing(wanted.user)
+        if missing:
+            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), wanted.user), ""))
+        if state != self.state:  # which systemd makes itself
+            steps.append(Folder(state, 0o700, wanted.user))
+        return steps
 
 
-def command_word(word: str) -> str:
-    """Return one word of ExecStart, in which $ begins a variable."""
-    return quoted(word.replace("$", "$$"))
+class OfPerson(_Systemd):
+    """A unit of one person's own manager, with that person's rights."""
 
+    of_machine = False
+    flags = ("--user",)
+    hint = NO_SESSION
 
-def quoted(word: str) -> str:
-    """Return one word of a setting: systemd reads quotes, backslashes and % in its own way (systemd.syntax(7))."""
-    word = word.replace("%", "%%")
-    if word and not any(letter in word for letter in " \t\"'\\;"):
-        return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    def __init__(self, host: Host, program: Program, system: System) -> None:
+        super().__init__(host, program, system)
+        self.definition = f"{host.home}/.config/systemd/user/{unit.UNIT}"
+        self.archive = f"{host.home}/.local/share/vitsearch/{PYZ}"
+        self.state = f"{host.home}/.local/state/vitsearch"
 
+    def notes(self) -> List[str]:
+        notes, name = [], self.host.name
+        lingers = self.system.run(("loginctl", "show-user", name, "--property=Linger")).stdout.strip()
+        if lingers != "Linger=yes":
+            notes.append(
+                "it starts when you log in and ends when you have logged out. To have it run from boot on: "
+                f"sudo loginctl enable-linger {name}"
+            )
+        missing = self._groups_missing(name)
+        if missing:
+            notes.append(
+                f"without the groups {', '.join(missing)} it may not see the GPU, nor a Raspberry Pi's power: "
+                f"sudo usermod --append --groups {','.join(missing)} {name}, then log in again"
+            )
+        return notes
 
-def _account(service: Service) -> str:
-    lines = [f"User={service.wanted.user}"]
-    if service.state == STATE:
-        lines += [f"StateDirectory={os.path.basename(STATE)}", "StateDirectoryMode=0700"]
-    else:
-        lines.append(f"ReadWritePaths={quoted(service.state)}")
-    return "\n".join(lines) + "\n"
+    def _check(self, wanted: Wanted, state: str) -> None:
+        super()._check(wanted, state)
+        if wanted.user != DEFAULT.user:
+            raise InvalidRequest("--user is for root: without root the agent runs as you")

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
-from vitsearch_evaluators.service import managers, systemd
+from vitsearch_evaluators.service import managers, unit
 from vitsearch_evaluators.service.install import described, install, install_steps, uninstall, uninstall_steps
 
 UNIT = "/etc/systemd/system/vitsearch-agent.service"
@@ -47,7 +47,7 @@ def test_one_command_on_a_new_board(machine, as_root):
     assert machine.file(PROGRAM).read_bytes() == b"version 1"
     assert machine.file(PROGRAM).stat().st_mode & 0o777 == 0o755
     assert machine.file(UNIT).stat().st_mode & 0o777 == 0o644
-    assert machine.file(UNIT).read_text() == systemd.unit(systemd.DEFAULT_SERVICE)
+    assert machine.file(UNIT).read_text() == unit.text(unit.DEFAULT_SERVICE)
     assert said[-3:] == [
         "from another machine, first: ssh -N -L 8470:127.0.0.1:8470 board",
         "on the machine that searches: vitsearch devices add http://127.0.0.1:8470",
@@ -267,6 +267,24 @@ def test_purged_later_too(machine, as_root):
     uninstall(as_root, False, print)
     uninstall(as_root, True, print)
     assert not machine.file(STATE).exists()
+
+
+def test_a_state_that_no_agent_had_is_not_purged(machine, as_root):
+    machine.silent = True
+    machine.file(STATE).mkdir(parents=True)
+    (machine.file(STATE) / "config.json").write_text("{}")
+    with pytest.raises(EvaluatorError):
+        done(as_root)
+    said = []
+    uninstall(as_root, True, said.append)
+    assert (machine.file(STATE) / "config.json").exists()
+    assert said[-1] == f"{STATE} is kept: no agent has used it"
+
+
+def test_a_state_that_is_a_file_is_told(machine, as_root):
+    machine.file("/data").write_text("")
+    with pytest.raises(InvalidRequest, match="--state /data: Not a directory"):
+        done(as_root, state="/data")
 
 
 def test_an_account_that_was_not_made_for_it_stays(machine, as_root):
