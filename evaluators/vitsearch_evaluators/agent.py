@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import IO, Any, NamedTuple, Optional
 
-from vitsearch_evaluators import audit, config, power, procs, runtimes, tokens
+from vitsearch_evaluators import audit, config, own_log, power, procs, runtimes, tokens
 from vitsearch_evaluators.address import Address, is_loopback
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
@@ -56,6 +56,7 @@ def serve(settings: AgentSettings, version: str) -> None:
     procs.keep_memory_small()
     encrypted = wants_tls(settings)
     with _taken(settings.state):
+        own_log.bound(os.path.join(settings.state, own_log.FILE_NAME))
         _serve(settings, version, encrypted)
 
 

@@ -63,6 +63,7 @@ class LimitsConfig(NamedTuple):
     memory_mb: Optional[int] = None
     interruptions_max: int = 3
     queued_per_owner: int = 64
+    queued_total: int = 1024
     connections: int = 16
     connections_total: int = 64
     requests_per_s: float = 200.0
@@ -79,6 +80,7 @@ _LIMITS: Mapping[str, strict.Reader] = {
     "memory_mb": strict.optional(strict.integer(16, 10**7)),
     "interruptions_max": strict.integer(1, 10**6),
     "queued_per_owner": strict.integer(1, 10**5),
+    "queued_total": strict.integer(1, 10**5),
     "connections": strict.integer(1, 1024),
     "connections_total": strict.integer(1, 1024),
     "requests_per_s": strict.number(1, 10**5),

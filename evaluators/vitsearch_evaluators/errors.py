@@ -3,6 +3,7 @@
     EvaluatorError
     |-- DeviceUnreachable   transient  no answer: network, reboot, agent restart
     |-- DeviceBusy          transient  the agent answered "not now"
+    |-- TooManyRequests     transient  the same, because of what this client itself asked for
     |-- ArtifactMissing     transient  the agent does not hold a blob that the job names
     |-- StorageFull         transient  the agent's disk takes no more
     |-- EnvironmentChanged  transient  the device is not set up as the job wants it: plan again
@@ -77,6 +78,14 @@ class DeviceBusy(EvaluatorError):
 
     def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         super().__init__("busy", message, True, details)
+
+
+class TooManyRequests(DeviceBusy):
+    http_status = 429
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__(message, details)
+        self.code = "too_many_requests"
 
 
 class ArtifactMissing(EvaluatorError):
@@ -190,6 +199,7 @@ class MeasurementFailed(EvaluatorError):
 _PLAIN: Tuple[Type[Any], ...] = (
     DeviceUnreachable,
     DeviceBusy,
+    TooManyRequests,
     ArtifactMissing,
     StorageFull,
     EnvironmentChanged,

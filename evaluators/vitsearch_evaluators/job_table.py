@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from vitsearch_evaluators import turns
 from vitsearch_evaluators.database import Database
@@ -16,6 +16,8 @@ INSERT INTO jobs (id, spec, spec_digest, study, trial, state, environment) VALUE
 """
 _ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
 _FORGET = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
+_FORGET_OWNERS = "DELETE FROM owners WHERE study NOT IN (SELECT study FROM jobs)"
+_QUEUED = "SELECT COUNT(*) AS of_all, COALESCE(SUM(study = ?), 0) AS mine FROM jobs WHERE state = 'queued'"
 _SERVE = """
 INSERT OR REPLACE INTO owners (study, served) VALUES (?, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners))
 """
@@ -41,15 +43,17 @@ class JobTable:
         """Return all that is not final, oldest first."""
         return self._database.rows(_ACTIVE)
 
-    def count_queued(self, study: str) -> int:
-        query = "SELECT COUNT(*) AS n FROM jobs WHERE state = 'queued' AND study = ?"
-        return int(self._database.rows(query, study)[0]["n"])
+    def count_queued(self, study: str) -> Tuple[int, int]:
+        """Return how many jobs this owner has in the queue, and how many all have."""
+        (row,) = self._database.rows(_QUEUED, study)
+        return row["mine"], row["of_all"]
 
     def add(self, identifier: str, spec: JobSpec, spec_digest: str, owner: Owner, environment: Optional[str]) -> None:
-        """Add a queued job, and forget those that are final and not among the last 5,000 jobs."""
+        """Add a queued job, and forget those that are final and not among the last 5,000, and owners of none."""
         text = json.dumps(spec.to_json())
         self._database.run(_INSERT, identifier, text, spec_digest, owner.study, owner.trial, environment)
         self._database.run(_FORGET, FINAL_JOBS_KEPT)
+        self._database.run(_FORGET_OWNERS)
 
     def set(self, identifier: str, **columns: Any) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)

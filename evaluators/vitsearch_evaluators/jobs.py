@@ -20,11 +20,11 @@ from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.database import Database
 from vitsearch_evaluators.deaths import AGENT, verdict
 from vitsearch_evaluators.errors import (
-    DeviceBusy,
     EvaluatorError,
     JobConflict,
     MeasurementFailed,
     NotFound,
+    TooManyRequests,
 )
 from vitsearch_evaluators.events import Event, EventLog
 from vitsearch_evaluators.job_status import JobStatus, Result
@@ -81,7 +81,7 @@ class JobQueue:
         """Queue a job, or find it; return its status and whether it is new.
 
         One that ended may be queued again (`rows.may_begin_again`). Raises JobConflict when the id belongs to another
-        specification, DeviceBusy when the owner has too many jobs.
+        specification, TooManyRequests when the owner, or all together, have too many jobs.
         """
         spec_digest = digest(spec.to_json())
         with self._changed, self._database.transaction():
@@ -252,13 +252,14 @@ class JobQueue:
         self._tell(identifier, "queued")
 
     def _refuse_flood(self, owner: Owner) -> None:
-        queued = self._table.count_queued(owner.study)
-        if queued >= self._limits.queued_per_owner:
-            raise DeviceBusy(
-                f"study {owner.study!r} has {queued} jobs in the queue, at most "
-                f"{self._limits.queued_per_owner} are taken",
-                {"retry_after_s": 5},
-            )
+        mine, of_all = self._table.count_queued(owner.study)
+        for whose, queued, most in (
+            (f"study {owner.study!r} has", mine, self._limits.queued_per_owner),
+            ("there are", of_all, self._limits.queued_total),
+        ):
+            if queued >= most:
+                told = f"{whose} {queued} jobs in the queue, at most {most} are taken"
+                raise TooManyRequests(told, {"retry_after_s": 5})
 
     def _end(self, identifier: str, state: str, **columns: Any) -> None:
         with self._changed, self._database.transaction():

@@ -16,7 +16,8 @@
                                  "environment_id": none, or the only one to measure in}
                                 -> 201 or, the same job again, 200 JobStatus
                                    409 another spec, device or environment
-                                   424 blobs that are missing, 507 no room in the queue's file
+                                   424 blobs that are missing, 429 too many jobs in the queue,
+                                   507 no room in the queue's file
     GET    /v1/jobs/{id}?wait=S -> JobStatus, when final or after S (at most 25) seconds
     GET    /v1/jobs/{id}/events?after=N&wait=S
                                 -> {"events": [Event]}, those numbered above N, as soon as there
@@ -36,7 +37,9 @@ A job's kind says what its manifest holds and what its result is:
     accuracy    a model, images.npy, labels.npy     AccuracyResult
     probe       nothing                             ProbeResult
 
-`Authorization: Bearer TOKEN` goes with every request but health. An error is
+`Authorization: Bearer TOKEN` goes with every request but health. Any request may be answered with 413 (a
+body that is too large), 429 (too many in a second), 431 (a head that is too large) or 503 (not now, or too
+many connections); 429 and 503 come with Retry-After. An error is
 `{"error": {"code", "message", "retryable", "details"}}` (see `errors`). Every request may be
 repeated: content is addressed by digest, and a job's id follows from what is asked (`job_id`).
 Readers are strict: a key that is unknown or missing is an error, so a new key needs a new version.

@@ -13,10 +13,10 @@ from vitsearch_evaluators import routes
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import (
-    DeviceBusy,
     EvaluatorError,
     InvalidRequest,
     StorageFull,
+    TooManyRequests,
     TransferFailed,
     Unauthorized,
 )
@@ -141,9 +141,7 @@ class AgentHandler(StreamRequestHandler):
         wait_s = self.server.rates.wait_s(self.client_address[0])
         if wait_s:
             per_s = self.server.door.limits.requests_per_s
-            busy = DeviceBusy(f"this agent answers {per_s:g} requests a second", {"retry_after_s": wait_s})
-            busy.http_status = 429
-            raise busy
+            raise TooManyRequests(f"this agent answers {per_s:g} requests a second", {"retry_after_s": wait_s})
 
     def _authorize(self) -> None:
         scheme, _, given = self._head.headers.get("authorization", "").partition(" ")

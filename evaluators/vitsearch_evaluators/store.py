@@ -3,6 +3,9 @@
     blobs/SHA256            whole and verified, read-only
     partial/SHA256          what has arrived so far; its length is where an upload goes on
 
+At most 256 uploads are under way and 10,000 files here, however small they are. What nobody has sent on
+for a week is given up.
+
 A chunk is read from the network in full before the store is asked, so nothing is locked while a
 slow client sends, and an abandoned request that wakes up late finds its offset taken.
 """
@@ -12,12 +15,16 @@ import os
 import shutil
 import sqlite3
 import threading
-from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
 
+PARTIAL_MAX = 256
+PARTIAL_MAX_AGE_S = 7 * 86400.0
+FILES_MAX = 10_000
 _WORK_BYTES = 1 << 20
 
 
@@ -101,6 +108,8 @@ class BlobStore:
             self.uses += 1
             if self.has(sha256):
                 return self.progress(sha256)
+            if not chunk:
+                raise InvalidRequest("a chunk has at least one byte")
             path = self._partial_path(sha256)
             # For each chunk: the first may have announced less, and others fill the disk too.
             arrived = self.prepare(sha256, total).offset
@@ -216,22 +225,45 @@ class BlobStore:
 
     def _make_room(self, needed: int, sha256: str) -> None:
         keep = self.referenced() | {sha256}
-        used: Dict[str, int] = {}
-        for folder in self._folders():
-            for name in os.listdir(folder):
-                used[os.path.join(folder, name)] = os.path.getsize(os.path.join(folder, name))
-        candidates = sorted((path for path in used if os.path.basename(path) not in keep), key=os.path.getmtime)
+        files = self._files()
+        for path in self._given_up(files, keep):
+            os.remove(path)
+            del files[path]
+        used = sum(status.st_size for status in files.values())
+        candidates = [path for path in files if os.path.basename(path) not in keep]
         free = _free_bytes(self._blobs)
-        while sum(used.values()) + needed > self.limits.quota_bytes or free - needed < self.limits.reserve_bytes:
+        while (
+            used + needed > self.limits.quota_bytes
+            or free - needed < self.limits.reserve_bytes
+            or len(files) > FILES_MAX
+        ):
             if not candidates:
                 raise TransferFailed(
                     f"no room for {needed} bytes: {free} are free, {self.limits.reserve_bytes} "
-                    f"stay in reserve, {sum(used.values())} of {self.limits.quota_bytes} are used",
+                    f"stay in reserve, {used} of {self.limits.quota_bytes} are used",
                     {"reason": "no_space"},
                 )
             oldest = candidates.pop(0)
             os.remove(oldest)
-            free += used.pop(oldest)
+            size = files.pop(oldest).st_size
+            free, used = free + size, used - size
+
+    def _files(self) -> Dict[str, os.stat_result]:
+        """Return all files, those first that were used longest ago."""
+        paths = [os.path.join(folder, name) for folder in self._folders() for name in os.listdir(folder)]
+        files = {path: os.stat(path) for path in paths}
+        return dict(sorted(files.items(), key=lambda item: item[1].st_mtime))
+
+    def _given_up(self, files: Dict[str, os.stat_result], keep: Set[str]) -> List[str]:
+        """Return uploads that nobody goes on with, and the oldest where there are too many."""
+        partial = [path for path in files if os.path.dirname(path) == self._partial]
+        too_many = len(partial) - PARTIAL_MAX
+        since = time.time() - PARTIAL_MAX_AGE_S
+        return [
+            path
+            for place, path in enumerate(partial)
+            if os.path.basename(path) not in keep and (place < too_many or files[path].st_mtime < since)
+        ]
 
     def _blob_path(self, sha256: str) -> str:
         return os.path.join(self._blobs, sha256)

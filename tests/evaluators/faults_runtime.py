@@ -56,6 +56,15 @@ class FaultRuntime(Runtime):
             note(options["note"] + ".first", os.getpid())
             self.segfault(options)
 
+    def chatty(self, options):
+        """Print more than a small board has room for, until somebody objects, and then go on."""
+        try:
+            for _ in range(64):
+                os.write(1, b"x" * (1 << 20))
+        except OSError:
+            return
+        raise RuntimeError("nobody objected")
+
     def abort(self, options):
         os.abort()
 

@@ -68,6 +68,11 @@ def test_output_is_in_the_error_and_never_the_answer(run):
     assert caught.value.details["signal"] == "SIGSEGV"
 
 
+def test_output_is_bounded_and_its_loss_is_no_failure(run, tmp_path):
+    assert run("chatty")["report"]
+    assert os.path.getsize(str(tmp_path / "work" / "output.log")) == 16 << 20
+
+
 def test_an_answer_that_was_reached_survives_a_crash_at_exit(run):
     assert run("crash_at_exit")["report"]
 

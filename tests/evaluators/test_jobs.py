@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators import procs
+from vitsearch_evaluators import job_table, procs
 from vitsearch_evaluators.canonical import digest
 from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.errors import ArtifactMissing, DeviceBusy, JobConflict, MeasurementFailed, NotFound
+from vitsearch_evaluators.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner
 
@@ -229,9 +229,29 @@ def test_a_flood_is_refused_for_its_owner_only(queue, reopen):
     queue = reopen(queue, LIMITS._replace(queued_per_owner=2))
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("a"))
-    with pytest.raises(DeviceBusy, match="has 2 jobs"):
+    with pytest.raises(TooManyRequests, match="has 2 jobs") as caught:
         queue.put(name(3), spec(), Owner("a"))
+    assert (caught.value.http_status, caught.value.details["retry_after_s"]) == (429, 5)
     queue.put(name(4), spec(), Owner("b"))
+
+
+def test_owners_by_many_names_are_bounded_together(queue, reopen):
+    queue = reopen(queue, LIMITS._replace(queued_total=3))
+    for number in range(3):
+        queue.put(name(number), spec(), Owner(f"owner {number}"))
+    with pytest.raises(TooManyRequests, match="there are 3 jobs in the queue"):
+        queue.put(name(3), spec(), Owner("another"))
+    claimed(queue)
+    queue.put(name(3), spec(), Owner("another"))
+
+
+def test_owners_of_no_job_are_forgotten(queue, monkeypatch):
+    monkeypatch.setattr(job_table, "FINAL_JOBS_KEPT", 2)
+    for number in range(6):
+        queue.put(name(number), spec(), Owner(f"owner {number}"))
+        queue.claim(0.0)
+        queue.fail(name(number), MeasurementFailed("crash", "died"))
+    assert set(queue._table.served()) == {"owner 4", "owner 5"}
 
 
 def test_waiting_ends_with_the_job(queue):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -148,3 +149,46 @@ def test_the_quota_holds_for_who_announces_less_at_first(tmp_path):
     needed.update(put(store, letter * 1000) for letter in (b"a", b"b"))
     store.append("00" * 32, 0, 200, b"c" * 100)
     assert reason_of(store.append, "00" * 32, 100, 900, b"c" * 800) == "no_space"
+
+
+def begin(store, age_s):
+    """Begin an upload, so many seconds ago."""
+    sha256 = f"{age_s:064x}"
+    store.append(sha256, 0, 100, b"x")
+    os.utime(store._partial_path(sha256), (time.time() - age_s, time.time() - age_s))
+    return sha256
+
+
+def test_what_is_announced_and_not_sent_leaves_nothing(store, tmp_path):
+    for number in range(1000):
+        store.prepare(f"{number:064x}", 100)
+        with pytest.raises(InvalidRequest, match="at least one byte"):
+            store.append(f"{number:064x}", 0, 100, b"")
+    assert os.listdir(str(tmp_path / "partial")) == []
+
+
+def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "PARTIAL_MAX", 3)
+    begun = [begin(store, age) for age in (30, 20, 10, 5)]
+    store.append(begun[0], 1, 100, b"x")  # it goes on
+    newest = "f" * 64
+    store.append(newest, 0, 100, b"x")
+    assert sorted(os.listdir(str(tmp_path / "partial"))) == sorted([begun[0], begun[2], begun[3], newest])
+
+
+def test_an_upload_that_nobody_goes_on_with_is_given_up(store):
+    old, young = begin(store, int(store_module.PARTIAL_MAX_AGE_S) + 60), begin(store, 60)
+    put(store, b"another")
+    with pytest.raises(NotFound):
+        store.progress(old)
+    assert store.progress(young).offset == 1
+
+
+def test_small_files_are_bounded_by_their_number(store, monkeypatch):
+    monkeypatch.setattr(store_module, "FILES_MAX", 5)
+    needed = put(store, b"needed by a job")
+    store.referenced = lambda: {needed}
+    for number in range(20):
+        put(store, b"%d" % number)
+    assert store.has(needed)
+    assert len(store._files()) <= 6
