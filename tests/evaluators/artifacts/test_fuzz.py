@@ -32,6 +32,7 @@ PIECES = (
     varint(2**63),
     varint(2**32 - 1),
     number(14, 1),
+    number(14, 2**32 + 1),
     number(1, 2**62),
     field(13, field(1, b"location") + field(2, b"/etc/passwd")),
     field(8, number(2, 999)),
