@@ -39,6 +39,7 @@ class Patience:
         self._on_trouble = on_trouble
         self._last_answer = time.monotonic()
         self._failures = 0
+        self._is_mended = False
 
     def renewed(self) -> "Patience":
         """Return the same patience, as long as it was at first, for something beside the answer waited for."""
@@ -49,6 +50,7 @@ class Patience:
             self._tell(None)
         self._last_answer = time.monotonic()
         self._failures = 0
+        self._is_mended = False
 
     def check(self) -> None:
         if self.cancel is not None and self.cancel.is_set():
@@ -65,14 +67,20 @@ class Patience:
                 self.wait(error)
 
     def wait(self, error: EvaluatorError, first_at_once: bool = False) -> None:
-        """Wait before the next attempt; raise `error` when the deadline has passed."""
+        """Wait before the next attempt; raise `error` when the deadline has passed.
+
+        With `first_at_once`, `error` is an answer, and what it asks for was done: the first is no trouble.
+        """
         silent_s = time.monotonic() - self._last_answer
         if silent_s > self._deadline_s:
             message = f"{error} (gave up after {silent_s:.0f} s without a useful answer)"
             raise error_from_json(dict(error.to_json(), message=message)) from error
-        self._failures += 1
-        if first_at_once and self._failures == 1:
+        if first_at_once and not self._is_mended:
+            self._is_mended = True
+            if self._failures:
+                self._tell(None)
             return
+        self._failures += 1
         self._tell(error)
         longest_s = min(self._backoff.max_s, self._backoff.first_s * 2.0 ** min(self._failures, 20))
         delay_s = max(longest_s * (0.5 + 0.5 * random.random()), _asked_for_s(error))

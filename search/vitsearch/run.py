@@ -89,7 +89,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
         try:
-            return asyncio.run(_drive(crew, home.workshop(space), options))
+            return asyncio.run(drive(crew, home.workshop(space), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
@@ -107,7 +107,8 @@ class Crew:
     progress: Progress
 
 
-async def _drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
+async def drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
+    """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
     with crew.progress.stage("data"):
         ready, _ = await crew.runner.run(DataJob(workshop))

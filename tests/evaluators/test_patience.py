@@ -74,6 +74,15 @@ def test_what_is_sent_for_the_first_time_is_no_trouble(time):
     assert told == []
 
 
+def test_what_is_missing_after_trouble_is_an_answer_once(time):
+    told = []
+    patience = Patience(Backoff(1.0, 8.0), 30.0, None, told.append)
+    gone, missing = DeviceUnreachable("gone"), DeviceBusy("no such model")
+    for error in (gone, missing, missing):
+        patience.wait(error, first_at_once=error is missing)
+    assert told == [gone, None, missing]
+
+
 def test_another_of_the_same_kind_begins_anew(time):
     patience = Patience(Backoff(1.0, 8.0), 30.0, None)
     time.now_s += 31.0
