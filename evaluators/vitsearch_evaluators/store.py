@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.config import LimitsConfig
@@ -24,6 +24,9 @@ from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFoun
 
 PARTIAL_MAX = 256
 PARTIAL_MAX_AGE_S = 7 * 86400.0
+UNDER_WAY_S = 60.0
+"""An upload that got a chunk so lately makes room only for one that has come further: two that evicted each other
+would never end."""
 FILES_MAX = 10_000
 _WORK_BYTES = 1 << 20
 
@@ -95,7 +98,7 @@ class BlobStore:
                     {"reason": "too_large", "limit": self.limits.max_blob_bytes},
                 )
             arrived = _size(self._partial_path(sha256)) or 0
-            self._make_room(max(0, size - arrived), sha256)
+            self._make_room(max(0, size - arrived), sha256, self._ahead_of(sha256, arrived))
             return Progress(arrived, False)
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
@@ -223,14 +226,14 @@ class BlobStore:
         os.rename(path, self._blob_path(sha256))
         return Progress(total, True)
 
-    def _make_room(self, needed: int, sha256: str) -> None:
+    def _make_room(self, needed: int, sha256: str, spared: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}
         files = self._files()
         for path in self._given_up(files, keep):
             os.remove(path)
             del files[path]
         used = sum(status.st_size for status in files.values())
-        candidates = [path for path in files if os.path.basename(path) not in keep]
+        candidates = [path for path in files if os.path.basename(path) not in keep | spared]
         free = _free_bytes(self._blobs)
         while (
             used + needed > self.limits.quota_bytes
@@ -253,6 +256,16 @@ class BlobStore:
         paths = [os.path.join(folder, name) for folder in self._folders() for name in os.listdir(folder)]
         files = {path: os.stat(path) for path in paths}
         return dict(sorted(files.items(), key=lambda item: item[1].st_mtime))
+
+    def _ahead_of(self, sha256: str, arrived: int) -> FrozenSet[str]:
+        """Return the uploads under way that have come further than this one; of two that are as far, one is."""
+        ahead = []
+        for name in os.listdir(self._partial):
+            state = os.stat(self._partial_path(name))
+            is_under_way = 0 <= time.time() - state.st_mtime < UNDER_WAY_S
+            if is_under_way and (state.st_size, name) > (arrived, sha256):
+                ahead.append(name)
+        return frozenset(ahead)
 
     def _given_up(self, files: Dict[str, os.stat_result], keep: Set[str]) -> List[str]:
         """Return uploads that nobody goes on with, and the oldest where there are too many."""

@@ -176,6 +176,36 @@ def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, tmp
     assert sorted(os.listdir(str(tmp_path / "partial"))) == sorted([begun[0], begun[2], begun[3], newest])
 
 
+def test_two_uploads_that_do_not_fit_together_arrive_one_after_the_other(tmp_path):
+    """Each evicted the other, from chunk to chunk, and neither ever ended."""
+    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000))
+    contents = {hashlib.sha256(content).hexdigest(): content for content in (b"a" * 800, b"b" * 800)}
+    offsets = dict.fromkeys(contents, 0)
+    arrived = []
+    for sha256 in list(contents) * 100:
+        offset = offsets[sha256]
+        if sha256 in arrived:
+            continue
+        try:
+            progress = store.append(sha256, offset, 800, contents[sha256][offset : offset + 50])
+        except TransferFailed as error:
+            offsets[sha256] = error.details.get("offset", offset)
+        else:
+            offsets[sha256] = progress.offset
+            arrived += [sha256] if progress.complete else []
+    assert sorted(arrived) == sorted(contents)
+
+
+def test_an_upload_that_stands_still_makes_room(tmp_path):
+    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000))
+    slow = hashlib.sha256(b"a" * 800).hexdigest()
+    store.append(slow, 0, 800, b"a" * 700)
+    assert reason_of(put, store, b"b" * 400) == "no_space"
+    before = time.time() - store_module.UNDER_WAY_S - 1
+    os.utime(store._partial_path(slow), (before, before))
+    assert store.has(put(store, b"b" * 400))
+
+
 def test_an_upload_that_nobody_goes_on_with_is_given_up(store):
     old, young = begin(store, int(store_module.PARTIAL_MAX_AGE_S) + 60), begin(store, 60)
     put(store, b"another")
