@@ -115,6 +115,25 @@ def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, bench, 
     assert len(pids) == 1
 
 
+class Reticent(Bench):
+    """Where the program that runs the model tells nothing but the latency."""
+
+    def run(self, phase, job, limit_s):
+        return super().run(phase, job, limit_s) if phase == "latency" else {"untold": f"it tells no {phase}"}
+
+
+def test_what_a_program_cannot_tell_is_a_reason_and_the_job_stands(phased, bench):
+    recorder = Notebook()
+    found = execute(phased, CONDITIONS, Reticent(*bench), recorder)
+    assert found.latency_ms.n == 22
+    assert (found.sustained, found.throughput_ips, found.power) == (None, None, None)
+    told = {key: found.reasons[key] for key in ("sustained", "throughput_ips", "power")}
+    assert told == {
+        "sustained": "it tells no sustained", "throughput_ips": "it tells no throughput", "power": "it tells no power"
+    }  # fmt: skip
+    assert recorder.told == ["start", "stop"]
+
+
 def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
     limits = [wall_limit_s(name, phased.protocol) for name in ("latency", "sustained", "throughput", "power")]
     assert [limit - phased.protocol.max_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])

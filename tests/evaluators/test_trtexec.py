@@ -9,6 +9,7 @@ import time
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.onnx_writing import Value, model, node
 from vitsearch_evaluators.protocol import SCREEN
 from vitsearch_evaluators.runtimes import trtexec
 from vitsearch_evaluators.runtimes.base import Equipment
@@ -60,11 +61,24 @@ def equipped(tool, tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture
+def plain_onnx(tmp_path):
+    """Write a model without the package onnx, which a Jetson Nano's Python lacks: plain_onnx(width=8) -> path."""
+
+    def write(width=8):
+        ends = Value("image", "float32", (1, width)), Value("logits", "float32", (1, width))
+        path = tmp_path / f"{width}.onnx"
+        path.write_bytes(model([node("Identity", ["image"], "logits")], [ends[0]], [ends[1]], 13, 7))
+        return str(path)
+
+    return write
+
+
 class TestTrtexec(RuntimeTestCase):
     @pytest.fixture(autouse=True)
-    def _parts(self, equipped, tiny_onnx):
+    def _parts(self, equipped, plain_onnx):
         self.make_runtime = equipped
-        self.model = tiny_onnx()
+        self.model = plain_onnx()
 
     def make_model(self, folder):
         return shutil.copy(self.model, os.path.join(folder, "model.onnx"))
@@ -83,15 +97,15 @@ def prepare(runtime, path, precision="fp32"):
 class TestEngines:
     """Fault 26: an engine of another TensorRT or power mode is never used."""
 
-    def test_one_engine_serves_many_processes(self, tool, equipped, tiny_onnx):
-        path = tiny_onnx()
+    def test_one_engine_serves_many_processes(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
         for _ in range(3):
             prepare(equipped(), path)
             assert len(equipped().measure(path, {"precision": "fp32"}, SCREEN).wall_ms) == 200
         assert len(tool.calls("--onnx")) == 1
 
-    def test_another_tensorrt_builds_anew_and_the_old_engine_is_not_loaded(self, tool, equipped, tiny_onnx):
-        path = tiny_onnx()
+    def test_another_tensorrt_builds_anew_and_the_old_engine_is_not_loaded(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
         prepare(equipped(), path)
         tool.install("v100300] [b17")
         with pytest.raises(MeasurementFailed, match="the engine of this job is not there"):
@@ -101,32 +115,32 @@ class TestEngines:
         assert len(tool.calls("--onnx")) == 2
         assert len({call["--loadEngine"] for call in tool.calls("--loadEngine")}) == 1
 
-    def test_another_power_mode_model_or_precision_builds_anew(self, tool, equipped, tiny_onnx):
-        one, other = tiny_onnx(), tiny_onnx(batch=1, name="other.onnx")
+    def test_another_power_mode_model_or_precision_builds_anew(self, tool, equipped, plain_onnx):
+        one, other = plain_onnx(), plain_onnx(width=9)
         prepare(equipped("15W"), one)
         prepare(equipped("7W"), one)
         prepare(equipped("15W"), other)
         prepare(equipped("15W"), one, "fp16")
         assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 4
 
-    def test_another_gpu_builds_anew(self, tool, equipped, tiny_onnx, monkeypatch):
-        path = tiny_onnx()
+    def test_another_gpu_builds_anew(self, tool, equipped, plain_onnx, monkeypatch):
+        path = plain_onnx()
         prepare(equipped(), path)
         monkeypatch.setattr(trtexec, "gpu_name", lambda: "another one")
         prepare(equipped(), path)
         assert len(tool.calls("--onnx")) == 2
 
     @pytest.mark.parametrize("damage", ["engine", "description"])
-    def test_what_is_damaged_is_built_anew(self, tool, equipped, tiny_onnx, tmp_path, damage):
-        path = tiny_onnx()
+    def test_what_is_damaged_is_built_anew(self, tool, equipped, plain_onnx, tmp_path, damage):
+        path = plain_onnx()
         prepare(equipped(), path)
         (engine,) = (tmp_path / "cache" / "engines").glob("*.engine" + (".json" if damage == "description" else ""))
         engine.write_bytes(engine.read_bytes()[:-1])
         prepare(equipped(), path)
         assert len(tool.calls("--onnx")) == 2
 
-    def test_an_engine_that_does_not_load_is_dropped(self, tool, equipped, tiny_onnx, monkeypatch):
-        path = tiny_onnx()
+    def test_an_engine_that_does_not_load_is_dropped(self, tool, equipped, plain_onnx, monkeypatch):
+        path = plain_onnx()
         prepare(equipped(), path)
         key = equipped()._key(path, FP32)
         monkeypatch.setattr(TrtexecRuntime, "_build", lambda self, options: ((8, 2, 1), build_flags((8, 2, 1), "fp32")))
@@ -162,8 +176,8 @@ class TestEngines:
         assert cache.find({"n": 0}) is not None
 
 
-def test_what_it_tells_and_what_it_does_not(equipped, tiny_onnx):
-    path = tiny_onnx()
+def test_what_it_tells_and_what_it_does_not(equipped, plain_onnx):
+    path = plain_onnx()
     prepare(equipped(), path)
     times = equipped().measure(path, {"precision": "fp32"}, SCREEN)
     assert times.wall_ms[:2] == [2.5, 2.51]
@@ -173,15 +187,15 @@ def test_what_it_tells_and_what_it_does_not(equipped, tiny_onnx):
 
 
 @pytest.mark.parametrize("banner", ["v8201", "v8503", "v100300] [b17"])
-def test_samples_are_of_after_the_warm_up_though_old_versions_leave_it_in_the_file(banner, tool, equipped, tiny_onnx):
+def test_samples_are_of_after_the_warm_up_though_old_versions_leave_it_in_the_file(banner, tool, equipped, plain_onnx):
     tool.install(banner)
-    path = tiny_onnx()
+    path = plain_onnx()
     prepare(equipped(), path)
     assert set(equipped().measure(path, FP32, SCREEN._replace(warmup_min_s=0.5)).wall_ms) == {2.5, 2.51}
 
 
-def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(tool, equipped, tiny_onnx):
-    path = tiny_onnx()
+def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(tool, equipped, plain_onnx):
+    path = plain_onnx()
     prepare(equipped(), path)
     times = equipped().sustained(path, FP32, SCREEN._replace(soak_s=600.0))
     assert set(times.wall_ms) == {2.5, 2.51}
@@ -190,8 +204,8 @@ def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(
     assert (timed["--duration"], timed["--warmUp"]) == ("2", "30200")
 
 
-def test_a_short_soak_is_a_longer_warm_up(tool, equipped, tiny_onnx):
-    path = tiny_onnx()
+def test_a_short_soak_is_a_longer_warm_up(tool, equipped, plain_onnx):
+    path = plain_onnx()
     prepare(equipped(), path)
     equipped().sustained(path, FP32, SCREEN._replace(soak_s=5.0))
     (timed,) = tool.calls("--loadEngine")
@@ -200,9 +214,9 @@ def test_a_short_soak_is_a_longer_warm_up(tool, equipped, tiny_onnx):
 
 class TestThroughput:
     @pytest.mark.parametrize(("banner", "flag"), [("v8201", "--streams"), ("v100300] [b17", "--infStreams")])
-    def test_all_streams_are_counted_by_the_time_of_their_runs(self, banner, flag, tool, equipped, tiny_onnx):
+    def test_all_streams_are_counted_by_the_time_of_their_runs(self, banner, flag, tool, equipped, plain_onnx):
         tool.install(banner)
-        path = tiny_onnx()
+        path = plain_onnx()
         prepare(equipped(), path)
         asked = SCREEN._replace(throughput_s=4.5, streams=3)
         counted = equipped().throughput(path, FP32, asked)
@@ -211,8 +225,8 @@ class TestThroughput:
         assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
         assert counted.runs_per_s == pytest.approx(1e3, rel=1e-3)
 
-    def test_one_stream_needs_no_flag(self, tool, equipped, tiny_onnx):
-        path = tiny_onnx()
+    def test_one_stream_needs_no_flag(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
         prepare(equipped(), path)
         assert equipped().throughput(path, FP32, SCREEN._replace(throughput_s=3.0)).runs_per_s == pytest.approx(
             1e3 / 3, rel=1e-3
@@ -220,9 +234,9 @@ class TestThroughput:
         (call,) = tool.calls("--loadEngine")
         assert not {"--streams", "--infStreams", "--threads"} & set(call)
 
-    def test_streams_that_it_refuses_are_a_reason_and_the_engine_stays(self, tool, equipped, tiny_onnx):
+    def test_streams_that_it_refuses_are_a_reason_and_the_engine_stays(self, tool, equipped, plain_onnx):
         tool.install("v8201", most_streams=1)
-        path = tiny_onnx()
+        path = plain_onnx()
         prepare(equipped(), path)
         with pytest.raises(Untold, match="with 2 streams: .* Unable to create execution context"):
             equipped().throughput(path, FP32, SCREEN._replace(throughput_s=1.0, streams=2))
@@ -236,9 +250,9 @@ class TestThroughput:
 class TestPower:
     """The steady runs, between two times of the machine's clock."""
 
-    def test_loading_and_warm_up_are_outside(self, tool, equipped, tiny_onnx):
+    def test_loading_and_warm_up_are_outside(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.1, after_s=0.02)
-        path = tiny_onnx()
+        path = plain_onnx()
         prepare(equipped(), path)
         before = time.monotonic()
         found = equipped().work(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
@@ -249,23 +263,23 @@ class TestPower:
         assert 2.7 < end - start < 3.0
         assert found.runs == pytest.approx((end - start) / 0.003, abs=3)
 
-    def test_lines_that_came_at_once_are_a_reason(self, tool, equipped, tiny_onnx):
-        path = tiny_onnx()
+    def test_lines_that_came_at_once_are_a_reason(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
         prepare(equipped(), path)
         with pytest.raises(Untold, match="lines came later than it printed them"):
             equipped().work(path, FP32, SCREEN._replace(power_s=1.0))
 
-    def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, tiny_onnx):
+    def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.2)
-        path = tiny_onnx()
+        path = plain_onnx()
         prepare(equipped(), path)
         with pytest.raises(Untold, match="when that began is not known to 0.2"):
             equipped().work(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
 
 
-def test_another_batch_is_refused(equipped, tiny_onnx):
+def test_another_batch_is_refused(equipped, plain_onnx):
     with pytest.raises(MeasurementFailed, match="asks for 8"):
-        equipped().prepare(tiny_onnx(), {"precision": "fp32"}, SCREEN._replace(batch=8))
+        equipped().prepare(plain_onnx(), {"precision": "fp32"}, SCREEN._replace(batch=8))
 
 
 @pytest.mark.parametrize(
@@ -307,15 +321,15 @@ def test_the_gpus_name_is_the_drivers_or_the_boards(tmp_path):
     assert gpu_name(str(tmp_path)) == "NVIDIA T4"
 
 
-def test_through_the_agent(tool, tiny_onnx, serve_agent, tiny_protocol):
+def test_through_the_agent(tool, plain_onnx, serve_agent, tiny_protocol):
     served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path}}})
     with served.client() as client:
         (told,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
-        one = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
+        one = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
         asked = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
-        all_of_it = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, asked)
+        all_of_it = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked)
         tool.install("v8201", most_streams=1)
-        not_all = client.measure(tiny_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
+        not_all = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
     assert (told.available, told.version, told.program) == (True, "8.2.1", tool.path)
     assert (one.latency_ms.n, one.latency_ms.p50, one.cpu_ms) == (22, 2.5, None)
     assert one.reasons["first_inference_ms"]
