@@ -99,7 +99,7 @@ def cancel(
 
     cancelled = devices_view.cancel(name, _book().get(name), job)
     _print(cancelled) if as_json else typer.echo(
-        f"{cancelled['id'][:12]} of {cancelled['study']}: {cancelled['state']}"
+        devices_view.printable(f"{cancelled['id'][:12]} of {cancelled['study']}: {cancelled['state']}")
     )
 
 

@@ -105,7 +105,7 @@ def print_probe(found: dict[str, Any], console: Console | None = None) -> None:
     table.add_row("copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s"))
     console.print(table)
     for line in _probe_notes(found):
-        console.print(line, style="dim", soft_wrap=True, highlight=False)
+        console.print(plain(line), style="dim", soft_wrap=True)
 
 
 def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:

@@ -188,9 +188,9 @@ def submit(board, study, busy_us):
 
 
 def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
-    first, second = submit(board, "anna", 1000), submit(board, "ben", 1000)
+    first, second = submit(board, "anna\x1b[2J", 1000), submit(board, "ben", 1000)
     queue = told("status", "nano")["queue"]
-    assert [(job["id"], job["study"], job["trial"]) for job in queue] == [(first, "anna", 7), (second, "ben", 7)]
+    assert [(job["id"], job["study"], job["trial"]) for job in queue] == [(first, "anna\x1b[2J", 7), (second, "ben", 7)]
     assert {job["kind"] for job in queue} == {"measure"}
     assert queue[1]["last"] is None
     assert "anna" in devices("status", "nano").stdout
@@ -199,7 +199,8 @@ def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
     with pytest.raises(ResourceError, match="2 jobs begin with ''"):
         devices("cancel", "nano", "")
     assert told("cancel", "nano", second[:8])["state"] == "cancelled"
-    assert f"{first[:12]} of anna" in devices("cancel", "nano", first).stdout
+    shown = devices("cancel", "nano", first).stdout
+    assert f"{first[:12]} of anna\N{REPLACEMENT CHARACTER}[2J" in shown
     with board.client() as client:
         end = time.monotonic() + PATIENCE_S
         while client.jobs() and time.monotonic() < end:

@@ -20,6 +20,16 @@ def test_what_a_device_says_is_no_markup_and_no_escape():
     assert "[/dim] gone" in shown
 
 
+def test_the_reasons_of_a_probe_are_no_markup_either():
+    rate = {"best": 2.0, "median": 1.0, "n": 9}
+    found = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
+    found |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
+    found |= {"started_at": "2026-01-02T03:04:05Z", "reasons": {"int8": "[ONNXRuntimeError] : 9 [/x] \x1b[2J"}}
+    console = Console(file=io.StringIO(), width=200)
+    devices_view.print_probe(found, console)
+    assert "int8: [ONNXRuntimeError] : 9 [/x] \N{REPLACEMENT CHARACTER}[2J" in console.file.getvalue()
+
+
 def test_the_queue_tells_what_each_job_is_and_what_the_running_one_does():
     device = {"name": "nano", "url": "http://nano:1", "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
     device |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
