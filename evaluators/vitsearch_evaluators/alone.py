@@ -74,13 +74,14 @@ def summary(measurement: Measurement) -> str:
         f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
         f"latency_ms_p95  {_shown(latency.p95)}",
         f"cpu_ms_p50      {_shown(None if cpu is None else cpu.p50)}",
-        f"throughput_ips  {_shown(measurement.throughput_ips)}",
+        f"throughput_ips  {_shown(measurement.throughput_ips, measurement.reasons.get('throughput_ips'))}",
         f"peak_memory_mb  {_shown(memory)}",
         f"load_ms         {_shown(measurement.load_ms)}",
     ]
-    if measurement.sustained is not None:
-        shown = f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
-        lines.append(f"sustained_p50   {shown}")
+    if measurement.protocol.soak_s > 0:
+        sustained = None if measurement.sustained is None else measurement.sustained.p50
+        shown = _shown(sustained, measurement.reasons.get("sustained"))
+        lines.append(f"sustained_p50   {shown}  (after {measurement.protocol.soak_s:g} s of load)")
     if measurement.protocol.power_s > 0:
         lines += _power_lines(measurement)
     heat = measurement.temperature
@@ -98,15 +99,19 @@ def _power_lines(measurement: Measurement) -> List[str]:
     if found is None:
         return [f"power           not measured: {measurement.reasons['power']}"]
     error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
-    return [
+    lines = [
         f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
         f"mean_w          {found.mean_w:.3f}  (idle: {_shown(found.idle_w)}; {found.source}, {found.scope}"
         f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
     ]
+    note = measurement.reasons.get("power")
+    return lines if note is None else [*lines, f"                {note}"]
 
 
-def _shown(value: Optional[float]) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
+def _shown(value: Optional[float], reason: Optional[str] = None) -> str:
+    if value is not None:
+        return f"{value:.3f}"
+    return "not measured" if reason is None else f"not measured: {reason}"
 
 
 def _option(text: str) -> Tuple[str, object]:
