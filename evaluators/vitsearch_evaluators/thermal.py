@@ -82,28 +82,24 @@ def to_celsius(raw: Optional[float]) -> Optional[float]:
     return celsius if _LOWEST_C < celsius < _HIGHEST_C else None
 
 
-class Cooled(NamedTuple):
-    """How a wait ended: `reached` is None when there was no temperature to wait for."""
-
-    reached: Optional[bool]
-    waited_s: float
-
-
 def cool_down(
     thermometer: Thermometer, limit_c: float, at_most_s: float, system: System, stopped: Callable[[], bool]
-) -> Cooled:
-    """Wait until it is no warmer than `limit_c`, for `at_most_s` seconds or until `stopped()`."""
+) -> Optional[bool]:
+    """Wait until it is no warmer than `limit_c`, for `at_most_s` seconds or until `stopped()`.
+
+    Return whether it is; None when there is no temperature to wait for.
+    """
     start = system.clock()
     while True:
         heat = thermometer.read()
-        waited = system.clock() - start
+        waited_s = system.clock() - start
         if heat is None:
-            return Cooled(None, waited)
+            return None
         if heat.celsius <= limit_c:
-            return Cooled(True, waited)
-        if waited >= at_most_s or stopped():
-            return Cooled(False, waited)
-        system.sleep(min(_POLL_S, at_most_s - waited))
+            return True
+        if waited_s >= at_most_s or stopped():
+            return False
+        system.sleep(min(_POLL_S, at_most_s - waited_s))
 
 
 def _thermal_zones(system: System) -> List[Zone]:

@@ -101,7 +101,7 @@ class Watch:
             self._system.sleep(seconds)
 
         patient = self._system._replace(sleep=sleep)
-        return cool_down(self._thermometer, limit_c, at_most_s, patient, self._stopped).reached is False
+        return cool_down(self._thermometer, limit_c, at_most_s, patient, self._stopped) is False
 
     def _observe(self, phase: str, run: Callable[[], Answer], is_warm: bool) -> Tuple[Answer, Observation]:
         before = self._state()

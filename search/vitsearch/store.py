@@ -10,32 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vitsearch.errors import StoreError
 from vitsearch_evaluators.canonical import file_digest
 
 
-class ArtifactStore(Protocol):
-    """Guarantees: what ``put`` named can be read by ``get`` under that name, byte for byte, from every
-    worker of the study; a second ``put`` of the same bytes is free; a crash leaves no half file."""
-
-    def put(self, path: Path) -> str:
-        """Copy the file in and return its sha256."""
-        ...
-
-    def get(self, sha256: str) -> Path:
-        """A readable local path; :class:`StoreError` when the store does not hold it."""
-        ...
-
-
 @dataclass(frozen=True)
 class FileStore:
-    """A folder that all workers see. Two characters of the digest spread the files over folders."""
+    """A folder that all workers see. Two characters of the digest spread the files over folders.
+
+    Guarantees: what ``put`` named can be read by ``get`` under that name, byte for byte, from every
+    worker of the study; a second ``put`` of the same bytes is free; a crash leaves no half file.
+    """
 
     root: Path
 
     def put(self, path: Path) -> str:
+        """Copy the file in and return its sha256."""
         sha256 = file_digest(str(path))
         target = self._path(sha256)
         if not target.exists():
@@ -52,6 +43,7 @@ class FileStore:
         return sha256
 
     def get(self, sha256: str) -> Path:
+        """A readable local path; :class:`StoreError` when the store does not hold it."""
         path = self._path(sha256)
         if not path.exists():
             raise StoreError(

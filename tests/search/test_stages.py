@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vitsearch import backbones, jobs, stages, train
+from vitsearch import backbones, jobs, stage_images, stage_models, stages, train
 from vitsearch.calibrations import Calibrations
 from vitsearch.compress import sparse_file
 from vitsearch.effect import Anatomy, Scores, resolve
@@ -370,7 +370,7 @@ def test_a_model_cut_at_another_resolution_has_the_norms_of_its_settled_base(wor
     for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
         plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
         effect = resolve(plan, Anatomy.from_json(found.anatomy), Scores.from_json(found.scores))
-        model = stages._refitted(
+        model = stage_models.refitted(
             jobs.Pruned(small, effect, found.statistics_sha256, jobs.Calibration(64, 0)), workshop
         ).state_dict()
         variances.append({name: value for name, value in model.items() if name.endswith("running_var")})
@@ -383,7 +383,7 @@ def test_cached_logits_are_those_of_the_pool_in_its_order(workshop, source):
     logits = np.load(
         workshop.store.get(stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
     )
-    split = stages._data(workshop).train
+    split = stage_images.load_data(workshop).train
     pool = train.training_pool(len(split), RECIPE)
     assert logits.shape == (128, 10)
     assert train.accuracy(logits, split.labels[pool]) > 0.85
@@ -392,14 +392,14 @@ def test_cached_logits_are_those_of_the_pool_in_its_order(workshop, source):
 @pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
 def test_a_gpu_in_sight_is_used(monkeypatch, there, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
-    assert stages._torch_device() == device
+    assert stage_images.torch_device() == device
 
 
 def test_models_go_to_the_device_of_the_worker_to_predict(workshop, source, monkeypatch):
-    monkeypatch.setattr(stages, "_torch_device", lambda: "meta")
-    images, model = stages._data(workshop), stages._base(source, workshop)
+    monkeypatch.setattr(stage_images, "torch_device", lambda: "meta")
+    images, model = stage_images.load_data(workshop), stage_models.base_model(source, workshop)
     with pytest.raises(NotImplementedError, match="meta tensor"):  # its results cannot be copied back
-        stages._logits(model, images, images.validation.images[:4], 28)
+        stage_images.predict(model, images, images.validation.images[:4], 28)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
@@ -428,10 +428,10 @@ def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(worksho
     images = workshop.store.get(stages.cut_subset(jobs.SubsetJob(workshop, 28, 40)).sha256)
     labels = workshop.store.get(stages.cut_subset(jobs.SubsetJob(workshop, None, 40)).sha256)
     assert check_subset(str(images), str(labels)) == 40
-    split = stages._data(workshop).validation
+    split = stage_images.load_data(workshop).validation
     assert (np.load(labels) == split.labels[:40]).all()
     logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, 40)).sha256
-    model = stages._base(source, workshop)
+    model = stage_models.base_model(source, workshop)
     with torch.inference_mode():
         found = model(torch.from_numpy(np.load(images)))
     np.testing.assert_allclose(found.numpy(), np.load(workshop.store.get(logits)), atol=1e-4)

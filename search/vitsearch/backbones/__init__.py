@@ -8,7 +8,7 @@
     window_sizes.py  windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
     plain.py      timm's own attention and MLP, of which most families are made
-    testing.py    BackboneTestCase, what every family must satisfy
+    testing/      BackboneTestCase, what every family must satisfy
     vit.py        ViT, DeiT, distilled DeiT, DeiT-III
     vit_stream.py  their residual stream, on fewer channels
     levit.py      LeViT, with linear layers or convolutions

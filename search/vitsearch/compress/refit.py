@@ -3,17 +3,16 @@
 For a consumer ``y = W a + b`` (``proj`` or ``fc2``) that keeps the columns S of its input, with mean
 mu and centred covariance C of ``a`` (R = ridge x mean of C's diagonal):
 
-    least squares    W' = (W C_:S + R W_S)(C_SS + R I)^-1,   b' = b + W mu - W' mu_S
-    mean fold        W' = W_S,                               b' = b + W mu - W_S mu_S
+    W' = (W C_:S + R W_S)(C_SS + R I)^-1,   b' = b + W mu - W' mu_S
 
 The ridge pulls to the weights that were there, so where nothing is cut nothing changes. This is the
-one-shot correction of SparseGPT and OBC (Frantar et al. 2022, 2023) for whole columns; the mean
-fold is that of variance-based pruning. No forward pass, no labels.
+one-shot correction of SparseGPT and OBC (Frantar et al. 2022, 2023) for whole columns. With W' = W_S it
+would be the mean fold of variance-based pruning, which loses more. No forward pass, no labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from vitsearch.backbones.base import Layer
 
 RIDGE = 1e-2
-Solve = Callable[[Matrix, Matrix, list[int]], Matrix]
-"""From W (outputs, inputs), second moments (inputs, inputs) and kept columns to W' (outputs, kept)."""
 
 
 def refit(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
@@ -40,33 +37,6 @@ def refit(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect
     ``base`` is the unpruned model that ``statistics`` were collected from, with its weights.
     :class:`StageError` when statistics and model are not of one base.
     """
-    _refit(pruned, base, backbone, effect, statistics, least_squares)
-
-
-def fold_means(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
-    """Only add what the removed columns gave on average, in place; arguments as in :func:`refit`."""
-    _refit(pruned, base, backbone, effect, statistics, lambda weight, _, kept: weight[:, kept])
-
-
-def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float = RIDGE) -> Matrix:
-    """W' (outputs, kept) that gives, on inputs with these second moments, what ``weight`` gave."""
-    pull = ridge * float(np.mean(np.diag(moments)))
-    left = moments[np.ix_(kept, kept)] + pull * np.eye(len(kept))
-    right = weight @ moments[:, kept] + pull * weight[:, kept]
-    try:
-        return np.asarray(np.linalg.solve(left, right.T).T)
-    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
-        return weight[:, kept]
-
-
-def _refit(
-    pruned: nn.Module,
-    base: nn.Module,
-    backbone: Backbone,
-    effect: Effect,
-    statistics: Statistics,
-    solve: Solve,
-) -> None:
     for old, new, norm, kept, seen in _cuts(pruned, base, backbone, effect, statistics):
         weight = matrices.weight(old)
         if seen is None or len(seen.mean) != weight.shape[1]:
@@ -75,12 +45,23 @@ def _refit(
             raise StageError("refit", "mismatch", told)
         mean, moments = seen.mean.astype(np.float64), seen.covariance.astype(np.float64)
         centred = matrices.has_constant(new, norm)
-        fitted = solve(weight, moments if centred else moments + np.outer(mean, mean), kept)
+        fitted = least_squares(weight, moments if centred else moments + np.outer(mean, mean), kept)
         if not np.isfinite(fitted).all():
             raise StageError("refit", "not_finite", "the fit gives NaN or infinity")
         matrices.set_weight(new, fitted)
         if centred:
             matrices.add_constant(new, norm, weight @ mean - fitted @ mean[kept])
+
+
+def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float = RIDGE) -> Matrix:
+    """W' (outputs, kept) that gives, on inputs with these second ``moments`` (inputs, inputs), what ``weight`` gave."""
+    pull = ridge * float(np.mean(np.diag(moments)))
+    left = moments[np.ix_(kept, kept)] + pull * np.eye(len(kept))
+    right = weight @ moments[:, kept] + pull * weight[:, kept]
+    try:
+        return np.asarray(np.linalg.solve(left, right.T).T)
+    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
+        return weight[:, kept]
 
 
 def _cuts(

@@ -107,7 +107,3 @@ def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     batch, tokens, _ = x.shape
     first = torch.arange(batch, device=x.device).unsqueeze(1) * tokens
     return x.flatten(0, 1)[index + first]
-
-
-def with_prefix(x: torch.Tensor, prefix: int, patches: torch.Tensor) -> torch.Tensor:
-    return torch.cat([x[:, :prefix], patches], dim=1) if prefix else patches
