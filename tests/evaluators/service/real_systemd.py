@@ -1,0 +1,113 @@
+"""A systemd that really boots, in namespaces of its own: what it changes lies in a folder, and ends with it.
+
+Its files are this machine's, seen through an overlay; of its units only those are there without which none starts.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+
+INIT = "/lib/systemd/systemd"
+PYTHON = "/usr/bin/python3"
+SAFETY_NET_S = 120
+
+_TOOLS = ("unshare", "pivot_root", "mount", "ip", "systemctl", "useradd", "openssl", "setpriv")
+
+# What stands for a boot: no hardware, no network, no getty.
+_TARGETS = {
+    "sysinit.target": "DefaultDependencies=no\nConflicts=shutdown.target\nWants=systemd-journald.service",
+    "basic.target": "DefaultDependencies=no\nRequires=sysinit.target\nAfter=sysinit.target",
+    "multi-user.target": "Requires=basic.target\nAfter=basic.target",
+    "default.target": "Requires=multi-user.target\nAfter=multi-user.target\nWants=script.service",
+    "network.target": "",
+}
+_AS_THEY_ARE = (
+    "exit.target",
+    "final.target",
+    "shutdown.target",
+    "systemd-exit.service",
+    "systemd-journald-dev-log.socket",
+    "systemd-journald.service",
+    "systemd-journald.socket",
+    "umount.target",
+)
+_SCRIPT = """\
+[Unit]
+After=multi-user.target systemd-journald.service
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /shared/script.sh
+StandardOutput=append:/shared/output
+StandardError=append:/shared/output
+ExecStopPost=/bin/systemctl --no-block exit
+"""
+
+# Runs as the first process of its namespaces and becomes systemd.
+_ENTER = """\
+set -e
+cd "$1"
+mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+mount -t proc proc root/proc
+mount --rbind /dev root/dev
+mount -t sysfs sysfs root/sys
+mount -t cgroup2 cgroup2 root/sys/fs/cgroup
+mount -t tmpfs tmpfs root/run
+mount -t tmpfs tmpfs root/tmp
+mkdir -p root/shared root/old
+mount --bind shared root/shared
+mount --bind units root/usr/lib/systemd/system
+ip link set lo up
+cd root
+pivot_root . old
+cd /
+umount -l old
+export container=vitsearch-test
+exec /lib/systemd/systemd --system --log-target=console --show-status=0
+"""
+
+
+class RealSystemd:
+    """`shared` is a folder that the machine sees as /shared. What its disk holds outlives a boot."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.shared = folder / "shared"
+        for name in ("upper", "work", "root", "shared", "units"):
+            (folder / name).mkdir()
+        for name in _AS_THEY_ARE:
+            shutil.copy(os.path.join("/usr/lib/systemd/system", name), str(folder / "units" / name))
+        for name, content in _TARGETS.items():
+            (folder / "units" / name).write_text(f"[Unit]\n{content}\n")
+        (folder / "units" / "script.service").write_text(_SCRIPT)
+
+    def boot(self, script):
+        """Boot, run a bash script as root, power off; return what it printed, and "" when nothing booted."""
+        (self.shared / "script.sh").write_text(script)
+        output = self.shared / "output"
+        output.write_text("")
+        namespaces = ["--pid", "--fork", "--kill-child=SIGKILL", "--mount", "--ipc", "--uts", "--net", "--cgroup"]
+        with open(str(self._folder / "console"), "ab") as console, contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                ["unshare", *namespaces, "bash", "-c", _ENTER, "enter", str(self._folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                timeout=SAFETY_NET_S,
+            )
+        return output.read_text()
+
+    @property
+    def console(self):
+        return (self._folder / "console").read_text(errors="replace")
+
+
+def missing():
+    """Return why none can be booted here, None when it may be tried."""
+    if os.geteuid() != 0:
+        return "only root may boot a systemd"
+    for path in (INIT, PYTHON):
+        if not os.path.exists(path):
+            return f"no {path} here"
+    absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    return f"no {', '.join(absent)} here" if absent else None
