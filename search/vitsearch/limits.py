@@ -25,6 +25,8 @@ class Limit(Protocol):
     def max_drop(self) -> float | None: ...
     @property
     def max_ratio(self) -> float | None: ...
+    @property
+    def min_ratio(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) ->
             found.append(Bound(metric, ">=", seen - limit.max_drop))
         if limit.max_ratio is not None and seen is not None:
             found.append(Bound(metric, "<=", seen * limit.max_ratio))
+        if limit.min_ratio is not None and seen is not None:
+            found.append(Bound(metric, ">=", seen * limit.min_ratio))
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ class Limit:
     max: float | None = None
     max_drop: float | None = None
     max_ratio: float | None = None
+    min_ratio: float | None = None
 
 
 BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0, "throughput_ips": 250.0, "energy_mj": None}
@@ -27,6 +28,7 @@ BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0, "throughput_ips": 250.0, "energy
         ("accuracy", Limit(max_drop=0.02), Bound("accuracy", ">=", 0.88)),
         ("cpu_ms_p50", Limit(max=3.0), Bound("cpu_ms_p50", "<=", 3.0)),
         ("cpu_ms_p50", Limit(max_ratio=0.5), Bound("cpu_ms_p50", "<=", 2.0)),
+        ("throughput_ips", Limit(min_ratio=2.0), Bound("throughput_ips", ">=", 500.0)),
     ],
 )
 def test_a_limit_is_a_bound(metric, limit, bound):

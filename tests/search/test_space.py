@@ -174,9 +174,6 @@ def test_differences_are_dotted_keys():
     assert old.differences(old) == []
     assert old.differences(new) == [
         "limits.size_mb.max: absent -> 2.0",
-        "limits.size_mb.max_drop: absent -> null",
-        "limits.size_mb.max_ratio: absent -> null",
-        "limits.size_mb.min: absent -> null",
         "search.trials: 14 -> 20",
         "space.resolution: [24, 28] -> [28]",
     ]

@@ -84,10 +84,16 @@ class SearchSpace(Section):
         return cls.model_validate(value)
 
     def differences(self, other: SearchSpace) -> list[str]:
-        """``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer one."""
+        """``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer one.
+
+        A key without a value is as one that is not there: so it is with what a newer version can be told besides.
+        """
         old, new = dict(_leaves(self.to_json())), dict(_leaves(other.to_json()))
-        keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        keys = sorted(key for key in old.keys() | new.keys() if old.get(key, _NULL) != new.get(key, _NULL))
         return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys]
+
+
+_NULL = json.dumps(None)
 
 
 def _leaves(value: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

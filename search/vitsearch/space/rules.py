@@ -73,7 +73,7 @@ def _limit_problems(name: str, limit: Limit) -> Found:
 def _limit_words(metric: str) -> Names:
     if metric == "accuracy":
         return ("min", "max_drop")
-    return ("min",) if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
+    return ("min", "min_ratio") if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
 
 
 def _metric_problem(name: str, device_names: Names) -> str | None:

@@ -291,6 +291,8 @@ class Limit(Section):
     """Accuracy that may be lost against the baseline: 0.02 is two points."""
     max_ratio: Positive | None = None
     """At most this share of the baseline's cost."""
+    min_ratio: Positive | None = None
+    """At least this many times what the baseline reaches, for metrics where more is better: throughput_ips."""
 
 
 class Device(Section):
