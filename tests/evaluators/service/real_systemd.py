@@ -3,9 +3,9 @@
 Its files are this machine's, seen through an overlay; of its units only those are there without which none starts.
 """
 
-import contextlib
 import os
 import shutil
+import signal
 import subprocess
 
 INIT = "/lib/systemd/systemd"
@@ -27,7 +27,6 @@ _AS_THEY_ARE = (
     "final.target",
     "shutdown.target",
     "systemd-exit.service",
-    "systemd-journald-dev-log.socket",
     "systemd-journald.service",
     "systemd-journald.socket",
     "umount.target",
@@ -43,17 +42,34 @@ StandardError=append:/shared/output
 ExecStopPost=/bin/systemctl --no-block exit
 """
 
-# Runs as the first process of its namespaces and becomes systemd.
-_ENTER = """\
+# Gives the machine a cgroup of its own, and takes away what it leaves there.
+_OUTSIDE = """\
 set -e
 cd "$1"
+mount -t cgroup2 cgroup2 group
+own=group$(sed -n 's/^0:://p' /proc/self/cgroup)
+own=${own%/}/vitsearch-test-$$
+mkdir "$own"
+namespaces="--pid --fork --kill-child=SIGKILL --mount --ipc --uts --net --cgroup"
+(echo $BASHPID > "$own/cgroup.procs"; exec unshare $namespaces bash -c "$2" inside) || true
+find "$own" -depth -type d -exec rmdir {} +
+"""
+
+# The first process of its namespaces, which becomes systemd. It may change nothing of the kernel's, nor of /dev.
+_INSIDE = """\
+set -e
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 mount -t proc proc root/proc
-mount --rbind /dev root/dev
-mount -t sysfs sysfs root/sys
+mount --bind root/proc/sys root/proc/sys
+mount -o remount,bind,ro root/proc/sys
+mount -t sysfs -o ro sysfs root/sys
 mount -t cgroup2 cgroup2 root/sys/fs/cgroup
-mount -t tmpfs tmpfs root/run
-mount -t tmpfs tmpfs root/tmp
+for folder in run tmp dev; do mount -t tmpfs tmpfs root/$folder; done
+for name in null zero full random urandom tty; do touch root/dev/$name; mount --bind /dev/$name root/dev/$name; done
+touch root/dev/console
+mount --bind console root/dev/console
+mkdir -m 1777 root/dev/shm
+ln -s /proc/self/fd root/dev/fd
 mkdir -p root/shared root/old
 mount --bind shared root/shared
 mount --bind units root/usr/lib/systemd/system
@@ -73,7 +89,7 @@ class RealSystemd:
     def __init__(self, folder):
         self._folder = folder
         self.shared = folder / "shared"
-        for name in ("upper", "work", "root", "shared", "units"):
+        for name in ("upper", "work", "root", "group", "shared", "units"):
             (folder / name).mkdir()
         for name in _AS_THEY_ARE:
             shutil.copy(os.path.join("/usr/lib/systemd/system", name), str(folder / "units" / name))
@@ -86,15 +102,19 @@ class RealSystemd:
         (self.shared / "script.sh").write_text(script)
         output = self.shared / "output"
         output.write_text("")
-        namespaces = ["--pid", "--fork", "--kill-child=SIGKILL", "--mount", "--ipc", "--uts", "--net", "--cgroup"]
-        with open(str(self._folder / "console"), "ab") as console, contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                ["unshare", *namespaces, "bash", "-c", _ENTER, "enter", str(self._folder)],
+        with open(str(self._folder / "console"), "ab") as console:
+            process = subprocess.Popen(
+                ["unshare", "--mount", "bash", "-c", _OUTSIDE, "outside", str(self._folder), _INSIDE],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                timeout=SAFETY_NET_S,
+                start_new_session=True,
             )
+            try:
+                process.wait(SAFETY_NET_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         return output.read_text()
 
     @property
