@@ -1,10 +1,10 @@
-"""Measure one file without an agent: `vitsearch-agent measure`, and what it tells the person who waits."""
+"""Measure files without an agent: `vitsearch-agent measure`."""
 
 import json
 import os
 import sys
 import tempfile
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
 from vitsearch_evaluators import __version__, artifacts, procs, runtimes
 from vitsearch_evaluators.bench import Bench
@@ -23,95 +23,85 @@ from vitsearch_evaluators.system import THIS_MACHINE
 _LOCAL_DEVICE = "local"
 
 
-def measure_file(
-    path: str,
-    runtime: str,
-    options: Sequence[str],
-    plan: MeasureProtocol,
-    meter: PowerConfig,
-    programs: RuntimeConfig = RUNTIME_DEFAULT,
-) -> Measurement:
-    """Measure a file in a fresh child, as the agent does, but with no server and no queue."""
-    for at in artifacts.model_files(path).values():
-        if not os.path.isfile(at):
-            raise InvalidRequest(f"{at} is no file")
-    asked = dict(_option(text) for text in options)
-    runtimes.create(runtime).check_options(asked)
+class Asked(NamedTuple):
+    """How files are to be measured; `programs` as the device's configuration would say."""
+
+    runtime: str
+    options: Mapping[str, Any]
+    plan: MeasureProtocol
+    meter: PowerConfig = PowerConfig("none")
+    programs: RuntimeConfig = RUNTIME_DEFAULT
+
+
+def check(paths: Sequence[str], asked: Asked) -> None:
+    """Raise InvalidRequest before anything is measured where that is already clear."""
+    for path in paths:
+        for at in artifacts.model_files(path).values():
+            if not os.path.isfile(at):
+                raise InvalidRequest(f"{at} is no file")
+    runtimes.create(asked.runtime).check_options(asked.options)
+
+
+def measure_file(path: str, asked: Asked, progress: "Progress") -> Measurement:
+    """Measure a file in fresh children, as the agent does, but with no server and no queue."""
     files = artifacts.model_files(path)
     blobs = tuple(BlobRef(name, file_digest(at), os.path.getsize(at)) for name, at in files.items())
-    spec = JobSpec("measure", blobs, runtime, asked, plan)
+    spec = JobSpec("measure", blobs, asked.runtime, asked.options, asked.plan)
     stop = StopSignal()
     procs.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = probe_runtime(runtime, Bench(folder, stop), programs)
+        info = probe_runtime(asked.runtime, Bench(folder, stop), asked.programs)
         artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         for name, at in files.items():
             os.symlink(os.path.abspath(at), os.path.join(folder, name))
-        bench = Bench(folder, stop, _say_phase, Launch.of(info, os.path.join(folder, "cache")))
-        return execute(spec, conditions, bench, MeteredPhase(meter, THIS_MACHINE), tell=say)
+        bench = Bench(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
+        return execute(spec, conditions, bench, MeteredPhase(asked.meter, THIS_MACHINE), tell=progress.tell)
 
 
-def _say_phase(phase: str, _process: procs.ProcessId) -> None:
-    if phase != "latency":
-        say(f"{phase} phase")
+class Progress:
+    """Tells the person who waits what is going on: each process in one line of a terminal that the next takes over,
+    elsewhere only what takes long. The words are those of `events`."""
+
+    def __init__(self, model: str, plan: MeasureProtocol, stream: Optional[TextIO] = None) -> None:
+        self._model = model
+        self._processes = plan.processes
+        self._stream = sys.stderr if stream is None else stream
+        self._passing = self._stream.isatty()
+        self._latency = 0
+
+    def started(self, phase: str, _process: procs.ProcessId) -> None:
+        if phase == "latency":
+            self._latency += 1
+        if self._passing:
+            of = f" {min(self._latency, self._processes)} of {self._processes}" if phase == "latency" else ""
+            self._show(f"{self._model}: {phase}{of}")
+        elif phase != "latency":
+            self._line(f"{phase} phase")
+
+    def tell(self, what: str, **details: Any) -> None:
+        told = ", ".join(f"{key} {value}" for key, value in details.items())
+        self.close()
+        self._line(f"{what} ({told})" if told else what)
+
+    def close(self) -> None:
+        """Take the passing line away."""
+        if self._passing:
+            self._show("")
+
+    def _line(self, text: str) -> None:
+        print(f"vitsearch-agent: {text}", file=self._stream)
+
+    def _show(self, text: str) -> None:
+        self._stream.write(f"\r\033[K{text}")
+        self._stream.flush()
 
 
-def say(what: str, **details: Any) -> None:
-    """Tell the person who waits why it takes a while; the words are those of `events`."""
-    told = ", ".join(f"{key} {value}" for key, value in details.items())
-    print(f"vitsearch-agent: {what} ({told})" if told else f"vitsearch-agent: {what}", file=sys.stderr)
-
-
-def summary(measurement: Measurement) -> str:
-    """Return a few lines for a person."""
-    latency, cpu = measurement.latency_ms, measurement.cpu_ms
-    memory = measurement.peak_memory_mb
-    lines = [
-        f"{measurement.runtime} {measurement.runtime_version}, {measurement.protocol.id}, {latency.n} runs",
-        f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
-        f"latency_ms_p95  {_shown(latency.p95)}",
-        f"cpu_ms_p50      {_shown(None if cpu is None else cpu.p50)}",
-        f"throughput_ips  {_shown(measurement.throughput_ips, measurement.reasons.get('throughput_ips'))}",
-        f"peak_memory_mb  {_shown(memory)}",
-        f"load_ms         {_shown(measurement.load_ms)}",
-    ]
-    if measurement.protocol.soak_s > 0:
-        sustained = None if measurement.sustained is None else measurement.sustained.p50
-        shown = _shown(sustained, measurement.reasons.get("sustained"))
-        lines.append(f"sustained_p50   {shown}  (after {measurement.protocol.soak_s:g} s of load)")
-    if measurement.protocol.power_s > 0:
-        lines += _power_lines(measurement)
-    heat = measurement.temperature
-    if heat is not None:
-        lines.append(f"temperature_c   {heat.start_c:.1f} to {heat.end_c:.1f}, at most {heat.max_c:.1f}  ({heat.zone})")
-    if "throttling" in measurement.reasons:
-        lines.append(f"throttling      {measurement.reasons['throttling']}")
-    if measurement.flags:
-        lines.append(f"flags           {', '.join(measurement.flags)}")
-    return "\n".join(lines)
-
-
-def _power_lines(measurement: Measurement) -> List[str]:
-    found = measurement.power
-    if found is None:
-        return [f"power           not measured: {measurement.reasons['power']}"]
-    error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
-    lines = [
-        f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
-        f"mean_w          {found.mean_w:.3f}  (idle: {_shown(found.idle_w)}; {found.source}, {found.scope}"
-        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
-    ]
-    note = measurement.reasons.get("power")
-    return lines if note is None else [*lines, f"                {note}"]
-
-
-def _shown(value: Optional[float], reason: Optional[str] = None) -> str:
-    if value is not None:
-        return f"{value:.3f}"
-    return "not measured" if reason is None else f"not measured: {reason}"
+def options(texts: Sequence[str]) -> Dict[str, Any]:
+    """Read KEY=VALUE, whose value may be JSON."""
+    return dict(map(_option, texts))
 
 
 def _option(text: str) -> Tuple[str, object]:

@@ -2,18 +2,15 @@
 
 import argparse
 import functools
-import json
 import logging
 import os
 import sys
 from typing import Optional, Sequence, Set
 
-from vitsearch_evaluators import __version__, agent, alone, config, power, tokens
-from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
+from vitsearch_evaluators import __version__, agent, config, tokens
+from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.emulation import system_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.jobspec import MeasureProtocol
-from vitsearch_evaluators.launch import needs_of
 from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.protocol import PROTOCOLS
 from vitsearch_evaluators.service.wanted import DEFAULT, STATE
@@ -21,8 +18,6 @@ from vitsearch_evaluators.system import THIS_MACHINE
 
 WRONG_CONFIGURATION = 78
 """The exit code of an agent that would not start a second time either (EX_CONFIG of sysexits.h)."""
-
-_POWER_S, _IDLE_S = 10.0, 3.0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -164,32 +159,10 @@ def _survey(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
+    from vitsearch_evaluators import measure_command
+
     _pin(arguments)
-    plan = PROTOCOLS[arguments.protocol]._replace(
-        threads=arguments.threads,
-        throughput_s=arguments.throughput,
-        streams=arguments.streams,
-        soak_s=arguments.soak,
-    )
-    plan = MeasureProtocol.from_json(plan.to_json(), "measure")  # which says what is out of range
-    meter = PowerConfig("none")
-    if arguments.power is not None:
-        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
-        power.check(meter, THIS_MACHINE)
-    programs = _programs(arguments.runtime, arguments.program)
-    measurement = alone.measure_file(arguments.model, arguments.runtime, arguments.option, plan, meter, programs)
-    if arguments.json:
-        print(json.dumps(measurement.to_json(), indent=2, sort_keys=True))
-    else:
-        print(alone.summary(measurement))
-    return 0
-
-
-def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
-    """What the device's configuration would say."""
-    if program is None:
-        return RUNTIME_DEFAULT
-    return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)
+    return measure_command.run(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -228,18 +201,30 @@ def parser() -> argparse.ArgumentParser:
     meters = commands.add_parser("power", help="read every power meter of this device, or say why it cannot be read")
     meters.add_argument("--state", help="folder of the agent, for its config.json")
     meters.set_defaults(run=_survey)
-    measure = commands.add_parser("measure", help="measure one file and print the result")
-    measure.add_argument("model", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair")
+    measure = commands.add_parser("measure", help="measure a file and print the result, or several beside each other")
+    measure.add_argument(
+        "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
+    )
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
     measure.add_argument("--program", metavar="PATH", help="the Python, or the tool, that runs it (default: found)")
-    measure.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime")
-    measure.add_argument("--protocol", choices=sorted(PROTOCOLS), default="screen")
+    measure.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime, once for each"
+    )
+    measure.add_argument(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        default="screen",
+        help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (%(default)s)",
+    )
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    measure.add_argument("--batch", type=int, default=1, help="images of an inference (%(default)s)")
     measure.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS", help="keep --streams busy so long")
     measure.add_argument("--streams", type=int, default=1, help="inferences at a time (%(default)s)")
     measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="measure again after so much load")
-    measure.add_argument("--power", nargs="?", const="auto", metavar="METER", help="read a power meter, of this name")
-    measure.add_argument("--json", action="store_true", help="print every field as JSON")
+    measure.add_argument(
+        "--power", nargs="?", const="auto", metavar="METER", help="read the power meter (of this name) too"
+    )
+    measure.add_argument("--json", action="store_true", help="print every field as JSON; of several files a list")
     measure.set_defaults(run=_measure)
     for command in (serve, setup, measure):
         command.add_argument("--cpus", help="processors to use, as in taskset -c: 1 or 0,2-3")

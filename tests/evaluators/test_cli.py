@@ -56,6 +56,32 @@ def test_measure_with_phases(blob, capsys):
     assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
 
 
+def test_several_files_stand_beside_each_other(blob, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    call = ["measure", blob, str(other), "--runtime", "noop", "--option", "busy_us=20", "--batch", "2"]
+    assert cli.main(call) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "noop 1, screen-1, 1 thread, batch 2"
+    assert lines[2].split()[:3] == ["model", "p50", "ms"]
+    assert [line.split()[0] for line in lines[3:5]] == [blob, str(other)]
+    assert "1.00 x" in lines[3]
+    assert cli.main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["model"] for one in told] == [blob, str(other)]
+    assert all(Measurement.from_json(one["measurement"]).protocol.batch == 2 for one in told)
+
+
+def test_one_file_that_fails_keeps_no_other_from_being_measured(blob, tiny_onnx, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    assert cli.main(["measure", blob, tiny_onnx()]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(tiny_onnx()) for line in lines)
+    assert any(line.startswith(f"{blob}: incompatible_artifact: this is no ONNX file") for line in lines)
+    assert cli.main(["measure", blob, str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().out == "", "what is not there is told before anything is measured"
+
+
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert cli.main(["measure", blob]) == 1

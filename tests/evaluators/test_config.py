@@ -1,8 +1,10 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from vitsearch_evaluators.config import AgentConfig, CanaryConfig, EmulationConfig, load
+from vitsearch_evaluators.config import AgentConfig, CanaryConfig, EmulationConfig, LimitsConfig, load
 from vitsearch_evaluators.errors import InvalidRequest
 
 
@@ -35,3 +37,14 @@ def test_a_section_changes_only_what_it_names(tmp_path):
 def test_what_is_wrong_is_named_with_its_place(tmp_path, content, told):
     with pytest.raises(InvalidRequest, match=told.replace(".", "[.]")):
         load(written(tmp_path, content))
+
+
+def test_every_limit_and_its_default_is_on_the_agent_s_page():
+    page = (Path(__file__).resolve().parents[2] / "evaluators" / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\*\*Limits\*\*.*?\n\n(\|.*?)\n\n", page, re.DOTALL)
+    for name, value in LimitsConfig()._asdict().items():
+        if name in ("memory_mb", "interruptions_max"):  # no limits of what a client may ask for
+            assert name in page
+        else:
+            (row,) = [line for line in table.splitlines() if f"`{name}`" in line]
+            assert re.search(rf"\b{value:g}\b", row.replace(",", "")), name

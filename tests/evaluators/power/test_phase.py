@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vitsearch_evaluators import alone, cli, procs
+from vitsearch_evaluators import alone, cli, measure_command, procs
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.errors import EvaluatorError
@@ -143,10 +143,10 @@ def test_packages_that_quarrel_over_a_name_are_a_reason(tmp_path, monkeypatch):
 
 def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
-    for module in (alone, cli):
+    for module in (alone, measure_command):
         monkeypatch.setattr(module, "THIS_MACHINE", system)
-    monkeypatch.setattr(cli, "_POWER_S", 3.0)
-    monkeypatch.setattr(cli, "_IDLE_S", 1.0)
+    monkeypatch.setattr(measure_command, "_POWER_S", 3.0)
+    monkeypatch.setattr(measure_command, "_IDLE_S", 1.0)
     assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=2000", "--power"]) == 0
     shown = capsys.readouterr().out
     assert "energy_mj " in shown

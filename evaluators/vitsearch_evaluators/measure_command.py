@@ -1,0 +1,73 @@
+"""`vitsearch-agent measure`: files measured without an agent, one in full or several beside each other."""
+
+import argparse
+import json
+import os
+from typing import Any, Optional
+
+from vitsearch_evaluators import alone, power, summary
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
+from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.jobspec import MeasureProtocol
+from vitsearch_evaluators.launch import needs_of
+from vitsearch_evaluators.measurement import Measurement
+from vitsearch_evaluators.protocol import PROTOCOLS
+from vitsearch_evaluators.system import THIS_MACHINE
+
+_POWER_S, _IDLE_S = 10.0, 3.0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Return the exit code; raises what keeps a single file from being measured."""
+    plan = PROTOCOLS[arguments.protocol]._replace(
+        threads=arguments.threads,
+        batch=arguments.batch,
+        throughput_s=arguments.throughput,
+        streams=arguments.streams,
+        soak_s=arguments.soak,
+    )
+    plan = MeasureProtocol.from_json(plan.to_json(), "measure")  # which says what is out of range
+    meter = PowerConfig("none")
+    if arguments.power is not None:
+        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
+        power.check(meter, THIS_MACHINE)
+    programs = _programs(arguments.runtime, arguments.program)
+    asked = alone.Asked(arguments.runtime, alone.options(arguments.option), plan, meter, programs)
+    alone.check(arguments.models, asked)
+    if len(arguments.models) == 1:
+        measurement = _measured(arguments.models[0], asked)
+        print(_json(measurement.to_json()) if arguments.json else summary.summary(measurement))
+        return 0
+    outcomes = [_outcome(path, asked) for path in arguments.models]
+    if arguments.json:
+        print(_json([outcome.to_json() for outcome in outcomes]))
+    else:
+        print(summary.comparison(outcomes))
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def _measured(path: str, asked: alone.Asked) -> Measurement:
+    progress = alone.Progress(os.path.basename(path), asked.plan)
+    try:
+        return alone.measure_file(path, asked, progress)
+    finally:
+        progress.close()
+
+
+def _outcome(path: str, asked: alone.Asked) -> summary.Outcome:
+    """One model that fails is no reason not to measure the others."""
+    try:
+        return summary.Outcome(path, _measured(path, asked), None)
+    except EvaluatorError as error:
+        return summary.Outcome(path, None, error)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True)
+
+
+def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
+    """What the device's configuration would say."""
+    if program is None:
+        return RUNTIME_DEFAULT
+    return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)
