@@ -51,6 +51,11 @@ WantedBy={target}
 Installed={installed}
 """
 
+# A Jetson's power mode is part of the environment; a card's device files are not made under NoNewPrivileges.
+_AFTER = """\
+After=network.target nvpmodel.service nvidia-persistenced.service
+"""
+
 _ONLINE = """\
 # It listens on one address, which must be there.
 Wants=network-online.target
@@ -99,7 +104,7 @@ def text(service: Service) -> str:
     one_address = not (is_loopback(host) or is_everywhere(host))
     return _UNIT.format(
         user_flag="" if service.of_machine else "--user ",
-        after=(_ONLINE if one_address else "After=network.target\n") if service.of_machine else "",
+        after=_AFTER + (_ONLINE if one_address else "") if service.of_machine else "",
         account=_account(service) if service.of_machine else "",
         command=" ".join(map(command_word, (*service.command, *service.wanted.serve_arguments(service.state)))),
         hardening=_MACHINE if service.of_machine else _PERSON,
