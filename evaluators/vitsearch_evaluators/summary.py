@@ -154,9 +154,8 @@ def _throughput(measurement: Measurement) -> str:
 def _power_lines(measurement: Measurement) -> List[str]:
     found = measurement.power
     if found is None:
-        return ["power           not measured:"] + [
-            f"                {why}" for why in measurement.reasons["power"].split("; ")
-        ]
+        first, *others = measurement.reasons["power"].split("; ")
+        return [f"power           not measured: {first}"] + [f"                {why}" for why in others]
     error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
     lines = [
         f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
