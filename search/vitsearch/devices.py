@@ -135,12 +135,16 @@ class AgentDevice:
         except MeasurementFailed as error:
             raise StageError("measure", error.kind, str(error)) from error
         except JobCancelled as error:
-            raise asyncio.CancelledError from error
+            raise self._ended("measure", error) from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {self.name}: {error}") from error
         finally:
             self.absence = None
         raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
+
+    def _ended(self, stage: str, error: JobCancelled) -> BaseException:
+        """What we gave up ourselves ends its task; what somebody cancelled (``vitsearch devices cancel``) has failed."""
+        return asyncio.CancelledError() if self._stop.is_set() else StageError(stage, "cancelled", str(error))
 
     def _wish(self, environment_id: str | None = None) -> Wish:
         return Wish(environment_id, cancel=self._stop, on_trouble=self._note)
@@ -176,7 +180,7 @@ class AgentDevice:
                 str(artifact), subset, deployment.runtime, options, repeat=self._first, wish=self._wish()
             )
         except JobCancelled as error:
-            raise asyncio.CancelledError from error
+            raise self._ended("judge", error) from error
         except EvaluatorError as error:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error

@@ -75,6 +75,25 @@ def test_a_file_that_is_no_model_is_the_stage_s_failure(device, tmp_path):
     assert caught.value.stage == "measure"
 
 
+def test_a_job_that_somebody_else_cancels_fails_and_ends_nothing_else(device, agent, tmp_path):
+    """As a task that is cancelled it ended the whole run, which said that it was interrupted."""
+    endless = QUICK._replace(min_runs=5000, min_s=60.0, warmup_min_runs=2, warmup_min_s=60.0)
+    model = write_model(tmp_path / "g.onnx", "g")
+
+    async def cancelled():
+        measuring = asyncio.ensure_future(device.measure(model, DEPLOYMENT, endless, repeat=0))
+        with agent.client("a colleague") as colleague:
+            while not (jobs := await asyncio.to_thread(colleague.jobs)):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(colleague.cancel, jobs[0].id)
+        await measuring
+
+    with pytest.raises(StageError, match="was cancelled on the device") as caught:
+        asyncio.run(cancelled())
+    assert (caught.value.stage, caught.value.kind) == ("measure", "cancelled")
+    assert measure(device, model).latency_ms.n >= 11
+
+
 def test_the_last_core_measures_and_the_others_train():
     cores = Cores.shared()
     allowed = sorted(os.sched_getaffinity(0))
