@@ -153,6 +153,7 @@ class Api(NamedTuple):
         # What is finished needs its blobs no more, and they may be gone.
         if missing and not self._is_final(identifier):
             raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
+        self._refuse_wrong_sizes(spec)
         wanted = job.get("environment_id")
         if wanted is not None:
             found = environment_id(self._environment())
@@ -205,6 +206,13 @@ class Api(NamedTuple):
     def _await_runtimes(self) -> None:
         if not self.this_device.ready.wait(_READY_WAIT_S):
             raise DeviceBusy("the agent is still probing its runtimes")
+
+    def _refuse_wrong_sizes(self, spec: JobSpec) -> None:
+        """A size is no part of the job's id: one that is wrong would keep the id from whoever tells the right one."""
+        for blob in spec.manifest:
+            size = self.store.size(blob.sha256)
+            if size not in (None, blob.size):
+                raise InvalidRequest(f"spec.manifest: {blob.name} has {size} bytes, not {blob.size}")
 
     def _refuse_unfit(self, identifier: str, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it waits its turn for that."""

@@ -84,7 +84,11 @@ class BlobStore:
         return Progress(size, False)
 
     def has(self, sha256: str) -> bool:
-        return os.path.exists(self._blob_path(sha256))
+        return self.size(sha256) is not None
+
+    def size(self, sha256: str) -> Optional[int]:
+        """Return the size of a whole blob, None when it is not here."""
+        return _size(self._blob_path(sha256))
 
     def prepare(self, sha256: str, size: int) -> Progress:
         """Make room for an upload of `size` bytes; TransferFailed `too_large` or `no_space`."""

@@ -143,7 +143,7 @@ class AgentDevice:
         raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
 
     def _ended(self, stage: str, error: JobCancelled) -> BaseException:
-        """What we gave up ourselves ends its task; what somebody cancelled (``vitsearch devices cancel``) has failed."""
+        """What we gave up ourselves ends its task; what somebody cancelled (`vitsearch devices cancel`) has failed."""
         return asyncio.CancelledError() if self._stop.is_set() else StageError(stage, "cancelled", str(error))
 
     def _wish(self, environment_id: str | None = None) -> Wish:

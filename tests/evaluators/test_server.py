@@ -154,6 +154,15 @@ def test_refused_specifications(ask, job, change, status, code, message):
     assert message in reply[1]["error"]["message"]
 
 
+def test_a_size_that_is_wrong_keeps_no_id_from_who_tells_the_right_one(ask, job):
+    path, body = job
+    manifest = [dict(body["spec"]["manifest"][0], size=1)]
+    reply = ask("PUT", path, dict(body, spec=dict(body["spec"], manifest=manifest)))
+    assert error_of(reply) == (400, "invalid_request")
+    assert f"model.onnx has {len(DATA)} bytes, not 1" in reply[1]["error"]["message"]
+    assert ask("PUT", path, body)[0] == 201
+
+
 def test_a_job_without_its_blob_names_it(ask, job):
     _, body = job
     missing = "ab" * 32
