@@ -2,6 +2,7 @@
 
 import glob
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -209,6 +210,18 @@ def find_python(version):
 @pytest.fixture
 def python_of():
     return find_python
+
+
+@pytest.fixture
+def tiny_tflite(tmp_path):
+    """The path of a TFLite file that the agent takes."""
+    # The pytest of Python 3.6 knows no relative imports.
+    spec = importlib.util.spec_from_file_location("artifact_files", os.path.join(HERE, "artifacts", "conftest.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(module.tflite())
+    return str(path)
 
 
 @pytest.fixture

@@ -89,20 +89,8 @@ def runtime(tool):
 
 
 @pytest.fixture
-def model(tmp_path):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(tflite_bytes())
-    return str(path)
-
-
-def tflite_bytes():
-    import importlib.util
-
-    path = os.path.join(HERE, "artifacts", "conftest.py")
-    spec = importlib.util.spec_from_file_location("artifact_files", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.tflite()
+def model(tiny_tflite):
+    return tiny_tflite
 
 
 class TestBenchmarkModel(RuntimeTestCase):

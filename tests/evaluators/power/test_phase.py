@@ -14,6 +14,7 @@ from vitsearch_evaluators.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.phases import PowerReport
 from vitsearch_evaluators.power.phase import MeteredPhase
+from vitsearch_evaluators.tool_phases import RESTS
 
 WATTS = 20.0
 ZONE = "/sys/class/powercap/intel-rapl:0"
@@ -76,6 +77,27 @@ def test_an_agent_measures_energy(script, serve_agent, blob, powered):
     # 20 W for 2 ms or more: a run takes at least its own processor time.
     assert power.energy_mj >= 0.7 * WATTS * 2.0
     assert found.emulated
+
+
+RUNS_FOR_3_S = """#!/bin/sh
+echo count=1 curr=3000
+case "$*" in *--min_secs=3*) sleep 3; echo count=1000 first=3000 curr=2900 avg=2900 std=1 ;;
+*) echo count=18 first=3000 curr=2900 avg=2900 std=1 ;; esac
+"""
+
+
+def test_a_program_that_runs_models_has_energy_too(script, serve_agent, tiny_tflite, tmp_path, powered):
+    program = tmp_path / "benchmark_model"
+    program.write_text(RUNS_FOR_3_S)
+    program.chmod(0o755)
+    config = {"emulation": {"root": script.tree.root}, "runtimes": {"benchmark_model": {"tool": str(program)}}}
+    with serve_agent(config=config).client() as client:
+        found = client.measure(tiny_tflite, "benchmark_model", {}, powered)
+    assert found.reasons["power"] == RESTS
+    assert found.power.mean_w == pytest.approx(WATTS, rel=0.3)
+    assert found.power.idle_w == pytest.approx(WATTS, rel=0.5)
+    # 20 W for 3 s of 1,000 runs; the script and the program may each be late.
+    assert found.power.energy_mj == pytest.approx(3.0 * WATTS, rel=0.4)
 
 
 def test_a_protocol_without_a_power_phase_reads_no_meter(script, serve_agent, blob, tiny_protocol):
