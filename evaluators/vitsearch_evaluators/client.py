@@ -6,8 +6,7 @@ a restarted agent is always the same: wait a little and ask again, until the dev
 """
 
 import threading
-from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from vitsearch_evaluators import fitness
 from vitsearch_evaluators.endpoints import Endpoints, job_path
@@ -169,12 +168,7 @@ class DeviceClient:
     def __enter__(self) -> "DeviceClient":
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _try_model(self, path_or_digest: str, subset: Optional[Subset], asked: JobSpec, wish: Wish) -> Result:

@@ -10,8 +10,7 @@ import secrets
 import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any, Optional
 
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.client import DeviceClient
@@ -41,12 +40,7 @@ class EmbeddedAgent:
         self._start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     @property

@@ -1,7 +1,7 @@
 """The plugin point for power meters: subclass PowerMeter, then run `testing.PowerMeterTestCase` on it."""
 
 import abc
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators import strict
 from vitsearch_evaluators.system import System, parse_number
@@ -87,9 +87,18 @@ class PowerMeter(abc.ABC):
     def sample(self) -> Optional[Sample]:
         """Return a look at the meter now, None when it cannot be read just now. Never raises."""
 
-    @abc.abstractmethod
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - there is nothing to end for most
         """End what `start` began."""
+
+    def look(self, read: Callable[[], Value]) -> Optional[Sample]:
+        """Return the watts that `read` finds; None leaves the reason in `problem`.
+
+        Reading may take a while, rail after rail: the moment is its middle.
+        """
+        before = self.system.clock()
+        value = read()
+        self.problem = value.reason
+        return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
 
     def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
         """Return what a meter that `records_itself` wrote between two monotonic times.

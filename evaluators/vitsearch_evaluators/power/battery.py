@@ -34,13 +34,7 @@ class BatteryMeter(PowerMeter):
         self.problem = None
 
     def sample(self) -> Optional[Sample]:
-        moment = self.system.clock()
-        value = discharge_w(self.system)
-        self.problem = value.reason
-        return None if value.number is None else Sample(moment, value.number)
-
-    def stop(self) -> None:
-        pass
+        return self.look(lambda: discharge_w(self.system))
 
 
 class AndroidBatteryMeter(PowerMeter):
@@ -82,9 +76,6 @@ class AndroidBatteryMeter(PowerMeter):
             self._total_j += (last.coulombs - charge.coulombs) * (last.volts + charge.volts) / 2
         self._last = charge
         return Sample((before + self.system.clock()) / 2, energy_j=self._total_j)
-
-    def stop(self) -> None:
-        pass
 
     def _read(self) -> "Charge":
         output = self.system.run(self._argv)

@@ -137,9 +137,6 @@ class ExternalCsvMeter(PowerMeter):
     def sample(self) -> Optional[Sample]:
         return self._newest()
 
-    def stop(self) -> None:
-        pass
-
     def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
         """Wait until the file reaches beyond `end_s`, for `wait_s` at most, and return its rows."""
         give_up = self.system.clock() + self._wait_s

@@ -53,16 +53,7 @@ class Ina3221Meter(PowerMeter):
         self.problem = self._find()
 
     def sample(self) -> Optional[Sample]:
-        if not self._rails:
-            return None
-        before = self.system.clock()
-        value = self._read()
-        self.problem = value.reason
-        # The rails are read one after the other: the moment is the middle.
-        return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
-
-    def stop(self) -> None:
-        pass
+        return self.look(self._read) if self._rails else None
 
     def _find(self) -> Optional[str]:
         """Look for the rails of the total; return the reason when there is none."""

@@ -43,13 +43,7 @@ class PiPmicMeter(PowerMeter):
         self.problem, self._rails = None, None
 
     def sample(self) -> Optional[Sample]:
-        before = self.system.clock()
-        value = self._read()
-        self.problem = value.reason
-        return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
-
-    def stop(self) -> None:
-        pass
+        return self.look(self._read)
 
     def _read(self) -> Value:
         output = self.system.run([self.options.get("tool", "vcgencmd"), "pmic_read_adc"])

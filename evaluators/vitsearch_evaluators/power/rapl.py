@@ -46,9 +46,6 @@ class RaplMeter(PowerMeter):
         self.problem = value.reason
         return None if value.number is None else Sample(moment, energy_j=value.number)
 
-    def stop(self) -> None:
-        pass
-
     def _add(self, readings: List[Tuple[str, Value]], moment: float) -> Value:
         total_j = 0.0
         for zone, reading in readings:
