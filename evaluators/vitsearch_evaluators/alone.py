@@ -10,14 +10,16 @@ from vitsearch_evaluators import __version__, artifacts, procs, runtimes
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
+from vitsearch_evaluators.execute import execute
 from vitsearch_evaluators.fingerprint import environment_id, fingerprint
 from vitsearch_evaluators.jobspec import MeasureProtocol
 from vitsearch_evaluators.launch import Launch
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Measurement, job_id
+from vitsearch_evaluators.runtime_probe import probe_runtime
 from vitsearch_evaluators.system import THIS_MACHINE
 
 _LOCAL_DEVICE = "local"

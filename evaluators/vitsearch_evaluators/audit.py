@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Tuple
 
+from vitsearch_evaluators.canonical import utc_now
 from vitsearch_evaluators.job_status import JobStatus
 
 FILE_NAME = "audit.jsonl"
@@ -36,7 +37,7 @@ class AuditLog:
 
     def write(self, what: str, **fields: Any) -> None:
         """Add a line; texts are cut to 200 characters."""
-        line: Dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "what": what}
+        line: Dict[str, Any] = {"at": utc_now(), "what": what}
         for key, value in fields.items():
             line[key] = value[:_TEXT_MAX] if isinstance(value, str) else value
         with self._lock:
@@ -62,6 +63,7 @@ class AuditLog:
         self.write("refused", address=address, request=request, code=code)
 
     def ended(self, status: JobStatus) -> None:
+        """Note that a job is final, and of what it failed."""
         error = status.error or {}
         kind = error.get("details", {}).get("kind", error.get("code"))
         self.write(

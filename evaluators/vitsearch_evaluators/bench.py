@@ -1,12 +1,15 @@
-"""Where the children of a job work."""
+"""Where the children of a job work, and how what they report is found and read."""
 
 import functools
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, TypeVar
 
 from vitsearch_evaluators.child import StopSignal, run_child
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.procs import ProcessId
+
+Report = TypeVar("Report")
 
 
 class Bench(NamedTuple):
@@ -24,3 +27,16 @@ class Bench(NamedTuple):
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         complete = dict(job, **self.launch.to_job(), **self.confinement.for_child())
         return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
+
+
+def answer_name(environment_id: str, name: str) -> str:
+    """Return the file of an answer. What was measured before an update is not found after it."""
+    return f"answer-{environment_id[:16]}-{name}.json"
+
+
+def report_in(answer: Mapping[str, Any], read: Callable[[Any], Report]) -> Report:
+    """Return a child's report; MeasurementFailed `protocol` for what is none."""
+    try:
+        return read(answer.get("report"))
+    except InvalidRequest as error:
+        raise MeasurementFailed("protocol", f"the child's answer: {error}") from error

@@ -21,10 +21,11 @@ from vitsearch_evaluators import strict
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary_model import model_for
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.execute import Conditions, execute
+from vitsearch_evaluators.execute import execute
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.launch import THIS_PYTHON, Launch
@@ -156,7 +157,7 @@ class Canary:
         self._looked_at, self._jobs = self._clock(), 0
 
     def _adopt(self, environment_id: str, seen: Look) -> None:
-        """Take what was seen in a new environment as the measure of what comes."""
+        """Take what was seen in a new environment as what later looks are compared with, unless something else ran."""
         self.skip()
         if seen.contended:
             return

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from typing import Any, Dict, Iterable, List, Tuple
 
 DEPTH_MAX = 100
@@ -53,6 +54,11 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("JSON is nested too deeply") from error
     _refuse_depth(value)
     return value
+
+
+def utc_now() -> str:
+    """Return the time by this machine's clock as JSON has it: 2026-01-02T03:04:05Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _refuse_other_keys(value: Any) -> None:

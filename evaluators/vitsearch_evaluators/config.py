@@ -50,10 +50,13 @@ _POWER: Mapping[str, strict.Reader] = {"meter": strict.text, "options": strict.m
 
 
 class LimitsConfig(NamedTuple):
-    """What the agent may use. `memory_mb` bounds a measuring child; None leaves that to the kernel.
+    """What the agent and its clients may use; a MB is 10^6 bytes.
 
+    `max_blob_mb` is the largest file that is taken, `quota_mb` what all kept files have together, `reserve_mb`
+    what stays free on the disk. `memory_mb` bounds a measuring child; None leaves that to the kernel.
     `interruptions_max`: a job during which the agent died, or its child was killed from outside, so often
     is given up: it has probably caused that.
+    `queued_per_owner` and `queued_total` are jobs that wait.
     `requests_per_s` and `connections` are those of one client address, `connections_total` those of all.
     """
 

@@ -3,14 +3,13 @@
 import contextlib
 import math
 import os
-import time
 from typing import Any, Callable, Dict, Tuple
 
 from vitsearch_evaluators.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
-from vitsearch_evaluators.bench import Bench
+from vitsearch_evaluators.bench import Bench, answer_name, report_in
 from vitsearch_evaluators.child import read_answer
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.execute import Conditions
+from vitsearch_evaluators.conditions import Conditions
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec
 from vitsearch_evaluators.results import AccuracyResult
 
@@ -23,13 +22,8 @@ def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[s
 
     `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
     """
-    start = time.monotonic()
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    answer = _answer(spec, conditions.environment_id, bench)
-    try:
-        report = AccuracyReport.from_json(answer.get("report"))
-    except InvalidRequest as error:
-        raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+    begun = conditions.begin()
+    report = report_in(_answer(spec, conditions.environment_id, bench), AccuracyReport.from_json)
     logits = os.path.join(bench.folder, LOGITS)
     found = os.path.getsize(logits)
     if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
@@ -37,28 +31,21 @@ def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[s
     low, high = wilson(report.correct, report.n)
     blobs = {blob.name: blob.sha256 for blob in spec.manifest}
     return AccuracyResult(
-        job_id=conditions.job_id,
         artifact=spec.artifact,
         images=blobs[IMAGES],
         labels=blobs[LABELS],
-        device_id=conditions.device_id,
-        environment_id=conditions.environment_id,
         runtime=spec.runtime,
         ci95_low=low,
         ci95_high=high,
         logits_sha256=keep(logits),
-        attempts=conditions.attempts,
-        queue_s=conditions.queue_s,
-        seconds=time.monotonic() - start,
-        emulated=conditions.slowdown is not None,
-        started_at=started_at,
+        **begun.fields(),
         **report._asdict(),
     )
 
 
 def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
     """Return what the child answered, in an earlier attempt in this environment or now."""
-    name = f"answer-{environment_id[:16]}-{_PHASE}.json"
+    name = answer_name(environment_id, _PHASE)
     path = os.path.join(bench.folder, name)
     if os.path.exists(path) and os.path.exists(os.path.join(bench.folder, LOGITS)):
         return read_answer(path)

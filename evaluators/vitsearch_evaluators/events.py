@@ -9,10 +9,10 @@
 """
 
 import json
-import time
 from typing import Any, Dict, List, Mapping, NamedTuple
 
 from vitsearch_evaluators import strict
+from vitsearch_evaluators.canonical import utc_now
 from vitsearch_evaluators.database import Database
 
 EVENTS_KEPT = 20000
@@ -47,10 +47,9 @@ class EventLog:
         self._database = database
 
     def add(self, job: str, what: str, **details: Any) -> None:
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._database.run(
-            "INSERT INTO events (job, what, at, details) VALUES (?, ?, ?, ?)", job, what, at, json.dumps(details)
-        )
+        """Add an event to a job's, and drop the oldest of all jobs beyond EVENTS_KEPT."""
+        values = (job, what, utc_now(), json.dumps(details))
+        self._database.run("INSERT INTO events (job, what, at, details) VALUES (?, ?, ?, ?)", *values)
         self._database.run("DELETE FROM events WHERE n <= (SELECT MAX(n) FROM events) - ?", EVENTS_KEPT)
 
     def after(self, job: str, n: int) -> List[Event]:

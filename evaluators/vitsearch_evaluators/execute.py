@@ -7,92 +7,24 @@ import abc
 import contextlib
 import functools
 import os
-import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import measure, observation, phases, runtimes
-from vitsearch_evaluators.bench import Bench
+from vitsearch_evaluators.bench import Bench, answer_name, report_in
 from vitsearch_evaluators.canonical import parse_json
-from vitsearch_evaluators.child import ChildDied, read_answer
-from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
-from vitsearch_evaluators.deaths import FROM_OUTSIDE
-from vitsearch_evaluators.device_info import RuntimeInfo
+from vitsearch_evaluators.child import read_answer
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.emulation import slowed
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed, StorageFull
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.files import write_json
 from vitsearch_evaluators.jobspec import JobSpec, MeasureProtocol
-from vitsearch_evaluators.launch import Launch, candidates
 from vitsearch_evaluators.measurement import Measurement, Power
 from vitsearch_evaluators.runtimes.tool import Untold
 from vitsearch_evaluators.system import THIS_MACHINE, System
 from vitsearch_evaluators.watch import Watch, tell_nobody
 
-_PROBE_S = 120.0
-_PROBES = 3
 PREPARE_S = 1800.0
 """TensorRT builds an engine of a larger transformer on a small Jetson for many minutes."""
-
-
-class Conditions(NamedTuple):
-    """What a measurement says about where and how it was taken, known before it starts.
-
-    `slowdown` is that of an emulated device, None for a real one.
-    """
-
-    job_id: str
-    device_id: str
-    environment_id: str
-    attempts: int
-    queue_s: float
-    slowdown: Optional[float] = None
-
-
-def probe_runtime(
-    name: str, bench: Bench, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
-) -> RuntimeInfo:
-    """Ask children whether a runtime can be used, under each interpreter that may have it; the first that can
-    is its own from now on. The bench's own launch is not used."""
-    reasons = []
-    try:
-        for candidate in candidates(name, config, system):
-            info = RuntimeInfo(name, False, candidate.reason, None, ())
-            if candidate.reason is None:
-                info = _probe(name, bench._replace(launch=candidate.launch))
-            if info.available:
-                return info._replace(program=candidate.launch.program)
-            reasons.append(str(info.reason))
-    except StorageFull:
-        raise
-    except (EvaluatorError, ImportError, AttributeError) as error:  # no such runtime, or another package's is broken
-        reasons.append(str(error))
-    return RuntimeInfo(name, False, "; ".join(reasons), None, ())
-
-
-def _probe(name: str, bench: Bench) -> RuntimeInfo:
-    """Ask a child; a crash is an answer too."""
-    job = {"kind": "probe", "runtime": name, "answer": f"probe-{name}.json"}
-    answer_path = os.path.join(bench.folder, job["answer"])
-    if os.path.exists(answer_path):
-        os.remove(answer_path)
-    for attempt in range(1, _PROBES + 1):
-        try:
-            state = bench.run("probe", job, _PROBE_S).get("availability")
-        except ChildDied as death:
-            if death.death in FROM_OUTSIDE and attempt < _PROBES:
-                continue
-            return RuntimeInfo(name, False, str(death), None, ())
-        except MeasurementFailed as failure:
-            return RuntimeInfo(name, False, _told(failure, bench.launch), None, ())
-        return RuntimeInfo.from_json(dict(state or {}, name=name, program=None))
-    raise AssertionError("unreachable")
-
-
-def _told(failure: MeasurementFailed, launch: Launch) -> str:
-    """The last line of a Python that fails at its start is the reason for it."""
-    tail = str(failure.details.get("output_tail", "")).strip().splitlines()
-    if failure.kind != "crash" or not tail:
-        return str(failure)
-    return f"{launch.python}: {failure}: {tail[-1]}"
 
 
 class PowerRecorder(abc.ABC):
@@ -128,11 +60,10 @@ def execute(
     Answers that an earlier attempt left there are used when they were taken in the same environment.
     `tell` hears what happens beside the processes (`events`). Raises what `run_child` does.
     """
-    start = time.monotonic()
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    begun = conditions.begin()
     protocol = spec.protocol
     watch = Watch(system, protocol, bench.stop.is_set, tell=tell)
-    children = _Children(spec, conditions.environment_id[:16], bench, watch)
+    children = _Children(spec, conditions.environment_id, bench, watch)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
     reports = [
@@ -159,20 +90,13 @@ def execute(
     fields["reasons"].update(device.reasons)
     fields["flags"] += device.flags
     measurement = Measurement(
-        job_id=conditions.job_id,
         artifact=spec.artifact,
-        device_id=conditions.device_id,
-        environment_id=conditions.environment_id,
         protocol=protocol,
         runtime=spec.runtime,
-        attempts=conditions.attempts,
-        queue_s=conditions.queue_s,
-        seconds=time.monotonic() - start,
-        emulated=False,
-        started_at=started_at,
         temperature=device.temperature,
         swap_mb=device.swap_mb,
         **fields,
+        **begun.fields(),
     )
     return measurement if conditions.slowdown is None else slowed(measurement, conditions.slowdown)
 
@@ -193,13 +117,12 @@ class _Children(NamedTuple):
     """Starts the processes of one job, each of which leaves its answer in a file of its own."""
 
     spec: JobSpec
-    environment: str
+    environment_id: str
     bench: Bench
     watch: Watch
 
     def path(self, name: str) -> str:
-        # The environment is in the name: what was measured before an update is not found after it.
-        return os.path.join(self.bench.folder, f"answer-{self.environment}-{name}.json")
+        return os.path.join(self.bench.folder, answer_name(self.environment_id, name))
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
@@ -210,10 +133,7 @@ class _Children(NamedTuple):
             answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
         if isinstance(answer.get("untold"), str):
             raise Untold(answer["untold"])
-        try:
-            return read(answer.get("report"))
-        except InvalidRequest as error:
-            raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+        return report_in(answer, read)
 
     def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
         """Return the answer that an earlier attempt left; None without one, or when the disk has spoilt it."""
@@ -247,7 +167,7 @@ class _Children(NamedTuple):
             "protocol": self.spec.protocol.to_json(),
             "model": self.spec.model_name,
             "answer": os.path.basename(path),
-            "environment": self.environment,
+            "environment": self.environment_id[:16],
         }
         return self.bench.run(phase, job, wall_limit_s(phase, self.spec.protocol))
 

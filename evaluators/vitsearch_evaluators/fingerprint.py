@@ -78,7 +78,7 @@ def environment_id(environment: Dict[str, Any]) -> str:
 
 
 def memory_mb(system: System) -> Optional[int]:
-    """Return the memory that the kernel manages; its own share differs a little from boot to boot."""
+    """Return the memory that the kernel manages in steps of 64 MB: its own share differs a little from boot to boot."""
     for line in (system.read("/proc/meminfo").text or "").splitlines():
         words = line.split()
         size_kib = whole(words[1]) if len(words) >= 2 and words[0] == "MemTotal:" else None

@@ -1,4 +1,4 @@
-"""With what a runtime's child is started: which Python, which tool.
+"""How a runtime's child is started: under which Python, with which tool.
 
 A board may keep a runtime's library where another Python sees it: JetPack's TensorRT and onnxruntime belong
 to the system's python3, and a virtual environment hides them. So each runtime has an interpreter of its own,
@@ -56,7 +56,7 @@ class Launch(NamedTuple):
 
     @classmethod
     def of(cls, info: RuntimeInfo, cache: Optional[str] = None) -> "Launch":
-        """Return with what a runtime that was probed is started."""
+        """Return how a runtime is started, from what its probe found."""
         if info.program is None:
             return cls(cache=cache)
         if needs_of(info.name).tools:

@@ -17,6 +17,7 @@ def peak_rss_mb(process: str = "/proc/self") -> Reading:
 
 
 def current_rss_mb(process: str = "/proc/self") -> Reading:
+    """Return the memory that is resident now."""
     return _status_field(process, "VmRSS")
 
 

@@ -71,7 +71,7 @@ def load(kind: str, name: str, known: Mapping[str, str]) -> Any:
 
 
 def checked(made: Any, base: type) -> Any:
-    """Return an object of another package when it is what it must be; EvaluatorError otherwise."""
+    """Return what another package's class made; EvaluatorError when that is no subclass of `base`."""
     if not isinstance(made, base):
         kind = type(made)
         raise EvaluatorError(

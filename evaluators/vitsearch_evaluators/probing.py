@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import time
 from typing import Any, Dict, List, Optional
 
-from vitsearch_evaluators.bench import Bench
+from vitsearch_evaluators.bench import Bench, answer_name, report_in
 from vitsearch_evaluators.child import ChildDied, read_answer
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.execute import Conditions
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec
 from vitsearch_evaluators.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
 from vitsearch_evaluators.results import Gemm, ProbeResult, Rate
@@ -22,8 +21,7 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
 
     A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.
     """
-    start = time.monotonic()
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    begun = conditions.begin()
     reports: List[PeakReport] = []
     gemm: List[Gemm] = []
     reasons: Dict[str, str] = {}
@@ -42,9 +40,6 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
     heat, wait = _heat(system, reasons), _wait_over_cpu([*reports, copied], reasons)
     first = reports[0] if reports else copied
     return ProbeResult(
-        job_id=conditions.job_id,
-        device_id=conditions.device_id,
-        environment_id=conditions.environment_id,
         runtime=spec.runtime,
         runtime_version=first.runtime_version,
         options=first.options if reports else spec.options,
@@ -54,18 +49,14 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
         temperature_c=heat,
         wait_over_cpu=wait,
         reasons=reasons,
-        attempts=conditions.attempts,
-        queue_s=conditions.queue_s,
-        seconds=time.monotonic() - start,
-        emulated=conditions.slowdown is not None,
-        started_at=started_at,
+        **begun.fields(),
     )
 
 
 def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench: Bench) -> PeakReport:
     """Return a child's report, that of an earlier attempt in this environment if there is one."""
     phase = f"{what}-{threads}"
-    name = f"answer-{conditions.environment_id[:16]}-{phase}.json"
+    name = answer_name(conditions.environment_id, phase)
     path = os.path.join(bench.folder, name)
     job = {
         "kind": "copy" if what == COPY else "gemm",
@@ -78,11 +69,11 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench:
     }
     answer = read_answer(path) if os.path.exists(path) else bench.run(phase, job, spec.protocol.max_s)
     try:
-        return PeakReport.from_json(answer.get("report"))
-    except InvalidRequest as error:
+        return report_in(answer, PeakReport.from_json)
+    except MeasurementFailed:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-        raise MeasurementFailed("protocol", f"the child's answer: {error}") from error
+        raise
 
 
 def _scaled(rate: Rate, unit: float, slowdown: Optional[float]) -> Rate:

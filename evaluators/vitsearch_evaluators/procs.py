@@ -65,10 +65,12 @@ def give_memory_back() -> None:
 
 
 def forbid_new_privileges() -> None:
+    """Have no program that this process starts gain rights, as by setuid."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def boot_id() -> str:
+    """Return a name of this boot, "unknown" where the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as stream:
             return stream.read().strip()

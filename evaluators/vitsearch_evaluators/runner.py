@@ -5,9 +5,8 @@ renamed: an answer that is there is whole, and stays even if the runtime crashes
 
     {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
 
-The report is that of the phase which the job names: see `phases`; that of an accuracy job, which leaves
-its logits in a file of its own, is in `accuracy`, those
-of the children of a probe in `peaks`.
+The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
+in a file of its own (`accuracy`), or of one peak of a probe (`peaks`).
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """

@@ -1,4 +1,4 @@
-"""How much the device swapped meanwhile: a model that does not fit is slow by the disk and not by itself."""
+"""How much the device swapped meanwhile: a model that does not fit in memory is as slow as the disk."""
 
 import os
 from typing import NamedTuple, Optional

@@ -21,7 +21,7 @@ _POLL_S = 0.5
 
 
 class Zone(NamedTuple):
-    """A sensor: the name that the kernel gives it, and the file that tells."""
+    """A sensor: the name that the kernel gives it, and the file with its value."""
 
     name: str
     path: str
@@ -71,7 +71,7 @@ def counts(name: str) -> bool:
 
 
 def to_celsius(raw: Optional[float]) -> Optional[float]:
-    """Take a sensor's number for what it is; None for what no processor can have.
+    """Return a sensor's number in degrees Celsius; None for what no processor can have.
 
     The kernel tells thousandths of a degree, some old board kernels whole degrees. A sensor that is
     switched off says -256000 or 0.

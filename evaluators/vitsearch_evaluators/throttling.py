@@ -57,7 +57,8 @@ def active_limits(system: System) -> Tuple[str, ...]:
 
 
 def kernel_brakes(system: System) -> Look:
-    """The kernel's own brakes. Their state can only convict: between two looks it may have come and gone.
+    """Look at the kernel's own brakes. Their state proves throttling, never its absence: between two looks it may
+    have come and gone.
 
     With CONFIG_THERMAL_STATISTICS they count their transitions too.
     """

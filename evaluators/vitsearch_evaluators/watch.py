@@ -56,7 +56,8 @@ class Watch:
         self._repeats_left = REPEATS
 
     def over(self, phase: str, run: Callable[[], Answer], kept: str) -> Answer:
-        """Return the answer of `run`, a process of this phase, when the device let it run freely or never did.
+        """Return the answer of `run`, a process of this phase; it is repeated while the device throttles it, as
+        long as the measurement has repeats left.
 
         What was seen is in the file `kept` before this returns, for an agent that comes after us.
         """

@@ -17,13 +17,14 @@ from vitsearch_evaluators import canary, confinement, procs, runtimes
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary import Canary
 from vitsearch_evaluators.child import ChildDied, Interrupted, StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.deaths import DISK_FULL
 from vitsearch_evaluators.device import Device
 from vitsearch_evaluators.device_info import RuntimeInfo
 from vitsearch_evaluators.disk_wait import DiskWait, is_full
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
-from vitsearch_evaluators.execute import Conditions, execute, probe_runtime
+from vitsearch_evaluators.execute import execute
 from vitsearch_evaluators.fingerprint import environment_id
 from vitsearch_evaluators.importing import IMPORTING
 from vitsearch_evaluators.job_status import Result
@@ -33,6 +34,7 @@ from vitsearch_evaluators.measurement import Measurement
 from vitsearch_evaluators.power.phase import MeteredPhase
 from vitsearch_evaluators.probes import ProbeCache
 from vitsearch_evaluators.rows import ClaimedJob
+from vitsearch_evaluators.runtime_probe import probe_runtime
 from vitsearch_evaluators.store import BlobStore
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,10 @@ import pytest
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.canary import FLAG, Canary, Look, Reference, drift, is_good
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.execute import Conditions, execute
+from vitsearch_evaluators.execute import execute
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Latency, Owner
 

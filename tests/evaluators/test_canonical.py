@@ -1,8 +1,10 @@
+import calendar
 import hashlib
+import time
 
 import pytest
 
-from vitsearch_evaluators.canonical import DEPTH_MAX, canonical_json, digest, file_digest, parse_json
+from vitsearch_evaluators.canonical import DEPTH_MAX, canonical_json, digest, file_digest, parse_json, utc_now
 
 GOLDEN = {"b": [1, 1.0, 0.1, -0.0, 1e-07, 1e22], "a": {"é": None, "x": True}, "": "\n"}
 GOLDEN_TEXT = b'{"":"\\n","a":{"x":true,"\\u00e9":null},"b":[1,1.0,0.1,-0.0,1e-07,1e+22]}'
@@ -61,3 +63,8 @@ def test_nesting_has_the_same_end_under_every_python(opens, closes):
 
 def test_what_was_parsed_has_a_canonical_text():
     assert canonical_json(parse_json(b'{"a": [1e308, -0.0, ' + b"9" * 400 + b"]}"))
+
+
+def test_times_are_utc_to_the_second():
+    found = utc_now()
+    assert abs(calendar.timegm(time.strptime(found, "%Y-%m-%dT%H:%M:%SZ")) - time.time()) < 60

@@ -4,9 +4,9 @@ import pytest
 
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.evaluate import judge, wilson
-from vitsearch_evaluators.execute import Conditions
 from vitsearch_evaluators.protocol import ACCURACY, BlobRef, JobSpec
 
 CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)

@@ -4,9 +4,10 @@ import pytest
 
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.emulation import DeviceTree
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.execute import Conditions, PowerRecorder, execute, probe_runtime, wall_limit_s
+from vitsearch_evaluators.execute import PowerRecorder, execute, wall_limit_s
 from vitsearch_evaluators.measurement import Temperature
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Power
 from vitsearch_evaluators.system import System
@@ -146,13 +147,6 @@ def test_samples_that_make_no_sense_are_a_protocol_failure(spec, bench, tmp_path
     with pytest.raises(MeasurementFailed, match="missing") as caught:
         execute(spec, CONDITIONS, bench)
     assert caught.value.kind == "protocol"
-
-
-def test_probe(bench):
-    assert probe_runtime("noop", bench).available
-    unknown = probe_runtime("nope", bench)
-    assert not unknown.available
-    assert "unknown" in unknown.reason
 
 
 def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, bench, tmp_path):

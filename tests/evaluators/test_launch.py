@@ -11,8 +11,8 @@ from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.execute import probe_runtime
 from vitsearch_evaluators.launch import Launch, candidates
+from vitsearch_evaluators.runtime_probe import probe_runtime
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.system import THIS_MACHINE, Output
 

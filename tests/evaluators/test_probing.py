@@ -5,7 +5,7 @@ import pytest
 
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import ChildDied, StopSignal
-from vitsearch_evaluators.execute import Conditions
+from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
 from vitsearch_evaluators.probing import probe
 from vitsearch_evaluators.protocol import PROBE, JobSpec

@@ -7,7 +7,8 @@ import pytest
 
 from vitsearch_evaluators.bench import Bench
 from vitsearch_evaluators.child import StopSignal
-from vitsearch_evaluators.execute import Conditions, execute
+from vitsearch_evaluators.conditions import Conditions
+from vitsearch_evaluators.execute import execute
 from vitsearch_evaluators.jobs import JobQueue
 from vitsearch_evaluators.protocol import BlobRef, JobSpec, Owner
 
