@@ -13,7 +13,6 @@ import shutil
 import socket
 import ssl
 import sys
-import tempfile
 from typing import NamedTuple
 
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
@@ -125,6 +124,8 @@ def pinning_context() -> ssl.SSLContext:
 
 
 def _make(path: str, system: System) -> None:
+    import tempfile  # once in an agent's life
+
     folder = tempfile.mkdtemp(prefix="tls-", dir=os.path.dirname(path))  # 0700
     try:
         key, cert = os.path.join(folder, "key.pem"), os.path.join(folder, "cert.pem")
