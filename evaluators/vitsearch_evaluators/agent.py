@@ -57,10 +57,20 @@ def serve(settings: AgentSettings, version: str) -> None:
     encrypted = wants_tls(settings)
     with _taken(settings.state):
         own_log.bound(os.path.join(settings.state, own_log.FILE_NAME))
-        _serve(settings, version, encrypted)
+        _run(settings, _assembled(settings, version, encrypted))
 
 
-def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
+class _Parts(NamedTuple):
+    """What runs until the agent ends. `fingerprint` is that of its certificate, None in the clear."""
+
+    device: Device
+    worker: Worker
+    server: AgentServer
+    fingerprint: Optional[str]
+
+
+def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
+    """Put the parts together and listen; nothing is answered or measured yet."""
     configured = config.load(settings.state)
     for name in configured.runtimes:
         runtimes.create(name)  # a name that is misspelt would be as if nothing were configured
@@ -88,19 +98,25 @@ def _serve(settings: AgentSettings, version: str, encrypted: bool) -> None:
         server = AgentServer((settings.host, settings.port), api, door)
     except OSError as error:
         raise EvaluatorError("cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+    return _Parts(device, worker, server, encryption.fingerprint)
+
+
+def _run(settings: AgentSettings, parts: _Parts) -> None:
+    """Measure and answer until a signal, the end of stdin, or a worker that cannot go on; EvaluatorError for that."""
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     # The kernel may hand a signal to another thread; Python then runs the handler only when this one
     # wakes up, which it would not do by itself.
     signal.set_wakeup_fd(stop.wakeup_fileno())
+    worker, port = parts.worker, parts.server.server_port
     worker.on_failure = stop.set
     worker.start()
-    acceptor = threading.Thread(target=server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
+    acceptor = threading.Thread(target=parts.server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
-    tell(settings, server.server_port, encryption.fingerprint)
+    tell(settings, port, parts.fingerprint)
     if settings.port_file is not None:
-        where = {"port": server.server_port, "device_id": identity.device_id, "fingerprint": encryption.fingerprint}
+        where = {"port": port, "device_id": parts.device.identity.device_id, "fingerprint": parts.fingerprint}
         write_json(settings.port_file, dict(where, pid=os.getpid()))
     try:
         _wait(stop, settings.exit_with_stdin)
