@@ -144,7 +144,9 @@ class System(NamedTuple):
     def glob(self, pattern: str) -> List[str]:
         """Return the paths, as they are on the device, in a stable order."""
         prefix = self.root.rstrip("/")
-        return [path[len(prefix) :] for path in sorted(glob.glob(self.at(pattern)))]
+        # The root is a folder of somebody's choice, and may have brackets in its name.
+        full = os.path.join(glob.escape(self.root), pattern.lstrip("/"))
+        return [path[len(prefix) :] for path in sorted(glob.glob(full))]
 
     def at(self, path: str) -> str:
         """Return where a path of the device lies for this process."""

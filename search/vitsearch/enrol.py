@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.devices import connect
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.space.kinds import agent_url
-from vitsearch_evaluators.errors import EvaluatorError, UntrustedDevice
+from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
 from vitsearch_evaluators.protocol import DeviceInfo
 from vitsearch_evaluators.tls import checked_fingerprint
 from vitsearch_evaluators.transport import peer_fingerprint
@@ -72,9 +73,17 @@ def verified(asked: Asked, fingerprint: str | None, token: str) -> Enrolled:
     device = KnownDevice(asked.url, token, fingerprint)
     with connect(asked.name, device, "devices") as client:
         try:
+            if asked.url.startswith("http:"):
+                _refuse_tls_behind(asked)
             return Enrolled(device, client.device())
         except UntrustedDevice as error:
             new = "if that is so, add it again with the new --fingerprint"
             raise DeviceLost(f"device {asked.name} was not added: {error}; {new}") from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {asked.name} was not added: {error}") from error
+
+
+def _refuse_tls_behind(asked: Asked) -> None:
+    """Ask without the token first: with http:// by mistake it would cross the network in the clear, for a refusal."""
+    with connect(asked.name, KnownDevice(asked.url), "devices") as client, suppress(Unauthorized):
+        client.device()

@@ -18,6 +18,13 @@ def test_reads_below_its_root(tmp_path):
     assert system.glob("/sys/*") == ["/sys/temp"]
 
 
+def test_a_root_with_brackets_in_its_name_is_a_folder_like_others(tmp_path):
+    root = tmp_path / "[board] *"
+    (root / "sys").mkdir(parents=True)
+    (root / "sys" / "temp").write_text("48300\n")
+    assert System(str(root)).glob("/sys/t*") == ["/sys/temp"]
+
+
 def test_what_cannot_be_read_has_a_reason(tmp_path):
     reading = System(str(tmp_path)).read("/sys/temp")
     assert reading.text is None

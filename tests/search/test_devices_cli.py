@@ -21,6 +21,7 @@ from vitsearch.space import load
 from vitsearch_evaluators import procs, tokens
 from vitsearch_evaluators.client import DeviceClient
 from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
+from vitsearch_evaluators.transport import Transport
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
@@ -141,6 +142,19 @@ def test_what_does_not_answer_rightly_is_not_kept(board, pin, token, message, bo
     with pytest.raises((DeviceLost, ResourceError), match=message):
         devices("add", board.url, "--fingerprint", pin or board.fingerprint, stdin=token or board.token)
     assert not book.exists()
+
+
+def test_a_token_is_not_sent_in_the_clear_to_who_speaks_tls(board, monkeypatch):
+    asked, request = [], Transport.request
+
+    def noted(self, method, path, *more, **named):
+        asked.append(self._headers(None))
+        return request(self, method, path, *more, **named)
+
+    monkeypatch.setattr(Transport, "request", noted)
+    with pytest.raises(DeviceLost, match="its address begins with https://"):
+        devices("add", board.url.replace("https", "http"), stdin=board.token)
+    assert asked == [{}]
 
 
 def test_a_device_that_is_away_is_listed_with_the_reason(nano, book):
