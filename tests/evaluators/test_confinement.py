@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators import confinement, procs
+from vitsearch_evaluators import canary, confinement, procs
 from vitsearch_evaluators.child import StopSignal, run_child
 from vitsearch_evaluators.confinement import UNCONFINED, Confinement, find
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -317,6 +317,13 @@ def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
     complete = dict(job, answer="answer.json", **Confinement(2000, str(tmp_path)).for_child())
     run_child(complete, str(tmp_path), 120.0, StopSignal())
+    assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
+
+
+def test_the_canary_goes_into_the_group_too(tmp_path):
+    (tmp_path / "cgroup.procs").write_text("")
+    place = canary.Place(str(tmp_path / "canary"), "device", "e1" * 32, System(), Confinement(2000, str(tmp_path)))
+    assert canary.measure(["noop"], place, StopSignal()).cpu.n > 0
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.tool import Heard, Line, Untold
@@ -96,6 +98,24 @@ def test_what_certainly_was_load_is_what_counts():
     # The zero is between 100.0 and 100.1: so the runs began at 100.3 at the latest and ended at 110.2 at the earliest.
     assert found.window == pytest.approx((100.3, 110.2))
     assert found.runs == 990
+
+
+@given(
+    zero_s=st.floats(0.0, 0.4),
+    idle_s=st.floats(0.0, 0.4),
+    warm_ms=st.floats(0.0, 1e4),
+    load_ms=st.floats(1e4, 1e6),
+    runs=st.integers(11, 10**6),
+)
+def test_the_window_lies_within_the_runs_wherever_the_zero_was(zero_s, idle_s, warm_ms, load_ms, runs):
+    begun_s = 5000.0
+    end_ms = warm_ms + load_ms
+    done_s = begun_s + zero_s + end_ms / 1e3 + idle_s
+    found = worked(heard((begun_s, "Starting inference"), (done_s, "Warmup completed")), Steady(runs, warm_ms, end_ms))
+    start, end = found.window
+    assert begun_s + zero_s + warm_ms / 1e3 <= start + 1e-6
+    assert start < end <= begun_s + zero_s + end_ms / 1e3 + 1e-6
+    assert found.runs / (end - start) == pytest.approx(runs / (load_ms / 1e3), abs=1.0 / (end - start))
 
 
 def test_without_a_line_at_the_start_the_one_before_the_end_bounds_it():
