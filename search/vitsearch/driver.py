@@ -12,9 +12,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from vitsearch.absence import duration, stored
 from vitsearch.board import Board, Rules
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError, StudyError
@@ -30,12 +28,12 @@ from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.study import Asked, Study
 from vitsearch.trial import run_trial
+from vitsearch.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 BEAT_S = 30.0
 POLL_S = 0.25
-WATCH_S = 1.0
 WAITING_FOR_DEVICE = 4
 """While the device is away no more plans are asked for than so many that wait for it: the sampler would be blind."""
 SCREENS_IN_A_ROW = 40
@@ -98,7 +96,7 @@ class Driver:
         finally:
             beating.cancel()
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await asyncio.gather(beating, watching, return_exceptions=True)
             await self._put_back()
 
     # ---- before the search
@@ -317,30 +315,8 @@ class Driver:
                 logger.warning("the database missed a heartbeat: %s", error)
 
     async def _watch(self) -> None:
-        """Tell who looks at the run, and who asks for its status, that it waits for its device."""
-        device, since_s = self._lab.device, None
-        try:
-            while True:
-                await asyncio.sleep(WATCH_S)
-                self._progress.waits(device.waits())
-                absence = device.absence
-                if absence is not None and since_s is None:
-                    since_s = absence.since_s
-                    self._remember_waiting(stored(device.name, absence, self._driver))
-                elif absence is None and since_s is not None:
-                    silent = duration(time.monotonic() - since_s)
-                    self._progress.note(f"device {device.name} answers again, after {silent}")
-                    since_s = None
-                    self._remember_waiting(None)
-        finally:
-            if since_s is not None:
-                self._remember_waiting(None)
-
-    def _remember_waiting(self, value: dict[str, Any] | None) -> None:
-        try:
-            self._study.remember("waits", value)
-        except Exception as error:  # noqa: BLE001 - whatever the database said, it is told on the screen too
-            logger.warning("the database was not told whether the device answers: %s", error)
+        watch = Watch(self._lab, self._study, self._driver, self._progress)
+        await watch.keep(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
 
     async def _put_back(self) -> None:
         """Trials that are still open go back to the queue with their number; their stages are ended."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 from optuna.trial import TrialState
 
-from vitsearch import absence, driver, show
+from vitsearch import absence, driver, show, watch
 from vitsearch.devices import Absence
-from vitsearch.errors import DeviceLost
+from vitsearch.errors import DeviceLost, StageError
+from vitsearch.jobs import SignalJob
 from vitsearch.progress import Silent
 from vitsearch.testing import FakeDevice
 
@@ -66,9 +67,9 @@ class Lines(Silent):
 def study(fake_study, monkeypatch):
     monkeypatch.setattr(absence, "AWAY_AFTER_S", 0.0)
     monkeypatch.setattr(absence, "LOOK_S", 0.05)
-    monkeypatch.setattr(driver, "WATCH_S", 0.01)
+    monkeypatch.setattr(watch, "WATCH_S", 0.01)
     monkeypatch.setattr(driver, "POLL_S", 0.01)
-    return replace(fake_study.with_space(search__trials=4), device=Leaving(), progress=Lines())
+    return replace(fake_study.with_space(search__trials=4), device=Leaving(deadline_s=20.0), progress=Lines())
 
 
 def states(study):
@@ -129,3 +130,36 @@ def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(stud
     assert study.runner.made["train_rung"] == len(
         {record.keys.weights_key for record in study.records().values() if record.trained}
     )
+
+
+def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(study):
+    two = [{"name": name, "weights": "builtin"} for name in ("fake_vit", "another_vit")]
+    both = study.with_space(space__backbone=two)
+    both.device.leaves_at = 1
+    both.device.is_back = lambda: both.runner.made["prepare_base"] == 2
+    assert both.run().complete  # else it would be away for ever
+    assert not states(both).keys() & {TrialState.FAIL, TrialState.RUNNING}
+
+
+def test_signals_are_taken_of_plans_that_wait_for_their_screen(study):
+    study.device.leaves_at = 3  # the first screen of all
+    study.device.is_back = lambda: study.runner.made["take_signal"] >= 1
+    assert study.run().complete  # else it would be away for ever
+    signals = {record.keys.weights_key for record in study.records().values() if record.signal}
+    assert study.runner.made["take_signal"] == len(signals)
+
+
+def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):
+    refused = Counter()
+
+    def no_signal(job):
+        if isinstance(job, SignalJob) and not refused:
+            refused["signal"] += 1
+            raise StageError("signal", "not_finite", "no number")
+
+    few = study.with_space(search__trials=1)
+    few.runner.before = no_signal
+    few.device.leaves_at = 3
+    few.device.is_back = lambda: bool(refused)
+    assert few.run().complete
+    assert not states(few).keys() & {TrialState.FAIL, TrialState.RUNNING}

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsearch import absence, driver
+from vitsearch import absence, watch
 from vitsearch.devices import FOR_EVER_S, AgentDevice
 from vitsearch.driver import Ended
 from vitsearch.errors import DeviceLost
@@ -139,7 +139,7 @@ def board(tmp_path, make_proxy, monkeypatch):
     monkeypatch.setattr("vitsearch.lab.Protocols.of", lambda phases, info: Protocols(QUICK, QUICK._replace(id="full")))
     monkeypatch.setattr(absence, "AWAY_AFTER_S", 0.3)
     monkeypatch.setattr(absence, "LOOK_S", 0.2)
-    monkeypatch.setattr(driver, "WATCH_S", 0.05)
+    monkeypatch.setattr(watch, "WATCH_S", 0.05)
     write_images(tmp_path / "images")
     with EmbeddedAgent(str(tmp_path / "agent")) as agent:
         proxy = make_proxy(int(agent.url.rpartition(":")[2]))
