@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import IO, Any, NamedTuple, Optional
 
-from vitsearch_evaluators import audit, config, own_log, power, procs, runtimes, tokens
+from vitsearch_evaluators import audit, config, launch, own_log, power, procs, tokens
 from vitsearch_evaluators.address import Address, is_loopback
 from vitsearch_evaluators.api import Api
 from vitsearch_evaluators.child import StopSignal
@@ -72,8 +72,8 @@ class _Parts(NamedTuple):
 def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
     """Put the parts together and listen; nothing is answered or measured yet."""
     configured = config.load(settings.state)
-    for name in configured.runtimes:
-        runtimes.create(name)  # a name that is misspelt would be as if nothing were configured
+    for name, programs in configured.runtimes.items():
+        launch.check(name, programs)  # what is misspelt would be as if nothing were configured
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
     if settings.token_file is None and not os.path.exists(token_file):
         tokens.write_tokens(token_file, (tokens.new_token(),))

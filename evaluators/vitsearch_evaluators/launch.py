@@ -74,11 +74,19 @@ class Candidate(NamedTuple):
     reason: Optional[str]
 
 
-def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Candidate]:
-    """Yield the ways to start a runtime, the best first; at least one. What is configured is the only one."""
+def check(name: str, config: RuntimeConfig) -> Needs:
+    """Return what a runtime needs; InvalidRequest for an unknown one, and for what can have no effect on it."""
     needs = needs_of(name)
     if config.tool is not None and not needs.tools:
         raise InvalidRequest(f"runtimes.{name}.tool: {name} is no tool")
+    if config.python is not None and needs.tools:
+        raise InvalidRequest(f"runtimes.{name}.python: {name} is a tool, and no Python runs it")
+    return needs
+
+
+def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Candidate]:
+    """Yield the ways to start a runtime, the best first; at least one. What is configured is the only one."""
+    needs = check(name, config)
     if needs.tools:
         yield _tool(needs.tools if config.tool is None else (config.tool,))
     elif config.python is not None:

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from vitsearch_evaluators import agent as agent_module
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.agent import AgentSettings, tell
+from vitsearch_evaluators.cli import WRONG_CONFIGURATION
 from vitsearch_evaluators.errors import InvalidRequest, TransferFailed
 
 PIN = "sha256:" + "ab" * 32
@@ -57,6 +59,21 @@ def test_without_openssl_no_network_is_served(tmp_path, monkeypatch):
         _, error = process.communicate()
     assert process.returncode == 2
     assert b"--tls-cert and --tls-key" in error
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "message"),
+    [
+        ({"onxruntime": {}}, "did you mean 'onnxruntime'"),
+        ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is no tool"),
+    ],
+)
+def test_programs_that_could_have_no_effect_are_told_at_once(tmp_path, runtimes, message):
+    (tmp_path / "config.json").write_text(json.dumps({"runtimes": runtimes}))
+    with start("--exit-with-stdin", "--state", str(tmp_path)) as process:
+        _, error = process.communicate()
+    assert process.returncode == WRONG_CONFIGURATION
+    assert message in error.decode()
 
 
 def test_one_agent_for_one_state(agent, tmp_path):

@@ -67,9 +67,16 @@ def test_a_tool_is_where_the_configuration_says_or_on_the_path_or_missing(known,
     assert configured.launch.program == on_path.launch.program == str(tool)
 
 
-def test_a_tool_for_what_is_none_is_refused(known):
-    with pytest.raises(InvalidRequest, match="runtimes.noop.tool: noop is no tool"):
-        next(candidates("noop", RuntimeConfig(tool="/bin/true"), THIS_MACHINE))
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("noop", RuntimeConfig(tool="/bin/true"), "runtimes.noop.tool: noop is no tool"),
+        ("trtexec", RuntimeConfig(python="/usr/bin/python3"), "runtimes.trtexec.python: trtexec is a tool"),
+    ],
+)
+def test_a_program_that_could_have_no_effect_is_refused(known, name, config, message):
+    with pytest.raises(InvalidRequest, match=message):
+        next(candidates(name, config, THIS_MACHINE))
 
 
 @pytest.mark.parametrize(
