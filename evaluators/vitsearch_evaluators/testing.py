@@ -12,14 +12,15 @@ class TestMyMeter(PowerMeterTestCase):
 import math
 import os
 import tempfile
-from typing import Any, Callable, Dict, List, Optional
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from vitsearch_evaluators.canonical import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.jobspec import MINIMUM_RUNS, SCREEN
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tool import ToolRuntime, ToolTimes
+from vitsearch_evaluators.runtimes.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked
 
 
 class RuntimeTestCase:
@@ -75,6 +76,28 @@ class RuntimeTestCase:
                 session.run()
             session.close()
 
+    def test_a_program_tells_of_its_other_phases_or_says_why_not(self) -> None:
+        runtime = self.make_runtime()
+        if not isinstance(runtime, ToolRuntime):
+            return
+        protocol = SCREEN._replace(soak_s=0.5, throughput_s=0.5, power_s=0.5)
+        phases: Tuple[Tuple[Callable[..., Any], Callable[[Any], None]], ...] = (
+            (runtime.sustained, _check_times),
+            (runtime.throughput, _check_counted),
+            (runtime.work, _check_worked),
+        )
+        options = runtime.check_options(self.make_options())
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.make_model(folder)
+            _measured(runtime, path, options)
+            for ask, check in phases:
+                try:
+                    found = ask(path, options, protocol)
+                except Untold as untold:
+                    assert str(untold)
+                else:
+                    check(found)
+
     def test_gives_logits_if_it_says_so(self) -> None:
         runtime = self.make_runtime()
         images = self.make_images()
@@ -129,6 +152,17 @@ def _check_times(times: ToolTimes) -> None:
     assert {"cpu_ms", "contention"} <= set(times.reasons)
     for name in ("load_ms", "first_inference_ms", "peak_memory_mb"):
         assert (getattr(times, name) is None) == (name in times.reasons)
+
+
+def _check_counted(counted: Counted) -> None:
+    assert counted.runs >= 1
+    assert math.isfinite(counted.runs_per_s)
+    assert counted.runs_per_s > 0
+
+
+def _check_worked(worked: Worked) -> None:
+    assert worked.runs >= 1
+    assert 0 < worked.window[0] < worked.window[1] <= time.monotonic()
 
 
 class ManualTime:
