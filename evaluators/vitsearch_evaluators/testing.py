@@ -9,6 +9,7 @@ class TestMyMeter(PowerMeterTestCase):
     def make_blind_meter(self): return MyMeter(System(root=...an empty folder...))
 """
 
+import contextlib
 import math
 import os
 import tempfile
@@ -91,12 +92,8 @@ class RuntimeTestCase:
             path = self.make_model(folder)
             _measured(runtime, path, options)
             for ask, check in phases:
-                try:
-                    found = ask(path, options, protocol)
-                except Untold as untold:
-                    assert str(untold)
-                else:
-                    check(found)
+                with contextlib.suppress(Untold):
+                    check(ask(path, options, protocol))
 
     def test_gives_logits_if_it_says_so(self) -> None:
         runtime = self.make_runtime()
