@@ -135,8 +135,9 @@ def benchmark_app(tool: str, name: str, path: Path) -> tuple[float, float]:
     one = ["-hint", "none", "-nstreams", "1", "-nthreads", "1", "-api", "sync", "-infer_precision", "f32", "-t", "3"]
     shape = ["-data_shape", f"[1,{channels},{pixels},{pixels}]"]
     done = subprocess.run([tool, "-m", str(path), *one, *shape], check=True, capture_output=True, text=True)
-    told = dict(re.findall(r"(Median|Min):\s+([\d.]+) ms", done.stdout))
-    return float(told["Median"]), float(told["Min"])
+    told = re.findall(r"(Median|Min):\s+([\d.]+) (ms|us)", done.stdout)
+    in_ms = {name: float(value) / (1e3 if unit == "us" else 1.0) for name, value, unit in told}
+    return in_ms["Median"], in_ms["Min"]
 
 
 if __name__ == "__main__":
