@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 from vitsearch_evaluators import procs
 from vitsearch_evaluators.canonical import parse_json
 from vitsearch_evaluators.confinement import Confinement
-from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, StorageFull
+from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
 
 ANSWER_MAX_BYTES = 1 << 20
 _OUTPUT_TAIL_BYTES = 2048
@@ -123,9 +123,24 @@ def read_answer(path: str) -> Dict[str, Any]:
         raise MeasurementFailed("protocol", "the child's answer is not an object")
     failure = answer.get("failure")
     if failure is not None:
-        log_path = os.path.join(os.path.dirname(path), "output.log")
-        raise MeasurementFailed(failure["kind"], failure["message"], _output(log_path))
+        raise _told(failure, _output(os.path.join(os.path.dirname(path), "output.log")))
     return answer
+
+
+def left_answer(path: str) -> Optional[Dict[str, Any]]:
+    """Return the answer that an earlier attempt left in a file; None without one, or when the disk has spoilt it."""
+    try:
+        return read_answer(path)
+    except (OSError, MeasurementFailed):
+        return None
+
+
+def _told(failure: Any, details: Dict[str, Any]) -> MeasurementFailed:
+    """A model may write into the answer of its own process, and anything at all."""
+    kind, message = (failure.get("kind"), failure.get("message")) if isinstance(failure, dict) else (None, None)
+    if kind in FAILURE_KINDS and isinstance(message, str):
+        return MeasurementFailed(kind, message, details)
+    return MeasurementFailed("protocol", f"the child tells a failure that is none: {failure!r:.200}", details)
 
 
 def _spawn_and_wait(

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Tuple
 
 from vitsearch_evaluators.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
 from vitsearch_evaluators.bench import Bench, answer_name, report_in
-from vitsearch_evaluators.child import read_answer
+from vitsearch_evaluators.child import left_answer
 from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.jobspec import JobSpec
@@ -47,8 +47,9 @@ def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
     """Return what the child answered, in an earlier attempt in this environment or now."""
     name = answer_name(environment_id, _PHASE)
     path = os.path.join(bench.folder, name)
-    if os.path.exists(path) and os.path.exists(os.path.join(bench.folder, LOGITS)):
-        return read_answer(path)
+    left = left_answer(path)
+    if left is not None and os.path.exists(os.path.join(bench.folder, LOGITS)):
+        return left
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)  # its logits were taken, and the agent died before it could say so
     job = {

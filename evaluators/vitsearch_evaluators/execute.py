@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from vitsearch_evaluators import measure, observation, phases, runtimes
 from vitsearch_evaluators.bench import Bench, answer_name, report_in
 from vitsearch_evaluators.canonical import parse_json
-from vitsearch_evaluators.child import read_answer
+from vitsearch_evaluators.child import left_answer
 from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.emulation import slowed
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
@@ -136,13 +136,10 @@ class _Children(NamedTuple):
         return report_in(answer, read)
 
     def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
-        """Return the answer that an earlier attempt left; None without one, or when the disk has spoilt it."""
-        try:
-            answer = read_answer(path)
-        except (OSError, MeasurementFailed):
-            return None
+        """Return the answer that an earlier attempt left, None without one."""
+        answer = left_answer(path)
         # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
-        return answer if self.watch.recall(seen) else None
+        return answer if answer is not None and self.watch.recall(seen) else None
 
     def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
         """Return the report of a phase that the job can do without, or None and the reason why there is none."""

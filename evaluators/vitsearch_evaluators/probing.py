@@ -5,7 +5,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from vitsearch_evaluators.bench import Bench, answer_name, report_in
-from vitsearch_evaluators.child import ChildDied, read_answer
+from vitsearch_evaluators.child import ChildDied, left_answer
 from vitsearch_evaluators.conditions import Conditions
 from vitsearch_evaluators.deaths import FROM_OUTSIDE
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -67,7 +67,11 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench:
         "protocol": spec.protocol._replace(threads=threads).to_json(),
         "answer": name,
     }
-    answer = read_answer(path) if os.path.exists(path) else bench.run(phase, job, spec.protocol.max_s)
+    answer = left_answer(path)
+    if answer is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        answer = bench.run(phase, job, spec.protocol.max_s)
     try:
         return report_in(answer, PeakReport.from_json)
     except MeasurementFailed:

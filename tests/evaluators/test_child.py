@@ -111,7 +111,14 @@ def test_a_python_that_cannot_start_is_a_spawn_failure(tmp_path, stop):
     assert caught.value.kind == "spawn"
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"])
+FAILURES_THAT_ARE_NONE = (b"3", b"{}", b'{"kind": "fire", "message": ""}', b'{"kind": "crash", "message": 1}')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"]
+    + [b'{"failure": ' + failure + b"}" for failure in FAILURES_THAT_ARE_NONE],
+)
 def test_garbage_is_a_protocol_failure(tmp_path, content):
     (tmp_path / "answer.json").write_bytes(content)
     with pytest.raises(MeasurementFailed) as caught:

@@ -40,6 +40,14 @@ def test_what_an_interrupted_attempt_left_is_used(tmp_path):
     assert (found.correct, found.logits_sha256, found.attempts) == (3, "d4" * 32, 2)
 
 
+@pytest.mark.parametrize("spoilt", [b"\0" * 200, b"[]"])
+def test_what_the_disk_has_spoilt_is_asked_again(tmp_path, monkeypatch, spoilt):
+    left(tmp_path, REPORT, bytes(32))
+    (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(spoilt)
+    monkeypatch.setattr(Bench, "run", lambda *_: {"report": dict(REPORT, correct=2)})
+    assert judge(SPEC, CONDITIONS, Bench(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
+
+
 @pytest.mark.parametrize(
     ("report", "size"), [(REPORT, 31), (dict(REPORT, not_finite=2), 32), ({"n": 4}, 32), (dict(REPORT, more=1), 32)]
 )

@@ -1,3 +1,4 @@
+import glob
 import os
 import signal
 
@@ -43,6 +44,14 @@ def test_what_a_runtime_does_not_take_is_a_reason(bench):
     assert (found.gemm, found.runtime_version) == ((), None)
     assert all("noop gives no outputs" in found.reasons[precision] for precision in PRECISIONS)
     assert found.copy_gb_per_s.best > 0
+
+
+def test_what_the_disk_has_spoilt_is_measured_again(bench):
+    probe(SPEC._replace(runtime="noop"), CONDITIONS, bench)
+    (path,) = glob.glob(os.path.join(bench.folder, "answer-*-copy-1.json"))
+    with open(path, "wb") as stream:
+        stream.write(b"\0" * 200)
+    assert probe(SPEC._replace(runtime="noop"), CONDITIONS, bench).copy_gb_per_s.best > 0
 
 
 def test_a_child_that_was_killed_from_outside_is_no_reason(bench):
