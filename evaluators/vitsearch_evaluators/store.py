@@ -16,17 +16,13 @@ import shutil
 import sqlite3
 import threading
 import time
-from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.canonical import file_digest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+from vitsearch_evaluators.uploads import Uploads
 
-PARTIAL_MAX = 256
-PARTIAL_MAX_AGE_S = 7 * 86400.0
-UNDER_WAY_S = 60.0
-"""An upload that got a chunk so lately makes room only for one that has come further: two that evicted each other
-would never end."""
 FILES_MAX = 10_000
 _WORK_BYTES = 1 << 20
 
@@ -63,22 +59,22 @@ class BlobStore:
         root: str,
         limits: StoreLimits = StoreLimits.of(LimitsConfig()),  # noqa: B008 - immutable
         referenced: Callable[[], Set[str]] = set,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
         self.referenced = referenced
         self.uses = 0
         self._blobs = os.path.join(root, "blobs")
-        self._partial = os.path.join(root, "partial")
+        self._uploads = Uploads(os.path.join(root, "partial"), clock)
         self._lock = threading.RLock()
         os.makedirs(self._blobs, exist_ok=True)
-        os.makedirs(self._partial, exist_ok=True)
 
     def progress(self, sha256: str) -> Progress:
         """Return what is here of a blob; NotFound when nothing is."""
         size = _size(self._blob_path(sha256))
         if size is not None:
             return Progress(size, True)
-        size = _size(self._partial_path(sha256))
+        size = _size(self._uploads.path(sha256))
         if size is None:
             raise NotFound(f"no blob {sha256}")
         return Progress(size, False)
@@ -101,8 +97,8 @@ class BlobStore:
                     f"the file has {size} bytes; this agent takes at most {self.limits.max_blob_bytes}",
                     {"reason": "too_large", "limit": self.limits.max_blob_bytes},
                 )
-            arrived = _size(self._partial_path(sha256)) or 0
-            self._make_room(max(0, size - arrived), sha256, self._ahead_of(sha256, arrived))
+            arrived = _size(self._uploads.path(sha256)) or 0
+            self._make_room(max(0, size - arrived), sha256, self._uploads.ahead_of(sha256, arrived))
             return Progress(arrived, False)
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
@@ -117,7 +113,7 @@ class BlobStore:
                 return self.progress(sha256)
             if not chunk:
                 raise InvalidRequest("a chunk has at least one byte")
-            path = self._partial_path(sha256)
+            path = self._uploads.path(sha256)
             # For each chunk: the first may have announced less, and others fill the disk too.
             arrived = self.prepare(sha256, total).offset
             if offset != arrived:
@@ -128,6 +124,7 @@ class BlobStore:
             if offset + len(chunk) > min(total, self.limits.max_blob_bytes):
                 raise InvalidRequest(f"the chunk goes beyond the {total} bytes that were announced")
             self._write(path, chunk)
+            self._uploads.touch(sha256)
             if offset + len(chunk) < total:
                 return Progress(offset + len(chunk), False)
             return self._finish(sha256, total)
@@ -199,14 +196,11 @@ class BlobStore:
     def drop_oldest(self) -> bool:
         """Remove the file that was used longest ago, needed or not; False when there is none left."""
         with self._lock:
-            paths = [os.path.join(folder, name) for folder in self._folders() for name in os.listdir(folder)]
-            if not paths:
+            oldest = next(iter(self._files()), None)
+            if oldest is None:
                 return False
-            os.remove(min(paths, key=os.path.getmtime))
+            os.remove(oldest)
             return True
-
-    def _folders(self) -> Tuple[str, str]:
-        return self._blobs, self._partial
 
     def _write(self, path: str, chunk: bytes) -> None:
         try:
@@ -218,7 +212,7 @@ class BlobStore:
             raise TransferFailed(f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}) from error
 
     def _finish(self, sha256: str, total: int) -> Progress:
-        path = self._partial_path(sha256)
+        path = self._uploads.path(sha256)
         found = file_digest(path)
         if found != sha256:
             os.remove(path)
@@ -233,7 +227,7 @@ class BlobStore:
     def _make_room(self, needed: int, sha256: str, spared: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}
         files = self._files()
-        for path in self._given_up(files, keep):
+        for path in self._uploads.given_up(keep):
             os.remove(path)
             del files[path]
         used = sum(status.st_size for status in files.values())
@@ -257,36 +251,13 @@ class BlobStore:
 
     def _files(self) -> Dict[str, os.stat_result]:
         """Return all files, those first that were used longest ago."""
-        paths = [os.path.join(folder, name) for folder in self._folders() for name in os.listdir(folder)]
+        folders = (self._blobs, self._uploads.folder)
+        paths = [os.path.join(folder, name) for folder in folders for name in os.listdir(folder)]
         files = {path: os.stat(path) for path in paths}
         return dict(sorted(files.items(), key=lambda item: item[1].st_mtime))
 
-    def _ahead_of(self, sha256: str, arrived: int) -> FrozenSet[str]:
-        """Return the uploads under way that have come further than this one; of two that are as far, one is."""
-        ahead = []
-        for name in os.listdir(self._partial):
-            state = os.stat(self._partial_path(name))
-            is_under_way = 0 <= time.time() - state.st_mtime < UNDER_WAY_S
-            if is_under_way and (state.st_size, name) > (arrived, sha256):
-                ahead.append(name)
-        return frozenset(ahead)
-
-    def _given_up(self, files: Dict[str, os.stat_result], keep: Set[str]) -> List[str]:
-        """Return uploads that nobody goes on with, and the oldest where there are too many."""
-        partial = [path for path in files if os.path.dirname(path) == self._partial]
-        too_many = len(partial) - PARTIAL_MAX
-        since = time.time() - PARTIAL_MAX_AGE_S
-        return [
-            path
-            for place, path in enumerate(partial)
-            if os.path.basename(path) not in keep and (place < too_many or files[path].st_mtime < since)
-        ]
-
     def _blob_path(self, sha256: str) -> str:
         return os.path.join(self._blobs, sha256)
-
-    def _partial_path(self, sha256: str) -> str:
-        return os.path.join(self._partial, sha256)
 
 
 def _size(path: str) -> Optional[int]:

@@ -1,19 +1,33 @@
 import hashlib
 import os
-import time
 
 import pytest
 
 from vitsearch_evaluators import store as store_module
+from vitsearch_evaluators import uploads
 from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
 from vitsearch_evaluators.store import BlobStore, StoreLimits
 
 LIMITS = StoreLimits(max_blob_bytes=1000, quota_bytes=2500, reserve_bytes=0)
 
 
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
 @pytest.fixture
-def store(tmp_path):
-    return BlobStore(str(tmp_path), LIMITS)
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    return BlobStore(str(tmp_path), LIMITS, clock=clock)
 
 
 def put(store, content, chunk=100):
@@ -151,11 +165,9 @@ def test_the_quota_holds_for_who_announces_less_at_first(tmp_path):
     assert reason_of(store.append, "00" * 32, 100, 900, b"c" * 800) == "no_space"
 
 
-def begin(store, age_s):
-    """Begin an upload, so many seconds ago."""
-    sha256 = f"{age_s:064x}"
+def begin(store, number):
+    sha256 = f"{number:064x}"
     store.append(sha256, 0, 100, b"x")
-    os.utime(store._partial_path(sha256), (time.time() - age_s, time.time() - age_s))
     return sha256
 
 
@@ -167,9 +179,12 @@ def test_what_is_announced_and_not_sent_leaves_nothing(store, tmp_path):
     assert os.listdir(str(tmp_path / "partial")) == []
 
 
-def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "PARTIAL_MAX", 3)
-    begun = [begin(store, age) for age in (30, 20, 10, 5)]
+def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, clock, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "UPLOADS_MAX", 3)
+    begun = []
+    for number in range(4):
+        begun.append(begin(store, number))
+        clock.now_s += 1.0
     store.append(begun[0], 1, 100, b"x")  # it goes on
     newest = "f" * 64
     store.append(newest, 0, 100, b"x")
@@ -196,18 +211,20 @@ def test_two_uploads_that_do_not_fit_together_arrive_one_after_the_other(tmp_pat
     assert sorted(arrived) == sorted(contents)
 
 
-def test_an_upload_that_stands_still_makes_room(tmp_path):
-    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000))
+def test_an_upload_that_stands_still_makes_room(tmp_path, clock):
+    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000), clock=clock)
     slow = hashlib.sha256(b"a" * 800).hexdigest()
     store.append(slow, 0, 800, b"a" * 700)
     assert reason_of(put, store, b"b" * 400) == "no_space"
-    before = time.time() - store_module.UNDER_WAY_S - 1
-    os.utime(store._partial_path(slow), (before, before))
+    clock.now_s += uploads.UNDER_WAY_S
     assert store.has(put(store, b"b" * 400))
 
 
-def test_an_upload_that_nobody_goes_on_with_is_given_up(store):
-    old, young = begin(store, int(store_module.PARTIAL_MAX_AGE_S) + 60), begin(store, 60)
+def test_an_upload_that_nobody_goes_on_with_is_given_up(store, clock):
+    old = begin(store, 1)
+    clock.now_s += uploads.UPLOAD_MAX_AGE_S
+    young = begin(store, 2)
+    clock.now_s += 1.0
     put(store, b"another")
     with pytest.raises(NotFound):
         store.progress(old)
@@ -222,3 +239,24 @@ def test_small_files_are_bounded_by_their_number(store, monkeypatch):
         put(store, b"%d" % number)
     assert store.has(needed)
     assert len(store._files()) <= 6
+
+
+def test_a_wall_clock_that_jumps_gives_no_upload_up(store, tmp_path):
+    """A board begins in 1970 and hears the time later."""
+    begun = begin(store, 1)
+    os.utime(str(tmp_path / "partial" / begun), (60, 60))
+    put(store, b"another")
+    assert store.progress(begun).offset == 1
+    assert store._uploads.ahead_of("0" * 64, 0) == {begun}
+
+
+def test_after_a_restart_an_upload_has_its_time_again(store, clock, tmp_path):
+    begun = begin(store, 1)
+    clock.now_s = 0.0  # another boot
+    later = BlobStore(str(tmp_path), LIMITS, clock=clock)
+    put(later, b"another")
+    assert later.progress(begun).offset == 1
+    clock.now_s = uploads.UPLOAD_MAX_AGE_S + 1.0
+    put(later, b"a third")
+    with pytest.raises(NotFound):
+        later.progress(begun)
