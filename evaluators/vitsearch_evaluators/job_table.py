@@ -30,6 +30,7 @@ class JobTable:
         self._database = database
 
     def row(self, identifier: str) -> Optional[sqlite3.Row]:
+        """Return a job, None when it is unknown."""
         return _first(self._database.rows("SELECT * FROM jobs WHERE id = ?", identifier))
 
     def next(self) -> Optional[sqlite3.Row]:
@@ -56,6 +57,7 @@ class JobTable:
         self._database.run(_FORGET_OWNERS)
 
     def set(self, identifier: str, **columns: Any) -> None:
+        """Change some columns of a job."""
         assignments = ", ".join(f"{column} = ?" for column in columns)
         self._database.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), identifier)
 

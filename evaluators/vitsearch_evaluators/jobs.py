@@ -103,6 +103,7 @@ class JobQueue:
             return self.get(identifier), row is None
 
     def get(self, identifier: str) -> JobStatus:
+        """Return how a job stands; NotFound when it is unknown."""
         with self._changed:
             row = self._table.row(identifier)
         if row is None:
@@ -195,6 +196,7 @@ class JobQueue:
             self._tell(identifier, what, **details)
 
     def finish(self, identifier: str, result: Result) -> None:
+        """Write down what came of a job."""
         self._end(identifier, "done", result=json.dumps(result.to_json()))
 
     def flag(self, identifiers: Sequence[str], flag: str) -> None:
@@ -210,6 +212,7 @@ class JobQueue:
                     self._table.set(identifier, result=json.dumps(result))
 
     def fail(self, identifier: str, error: EvaluatorError) -> None:
+        """Write down why nothing came of a job; one that is transient may be submitted again."""
         self._end(identifier, "failed", error=json.dumps(error.to_json()))
 
     def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ class Patience:
         return Patience(self._backoff, self._deadline_s, self.cancel, self._on_trouble)
 
     def answered(self) -> None:
+        """Begin anew: the device gave an answer that helps."""
         if self._failures:
             self._tell(None)
         self._last_answer = time.monotonic()
@@ -53,6 +54,7 @@ class Patience:
         self._is_mended = False
 
     def check(self) -> None:
+        """Raise JobCancelled when the caller has cancelled."""
         if self.cancel is not None and self.cancel.is_set():
             raise JobCancelled("cancelled by the caller")
 

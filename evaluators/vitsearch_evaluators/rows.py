@@ -29,7 +29,8 @@ def spec_of(row: sqlite3.Row) -> JobSpec:
 
 
 def status_of(row: sqlite3.Row) -> JobStatus:
-    """Return how a job stands. Whose result is of an agent with other records may be tried again."""
+    """Return how a job stands. One whose result another version of the agent wrote, and this one cannot read, has
+    failed and may be tried again."""
     kind, state = json.loads(row["spec"])["kind"], row["state"]
     error = json.loads(row["error"]) if row["error"] else None
     result = None

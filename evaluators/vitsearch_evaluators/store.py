@@ -80,6 +80,7 @@ class BlobStore:
         return Progress(size, False)
 
     def has(self, sha256: str) -> bool:
+        """Return whether a blob is here as a whole."""
         return self.size(sha256) is not None
 
     def size(self, sha256: str) -> Optional[int]:
