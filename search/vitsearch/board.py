@@ -56,7 +56,7 @@ class Rules:
     baseline: Values = field(default_factory=dict)
 
 
-def present() -> bool:
+def never() -> bool:
     return False
 
 
@@ -72,7 +72,7 @@ class Board:
         rules: Rules,
         records: Mapping[int, Record],
         base_accuracy: Mapping[str, float],
-        is_away: Callable[[], bool] = present,
+        is_away: Callable[[], bool] = never,
     ) -> None:
         self.rules = rules
         self._is_away = is_away

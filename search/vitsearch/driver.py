@@ -203,15 +203,16 @@ class Driver:
         board, rules = self._board, self._board.rules
         if board.trained + board.in_training >= rules.wanted:
             return False
-        if self._lab.device.is_away and self._waiting_for_device() >= WAITING_FOR_DEVICE:
+        if self._lab.device.is_away and self._is_blind():
             return False
         before_training = len(self._open) - board.in_training
         return before_training - board.waiting_longer < rules.candidates * rules.places
 
-    def _waiting_for_device(self) -> int:
-        """Trials that wait for it, or come to that without being chosen first."""
+    def _is_blind(self) -> bool:
+        """Whether what was asked for without the device is enough: it waits, or was known and promised nothing."""
         in_rungs = self._board.in_training - self._board.confirming
-        return len(self._open) - self._board.competing - in_rungs
+        waiting = len(self._open) - self._board.competing - in_rungs
+        return waiting >= WAITING_FOR_DEVICE or self._in_a_row >= SCREENS_IN_A_ROW // 2
 
     def _start(self, asked: Asked) -> None:
         if asked.record is not None:

@@ -116,6 +116,15 @@ def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, wa
     assert study.device.most_waiting == waiting
 
 
+def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 6)
+    two = study.with_space(space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28])
+    two.device.deadline_s = 0.1
+    with pytest.raises(DeviceLost):
+        two.run()
+    assert 3 <= sum(record.twin is not None for record in two.records().values()) < 6
+
+
 def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(study):
     device = study.device
     device.deadline_s = 0.1
