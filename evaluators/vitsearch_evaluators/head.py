@@ -10,7 +10,7 @@ from typing import Callable, Dict, NamedTuple
 from vitsearch_evaluators.errors import InvalidRequest
 
 _REQUEST = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([0-9])\Z")
-_ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_ORIGIN = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _LENGTH = re.compile(r"[0-9]{1,15}\Z")

@@ -28,6 +28,18 @@ def test_a_head_is_read():
     assert not head.expects
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://board:8470/v1/health", "/v1/health"),
+        ("HTTPS://board/v1/health", "/v1/health"),
+        ("/v1http://board/health", "/v1http://board/health"),
+    ],
+)
+def test_an_address_in_full_is_one_at_its_beginning(target, path):
+    assert read(f"GET {target} HTTP/1.1\r\n\r\n".encode()).path == path
+
+
 @given(st.dictionaries(NAMES.map(str.lower), VALUES.filter(lambda value: value == value.strip()), max_size=8))
 def test_headers_come_through_as_they_are(headers):
     headers = {name: value for name, value in headers.items() if name not in ("content-length", "transfer-encoding")}
