@@ -158,10 +158,7 @@ class AgentHandler(StreamRequestHandler):
         if length and self._head.expects:
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.wfile.flush()
-        try:
-            body = self._reader.body(length)
-        except OSError as error:  # a TLS line breaks with errors of its own, which are not those of our disk
-            raise ConnectionError(f"the line broke in the middle of a body: {error}") from error
+        body = self._reader.body(length)
         if len(body) < length:
             raise ConnectionError("the client went away in the middle of its body")
         return body

@@ -82,21 +82,6 @@ def test_a_client_that_never_shakes_hands_is_let_go(served):
 
 
 @needs_openssl
-def test_a_tls_line_that_breaks_in_a_body_is_no_failure_of_the_disk(served):
-    encrypted = tls.pinning_context().wrap_socket(socket.create_connection(("127.0.0.1", served.port)))
-    head = f"POST /v1/uploads HTTP/1.1\r\nAuthorization: Bearer {served.token}\r\nContent-Length: 99\r\n\r\n"
-    encrypted.sendall(head.encode())
-    with closing(socket.socket(fileno=encrypted.detach())) as line:
-        line.settimeout(PATIENCE_S)
-        line.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)  # no record of this session
-        while line.recv(4096):
-            pass
-    with served.client() as client:
-        assert client.device().queued == 0
-    assert "/v1/uploads" not in served.logged
-
-
-@needs_openssl
 def test_another_certificate_is_final_and_both_fingerprints_are_told(served, blob):
     pinned = "sha256:" + "ab" * 32
     with served.client(fingerprint=pinned) as client, pytest.raises(UntrustedDevice) as caught:
