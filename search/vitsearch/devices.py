@@ -16,7 +16,9 @@ from typing import Protocol
 
 from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.metrics import split
 from vitsearch.plan import Deployment
+from vitsearch.protocols import NEEDS
 from vitsearch.space.sections import Device as SpaceDevice
 from vitsearch_evaluators.client import DeviceClient, Subset, Wish
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
@@ -209,6 +211,16 @@ def refuse_unable(name: str, info: DeviceInfo, runtimes: Iterable[str], opset: i
                 f"device {name}: models are exported with opset {opset}, "
                 f"its {wanted} ({found.version}) reads up to {found.max_opset}"
             )
+
+
+def refuse_unmetered(name: str, info: DeviceInfo, metrics: Iterable[str]) -> None:
+    """:class:`ResourceError` when objectives or limits ask for power and the device has no meter that can be read."""
+    metered = [metric for metric in metrics if split(metric)[0].name in NEEDS["power"]]
+    if metered and info.power_meter is None:
+        raise ResourceError(
+            f"device {name} has no power meter that can be read, which {', '.join(metered)} needs: take it out of the "
+            "objectives and limits; 'vitsearch-agent power' on the device says what is missing"
+        )
 
 
 def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownDevice:

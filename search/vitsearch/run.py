@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, Device, connect, reached, refuse_unable
+from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, Device, connect, reached, refuse_unable, refuse_unmetered
 from vitsearch.driver import Driver, Ended, Session
 from vitsearch.driver_id import DriverId
 from vitsearch.effect import DataIdentity
@@ -78,6 +78,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
         refuse_unable(device.name, device.info, space.space.backend, OPSET)
+        refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
         study.adopt_device(device.name, device.info.kind)
         what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
         progress.note(f"device {device.name}: {what}; starting workers")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, refuse_unable, token_from
+from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, refuse_unable, refuse_unmetered, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
 from vitsearch_evaluators.client import DeviceClient, Subset
@@ -180,6 +180,15 @@ def test_a_device_that_reads_the_opset_or_does_not_say_is_taken(newest):
     ready = (ORT._replace(max_opset=newest),)
     info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, ready, ("measure",), 1, 0, 0)
     refuse_unable("nano", info, ["onnxruntime"], 17)
+
+
+def test_a_device_without_a_meter_is_refused_where_power_counts():
+    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, (ORT,), ("measure",), 1, 0, 0)
+    told = "device nano has no power meter that can be read, which energy_mj@nano needs: .*'vitsearch-agent power'"
+    with pytest.raises(ResourceError, match=told):
+        refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50", "energy_mj@nano"])
+    refuse_unmetered("nano", info._replace(power_meter="ina3221"), ["energy_mj"])
+    refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50"])
 
 
 def test_a_device_judges_a_model_and_says_why_it_cannot(device, tmp_path):
