@@ -157,13 +157,19 @@ def space_json(folder: Path) -> dict[str, object]:
             "fine_tune": {"rungs": list(RUNGS), "images_per_epoch": 32, "batch_size": 16},
             "signal": {"calibration_images": 16, "validation_images": 20},
         },
-        # An objective that is noise: there is always a plan that promises a gain.
-        "objectives": {"accuracy": "maximize", "size_mb": "minimize", "load_ms": "minimize"},
+        # Many objectives, some of them noisy: there is always a plan that promises a gain.
+        "objectives": {
+            "accuracy": "maximize",
+            "cpu_ms_p50": "minimize",
+            "size_mb": "minimize",
+            "load_ms": "minimize",
+        },
         "limits": {"accuracy": {"max_drop": 1.0}},
         "space": {
             "backbone": [{"name": "test_vit", "weights": "none"}],
-            "resolution": [32],
-            "ffn_pruning_ratio": {"low": 0.0, "high": 0.9, "step": 0.1},
+            "resolution": [32, 48],
+            "head_pruning_ratio": [0.0, 0.5],
+            "ffn_pruning_ratio": {"low": 0.0, "high": 0.9, "step": 0.02},
             "width_multiple": 2,
             "quantization": ["fp32"],
         },
@@ -178,7 +184,7 @@ def write_images(root: Path) -> None:
     for number, name in enumerate(("dark", "light")):
         (root / name).mkdir(parents=True)
         for index in range(20):
-            pixels = draw.integers(0, 200 + 4 * number, (32, 32, 3), dtype=np.uint8)
+            pixels = draw.integers(0, 200 + 4 * number, (48, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name / f"{index}.png")
 
 
