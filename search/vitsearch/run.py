@@ -19,12 +19,13 @@ from vitsearch.effect import DataIdentity
 from vitsearch.errors import ResourceError
 from vitsearch.guard import Guard
 from vitsearch.jobs import DataJob, Source, Workshop
-from vitsearch.lab import OPSET, Lab, Setting, Teacher
+from vitsearch.lab import OPSET, Lab
 from vitsearch.ledger import Ledger, sqlite_file
 from vitsearch.progress import Progress
 from vitsearch.protocols import Phases
 from vitsearch.runner import RayRunner, Resources, Runner
 from vitsearch.sampling import PlanSpace
+from vitsearch.setting import Setting, Teacher
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.study import Study
 

@@ -19,8 +19,8 @@ from vitsearch import jobs
 from vitsearch.devices import DEADLINE_S, Absence
 from vitsearch.effect import Anatomy, BlockAnatomy, DataIdentity, Effect, Scores
 from vitsearch.jobs import Job, Made, R_co
-from vitsearch.lab import Setting
 from vitsearch.plan import Deployment, Recipe
+from vitsearch.setting import Setting
 from vitsearch.store import FileStore
 from vitsearch_evaluators.client import Subset
 from vitsearch_evaluators.protocol import (

@@ -12,9 +12,9 @@ from vitsearch import once
 from vitsearch.driver_id import DriverId
 from vitsearch.errors import StageError
 from vitsearch.jobs import BaseJob, Calibration, ExportJob, ScreenJob, SignalJob, TrainJob
-from vitsearch.lab import Teacher
 from vitsearch.ledger import Ledger
 from vitsearch.plan import Augmentation, Compression, QuantizationAware
+from vitsearch.setting import Teacher
 from vitsearch.testing import fake_setting
 from vitsearch_evaluators.protocol import CONFIRM, SCREEN
 
