@@ -221,9 +221,9 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS", help="keep --streams busy so long")
     measure.add_argument("--streams", type=int, default=1, help="inferences at a time (%(default)s)")
     measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="measure again after so much load")
-    measure.add_argument(
-        "--power", nargs="?", const="auto", metavar="METER", help="read the power meter (of this name) too"
-    )
+    # Two options: one with a value that may be left out would take the file behind it for a meter's name.
+    measure.add_argument("--power", action="store_const", const="auto", dest="meter", help="read the power meter too")
+    measure.add_argument("--meter", metavar="NAME", help="as --power, from this meter")
     measure.add_argument("--json", action="store_true", help="print every field as JSON; of several files a list")
     measure.set_defaults(run=_measure)
     for command in (serve, setup, measure):

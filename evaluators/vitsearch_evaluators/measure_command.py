@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     plan = MeasureProtocol.from_json(plan.to_json(), "measure")  # which says what is out of range
     meter = PowerConfig("none")
-    if arguments.power is not None:
-        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.power)
+    if arguments.meter is not None:
+        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.meter)
         power.check(meter, THIS_MACHINE)
     programs = _programs(arguments.runtime, arguments.program)
     asked = alone.Asked(arguments.runtime, alone.options(arguments.option), plan, meter, programs)

@@ -169,14 +169,14 @@ def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, m
         monkeypatch.setattr(module, "THIS_MACHINE", system)
     monkeypatch.setattr(measure_command, "_POWER_S", 3.0)
     monkeypatch.setattr(measure_command, "_IDLE_S", 1.0)
-    assert cli.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=2000", "--power"]) == 0
+    assert cli.main(["measure", "--runtime", "noop", "--option", "busy_us=2000", "--power", blob]) == 0
     shown = capsys.readouterr().out
     assert "energy_mj " in shown
     assert "rapl, package" in shown
 
 
 def test_the_command_says_why_there_is_no_energy(blob, capsys):
-    assert cli.main(["measure", blob, "--runtime", "noop", "--power", "none"]) == 0
+    assert cli.main(["measure", blob, "--runtime", "noop", "--meter", "none"]) == 0
     assert "power           not measured: no power meter: switched off" in capsys.readouterr().out
-    assert cli.main(["measure", blob, "--runtime", "noop", "--power", "rappl"]) == 2
+    assert cli.main(["measure", blob, "--runtime", "noop", "--meter", "rappl"]) == 2
     assert "did you mean 'rapl'" in capsys.readouterr().err
