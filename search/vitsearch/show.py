@@ -68,7 +68,7 @@ def front_table(front: Front, width: int) -> Table:
 
 
 def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
-    """A table of the ``needed`` first columns and of as many more as fit."""
+    """A table of the ``needed`` first columns and of as many more as fit; where not even those do, plans are broken."""
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     shown = needed
     while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
@@ -77,7 +77,8 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
         title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
     )
     for heading in headings[:shown]:
-        table.add_column(heading, justify="left" if heading in ("plan", "model") else "right", no_wrap=True)
+        is_text = heading in ("plan", "model")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
     return table

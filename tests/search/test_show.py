@@ -66,6 +66,15 @@ def test_only_whole_columns_are_shown(front, width):
     assert max(map(len, text.splitlines()[:-1])) <= width
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width):
+    text = shown(print_front, front, width=width)
+    assert "…" not in text
+    names = [line.split()[0] for line in text.splitlines() if line[:5].strip()]
+    assert names[names.index("trial") + 1 :][:3] == ["base", "4", "12*"]
+    assert all(cell in text for cell in ("0.900±0.02", "4±0.1", "0.890±0.02", "2±0.1 (0.50)"))
+
+
 def test_models_are_named_where_there_are_several(front):
     first, second = front.points
     other = replace(first, plan=replace(first.plan, backbone="other_vit"))
