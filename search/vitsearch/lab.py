@@ -20,9 +20,9 @@ from vitsearch.driver_id import DriverId
 from vitsearch.effect import Anatomy, Effect, Scores, artifact_key, graph_key, qat_key, resolve, weights_key
 from vitsearch.jobs import Base, ExportJob, Made, Pruned, QatJob, ScreenJob, SignalJob, SignalSeen, TrainJob, Workshop
 from vitsearch.judging import Judging
+from vitsearch.lab_tools import LabTools
 from vitsearch.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 from vitsearch.materials import Materials
-from vitsearch.means import Means
 from vitsearch.measured import values_of
 from vitsearch.measuring import Measurand, Measuring
 from vitsearch.once import Once
@@ -80,8 +80,8 @@ class Lab:
         self._workshop = workshop
         self._ledger = ledger
         self.once = Once(ledger, driver)
-        self._means = Means(workshop, ledger, self.once, runner, progress)
-        self._materials = Materials(setting, self._means)
+        self._tools = LabTools(workshop, ledger, self.once, runner, progress)
+        self._materials = Materials(setting, self._tools)
         self._loans = Loans(workshop.scratch)
         self.device = AwaitedDevice(device, self.once)
         self.protocols = Protocols.of(setting.phases, device.info)
@@ -137,7 +137,7 @@ class Lab:
 
         async def make() -> tuple[ArtifactRow, Made]:
             job = ScreenJob(self._workshop, prepared.pruned, prepared.plan.deployment, OPSET, self.setting.calibration)
-            graph, made = await self._means.run(job)
+            graph, made = await self._tools.run(job)
             detail = {"macs_m": graph.macs_m, "params_m": graph.params_m, "parity": graph.parity}
             where = str(self._workshop.scratch.root)
             return ArtifactRow(key, "screen", graph.sha256, graph.size_bytes, where, detail), made
@@ -161,7 +161,7 @@ class Lab:
         async def make() -> tuple[TrainingRow, Made]:
             base_logits = await self._materials.base_logits(prepared.plan, prepared.base)
             job = SignalJob(self._workshop, prepared.pruned, base_logits, self.setting.signal_images)
-            seen, made = await self._means.run(job)
+            seen, made = await self._tools.run(job)
             return TrainingRow(key, 0, seen.accuracy, seen.kl, seen.n, None), made
 
         row = await self.once.get(f"signal:{key}", lambda: self._ledger.training(key, 0), make)
@@ -207,7 +207,7 @@ class Lab:
 
     def quiet(self) -> None:
         """End the workers: nothing but the device works from here on."""
-        self._means.runner.close()
+        self._tools.runner.close()
 
     async def measure_quietly(self, keys: Keys, plan: Plan) -> bool:
         """Measure an artifact of the front once more, now that nothing else runs; False when that was done before."""
@@ -245,7 +245,7 @@ class Lab:
 
     async def _trained(self, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, Made]:
-            found, made = await self._means.run(await job())
+            found, made = await self._tools.run(await job())
             return TrainingRow(key, rung, found.accuracy, found.kl, found.n, found.checkpoint_sha256), made
 
         return await self.once.get(f"train:{key}:{rung}", lambda: self._ledger.training(key, rung), make)
@@ -262,7 +262,7 @@ class Lab:
                 self.setting.calibration,
                 checkpoint,
             )
-            out, made = await self._means.run(job)
+            out, made = await self._tools.run(job)
             detail = {"macs_m": out.macs_m, "params_m": out.params_m, "parity": out.parity}
             accuracy = AccuracyRow(key, self.setting.data.fingerprint, out.n, "worker", out.correct)
             self._ledger.add(accuracy, made)

@@ -18,8 +18,8 @@ from vitsearch.jobs import (
     SubsetJob,
     Teaching,
 )
+from vitsearch.lab_tools import LabTools
 from vitsearch.ledger import AnatomyRow, TrainingRow
-from vitsearch.means import Means
 from vitsearch.plan import Plan, Recipe
 from vitsearch.setting import Setting
 from vitsearch_evaluators.canonical import digest
@@ -33,11 +33,11 @@ VALIDATION = "validation"
 class Materials:
     """One per run. Every call looks into the ledger first."""
 
-    def __init__(self, setting: Setting, means: Means) -> None:
+    def __init__(self, setting: Setting, tools: LabTools) -> None:
         self._setting = setting
-        self._means = means
-        self._workshop = means.workshop
-        self._ledger = means.ledger
+        self._tools = tools
+        self._workshop = tools.workshop
+        self._ledger = tools.ledger
 
     async def unpruned(self, backbone: str, weights: str, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
@@ -55,10 +55,10 @@ class Materials:
         rung = recipe.rungs[-1]
 
         async def make() -> tuple[TrainingRow, Made]:
-            base, made = await self._means.run(BaseJob(self._workshop, source, recipe))
+            base, made = await self._tools.run(BaseJob(self._workshop, source, recipe))
             return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), made
 
-        row = await self._means.once.get(f"base:{key}", lambda: self._ledger.training(key, rung), make)
+        row = await self._tools.once.get(f"base:{key}", lambda: self._ledger.training(key, rung), make)
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
 
     async def anatomy(self, source: Source, base: Base) -> AnatomyRow:
@@ -70,7 +70,7 @@ class Materials:
         key = digest({"schema": ANATOMY_SCHEMA} | described | windows)
 
         async def make() -> tuple[AnatomyRow, Made]:
-            found, made = await self._means.run(AnatomyJob(self._workshop, source, wanted))
+            found, made = await self._tools.run(AnatomyJob(self._workshop, source, wanted))
             row = AnatomyRow(
                 key,
                 base.weights_sha256,
@@ -82,7 +82,7 @@ class Materials:
             )
             return row, made
 
-        return await self._means.once.get(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
+        return await self._tools.once.get(f"anatomy:{key}", lambda: self._ledger.anatomy(key), make)
 
     async def rounding_damage(self, source: Source, base: Base) -> dict[str, float]:
         """Of each layer of the unpruned model alone; made once for all plans that mix precisions."""
@@ -90,7 +90,7 @@ class Materials:
         seen = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
         key = digest({"stage": "sensitivity", "calibration": calibration} | seen)
 
-        sha256 = await self._means.file(key, SensitivityJob(self._workshop, source, self._setting.calibration))
+        sha256 = await self._tools.file(key, SensitivityJob(self._workshop, source, self._setting.calibration))
         damage: dict[str, float] = json.loads(self._workshop.store.get(sha256).read_text())
         return damage
 
@@ -129,7 +129,7 @@ class Materials:
         """So many validation images at a resolution, or (None) their labels, as a device takes them."""
         described = {"stage": "subset", "data": self._setting.data.fingerprint, "resolution": resolution}
         job = SubsetJob(self._workshop, resolution, images)
-        sha256 = await self._means.file(digest(described | {"images": images}), job)
+        sha256 = await self._tools.file(digest(described | {"images": images}), job)
         return self._workshop.store.get(sha256)
 
     async def _answers(self, job: LogitsJob, model: Base) -> str:
@@ -146,7 +146,7 @@ class Materials:
             }
         )
 
-        return await self._means.file(key, job)
+        return await self._tools.file(key, job)
 
     def source(self, backbone: str, base: Base, resolution: int) -> Source:
         return Source(backbone, f"file:{self._workshop.store.get(base.weights_sha256)}", resolution)

@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Means:
+class LabTools:
     """One per run."""
 
     workshop: Workshop
