@@ -1,5 +1,6 @@
 """What installing does to a machine, as values: they are shown (`--dry-run`) or carried out, one after the other."""
 
+import abc
 import contextlib
 import os
 import shutil
@@ -9,20 +10,20 @@ from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.system import System
 
 
-class Step:
+class Step(abc.ABC):
     """One change. Paths are those of the device, as for `System`."""
 
+    @abc.abstractmethod
     def told(self) -> str:
         """Return one line for a person."""
-        raise NotImplementedError
 
     def content(self) -> Optional[str]:
         """Return the text that is written, None where it is none."""
         return None
 
+    @abc.abstractmethod
     def do(self, system: System) -> None:
         """Do it; OSError or EvaluatorError when it cannot be done."""
-        raise NotImplementedError
 
 
 class _Command(NamedTuple):
