@@ -83,10 +83,28 @@ def comparison(outcomes: Sequence[Outcome]) -> str:
                 rows.append([outcome.model] + cells + [", ".join(outcome.measurement.flags)])
         lines += _aligned(rows)
     lines += [f"{outcome.model}: {failed(outcome.error)}" for outcome in outcomes if outcome.error is not None]
+    missing = [line for one in measured for line in _not_measured(one)]
+    if missing:
+        lines += ["", *dict.fromkeys(missing)]
     flags = sorted({flag for one in measured for flag in one.flags})
     if flags:
         lines += [""] + [f"{flag}: {_FLAGS.get(flag, 'see the README')}" for flag in flags]
     return "\n".join(lines)
+
+
+def _not_measured(measurement: Measurement) -> List[str]:
+    """Why there is nothing of what was asked for beside the latency."""
+    protocol = measurement.protocol
+    asked = (
+        ("power", protocol.power_s, measurement.power),
+        ("sustained", protocol.soak_s, measurement.sustained),
+        ("throughput_ips", protocol.throughput_s, measurement.throughput_ips),
+    )
+    return [
+        f"{name}: {_shown(None, measurement.reasons.get(name))}"
+        for name, seconds, found in asked
+        if seconds > 0 and found is None
+    ]
 
 
 def failed(error: EvaluatorError) -> str:

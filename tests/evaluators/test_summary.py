@@ -45,5 +45,12 @@ def test_a_table_tells_each_file_as_a_multiple_of_the_first_that_could_be_measur
     assert " mJ " not in lines[2], "what nobody asked for has no column"
 
 
+def test_a_table_says_once_why_there_is_nothing_of_what_was_asked_for(found):
+    quiet = found._replace(power=None, reasons={"power": "no power meter"})
+    lines = comparison([Outcome("a", quiet, None), Outcome("b", quiet, None)]).splitlines()
+    assert lines.count("power: not measured: no power meter") == 1
+    assert not any(line.startswith("sustained: ") for line in lines), "it was measured"
+
+
 def test_a_table_of_nothing_but_failures_has_no_rows():
     assert comparison([Outcome("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"
