@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     from vitsearch import space as spaces
     from vitsearch.data import DataSpec
     from vitsearch.data.estimate import estimate
+    from vitsearch.devices import unreached
     from vitsearch.run import data_spec
     from vitsearch.sampling import PlanSpace
 
@@ -86,12 +88,15 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     plans = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
     count = plans.count()
     data = estimate(DataSpec.from_json(data_spec(loaded.space)))
-    found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials}
+    notes = unreached(loaded.space.devices, os.environ)
+    found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials, "notes": notes}
     if as_json:
         typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.space.to_json()}, indent=2))
     else:
         typer.echo(f"{space}: fine. {count} plans, of which {loaded.space.search.trials} will be trained.")
         typer.echo(f"data: {data.describe()}.")
+        for note in notes:
+            typer.echo(f"A run from this machine would end at once: {note}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vitsearch.device_book import DeviceBook, KnownDevice
-from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.errors import DeviceLost, ResourceError, StageError, VitsearchError
 from vitsearch.metrics import split
 from vitsearch.plan import Deployment
 from vitsearch.protocols import NEEDS
@@ -243,6 +243,17 @@ def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownD
             f"--fingerprint {asked.fingerprint}"
         )
     return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
+
+
+def unreached(devices: Mapping[str, SpaceDevice], environ: Mapping[str, str]) -> list[str]:
+    """Why a run from here would not know how to reach its devices; nobody is asked over the network."""
+    told = []
+    for name, asked in devices.items():
+        try:
+            reached(name, asked, environ)
+        except VitsearchError as error:
+            told.append(str(error))
+    return told
 
 
 def connect(name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S) -> DeviceClient:

@@ -63,6 +63,16 @@ def test_check_accepts_the_shipped_space():
     assert "fine" in done.stdout
 
 
+def test_check_notes_a_device_that_is_not_known_here(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
+    told = "device 'nano' is not known here: vitsearch devices add URL nano"
+    done = vitsearch("check", str(file), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"A run from this machine would end at once: {told}" in done.stdout
+    assert json.loads(vitsearch("check", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
+
+
 def test_check_tells_what_the_data_takes(tmp_path):
     assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
     told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
