@@ -27,8 +27,8 @@ from pathlib import Path
 import bare_loop
 from bare_loop import RUNS, WARM_UP_RUNS, WARM_UP_S
 
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.protocol import SCREEN
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 MODELS = {
     "vit_fmnist_p4": (28, 1),

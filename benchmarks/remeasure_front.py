@@ -16,7 +16,7 @@ from vitsearch.front import Point, read_front
 from vitsearch.ledger import Ledger
 from vitsearch.run import Home, open_device
 from vitsearch.studies import opened
-from vitsearch_evaluators.protocol import CONFIRM
+from vitsearch_evaluators.wire.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"
 TOLERANCE = 0.05

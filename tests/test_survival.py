@@ -133,7 +133,7 @@ def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | No
     marks = {
         "worker": "ray::_work_with",
         "agent": "vitsearch_evaluators serve",
-        "child": "vitsearch_evaluators.runner",
+        "child": "vitsearch_evaluators.measure.child.main",
     }
     pids = [pid for pid, command in processes(folder).items() if marks[kind] in command and pid != driver.pid]
     return random.choice(pids) if pids else None

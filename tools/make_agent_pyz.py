@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "evaluators" / "vitsearch_evaluators"
 SHEBANG = b"#!/usr/bin/env python3\n"
 # zipapp's own would lose the exit code.
-MAIN = "import sys\n\nfrom vitsearch_evaluators.cli import main\n\nsys.exit(main())\n"
+MAIN = "import sys\n\nfrom vitsearch_evaluators.cli.app import main\n\nsys.exit(main())\n"
 _WHEN = (2020, 1, 1, 0, 0, 0)
 
 

@@ -36,7 +36,7 @@ from vitsearch.compress import batch_norms
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.base.canonical_json import file_digest
 
 BATCH = 128
 WARMUP_STEPS = 30

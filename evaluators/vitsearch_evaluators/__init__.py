@@ -11,10 +11,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitsearch_evaluators.client import DeviceClient, Subset, Wish
-    from vitsearch_evaluators.embedded import EmbeddedAgent
+    from vitsearch_evaluators.client.client import DeviceClient, Subset, Wish
+    from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
     from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed
-    from vitsearch_evaluators.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
+    from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
 
 __version__ = "0.1.0"
 
@@ -33,12 +33,12 @@ __all__ = [
     "__version__",
 ]
 _HOMES = {
-    "DeviceClient": "client",
-    "EmbeddedAgent": "embedded",
+    "DeviceClient": "client.client",
+    "EmbeddedAgent": "client.embedded_agent",
     "EvaluatorError": "errors",
     "MeasurementFailed": "errors",
-    "Subset": "client",
-    "Wish": "client",
+    "Subset": "client.client",
+    "Wish": "client.client",
 }
 
 
@@ -49,7 +49,7 @@ class _Package(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'protocol')}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'wire.protocol')}"), name)
         setattr(self, name, value)
         return value
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from vitsearch_evaluators.cli import main
+from vitsearch_evaluators.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

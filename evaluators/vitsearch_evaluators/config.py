@@ -12,8 +12,8 @@ Every section and key may be left out. Nothing here can be set by a client.
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
-from vitsearch_evaluators import strict
-from vitsearch_evaluators.canonical import parse_json
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.errors import InvalidRequest
 
 FILE_NAME = "config.json"
@@ -27,10 +27,10 @@ class RuntimeConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "runtime") -> "RuntimeConfig":
-        return cls(**strict.read_object(value, _RUNTIME, where, _RUNTIME))
+        return cls(**json_reader.read_object(value, _RUNTIME, where, _RUNTIME))
 
 
-_RUNTIME = {"python": strict.text, "tool": strict.text}
+_RUNTIME = {"python": json_reader.text, "tool": json_reader.text}
 
 RUNTIME_DEFAULT = RuntimeConfig()
 
@@ -43,10 +43,10 @@ class PowerConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "power") -> "PowerConfig":
-        return cls(**strict.read_object(value, _POWER, where, _POWER))
+        return cls(**json_reader.read_object(value, _POWER, where, _POWER))
 
 
-_POWER: Mapping[str, strict.Reader] = {"meter": strict.text, "options": strict.mapping()}
+_POWER: Mapping[str, json_reader.Reader] = {"meter": json_reader.text, "options": json_reader.mapping()}
 
 
 class LimitsConfig(NamedTuple):
@@ -73,20 +73,20 @@ class LimitsConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "limits") -> "LimitsConfig":
-        return cls(**strict.read_object(value, _LIMITS, where, _LIMITS))
+        return cls(**json_reader.read_object(value, _LIMITS, where, _LIMITS))
 
 
-_LIMITS: Mapping[str, strict.Reader] = {
-    "max_blob_mb": strict.integer(1, 10**6),
-    "quota_mb": strict.integer(1, 10**8),
-    "reserve_mb": strict.integer(0, 10**7),
-    "memory_mb": strict.optional(strict.integer(16, 10**7)),
-    "interruptions_max": strict.integer(1, 10**6),
-    "queued_per_owner": strict.integer(1, 10**5),
-    "queued_total": strict.integer(1, 10**5),
-    "connections": strict.integer(1, 1024),
-    "connections_total": strict.integer(1, 1024),
-    "requests_per_s": strict.number(1, 10**5),
+_LIMITS: Mapping[str, json_reader.Reader] = {
+    "max_blob_mb": json_reader.integer(1, 10**6),
+    "quota_mb": json_reader.integer(1, 10**8),
+    "reserve_mb": json_reader.integer(0, 10**7),
+    "memory_mb": json_reader.optional(json_reader.integer(16, 10**7)),
+    "interruptions_max": json_reader.integer(1, 10**6),
+    "queued_per_owner": json_reader.integer(1, 10**5),
+    "queued_total": json_reader.integer(1, 10**5),
+    "connections": json_reader.integer(1, 1024),
+    "connections_total": json_reader.integer(1, 1024),
+    "requests_per_s": json_reader.number(1, 10**5),
 }
 
 
@@ -99,13 +99,13 @@ class CanaryConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "canary") -> "CanaryConfig":
-        return cls(**strict.read_object(value, _CANARY, where, _CANARY))
+        return cls(**json_reader.read_object(value, _CANARY, where, _CANARY))
 
 
 _CANARY = {
-    "every_jobs": strict.integer(1, 10**6),
-    "every_s": strict.number(1, 10**8),
-    "max_drift": strict.number(0.001, 10),
+    "every_jobs": json_reader.integer(1, 10**6),
+    "every_s": json_reader.number(1, 10**8),
+    "max_drift": json_reader.number(0.001, 10),
 }
 
 
@@ -118,10 +118,10 @@ class EmulationConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "emulation") -> "EmulationConfig":
-        return cls(**strict.read_object(value, _EMULATION, where, _EMULATION))
+        return cls(**json_reader.read_object(value, _EMULATION, where, _EMULATION))
 
 
-_EMULATION = {"slowdown": strict.number(0.01, 1000), "root": strict.text}
+_EMULATION = {"slowdown": json_reader.number(0.01, 1000), "root": json_reader.text}
 
 
 class AgentConfig(NamedTuple):
@@ -135,17 +135,17 @@ class AgentConfig(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "config") -> "AgentConfig":
-        return cls(**strict.read_object(value, _CONFIG, where, _CONFIG))
+        return cls(**json_reader.read_object(value, _CONFIG, where, _CONFIG))
 
 
 NO_CONFIG = AgentConfig()
 
-_CONFIG: Mapping[str, strict.Reader] = {
-    "runtimes": strict.mapping(RuntimeConfig.from_json),
+_CONFIG: Mapping[str, json_reader.Reader] = {
+    "runtimes": json_reader.mapping(RuntimeConfig.from_json),
     "power": PowerConfig.from_json,
     "limits": LimitsConfig.from_json,
     "canary": CanaryConfig.from_json,
-    "emulation": strict.optional(EmulationConfig.from_json),
+    "emulation": json_reader.optional(EmulationConfig.from_json),
 }
 
 

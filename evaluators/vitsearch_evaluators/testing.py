@@ -16,12 +16,12 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from vitsearch_evaluators.canonical import canonical_json
+from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.jobspec import MINIMUM_RUNS, SCREEN
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked
+from vitsearch_evaluators.runtimes.tools.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked
+from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
 
 
 class RuntimeTestCase:

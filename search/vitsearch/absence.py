@@ -17,8 +17,8 @@ from vitsearch.driver_id import DriverId
 from vitsearch.errors import DeviceLost
 from vitsearch.once import Once
 from vitsearch.plan import Deployment
-from vitsearch_evaluators.client import Subset
-from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 AWAY_AFTER_S = 15.0
 """Silent for so long, a device is away. An agent that is started again, or a network that blinks, takes less."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitsearch.effect import Anatomy, Effect
 from vitsearch.jobs import Calibration
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 BATCH_NORM_IMAGES = 2048
 """So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT

@@ -20,9 +20,9 @@ from vitsearch.metrics import split
 from vitsearch.plan import Deployment
 from vitsearch.protocols import NEEDS
 from vitsearch.space.sections import Device as SpaceDevice
-from vitsearch_evaluators.client import DeviceClient, Subset, Wish
+from vitsearch_evaluators.client.client import DeviceClient, Subset, Wish
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
-from vitsearch_evaluators.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 GREETINGS = 5
 GREETING_PAUSE_S = 0.5
@@ -119,7 +119,7 @@ class AgentDevice:
 
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
         # A failed job is final for its id, and the repeat is part of that. What was killed from outside
-        # did not fail: the agent takes it again by itself (vitsearch_evaluators.deaths).
+        # did not fail: the agent takes it again by itself (vitsearch_evaluators.base.interruptions).
         ask = partial(
             self._client.measure,
             str(artifact),

@@ -13,10 +13,10 @@ from rich.text import Text
 from vitsearch.device_book import KnownDevice
 from vitsearch.devices import connect
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
-from vitsearch_evaluators.client import DeviceClient
+from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
-from vitsearch_evaluators.measure import CONTENDED_WAIT_OVER_CPU
-from vitsearch_evaluators.protocol import DeviceInfo, JobStatus
+from vitsearch_evaluators.measure.child.timed_loop import CONTENDED_WAIT_OVER_CPU
+from vitsearch_evaluators.wire.protocol import DeviceInfo, JobStatus
 
 _SHORT_ID = 12
 _AT_ONCE = 16

@@ -20,7 +20,7 @@ from typing import Any
 
 from vitsearch.plan import Compression, Deployment, Plan, QuantizationAware
 from vitsearch.token_counts import tokens_left
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1
 

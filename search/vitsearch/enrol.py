@@ -12,10 +12,10 @@ from vitsearch.device_book import DeviceBook, KnownDevice
 from vitsearch.devices import connect
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.space.kinds import agent_url
+from vitsearch_evaluators.base.tls import checked_fingerprint
+from vitsearch_evaluators.client.transport import peer_fingerprint
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
-from vitsearch_evaluators.protocol import DeviceInfo
-from vitsearch_evaluators.tls import checked_fingerprint
-from vitsearch_evaluators.transport import peer_fingerprint
+from vitsearch_evaluators.wire.protocol import DeviceInfo
 
 _ANSWER_S = 15.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")

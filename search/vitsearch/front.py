@@ -13,7 +13,7 @@ from vitsearch.pareto import Loss, front, knee, loss, wilson
 from vitsearch.plan import Plan
 from vitsearch.record import Errors, Keys, Values
 from vitsearch.study import Study
-from vitsearch_evaluators.protocol import CONFIRM
+from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
 @dataclass(frozen=True)

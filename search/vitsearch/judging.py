@@ -12,7 +12,7 @@ from vitsearch.ledger import AccuracyRow, ArtifactRow, Ledger
 from vitsearch.once import Once
 from vitsearch.plan import Plan
 from vitsearch.progress import Progress
-from vitsearch_evaluators.client import Subset
+from vitsearch_evaluators.client.client import Subset
 
 SUBSET_MAX_BYTES = 256 * 2**20
 """An agent takes files of 512 MB unless its configuration says otherwise."""

@@ -34,7 +34,7 @@ from vitsearch.record import Errors, Keys, Values
 from vitsearch.runner import Runner
 from vitsearch.setting import Setting
 from vitsearch.store import Loans
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 OPSET = 17
 J = TypeVar("J", bound=TrainJob)

@@ -22,7 +22,7 @@ from vitsearch.lab_tools import LabTools
 from vitsearch.ledger import AnatomyRow, TrainingRow
 from vitsearch.plan import Plan, Recipe
 from vitsearch.setting import Setting
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 ANATOMY_SCHEMA = 4
 """Raised by hand when anatomies, scores or statistics hold more than they did. 2: prefix tokens. 3: which

@@ -13,7 +13,7 @@ from vitsearch.once import Once
 from vitsearch.plan import Deployment
 from vitsearch.progress import Progress
 from vitsearch.protocols import PLAIN, Protocols
-from vitsearch_evaluators.protocol import MeasureProtocol
+from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 CONTENDED_REPEATS = 2
 DOUBTS = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitsearch.metrics import split
-from vitsearch_evaluators.canonical import digest
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
+from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
 
 if TYPE_CHECKING:
     from vitsearch.space.sections import Measure

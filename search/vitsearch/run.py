@@ -186,7 +186,7 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
     ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
     The client never gives up by itself: how long to wait depends on what else there is to do (``absence``).
     """
-    from vitsearch_evaluators.embedded import EmbeddedAgent
+    from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 
     with ExitStack() as closing:
         if cores is None:

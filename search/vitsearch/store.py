@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.errors import StoreError
-from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.base.canonical_json import file_digest
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from vitsearch.jobs import Job, Made, R_co
 from vitsearch.plan import Deployment, Recipe
 from vitsearch.setting import Setting
 from vitsearch.store import FileStore
-from vitsearch_evaluators.client import Subset
-from vitsearch_evaluators.protocol import (
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import (
     AccuracyResult,
     Contention,
     DeviceInfo,

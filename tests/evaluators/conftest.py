@@ -2,7 +2,6 @@
 
 import glob
 import http.client
-import importlib.util
 import json
 import os
 import shutil
@@ -13,13 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators import procs, tokens
-from vitsearch_evaluators.client import Backoff, DeviceClient
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.protocol import SCREEN
+from support import AGENT_HOME, SUPPORT
+from support.artifact_files import tflite
+from vitsearch_evaluators.base import processes, tokens
+from vitsearch_evaluators.client.client import Backoff, DeviceClient
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.protocol import SCREEN
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-PACKAGE_HOME = os.path.join(os.path.dirname(os.path.dirname(HERE)), "evaluators")
 PATIENCE_S = 120.0
 
 
@@ -76,12 +75,12 @@ def faulty_environment(tmp_path, monkeypatch):
     """Install the `faults` runtime through its entry point for agents started afterwards."""
     site = tmp_path / "site"
     (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
-    shutil.copy(os.path.join(HERE, "faults_runtime.py"), str(site / "faults_runtime.py"))
+    shutil.copy(os.path.join(SUPPORT, "faults_runtime.py"), str(site / "faults_runtime.py"))
     (site / "vitsearch_faults-1.dist-info" / "METADATA").write_text("Name: vitsearch-faults\nVersion: 1\n")
     (site / "vitsearch_faults-1.dist-info" / "entry_points.txt").write_text(
         "[vitsearch_evaluators.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
     )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), PACKAGE_HOME]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), AGENT_HOME]))
     return str(site)
 
 
@@ -108,7 +107,7 @@ class Served:
         command += ["--port-file", port_file, *options]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=log, env=procs.with_package_path(dict(os.environ))
+                command, stdin=subprocess.PIPE, stderr=log, env=processes.with_package_path(dict(os.environ))
             )
         wait_until(lambda: os.path.exists(port_file) or self.process.poll() is not None, "an agent that listens")
         assert self.process.poll() is None, self.logged
@@ -215,12 +214,8 @@ def python_of():
 @pytest.fixture
 def tiny_tflite(tmp_path):
     """The path of a TFLite file that the agent takes."""
-    # The pytest of Python 3.6 knows no relative imports.
-    spec = importlib.util.spec_from_file_location("artifact_files", os.path.join(HERE, "artifacts", "conftest.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     path = tmp_path / "model.tflite"
-    path.write_bytes(module.tflite())
+    path.write_bytes(tflite())
     return str(path)
 
 

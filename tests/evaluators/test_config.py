@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from support import AGENT_HOME
 from vitsearch_evaluators.config import AgentConfig, CanaryConfig, EmulationConfig, LimitsConfig, load
 from vitsearch_evaluators.errors import InvalidRequest
 
@@ -40,7 +41,7 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, content, told):
 
 
 def test_every_limit_and_its_default_is_on_the_agent_s_page():
-    page = (Path(__file__).resolve().parents[2] / "evaluators" / "README.md").read_text(encoding="utf-8")
+    page = Path(AGENT_HOME, "README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"\*\*Limits\*\*.*?\n\n(\|.*?)\n\n", page, re.DOTALL)
     for name, value in LimitsConfig()._asdict().items():
         if name in ("memory_mb", "interruptions_max"):  # no limits of what a client may ask for

@@ -6,9 +6,10 @@ import shlex
 
 import pytest
 
-from vitsearch_evaluators import cli
+from support import AGENT_HOME
+from vitsearch_evaluators.cli import app
 
-PAGES = sorted((pathlib.Path(__file__).parents[2] / "evaluators").glob("*.md"))
+PAGES = sorted(pathlib.Path(AGENT_HOME).glob("*.md"))
 COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")
 
 
@@ -24,7 +25,7 @@ def test_commands_are_understood(page, capsys):
     refused = []
     for words in commands(page):
         try:
-            cli.parser().parse_args(words)
+            app.parser().parse_args(words)
         except SystemExit:
             refused.append((words, capsys.readouterr().err))
     assert refused == []

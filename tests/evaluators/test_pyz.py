@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.tokens import read_tokens
+from support import REPOSITORY
+from vitsearch_evaluators.base.tokens import read_tokens
+from vitsearch_evaluators.client.client import DeviceClient
 
-TOOL = Path(__file__).resolve().parent.parent.parent / "tools" / "make_agent_pyz.py"
+TOOL = Path(REPOSITORY, "tools", "make_agent_pyz.py")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from vitsearch.ledger import Ledger, TrainingRow
 from vitsearch.once import Once
 from vitsearch.plan import Deployment
 from vitsearch.testing import FakeDevice
-from vitsearch_evaluators.protocol import SCREEN
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 DEPLOYMENT = Deployment("nano", "onnxruntime", "CPUExecutionProvider", "fp32")
 

@@ -13,7 +13,7 @@ from vitsearch import train
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.data import DataSpec, load
 from vitsearch.data.fashion_mnist import ASSETS, LICENSE_ASSET, SUBSET_ASSET
-from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.base.canonical_json import file_digest
 
 MEGABYTE = 10**6
 NAMES = sorted(BUILTIN)

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 from vitsearch.devices import FOR_EVER_S, AgentDevice, Cores, refuse_unable, refuse_unmetered, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.plan import Deployment
-from vitsearch_evaluators.client import DeviceClient, Subset
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.protocol import SCREEN, DeviceInfo, RuntimeInfo
+from vitsearch_evaluators.client.client import DeviceClient, Subset
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
 pytestmark = pytest.mark.slow
 DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")

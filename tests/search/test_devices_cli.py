@@ -18,10 +18,10 @@ from vitsearch import devices_cli, devices_view
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch.run import Home, open_device
 from vitsearch.space import load
-from vitsearch_evaluators import procs, tokens
-from vitsearch_evaluators.client import DeviceClient
-from vitsearch_evaluators.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
-from vitsearch_evaluators.transport import Transport
+from vitsearch_evaluators.base import processes, tokens
+from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_evaluators.client.transport import Transport
+from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
@@ -38,7 +38,7 @@ class Board:
         command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--tls", "--exit-with-stdin"]
         command += ["--state", str(state), "--port-file", str(port_file)]
         with open(state.parent / "agent.log", "wb") as log:
-            environment = procs.with_package_path(dict(os.environ))
+            environment = processes.with_package_path(dict(os.environ))
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, env=environment)
         end = time.monotonic() + PATIENCE_S
         while not port_file.exists():

@@ -18,7 +18,7 @@ from vitsearch.sampling import PlanSpace
 from vitsearch.show import print_front
 from vitsearch.study import Study
 from vitsearch.testing import DATA
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 ME = DriverId.current()
 

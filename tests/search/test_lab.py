@@ -16,7 +16,7 @@ from vitsearch.ledger import Ledger
 from vitsearch.plan import Augmentation, Compression, QuantizationAware
 from vitsearch.setting import Teacher
 from vitsearch.testing import fake_setting
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from vitsearch.measured import values_of
 from vitsearch.metrics import METRICS
 from vitsearch.testing import FakeDevice
-from vitsearch_evaluators.protocol import CONFIRM
+from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vitsearch.once import Once
 from vitsearch.plan import Deployment
 from vitsearch.progress import Silent
 from vitsearch.testing import FakeDevice
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
 

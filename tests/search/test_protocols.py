@@ -8,7 +8,7 @@ from vitsearch.metrics import METRICS
 from vitsearch.protocols import NEEDS, PLAIN, STREAMS_MOST, Phases, Protocols, streams
 from vitsearch.space.sections import Measure
 from vitsearch.testing import FakeDevice
-from vitsearch_evaluators.protocol import CONFIRM, SCREEN, MeasureProtocol
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
 
 PLAIN_METRICS = [name for name in METRICS if name not in {metric for names in NEEDS.values() for metric in names}]
 

@@ -29,9 +29,9 @@ from vitsearch.run import Crew, Home, Options, drive
 from vitsearch.runner import work
 from vitsearch.space import SearchSpace
 from vitsearch.study import Study
-from vitsearch_evaluators.client import Backoff, DeviceClient
-from vitsearch_evaluators.embedded import EmbeddedAgent
-from vitsearch_evaluators.protocol import SCREEN
+from vitsearch_evaluators.client.client import Backoff, DeviceClient
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 pytestmark = pytest.mark.slow
 QUICK = SCREEN._replace(id="quick", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.05)

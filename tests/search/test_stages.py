@@ -25,7 +25,7 @@ from vitsearch.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.sampling import PlanSpace
 from vitsearch.space import SearchSpace
 from vitsearch.store import FileStore
-from vitsearch_evaluators.npy import check_subset
+from vitsearch_evaluators.base.npy import check_subset
 
 pytestmark = pytest.mark.slow
 OPSET = 17

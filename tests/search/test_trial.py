@@ -16,7 +16,7 @@ from vitsearch.pareto import loss
 from vitsearch.plan import Compression
 from vitsearch.trial import failure, run_trial
 from vitsearch_evaluators.errors import DeviceUnreachable
-from vitsearch_evaluators.protocol import SCREEN
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.0})

@@ -10,9 +10,9 @@ from typing import Dict, Mapping, Optional
 
 from vitsearch_evaluators.artifacts import magic
 from vitsearch_evaluators.artifacts.base import Facts, refusal
-from vitsearch_evaluators.device_info import ANY_ARTIFACT, RuntimeInfo
+from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.importing import IMPORTING
+from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 
 __all__ = ["Facts", "inspect", "model_files", "refuse_unfit"]
 

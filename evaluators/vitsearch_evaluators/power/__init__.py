@@ -2,11 +2,11 @@
 
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators import plugins
+from vitsearch_evaluators.base import plugins
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
-from vitsearch_evaluators.system import System
 
 ENTRY_POINT_GROUP = "vitsearch_evaluators.power"
 

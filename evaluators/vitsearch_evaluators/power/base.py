@@ -3,8 +3,8 @@
 import abc
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
-from vitsearch_evaluators import strict
-from vitsearch_evaluators.system import System, parse_number
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import System, parse_number
 
 SCOPES = ("module", "package", "rails", "gpu", "battery", "system")
 
@@ -66,14 +66,14 @@ class PowerMeter(abc.ABC):
     problem: Optional[str] = None
     records_itself: bool = False
 
-    option_readers: Mapping[str, strict.Reader] = {}
+    option_readers: Mapping[str, json_reader.Reader] = {}
     """What `power.options` of the device's configuration may hold; each may be left out."""
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
         """Raises InvalidRequest for an option that this meter does not have."""
         self.system = system
         readers = self.option_readers
-        self.options = strict.read_object(dict(options or {}), readers, "power.options", readers)
+        self.options = json_reader.read_object(dict(options or {}), readers, "power.options", readers)
 
     @abc.abstractmethod
     def available(self) -> Found:

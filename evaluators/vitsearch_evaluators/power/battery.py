@@ -8,9 +8,9 @@ microampere-hours: energy is charge times voltage. Both are slow and coarse; let
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import System, parse_number
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible, read_number
-from vitsearch_evaluators.system import System, parse_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
 _EXTERNAL = ("Mains", "USB", "Wireless")
@@ -46,7 +46,7 @@ class AndroidBatteryMeter(PowerMeter):
     name = "android_battery"
     scope = "battery"
     rate_hz = 1.0
-    option_readers = {"runner": strict.sequence(strict.text, 16)}
+    option_readers = {"runner": json_reader.sequence(json_reader.text, 16)}
     _last: Optional["Charge"] = None
     _total_j = 0.0
 

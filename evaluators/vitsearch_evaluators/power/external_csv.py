@@ -22,10 +22,10 @@ import re
 import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import System, parse_number
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series
-from vitsearch_evaluators.system import System, parse_number
 
 _HEADER_LINES = 64
 _TAIL_BYTES = 4096
@@ -54,7 +54,7 @@ class Column(NamedTuple):
     unit: str
 
 
-def _one_of(choices: Any) -> strict.Reader:
+def _one_of(choices: Any) -> json_reader.Reader:
     def read(value: Any, where: str) -> Any:
         if value not in choices:
             raise InvalidRequest(f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}")
@@ -65,14 +65,14 @@ def _one_of(choices: Any) -> strict.Reader:
 
 def _names(value: Any, where: str) -> Tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
-    return tuple(_normal(name) for name in strict.sequence(strict.text, 16)(names, where))
+    return tuple(_normal(name) for name in json_reader.sequence(json_reader.text, 16)(names, where))
 
 
-def _column(kind: str) -> strict.Reader:
+def _column(kind: str) -> json_reader.Reader:
     readers = {"column": _names, "unit": _one_of(sorted(_UNITS[kind]))}
 
     def read(value: Any, where: str) -> Column:
-        fields = strict.read_object(value, readers, where)
+        fields = json_reader.read_object(value, readers, where)
         return Column(fields["column"], fields["unit"])
 
     return read
@@ -86,12 +86,12 @@ class ExternalCsvMeter(PowerMeter):
     records_itself = True
     option_readers = dict(
         {kind: _column(kind) for kind in _UNITS},
-        path=strict.text,
+        path=json_reader.text,
         clock=_one_of(("wall", "monotonic")),
         scope=_one_of(SCOPES),
         delimiter=_one_of((",", ";", "\t", " ")),
         decimal=_one_of((".", ",")),
-        wait_s=strict.number(0, 60),
+        wait_s=json_reader.number(0, 60),
     )
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:

@@ -14,9 +14,9 @@ import os
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power import rails
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
-from vitsearch_evaluators.system import System
 
 _IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio*device*"
 _HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon*")

@@ -13,10 +13,10 @@ import contextlib
 import ctypes
 from typing import Any, Callable, Mapping, NamedTuple, Optional
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power.base import MAX_W, Found, PowerMeter, Sample, plausible
 from vitsearch_evaluators.power.counters import Counter
-from vitsearch_evaluators.system import System
 
 _LIBRARY = "libnvidia-ml.so.1"
 _POWER_INSTANT = 186
@@ -130,7 +130,7 @@ class NvmlMeter(PowerMeter):
 
     name = "nvml"
     scope = "gpu"
-    option_readers = {"gpu": strict.integer(0, 63)}
+    option_readers = {"gpu": json_reader.integer(0, 63)}
 
     def __init__(
         self,

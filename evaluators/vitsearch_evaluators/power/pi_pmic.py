@@ -13,9 +13,9 @@ The Pi 4 and older have no such sensors.
 import re
 from typing import Dict, Optional, Set, Tuple
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import parse_number
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible
-from vitsearch_evaluators.system import parse_number
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
@@ -32,7 +32,7 @@ class PiPmicMeter(PowerMeter):
     scope = "module"
     rate_hz = 4.0
     estimated = True
-    option_readers = {"tool": strict.text}
+    option_readers = {"tool": json_reader.text}
     _rails: Optional[Set[str]] = None
 
     def available(self) -> Found:

@@ -13,7 +13,7 @@ are added up only when the device's configuration names them, and the scope then
 
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.power.base import Value, plausible
 
 TOTALS = (
@@ -24,7 +24,7 @@ TOTALS = (
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
 
-OPTION_READERS: Mapping[str, strict.Reader] = {"rails": strict.sequence(strict.text, 32)}
+OPTION_READERS: Mapping[str, json_reader.Reader] = {"rails": json_reader.sequence(json_reader.text, 32)}
 
 
 class Chosen(NamedTuple):

@@ -11,9 +11,9 @@ within a package, `psys` around all, and `intel-rapl-mmio:*` are the same packag
 import re
 from typing import Dict, List, Optional, Tuple
 
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
 from vitsearch_evaluators.power.counters import Counter
-from vitsearch_evaluators.system import System
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
 _PACKAGE = re.compile(r"package-[0-9]+(-die-[0-9]+)?\Z")

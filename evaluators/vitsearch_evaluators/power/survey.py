@@ -4,10 +4,10 @@ import math
 from typing import List, NamedTuple, Optional
 
 from vitsearch_evaluators import power
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.power.base import PowerMeter
 from vitsearch_evaluators.power.recorder import Recorder
-from vitsearch_evaluators.system import System
 
 
 class Reading(NamedTuple):

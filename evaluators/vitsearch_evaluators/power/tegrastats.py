@@ -11,10 +11,10 @@ a third number. NOW is the power at that moment, MEAN since the tool began: only
 import re
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
-from vitsearch_evaluators import strict
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.system import Stream, System
 from vitsearch_evaluators.power import rails
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value
-from vitsearch_evaluators.system import Stream, System
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|\Z)")
 _FIRST_LINE_S = 5.0
@@ -34,7 +34,7 @@ class TegrastatsMeter(PowerMeter):
     name = "tegrastats"
     scope = "module"
     rate_hz = 5.0
-    option_readers = dict(rails.OPTION_READERS, tool=strict.text, interval_ms=strict.integer(20, 10000))
+    option_readers = dict(rails.OPTION_READERS, tool=json_reader.text, interval_ms=json_reader.integer(20, 10000))
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
         super().__init__(system, options)

@@ -2,7 +2,7 @@
 
 from typing import Callable, Dict, Iterable, Optional, Tuple
 
-from vitsearch_evaluators import plugins
+from vitsearch_evaluators.base import plugins
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 ENTRY_POINT_GROUP = "vitsearch_evaluators.runtimes"
@@ -11,8 +11,8 @@ BUILTIN = {
     "onnxruntime": "vitsearch_evaluators.runtimes.ort:OrtRuntime",
     "openvino": "vitsearch_evaluators.runtimes.openvino_cpu:OpenVinoRuntime",
     "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
-    "trtexec": "vitsearch_evaluators.runtimes.trtexec:TrtexecRuntime",
-    "benchmark_model": "vitsearch_evaluators.runtimes.tflite_tool:BenchmarkModelRuntime",
+    "trtexec": "vitsearch_evaluators.runtimes.tools.trtexec:TrtexecRuntime",
+    "benchmark_model": "vitsearch_evaluators.runtimes.tools.tflite_tool:BenchmarkModelRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }
 

@@ -10,8 +10,8 @@ import json
 import os
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from vitsearch_evaluators.canonical import digest, file_digest
-from vitsearch_evaluators.files import write_json
+from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 ENGINES_KEPT = 16
 

@@ -7,14 +7,14 @@ import hashlib
 import time
 from typing import Any, Dict, Mapping
 
-from vitsearch_evaluators import strict
-from vitsearch_evaluators.device_info import ANY_ARTIFACT
+from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
+from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT
 
 _BUSY_US_DEFAULT = 200
-_read_busy_us = strict.integer(0, 10**6)
-_read_hash_kib = strict.integer(1, 10**6)
+_read_busy_us = json_reader.integer(0, 10**6)
+_read_hash_kib = json_reader.integer(1, 10**6)
 
 
 class NoopSession(Session):

@@ -2,8 +2,8 @@
 
 from typing import Any, Dict, List, Mapping
 
-from vitsearch_evaluators import strict
 from vitsearch_evaluators.artifacts import inspect, model_files
+from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
 from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
@@ -23,7 +23,7 @@ _ELEMENT_TYPES = {
     "boolean": "bool",
 }
 _DEVICE = "CPU"
-_read_streams = strict.integer(1, 256)
+_read_streams = json_reader.integer(1, 256)
 
 
 class OpenVinoSession(Session):

@@ -2,8 +2,8 @@
 
 from typing import Any, Dict, List, Mapping, NamedTuple
 
-from vitsearch_evaluators import strict
 from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import (
     Availability,
@@ -31,7 +31,7 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
-_read_optimizers = strict.sequence(strict.text, 64)
+_read_optimizers = json_reader.sequence(json_reader.text, 64)
 
 
 class _Input(NamedTuple):

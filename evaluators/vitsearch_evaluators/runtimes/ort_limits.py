@@ -8,7 +8,7 @@ https://onnxruntime.ai/docs/reference/compatibility.html has it.
 
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators.onnx_writing import Value, model, node
+from vitsearch_evaluators.base.onnx_writer import Value, model, node
 
 _OPSET, _IR_VERSION = 11, 6
 """Read by every onnxruntime since 1.0 (2019)."""

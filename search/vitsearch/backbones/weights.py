@@ -25,7 +25,7 @@ from vitsearch.backbones.base import Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.slicing import redraw_zero_norms
 from vitsearch.errors import PlanError, WeightsError
-from vitsearch_evaluators.canonical import digest, file_digest
+from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 SEED = 0
 KEYS_SHOWN = 3

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitsearch.data.splits import Split
 from vitsearch.effect import DataIdentity
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1
 

@@ -18,7 +18,7 @@ import numpy as np
 from vitsearch.data.arrays import Bytes
 from vitsearch.errors import DataError
 from vitsearch.locks import locked
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 2  # raised when decoding changes what it returns
 MOST_IN_MEMORY = 2 * 10**9  # bytes; sets that are larger are read from a file only

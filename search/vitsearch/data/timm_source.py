@@ -28,7 +28,7 @@ from vitsearch.data.timm_labels import class_names_of, label_of, relabelled
 from vitsearch.data.timm_open import open_split
 from vitsearch.data.timm_read import Broken, OpenSplit
 from vitsearch.data.timm_splits import split_names
-from vitsearch_evaluators.canonical import digest
+from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1  # raised when an index changes its meaning
 

@@ -59,7 +59,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """``result`` is the JSON form of :class:`vitsearch_evaluators.protocol.Measurement`."""
+    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`."""
 
     graph_key: str
     artifact_sha256: str

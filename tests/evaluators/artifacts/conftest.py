@@ -1,8 +1,4 @@
-import struct
-
 import pytest
-
-from vitsearch_evaluators.onnx_writing import Value, model, node
 
 
 @pytest.fixture
@@ -14,76 +10,3 @@ def onnx_file(tmp_path):
         return {name: str(tmp_path / name)}
 
     return write
-
-
-def identity(opset=13, ir_version=7, nodes=None):
-    ends = Value("x", "float32", (1,)), Value("y", "float32", (1,))
-    return model(nodes or [node("Identity", ["x"], "y")], [ends[0]], [ends[1]], opset, ir_version)
-
-
-def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None):
-    """A flatbuffer with one subgraph (an empty table), one operator code and one buffer, written by hand.
-
-    `external`: the field of the model that has an entry; `weights`: the length that the buffer's vector of 8 bytes
-    has by its own account; `behind`: (offset, size) of what the buffer has behind the flatbuffer.
-    """
-    out = bytearray(b"\0\0\0\0" + identifier)
-
-    def put(content):
-        while len(out) % 4:
-            out.append(0)
-        at = len(out)
-        out.extend(content)
-        return at
-
-    def offset(at, target):
-        out[at : at + 4] = struct.pack("<I", target - at)
-
-    def table(*fields):
-        """Fields of 4 bytes or as they are, None for one that is left out; return the table and where each lies."""
-        contents = [struct.pack("<I", value) if isinstance(value, int) else value for value in fields]
-        slots, size = [], 4
-        for content in contents:
-            slots.append(0 if content is None else size)
-            size += len(content or b"")
-        vtable = put(struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), size, *slots))
-        at = len(out) + (-len(out) % 4)
-        put(struct.pack("<i", at - vtable) + b"".join(filter(None, contents)))
-        return at, [at + slot for slot in slots]
-
-    def vector_of(at, *fields):
-        """Let the field at `at` be a vector of one table; return where the table's fields lie."""
-        vector = put(struct.pack("<II", 1, 0))
-        offset(at, vector)
-        inner, places = table(*fields)
-        offset(vector + 4, inner)
-        return places
-
-    entries = [0 if number == external else None for number in (8, 9)]
-    root, fields = table(version, 0, 0, None, 0, None, None, None, *entries)
-    offset(0, root)
-    if external is not None:
-        vector_of(fields[external])
-    span = [None, None] if behind is None else [struct.pack("<Q", number) for number in behind]
-    places = vector_of(fields[4], None if weights is None else 0, *span)
-    if weights is not None:
-        offset(places[0], put(struct.pack("<I", weights) + b"\0" * 8))
-    places = vector_of(fields[1], 0, None if custom is None else 0)
-    if custom is not None:
-        offset(places[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
-    vector_of(fields[2])
-    return bytes(out)
-
-
-IR = """<?xml version="1.0"?>
-<net name="tiny" version="11">
-  <layers>
-    <layer id="0" name="/blocks.0/w" type="Const" version="{opset}">
-      <data element_type="f32" shape="2" offset="{offset}" size="8" />
-      <output><port id="0" precision="FP32"><dim>2</dim></port></output>
-    </layer>
-  </layers>
-  <edges />
-  <rt_info><conversion_parameters><input_model value="/home/me/model.onnx" /></conversion_parameters></rt_info>
-</net>
-"""

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.artifact_files import IR, identity, tflite
 from vitsearch_evaluators import artifacts
+from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.onnx_writing import field, node, number, varint
-
-from .conftest import IR, identity, tflite
 
 ONNX = identity(opset=17, ir_version=8) + field(7, field(5, number(1, 4) + number(2, 1) + field(9, b"\1" * 16)))
 SEEDS = {

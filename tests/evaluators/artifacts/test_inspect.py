@@ -7,13 +7,12 @@ import time
 
 import pytest
 
+from support.artifact_files import IR, identity, tflite
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.artifacts import openvino_file
-from vitsearch_evaluators.device_info import ANY_ARTIFACT, RuntimeInfo
+from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.onnx_writing import field, node, number, varint
-
-from .conftest import IR, identity, tflite
+from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 
 RUNTIME = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), ("onnx",), max_opset=15, max_ir_version=8)
 

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.emulation import DeviceTree
+from vitsearch_evaluators.base.system import NoStream, System, parse_number
+from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.power import rails
 from vitsearch_evaluators.power.base import MAX_W
 from vitsearch_evaluators.power.battery import BatteryMeter, parse_dumpsys
@@ -14,7 +15,6 @@ from vitsearch_evaluators.power.ina3221 import Ina3221Meter
 from vitsearch_evaluators.power.pi_pmic import parse_adc
 from vitsearch_evaluators.power.rapl import RaplMeter
 from vitsearch_evaluators.power.tegrastats import parse_line
-from vitsearch_evaluators.system import NoStream, System, parse_number
 
 hypothesis = pytest.importorskip("hypothesis")
 given, strategies = hypothesis.given, hypothesis.strategies

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power.nvml import FieldValue, NvmlMeter
-from vitsearch_evaluators.system import System
 from vitsearch_evaluators.testing import PowerMeterTestCase
 
 NOT_SUPPORTED = 3

@@ -2,8 +2,8 @@
 
 import pytest
 
+from vitsearch_evaluators.base.system import Output
 from vitsearch_evaluators.power.pi_pmic import OFFSET_W, SLOPE, PiPmicMeter, parse_adc
-from vitsearch_evaluators.system import Output
 from vitsearch_evaluators.testing import PowerMeterTestCase
 
 READING = """ 3V7_WL_SW_A current(0)=0.07709848A

@@ -2,8 +2,8 @@
 
 import pytest
 
+from vitsearch_evaluators.base.system import Reading, System
 from vitsearch_evaluators.power.rapl import RaplMeter, find_zones
-from vitsearch_evaluators.system import Reading, System
 from vitsearch_evaluators.testing import PowerMeterTestCase
 
 POWERCAP = "/sys/class/powercap"

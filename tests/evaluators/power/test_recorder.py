@@ -2,9 +2,9 @@ import time
 
 import pytest
 
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Series
 from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, uneven
-from vitsearch_evaluators.system import System
 
 
 class Scripted(PowerMeter):

@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators import cli
+from vitsearch_evaluators.cli import app
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.power.survey import survey
@@ -49,10 +49,10 @@ def test_the_configured_meter_comes_first_and_no_other_takes_its_place(board):
 
 
 def test_the_command_marks_the_meter_in_use(board, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "THIS_MACHINE", board)
-    monkeypatch.setattr(cli, "system_of", lambda emulation, state: board)
-    assert cli.main(["power"]) == 0
+    monkeypatch.setattr(app, "THIS_MACHINE", board)
+    monkeypatch.setattr(app, "system_of", lambda emulation, state: board)
+    assert app.main(["power"]) == 0
     assert "* ina3221          5.000 W (module)\n  tegrastats" in capsys.readouterr().out
     (tmp_path / "config.json").write_text('{"power": {"meter": "rapl"}}')
-    assert cli.main(["power", "--state", str(tmp_path)]) == 1
+    assert app.main(["power", "--state", str(tmp_path)]) == 1
     assert "  rapl             its counter stood still" in capsys.readouterr().out

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.power.tegrastats import TegrastatsMeter, parse_line
-from vitsearch_evaluators.system import System
 from vitsearch_evaluators.testing import PowerMeterTestCase
 
 NANO = (

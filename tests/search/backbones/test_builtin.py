@@ -8,7 +8,7 @@ from vitsearch.backbones import ModelSpec, weights
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import WeightsError
 from vitsearch.space.sections import BUILTIN_BASES
-from vitsearch_evaluators.canonical import file_digest
+from vitsearch_evaluators.base.canonical_json import file_digest
 
 
 @pytest.mark.parametrize("name", sorted(BUILTIN))

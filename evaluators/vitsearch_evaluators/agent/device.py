@@ -1,0 +1,56 @@
+"""The device that the agent runs on: who it is, how it is configured, and its environment as it is now."""
+
+import contextlib
+import threading
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from vitsearch_evaluators.base.system import THIS_MACHINE, System
+from vitsearch_evaluators.conditions.emulation import described
+from vitsearch_evaluators.conditions.environment import DeviceIdentity, fingerprint
+from vitsearch_evaluators.conditions.throttling import kernel_brakes
+from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
+from vitsearch_evaluators.measure.memory_limit import UNCONFINED, Confinement
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+
+
+class Device:
+    """`ready` is set when its `runtimes` were probed and its `confinement` found; from then on they do not change."""
+
+    def __init__(
+        self, identity: DeviceIdentity, version: str, config: AgentConfig = NO_CONFIG, system: System = THIS_MACHINE
+    ) -> None:
+        self.identity = identity
+        self.version = version
+        self.config = config
+        self.system = system
+        self.ready = threading.Event()
+        self.runtimes: Tuple[RuntimeInfo, ...] = ()
+        self.confinement: Confinement = UNCONFINED
+        self._known: Optional[Dict[str, Any]] = None
+        self._is_measured = False
+
+    def environment(self) -> Dict[str, Any]:
+        """Return the fingerprint as it is now: a governor or an affinity may have changed.
+
+        While something is measured it is what it was before: to look (some boards have to be asked with
+        a tool) would disturb. So it is while the kernel brakes a hot device, for that lowers limits
+        which are settings otherwise.
+        """
+        if self._known is not None and (self._is_measured or kernel_brakes(self.system).active):
+            return self._known
+        found = fingerprint(self.version, self.runtimes, self.system)
+        if self.config.emulation is not None:
+            found["emulation"] = described(self.config.emulation)
+        if self.config.limits.memory_mb is not None:
+            found["memory_limit"] = self.confinement.described()
+        self._known = found if self.ready.is_set() else None
+        return found
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Nobody looks at the settings meanwhile."""
+        self._is_measured = True
+        try:
+            yield
+        finally:
+            self._is_measured = False

@@ -1,0 +1,202 @@
+"""HTTP/1.1 around the `routes`: who is let in, how much of a request is read, how refusals are told."""
+
+import json
+import logging
+import math
+import socket
+import sqlite3
+import time
+from socketserver import StreamRequestHandler
+from typing import NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.agent.api import Api
+from vitsearch_evaluators.agent.http import routes
+from vitsearch_evaluators.agent.http.listener import Encrypt, Listener
+from vitsearch_evaluators.agent.http.rate_limits import IDLE_S, Connections, RateLimit, RequestReader
+from vitsearch_evaluators.agent.http.request_head import NO_HEAD, read_head
+from vitsearch_evaluators.agent.http.routes import Answer, Call
+from vitsearch_evaluators.base.tokens import TokenFile
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.errors import (
+    EvaluatorError,
+    InvalidRequest,
+    StorageFull,
+    TooManyRequests,
+    TransferFailed,
+    Unauthorized,
+)
+from vitsearch_evaluators.wire.protocol import CHUNK_MAX_BYTES
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_MAX_BYTES = 2 * CHUNK_MAX_BYTES
+"""The rest of a refused request that is read, so that its client sees the refusal: what is a little too large too."""
+_TLS_HANDSHAKE = b"\x16"
+_REASONS = {
+    200: "OK",
+    201: "Created",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    424: "Failed Dependency",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
+
+
+class Door(NamedTuple):
+    """Who may come in, how, and how often. `encrypt` None answers in the clear."""
+
+    tokens: TokenFile
+    encrypt: Optional[Encrypt] = None
+    limits: LimitsConfig = LimitsConfig()
+
+
+class AgentServer(Listener):
+    """What the handlers of all connections share."""
+
+    def __init__(self, address: Tuple[str, int], api: Api, door: Door) -> None:
+        self.api = api
+        self.door = door
+        self.rates = RateLimit(door.limits.requests_per_s)
+        connections = Connections(door.limits.connections, door.limits.connections_total)
+        super().__init__(address, AgentHandler, door.encrypt, connections)
+
+
+class AgentHandler(StreamRequestHandler):
+    """Serves one connection: reads a request in full, asks the Api, writes one reply, and again."""
+
+    server: AgentServer
+    timeout = IDLE_S
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
+    _head = NO_HEAD
+    _unread = 0
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._reader = self.rfile = RequestReader(self.connection)  # type: ignore[assignment]
+
+    def handle(self) -> None:
+        """Answer requests as they come; what does not arrive in time ends the connection without an answer."""
+        try:
+            while self._answer_one():
+                pass
+        except OSError as error:
+            logger.debug("%s: %s", self.client_address[0], error)
+
+    def _answer_one(self) -> bool:
+        """Return whether the connection goes on."""
+        first = self._reader.first_byte()
+        if first in (b"", _TLS_HANDSHAKE):
+            if first:  # any text tells a TLS client at once that there is none
+                self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            return False
+        try:
+            self._head = read_head(self._reader.readline)
+        except InvalidRequest as error:
+            self._head = NO_HEAD
+            self._send(_refusal(error), goes_on=False)
+            return False
+        self._unread = self._head.length
+        answer = self._outcome()
+        goes_on = self._drain() and self._head.keeps_open
+        self._send(answer, goes_on)
+        logger.debug("%s %s %s %d", self.client_address[0], self._head.method, self._head.target, answer.status)
+        return goes_on
+
+    def _outcome(self) -> Answer:
+        """Return what the Api answers or refuses; OSError when the line broke in the middle of the request."""
+        asked = f"{self._head.method} {self._head.target}"
+        try:
+            return self._dispatch()
+        except EvaluatorError as error:
+            if not error.transient and (self._head.method not in ("GET", "HEAD") or isinstance(error, Unauthorized)):
+                self.server.api.audit.refused(self.client_address[0], asked, error.code)
+            return _refusal(error)
+        except (ConnectionError, socket.timeout):
+            raise
+        except (OSError, sqlite3.OperationalError) as error:
+            logger.warning("%s: %s", asked, error)
+            return _refusal(StorageFull(f"storage failed: {error}"))
+        except Exception as error:
+            logger.exception("%s", asked)
+            return _refusal(EvaluatorError("internal", f"{type(error).__name__}: see the agent's log"))
+
+    def _dispatch(self) -> Answer:
+        self._slow_down()
+        if (self._head.method, self._head.path) == ("GET", "/v1/health"):
+            return Answer(*self.server.api.health())
+        self._authorize()
+        return routes.answer(self.server.api, Call(self._head, self._body, self.client_address[0]))
+
+    def _slow_down(self) -> None:
+        wait_s = self.server.rates.wait_s(self.client_address[0])
+        if wait_s:
+            per_s = self.server.door.limits.requests_per_s
+            raise TooManyRequests(f"this agent answers {per_s:g} requests a second", {"retry_after_s": wait_s})
+
+    def _authorize(self) -> None:
+        scheme, _, given = self._head.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not self.server.door.tokens.admits(given.encode("utf-8", "replace")):
+            raise Unauthorized("the token is missing, wrong, or was rotated: Authorization: Bearer TOKEN")
+
+    def _body(self, limit: int) -> bytes:
+        if self._unread > limit:
+            raise TransferFailed(
+                f"the body has {self._unread} bytes, at most {limit} are taken",
+                {"reason": "too_large", "limit": limit},
+            )
+        length, self._unread = self._unread, 0
+        if length and self._head.expects:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.wfile.flush()
+        body = self._reader.body(length)
+        if len(body) < length:
+            raise ConnectionError("the client went away in the middle of its body")
+        return body
+
+    def _drain(self) -> bool:
+        """Read what was not asked for; False when the next request cannot be found behind it.
+
+        Answering while the client still sends resets the connection, and it never sees why.
+        """
+        length, self._unread = self._unread, 0
+        if length > _DRAIN_MAX_BYTES or (length and self._head.expects):
+            return False
+        self._reader.skip(length)
+        return True
+
+    def _send(self, answer: Answer, goes_on: bool) -> None:
+        kind, content = "application/octet-stream", answer.content
+        if not isinstance(content, bytes):
+            kind, content = "application/json", json.dumps(answer.content).encode()
+        headers = {
+            "Server": "vitsearch-agent",
+            "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+        }
+        if answer.status in (429, 503) and isinstance(answer.content, dict):
+            wait_s = answer.content.get("error", {}).get("details", {}).get("retry_after_s", 1.0)
+            headers["Retry-After"] = str(math.ceil(wait_s))
+        headers.update(answer.headers)
+        if not goes_on:
+            headers["Connection"] = "close"
+        first = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}"
+        lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
+        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        if self._head.method != "HEAD":
+            self.wfile.write(content)
+        self.wfile.flush()
+
+
+def _refusal(error: EvaluatorError) -> Answer:
+    return Answer(error.http_status, {"error": error.to_json()})

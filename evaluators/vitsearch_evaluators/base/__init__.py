@@ -1,0 +1,1 @@
+"""Helpers that know nothing of measuring: JSON, files, processes, plug-ins, TLS. Standard library only."""

@@ -1,0 +1,150 @@
+"""The agent under systemd: as a service of the whole machine, or of one person."""
+
+import os
+from typing import List, Sequence
+
+from vitsearch_evaluators.base.system import System
+from vitsearch_evaluators.cli.service import unit
+from vitsearch_evaluators.cli.service.here import PYZ, Host, Program, is_hidden
+from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.cli.service.steps import Command, Folder, Step
+from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, USER, Wanted
+from vitsearch_evaluators.errors import InvalidRequest
+
+GROUPS = ("video", "render")
+"""Who may use the GPU, and ask a Raspberry Pi's firmware. Not `i2c`: current monitors are read as files, and who
+writes to that bus may set the board's voltages."""
+
+_RUNNING = "/run/systemd/system"
+
+
+def is_running(system: System) -> bool:
+    """Whether systemd is what runs this machine (sd_booted(3))."""
+    return os.path.isdir(system.at(_RUNNING))
+
+
+class _Systemd(Manager):
+    of_machine: bool
+    flags: Sequence[str] = ()
+    hint = ""
+
+    @property
+    def log(self) -> str:
+        return f"journalctl {'-u' if self.of_machine else '--user-unit'} vitsearch-agent"
+
+    def gave_up(self) -> bool:
+        return self.system.run(self._systemctl("is-failed", unit.UNIT).argv).reason is None
+
+    def last_words(self) -> str:
+        start = self.system.run(self._systemctl("show", "--property=InvocationID", unit.UNIT).argv).stdout.strip()
+        this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
+        return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
+
+    def _remembered(self, text: str) -> Wanted:
+        return unit.remembered(text, self.definition)
+
+    def _definition(self, wanted: Wanted, state: str) -> str:
+        return unit.text(unit.Service(tuple(self.command()), wanted, state, self.of_machine))
+
+    def _start(self) -> List[Step]:
+        words = (["daemon-reload"], ["enable", unit.UNIT], ["restart", unit.UNIT])
+        return [self._systemctl(*each) for each in words]
+
+    def _stop(self) -> List[Step]:
+        # What has failed too often does not start before that is forgotten.
+        words = [["reset-failed"]] if self.gave_up() else []
+        return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
+
+    def _end(self) -> Step:
+        return self._systemctl("disable", "--now", unit.UNIT)
+
+    def _forget(self) -> List[Step]:
+        return [self._systemctl("daemon-reload")]
+
+    def _groups_of(self, user: str) -> List[str]:
+        """Return the groups that an account is in; none when there is no such account."""
+        return self.system.run(("id", "-nG", user)).stdout.split()
+
+    def _groups_missing(self, user: str) -> List[str]:
+        """Return the useful groups that this machine has and that an account is not in."""
+        there = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
+        return [name for name in there if name not in self._groups_of(user)]
+
+    def _systemctl(self, *words: str) -> Command:
+        return Command(("systemctl", *self.flags, *words), self.hint)
+
+
+class OfMachine(_Systemd):
+    """A unit of the whole machine: from boot on, under an account that may do nothing else."""
+
+    definition = f"/etc/systemd/system/{unit.UNIT}"
+    archive = f"/opt/vitsearch/{PYZ}"
+    state = STATE
+    of_machine = True
+    as_root = "sudo "
+    python_flags = ("-E", "-s")
+
+    def account_steps(self, wanted: Wanted) -> List[Step]:
+        # Of another account nobody knows what else it is for.
+        if wanted.user != USER or not self._groups_of(USER):
+            return []
+        return [Command(("userdel", USER), "")]
+
+    def _check(self, wanted: Wanted, state: str) -> None:
+        super()._check(wanted, state)
+        hidden = self.program.hidden()
+        if hidden is not None:
+            raise InvalidRequest(
+                f"the service does not see {hidden}, for homes and temporary folders are closed to it: use "
+                "/usr/bin/python3 or an environment below /opt (or install without root, as a service of your own)"
+            )
+        for path in (state, wanted.token_file, wanted.tls_cert, wanted.tls_key):
+            if path is not None and is_hidden(path):
+                raise InvalidRequest(f"the service does not see {path}: homes and temporary folders are closed to it")
+
+    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+        steps: List[Step] = []
+        if not self._groups_of(wanted.user):
+            made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
+            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", wanted.user), ""))
+        missing = self._groups_missing(wanted.user)
+        if missing:
+            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), wanted.user), ""))
+        if state != self.state:  # which systemd makes itself
+            steps.append(Folder(state, 0o700, wanted.user))
+        return steps
+
+
+class OfPerson(_Systemd):
+    """A unit of one person's own manager, with that person's rights."""
+
+    of_machine = False
+    flags = ("--user",)
+    hint = NO_SESSION
+
+    def __init__(self, host: Host, program: Program, system: System) -> None:
+        super().__init__(host, program, system)
+        self.definition = f"{host.home}/.config/systemd/user/{unit.UNIT}"
+        self.archive = f"{host.home}/.local/share/vitsearch/{PYZ}"
+        self.state = f"{host.home}/.local/state/vitsearch"
+
+    def notes(self) -> List[str]:
+        notes, name = [], self.host.name
+        lingers = self.system.run(("loginctl", "show-user", name, "--property=Linger")).stdout.strip()
+        if lingers != "Linger=yes":
+            notes.append(
+                "it starts when you log in and ends when you have logged out. To have it run from boot on: "
+                f"sudo loginctl enable-linger {name}"
+            )
+        missing = self._groups_missing(name)
+        if missing:
+            notes.append(
+                f"without the groups {', '.join(missing)} it may not see the GPU, nor a Raspberry Pi's power: "
+                f"sudo usermod --append --groups {','.join(missing)} {name}, then log in again"
+            )
+        return notes
+
+    def _check(self, wanted: Wanted, state: str) -> None:
+        super()._check(wanted, state)
+        if wanted.user != DEFAULT.user:
+            raise InvalidRequest("--user is for root: without root the agent runs as you")

@@ -1,0 +1,109 @@
+"""How the agent is to run as a service: what a person asks for, and what the installed service remembers of it."""
+
+import os
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators.agent import agent
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.errors import InvalidRequest
+
+PORT = 8470
+USER = "vitsearch"
+STATE = "/var/lib/vitsearch"
+PORT_FILE = "listening.json"
+
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
+_PATHS = ("state", "token_file", "tls_cert", "tls_key")
+
+
+class Wanted(NamedTuple):
+    """The options of `serve`. `state` None is the place that the kind of service has for it; `user` is whom a
+    service of the whole machine runs as."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    state: Optional[str] = None
+    token_file: Optional[str] = None
+    tls: bool = False
+    tls_cert: Optional[str] = None
+    tls_key: Optional[str] = None
+    insecure_plaintext: bool = False
+    cpus: Optional[str] = None
+    user: str = USER
+
+    def with_options(self, given: Mapping[str, Any]) -> "Wanted":
+        """Return this with what a person gave now, every path absolute: a service starts in another folder.
+
+        Who encrypts now need not take back that it was once in the clear, nor the other way round.
+        """
+        more = dict(given)
+        encrypted, plain = {"tls", "tls_cert", "tls_key"}, {"insecure_plaintext"}
+        for now, before in ((encrypted, plain), (plain, encrypted)):
+            if now & set(more) and not before & set(more):
+                more.update({name: getattr(DEFAULT, name) for name in before})
+        for name in _PATHS:
+            if more.get(name) is not None:
+                more[name] = os.path.abspath(more[name])
+        return self._replace(**more)
+
+    def checked(self) -> "Wanted":
+        """InvalidRequest for what no agent would start with."""
+        agent.wants_tls(self.settings(""))
+        if not 1 <= self.port <= 65535:
+            raise InvalidRequest("--port: a service has a port of its own, 1 to 65535")
+        if not _USER.match(self.user) or self.user == "root":
+            raise InvalidRequest(f"--user: expected the name of an unprivileged account, got {self.user!r}")
+        for name, value in self._asdict().items():
+            if isinstance(value, str) and not value.isprintable():
+                raise InvalidRequest(f"--{name.replace('_', '-')}: {value!r} cannot stand in a service's file")
+        return self
+
+    def settings(self, state: str) -> agent.AgentSettings:
+        """Return what `serve` is to run with, in this state folder."""
+        return agent.AgentSettings(
+            state=state,
+            host=self.host,
+            port=self.port,
+            token_file=self.token_file,
+            tls=self.tls,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+            insecure_plaintext=self.insecure_plaintext,
+            port_file=os.path.join(state, PORT_FILE),
+        )
+
+    def serve_arguments(self, state: str) -> List[str]:
+        """Return the same as arguments of `vitsearch-agent`."""
+        words = ["serve", "--host", self.host, "--port", str(self.port), "--state", state]
+        words += ["--port-file", os.path.join(state, PORT_FILE)]
+        for name in ("token_file", "tls_cert", "tls_key", "cpus"):
+            value = getattr(self, name)
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}", value]
+        words += [f"--{name.replace('_', '-')}" for name in ("tls", "insecure_plaintext") if getattr(self, name)]
+        return words
+
+    def to_json(self) -> Dict[str, Any]:
+        """Leave out what is as it always is."""
+        return {name: value for name, value in self._asdict().items() if value != getattr(DEFAULT, name)}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "installed") -> "Wanted":
+        return cls(**json_reader.read_object(value, _WANTED, where, _WANTED))
+
+
+DEFAULT = Wanted()
+
+_WANTED: Mapping[str, json_reader.Reader] = {
+    "host": json_reader.text,
+    "port": json_reader.integer(1, 65535),
+    "state": json_reader.text,
+    "token_file": json_reader.text,
+    "tls": json_reader.boolean,
+    "tls_cert": json_reader.text,
+    "tls_key": json_reader.text,
+    "insecure_plaintext": json_reader.boolean,
+    "cpus": json_reader.text,
+    "user": json_reader.text,
+}

@@ -1,0 +1,148 @@
+"""An agent on this machine whose life is tied to ours.
+
+The agent reads its stdin, a pipe that we hold: when this process ends, even by SIGKILL, the pipe
+ends and so do the agent and what it measures.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from typing import Any, Optional
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_evaluators.errors import DeviceUnreachable
+
+_START_S = 60.0
+_STOP_S = 10.0
+_STARTS = 3
+
+
+class EmbeddedAgent:
+    """Use as a context manager. `state` keeps the device's id, its queue and its models.
+
+    `cpus` is a list as in `taskset -c` ("1", "0,2-3") to which the agent and everything that it
+    measures is pinned. Not for several threads at once, except `address`.
+    """
+
+    def __init__(self, state: str, cpus: Optional[str] = None, python: str = sys.executable) -> None:
+        self._state = os.path.abspath(state)
+        self._cpus = cpus
+        self._python = python
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._port = 0
+        self.token = secrets.token_hex(32)
+
+    def __enter__(self) -> "EmbeddedAgent":
+        self._start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise DeviceUnreachable("the embedded agent is not running")
+        return self._process.pid
+
+    def address(self) -> str:
+        """Return the URL, after a restart if the agent died: for `DeviceClient(agent.address)`."""
+        self.restart_if_dead()
+        return self.url
+
+    def client(self, owner: str, **settings: Any) -> DeviceClient:
+        """Return a client that finds the agent again after a restart."""
+        return DeviceClient(self.address, self.token, owner, **settings)
+
+    def restart_if_dead(self) -> bool:
+        """Start the agent again on its state if it died; its queue goes on. True if it did."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self.stop()
+        self._start()
+        return True
+
+    def stop(self) -> None:
+        """End the agent: first by closing its stdin, then by signals to its own pid."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        for insist in (process.terminate, process.kill):
+            try:
+                process.wait(_STOP_S)
+                return
+            except subprocess.TimeoutExpired:
+                insist()
+        process.wait()
+
+    def _start(self) -> None:
+        """Start the agent; once more when something kills it meanwhile. DeviceUnreachable tells its log."""
+        os.makedirs(self._state, mode=0o700, exist_ok=True)
+        _write_private(os.path.join(self._state, "token"), self.token)
+        for _ in range(_STARTS):
+            process = self._process = self._spawn()
+            self._port = self._await_port(process)
+            if self._port:
+                return
+            code = process.poll()
+            self.stop()
+            if code is None or code >= 0:
+                break  # too slow, or it ended by itself: it would do so again
+        log = self._path("agent.log")
+        raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        if os.path.exists(self._path("port.json")):
+            os.remove(self._path("port.json"))
+        command = [self._python, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
+        command += ["--state", self._state, "--port-file", self._path("port.json")]
+        command += ["--token-file", self._path("token")]
+        if self._cpus is not None:
+            command += ["--cpus", self._cpus]
+        with open(self._path("agent.log"), "ab") as log:
+            # Its own session: Ctrl-C in a terminal is for us, and we end the agent in order.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=processes.with_package_path(dict(os.environ)),
+                start_new_session=True,
+            )
+
+    def _await_port(self, process: "subprocess.Popen[bytes]") -> int:
+        """Return the port once the agent listens, 0 when it ended or took too long."""
+        end = time.monotonic() + _START_S
+        while time.monotonic() < end and process.poll() is None:
+            if os.path.exists(self._path("port.json")):
+                with open(self._path("port.json")) as stream:
+                    return int(json.load(stream)["port"])
+            time.sleep(0.02)
+        return 0
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._state, name)
+
+
+def _write_private(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as stream:
+        stream.write(text)
+
+
+def _tail(path: str) -> str:
+    try:
+        with open(path, errors="replace") as stream:
+            return stream.read()[-500:].strip() or "(nothing)"
+    except OSError as error:
+        return str(error)

@@ -1,0 +1,77 @@
+"""What the protocol offers, as methods: each asks a device once and reads the answer strictly.
+
+They raise what `Transport.request` does; to ask again is up to the caller.
+"""
+
+from typing import Any, Dict, List, Mapping
+
+from vitsearch_evaluators.client.transport import Transport
+from vitsearch_evaluators.errors import ProtocolSkew
+from vitsearch_evaluators.wire.protocol import (
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    DeviceInfo,
+    Event,
+    JobStatus,
+)
+
+_FIRST_LOOK_S = 60.0
+"""An agent that has just started asks its runtimes before it says what it is."""
+
+
+class Endpoints:
+    """The device behind a transport; for several threads at once, as that is."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def device(self) -> DeviceInfo:
+        """Ask what the device is. Raises ProtocolSkew naming both versions."""
+        body = self._transport.request("GET", "/v1/device", extra_timeout_s=_FIRST_LOOK_S).body
+        low, high = _get(body, "api_min"), _get(body, "api_max")
+        if not (
+            isinstance(low, int) and isinstance(high, int) and low <= PROTOCOL_VERSION and high >= PROTOCOL_VERSION_MIN
+        ):
+            raise ProtocolSkew(
+                f"this client speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, the "
+                f"agent (version {_get(body, 'agent_version')}) {low} to {high}: update the older",
+                {"client": [PROTOCOL_VERSION_MIN, PROTOCOL_VERSION], "agent": [low, high]},
+            )
+        return DeviceInfo.from_json(body)
+
+    def conditions(self) -> Dict[str, Any]:
+        """Ask how warm the device is now: {"temperature_c", "zone", "reason"}."""
+        return dict(self._transport.request("GET", "/v1/conditions").body)
+
+    def put_job(self, identifier: str, request: Mapping[str, Any]) -> JobStatus:
+        """Submit a job, which may be there already."""
+        return JobStatus.from_json(self._transport.request("PUT", job_path(identifier), request).body)
+
+    def job(self, identifier: str, wait_s: float = 0.0) -> JobStatus:
+        """Return the status when the job is final, or as it is after `wait_s`."""
+        path = f"{job_path(identifier)}?wait={wait_s:g}"
+        return JobStatus.from_json(self._transport.request("GET", path, extra_timeout_s=wait_s).body)
+
+    def cancel(self, identifier: str) -> JobStatus:
+        """Cancel a job; one that is final stays as it is. NotFound when unknown."""
+        return JobStatus.from_json(self._transport.request("DELETE", job_path(identifier)).body)
+
+    def events(self, identifier: str, after: int = 0, wait_s: float = 0.0) -> List[Event]:
+        """Return what happened to a job after event number `after`, waiting for something up to `wait_s`."""
+        path = f"{job_path(identifier)}/events?after={after}&wait={wait_s:g}"
+        body = self._transport.request("GET", path, extra_timeout_s=wait_s).body
+        return [Event.from_json(event) for event in body["events"]]
+
+    def jobs(self) -> List[JobStatus]:
+        """Return the jobs of all owners: the running one, then the queued as they will be served."""
+        body = self._transport.request("GET", "/v1/jobs").body
+        return [JobStatus.from_json(job) for job in body["jobs"]]
+
+
+def job_path(identifier: str) -> str:
+    """Return the path of a job."""
+    return f"/v1/jobs/{identifier}"
+
+
+def _get(body: Any, key: str) -> Any:
+    return body.get(key) if isinstance(body, dict) else None

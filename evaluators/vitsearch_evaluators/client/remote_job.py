@@ -1,0 +1,154 @@
+"""One job from its submission to its result, over lost connections, restarts and evicted files."""
+
+import contextlib
+import threading
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators.client.endpoints import Endpoints
+from vitsearch_evaluators.client.retry import OnTrouble, Patience
+from vitsearch_evaluators.client.transfer import Transfer
+from vitsearch_evaluators.errors import (
+    ArtifactMissing,
+    EnvironmentChanged,
+    EvaluatorError,
+    JobCancelled,
+    MeasurementFailed,
+    NotFound,
+    error_from_json,
+)
+from vitsearch_evaluators.wire.protocol import (
+    PROTOCOL_VERSION,
+    DeviceInfo,
+    Event,
+    JobSpec,
+    JobStatus,
+    Owner,
+    Result,
+    job_id,
+)
+
+_POLL_S = 20.0
+_POLL_CANCELLABLE_S = 2.0
+
+
+class Wish(NamedTuple):
+    """How a caller wants its job done; nothing of it is part of the job's id.
+
+    With `environment_id` the job is done in that environment or not at all; `trial` stands in the queue
+    beside the owner; `cancel` ends the job when it is set; `on_event` is told what happens to it meanwhile;
+    `on_trouble` each time what keeps the device from answering, and None when it answers again.
+    """
+
+    environment_id: Optional[str] = None
+    trial: Optional[int] = None
+    cancel: Optional[threading.Event] = None
+    on_event: Optional[Callable[[Event], None]] = None
+    on_trouble: Optional[OnTrouble] = None
+
+
+class Errand:
+    """Sent to a device for the result of a job; `owner` stands in its queue."""
+
+    def __init__(self, endpoints: Endpoints, files: Transfer, owner: Owner) -> None:
+        self._endpoints = endpoints
+        self._files = files
+        self._owner = owner
+
+    def result(self, spec: JobSpec, wish: Wish, info: DeviceInfo, patience: Patience) -> Result:
+        """Submit a job to the device that `info` is of and return its result; raises as `DeviceClient.measure` says."""
+        identifier = job_id(spec, info.device_id)
+        request = {
+            "api": min(PROTOCOL_VERSION, info.api_max),
+            "device_id": info.device_id,
+            "owner": self._owner._replace(trial=wish.trial).to_json(),
+            "spec": spec.to_json(),
+            "environment_id": wish.environment_id,
+        }
+        watch = None if wish.on_event is None else _Watch(wish.on_event)
+        while True:
+            try:
+                status = self._follow(identifier, request, patience, watch)
+                result = _checked(status, spec, info)
+                if wish.environment_id not in (None, result.environment_id):
+                    raise _elsewhere(str(wish.environment_id), result)
+                return result
+            except (ArtifactMissing, NotFound) as error:
+                # A new model, or an agent that lost its state.
+                if isinstance(error, ArtifactMissing):
+                    self._send_missing(spec, error, patience)
+                patience.wait(error, first_at_once=True)
+            except EnvironmentChanged as error:
+                if wish.environment_id is not None:
+                    raise
+                patience.wait(error)  # another client wanted this job in an environment that is no more
+            except JobCancelled:
+                if patience.cancel is not None and patience.cancel.is_set():
+                    self._cancel_quietly(identifier)
+                raise
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                patience.wait(error)
+
+    def _send_missing(self, spec: JobSpec, error: ArtifactMissing, patience: Patience) -> None:
+        missing = error.details.get("missing", ())
+        for blob in spec.manifest:
+            if blob.sha256 in missing:
+                self._files.upload_again(blob.sha256, error, patience.renewed())
+
+    def _follow(
+        self, identifier: str, request: Mapping[str, Any], patience: Patience, watch: Optional["_Watch"]
+    ) -> JobStatus:
+        """Submit the job, which may be there already, and wait until it is final."""
+        patience.check()
+        status = self._endpoints.put_job(identifier, request)
+        wait_s = _POLL_S if patience.cancel is None else _POLL_CANCELLABLE_S
+        while not status.final:
+            patience.answered()
+            patience.check()
+            if watch is not None:
+                watch.tell(self._endpoints.events(identifier, watch.seen, wait_s))
+            status = self._endpoints.job(identifier, wait_s if watch is None else 0.0)
+        if watch is not None:
+            watch.tell(self._endpoints.events(identifier, watch.seen))
+        return status
+
+    def _cancel_quietly(self, identifier: str) -> None:
+        # Out of reach: the device finishes it, and the result waits for who asks again.
+        with contextlib.suppress(EvaluatorError):
+            self._endpoints.cancel(identifier)
+
+
+class _Watch:
+    """Hands each event to the caller once, over lost connections and restarts."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self._on_event = on_event
+        self.seen = 0
+
+    def tell(self, events: List[Event]) -> None:
+        for event in events:
+            self.seen = max(self.seen, event.n)
+            self._on_event(event)
+
+
+def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
+    """Return the result of a final job; raise what it failed of."""
+    if status.state == "cancelled":
+        raise JobCancelled(f"job {status.id} was cancelled on the device")
+    if status.state == "failed":
+        raise error_from_json(dict(status.error or {}))
+    result = status.result
+    expected = (spec.kind, job_id(spec, info.device_id), info.device_id)
+    is_expected = result is not None and (status.kind, result.job_id, result.device_id) == expected
+    if result is None or not is_expected or getattr(result, "artifact", spec.artifact) != spec.artifact:
+        raise MeasurementFailed("protocol", f"the result of job {status.id} is of another job")
+    return result
+
+
+def _elsewhere(wanted: str, result: Result) -> EnvironmentChanged:
+    found = result.environment_id
+    return EnvironmentChanged(
+        f"job {result.job_id} was measured in the environment {found}, not in {wanted}",
+        {"wanted": wanted, "found": found},
+    )

@@ -1,0 +1,152 @@
+"""Files on their way to a device and back: in pieces, each of which may be lost, and whole at the end."""
+
+import functools
+import os
+import time
+from typing import Dict, NamedTuple, Sequence, Tuple
+
+from vitsearch_evaluators import artifacts
+from vitsearch_evaluators.base import npy
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.client.retry import Patience
+from vitsearch_evaluators.client.transport import Transport
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, NotFound, TransferFailed
+from vitsearch_evaluators.wire.protocol import CHUNK_MAX_BYTES, SUBSET_NAMES, BlobRef
+
+_CHUNK_FIRST_BYTES = 256 << 10
+_CHUNK_MIN_BYTES = 16 << 10
+_CHUNK_AIM_S = 2.0
+
+
+class Subset(NamedTuple):
+    """Validation images as models take them, and their labels: each the path of a .npy file as
+    `npy.check_subset` wants it, or the digest of an uploaded one."""
+
+    images: str
+    labels: str
+
+
+class Transfer:
+    """Remembers where the files are of which it told the digest."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._paths: Dict[str, str] = {}
+
+    def known(self, blobs: Sequence[BlobRef]) -> Dict[str, str]:
+        """Return the path by name of those whose file is known here."""
+        return {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
+
+    def upload(self, path: str, patience: Patience) -> str:
+        """Bring a file to the device and return its digest; see `DeviceClient.upload`."""
+        sha256 = file_digest(path)
+        self._paths[sha256] = path
+        damaged = 0
+        while True:
+            try:
+                self._send(sha256, path, patience)
+                return sha256
+            except TransferFailed as error:
+                damaged += error.reason == "digest_mismatch"
+                may_pass = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
+                if not may_pass or damaged > 1:
+                    raise
+                patience.wait(error)
+            except EvaluatorError as error:
+                if not error.transient:
+                    raise
+                patience.wait(error)
+
+    def upload_again(self, sha256: str, error: EvaluatorError, patience: Patience) -> None:
+        """Send a file that the device holds no more, or not yet; TransferFailed when it is not here or another now."""
+        path = self._paths.get(sha256)
+        if path is None or not os.path.exists(path):
+            raise TransferFailed(
+                f"the device does not hold {sha256}, and this client knows no file with it",
+                {"reason": "no_file"},
+            ) from error
+        if self.upload(path, patience) != sha256:
+            raise TransferFailed(f"{path} was changed meanwhile", {"reason": "changed"})
+
+    def fetch(self, endpoint: str, size: int, sha256: str, path: str, patience: Patience) -> None:
+        """Write `size` bytes of an endpoint to a file; TransferFailed when they have another digest."""
+        offset = 0
+        with open(path + ".part", "wb") as stream:
+            while offset < size:
+                url = f"{endpoint}?offset={offset}"
+                piece = patience.ask(functools.partial(self._transport.request, "GET", url)).body
+                if not isinstance(piece, bytes) or not piece:
+                    raise EvaluatorError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
+                patience.answered()
+                stream.write(piece)
+                offset += len(piece)
+        found = file_digest(path + ".part")
+        if found != sha256:
+            os.remove(path + ".part")
+            told = f"{endpoint} has the digest {found}, not {sha256}"
+            raise TransferFailed(told, {"reason": "digest_mismatch", "found": found})
+        os.replace(path + ".part", path)
+
+    def manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
+        """Return the files of a model, or the one of that digest which the device holds; NotFound, InvalidRequest."""
+        if not os.path.exists(path_or_digest) and path_or_digest not in self._paths:
+            return (self._blob_there("model.onnx", path_or_digest),)
+        files = artifacts.model_files(self._paths.get(path_or_digest, path_or_digest))
+        blobs = []
+        for name, path in files.items():
+            if not os.path.exists(path):
+                raise InvalidRequest(f"{path_or_digest} needs {path}, which is not there")
+            blobs.append(self._blob_here(name, path))
+        return tuple(blobs)
+
+    def subset(self, subset: Subset) -> Tuple[BlobRef, ...]:
+        """Return the two files of a validation subset; InvalidRequest for what is none, NotFound."""
+        paths = [self._paths.get(given, given) for given in subset]
+        if all(os.path.exists(path) for path in paths):
+            npy.check_subset(*paths)
+        return tuple(self._blob(name, path) for name, path in zip(SUBSET_NAMES, paths))
+
+    def _blob(self, name: str, path_or_digest: str) -> BlobRef:
+        if os.path.exists(path_or_digest):
+            return self._blob_here(name, path_or_digest)
+        return self._blob_there(name, path_or_digest)
+
+    def _blob_here(self, name: str, path: str) -> BlobRef:
+        sha256 = file_digest(path)
+        self._paths[sha256] = path
+        return BlobRef(name, sha256, os.path.getsize(path))
+
+    def _blob_there(self, name: str, sha256: str) -> BlobRef:
+        if len(sha256) != 64:
+            raise InvalidRequest(f"{sha256!r} is neither a file nor a digest")
+        try:
+            headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
+        except NotFound:
+            headers = {}
+        if "upload-length" not in headers:
+            raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
+        return BlobRef(name, sha256, int(headers["upload-length"]))
+
+    def _send(self, sha256: str, path: str, patience: Patience) -> None:
+        size = os.path.getsize(path)
+        request = {"sha256": sha256, "size": size}
+        state = self._transport.request("POST", "/v1/uploads", request).body
+        chunk_bytes = _CHUNK_FIRST_BYTES
+        with open(path, "rb") as stream:
+            while not state["complete"]:
+                patience.check()
+                stream.seek(state["offset"])
+                headers = {"Upload-Offset": str(state["offset"]), "Upload-Length": str(size)}
+                start = time.monotonic()
+                state = self._transport.request("PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers).body
+                patience.answered()
+                chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
+
+
+def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:
+    """Return the size of the next chunk: large on a fast link, about 2 s on a slow one."""
+    if took_s > _CHUNK_AIM_S:
+        return max(_CHUNK_MIN_BYTES, chunk_bytes // 2)
+    if took_s < _CHUNK_AIM_S / 4:
+        return min(CHUNK_MAX_BYTES, chunk_bytes * 2)
+    return chunk_bytes

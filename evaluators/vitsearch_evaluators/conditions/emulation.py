@@ -1,0 +1,107 @@
+"""A device that is not there, and says so.
+
+What the emulated system tells (temperatures, power, counters) lies in a tree of files that a script
+writes, laid out as /sys and /proc are; tools answer from files below `/commands`, named as they are
+called. Nothing of the machine underneath shows through.
+"""
+
+import os
+from typing import Any, Dict, Optional, Sequence
+
+from vitsearch_evaluators.base.system import THIS_MACHINE, NoStream, Output, System
+from vitsearch_evaluators.conditions.environment import cpu_model
+from vitsearch_evaluators.config import EmulationConfig
+from vitsearch_evaluators.wire.measurement import Latency, Measurement
+
+_FOLDER = "emulated"
+
+
+class DeviceTree:
+    """Writes such a tree. Each file is replaced as a whole: who reads meanwhile sees one value or the other."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def write(self, path: str, value: Any) -> None:
+        """Write a file; `path` is absolute, as it is on the device."""
+        full = os.path.join(self.root, path.lstrip("/"))
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full + ".part", "w") as stream:
+            stream.write(f"{value}\n")
+        os.rename(full + ".part", full)
+
+    def zone(self, index: int, kind: str, millidegrees: Any) -> None:
+        """Write a thermal zone."""
+        folder = f"/sys/class/thermal/thermal_zone{index}"
+        self.write(f"{folder}/type", kind)
+        self.write(f"{folder}/temp", millidegrees)
+
+    def over_current(self, events: int, hwmon: int = 3) -> None:
+        """Write the over-current counters of a Jetson Orin; `events` is that of oc3."""
+        folder = f"/sys/class/hwmon/hwmon{hwmon}"
+        self.write(f"{folder}/name", "soctherm_oc")
+        for number, count in (("1", 0), ("2", 0), ("3", events)):
+            self.write(f"{folder}/oc{number}_event_cnt", count)
+
+    def command(self, argv: Sequence[str], stdout: str) -> None:
+        """Let a tool print `stdout`."""
+        self.write(_command_path(argv), stdout)
+
+
+def system_of(config: Optional[EmulationConfig], state: str) -> System:
+    """Return the system of the device that a state folder is of: this machine, unless one is emulated."""
+    return THIS_MACHINE if config is None else emulated_system(config, state)
+
+
+def emulated_system(config: EmulationConfig, state: str) -> System:
+    """Return the system of an emulated device; without a `root` its tree is `STATE/emulated`."""
+    files = System(config.root or os.path.join(state, _FOLDER))
+
+    def run(argv: Sequence[str]) -> Output:
+        reading = files.read(_command_path(argv))
+        if reading.text is None:
+            return Output("", f"{argv[0]} cannot be run: the emulated device has none")
+        return Output(reading.text + "\n", None)
+
+    return files._replace(run=run, stream=NoStream)
+
+
+def described(config: EmulationConfig) -> Dict[str, Any]:
+    """Say how a device is emulated: part of its fingerprint, like the machine underneath, which sets the times."""
+    return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": cpu_model(THIS_MACHINE)}
+
+
+def slowed(measurement: Measurement, factor: float) -> Measurement:
+    """Mark a measurement as emulated and multiply what is a time: the one place where `slowdown` acts.
+
+    Energy is power, which the tree tells, over a time; it grows alike. `seconds` and `queue_s` are real.
+    """
+    power = measurement.power
+    if power is not None:
+        net = power.energy_net_mj
+        power = power._replace(
+            energy_mj=power.energy_mj * factor, energy_net_mj=None if net is None else net * factor, estimated=True
+        )
+    return measurement._replace(
+        latency_ms=_slower(measurement.latency_ms, factor),
+        cpu_ms=None if measurement.cpu_ms is None else _slower(measurement.cpu_ms, factor),
+        sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
+        load_ms=_times(measurement.load_ms, factor),
+        first_inference_ms=_times(measurement.first_inference_ms, factor),
+        throughput_ips=None if measurement.throughput_ips is None else measurement.throughput_ips / factor,
+        power=power,
+        emulated=True,
+    )
+
+
+def _times(value: Optional[float], factor: float) -> Optional[float]:
+    return None if value is None else value * factor
+
+
+def _slower(latency: Latency, factor: float) -> Latency:
+    times = {key: value for key, value in latency._asdict().items() if key != "n" and value is not None}
+    return latency._replace(**{key: value * factor for key, value in times.items()})
+
+
+def _command_path(argv: Sequence[str]) -> str:
+    return "/commands/" + " ".join(argv).replace("/", "_")

@@ -1,0 +1,110 @@
+"""What the device is: a stable id, and a fingerprint of everything that may change a number.
+
+Values that change while the device runs (temperature, load, uptime) are conditions of a
+measurement and stay out, so that the same set-up has the same environment id after a reboot.
+"""
+
+import json
+import os
+import platform
+import secrets
+from typing import Any, Dict, NamedTuple, Optional, Sequence
+
+from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.base.system import System, whole
+from vitsearch_evaluators.conditions.power_mode import settings
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+
+_RAM_STEP_MB = 64
+
+
+class DeviceIdentity(NamedTuple):
+    """`device_id` is random, made at the first start; `kind` is `physical` or `emulated`."""
+
+    device_id: str
+    kind: str
+
+
+def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
+    """Return the identity stored in a state folder, and make it at the first start.
+
+    Emulated, the same machine is another device with an id of its own: its numbers never meet the real ones.
+    """
+    path = os.path.join(state, "emulated.json" if emulated else "device.json")
+    try:
+        with open(path) as stream:
+            stored = json.load(stream)
+        return DeviceIdentity(str(stored["device_id"]), str(stored["kind"]))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error}): put it back, or remove it and the device is a new one to every study"
+        ) from error
+    new = secrets.token_hex(16)
+    identity = DeviceIdentity("emu-" + new, "emulated") if emulated else DeviceIdentity(new, "physical")
+    write_json(path, dict(identity._asdict()))
+    return identity
+
+
+def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
+    """Describe the environment; what this machine does not tell is None."""
+    cpuinfo = system.read("/proc/cpuinfo").text or ""
+    return {
+        "agent": agent_version,
+        "board": _board(system),
+        "cpu": cpu_model(system),
+        "cores": sum(1 for line in cpuinfo.splitlines() if line.startswith("processor")) or None,
+        "machine": platform.machine(),
+        "ram_mb": memory_mb(system),
+        "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
+        "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "python": platform.python_version(),
+        "runtimes": {
+            runtime.name: {"version": runtime.version, "providers": list(runtime.providers)}
+            for runtime in runtimes
+            if runtime.available
+        },
+        "settings": settings(system),
+    }
+
+
+def environment_id(environment: Dict[str, Any]) -> str:
+    """Return the digest of a fingerprint: measurements with equal ids may be compared."""
+    return digest(environment)
+
+
+def memory_mb(system: System) -> Optional[int]:
+    """Return the memory that the kernel manages in steps of 64 MB: its own share differs a little from boot to boot."""
+    for line in (system.read("/proc/meminfo").text or "").splitlines():
+        words = line.split()
+        size_kib = whole(words[1]) if len(words) >= 2 and words[0] == "MemTotal:" else None
+        if size_kib is not None:
+            return int(round(size_kib * 1024 / 1e6 / _RAM_STEP_MB)) * _RAM_STEP_MB
+    return None
+
+
+def _board(system: System) -> Optional[str]:
+    model = system.read("/proc/device-tree/model").text or system.read("/sys/class/dmi/id/product_name").text
+    return model.rstrip("\0").strip() if model else None
+
+
+def cpu_model(system: System) -> Optional[str]:
+    """Return the processor's name; Arm kernels give numbers only."""
+    fields: Dict[str, str] = {}
+    for line in (system.read("/proc/cpuinfo").text or "").splitlines():
+        key, separator, value = line.partition(":")
+        if separator:
+            fields.setdefault(key.strip(), value.strip())
+    if "model name" in fields:
+        return fields["model name"]
+    if "CPU part" in fields:
+        return f"arm {fields.get('CPU implementer', '?')}/{fields['CPU part']}"
+    return None
+
+
+def _first_line(text: Optional[str]) -> Optional[str]:
+    return text.splitlines()[0] if text else None

@@ -1,0 +1,93 @@
+"""What the device went through under one process, and what that says about the whole measurement."""
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.conditions.swap import SWAPPED_MB
+from vitsearch_evaluators.wire.measurement import Temperature
+
+
+class Observation(NamedTuple):
+    """One process. `temperature` and `swap_mb` are None with their reason in `reasons`.
+
+    `throttled` is None when no counter tells; `throttling` says what moved, or why nobody can tell.
+    `warm_start`: the device did not cool down in time before it.
+    """
+
+    phase: str
+    temperature: Optional[Temperature]
+    throttled: Optional[bool]
+    throttling: Optional[str]
+    swap_mb: Optional[float]
+    warm_start: bool
+    reasons: Mapping[str, str]
+
+    def to_json(self) -> Dict[str, Any]:
+        temperature = None if self.temperature is None else self.temperature.to_json()
+        return dict(self._asdict(), temperature=temperature, reasons=dict(self.reasons))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "observation") -> "Observation":
+        return cls(**json_reader.read_object(value, _OBSERVATION, where))
+
+
+_OBSERVATION: Mapping[str, json_reader.Reader] = {
+    "phase": json_reader.text,
+    "temperature": json_reader.optional(Temperature.from_json),
+    "throttled": json_reader.optional(json_reader.boolean),
+    "throttling": json_reader.optional(json_reader.text),
+    "swap_mb": json_reader.optional(json_reader.number()),
+    "warm_start": json_reader.boolean,
+    "reasons": json_reader.mapping(json_reader.text),
+}
+
+
+class Summary(NamedTuple):
+    """Of all processes of a measurement: the fields of that name."""
+
+    temperature: Optional[Temperature]
+    swap_mb: Optional[float]
+    flags: Sequence[str]
+    reasons: Mapping[str, str]
+
+
+def summarize(observations: Sequence[Observation]) -> Summary:
+    """Put the processes of one measurement together, in their order.
+
+    Throttling of a soaked device flags the measurement as `throttled`; of any other process it was
+    there after every repeat, hence `sustained_throttling` too.
+    """
+    reasons: Dict[str, str] = {}
+    for seen in observations:
+        reasons.update(seen.reasons)
+    flags: List[str] = []
+    if any(seen.warm_start for seen in observations):
+        flags.append("warm_start")
+    throttled = [seen for seen in observations if seen.throttled]
+    if throttled:
+        flags.append("throttled")
+        reasons["throttling"] = "; ".join(f"{seen.phase}: {seen.throttling}" for seen in throttled)
+    if any(seen.phase != SOAKED for seen in throttled):
+        flags.append("sustained_throttling")
+    unknown = [str(seen.throttling) for seen in observations if seen.throttled is None]
+    if unknown and not throttled:
+        reasons["throttling"] = unknown[0]
+    swap_mb = None
+    parts = [seen.swap_mb for seen in observations]
+    if None not in parts:
+        swap_mb = sum(part for part in parts if part is not None)
+        if swap_mb >= SWAPPED_MB:
+            flags.append("swapped")
+    return Summary(_temperature(observations), swap_mb, tuple(flags), reasons)
+
+
+def _temperature(observations: Sequence[Observation]) -> Optional[Temperature]:
+    every = [seen.temperature for seen in observations if seen.temperature is not None]
+    if not every or len(every) < len(observations):
+        return None
+    hottest = max(every, key=lambda temperature: temperature.max_c)
+    return Temperature(hottest.zone, every[0].start_c, every[-1].end_c, hottest.max_c)
+
+
+SOAKED = "sustained"
+"""The phase that is there to show what a hot device does."""

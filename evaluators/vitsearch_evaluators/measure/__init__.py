@@ -1,0 +1,1 @@
+"""From a job to its result: start fresh child processes and combine what they report."""

@@ -1,0 +1,72 @@
+"""From an accuracy job to its result: one child, and what it left."""
+
+import contextlib
+import math
+import os
+from typing import Any, Callable, Dict, Tuple
+
+from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
+from vitsearch_evaluators.measure.child_process import left_answer
+from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
+from vitsearch_evaluators.wire.job_spec import JobSpec
+from vitsearch_evaluators.wire.results import AccuracyResult
+
+_Z95 = 1.959963984540054
+_PHASE = "accuracy"
+
+
+def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[str], str]) -> AccuracyResult:
+    """Classify the subset that lies in the folder beside the model.
+
+    `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
+    """
+    begun = conditions.begin()
+    report = report_in(_answer(spec, conditions.environment_id, bench), AccuracyReport.from_json)
+    logits = os.path.join(bench.folder, LOGITS)
+    found = os.path.getsize(logits)
+    if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
+        raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
+    low, high = wilson(report.correct, report.n)
+    blobs = {blob.name: blob.sha256 for blob in spec.manifest}
+    return AccuracyResult(
+        artifact=spec.artifact,
+        images=blobs[IMAGES],
+        labels=blobs[LABELS],
+        runtime=spec.runtime,
+        ci95_low=low,
+        ci95_high=high,
+        logits_sha256=keep(logits),
+        **begun.fields(),
+        **report._asdict(),
+    )
+
+
+def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
+    """Return what the child answered, in an earlier attempt in this environment or now."""
+    name = answer_name(environment_id, _PHASE)
+    path = os.path.join(bench.folder, name)
+    left = left_answer(path)
+    if left is not None and os.path.exists(os.path.join(bench.folder, LOGITS)):
+        return left
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)  # its logits were taken, and the agent died before it could say so
+    job = {
+        "kind": spec.kind,
+        "runtime": spec.runtime,
+        "options": dict(spec.options),
+        "protocol": spec.protocol.to_json(),
+        "model": spec.model_name,
+        "answer": name,
+    }
+    return bench.run(_PHASE, job, spec.protocol.max_s)
+
+
+def wilson(correct: int, n: int) -> Tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927)."""
+    share, spread = correct / n, _Z95 * _Z95 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    # At its ends the interval holds the share exactly, whatever rounding makes of it.
+    return 0.0 if correct == 0 else middle - half, 1.0 if correct == n else middle + half

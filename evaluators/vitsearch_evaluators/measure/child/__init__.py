@@ -1,0 +1,1 @@
+"""What runs inside the measuring process. Only this code imports a runtime."""

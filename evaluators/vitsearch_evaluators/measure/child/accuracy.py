@@ -1,0 +1,127 @@
+"""What the child of an accuracy job does: every image of the subset through the model, once, untimed.
+
+The logits go to a file of their own beside the answer; what they say is counted here, what it means for
+the model's accuracy is the agent's to say.
+"""
+
+import os
+from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple
+
+from vitsearch_evaluators.base import json_reader, npy
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure.child.phases import Subject
+from vitsearch_evaluators.runtimes.base import Session
+
+IMAGES, LABELS = "images.npy", "labels.npy"
+LOGITS = "logits.f32"
+LOGITS_MAX_BYTES = 256 << 20
+WRITTEN_AS = "<f4"
+
+
+class AccuracyReport(NamedTuple):
+    """As in AccuracyResult; the file LOGITS has `n` x `classes` numbers."""
+
+    n: int
+    correct: int
+    not_finite: int
+    classes: int
+    runtime_version: str
+    options: Mapping[str, Any]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), options=dict(self.options))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "report") -> "AccuracyReport":
+        return cls(**json_reader.read_object(value, _REPORT, where))
+
+
+_REPORT: Mapping[str, json_reader.Reader] = {
+    "n": json_reader.integer(1),
+    "correct": json_reader.integer(),
+    "not_finite": json_reader.integer(),
+    "classes": json_reader.integer(1),
+    "runtime_version": json_reader.text,
+    "options": json_reader.mapping(),
+}
+
+
+def judge(subject: Subject) -> AccuracyReport:
+    """Classify the subset in this folder; MeasurementFailed for what cannot be classified."""
+    header, labels = _subset()
+    session = subject.load()
+    batch, n = subject.protocol.batch, len(labels)
+    classes = correct = not_finite = 0
+    with open(IMAGES, "rb") as images, open(LOGITS + ".part", "wb") as stream:
+        images.seek(header.offset)
+        for start in range(0, n, batch):
+            logits = _logits(session, _next(images, header, min(batch, n - start)), batch)
+            if not classes:
+                classes = logits.shape[1]
+                _refuse_labels(labels, classes)
+            elif logits.shape[1] != classes:
+                raise MeasurementFailed("protocol", f"the model gave {classes} classes, then {logits.shape[1]}")
+            right, broken = _counted(logits, labels[start : start + batch])
+            correct, not_finite = correct + right, not_finite + broken
+            stream.write(logits.tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(LOGITS + ".part", LOGITS)
+    return AccuracyReport(n, correct, not_finite, classes, subject.version, subject.options)
+
+
+def _subset() -> Tuple[npy.Header, Any]:
+    """Return what the file of images holds, and the labels."""
+    import numpy
+
+    try:
+        npy.check_subset(IMAGES, LABELS)
+        return npy.read_header(IMAGES, "images"), numpy.load(LABELS, allow_pickle=False)
+    except (InvalidRequest, ValueError) as error:
+        raise MeasurementFailed("incompatible_artifact", f"the validation subset: {error}") from error
+
+
+def _next(stream: BinaryIO, header: npy.Header, count: int) -> Any:
+    """Read `count` images: all of them may be more than the memory of a board."""
+    import numpy
+
+    shape = (count, *header.shape[1:])
+    return numpy.fromfile(stream, header.dtype, int(numpy.prod(shape))).reshape(shape)
+
+
+def _logits(session: Session, images: Any, batch: int) -> Any:
+    """Return float32 logits of up to `batch` images; a model with a fixed batch is always given a full one."""
+    import numpy
+
+    missing = batch - len(images)
+    given = numpy.concatenate([images, numpy.repeat(images[-1:], missing, axis=0)]) if missing else images
+    found = numpy.asarray(session.infer(given))
+    if found.ndim != 2 or len(found) != batch or found.shape[1] == 0 or found.dtype.kind != "f":
+        raise MeasurementFailed(
+            "incompatible_artifact",
+            f"expected logits, {batch} x classes, got {found.dtype} of shape {list(found.shape)}",
+        )
+    return numpy.ascontiguousarray(found[: len(images)], dtype=WRITTEN_AS)
+
+
+def _counted(logits: Any, labels: Any) -> Tuple[int, int]:
+    """Return how many are right, and how many have logits that are no numbers and cannot be right."""
+    import numpy
+
+    finite = numpy.isfinite(logits).all(axis=1)
+    right = finite & (logits.argmax(axis=1) == labels)
+    return int(right.sum()), int((~finite).sum())
+
+
+def _refuse_labels(labels: Any, classes: int) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise MeasurementFailed(
+            "incompatible_artifact", f"the labels go from {low} to {high}, the model has {classes} classes"
+        )
+    size = len(labels) * classes * 4
+    if size > LOGITS_MAX_BYTES:
+        raise MeasurementFailed(
+            "incompatible_artifact",
+            f"the logits would take {size} bytes, at most {LOGITS_MAX_BYTES} are kept: send fewer images",
+        )

@@ -1,0 +1,143 @@
+"""The measuring child: `python -m vitsearch_evaluators.measure.child.main JOBFILE`, in its private folder.
+
+It alone imports a runtime. It leaves its answer in the file that the job names, written apart and
+renamed: an answer that is there is whole, and stays even if the runtime crashes on its way out.
+
+    {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
+
+The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
+in a file of its own (`accuracy`), or of one peak of a probe (`peaks`).
+
+What runtimes print goes to the caller's log file and is never read as an answer.
+"""
+
+import json
+import sys
+import traceback
+from typing import Any, Dict, Sequence
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure import memory_limit
+from vitsearch_evaluators.measure.child import phases
+from vitsearch_evaluators.measure.child.timed_loop import Clocks
+from vitsearch_evaluators.runtimes import create
+from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.tools.tool import Untold
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+
+_FILE_LIMIT_BYTES = 16 << 20
+_LOGITS_LIMIT_BYTES = 256 << 20
+_TOOL_FILE_LIMIT_BYTES = 4 << 30
+"""Engines are as large as their models, and larger."""
+_OPEN_FILES_LIMIT = 256
+_PROCESSES_LIMIT = 16384
+"""Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
+
+
+def main(argv: Sequence[str]) -> int:
+    with open(argv[0]) as stream:
+        job = json.load(stream)
+    if not processes.die_with_parent(job["parent_pid"]):
+        return 1
+    _limit(_file_limit_bytes(job))
+    try:
+        answer = _perform(job)
+    except Untold as untold:
+        answer = {"untold": str(untold)}
+    except MeasurementFailed as failure:
+        answer = _failure(failure.kind, str(failure))
+    except InvalidRequest as refusal:
+        answer = _failure("runtime_unavailable", str(refusal))
+    except MemoryError:
+        answer = _failure("out_of_memory", "the process ran out of memory (MemoryError)")
+    except Exception as error:  # noqa: BLE001 - the boundary of the process
+        traceback.print_exc()
+        answer = _failure("crash", f"{type(error).__name__}: {error}")
+    try:
+        # NaN is refused by the reader, which can say so; a crash here could not.
+        write_json(job["answer"], answer)
+    except OSError as error:
+        if error.errno not in processes.DISK_ERRNOS:
+            raise
+        return processes.NO_ROOM
+    return 0
+
+
+def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
+    runtime = create(job["runtime"])
+    runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
+    if job["kind"] == "probe":
+        _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
+        state = runtime.available()
+        return {"availability": (runtime.with_limits(state) if state.available else state).to_json()}
+    protocol = MeasureProtocol.from_json(job["protocol"])
+    if job["kind"] == "copy":
+        from vitsearch_evaluators.measure.child import peaks
+
+        _confine(job, reserves_addresses=False)
+        return {"report": peaks.copy(protocol).to_json()}
+    subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
+    _confine(job, runtime.reserves_addresses(subject.options))
+    if job["kind"] == "gemm":
+        from vitsearch_evaluators.measure.child import peaks
+
+        return {"report": peaks.gemm(subject, job["precision"]).to_json()}
+    if job["kind"] == "accuracy":
+        from vitsearch_evaluators.measure.child import accuracy  # what is timed does not pay for it
+
+        return {"report": accuracy.judge(subject).to_json()}
+    return {"report": phases.perform(job["phase"], subject, Clocks())}
+
+
+def _file_limit_bytes(job: Dict[str, Any]) -> int:
+    if job.get("tool") is not None:
+        return _TOOL_FILE_LIMIT_BYTES
+    return _LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES
+
+
+def _confine(job: Dict[str, Any], reserves_addresses: bool) -> None:
+    """Put this process under the limit that the job names: as late as it can be, for that is what comes on top of
+    the runtime. Where addresses are reserved and not used, a limit on them would be none on memory."""
+    memory_mb, group = job.get("memory_mb"), job.get("group")
+    if group is not None:
+        memory_limit.join(group)
+    elif memory_mb is not None and not reserves_addresses:
+        memory_limit.limit_addresses(memory_mb)
+
+
+def _limit(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
+    """Make this process the first to go when memory is short, and bound what it may use.
+
+    There is no RLIMIT_CPU on purpose: with it, Linux counts the process' CPU time in scheduler
+    ticks of 1 to 10 ms, and `cpu_ms` would be worthless. The parent ends us by wall time.
+    """
+    processes.forbid_new_privileges()
+    try:
+        with open("/proc/self/oom_score_adj", "w") as stream:
+            stream.write("1000")
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return
+    wanted = (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT),
+        (resource.RLIMIT_NPROC, _PROCESSES_LIMIT),
+    )
+    for limit, value in wanted:
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _failure(kind: str, message: str) -> Dict[str, Any]:
+    return {"failure": {"kind": kind, "message": message[:2000]}}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""What the children of a probe do: products of matrices through a runtime, and copies of memory.
+
+The products are large enough that nothing but arithmetic counts, and small enough for a small board; the
+copies are larger than any cache. Both repeat until the time is over and tell each repeat's rate by its
+best and its median.
+"""
+
+import struct
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.phases import Subject
+from vitsearch_evaluators.measure.child.scheduler_times import SchedulerTimes, scheduler_times
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, undisturbed
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.results import Rate
+
+COPY = "copy"
+GEMM_SIZE = 1024
+COPY_BYTES = 64 << 20
+_MIN_REPEATS = 5
+_IR_VERSION, _OPSET = 7, 13
+
+
+class _Precision(NamedTuple):
+    operator: str
+    given: str
+    weight: str
+    one_weight: bytes
+    made: str
+
+
+_PRECISIONS: Mapping[str, _Precision] = {
+    "fp32": _Precision("MatMul", "float32", "float32", struct.pack("<f", 1 / GEMM_SIZE), "float32"),
+    "fp16": _Precision("MatMul", "float16", "float16", struct.pack("<H", 0x1400), "float16"),
+    "int8": _Precision("MatMulInteger", "uint8", "int8", b"\x01", "int32"),
+}
+"""Weights are all the same: nothing overflows, and no value is so small that it is slow. 0x1400 is 2^-10."""
+
+PRECISIONS = tuple(_PRECISIONS)
+
+
+class PeakReport(NamedTuple):
+    """`rate` in operations or bytes a second; scheduler times are of the repeats alone, None with the reason."""
+
+    rate: Rate
+    cpu_s: Optional[float]
+    wait_s: Optional[float]
+    reason: Optional[str]
+    runtime_version: Optional[str]
+    options: Mapping[str, Any]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), rate=self.rate.to_json(), options=dict(self.options))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "report") -> "PeakReport":
+        return cls(**json_reader.read_object(value, _REPORT, where))
+
+
+_REPORT: Mapping[str, json_reader.Reader] = {
+    "rate": Rate.from_json,
+    "cpu_s": json_reader.optional(json_reader.number(0.0)),
+    "wait_s": json_reader.optional(json_reader.number(0.0)),
+    "reason": json_reader.optional(json_reader.text),
+    "runtime_version": json_reader.optional(json_reader.text),
+    "options": json_reader.mapping(),
+}
+
+
+def gemm(subject: Subject, precision: str) -> PeakReport:
+    """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds; the model is written to the
+    subject's path.
+
+    MeasurementFailed when the runtime does not take such products.
+    """
+    if not subject.runtime.gives_outputs:
+        raise MeasurementFailed(
+            "runtime_unavailable", f"{subject.runtime.name} gives no outputs: nobody knows what it computes"
+        )
+    with open(subject.path, "wb") as stream:
+        stream.write(gemm_model(precision))
+    session = subject._replace(protocol=subject.protocol._replace(batch=1)).load()
+    session.run()
+    before = scheduler_times()
+    rate = repeated(session.run, 2.0 * GEMM_SIZE**3, subject.protocol.min_s, Clocks())
+    return _report(rate, before, subject.version, subject.options)
+
+
+def copy(protocol: MeasureProtocol) -> PeakReport:
+    """Copy memory with one thread. Bytes that are read and bytes that are written count, as in STREAM."""
+    source, target = bytearray(COPY_BYTES), bytearray(COPY_BYTES)
+    given, made = memoryview(source), memoryview(target)
+
+    def run() -> None:
+        made[:] = given
+
+    run()  # the first touch of a page is the kernel's work
+    before = scheduler_times()
+    rate = repeated(run, 2.0 * COPY_BYTES, protocol.min_s, Clocks())
+    return _report(rate, before, None, {})
+
+
+def repeated(run: Callable[[], None], work: float, seconds: float, clocks: Clocks) -> Rate:
+    """Run until the time is over, 5 times at least; return `work` a second."""
+    times: List[float] = []
+    with undisturbed():
+        end = clocks.wall() + seconds
+        while len(times) < _MIN_REPEATS or clocks.wall() < end:
+            start = clocks.wall()
+            run()
+            times.append(clocks.wall() - start)
+    times.sort()
+    if times[0] <= 0:
+        raise MeasurementFailed("protocol", "the clock stands still")
+    middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
+    return Rate(work / times[0], work / middle, len(times))
+
+
+def gemm_model(precision: str) -> bytes:
+    """Return an ONNX file: [1, size, size] times a fixed [size, size]."""
+    kind, size = _PRECISIONS[precision], GEMM_SIZE
+    weight = number(1, size) + number(1, size) + number(2, ELEMENT_TYPES[kind.weight])
+    weight += field(8, b"weight") + field(9, kind.one_weight * (size * size))
+    product = node(kind.operator, ["image", "weight"], "product")
+    given, made = Value("image", kind.given, (1, size, size)), Value("product", kind.made, (1, size, size))
+    return model([product], [given], [made], _OPSET, _IR_VERSION, [weight])
+
+
+def _report(rate: Rate, before: SchedulerTimes, version: Optional[str], options: Mapping[str, Any]) -> PeakReport:
+    spent = scheduler_times().since(before)
+    return PeakReport(rate, spent.cpu_s, spent.wait_s, spent.reason, version, options)

@@ -1,0 +1,244 @@
+"""What one measuring process does, by the phase that it was started for.
+
+    prepare      what a program makes of the model and keeps (an engine)        --> nothing
+    latency      load, first run, warm-up, samples                              --> ProcessReport
+    sustained    load, first run, `soak_s` of load, the same samples            --> ProcessReport
+    throughput   `streams` sessions, each run by a thread of its own            --> ThroughputReport
+    power        load, warm-up, rest, `power_s` of load, rest                   --> PowerReport
+
+A runtime that is a program does the same in its own way: see `tool_phases`.
+
+Phases are processes of their own so that none disturbs another: the samples of a latency process
+are those of a device that had nothing else to do, at whatever else was asked.
+"""
+
+import threading
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure.child import peak_memory
+from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport, sample, undisturbed, warm_up
+from vitsearch_evaluators.runtimes.base import Runtime, Session
+from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+
+
+class Subject(NamedTuple):
+    """What is measured: a model file under a runtime that can be used, with all its options."""
+
+    runtime: Runtime
+    version: str
+    path: str
+    options: Dict[str, Any]
+    protocol: MeasureProtocol
+
+    def load(self) -> Session:
+        return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
+
+
+def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
+    """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
+    effective = runtime.check_options(options)
+    state = runtime.available()
+    if not state.available:
+        raise MeasurementFailed("runtime_unavailable", str(state.reason))
+    return Subject(runtime, str(state.version), path, effective, protocol)
+
+
+def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+    """Return the report of a phase as JSON."""
+    if isinstance(subject.runtime, ToolRuntime):
+        from vitsearch_evaluators.measure.child import tool_phases  # what a library runs does not pay for it
+
+        return tool_phases.perform(phase, subject.runtime, subject, clocks)
+    if phase == "latency":
+        return timed(subject, clocks).to_json()
+    if phase == "sustained":
+        return timed(subject, clocks, subject.protocol.soak_s).to_json()
+    if phase == "throughput":
+        return throughput(subject, clocks).to_json()
+    if phase == "power":
+        return power(subject, clocks).to_json()
+    raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
+
+
+def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
+    """Load the model, time it by the protocol and look at this process' memory and scheduling."""
+    reasons: Dict[str, str] = {}
+    baseline = peak_memory.current_rss_mb()
+    if peak_memory.reset_peak() is not None:
+        baseline = peak_memory.peak_rss_mb()
+    start = clocks.wall()
+    session = subject.load()
+    loaded = clocks.wall()
+    session.run()
+    first = clocks.wall()
+    run_for(session.run, soak_s, clocks.wall)
+    with undisturbed():
+        steady = warm_up(session.run, subject.protocol, clocks)
+        scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
+        samples = sample(session.run, subject.protocol, clocks)
+    scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
+    peak = peak_memory.peak_rss_mb()
+    # The session is not closed: the process ends now, and a crash there would lose the samples.
+    over_baseline = None
+    if peak.value_mb is None or baseline.value_mb is None:
+        reasons["peak_memory_mb"] = str(peak.reason or baseline.reason)
+    else:
+        over_baseline = max(0.0, peak.value_mb - baseline.value_mb)
+    if baseline.value_mb is None:
+        reasons["runtime_baseline_mb"] = str(baseline.reason)
+    if scheduled.reason is not None:
+        reasons["contention"] = scheduled.reason
+    return ProcessReport(
+        wall_ms=tuple(samples.wall_ms),
+        cpu_ms=tuple(samples.cpu_ms),
+        load_ms=(loaded - start) * 1e3,
+        first_inference_ms=(first - loaded) * 1e3,
+        peak_memory_mb=over_baseline,
+        runtime_baseline_mb=baseline.value_mb,
+        scheduler_cpu_s=scheduled.cpu_s,
+        scheduler_wait_s=scheduled.wait_s,
+        sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before,
+        steady=steady,
+        runtime_version=subject.version,
+        options=dict(subject.options, **session.settled),
+        reasons=reasons,
+    )
+
+
+def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> int:
+    """Run without a pause until `seconds` have passed; return the number of runs, each of them whole."""
+    start = clock()
+    runs = 0
+    with undisturbed():
+        while clock() - start < seconds:
+            run()
+            runs += 1
+    return runs
+
+
+class ThroughputReport(NamedTuple):
+    """`images_per_s` over all streams together; `runs` of a batch were counted."""
+
+    images_per_s: float
+    runs: int
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "report") -> "ThroughputReport":
+        return cls(**json_reader.read_object(value, _THROUGHPUT, where))
+
+
+_THROUGHPUT = {"images_per_s": json_reader.number(0.0), "runs": json_reader.integer(1)}
+
+
+def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
+    """Keep `streams` sessions busy at the same time and count what they finish.
+
+    Each stream has a session of its own (few runtimes let one be run by several threads). Streams
+    end a little apart, each after a whole run: the rates are added, not the runs divided by the
+    time of the slowest.
+    """
+    protocol = subject.protocol
+    sessions = [subject.load() for _ in range(protocol.streams)]
+    for session in sessions:
+        warm_up(session.run, protocol, clocks)
+    streams = [_Stream(session.run, protocol.throughput_s, clocks.wall) for session in sessions]
+    gate = threading.Barrier(len(streams))
+    threads = [threading.Thread(target=stream.run, args=(gate,)) for stream in streams]
+    with undisturbed():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for stream in streams:
+        if stream.error is not None:
+            raise stream.error
+    images_per_s = sum(protocol.batch * stream.runs / stream.seconds for stream in streams if stream.seconds > 0)
+    return ThroughputReport(images_per_s, sum(stream.runs for stream in streams))
+
+
+class _Stream:
+    """Runs one session until the time is over; `error` is what ended it early."""
+
+    def __init__(self, run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> None:
+        self.runs = 0
+        self.seconds = 0.0
+        self.error: Optional[Exception] = None
+        self._run = run
+        self._wanted_s = seconds
+        self._clock = clock
+
+    def run(self, gate: threading.Barrier) -> None:
+        gate.wait()
+        start = self._clock()
+        try:
+            while self.runs == 0 or self.seconds < self._wanted_s:
+                self._run()
+                self.runs += 1
+                self.seconds = self._clock() - start
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for this one
+            self.error = error
+
+
+class PowerReport(NamedTuple):
+    """When this process rested and when it worked, as (start, end) of the machine's monotonic clock in
+    seconds; `inferences` counts the images of all runs between `load`'s two ends. `note` says what is special
+    about the rests."""
+
+    idle_before: Tuple[float, float]
+    load: Tuple[float, float]
+    idle_after: Tuple[float, float]
+    inferences: int
+    note: Optional[str] = None
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "report") -> "PowerReport":
+        return cls(**json_reader.read_object(value, _POWER, where, {"note": None}))
+
+
+def _window(value: Any, where: str) -> Tuple[float, float]:
+    ends = json_reader.sequence(json_reader.number(), 2)(value, where)
+    if len(ends) != 2:
+        raise InvalidRequest(f"{where}: expected [start, end], got {value!r}")
+    return ends[0], ends[1]
+
+
+_POWER: Mapping[str, json_reader.Reader] = {
+    "idle_before": _window,
+    "load": _window,
+    "idle_after": _window,
+    "inferences": json_reader.integer(1),
+    "note": json_reader.optional(json_reader.text),
+}
+
+
+def power(subject: Subject, clocks: Clocks) -> PowerReport:
+    """Rest, work, rest, with the model loaded, while the agent reads the meter.
+
+    Idle power drifts with the temperature: a rest on either side takes a steady drift out.
+    """
+    protocol = subject.protocol
+    session = subject.load()
+    warm_up(session.run, protocol, clocks)
+    idle_before = rest(protocol.idle_s, clocks)
+    start = clocks.monotonic()
+    runs = run_for(session.run, protocol.power_s, clocks.monotonic)
+    load = (start, clocks.monotonic())
+    idle_after = rest(protocol.idle_s, clocks)
+    return PowerReport(idle_before, load, idle_after, runs * protocol.batch)
+
+
+def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing; return from when to when."""
+    start = clocks.monotonic()
+    clocks.sleep(seconds)
+    return start, clocks.monotonic()

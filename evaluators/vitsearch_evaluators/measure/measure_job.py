@@ -1,0 +1,198 @@
+"""From a job to a Measurement: one fresh child after another, then what they report together.
+
+latency x processes --> sustained --> throughput --> power      each only if the protocol asks for it
+"""
+
+import abc
+import contextlib
+import functools
+import os
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.base.canonical_json import parse_json
+from vitsearch_evaluators.base.system import THIS_MACHINE, System
+from vitsearch_evaluators.conditions import observation
+from vitsearch_evaluators.conditions.emulation import slowed
+from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.monitor import Watch, tell_nobody
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure.child import phases, timed_loop
+from vitsearch_evaluators.measure.child_process import left_answer
+from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
+from vitsearch_evaluators.runtimes.tools.tool import Untold
+from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
+from vitsearch_evaluators.wire.measurement import Measurement, Power
+
+PREPARE_S = 1800.0
+"""TensorRT builds an engine of a larger transformer on a small Jetson for many minutes."""
+
+
+class PowerRecorder(abc.ABC):
+    """Reads the device's meter while the power phase's process lives."""
+
+    @abc.abstractmethod
+    def absent(self) -> Optional[str]:
+        """Look for the meter; return why there is none, None when it can be read."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin; called right before the process starts."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End; called however the process ended."""
+
+    @abc.abstractmethod
+    def power(self, report: phases.PowerReport) -> Tuple[Optional[Power], Optional[str]]:
+        """Return what the looks at the meter say about the process' windows, or None and the reason."""
+
+
+def execute(
+    spec: JobSpec,
+    conditions: Conditions,
+    bench: Bench,
+    recorder: Optional[PowerRecorder] = None,
+    system: System = THIS_MACHINE,
+    tell: Callable[..., None] = tell_nobody,
+) -> Measurement:
+    """Measure the model whose files lie in the bench's folder under the names of the manifest.
+
+    Answers that an earlier attempt left there are used when they were taken in the same environment.
+    `tell` hears what happens beside the processes (`events`). Raises what `run_child` does.
+    """
+    begun = conditions.begin()
+    protocol = spec.protocol
+    watch = Watch(system, protocol, bench.stop.is_set, tell=tell)
+    children = _Children(spec, conditions.environment_id, bench, watch)
+    if runtimes.create(spec.runtime).prepares:
+        children.prepare()
+    reports = [
+        children.report("latency", timed_loop.ProcessReport.from_json, index) for index in range(protocol.processes)
+    ]
+    sustained, untold = None, None
+    if protocol.soak_s > 0:
+        sustained, untold = children.told("sustained", timed_loop.ProcessReport.from_json)
+    try:
+        fields = timed_loop.combine(reports, protocol, sustained)
+    except ValueError as error:
+        raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
+    if untold is not None:
+        fields["reasons"]["sustained"] = untold
+    if protocol.throughput_s > 0:
+        counted, untold = children.told("throughput", phases.ThroughputReport.from_json)
+        fields["throughput_ips"] = None if counted is None else counted.images_per_s
+        if untold is not None:
+            fields["reasons"]["throughput_ips"] = untold
+    fields["power"], reason = _power(children, recorder)
+    if reason is not None:
+        fields["reasons"]["power"] = reason
+    device = observation.summarize(watch.observations)
+    fields["reasons"].update(device.reasons)
+    fields["flags"] += device.flags
+    measurement = Measurement(
+        artifact=spec.artifact,
+        protocol=protocol,
+        runtime=spec.runtime,
+        temperature=device.temperature,
+        swap_mb=device.swap_mb,
+        **fields,
+        **begun.fields(),
+    )
+    return measurement if conditions.slowdown is None else slowed(measurement, conditions.slowdown)
+
+
+def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
+    """Return how long the process of a phase may live: what loading and sampling may take, and its own time."""
+    own_s = {
+        "latency": 0.0,
+        "sustained": protocol.soak_s,
+        "throughput": protocol.throughput_s,
+        "power": protocol.power_s + 2 * protocol.idle_s,
+        "prepare": PREPARE_S,
+    }
+    return protocol.max_s + own_s[phase]
+
+
+class _Children(NamedTuple):
+    """Starts the processes of one job, each of which leaves its answer in a file of its own."""
+
+    spec: JobSpec
+    environment_id: str
+    bench: Bench
+    watch: Watch
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.bench.folder, answer_name(self.environment_id, name))
+
+    def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
+        """Return the report of a process: what an earlier attempt left, else of one that is started now."""
+        name = phase if index is None else str(index)
+        path, seen = self.path(name), self.path(name + "-seen")
+        answer = self._left(path, seen)
+        if answer is None:
+            answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
+        if isinstance(answer.get("untold"), str):
+            raise Untold(answer["untold"])
+        return report_in(answer, read)
+
+    def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
+        """Return the answer that an earlier attempt left, None without one."""
+        answer = left_answer(path)
+        # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
+        return answer if answer is not None and self.watch.recall(seen) else None
+
+    def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
+        """Return the report of a phase that the job can do without, or None and the reason why there is none."""
+        try:
+            return self.report(phase, read), None
+        except Untold as untold:
+            return None, str(untold)
+
+    def prepare(self) -> None:
+        """Each time anew: what an earlier attempt prepared is found, or has gone meanwhile."""
+        self._run("prepare", self.path("prepare"))
+
+    def _run(self, phase: str, path: str) -> Dict[str, Any]:
+        """All processes of all phases pass here."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)  # of a process that was throttled
+        job = {
+            "kind": self.spec.kind,
+            "phase": phase,
+            "runtime": self.spec.runtime,
+            "options": dict(self.spec.options),
+            "protocol": self.spec.protocol.to_json(),
+            "model": self.spec.model_name,
+            "answer": os.path.basename(path),
+            "environment": self.environment_id[:16],
+        }
+        return self.bench.run(phase, job, wall_limit_s(phase, self.spec.protocol))
+
+
+def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:
+    """Run the power phase while the meter is read; without a meter there is nothing to run for."""
+    if children.spec.protocol.power_s == 0:
+        return None, "the protocol has no power phase"
+    if recorder is None:
+        return None, "no power meter"
+    kept = children.path("power-read")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # not there, or spoilt
+        with open(kept, "rb") as stream:
+            found = parse_json(stream.read())
+        return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
+    reason = recorder.absent()
+    if reason is not None:
+        return None, reason
+    # An answer without its looks at the meter is of an attempt that was cut off between the two.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(children.path("power"))
+    recorder.start()
+    try:
+        report, reason = children.told("power", phases.PowerReport.from_json)
+    finally:
+        recorder.stop()
+    power, reason = (None, reason) if report is None else recorder.power(report)
+    write_json(kept, {"power": None if power is None else power.to_json(), "reason": reason})
+    return power, reason

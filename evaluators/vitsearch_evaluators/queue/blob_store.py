@@ -1,0 +1,273 @@
+"""Model files by content: uploaded in pieces, checked, kept until the room is needed.
+
+    blobs/SHA256            whole and verified, read-only
+    partial/SHA256          what has arrived so far; its length is where an upload goes on
+
+At most 256 uploads are under way and 10,000 files here, however small they are. What nobody has sent on
+for a week is given up.
+
+A chunk is read from the network in full before the store is asked, so nothing is locked while a
+slow client sends, and an abandoned request that wakes up late finds its offset taken.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
+
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+from vitsearch_evaluators.queue.uploads import Uploads
+
+FILES_MAX = 10_000
+_WORK_BYTES = 1 << 20
+
+
+class StoreLimits(NamedTuple):
+    """Bytes: of one blob, of all blobs together, and left free on the disk."""
+
+    max_blob_bytes: int
+    quota_bytes: int
+    reserve_bytes: int
+
+    @classmethod
+    def of(cls, limits: LimitsConfig) -> "StoreLimits":
+        """The store's part of the device's configuration, where a MB is 10^6 bytes."""
+        return cls(limits.max_blob_mb * 10**6, limits.quota_mb * 10**6, limits.reserve_mb * 10**6)
+
+
+class Progress(NamedTuple):
+    """How much of a blob is here."""
+
+    offset: int
+    complete: bool
+
+
+class BlobStore:
+    """Thread-safe. `referenced` returns the digests that queued and running jobs need.
+
+    `uses` counts what clients had it do that a measurement may feel: chunks that came or were fetched,
+    models that were looked into.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        limits: StoreLimits = StoreLimits.of(LimitsConfig()),  # noqa: B008 - immutable
+        referenced: Callable[[], Set[str]] = set,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self.referenced = referenced
+        self.uses = 0
+        self._blobs = os.path.join(root, "blobs")
+        self._uploads = Uploads(os.path.join(root, "partial"), clock)
+        self._lock = threading.RLock()
+        os.makedirs(self._blobs, exist_ok=True)
+
+    def progress(self, sha256: str) -> Progress:
+        """Return what is here of a blob; NotFound when nothing is."""
+        size = _size(self._blob_path(sha256))
+        if size is not None:
+            return Progress(size, True)
+        size = _size(self._uploads.path(sha256))
+        if size is None:
+            raise NotFound(f"no blob {sha256}")
+        return Progress(size, False)
+
+    def has(self, sha256: str) -> bool:
+        """Return whether a blob is here as a whole."""
+        return self.size(sha256) is not None
+
+    def size(self, sha256: str) -> Optional[int]:
+        """Return the size of a whole blob, None when it is not here."""
+        return _size(self._blob_path(sha256))
+
+    def prepare(self, sha256: str, size: int) -> Progress:
+        """Make room for an upload of `size` bytes; TransferFailed `too_large` or `no_space`."""
+        with self._lock:
+            if self.has(sha256):
+                os.utime(self._blob_path(sha256), None)
+                return self.progress(sha256)
+            if size > self.limits.max_blob_bytes:
+                raise TransferFailed(
+                    f"the file has {size} bytes; this agent takes at most {self.limits.max_blob_bytes}",
+                    {"reason": "too_large", "limit": self.limits.max_blob_bytes},
+                )
+            arrived = _size(self._uploads.path(sha256)) or 0
+            self._make_room(max(0, size - arrived), sha256, self._uploads.ahead_of(sha256, arrived))
+            return Progress(arrived, False)
+
+    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
+        """Add a chunk at `offset`; the last one verifies the whole.
+
+        Raises TransferFailed: `offset_mismatch` (details: the offset to go on from),
+        `digest_mismatch` (all that arrived is dropped), `no_space`, `too_large`.
+        """
+        with self._lock:
+            self.uses += 1
+            if self.has(sha256):
+                return self.progress(sha256)
+            if not chunk:
+                raise InvalidRequest("a chunk has at least one byte")
+            path = self._uploads.path(sha256)
+            # For each chunk: the first may have announced less, and others fill the disk too.
+            arrived = self.prepare(sha256, total).offset
+            if offset != arrived:
+                raise TransferFailed(
+                    f"the chunk starts at {offset}, but {arrived} bytes are here",
+                    {"reason": "offset_mismatch", "offset": arrived},
+                )
+            if offset + len(chunk) > min(total, self.limits.max_blob_bytes):
+                raise InvalidRequest(f"the chunk goes beyond the {total} bytes that were announced")
+            self._write(path, chunk)
+            self._uploads.touch(sha256)
+            if offset + len(chunk) < total:
+                return Progress(offset + len(chunk), False)
+            return self._finish(sha256, total)
+
+    def path(self, sha256: str) -> str:
+        """Return where a whole blob lies, to be looked into; it may be gone at any time unless a job needs it."""
+        with self._lock:
+            self.uses += 1
+        return self._blob_path(sha256)
+
+    def link(self, sha256: str, path: str) -> None:
+        """Put the blob at `path`, read-only; ArtifactMissing when it is not here or damaged."""
+        with self._lock:
+            blob = self._blob_path(sha256)
+            if not os.path.exists(blob):
+                raise ArtifactMissing(f"no blob {sha256}", {"missing": [sha256]})
+            if file_digest(blob) != sha256:
+                os.remove(blob)
+                raise ArtifactMissing(f"blob {sha256} was damaged on the disk", {"missing": [sha256]})
+            os.utime(blob, None)
+            if os.path.exists(path):
+                os.remove(path)
+            try:
+                os.link(blob, path)
+            except OSError:  # an SD card may have a file system without links
+                shutil.copyfile(blob, path)
+
+    def adopt(self, path: str) -> str:
+        """Take a file that a job made and return its digest; it may be evicted like a model that no job needs.
+
+        TransferFailed `no_space`.
+        """
+        sha256 = file_digest(path)
+        with self._lock:
+            if not self.has(sha256):
+                self._make_room(os.path.getsize(path), sha256)
+            os.chmod(path, 0o444)
+            os.replace(path, self._blob_path(sha256))
+        return sha256
+
+    def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
+        """Return up to `count` bytes of a whole blob from `offset` on, and its size; NotFound when it is not here."""
+        with self._lock:
+            self.uses += 1
+            try:
+                with open(self._blob_path(sha256), "rb") as stream:
+                    size = stream.seek(0, os.SEEK_END)
+                    stream.seek(min(offset, size))
+                    return stream.read(count), size
+            except FileNotFoundError as error:
+                raise NotFound(f"no blob {sha256}") from error
+
+    def problem(self) -> Optional[str]:
+        """Return why uploads would be refused now, or None."""
+        free = _free_bytes(self._blobs)
+        if free < self.limits.reserve_bytes:
+            return f"disk: {free} bytes free, {self.limits.reserve_bytes} are kept in reserve"
+        return None
+
+    def has_room(self) -> bool:
+        """Return whether a job can write what little it writes."""
+        return _free_bytes(self._blobs) >= min(self.limits.reserve_bytes, _WORK_BYTES)
+
+    def give_way(self) -> None:
+        """Restore the reserve by dropping what no job needs, as far as that goes."""
+        with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
+            self._make_room(0, "")
+
+    def drop_oldest(self) -> bool:
+        """Remove the file that was used longest ago, needed or not; False when there is none left."""
+        with self._lock:
+            oldest = next(iter(self._files()), None)
+            if oldest is None:
+                return False
+            os.remove(oldest)
+            return True
+
+    def _write(self, path: str, chunk: bytes) -> None:
+        try:
+            with open(path, "ab") as stream:
+                stream.write(chunk)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise TransferFailed(f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}) from error
+
+    def _finish(self, sha256: str, total: int) -> Progress:
+        path = self._uploads.path(sha256)
+        found = file_digest(path)
+        if found != sha256:
+            os.remove(path)
+            raise TransferFailed(
+                f"the content has the digest {found}, not {sha256}; send it again",
+                {"reason": "digest_mismatch", "found": found},
+            )
+        os.chmod(path, 0o444)
+        os.rename(path, self._blob_path(sha256))
+        return Progress(total, True)
+
+    def _make_room(self, needed: int, sha256: str, spared: FrozenSet[str] = frozenset()) -> None:
+        keep = self.referenced() | {sha256}
+        files = self._files()
+        for path in self._uploads.given_up(keep):
+            os.remove(path)
+            del files[path]
+        used = sum(status.st_size for status in files.values())
+        candidates = [path for path in files if os.path.basename(path) not in keep | spared]
+        free = _free_bytes(self._blobs)
+        while (
+            used + needed > self.limits.quota_bytes
+            or free - needed < self.limits.reserve_bytes
+            or len(files) > FILES_MAX
+        ):
+            if not candidates:
+                raise TransferFailed(
+                    f"no room for {needed} bytes: {free} are free, {self.limits.reserve_bytes} "
+                    f"stay in reserve, {used} of {self.limits.quota_bytes} are used",
+                    {"reason": "no_space"},
+                )
+            oldest = candidates.pop(0)
+            os.remove(oldest)
+            size = files.pop(oldest).st_size
+            free, used = free + size, used - size
+
+    def _files(self) -> Dict[str, os.stat_result]:
+        """Return all files, those first that were used longest ago."""
+        folders = (self._blobs, self._uploads.folder)
+        paths = [os.path.join(folder, name) for folder in folders for name in os.listdir(folder)]
+        files = {path: os.stat(path) for path in paths}
+        return dict(sorted(files.items(), key=lambda item: item[1].st_mtime))
+
+    def _blob_path(self, sha256: str) -> str:
+        return os.path.join(self._blobs, sha256)
+
+
+def _size(path: str) -> Optional[int]:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
+def _free_bytes(path: str) -> int:
+    state = os.statvfs(path)
+    return state.f_bavail * state.f_frsize

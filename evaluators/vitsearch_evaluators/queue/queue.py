@@ -1,0 +1,279 @@
+"""The queue of the device, kept in SQLite so that neither a crash nor a reboot forgets a job.
+
+    queued --claim--> running --finish--> done | failed
+      ^                  |--release, died, recover--> queued     stopped, crashed or interrupted
+      '--put again--     '--cancel--> cancelled                  (failed, and may be tried again)
+
+Owners are served in turn (who was served longest ago comes first), first come first served within
+an owner, and jobs that were interrupted come before all others.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.base.interruptions import AGENT, verdict
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.errors import (
+    EvaluatorError,
+    JobConflict,
+    MeasurementFailed,
+    NotFound,
+    TooManyRequests,
+)
+from vitsearch_evaluators.queue import fairness, rows
+from vitsearch_evaluators.queue.event_log import EventLog
+from vitsearch_evaluators.queue.sqlite import Database
+from vitsearch_evaluators.queue.table import JobTable
+from vitsearch_evaluators.wire.events import Event
+from vitsearch_evaluators.wire.job_spec import JobSpec, Owner
+from vitsearch_evaluators.wire.job_status import JobStatus, Result
+
+
+class JobQueue:
+    """Thread-safe. Times are monotonic: a clock that jumps changes nothing.
+
+    A write that the disk refuses raises sqlite3.OperationalError and changes nothing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: LimitsConfig = LimitsConfig(),  # noqa: B008 - immutable
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._limits = limits
+        self._clock = clock
+        self._queued_at: Dict[str, float] = {}
+        self._database = Database(path)
+        self._table = JobTable(self._database)
+        self._events = EventLog(self._database)
+        self.on_cancel_running: Callable[[], None] = lambda: None
+        self.on_end: Callable[[JobStatus], None] = lambda status: None
+
+    def close(self) -> None:
+        with self._changed:
+            self._database.close()
+
+    def recover(self) -> None:
+        """Put jobs of an earlier life of the agent back, and kill what they left running.
+
+        After a reboot nothing is left, and nothing is killed: a process is known by its boot too. What
+        another version of the agent was asked for and this one cannot read has failed.
+        """
+        with self._changed, self._database.transaction():
+            for row in self._table.in_state("running"):
+                if row["process"]:
+                    processes.kill_if_same(processes.ProcessId(*json.loads(row["process"])))
+                self._put_back(row, AGENT, {})
+            for row in self._table.in_state("queued"):
+                if rows.is_readable(row):
+                    self._queued_at[row["id"]] = self._clock()
+                else:
+                    self.fail(row["id"], rows.OUTDATED)
+
+    def put(
+        self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None
+    ) -> Tuple[JobStatus, bool]:
+        """Queue a job, or find it; return its status and whether it is new.
+
+        One that ended may be queued again (`rows.may_begin_again`). Raises JobConflict when the id belongs to another
+        specification, TooManyRequests when the owner, or all together, have too many jobs.
+        """
+        spec_digest = digest(spec.to_json())
+        with self._changed, self._database.transaction():
+            row = self._table.row(identifier)
+            if row is None:
+                self._refuse_flood(owner)
+                self._table.add(identifier, spec, spec_digest, owner, environment)
+                self._queue(identifier)
+            elif row["spec_digest"] != spec_digest:
+                raise JobConflict(f"job {identifier} exists with another specification")
+            elif rows.may_begin_again(row, environment):
+                self._table.set(
+                    identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
+                    trial=owner.trial, deaths="[]", environment=environment,
+                )  # fmt: skip
+                self._queue(identifier)
+            elif row["state"] == "queued" and environment is not None:
+                self._table.set(identifier, environment=environment)
+            return self.get(identifier), row is None
+
+    def get(self, identifier: str) -> JobStatus:
+        """Return how a job stands; NotFound when it is unknown."""
+        with self._changed:
+            row = self._table.row(identifier)
+        if row is None:
+            raise NotFound(f"no job {identifier}")
+        return rows.status_of(row)
+
+    def wait(self, identifier: str, timeout_s: float) -> JobStatus:
+        """Return the status when the job is final, or as it is after `timeout_s`."""
+        end = self._clock() + timeout_s
+        with self._changed:
+            while True:
+                status = self.get(identifier)
+                left = end - self._clock()
+                if status.final or left <= 0:
+                    return status
+                self._changed.wait(left)
+
+    def events(self, identifier: str, after: int, timeout_s: float) -> List[Event]:
+        """Return events newer than `after` as soon as there are any; none when the job is final or time is up."""
+        end = self._clock() + timeout_s
+        with self._changed:
+            while True:
+                is_final = self.get(identifier).final
+                events = self._events.after(identifier, after)
+                left = end - self._clock()
+                if events or is_final or left <= 0:
+                    return events
+                self._changed.wait(left)
+
+    def cancel(self, identifier: str) -> JobStatus:
+        """Cancel a job that is not final; a running one ends shortly after."""
+        with self._changed:
+            status = self.get(identifier)
+            if status.state == "queued":
+                self._end(identifier, "cancelled")
+            elif status.state == "running":
+                self._table.set(identifier, cancel=1)
+                self.on_cancel_running()
+            return self.get(identifier)
+
+    def active(self) -> List[JobStatus]:
+        """Return the running job, then the queued ones in the order in which they will be served."""
+        with self._changed:
+            jobs = self._table.active()
+            served = self._table.served()
+        return [rows.status_of(row) for row in fairness.in_order(jobs, served)]
+
+    def counts(self) -> Tuple[int, int]:
+        """Return how many jobs are queued and running."""
+        with self._changed:
+            states = [row["state"] for row in self._table.active()]
+        return states.count("queued"), states.count("running")
+
+    def referenced(self) -> Set[str]:
+        """Return the digests of the blobs that jobs still need."""
+        with self._changed:
+            specs = [rows.spec_of(row) for row in self._table.active()]
+        return {blob.sha256 for spec in specs for blob in spec.manifest}
+
+    # The worker's side.
+
+    def claim(self, timeout_s: float) -> Optional[rows.ClaimedJob]:
+        """Take the next job, waiting for one up to `timeout_s`."""
+        with self._changed:
+            row = self._table.next()
+            if row is None:
+                self._changed.wait(timeout_s)
+                row = self._table.next()
+            if row is None:
+                return None
+            attempts = row["attempts"] + 1
+            with self._database.transaction():
+                self._table.set(row["id"], state="running", attempts=attempts, process=None)
+                self._table.serve(row["study"])
+                self._tell(row["id"], "started", attempt=attempts)
+            queued_at = self._queued_at.pop(row["id"], self._clock())
+            return rows.ClaimedJob(
+                row["id"], rows.spec_of(row), attempts, self._clock() - queued_at, row["environment"]
+            )
+
+    def started(self, identifier: str, phase: str, process: processes.ProcessId) -> None:
+        """Remember the child of a phase, for a later life of the agent to kill."""
+        with self._changed, self._database.transaction():
+            self._table.set(identifier, process=json.dumps(list(process)))
+            self._tell(identifier, "phase", phase=phase)
+
+    def tell(self, identifier: str, what: str, **details: Any) -> None:
+        """Let those who watch the job know."""
+        with self._changed, self._database.transaction():
+            self._tell(identifier, what, **details)
+
+    def finish(self, identifier: str, result: Result) -> None:
+        """Write down what came of a job."""
+        self._end(identifier, "done", result=json.dumps(result.to_json()))
+
+    def flag(self, identifiers: Sequence[str], flag: str) -> None:
+        """Add a flag to results that are there already."""
+        with self._changed, self._database.transaction():
+            for identifier in identifiers:
+                row = self._table.row(identifier)
+                if row is None or not row["result"]:
+                    continue
+                result = json.loads(row["result"])
+                if flag not in result["flags"]:
+                    result["flags"].append(flag)
+                    self._table.set(identifier, result=json.dumps(result))
+
+    def fail(self, identifier: str, error: EvaluatorError) -> None:
+        """Write down why nothing came of a job; one that is transient may be submitted again."""
+        self._end(identifier, "failed", error=json.dumps(error.to_json()))
+
+    def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:
+        """After its child died by a signal: queued again in front, or failed when that is enough (`deaths`)."""
+        with self._changed, self._database.transaction():
+            row = self._table.row(identifier)
+            if row is not None:
+                self._put_back(row, death, details)
+
+    def release(self, identifier: str) -> None:
+        """After its child was killed on purpose: cancelled, or queued again if nobody asked to."""
+        with self._changed, self._database.transaction():
+            row = self._table.row(identifier)
+            if row is not None and row["cancel"]:
+                self._end(identifier, "cancelled")
+            else:
+                self._table.set(identifier, state="queued", process=None)
+                self._queue(identifier)
+
+    def wake(self) -> None:
+        """Make `claim` and `wait` look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _put_back(self, row: sqlite3.Row, death: str, details: Dict[str, Any]) -> None:
+        deaths = json.loads(row["deaths"]) + [death]
+        failure = verdict(deaths, self._limits.interruptions_max)
+        if row["cancel"]:
+            self._end(row["id"], "cancelled")
+        elif failure is not None:
+            self._table.set(row["id"], deaths=json.dumps(deaths))
+            self.fail(row["id"], MeasurementFailed(failure.kind, failure.message, dict(details, **failure.details)))
+        else:
+            self._table.set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
+            self._tell(row["id"], "interrupted", death=death)
+            self._queue(row["id"])
+
+    def _queue(self, identifier: str) -> None:
+        self._queued_at[identifier] = self._clock()
+        self._tell(identifier, "queued")
+
+    def _refuse_flood(self, owner: Owner) -> None:
+        mine, of_all = self._table.count_queued(owner.study)
+        for whose, queued, most in (
+            (f"study {owner.study!r} has", mine, self._limits.queued_per_owner),
+            ("there are", of_all, self._limits.queued_total),
+        ):
+            if queued >= most:
+                told = f"{whose} {queued} jobs in the queue, at most {most} are taken"
+                raise TooManyRequests(told, {"retry_after_s": 5})
+
+    def _end(self, identifier: str, state: str, **columns: Any) -> None:
+        with self._changed, self._database.transaction():
+            self._table.set(identifier, state=state, process=None, **columns)
+            self._tell(identifier, state)
+            status = self.get(identifier)
+        self._queued_at.pop(identifier, None)
+        self.on_end(status)
+
+    def _tell(self, identifier: str, what: str, **details: Any) -> None:
+        self._events.add(identifier, what, **details)
+        self._changed.notify_all()

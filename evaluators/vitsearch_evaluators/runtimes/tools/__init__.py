@@ -1,0 +1,1 @@
+"""Runtimes that are programs: trtexec and benchmark_model."""

@@ -1,0 +1,157 @@
+"""TFLite's `benchmark_model`, for devices on which no Python has an interpreter.
+
+It tells no single run, only what a number of them took together. So it is started eleven times, each for an
+eleventh of the runs: a sample is the median of one start (of an old version, which tells none: its mean).
+Their median is the model's, with an interval that rests on fresh processes; quantiles beyond it are not told.
+
+    sustained    one start that only loads the device, and at once the eleven
+    throughput   a process for each stream, all at the same time
+    power        one long start, between the lines that it prints before and after the timed runs
+"""
+
+import os
+from typing import Any, List, Mapping, NamedTuple
+
+from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Availability
+from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.tools.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked, run_tool, unknown
+from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
+
+_FEWEST_RUNS = 3
+_ENOUGH_S = 1e4
+_LEAST_TOGETHER = 0.9
+"""The smallest share of the time from the first stream's start to the last one's end in which all of them ran."""
+
+
+class BenchmarkModelRuntime(ToolRuntime):
+    """Option `delegate`: `xnnpack` or `none`. It runs the shape that the file has: batch 1 is taken at its word."""
+
+    name = "benchmark_model"
+    tools = NEEDS["benchmark_model"].tools
+    options = {"delegate": ("xnnpack", "none")}
+
+    def available(self) -> Availability:
+        try:
+            # It tells no version; another build is another runtime.
+            version = f"sha256:{file_digest(self.program)[:16]}"
+        except OSError as error:
+            return Availability(False, f"{self.program} cannot be read: {error.strerror}", None, ())
+        return Availability(True, None, version, (), ("tflite",), precisions=("fp32", "int8"))
+
+    def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        if protocol.batch != 1:
+            raise MeasurementFailed(
+                "incompatible_artifact", f"benchmark_model measures batch 1, the protocol asks for {protocol.batch}"
+            )
+        inspect("tflite", {"model.tflite": path})
+        starts = [_share(protocol, start) for start in range(MINIMUM_RUNS)]
+        told = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
+        what = "median" if told[0].is_median else "mean (this version tells no median)"
+        runs = sorted(one.runs for one in told)
+        reasons = unknown(
+            latency_ms=f"{MINIMUM_RUNS} samples, each the {what} of {runs[0]} to {runs[-1]} runs of a fresh process",
+            runtime_baseline_mb="the program tells what the model needs beyond it",
+        )
+        memory = [one.memory_mb for one in told if one.memory_mb is not None]
+        if not memory:
+            reasons["peak_memory_mb"] = "the program tells no memory"
+        for name, value in (("load_ms", told[0].load_ms), ("first_inference_ms", told[0].first_ms)):
+            if value is None:
+                reasons[name] = "the program does not tell it"
+        return ToolTimes(
+            [one.middle_ms for one in told],
+            told[0].load_ms,
+            told[0].first_ms,
+            max(memory) if memory else None,
+            {},
+            reasons,
+        )
+
+    def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        soak = Start(runs=1, min_s=0.0, max_s=_ENOUGH_S, warm_runs=1, warm_s=protocol.soak_s)
+        run_tool(self._command(path, options, protocol.threads, soak))
+        times = self.measure(path, options, protocol)
+        told = f"{times.reasons['latency_ms']}, one after another after {protocol.soak_s:g} s of load"
+        return times._replace(reasons=dict(times.reasons, latency_ms=told))
+
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+        from concurrent.futures import ThreadPoolExecutor
+
+        start = _long(protocol, protocol.throughput_s)
+        commands = [
+            self._command(_of_its_own(path, stream), options, protocol.threads, start)
+            for stream in range(protocol.streams)
+        ]
+        with ThreadPoolExecutor(protocol.streams) as streams:
+            all_worked = [worked(heard) for heard in streams.map(run_tool, commands)]
+        starts, ends = zip(*(one.window for one in all_worked))
+        together = (min(ends) - max(starts)) / (max(ends) - min(starts))
+        if together < _LEAST_TOGETHER:
+            share = f"{max(0.0, together):.0%} of the time"
+            raise Untold(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
+        return Counted(
+            sum(one.runs for one in all_worked),
+            sum(one.runs / (one.window[1] - one.window[0]) for one in all_worked),
+        )
+
+    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+        return worked(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
+
+    def _command(self, path: str, options: Mapping[str, Any], threads: int, start: "Start") -> List[str]:
+        """All that matters is said: defaults change from version to version."""
+        return [
+            self.program,
+            f"--graph={path}",
+            f"--num_threads={threads}",
+            f"--num_runs={start.runs}",
+            f"--min_secs={start.min_s:g}",
+            f"--max_secs={start.max_s:g}",
+            f"--warmup_runs={start.warm_runs}",
+            f"--warmup_min_secs={start.warm_s:g}",
+            "--run_delay=-1.0",
+            f"--use_xnnpack={'true' if options['delegate'] == 'xnnpack' else 'false'}",
+            "--enable_op_profiling=false",
+        ]
+
+
+class Start(NamedTuple):
+    """How much one process runs: until `runs` and `min_s` are reached, or `max_s`, which ends the warm-up too."""
+
+    runs: int
+    min_s: float
+    max_s: float
+    warm_runs: int
+    warm_s: float
+
+
+def _share(protocol: MeasureProtocol, start: int) -> Start:
+    """Return one of the eleven starts of a measurement; the first warms up as long as the protocol asks for."""
+    share = 1.0 / MINIMUM_RUNS
+    warm = 1.0 if start == 0 else share
+    warm_s = protocol.warmup_min_s * warm
+    return Start(
+        runs=max(_FEWEST_RUNS, round(protocol.min_runs * share)),
+        min_s=0.0,
+        max_s=max(protocol.min_s * share, warm_s) if protocol.min_s > 0 else _ENOUGH_S,
+        warm_runs=max(1, round(protocol.warmup_min_runs * warm)),
+        warm_s=warm_s,
+    )
+
+
+def _long(protocol: MeasureProtocol, seconds: float) -> Start:
+    return Start(1, seconds, _ENOUGH_S, max(1, protocol.warmup_min_runs), protocol.warmup_min_s)
+
+
+def _of_its_own(path: str, stream: int) -> str:
+    """Return the file under a name for each stream: a phone is sent one copy for each, by the name."""
+    if stream == 0:
+        return path
+    folder, name = os.path.split(path)
+    other = os.path.join(folder, f"{stream}-{name}")
+    if not os.path.lexists(other):
+        os.symlink(os.path.abspath(path), other)
+    return other

@@ -1,0 +1,195 @@
+"""NVIDIA's `trtexec`: TensorRT where no Python has it.
+
+prepare: ONNX --> engine, built on this device, kept (see `engines`)      latency: engine --> the time of each run
+
+A sample is `latencyMs`: from the host's memory to the host's memory. What the GPU alone took stands beside it.
+Throughput is that of `streams` contexts on one engine, each driven by a thread of its own. trtexec starts a run
+while the one before still copies its outputs, so with one stream it is a little more than 1 / latency.
+"""
+
+import contextlib
+import glob
+import os
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Availability
+from vitsearch_evaluators.runtimes.engines import EngineCache
+from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.tools.tool import (
+    Counted,
+    Heard,
+    ToolRuntime,
+    ToolTimes,
+    Untold,
+    Worked,
+    run_tool,
+    unknown,
+)
+from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+    TIMES,
+    Load,
+    Version,
+    build_flags,
+    read_version,
+    shown,
+    stream_flags,
+)
+from vitsearch_evaluators.runtimes.tools.trtexec_times import read_runs, read_steady, worked
+from vitsearch_evaluators.wire.distribution import quantile
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+
+_LONGEST = 5000
+
+_UNBROKEN_S = 30.0
+"""The end of a soak, in one process with the samples after it. trtexec keeps times as float32 since its zero: they
+are good to 0.002 ms now, to 0.1 ms after half an hour."""
+
+
+class TrtexecRuntime(ToolRuntime):
+    """Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (of a model with Q/DQ nodes; the rest in fp16).
+    TensorRT 11 takes precisions from the model alone, which is `fp32` here."""
+
+    name = "trtexec"
+    tools = NEEDS["trtexec"].tools
+    options = {"precision": ("fp32", "fp16", "int8")}
+    prepares = True
+    _said: Optional[str] = None
+
+    def available(self) -> Availability:
+        try:
+            version = read_version(self._help())
+        except MeasurementFailed as failure:
+            return Availability(False, str(failure), None, ())
+        if version is None:
+            return Availability(False, f"{self.program} does not say which TensorRT it belongs to", None, ())
+        precisions = ("fp32", "fp16", "int8") if version < (11, 0, 0) else ("fp32",)
+        return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
+
+    def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
+        if protocol.batch != 1:
+            raise MeasurementFailed(
+                "incompatible_artifact", f"trtexec measures batch 1, the protocol asks for {protocol.batch}"
+            )
+        inspect("onnx", {"model.onnx": path})
+        flags = self._build(options)[1]
+        cache = self._cache()
+
+        def build(engine: str) -> None:
+            run_tool([self.program, f"--onnx={path}", f"--saveEngine={engine}", *flags])
+            if not os.path.exists(engine):
+                raise MeasurementFailed("protocol", "trtexec ended well and wrote no engine")
+
+        cache.make(self._key(path, options), build)
+
+    def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        load = Load(protocol.min_s, _warm_s(protocol))
+        try:
+            told = self._run(path, options, protocol, load.timed_flags()).text
+        except MeasurementFailed:
+            self._cache().drop(self._key(path, options))  # it will not load the next time either
+            raise
+        runs = read_runs(TIMES, load.warm_ms, min(protocol.min_runs, _LONGEST))
+        loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", told)
+        reasons = unknown(
+            first_inference_ms="trtexec warms up before it tells times",
+            peak_memory_mb="trtexec tells no memory of the whole process",
+            runtime_baseline_mb="trtexec tells no memory",
+        )
+        if loaded is None:
+            reasons["load_ms"] = "trtexec did not tell it"
+        settled = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
+        load_ms = None if loaded is None else float(loaded.group(1)) * 1e3
+        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, settled, reasons)
+
+    def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
+        """A long soak is a run of its own; the last of it is the warm-up of the run with the samples."""
+        unbroken_s = min(protocol.soak_s, _UNBROKEN_S)
+        if protocol.soak_s > unbroken_s:
+            self._run(path, options, protocol, Load(protocol.soak_s - unbroken_s, 0.0).flags())
+        return self.measure(path, options, protocol._replace(warmup_min_s=unbroken_s + protocol.warmup_min_s))
+
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+        load = Load(protocol.throughput_s, _warm_s(protocol))
+        flags = load.timed_flags() + stream_flags(self._help(), protocol.streams)
+        try:
+            self._run(path, options, protocol, flags)
+        except MeasurementFailed as failure:
+            if protocol.streams > 1 and failure.kind in ("incompatible_artifact", "out_of_memory"):
+                raise Untold(f"with {protocol.streams} streams: {failure}") from failure
+            raise
+        steady = read_steady(TIMES, load.warm_ms)
+        return Counted(steady.runs, steady.runs / steady.seconds)
+
+    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+        load = Load(protocol.power_s, _warm_s(protocol))
+        heard = self._run(path, options, protocol, load.timed_flags())
+        return worked(heard, read_steady(TIMES, load.warm_ms))
+
+    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Heard:
+        """Run the engine of the model; it was made by `prepare`."""
+        engine = self._cache().find(self._key(path, options))
+        if engine is None:
+            raise MeasurementFailed("runtime_unavailable", "the engine of this job is not there; TensorRT changed?")
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(TIMES)  # of an earlier process
+        heard = run_tool([self.program, f"--loadEngine={engine}", *flags])
+        _check_batch(heard.text, protocol.batch)
+        return heard
+
+    def _help(self) -> str:
+        """Return what it says of itself now, whatever an earlier process heard."""
+        if self._said is None:
+            self._said = run_tool([self.program, "--help"]).text
+        return self._said
+
+    def _build(self, options: Mapping[str, Any]) -> Tuple[Version, List[str]]:
+        """Return the version, and the flags of a build for it."""
+        version = read_version(self._help())
+        if version is None:
+            raise MeasurementFailed("runtime_unavailable", f"{self.program} does not tell its version any more")
+        return version, build_flags(version, options["precision"])
+
+    def _cache(self) -> EngineCache:
+        return EngineCache(os.path.join(self.equipment.cache or os.curdir, "engines"))
+
+    def _key(self, path: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+        """The environment holds the power mode, the clocks and the release of JetPack."""
+        version, flags = self._build(options)
+        return {
+            "model": file_digest(path),
+            "flags": flags,
+            "tensorrt": shown(version),
+            "gpu": gpu_name(),
+            "environment": self.equipment.environment,
+        }
+
+
+def gpu_name(root: str = "/") -> str:
+    """Return the name of the GPU by what the driver says, or the board's: there it is a part of the chip."""
+    for path in sorted(glob.glob(os.path.join(root, "proc/driver/nvidia/gpus/*/information"))):
+        with open(path, errors="replace") as stream:
+            match = re.search(r"^Model:\s*(.+?)\s*$", stream.read(), re.MULTILINE)
+        if match is not None:
+            return match.group(1)
+    try:
+        with open(os.path.join(root, "proc/device-tree/model"), errors="replace") as stream:
+            return stream.read().strip("\0\n ") or "unknown GPU"
+    except OSError:
+        return "unknown GPU"
+
+
+def _check_batch(told: str, batch: int) -> None:
+    for sizes in re.findall(r"[Ii]nput binding for .* with dimensions ([0-9x]+)", told):
+        first = sizes.split("x")[0]
+        if first.isdigit() and int(first) != batch:
+            raise MeasurementFailed(
+                "incompatible_artifact", f"an input has the shape {sizes}, but the protocol asks for a batch of {batch}"
+            )
+
+
+def _warm_s(protocol: MeasureProtocol) -> float:
+    return max(protocol.warmup_min_s, 0.2)

@@ -1,0 +1,37 @@
+"""What happened to a job, one line after another, for whoever watches it.
+
+    queued -> started {attempt} -> phase {phase} ... -> done | failed | cancelled
+       ^                             |-- cooling {until_c, at_most_s}      before a process
+       |                             '-- retried {phase, why}              it was throttled
+       '------ interrupted {death} <-- (see `deaths`)
+
+`n` grows over all jobs of a device, so `after` a number is never ambiguous, even after a restart.
+"""
+
+from typing import Any, Dict, Mapping, NamedTuple
+
+from vitsearch_evaluators.base import json_reader
+
+
+class Event(NamedTuple):
+    """One thing that happened; `at` is UTC by the device's clock, for display."""
+
+    n: int
+    what: str
+    at: str
+    details: Mapping[str, Any]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), details=dict(self.details))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "event") -> "Event":
+        return cls(**json_reader.read_object(value, _EVENT, where))
+
+
+_EVENT = {
+    "n": json_reader.integer(1),
+    "what": json_reader.text,
+    "at": json_reader.text,
+    "details": json_reader.mapping(),
+}

@@ -1,0 +1,211 @@
+"""What a measurement says: times, energy, warmth, and the conditions under which it was taken."""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.result_fields import OF_A_MODEL
+
+_number = json_reader.number()
+_maybe = json_reader.optional(_number)
+
+
+class Latency(NamedTuple):
+    """A distribution of times in milliseconds; a quantile that `n` cannot support is None.
+
+    `ci95_low` and `ci95_high` enclose the median with 95 % confidence.
+    """
+
+    n: int
+    p50: float
+    p90: Optional[float]
+    p95: Optional[float]
+    p99: Optional[float]
+    mean: float
+    min: float
+    max: float
+    ci95_low: float
+    ci95_high: float
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "latency") -> "Latency":
+        return cls(**json_reader.read_object(value, _LATENCY, where))
+
+
+_LATENCY = {
+    "n": json_reader.integer(1),
+    "p50": _number,
+    "p90": _maybe,
+    "p95": _maybe,
+    "p99": _maybe,
+    "mean": _number,
+    "min": _number,
+    "max": _number,
+    "ci95_low": _number,
+    "ci95_high": _number,
+}
+
+
+class Contention(NamedTuple):
+    """How much others used the processor meanwhile, from the scheduler's own counters.
+
+    `wait_over_cpu`: seconds ready but not running per second on the processor (idle device: ~0).
+    `wall_over_cpu`: wall time per process CPU time of the timed runs (one thread: ~1).
+    """
+
+    wait_over_cpu: Optional[float]
+    wall_over_cpu: Optional[float]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "contention") -> "Contention":
+        return cls(**json_reader.read_object(value, _CONTENTION, where))
+
+
+_CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
+
+
+class Power(NamedTuple):
+    """Power and energy of the power phase, batch after batch without a pause.
+
+    `mean_w` is the mean under load, `idle_w` that of the rests before and after with the model loaded
+    (without it where a program runs the model: `reasons["power"]` says so). `energy_mj` is gross, per
+    inference (as MLPerf Power counts); `energy_net_mj` without what the device would have used at rest.
+    `scope` says what is behind the meter `source`; `rate_hz` the looks per second that there really
+    were, `n` their number under load. `relative_error` estimates the error of `energy_net_mj` (without
+    idle power: of `energy_mj`) as a share of it, from scatter, rate, window and the drift of the idle
+    power; None when the load does not rise above idle.
+    """
+
+    mean_w: float
+    idle_w: Optional[float]
+    energy_mj: float
+    energy_net_mj: Optional[float]
+    source: str
+    scope: str
+    estimated: bool
+    rate_hz: float
+    n: int
+    relative_error: Optional[float]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "power") -> "Power":
+        return cls(**json_reader.read_object(value, _POWER, where))
+
+
+_POWER = {
+    "mean_w": _number,
+    "idle_w": _maybe,
+    "energy_mj": _number,
+    "energy_net_mj": _maybe,
+    "source": json_reader.text,
+    "scope": json_reader.text,
+    "estimated": json_reader.boolean,
+    "rate_hz": _number,
+    "n": json_reader.integer(1),
+    "relative_error": _maybe,
+}
+
+
+class Temperature(NamedTuple):
+    """Degrees Celsius of the hottest zone that counts: at the start, at the end, and the largest between."""
+
+    zone: str
+    start_c: float
+    end_c: float
+    max_c: float
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "temperature") -> "Temperature":
+        return cls(**json_reader.read_object(value, _TEMPERATURE, where))
+
+
+_TEMPERATURE = {"zone": json_reader.text, "start_c": _number, "end_c": _number, "max_c": _number}
+
+
+class Measurement(NamedTuple):
+    """One valid measurement with its conditions.
+
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `sustained` is
+    latency after the protocol's soak. `throughput_ips` counts images per second in the throughput
+    phase, and one batch after another where the protocol has none. `peak_memory_mb` (10^6 bytes)
+    is the process' peak over `runtime_baseline_mb`, what the runtime needs with no model; `swap_mb`
+    what was moved to swap meanwhile. What was not measured is None and `reasons` says why.
+
+    `flags`: `contended` (other load on the processor), `not_steady` (times had not settled when
+    warm-up had to end), `concurrent_io` (the agent took or sent files meanwhile), `swapped`, `throttled` (a
+    counter of the device moved), `sustained_throttling` (again, after every repeat), `warm_start`
+    (it did not cool down in time), `unverified_device` (measured since the last good canary of a
+    device in quarantine). What it has in common with other results is explained in `result_fields`.
+    """
+
+    job_id: str
+    artifact: str
+    device_id: str
+    environment_id: str
+    protocol: MeasureProtocol
+    runtime: str
+    runtime_version: str
+    options: Mapping[str, Any]
+    latency_ms: Latency
+    cpu_ms: Optional[Latency]
+    load_ms: Optional[float]
+    first_inference_ms: Optional[float]
+    throughput_ips: Optional[float]
+    peak_memory_mb: Optional[float]
+    runtime_baseline_mb: Optional[float]
+    between_process_rel_spread: Optional[float]
+    sustained: Optional[Latency]
+    temperature: Optional[Temperature]
+    power: Optional[Power]
+    swap_mb: Optional[float]
+    contention: Contention
+    flags: Tuple[str, ...]
+    reasons: Mapping[str, str]
+    attempts: int
+    queue_s: float
+    seconds: float
+    emulated: bool
+    started_at: str
+
+    def to_json(self) -> Dict[str, Any]:
+        value = dict(self._asdict())
+        for key in ("protocol", "latency_ms", "cpu_ms", "sustained", "temperature", "power", "contention"):
+            value[key] = None if value[key] is None else value[key].to_json()
+        return dict(value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "measurement") -> "Measurement":
+        return cls(**json_reader.read_object(value, _MEASUREMENT, where))
+
+
+_MEASUREMENT: Mapping[str, json_reader.Reader] = dict(
+    OF_A_MODEL,
+    protocol=MeasureProtocol.from_json,
+    latency_ms=Latency.from_json,
+    cpu_ms=json_reader.optional(Latency.from_json),
+    load_ms=_maybe,
+    first_inference_ms=_maybe,
+    throughput_ips=_maybe,
+    peak_memory_mb=_maybe,
+    runtime_baseline_mb=_maybe,
+    between_process_rel_spread=_maybe,
+    sustained=json_reader.optional(Latency.from_json),
+    temperature=json_reader.optional(Temperature.from_json),
+    power=json_reader.optional(Power.from_json),
+    swap_mb=_maybe,
+    contention=Contention.from_json,
+    flags=json_reader.sequence(json_reader.text),
+    reasons=json_reader.mapping(json_reader.text),
+)

@@ -1,0 +1,27 @@
+"""What every result says of its job, whatever kind it is of."""
+
+from typing import Mapping
+
+from vitsearch_evaluators.base import json_reader
+
+OF_EVERY_RESULT: Mapping[str, json_reader.Reader] = {
+    "job_id": json_reader.sha256,
+    "device_id": json_reader.text,
+    "environment_id": json_reader.sha256,
+    "runtime": json_reader.text,
+    "options": json_reader.mapping(),
+    "attempts": json_reader.integer(1),
+    "queue_s": json_reader.number(),
+    "seconds": json_reader.number(),
+    "emulated": json_reader.boolean,
+    "started_at": json_reader.text,
+}
+"""The readers of these fields. `attempts` counts starts, more than 1 after an interruption; `queue_s` and
+`seconds` are waiting and working time; `started_at` is UTC by the device's own clock."""
+
+OF_A_MODEL: Mapping[str, json_reader.Reader] = dict(
+    OF_EVERY_RESULT,
+    artifact=json_reader.sha256,
+    runtime_version=json_reader.text,
+)
+"""Those of a result that is about a model."""

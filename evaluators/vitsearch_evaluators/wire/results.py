@@ -1,0 +1,163 @@
+"""What jobs answer that time nothing for a model: its accuracy on the device, and the device's own peaks."""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
+
+_number = json_reader.number()
+_share = json_reader.number(0.0, 1.0)
+
+
+class AccuracyResult(NamedTuple):
+    """How many images of a validation subset an artifact classifies right on the device.
+
+    `images` and `labels` are the digests of the subset's files. `correct` of `n` are right by the
+    largest logit; an image whose logits are not all finite (`not_finite` of them) is wrong. `ci95_low`
+    and `ci95_high` are the Wilson interval of the share. `logits_sha256` is the digest of all logits:
+    float32, little endian, `n` x `classes`, in C order; two devices with the same digest agree to the bit.
+    """
+
+    job_id: str
+    artifact: str
+    images: str
+    labels: str
+    device_id: str
+    environment_id: str
+    runtime: str
+    runtime_version: str
+    options: Mapping[str, Any]
+    n: int
+    correct: int
+    not_finite: int
+    classes: int
+    ci95_low: float
+    ci95_high: float
+    logits_sha256: str
+    attempts: int
+    queue_s: float
+    seconds: float
+    emulated: bool
+    started_at: str
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), options=dict(self.options))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "accuracy") -> "AccuracyResult":
+        return cls(**json_reader.read_object(value, _ACCURACY, where))
+
+
+_ACCURACY: Mapping[str, json_reader.Reader] = dict(
+    OF_A_MODEL,
+    images=json_reader.sha256,
+    labels=json_reader.sha256,
+    n=json_reader.integer(1),
+    correct=json_reader.integer(),
+    not_finite=json_reader.integer(),
+    classes=json_reader.integer(1),
+    ci95_low=_share,
+    ci95_high=_share,
+    logits_sha256=json_reader.sha256,
+)
+
+
+class Rate(NamedTuple):
+    """A rate over `n` repeats: the largest, which is the peak, and the median, which is what to expect."""
+
+    best: float
+    median: float
+    n: int
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "rate") -> "Rate":
+        return cls(**json_reader.read_object(value, _RATE, where))
+
+
+_RATE = {"best": json_reader.number(0.0), "median": json_reader.number(0.0), "n": json_reader.integer(1)}
+
+
+class Gemm(NamedTuple):
+    """Products of two `size` x `size` matrices through a runtime, in GFLOP/s (10^9 multiplications and
+    additions a second, whole numbers counted alike)."""
+
+    precision: str
+    threads: int
+    size: int
+    gflops: Rate
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict(), gflops=self.gflops.to_json())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "gemm") -> "Gemm":
+        return cls(**json_reader.read_object(value, _GEMM, where))
+
+
+_GEMM: Mapping[str, json_reader.Reader] = {
+    "precision": json_reader.text,
+    "threads": json_reader.integer(1),
+    "size": json_reader.integer(1),
+    "gflops": Rate.from_json,
+}
+
+
+class ProbeResult(NamedTuple):
+    """The peaks of a device, for a roofline: what no model can exceed there.
+
+    `gemm` has one entry for each precision and number of threads that could be measured; `reasons`
+    says why one is missing (`int8`: ...), and `temperature_c` and `wait_over_cpu` where they are None.
+    `copy_gb_per_s` is memory read and written (10^9 bytes a second, both counted) by one thread that
+    copies `copy_bytes` at a time. `wait_over_cpu` as in Contention: above a few percent, something
+    else ran and the device can do more.
+    """
+
+    job_id: str
+    device_id: str
+    environment_id: str
+    runtime: str
+    runtime_version: Optional[str]
+    options: Mapping[str, Any]
+    gemm: Tuple[Gemm, ...]
+    copy_gb_per_s: Rate
+    copy_bytes: int
+    temperature_c: Optional[float]
+    wait_over_cpu: Optional[float]
+    reasons: Mapping[str, str]
+    attempts: int
+    queue_s: float
+    seconds: float
+    emulated: bool
+    started_at: str
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(
+            self._asdict(),
+            options=dict(self.options),
+            gemm=[one.to_json() for one in self.gemm],
+            copy_gb_per_s=self.copy_gb_per_s.to_json(),
+            reasons=dict(self.reasons),
+        )
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "probe") -> "ProbeResult":
+        return cls(**json_reader.read_object(value, _PROBE, where))
+
+
+_PROBE: Mapping[str, json_reader.Reader] = dict(
+    OF_EVERY_RESULT,
+    runtime_version=json_reader.optional(json_reader.text),
+    gemm=json_reader.sequence(Gemm.from_json, 64),
+    copy_gb_per_s=Rate.from_json,
+    copy_bytes=json_reader.integer(1),
+    temperature_c=json_reader.optional(_number),
+    wait_over_cpu=json_reader.optional(_number),
+    reasons=json_reader.mapping(json_reader.text),
+)

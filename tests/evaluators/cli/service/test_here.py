@@ -1,0 +1,26 @@
+import sys
+
+import pytest
+
+from vitsearch_evaluators.cli.service import here
+from vitsearch_evaluators.cli.service.here import Host, Program, is_hidden
+
+
+def test_a_package_is_started_by_its_python():
+    program = Program.here()
+    assert program.command(None) == (sys.executable, "-m", "vitsearch_evaluators")
+    assert program.needs[-1].endswith("vitsearch_evaluators")
+
+
+def test_a_person_without_a_name_is_a_number(monkeypatch):
+    monkeypatch.setattr(here.os, "geteuid", lambda: 4_000_000)
+    host = Host.here()
+    assert (host.name, host.is_root) == ("4000000", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [("/home/ada/x", True), ("/root", True), ("/tmp/x", True), ("/homes/x", False), ("/opt/home", False)],
+)
+def test_what_the_unit_hides(path, hidden):
+    assert is_hidden(path) is hidden

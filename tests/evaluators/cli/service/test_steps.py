@@ -1,0 +1,80 @@
+import os
+
+import pytest
+
+from vitsearch_evaluators.base.system import System
+from vitsearch_evaluators.cli.service.steps import Command, Copy, Folder, Remove, RemoveEmpty, RemoveTree, Write
+from vitsearch_evaluators.errors import EvaluatorError
+
+
+@pytest.fixture
+def system(tmp_path):
+    return System(str(tmp_path))
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_files_are_readable_whatever_the_umask(system, tmp_path):
+    (tmp_path / "source").write_bytes(b"\0program")
+    before = os.umask(0o077)
+    try:
+        Write("/etc/a/unit", "text\n").do(system)
+        Copy(str(tmp_path / "source"), "/opt/program").do(system)
+        Folder("/opt", 0o755, None).do(system)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "etc/a/unit").read_text() == "text\n"
+    assert (tmp_path / "opt/program").read_bytes() == b"\0program"
+    assert [mode(tmp_path / name) for name in ("etc/a/unit", "opt/program", "opt")] == [0o644, 0o755, 0o755]
+
+
+def test_a_file_is_replaced_not_written_through_a_link(system, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "unit").symlink_to(tmp_path / "victim")
+    (tmp_path / "unit.part").symlink_to(tmp_path / "victim")
+    Write("/unit", "text").do(system)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "unit").read_text() == "text"
+    assert not (tmp_path / "unit").is_symlink()
+
+
+def test_removing_what_is_not_there_and_what_is_not_empty(system, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    Remove("/none").do(system)
+    RemoveEmpty("/none").do(system)
+    RemoveEmpty("/folder").do(system)
+    assert (tmp_path / "folder/file").exists()
+    Remove("/folder/file").do(system)
+    RemoveEmpty("/folder").do(system)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_tree_that_is_removed_leaves_what_it_points_to(system, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/link").symlink_to(tmp_path / "victim")
+    RemoveTree("/state").do(system)
+    assert (tmp_path / "victim").exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_command_that_fails_says_why_and_what_may_help(system):
+    with pytest.raises(EvaluatorError, match="^no-such-tool 'a b': no-such-tool cannot be run: No such file.*; try so"):
+        Command(("no-such-tool", "a b"), "try so").do(system)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (Command(("useradd", "a b"), ""), "run     useradd 'a b'"),
+        (Write("/etc/unit", "text"), "write   /etc/unit"),
+        (Folder("/st", 0o700, "ada"), "folder  /st (0700, ada)"),
+        (Folder("/st", 0o755, None), "folder  /st (0755)"),
+        (RemoveTree("/st"), "remove  /st and all that is in it"),
+    ],
+)
+def test_each_step_is_one_line(step, told):
+    assert step.told() == told

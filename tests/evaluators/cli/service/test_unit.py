@@ -1,0 +1,108 @@
+"""The unit: one text for the file in the repository and for every machine."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from support import AGENT_HOME
+from vitsearch_evaluators.cli import app
+from vitsearch_evaluators.cli.service import unit
+from vitsearch_evaluators.cli.service.wanted import Wanted
+from vitsearch_evaluators.errors import InvalidRequest
+
+COMMITTED = pathlib.Path(AGENT_HOME, "vitsearch-agent.service")
+OPEN = Wanted(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")
+
+
+def service(wanted=OPEN, state="/data/st", of_machine=True):
+    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), wanted, state, of_machine)
+
+
+def test_the_file_in_the_repository_is_what_install_writes():
+    assert COMMITTED.read_text() == unit.text(unit.DEFAULT_SERVICE), (
+        "write unit.text(unit.DEFAULT_SERVICE) into evaluators/vitsearch-agent.service"
+    )
+
+
+def complaints(path, manager):
+    """Return what systemd says of a unit's own lines; older ones do not know all of them, and pass over those."""
+    found = subprocess.run(
+        ["systemd-analyze", manager, "--man=no", "verify", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(path.parent)},
+    )
+    lines = found.stdout.decode().splitlines()
+    return [line for line in lines if path.name in line and "Unknown key" not in line and "Unknown lvalue" not in line]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+@pytest.mark.parametrize("of_machine", [True, False])
+def test_systemd_finds_nothing_wrong_with_it(tmp_path, of_machine):
+    manager = "--system" if of_machine else "--user"
+    path, program = tmp_path / unit.UNIT, tmp_path / "a program"
+    wanted = Wanted(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
+    path.write_text(unit.text(unit.Service((str(program),), wanted, str(tmp_path), of_machine)))
+    if complaints(path, manager) == []:
+        pytest.skip("systemd-analyze does not look at the program here, so it may look at nothing")
+    program.write_text("")
+    program.chmod(0o755)
+    assert complaints(path, manager) == []
+
+
+def test_it_remembers_with_what_it_was_made():
+    assert unit.remembered(unit.text(service()), "x.service") == OPEN
+
+
+@pytest.mark.parametrize("text", ["", "[Service]\n", "Installed=\n", "Installed={\n", 'Installed={"port": 0}\n'])
+def test_a_unit_of_somebody_else_is_refused(text):
+    with pytest.raises(InvalidRequest, match="x.service"):
+        unit.remembered(text, "x.service")
+
+
+def test_a_wrong_configuration_is_not_started_again():
+    text = unit.text(service())
+    assert f"RestartPreventExitStatus={app.WRONG_CONFIGURATION}\n" in text
+    assert "Restart=always\n" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "waits"),
+    [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", False), ("::", False), ("10.0.0.7", True)],
+)
+def test_an_address_of_its_own_is_waited_for(host, waits):
+    text = unit.text(service(OPEN._replace(host=host)))
+    assert ("Wants=network-online.target" in text) is waits
+
+
+def test_what_a_measurement_needs_is_not_taken_away():
+    settings = [line for line in unit.text(service()).splitlines() if not line.startswith("#")]
+    assert "Delegate=memory" in settings
+    for taken in (
+        "PrivateDevices",
+        "DevicePolicy",
+        "DeviceAllow",
+        "ProtectKernelLogs",
+        "ProtectClock",
+        "ProtectControlGroups",
+    ):
+        assert not any(line.startswith(taken) for line in settings), taken
+    for slower in ("CPUQuota", "MemoryDenyWriteExecute", "MemoryMax", "MemoryHigh", "SystemCallFilter"):
+        assert not any(line.startswith(slower) for line in settings), slower
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("plain-1.2/x:y", "plain-1.2/x:y"),
+        ("two words", '"two words"'),
+        ("", '""'),
+        ("100%", "100%%"),
+        ("$HOME", "$$HOME"),
+        ('say "x"\\', '"say \\"x\\"\\\\"'),
+    ],
+)
+def test_words_reach_the_agent_as_they_are(word, written):
+    assert unit.command_word(word) == written

@@ -1,0 +1,43 @@
+import io
+
+import pytest
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.cli import local_measure
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.protocol import CONFIRM
+
+CHILD = processes.ProcessId(1, 2, "boot")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def progress(stream):
+    told = local_measure.Progress("vit.onnx", CONFIRM._replace(processes=2), stream)
+    for phase in ("latency", "latency", "power"):
+        told.started(phase, CHILD)
+    told.tell("cooling", until_c=45.0, at_most_s=300)
+    told.close()
+    return stream.getvalue()
+
+
+def test_who_waits_is_told_why():
+    assert progress(io.StringIO()).splitlines() == [
+        "vitsearch-agent: power phase",
+        "vitsearch-agent: cooling (until_c 45.0, at_most_s 300)",
+    ]
+
+
+def test_a_terminal_shows_each_process_in_one_line():
+    lines = progress(Terminal()).split("\r\033[K")
+    assert lines[1:4] == ["vit.onnx: latency 1 of 2", "vit.onnx: latency 2 of 2", "vit.onnx: power"]
+    assert lines[-1] == ""
+
+
+def test_values_of_options_may_be_json():
+    assert local_measure.options(["a=1", "b=[true]", "c=x=y", "d="]) == {"a": 1, "b": [True], "c": "x=y", "d": ""}
+    with pytest.raises(InvalidRequest, match="expected KEY=VALUE"):
+        local_measure.options(["x"])

@@ -1,0 +1,42 @@
+"""What a device cannot hold or run is known from what it says of itself."""
+
+import pytest
+
+from vitsearch_evaluators.client.compatibility import refuse_large, refuse_unfit
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.wire.protocol import BlobRef, DeviceInfo, RuntimeInfo
+
+MODEL = (BlobRef("model.xml", "ab" * 32, 400_000), BlobRef("model.bin", "cd" * 32, 1_700_000))
+ABSENT = RuntimeInfo("openvino", False, "no module openvino", None, (), ("openvino",))
+
+
+def device(**more):
+    return DeviceInfo(2, 2, "0", "id", "physical", "ef" * 32, {}, (ABSENT,), ("measure",), 2_000_000, 0, 0)._replace(
+        **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "told"),
+    [
+        ({"max_blob_bytes": 1_600_000}, "incompatible_artifact", "model.bin has 1700000 bytes"),
+        ({"memory_mb": 2}, "out_of_memory", "the model alone has 2 MB, the device has 2 MB"),
+    ],
+)
+def test_a_file_or_a_model_may_be_too_large(more, kind, told):
+    with pytest.raises(MeasurementFailed, match=told) as caught:
+        refuse_large(MODEL, device(**more))
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("more", [{}, {"memory_mb": 3}])
+def test_what_fits_is_not_refused(more):
+    refuse_large(MODEL, device(**more))
+
+
+def test_a_runtime_that_is_not_there_is_refused_and_one_that_is_not_named_is_left_to_the_agent():
+    files = {"model.xml": "/nowhere.xml", "model.bin": "/nowhere.bin"}
+    with pytest.raises(MeasurementFailed, match="openvino cannot be used there: no module openvino") as caught:
+        refuse_unfit(files, "openvino", device())
+    assert caught.value.kind == "runtime_unavailable"
+    refuse_unfit(files, "another", device())

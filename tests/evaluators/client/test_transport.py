@@ -1,0 +1,131 @@
+import http.server
+import socket
+import socketserver
+import threading
+
+import pytest
+
+from vitsearch_evaluators.client.transport import Transport
+from vitsearch_evaluators.errors import (
+    DeviceBusy,
+    DeviceUnreachable,
+    EvaluatorError,
+    InvalidRequest,
+    NotFound,
+)
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def serve():
+    """serve(status, body, drop=0): a server that answers all alike, after `drop` broken exchanges."""
+    servers = []
+
+    def start(status, body, close_after_each=False):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                if close_after_each:
+                    self.close_connection = True  # without having said so
+
+            def log_message(self, *arguments):
+                pass
+
+        server = Server(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, b"<html>", EvaluatorError),
+        (404, b"<html>", NotFound),
+        (503, b"", DeviceBusy),
+        (500, b"oops", EvaluatorError),
+        (429, b'{"error": {"code": "busy", "message": "m"}}', DeviceBusy),
+    ],
+)
+def test_answers_that_are_no_success_have_their_class(serve, status, body, kind):
+    transport = Transport(serve(status, body), None, 30.0)
+    with pytest.raises(kind):
+        transport.request("GET", "/v1/device")
+    transport.close()
+
+
+def test_nobody_there_is_transient_and_names_the_address():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(DeviceUnreachable, match=url) as caught:
+            Transport(url, None, 30.0).request("GET", "/v1/device")
+    assert caught.value.transient
+
+
+def test_a_silent_device_is_given_up():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        transport = Transport(f"http://127.0.0.1:{silent.getsockname()[1]}", None, 0.2)
+        with pytest.raises(DeviceUnreachable, match="timed out"):
+            transport.request("GET", "/v1/device")
+
+
+def test_an_idle_connection_that_the_agent_closed_is_replaced(serve):
+    transport = Transport(serve(200, b"{}", close_after_each=True), None, 30.0)
+    for _ in range(3):
+        assert transport.request("GET", "/").body == {}
+    transport.close()
+
+
+def test_the_address_is_asked_before_each_request(serve):
+    addresses = [serve(200, b"1"), serve(200, b"2")]
+    transport = Transport(lambda: addresses[0], None, 30.0)
+    assert transport.request("GET", "/").body == 1
+    del addresses[0]
+    assert transport.request("GET", "/").body == 2
+    transport.close()
+
+
+@pytest.mark.parametrize("url", ["board.local:8470", "ftp://board", "http://", "http://board/v1"])
+def test_addresses_are_checked(url):
+    with pytest.raises(InvalidRequest, match="http://board.local:8470"):
+        Transport(url, None, 1.0).request("GET", "/")
+
+
+def test_an_answer_that_was_cut_is_no_answer():
+    """An ssh tunnel that ends in the middle of a result: it is asked for again, and costs no trial."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+
+        def cut():
+            connection = listener.accept()[0]
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"api_min": 1')
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", None, 30.0)
+        with pytest.raises(DeviceUnreachable, match="IncompleteRead"):
+            transport.request("GET", "/v1/device")
+        thread.join()
+        transport.close()

@@ -1,0 +1,84 @@
+import os
+
+import pytest
+
+from vitsearch_evaluators.base.system import System
+from vitsearch_evaluators.conditions.emulation import DeviceTree
+from vitsearch_evaluators.conditions.environment import device_identity, environment_id, fingerprint
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+
+
+def fake_board(root, governor="schedutil", uptime="0.1", temperature=40000):
+    tree = DeviceTree(str(root))
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    files = {
+        "/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        "/proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\nprocessor\t: 1\n",
+        "/proc/meminfo": "MemTotal:  8245120 kB\nSwapTotal: 0 kB\n",
+        "/proc/sys/kernel/osrelease": "6.6.31\n",
+        "/proc/loadavg": uptime,
+        "/proc/uptime": uptime,
+        f"{policy}/related_cpus": "0 1",
+        f"{policy}/scaling_governor": governor,
+        f"{policy}/scaling_cur_freq": temperature * 10,
+    }
+    for path, content in files.items():
+        tree.write(path, content)
+    tree.zone(0, "cpu-thermal", temperature)
+    return System(str(root))
+
+
+def test_reads_the_board(tmp_path):
+    runtimes = (
+        RuntimeInfo("onnxruntime", True, None, "1.2", ("CPUExecutionProvider",)),
+        RuntimeInfo("other", False, "not installed", None, ()),
+    )
+    found = fingerprint("0.1.0", runtimes, fake_board(tmp_path))
+    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
+    assert found["cpu"] == "arm 0x41/0xd0b"
+    assert found["cores"] == 2
+    assert found["ram_mb"] % 64 == 0
+    assert found["settings"]["clusters"][0]["governor"] == "schedutil"
+    assert found["l4t"] is None
+    assert found["runtimes"] == {"onnxruntime": {"version": "1.2", "providers": ["CPUExecutionProvider"]}}
+
+
+def test_the_same_set_up_after_a_reboot_has_the_same_id_and_another_has_not(tmp_path):
+    before = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "a", "schedutil", "86400", 61000)))
+    after = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "b", "schedutil", "12", 38000)))
+    other = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "c", "powersave", "12", 38000)))
+    assert before == after != other
+
+
+def test_an_unknown_machine_has_a_fingerprint_too(tmp_path):
+    found = fingerprint("0.1.0", (), System(str(tmp_path)))
+    assert found["board"] is None
+    assert found["cores"] is None
+    assert len(environment_id(found)) == 64
+
+
+def test_identity_is_made_once(tmp_path):
+    first = device_identity(str(tmp_path))
+    assert first == device_identity(str(tmp_path))
+    assert first.kind == "physical"
+    assert len(first.device_id) == 32
+    assert os.listdir(str(tmp_path)) == ["device.json"]
+
+
+def test_emulated_it_is_another_device(tmp_path):
+    physical = device_identity(str(tmp_path))
+    emulated = device_identity(str(tmp_path), emulated=True)
+    assert emulated.kind == "emulated"
+    assert emulated.device_id.startswith("emu-")
+    assert emulated == device_identity(str(tmp_path), emulated=True)
+    assert physical == device_identity(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"kind": "physical"}'])
+def test_a_damaged_identity_is_named_and_never_replaced(tmp_path, content):
+    """Another id would make another device of it, and leave every study's measurements behind."""
+    (tmp_path / "device.json").write_text(content)
+    with pytest.raises(InvalidRequest, match=r"device\.json cannot be read .*put it back, or remove it"):
+        device_identity(str(tmp_path))
+    assert (tmp_path / "device.json").read_text() == content

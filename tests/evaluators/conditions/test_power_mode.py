@@ -1,0 +1,165 @@
+import pytest
+
+from vitsearch_evaluators.base.system import System
+from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
+from vitsearch_evaluators.conditions.power_mode import PowerMode, parse_nvpmodel, parse_nvpmodel_status, settings
+
+VERBOSE = """NVPM VERB: Config file: /etc/nvpmodel.conf
+NVPM VERB: parsing done for /etc/nvpmodel.conf
+NV Fan Mode:quiet
+NVPM VERB: Current mode: NV Power Mode: MODE_15W_6CORE
+2
+NVPM VERB: PARAM CPU_ONLINE: ARG CORE_0: PATH /sys/devices/system/cpu/cpu0/online: REAL_VAL: 1 CONF_VAL: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NV Power Mode: MAXN\n0\n", PowerMode("MAXN (0)", None)),
+        ("NVPM WARN: fan mode is not set!\nNV Power Mode: 5W\n1\n", PowerMode("5W (1)", None)),
+        ("NV Fan Mode:quiet\nNV Power Mode: MODE_15W_6CORE\n2\n", PowerMode("MODE_15W_6CORE (2)", "quiet")),
+        ("NV Power Mode: MAXN_SUPER\n2\n", PowerMode("MAXN_SUPER (2)", None)),
+        (VERBOSE, PowerMode("MODE_15W_6CORE (2)", "quiet")),
+        ("NV Power Mode: 15W\n", PowerMode("15W", None)),
+        ("NVPM ERROR: Error opening /var/lib/nvpmodel/status: 13\n", PowerMode(None, None)),
+        ("", PowerMode(None, None)),
+    ],
+)
+def test_nvpmodel(text, expected):
+    assert parse_nvpmodel(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pmode:0002", PowerMode("(2)", None)),
+        ("pmode:0000 fmode:quiet", PowerMode("(0)", "quiet")),
+        ("pmode:\n", PowerMode(None, None)),
+        ("", PowerMode(None, None)),
+    ],
+)
+def test_what_nvpmodel_remembers(text, expected):
+    assert parse_nvpmodel_status(text) == expected
+
+
+def policy(tree, number, cpus, low, high, governor="schedutil"):
+    folder = f"/sys/devices/system/cpu/cpufreq/policy{number}"
+    tree.write(f"{folder}/related_cpus", cpus)
+    tree.write(f"{folder}/scaling_governor", governor)
+    tree.write(f"{folder}/scaling_min_freq", low)
+    tree.write(f"{folder}/scaling_max_freq", high)
+
+
+def gpu(tree, low, high, name="17000000.gpu"):
+    folder = f"/sys/class/devfreq/{name}"
+    tree.write(f"{folder}/governor", "nvhost_podgov")
+    tree.write(f"{folder}/min_freq", low)
+    tree.write(f"{folder}/max_freq", high)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return DeviceTree(str(tmp_path / "emulated"))
+
+
+@pytest.fixture
+def jetson(tree, tmp_path):
+    """An Orin Nano at 15 W, as a system whose tools answer from the tree."""
+    from vitsearch_evaluators.config import EmulationConfig
+
+    tree.write("/etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >")
+    tree.command(["nvpmodel", "-q"], "NV Power Mode: 15W\n0")
+    tree.write("/etc/nvfancontrol.conf", "FAN_DEFAULT_GOVERNOR pid\n\tFAN_DEFAULT_PROFILE quiet")
+    tree.write("/sys/class/hwmon/hwmon2/pwm1_enable", 2)
+    tree.write("/sys/devices/system/cpu/online", "0-5")
+    policy(tree, 0, "0 1 2 3", 729600, 1497600)
+    policy(tree, 4, "4 5", 729600, 1497600)
+    gpu(tree, 306000000, 612000000)
+    return emulated_system(EmulationConfig(), str(tmp_path))
+
+
+def test_a_jetson(jetson):
+    found = settings(jetson)
+    assert found["power_mode"] == "15W (0)"
+    assert found["jetson_clocks"] is False
+    assert found["online"] == "0-5"
+    assert found["clusters"] == [
+        {
+            "cpus": ["0", "1", "2", "3", "4", "5"],
+            "governor": "schedutil",
+            "preference": None,
+            "min_khz": 729600,
+            "max_khz": 1497600,
+        }
+    ]
+    assert found["devfreq"]["17000000.gpu"] == {
+        "governor": "nvhost_podgov",
+        "min_hz": 306000000,
+        "max_hz": 612000000,
+    }
+    assert found["fan"] == {"profile": "quiet", "control": ["2"]}
+
+
+def test_jetson_clocks_is_on_when_nothing_can_move(jetson, tree):
+    policy(tree, 0, "0 1 2 3", 1497600, 1497600)
+    policy(tree, 4, "4 5", 1497600, 1497600)
+    assert settings(jetson)["jetson_clocks"] is False
+    gpu(tree, 612000000, 612000000)
+    assert settings(jetson)["jetson_clocks"] is True
+
+
+def test_without_permission_it_reads_what_nvpmodel_remembers(jetson, tree):
+    tree.command(["nvpmodel", "-q"], "NVPM ERROR: Error opening file")
+    tree.write("/var/lib/nvpmodel/status", "pmode:0001 fmode:cool")
+    found = settings(jetson)
+    assert (found["power_mode"], found["fan"]["profile"]) == ("(1)", "cool")
+
+
+def test_the_profile_that_the_fan_has_now_comes_before_its_first(jetson, tree):
+    tree.write("/var/lib/nvfancontrol/status", "FAN1:FAN_PROFILE:cool\nFAN1:FAN_GOVERNOR:cont")
+    assert settings(jetson)["fan"]["profile"] == "cool"
+
+
+def test_clusters_that_differ_stand_apart(tree):
+    policy(tree, 0, "0 1 2 3", 408000, 1800000)
+    policy(tree, 4, "4 5", 408000, 2400000, "performance")
+    found = settings(System(tree.root))["clusters"]
+    assert [(cluster["cpus"][0], cluster["max_khz"]) for cluster in found] == [("0", 1800000), ("4", 2400000)]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "boost"),
+    [("cpufreq/boost", 0, False), ("cpufreq/boost", 1, True), ("intel_pstate/no_turbo", 1, False)],
+)
+def test_boost(tree, path, value, boost):
+    tree.write("/sys/devices/system/cpu/" + path, value)
+    assert settings(System(tree.root))["boost"] is boost
+
+
+SWAPS = """Filename                                Type            Size            Used            Priority
+/dev/zram0                              partition       1014808         {used}          5
+/dev/zram1                              partition       1014808         0               5
+/mnt/4GB.swap                           file            4194300         0               -2
+"""
+
+
+def test_swap_by_kind_whatever_is_used_of_it(tree):
+    tree.write("/proc/swaps", SWAPS.format(used=0))
+    found = settings(System(tree.root))["swap_mb"]
+    assert found == {"file": 4288, "zram": 2048}
+    tree.write("/proc/swaps", SWAPS.format(used=99999))
+    assert settings(System(tree.root))["swap_mb"] == found
+
+
+def test_a_machine_that_tells_nothing(tree):
+    assert settings(System(tree.root)) == {
+        "online": None,
+        "clusters": [],
+        "boost": None,
+        "devfreq": {},
+        "power_mode": None,
+        "jetson_clocks": None,
+        "fan": {"profile": None, "control": []},
+        "swap_mb": {},
+    }

@@ -1,0 +1,121 @@
+"""Faults 11, 12, 13, 22 and 24 of the list in `test_faults`: models that crash, hang, eat the memory and lie."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child_process import StopSignal, run_child
+
+LIMIT_BYTES = 250_000_000
+
+
+def fails(client, blob, protocol, **options):
+    with pytest.raises(MeasurementFailed) as caught:
+        client.measure(blob, "faults", options, protocol)
+    return caught.value
+
+
+def is_healthy(client, blob, protocol):
+    return client.measure(blob, "noop", {"busy_us": 10}, protocol).latency_ms.n == 11
+
+
+def test_a_crash_that_does_not_come_back_is_forgiven(faulty_client, blob, tiny_protocol, tmp_path):
+    options = {"fault": "segfault_once", "note": str(tmp_path / "note")}
+    assert faulty_client.measure(blob, "faults", options, tiny_protocol).attempts == 2
+
+
+@pytest.mark.parametrize(("fault", "signal"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
+def test_a_crash_is_final_and_the_agent_healthy(faulty_client, blob, tiny_protocol, fault, signal):
+    failure = fails(faulty_client, blob, tiny_protocol, fault=fault)
+    assert (failure.kind, failure.details["signal"], failure.transient) == ("crash", signal, False)
+    job = failure.details
+    assert fails(faulty_client, blob, tiny_protocol, fault=fault).details == job, "it is not tried a third time"
+    assert is_healthy(faulty_client, blob, tiny_protocol)
+
+
+def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, tmp_path):
+    short = tiny_protocol._replace(id="test-short", max_s=2.0)
+    failure = fails(faulty_client, blob, short, fault="endless", note=str(tmp_path / "pid"))
+    assert failure.kind == "timeout"
+    pids = [int((tmp_path / name).read_text()) for name in ("pid", "pid.escaped")]
+    assert [processes.identify(pid) for pid in pids] == [None, None]
+    assert is_healthy(faulty_client, blob, tiny_protocol)
+
+
+@pytest.fixture
+def little_memory(faulty_agent, small_group):
+    """Put the agent, and with it its children, into a cgroup of 250 MB."""
+    small_group(faulty_agent.pid)
+    yield
+    faulty_agent.stop()
+
+
+@pytest.fixture
+def small_group():
+    """Make a cgroup of 250 MB and return what puts a process into it."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root may make a cgroup")
+    with contextlib.ExitStack() as closing:
+        for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            group = os.path.join(root, f"vitsearch-test-{os.getpid()}")
+            try:
+                os.mkdir(group)
+                closing.callback(os.rmdir, group)
+                write(os.path.join(group, limit), LIMIT_BYTES)
+            except OSError:
+                continue
+            yield lambda pid, group=group: write(os.path.join(group, "cgroup.procs"), pid)
+            return
+    pytest.skip("no memory cgroup can be made here")
+
+
+def write(path, value):
+    with open(path, "w") as stream:
+        stream.write(str(value))
+
+
+def test_a_model_without_bounds_does_not_fit_and_only_it_dies(
+    faulty_agent, little_memory, faulty_client, blob, tiny_protocol
+):
+    """The kernel really kills it, and counts it: that is the evidence."""
+    pid = faulty_agent.pid
+    failure = fails(faulty_client, blob, tiny_protocol, fault="hungry")
+    assert (failure.kind, failure.transient) == ("out_of_memory", False)
+    assert is_healthy(faulty_client, blob, tiny_protocol)
+    assert faulty_agent.pid == pid
+
+
+def test_an_old_kernel_that_counts_nothing_says_it_in_its_log(
+    faulty_environment, small_group, tiny_protocol, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(processes, "out_of_memory_kills", lambda: None)
+    if not os.access("/dev/kmsg", os.R_OK):
+        pytest.skip("the kernel's log cannot be read here")
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    job = {"kind": "measure", "phase": "latency", "runtime": "faults", "options": {"fault": "hungry"}}
+    job.update(protocol=tiny_protocol.to_json(), model="model.onnx", answer="answer.json")
+    with pytest.raises(MeasurementFailed) as caught:
+        run_child(job, str(tmp_path), 120.0, StopSignal(), lambda child: small_group(child.pid))
+    assert caught.value.kind == "out_of_memory"
+
+
+def test_a_memory_error_does_not_fit_either(faulty_client, blob, tiny_protocol):
+    assert fails(faulty_client, blob, tiny_protocol, fault="memory").kind == "out_of_memory"
+
+
+@pytest.mark.parametrize("note", ["text", "nan", "huge", "other", "empty"])
+def test_garbage_is_a_protocol_failure_and_never_a_result(faulty_client, blob, tiny_protocol, note):
+    assert fails(faulty_client, blob, tiny_protocol, fault="garbage", note=note).kind == "protocol"
+
+
+def test_zombies_and_escaped_processes_are_swept(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path):
+    options = {"fault": "escape", "note": str(tmp_path / "pid")}
+    assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
+    assert processes.identify(int((tmp_path / "pid.escaped").read_text())) is None
+    listed = subprocess.run(["ps", "-o", "stat=", "--ppid", str(faulty_agent.pid)], stdout=subprocess.PIPE)
+    assert listed.stdout.split() == []

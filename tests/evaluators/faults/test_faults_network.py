@@ -1,0 +1,129 @@
+"""Faults 5, 7 and 10 of the list in `test_faults`: cuts, slow links and damaged bytes, through a real proxy."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+
+from vitsearch_evaluators import DeviceClient
+from vitsearch_evaluators.client import transfer
+from vitsearch_evaluators.client.client import Backoff
+from vitsearch_evaluators.errors import TransferFailed
+
+CHUNK = 100_000
+CUT_S = 0.5
+
+
+@pytest.fixture
+def proxy(faulty_agent, make_proxy):
+    return make_proxy(urlsplit(faulty_agent.url).port)
+
+
+@pytest.fixture
+def far_client(faulty_agent, proxy):
+    settings = {"backoff": Backoff(0.02, 0.2), "deadline_s": 120.0, "timeout_s": 20.0}
+    with DeviceClient(proxy.url, faulty_agent.token, "study", **settings) as client:
+        yield client
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(transfer, "_CHUNK_FIRST_BYTES", CHUNK)
+    monkeypatch.setattr(transfer, "CHUNK_MAX_BYTES", CHUNK)
+
+
+def test_a_cut_in_an_upload_costs_no_more_than_a_chunk(far_client, proxy, blob, small_chunks):
+    cuts = []
+
+    def cut_once(data):
+        if proxy.up_bytes > 4.5 * CHUNK and not cuts:
+            cuts.append(proxy.up_bytes)
+            proxy.cut_for(CUT_S)
+        return data
+
+    proxy.on_up = cut_once
+    digest = far_client.upload(blob)
+    assert cuts
+    assert far_client.upload(blob) == digest
+    assert proxy.up_bytes < os.path.getsize(blob) + 1.5 * CHUNK
+
+
+def test_a_cut_in_a_measurement_repeats_nothing(faulty_agent, far_client, proxy, blob, tiny_protocol, tmp_path, until):
+    """It ends on the device during the cut, and its result is fetched afterwards."""
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    with ThreadPoolExecutor(1) as pool, faulty_agent.client("watcher") as watcher:
+        options = {"gate": str(gate), "note": str(note)}
+        result = pool.submit(far_client.measure, blob, "faults", options, tiny_protocol)
+        until(note.exists)
+        proxy.cut()
+        gate.write_text("open")
+        until(lambda: watcher.jobs() == [])
+        assert not result.done()
+        proxy.mend()
+        assert result.result(120).attempts == 1
+
+
+def test_a_result_that_was_lost_on_its_way_is_fetched_again(far_client, proxy, blob, tiny_protocol):
+    lost = []
+
+    def lose_once(data):
+        if b'"state": "done"' in data and not lost:
+            lost.append(data)
+            proxy.cut_for(CUT_S)
+        return data
+
+    proxy.on_down = lose_once
+    assert far_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+    assert lost
+
+
+def test_a_slow_link_takes_smaller_pieces_and_no_timeout_counts_the_whole(far_client, proxy, blob, monkeypatch):
+    """900 kB at 250 kB/s take longer than any one request may."""
+    monkeypatch.setattr(transfer, "_CHUNK_AIM_S", 0.3)
+    proxy.rate = 250_000
+    far_client._transport._timeout_s = 2.5
+    offsets = []
+    request = far_client._transport.request
+
+    def watched(method, path, body=None, headers=None, **more):
+        if method == "PATCH":
+            offsets.append((int(headers["Upload-Offset"]), len(body)))
+        return request(method, path, body, headers, **more)
+
+    monkeypatch.setattr(far_client._transport, "request", watched)
+    far_client.upload(blob)
+    expected = 0
+    for offset, size in offsets:
+        assert offset == expected, "each byte is sent once"
+        expected += size
+    assert expected == os.path.getsize(blob)
+    assert min(size for _, size in offsets[:-1]) < offsets[0][1]
+
+
+def damaging(times):
+    """Flip a bit in the middle of so many large pieces, which are bodies: heads are at the front."""
+    damaged = []
+
+    def damage(data):
+        if len(damaged) >= times or len(data) < 30_000:
+            return data
+        damaged.append(data)
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+    return damage
+
+
+def test_damaged_bytes_are_noticed_and_sent_once_more(far_client, proxy, blob):
+    proxy.on_up = damaging(1)
+    assert far_client.upload(blob)
+    assert proxy.up_bytes > 2 * os.path.getsize(blob)
+
+
+def test_a_line_that_damages_everything_is_a_final_failure(far_client, proxy, blob):
+    proxy.on_up = damaging(10**6)
+    with pytest.raises(TransferFailed) as caught:
+        far_client.upload(blob)
+    assert caught.value.reason == "digest_mismatch"
+    assert not caught.value.transient

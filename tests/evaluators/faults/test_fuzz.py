@@ -1,0 +1,398 @@
+"""Ten thousand requests that nobody should send, to a real agent: it refuses each, stays as it was, and measures.
+
+Requests are mutations of good ones (methods, paths, headers, JSON values anywhere in a body, bodies that are no
+JSON) and bytes that are no requests at all, several to a connection and one after the other without waiting.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
+from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, job_id
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 120.0
+BATCH, BATCHES, BROKEN = 25, 440, 1000
+LEAST_ANSWERS = 10_000
+LIMITS = {
+    "requests_per_s": 100_000,
+    "connections": 64,
+    "max_blob_mb": 2,
+    "quota_mb": 8,
+    "queued_per_owner": 4,
+}
+BLOB = b"no model at all"
+DIGEST = hashlib.sha256(BLOB).hexdigest()
+OTHER = "ab" * 32
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "get", "G\xcbT", "X" * 300, "")
+IDS = (DIGEST, OTHER, "..", "../../token", "%2e%2e%2ftoken", "a" * 63, "A" * 64, "", "\xff", "x" * 9000)
+# Of every endpoint that there is, or will be.
+ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in ENDPOINTS)
+PATHS = (
+    "/v1/health",
+    "/v1/{}",
+    "/{}",
+    "//[{}",
+    "http://127.0.0.1/v1/jobs/{}",
+    "*",
+)
+QUERIES = (
+    "",
+    "?",
+    "?wait=0",
+    "?wait=-1",
+    "?wait=nan",
+    "?wait=x",
+    "?after=9&wait=0",
+    "?after=-1",
+    "?after=1e9",
+    "?offset=0",
+    "?offset=99",
+    "?offset=x",
+    "?%00=%ff",
+)
+WORDS = (
+    "",
+    "0",
+    "-1",
+    "1",
+    "15",
+    "16",
+    "99999999999999",
+    "9" * 400,
+    "1e3",
+    "0x10",
+    " 1",
+    "\xff",
+    "a, b",
+    "chunked",
+    "close",
+)
+HEADERS = (
+    "Upload-Offset",
+    "Upload-Length",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Connection",
+    "Expect",
+    "Range",
+    "Cookie",
+    "X-Forwarded-For",
+)
+ODD_VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**63,
+    10**400,
+    0.5,
+    1e308,
+    "",
+    "x" * 5000,
+    "../../etc/passwd",
+    "\0",
+    "\ud800",
+    "model.onnx",
+    "noop",
+    "onnxruntime",
+    "accuracy",
+    "probe",
+    OTHER,
+    DIGEST,
+    [],
+    {},
+    [[]],
+    {"": None},
+)
+ODD_BODIES = (
+    b"",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{",
+    b'{"a": NaN}',
+    b'{"a": 1, "a": 2}',
+    b"[" * 20_000,
+    b'{"a":' * 4000,
+    b"9" * 20_000,
+    b"-" + b"9" * 5000 + b".5e9999",
+    b"\xff\xfe{\0}\0",
+    b"\xef\xbb\xbf{}",
+    b"\xc0\x80",
+    b'"\\ud800"',
+    BLOB,
+    BLOB[:7],
+    bytes(range(256)) * 20,
+)
+BROKEN_STARTS = (
+    b"GET /v1/device HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"PUT /v1/jobs/x HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n{}",
+    b'POST /v1/uploads HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n0\r\n\r\n',
+    b"GET /v1/device HTTP/9.9\r\n\r\n",
+    b"GET /v1/device\r\n\r\n",
+    b"GET  /v1/device  HTTP/1.1\r\n\r\n",
+    b"GET /v1/device HTTP/1.1\nHost: x\n\n",
+    b"GET /v1/device HTTP/1.1\r\n folded: x\r\n\r\n",
+    b"GET /v1/device HTTP/1.1\r\nno colon\r\n\r\n",
+    b"GET /v1/device HTTP/1.1\r\n" + b"a: b\r\n" * 500 + b"\r\n",
+    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+    b"\r\n\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\0" * 100,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET /v1/device HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+)
+
+
+def places(value, here=()):
+    """Return the paths to every value inside a JSON value, itself included."""
+    found = [here]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += places(item, here + (key,))
+    return found
+
+
+def changed(value, place, new):
+    if not place:
+        return new
+    copied = copy.deepcopy(value)
+    inner = copied
+    for key in place[:-1]:
+        inner = inner[key]
+    if new is DROPPED:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = new
+    return copied
+
+
+DROPPED = object()
+
+
+class Target:
+    """A running agent, and the good requests that are spoilt."""
+
+    def __init__(self, agent, device_id):
+        self.port = urlsplit(agent.url).port
+        self.token = agent.token
+        protocol = SCREEN._replace(id="fuzz", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=60.0)
+        spec = JobSpec("measure", (BlobRef("model.onnx", DIGEST, len(BLOB)),), "noop", {"busy_us": 1}, protocol)
+        self.device_id = device_id
+        self.job = {
+            "api": 2,
+            "device_id": device_id,
+            "owner": {"study": "fuzz", "trial": 1},
+            "environment_id": None,
+            "spec": spec.to_json(),
+        }
+        self.own = job_id(spec, device_id)
+        self.job["spec"]["protocol"] = dict(protocol._asdict())
+        subset = [BlobRef(name, DIGEST, len(BLOB)).to_json() for name in SUBSET_NAMES]
+        self.accuracy = copy.deepcopy(self.job)
+        self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
+        self.refused = copy.deepcopy(self.job)
+        self.refused["spec"].update(runtime="onnxruntime", options={})
+        self.probe = copy.deepcopy(self.job)
+        self.probe["spec"].update(kind="probe", manifest=[])
+        self.jobs = (self.job, self.accuracy, self.refused, self.probe)
+        self.bodies = (*self.jobs, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
+        self.answers = {}
+
+    def path_of(self, body):
+        """The path under which a job would be taken, if it can be."""
+        try:
+            return "/v1/jobs/" + job_id(JobSpec.from_json(body["spec"]), self.device_id)
+        except Exception:  # noqa: BLE001 - the agent is to meet it too
+            return "/v1/jobs/" + OTHER
+
+    def exchange(self, sent):
+        """Send bytes on a fresh connection, then read to its end; nothing when the agent cuts it."""
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as line:
+            try:
+                line.sendall(sent)
+                line.shutdown(socket.SHUT_WR)
+                while True:
+                    piece = line.recv(1 << 16)
+                    if not piece:
+                        break
+                    received += piece
+            except (ConnectionError, BrokenPipeError):
+                pass
+        return bytes(received)
+
+    def check(self, received):
+        """Every status is one that a client can use, and no answer tells of the agent's insides."""
+        statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+        for status in statuses:
+            assert status < 500 or status in (503, 507), received[-2000:]
+            self.answers[status] = self.answers.get(status, 0) + 1
+        assert b"Traceback" not in received
+        assert b'File "' not in received
+        assert b"internal" not in received
+        return len(statuses)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def target(home):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("cwd", "home", "tmp", "state"):
+            (home / name).mkdir()
+        (home / "state" / "config.json").write_text(json.dumps({"limits": LIMITS}))
+        patch.chdir(home / "cwd")
+        patch.setenv("HOME", str(home / "home"))
+        patch.setenv("TMPDIR", str(home / "tmp"))
+        with EmbeddedAgent(str(home / "state")) as agent:
+            with agent.client("before") as client:
+                (home / "blob").write_bytes(BLOB)
+                client.upload(str(home / "blob"))
+                (home / "blob").unlink()
+                device_id = client.device().device_id
+            found = Target(agent, device_id)
+            found.agent = agent
+            yield found
+
+
+def odd_json(draw, target):
+    which = draw(st.integers(0, len(target.bodies) - 1))
+    body, is_job = target.bodies[which], which < len(target.jobs)
+    for _ in range(draw(st.integers(0, 2))):
+        options = places(body)
+        place = options[draw(st.integers(0, len(options) - 1))]
+        new = draw(st.sampled_from((*ODD_VALUES, DROPPED)))
+        body = changed(body, place, new) if place or new is not DROPPED else body
+    method, path = ("PUT", target.path_of(body)) if is_job else ("POST", "/v1/uploads")
+    return method, path, json.dumps(body).encode()
+
+
+def odd_upload(draw):
+    offset, total = (draw(st.sampled_from((0, 1, 7, 15, 16, 2**40))) for _ in range(2))
+    digest = draw(st.sampled_from((DIGEST, OTHER, "..", "x")))
+    headers = [("Upload-Offset", str(offset)), ("Upload-Length", str(total))]
+    return "PATCH", f"/v1/blobs/{digest}", draw(st.sampled_from(ODD_BODIES)), headers
+
+
+@st.composite
+def requests(draw, target):
+    """A request whose end can be found: its length is right, whatever else is wrong."""
+    headers = []
+    kind = draw(st.sampled_from((0, 0, 0, 1, 1, 2, 3)))
+    if kind == 0:
+        method, path, body = odd_json(draw, target)
+    elif kind == 1:
+        method, path, body, headers = odd_upload(draw)
+    else:
+        method, path = draw(st.sampled_from(ROUTES * 2 + tuple((method, path) for path in PATHS for method in METHODS)))
+        path = path.format(draw(st.sampled_from((*IDS, target.own)))) + draw(st.sampled_from(QUERIES))
+        body = draw(st.sampled_from(ODD_BODIES)) if kind == 2 else b""
+    for _ in range(draw(st.integers(0, 1))):
+        name = draw(st.sampled_from(HEADERS))
+        if name not in ("Transfer-Encoding", "Expect", "Connection"):
+            headers = [*headers, (name, draw(st.sampled_from(WORDS)))]
+    token = target.token if draw(st.integers(0, 19)) else draw(st.sampled_from(WORDS))
+    head = [f"{method} {path} HTTP/1.1", f"Authorization: Bearer {token}", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
+
+
+@st.composite
+def broken(draw, target):
+    """Bytes after which the agent cannot know where the next request begins."""
+    kind = draw(st.integers(0, 3))
+    if kind == 0:
+        return draw(st.sampled_from(BROKEN_STARTS)) + draw(st.binary(max_size=20))
+    if kind == 1:
+        return draw(st.binary(max_size=200))
+    whole = draw(requests(target))
+    if kind == 2:
+        return whole[: draw(st.integers(0, len(whole)))]
+    name, word = draw(st.sampled_from(HEADERS)), draw(st.sampled_from(WORDS))
+    method = draw(st.sampled_from(ODD_METHODS + METHODS))
+    head = f"{method} /v1/device HTTP/1.1\r\n{name}: {word}\r\nAuthorization: Bearer {target.token}\r\n"
+    return head.encode("latin-1") + draw(st.sampled_from((b"", b"\r\n", b"\r\n\r\n", b"\n", b": \r\n\r\n")))
+
+
+def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
+    """The whole of it is one test: what the agent is afterwards says as much as its answers."""
+
+    @fuzz(BATCHES)
+    @given(st.lists(requests(target), min_size=BATCH, max_size=BATCH))
+    def pipelined(batch):
+        target.check(target.exchange(b"".join(batch)))
+
+    @fuzz(BROKEN)
+    @given(broken(target))
+    def alone(sent):
+        target.check(target.exchange(sent))
+
+    pid = target.agent.pid
+    before_s = spent_s(pid)
+    pipelined()
+    alone()
+    print(f"{target.answers}: {spent_s(pid) - before_s:.0f} s of CPU time on both sides")
+    assert sum(target.answers.values()) >= LEAST_ANSWERS
+    assert target.agent.pid == pid
+    assert target.agent.restart_if_dead() is False
+    still_measures(target, home)
+    nothing_was_written_elsewhere(home)
+    log = (home / "state" / "agent.log").read_text(errors="replace")
+    assert "Traceback" not in log, log[-3000:]
+
+
+def spent_s(pid):
+    """CPU seconds of this process and the agent, with the children that it has waited for."""
+    with open(f"/proc/{pid}/stat") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def still_measures(target, home):
+    path = home / "afterwards"
+    path.write_bytes(BLOB + b"!")
+    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
+    with target.agent.client("after") as client:
+        for job in client.jobs():
+            client.cancel(job.id)
+        assert client.measure(str(path), "noop", {"busy_us": 1}, protocol).latency_ms.n == 11
+    path.unlink()
+
+
+def nothing_was_written_elsewhere(home):
+    assert sorted(os.listdir(str(home))) == ["cwd", "home", "state", "tmp"]
+    for name in ("cwd", "home", "tmp"):
+        assert os.listdir(str(home / name)) == []
+    digest = re.compile(r"[0-9a-f]{64}\Z")
+    for folder in ("blobs", "partial", "work"):
+        strange = [name for name in os.listdir(str(home / "state" / folder)) if not digest.match(name)]
+        assert [
+            name
+            for name in strange
+            if folder != "work" or not name.startswith(("probe-", "canary", "job.json", "output.log"))
+        ] == []
+    known = re.compile(
+        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z"
+    )
+    assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []

@@ -1,0 +1,118 @@
+"""Two hundred SIGKILLs over a hundred jobs: every job ends done, each result once, nothing is left running.
+
+The agent is killed about two times in five, its measuring child the other times, each at a random moment
+of the child's life: while it is spawned, imports, measures, or while its answer is written down.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.measurement import Measurement
+
+KILLS, JOBS, OWNERS = 200, 100, 4
+SEED = 20
+LATEST_S = 0.15  # about as long as a child lives
+
+pytestmark = pytest.mark.slow
+
+
+class Watcher:
+    """Reads the agent's database from outside."""
+
+    def __init__(self, state):
+        self._database = sqlite3.connect(f"file:{state}/jobs.sqlite?mode=ro", uri=True, timeout=60)
+
+    def rows(self, query):
+        return self._database.execute(query).fetchall()
+
+    def child(self):
+        """The living measuring child, None while there is none."""
+        found = self.rows("SELECT process FROM jobs WHERE state = 'running' AND process IS NOT NULL")
+        process = processes.ProcessId(*json.loads(found[0][0])) if found else None
+        return process if process is not None and processes.identify(process.pid) == process else None
+
+    def left(self):
+        return self.rows("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running')")[0][0]
+
+    def close(self):
+        self._database.close()
+
+
+def processes_in(folder):
+    """Living processes that work below a folder, whoever their parent is."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            inside = os.readlink(f"/proc/{name}/cwd").startswith(folder)
+        except OSError:
+            continue
+        if inside and processes.identify(int(name)) is not None:
+            found.append(int(name))
+    return found
+
+
+def put_jobs(agent, path, protocol, repeats):
+    """Submit jobs of several owners; nobody waits for them."""
+    from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+
+    with agent.client("uploads") as client:
+        digest = client.upload(path)
+        device_id = client.device().device_id
+        blob = BlobRef("model.onnx", digest, os.path.getsize(path))
+        for repeat in repeats:
+            spec = JobSpec("measure", (blob,), "noop", {"busy_us": 1000}, protocol, repeat)
+            owner = {"study": f"study-{repeat % OWNERS}", "trial": repeat}
+            body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+            client._transport.request("PUT", f"/v1/jobs/{job_id(spec, device_id)}", body)
+
+
+def kill_one(agent, watcher, draw, until):
+    """Kill the child or the agent at a random moment; False when everything was done before."""
+    found = until(lambda: watcher.child() or watcher.left() == 0, "a child, or the end")
+    if found is True:
+        return False
+    time.sleep(draw.uniform(0.0, LATEST_S))
+    if draw.random() < 0.4:
+        os.kill(agent.pid, signal.SIGKILL)
+        agent._process.wait()
+        agent.restart_if_dead()
+        return True
+    victim = watcher.child()
+    return victim is not None and processes.kill_if_same(victim)
+
+
+def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, until):
+    state = tmp_path / "state"
+    state.mkdir()
+    limits = {"interruptions_max": 10**6, "queued_per_owner": JOBS}
+    (state / "config.json").write_text(json.dumps({"limits": limits}))
+    draw, kills, count = random.Random(SEED), 0, JOBS
+    with EmbeddedAgent(str(state)) as agent:
+        put_jobs(agent, blob, tiny_protocol, range(JOBS))
+        watcher = Watcher(state)
+        while kills < KILLS:
+            if watcher.left() < OWNERS:  # a fast machine
+                put_jobs(agent, blob, tiny_protocol, range(count, count + OWNERS))
+                count += OWNERS
+            kills += kill_one(agent, watcher, draw, until)
+        until(lambda: watcher.left() == 0, "the last jobs")
+        jobs = watcher.rows("SELECT id, state, attempts, error, result FROM jobs")
+        told = watcher.rows("SELECT job, what, COUNT(*) FROM events GROUP BY job, what")
+        watcher.close()
+    assert [(job, error) for job, ended, _, error, _ in jobs if ended != "done"] == []
+    assert len(jobs) == count
+    for job, _, attempts, _, result in jobs:
+        measurement = Measurement.from_json(json.loads(result))
+        assert (measurement.job_id, measurement.attempts) == (job, attempts)
+    counted = {(job, what): count for job, what, count in told}
+    assert [counted[job, "done"] for job, *_ in jobs] == [1] * count
+    assert all(counted[job, "started"] == attempts for job, _, attempts, _, _ in jobs)
+    until(lambda: processes_in(str(state)) == [], "the last process to end")

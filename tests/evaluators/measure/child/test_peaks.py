@@ -1,0 +1,55 @@
+import itertools
+
+import pytest
+
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
+from vitsearch_evaluators.measure.child.phases import subject_of
+from vitsearch_evaluators.measure.child.timed_loop import Clocks
+from vitsearch_evaluators.runtimes.noop import NoopRuntime
+from vitsearch_evaluators.testing import ManualTime
+from vitsearch_evaluators.wire.protocol import PROBE
+
+BRIEF = PROBE._replace(min_s=0.01)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_model_is_one_product(precision):
+    numpy = pytest.importorskip("numpy")
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    content = gemm_model(precision)
+    onnx.checker.check_model(onnx.load_from_string(content))
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    dtype = {"fp32": "float32", "fp16": "float16", "int8": "uint8"}[precision]
+    given = numpy.random.RandomState(0).randint(0, 9, (1, GEMM_SIZE, GEMM_SIZE)).astype(dtype)
+    (found,) = session.run(None, {"image": given})
+    weight = 1.0 if precision == "int8" else 1 / GEMM_SIZE
+    sums = given.astype("float64").sum(axis=2, keepdims=True) * weight
+    assert found.shape == (1, GEMM_SIZE, GEMM_SIZE)
+    assert numpy.abs(found - sums).max() < 0.01
+
+
+@pytest.mark.parametrize(("seconds", "n"), [(0.0, 5), (21.0, 8)])
+def test_rates_are_work_by_time(seconds, n):
+    time = ManualTime()
+    took = itertools.cycle([1.0, 4.0, 2.0, 4.0])
+    found = repeated(lambda: time.sleep(next(took)), 8.0, seconds, Clocks(wall=time.clock))
+    assert (found.best, found.n) == (8.0, n)
+    assert found.median == {5: 4.0, 8: 8 / 3}[n]
+
+
+def test_a_clock_that_stands_still_is_no_rate():
+    with pytest.raises(MeasurementFailed, match="stands still"):
+        repeated(lambda: None, 1.0, 0.0, Clocks(wall=lambda: 5.0))
+
+
+def test_memory_is_copied():
+    report = copy(BRIEF)
+    assert report.rate.best >= report.rate.median > 1e6
+    assert report.rate.n >= 5
+
+
+def test_what_gives_no_outputs_is_not_believed():
+    with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
+        gemm(subject_of(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")

@@ -1,0 +1,148 @@
+"""Everything that can happen to the measuring child, each with the kind that it is reported as."""
+
+import json
+import os
+import sys
+import threading
+
+import pytest
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child_process import Interrupted, StopSignal, read_answer, run_child
+
+
+@pytest.fixture
+def stop():
+    signal = StopSignal()
+    yield signal
+    signal.close()
+
+
+@pytest.fixture
+def run(tmp_path, faulty_environment, tiny_protocol, stop):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"model")
+
+    def run_fault(fault, wall_s=120.0, **options):
+        job = {
+            "kind": "measure",
+            "phase": "latency",
+            "runtime": "faults",
+            "options": dict(options, fault=fault),
+            "protocol": tiny_protocol.to_json(),
+            "model": "model.onnx",
+            "answer": "answer.json",
+        }
+        return run_child(job, str(folder), wall_s, stop)
+
+    return run_fault
+
+
+def test_a_good_child_reports(run):
+    assert len(run("none")["report"]["wall_ms"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("segfault", "crash", "SIGSEGV"),
+        ("exit_code", "crash", "exit code 7"),
+        ("exit_early", "protocol", "without an answer"),
+        ("error", "crash", "RuntimeError: the runtime has a bug"),
+        ("memory", "out_of_memory", "MemoryError"),
+    ],
+)
+def test_failures_have_their_kind(run, fault, kind, message):
+    with pytest.raises(MeasurementFailed, match=message) as caught:
+        run(fault)
+    assert caught.value.kind == kind
+    assert not caught.value.transient
+
+
+def test_output_is_in_the_error_and_never_the_answer(run):
+    with pytest.raises(MeasurementFailed) as caught:
+        run("segfault")
+    assert "about to read address 0" in caught.value.details["output_tail"]
+    assert caught.value.details["signal"] == "SIGSEGV"
+
+
+def test_output_is_bounded_and_its_loss_is_no_failure(run, tmp_path):
+    assert run("chatty")["report"]
+    assert os.path.getsize(str(tmp_path / "work" / "output.log")) == 16 << 20
+
+
+def test_an_answer_that_was_reached_survives_a_crash_at_exit(run):
+    assert run("crash_at_exit")["report"]
+
+
+def test_a_hanging_child_times_out_and_is_gone(run, tmp_path):
+    with pytest.raises(MeasurementFailed) as caught:
+        run("none", wall_s=1.5, gate="/never/there", note=str(tmp_path / "pid"))
+    assert caught.value.kind == "timeout"
+    assert processes.children() == set() or int((tmp_path / "pid").read_text()) not in processes.children()
+
+
+def test_stop_ends_it_at_once(run, stop, tmp_path, until):
+    thread = threading.Thread(target=lambda: until((tmp_path / "pid").exists) and stop.set())
+    thread.start()
+    with pytest.raises(Interrupted):
+        run("none", gate="/never/there", note=str(tmp_path / "pid"))
+    thread.join()
+
+
+def test_an_escaped_grandchild_is_swept_and_does_not_block(run, tmp_path):
+    """It left the session and holds every pipe open: neither EOF nor killpg would do."""
+    processes.adopt_orphans()
+    try:
+        assert run("escape", note=str(tmp_path / "pid"))["report"]
+    finally:
+        processes._prctl(processes._PR_SET_CHILD_SUBREAPER, 0)
+    assert processes.identify(int((tmp_path / "pid.escaped").read_text())) is None
+
+
+def test_a_python_that_cannot_start_is_a_spawn_failure(tmp_path, stop):
+    broken = tmp_path / "python"
+    broken.write_bytes(b"\x7fELF but not really")
+    broken.chmod(0o755)
+    with pytest.raises(MeasurementFailed, match="cannot be started") as caught:
+        run_child({"answer": "a"}, str(tmp_path), 60.0, stop, python=str(broken))
+    assert caught.value.kind == "spawn"
+
+
+FAILURES_THAT_ARE_NONE = (b"3", b"{}", b'{"kind": "fire", "message": ""}', b'{"kind": "crash", "message": 1}')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"]
+    + [b'{"failure": ' + failure + b"}" for failure in FAILURES_THAT_ARE_NONE],
+)
+def test_garbage_is_a_protocol_failure(tmp_path, content):
+    (tmp_path / "answer.json").write_bytes(content)
+    with pytest.raises(MeasurementFailed) as caught:
+        read_answer(str(tmp_path / "answer.json"))
+    assert caught.value.kind == "protocol"
+
+
+def test_the_child_gets_no_secrets(monkeypatch):
+    from vitsearch_evaluators.measure.child_process import _environment
+
+    monkeypatch.setenv("NANO_TOKEN", "secret")
+    monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
+    assert "NANO_TOKEN" not in _environment(sys.executable, "")
+    assert _environment(sys.executable, "")["CUDA_HOME"]
+
+
+def test_stop_signal_can_be_set_often_and_cleared(stop):
+    for _ in range(100_000):
+        stop.set()
+    assert stop.is_set()
+    stop.clear()
+    assert not stop.is_set()
+
+
+def test_job_file_names_the_parent(run, tmp_path):
+    run("none")
+    assert json.loads((tmp_path / "work" / "job.json").read_text())["parent_pid"] == os.getpid()

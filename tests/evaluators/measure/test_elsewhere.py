@@ -1,0 +1,68 @@
+"""The agent on a system that is no Linux, as far as that can be played here: no /proc, no /sys, no prctl, no affinity.
+
+macOS itself was not at hand.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support import AGENT_HOME
+from vitsearch_evaluators.base.tokens import read_tokens
+from vitsearch_evaluators.client.client import DeviceClient
+
+# Python imports this first. Only what the agent itself asks for is hidden: the interpreter goes on as it is.
+SITE = """
+import builtins, io, os, sys
+
+sys.platform = "darwin"
+for name in [name for name in dir(os) if name.startswith("sched_")]:
+    delattr(os, name)
+
+
+def hidden(real):
+    def call(path, *arguments, **more):
+        if isinstance(path, str) and path.startswith(("/proc", "/sys")):
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return real(path, *arguments, **more)
+    return call
+
+
+builtins.open = io.open = hidden(open)
+os.open, os.listdir, os.scandir = hidden(os.open), hidden(os.listdir), hidden(os.scandir)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    return dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path / "site"), AGENT_HOME]))
+
+
+def test_it_measures_and_says_what_it_cannot_know(environment, blob):
+    command = [sys.executable, "-m", "vitsearch_evaluators", "measure", blob, "--runtime", "noop", "--json"]
+    told = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    assert told["latency_ms"]["n"] == 200
+    for name in ("peak_memory_mb", "swap_mb", "temperature"):
+        assert told[name] is None
+        assert told["reasons"][name]
+    assert told["reasons"]["contention"]
+
+
+def test_it_serves(environment, blob, tmp_path, tiny_protocol, until):
+    port_file = tmp_path / "port.json"
+    command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
+    command += ["--state", str(tmp_path / "state"), "--port-file", str(port_file)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
+        until(lambda: port_file.exists() or process.poll() is not None, "an agent that listens")
+        url = f"http://127.0.0.1:{json.loads(port_file.read_text())['port']}"
+        (token,) = read_tokens(str(tmp_path / "state" / "token"))
+        with DeviceClient(url, token) as client:
+            assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+            assert client.device().fingerprint["affinity"] is None
+        process.stdin.close()
+        assert process.wait() == 0

@@ -1,0 +1,86 @@
+"""Nothing that a client writes becomes a word of a command line, a variable of an environment or a path."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure import child_process
+from vitsearch_evaluators.measure.child_process import StopSignal, run_child
+from vitsearch_evaluators.wire.job_spec import ARTIFACT_NAMES, BlobRef
+
+HOSTILE = (
+    "/etc/passwd",
+    "../../../state/token",
+    "--plugins=/tmp/evil.so",
+    "-c",
+    "$(id)",
+    "`id`",
+    "; id",
+    "evil.so",
+    "a\0b",
+    "a\nb",
+    "LD_PRELOAD=/tmp/evil.so",
+    "",
+)
+FREE_TEXT = {("onnxruntime", "disabled_optimizers")}
+"""Names that onnxruntime looks up in its own table, in the child, through its own interface."""
+
+
+def options_of(name):
+    return sorted(set(runtimes.create(name).options) | set(runtimes.create(name).check_options({})))
+
+
+@pytest.mark.parametrize("name", sorted(runtimes.BUILTIN))
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_option_of_any_runtime_takes_a_text_of_the_client(name, hostile):
+    runtime = runtimes.create(name)
+    for option in options_of(name):
+        if (name, option) in FREE_TEXT:
+            continue
+        for value in (hostile, [hostile], {hostile: hostile}):
+            with pytest.raises(InvalidRequest):
+                runtime.check_options({option: value})
+    with pytest.raises(InvalidRequest):
+        runtime.check_options({hostile: 1})
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_file_name_is_the_client_s(hostile):
+    for name in (hostile, hostile + ARTIFACT_NAMES[0], ARTIFACT_NAMES[0] + hostile):
+        if name not in ARTIFACT_NAMES:
+            with pytest.raises(InvalidRequest, match="not one of"):
+                BlobRef.from_json({"name": name, "sha256": "ab" * 32, "size": 1})
+
+
+def test_the_child_is_started_with_the_same_words_whatever_the_job(monkeypatch, tmp_path):
+    started = []
+
+    def popen(argv, **settings):
+        started.append((argv, settings["env"], settings["cwd"]))
+        raise OSError("not today")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    environments = []
+    for hostile in HOSTILE:
+        job = {"runtime": hostile, "options": {hostile: hostile}, "model": hostile, "answer": "answer.json"}
+        with pytest.raises(MeasurementFailed, match="not today"):
+            run_child(job, str(tmp_path), 1.0, StopSignal())
+    for argv, environment, folder in started:
+        assert argv == [sys.executable, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
+        assert folder == str(tmp_path)
+        environments.append(environment)
+    assert len(started) == len(HOSTILE)
+    assert all(environment == environments[0] for environment in environments)
+
+
+def test_what_may_be_secret_is_not_in_the_environment_of_a_child(monkeypatch, tmp_path):
+    monkeypatch.setenv("VITSEARCH_TOKEN", "secret")
+    monkeypatch.setenv("LD_PRELOAD", "/tmp/evil.so")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    environment = child_process._environment(sys.executable, str(tmp_path))
+    assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "0"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"

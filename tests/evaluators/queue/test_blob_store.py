@@ -1,0 +1,262 @@
+import hashlib
+import os
+
+import pytest
+
+from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+from vitsearch_evaluators.queue import blob_store as store_module
+from vitsearch_evaluators.queue import uploads
+from vitsearch_evaluators.queue.blob_store import BlobStore, StoreLimits
+
+LIMITS = StoreLimits(max_blob_bytes=1000, quota_bytes=2500, reserve_bytes=0)
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    return BlobStore(str(tmp_path), LIMITS, clock=clock)
+
+
+def put(store, content, chunk=100):
+    sha256 = hashlib.sha256(content).hexdigest()
+    offset = store.prepare(sha256, len(content)).offset
+    while offset < len(content):
+        offset = store.append(sha256, offset, len(content), content[offset : offset + chunk]).offset
+    return sha256
+
+
+def reason_of(call, *arguments):
+    with pytest.raises(TransferFailed) as caught:
+        call(*arguments)
+    return caught.value.reason
+
+
+def test_a_blob_arrives_in_pieces_and_is_read_only(store, tmp_path):
+    sha256 = put(store, b"a" * 950)
+    assert store.progress(sha256) == (950, True)
+    store.link(sha256, str(tmp_path / "model"))
+    assert (tmp_path / "model").read_bytes() == b"a" * 950
+    assert not os.stat(str(tmp_path / "model")).st_mode & 0o222
+
+
+def test_an_upload_goes_on_after_a_restart(store, tmp_path):
+    content = bytes(range(200))
+    sha256 = hashlib.sha256(content).hexdigest()
+    store.append(sha256, 0, 200, content[:120])
+    again = BlobStore(str(tmp_path), LIMITS)
+    assert again.prepare(sha256, 200) == (120, False)
+    assert again.append(sha256, 120, 200, content[120:]).complete
+
+
+def test_a_late_request_of_a_dead_client_is_refused_by_its_offset(store):
+    content = b"b" * 300
+    sha256 = hashlib.sha256(content).hexdigest()
+    store.append(sha256, 0, 300, content[:100])
+    store.append(sha256, 100, 300, content[:100])
+    with pytest.raises(TransferFailed) as caught:
+        store.append(sha256, 100, 300, content[:100])
+    assert caught.value.details == {"reason": "offset_mismatch", "offset": 200}
+    assert caught.value.http_status == 409
+
+
+def test_wrong_content_is_dropped(store):
+    sha256 = hashlib.sha256(b"right").hexdigest()
+    assert reason_of(store.append, sha256, 0, 5, b"wrong") == "digest_mismatch"
+    with pytest.raises(NotFound):
+        store.progress(sha256)
+
+
+def test_more_than_was_announced_is_refused(store):
+    with pytest.raises(InvalidRequest, match="beyond the 5 bytes"):
+        store.append("ab" * 32, 0, 5, b"123456")
+
+
+def test_too_large_is_refused_before_a_byte_is_sent(store):
+    assert reason_of(store.prepare, "ab" * 32, 1 << 40) == "too_large"
+
+
+def test_the_oldest_unused_blob_makes_room(tmp_path):
+    needed = set()
+    store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
+    first, second = put(store, b"1" * 900), put(store, b"2" * 900)
+    needed.add(first)
+    os.utime(str(tmp_path / "blobs" / first), (0, 0))
+    third = put(store, b"3" * 900)
+    assert [store.has(sha256) for sha256 in (first, second, third)] == [True, False, True]
+    needed.update((third,))
+    assert reason_of(store.prepare, "ab" * 32, 900) == "no_space"
+
+
+def test_the_reserve_of_the_disk_is_kept(store, monkeypatch):
+    limits = LIMITS._replace(reserve_bytes=500)
+    store.limits = limits
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: 600)
+    assert reason_of(store.prepare, "ab" * 32, 200) == "no_space"
+    assert store.problem() is None
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: 400)
+    assert "in reserve" in store.problem()
+
+
+def test_a_full_disk_is_told_as_such(store, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    assert reason_of(store.append, "ab" * 32, 0, 5, b"12345") == "no_space"
+
+
+def test_a_blob_that_the_disk_damaged_is_asked_for_again(store, tmp_path):
+    sha256 = put(store, b"a" * 100)
+    path = tmp_path / "blobs" / sha256
+    path.chmod(0o644)
+    path.write_bytes(b"b" * 100)
+    with pytest.raises(ArtifactMissing, match="damaged"):
+        store.link(sha256, str(tmp_path / "model"))
+    assert not store.has(sha256)
+
+
+def test_what_a_job_made_is_kept_read_in_pieces_and_evicted_like_the_rest(store, tmp_path):
+    old = put(store, b"a" * 900)
+    (tmp_path / "made").write_bytes(b"logits" * 200)
+    made = store.adopt(str(tmp_path / "made"))
+    assert made == hashlib.sha256(b"logits" * 200).hexdigest()
+    assert not (tmp_path / "made").exists()
+    assert store.read(made, 1190, 100) == (b"gitslogits", 1200)
+    assert store.read(made, 5000, 100) == (b"", 1200)
+    os.utime(str(tmp_path / "blobs" / made), (1, 1))
+    put(store, b"b" * 900)
+    assert store.has(old)
+    with pytest.raises(NotFound):
+        store.read(made, 0, 1)
+    store.referenced = lambda: {old}
+    (tmp_path / "made").write_bytes(b"l" * 2000)
+    assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"
+
+
+def test_whatever_a_measurement_may_feel_is_counted(store):
+    assert store.uses == 0
+    sha256 = put(store, b"a" * 100)
+    store.read(sha256, 0, 10)
+    store.path(sha256)
+    assert store.uses == 3
+    store.has(sha256)
+    store.progress(sha256)
+    assert store.uses == 3
+
+
+def test_the_quota_holds_for_who_announces_less_at_first(tmp_path):
+    needed = set()
+    store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
+    needed.update(put(store, letter * 1000) for letter in (b"a", b"b"))
+    store.append("00" * 32, 0, 200, b"c" * 100)
+    assert reason_of(store.append, "00" * 32, 100, 900, b"c" * 800) == "no_space"
+
+
+def begin(store, number):
+    sha256 = f"{number:064x}"
+    store.append(sha256, 0, 100, b"x")
+    return sha256
+
+
+def test_what_is_announced_and_not_sent_leaves_nothing(store, tmp_path):
+    for number in range(1000):
+        store.prepare(f"{number:064x}", 100)
+        with pytest.raises(InvalidRequest, match="at least one byte"):
+            store.append(f"{number:064x}", 0, 100, b"")
+    assert os.listdir(str(tmp_path / "partial")) == []
+
+
+def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, clock, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "UPLOADS_MAX", 3)
+    begun = []
+    for number in range(4):
+        begun.append(begin(store, number))
+        clock.now_s += 1.0
+    store.append(begun[0], 1, 100, b"x")  # it goes on
+    newest = "f" * 64
+    store.append(newest, 0, 100, b"x")
+    assert sorted(os.listdir(str(tmp_path / "partial"))) == sorted([begun[0], begun[2], begun[3], newest])
+
+
+def test_two_uploads_that_do_not_fit_together_arrive_one_after_the_other(tmp_path):
+    """Each evicted the other, from chunk to chunk, and neither ever ended."""
+    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000))
+    contents = {hashlib.sha256(content).hexdigest(): content for content in (b"a" * 800, b"b" * 800)}
+    offsets = dict.fromkeys(contents, 0)
+    arrived = []
+    for sha256 in list(contents) * 100:
+        offset = offsets[sha256]
+        if sha256 in arrived:
+            continue
+        try:
+            progress = store.append(sha256, offset, 800, contents[sha256][offset : offset + 50])
+        except TransferFailed as error:
+            offsets[sha256] = error.details.get("offset", offset)
+        else:
+            offsets[sha256] = progress.offset
+            arrived += [sha256] if progress.complete else []
+    assert sorted(arrived) == sorted(contents)
+
+
+def test_an_upload_that_stands_still_makes_room(tmp_path, clock):
+    store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000), clock=clock)
+    slow = hashlib.sha256(b"a" * 800).hexdigest()
+    store.append(slow, 0, 800, b"a" * 700)
+    assert reason_of(put, store, b"b" * 400) == "no_space"
+    clock.now_s += uploads.UNDER_WAY_S
+    assert store.has(put(store, b"b" * 400))
+
+
+def test_an_upload_that_nobody_goes_on_with_is_given_up(store, clock):
+    old = begin(store, 1)
+    clock.now_s += uploads.UPLOAD_MAX_AGE_S
+    young = begin(store, 2)
+    clock.now_s += 1.0
+    put(store, b"another")
+    with pytest.raises(NotFound):
+        store.progress(old)
+    assert store.progress(young).offset == 1
+
+
+def test_small_files_are_bounded_by_their_number(store, monkeypatch):
+    monkeypatch.setattr(store_module, "FILES_MAX", 5)
+    needed = put(store, b"needed by a job")
+    store.referenced = lambda: {needed}
+    for number in range(20):
+        put(store, b"%d" % number)
+    assert store.has(needed)
+    assert len(store._files()) <= 6
+
+
+def test_a_wall_clock_that_jumps_gives_no_upload_up(store, tmp_path):
+    """A board begins in 1970 and hears the time later."""
+    begun = begin(store, 1)
+    os.utime(str(tmp_path / "partial" / begun), (60, 60))
+    put(store, b"another")
+    assert store.progress(begun).offset == 1
+    assert store._uploads.ahead_of("0" * 64, 0) == {begun}
+
+
+def test_after_a_restart_an_upload_has_its_time_again(store, clock, tmp_path):
+    begun = begin(store, 1)
+    clock.now_s = 0.0  # another boot
+    later = BlobStore(str(tmp_path), LIMITS, clock=clock)
+    put(later, b"another")
+    assert later.progress(begun).offset == 1
+    clock.now_s = uploads.UPLOAD_MAX_AGE_S + 1.0
+    put(later, b"a third")
+    with pytest.raises(NotFound):
+        later.progress(begun)

@@ -1,0 +1,67 @@
+import sqlite3
+
+import pytest
+
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.queue.blob_store import BlobStore
+from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.recovery import open_queue
+from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
+
+SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return BlobStore(str(tmp_path))
+
+
+def never(seconds):
+    raise AssertionError("there is nothing to wait for")
+
+
+def opened(tmp_path, store, pause=never):
+    return open_queue(str(tmp_path / "jobs.sqlite"), LimitsConfig(), store, lambda status: None, pause)
+
+
+def test_jobs_of_an_earlier_life_are_put_back(tmp_path, store):
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    queue.put("1" * 64, SPEC, Owner("a"))
+    queue.claim(0.0)
+    queue.close()
+    again = opened(tmp_path, store)
+    assert again.get("1" * 64).state == "queued"
+    again.close()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4080])
+def test_a_damaged_file_is_kept_beside_and_a_new_one_begins(tmp_path, store, content):
+    (tmp_path / "jobs.sqlite").write_bytes(content)
+    queue = opened(tmp_path, store)
+    assert queue.active() == []
+    queue.close()
+    assert (tmp_path / "jobs.sqlite.damaged").read_bytes() == content
+
+
+def test_a_folder_in_its_place_is_told(tmp_path, store):
+    (tmp_path / "jobs.sqlite").mkdir()
+    with pytest.raises(EvaluatorError, match=r"jobs\.sqlite cannot be opened"):
+        opened(tmp_path, store)
+
+
+def test_models_make_room_and_then_it_waits(tmp_path, store, monkeypatch):
+    """Oldest first, needed or not: a client sends them again."""
+    for name in ("a" * 64, "b" * 64):
+        (tmp_path / "blobs" / name).write_bytes(b"x")
+    left, waits = [], []
+
+    def refuse(self):
+        left.append(len(list((tmp_path / "blobs").iterdir())))
+        if not waits:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(JobQueue, "recover", refuse)
+    opened(tmp_path, store, waits.append).close()
+    assert left == [2, 1, 0, 0]
+    assert len(waits) == 1

@@ -1,0 +1,112 @@
+import pytest
+
+from vitsearch_evaluators.base.canonical_json import canonical_json
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.job_spec import (
+    CONFIRM,
+    SCREEN,
+    BlobRef,
+    JobSpec,
+    MeasureProtocol,
+    Owner,
+    job_id,
+)
+
+SPEC = JobSpec(
+    kind="measure",
+    manifest=(BlobRef("model.onnx", "ab" * 32, 1234),),
+    runtime="onnxruntime",
+    options={"graph_optimization_level": "all"},
+    protocol=SCREEN,
+    repeat=0,
+)
+SPEC_JSON = {
+    "kind": "measure",
+    "manifest": [{"name": "model.onnx", "sha256": "ab" * 32, "size": 1234}],
+    "runtime": "onnxruntime",
+    "options": {"graph_optimization_level": "all"},
+    "protocol": {
+        "id": "screen-1",
+        "warmup_min_runs": 20,
+        "warmup_min_s": 0.2,
+        "min_runs": 200,
+        "min_s": 2.0,
+        "max_s": 180.0,
+        "processes": 1,
+        "threads": 1,
+        "batch": 1,
+    },
+    "repeat": 0,
+}
+IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
+LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
+# A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
+JOB_ID = "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36"
+
+
+def test_golden_json():
+    assert canonical_json(SPEC.to_json()) == canonical_json(SPEC_JSON)
+    assert JobSpec.from_json(SPEC_JSON) == SPEC
+
+
+def test_golden_job_id():
+    assert job_id(SPEC, "device-1") == JOB_ID
+
+
+def test_protocols_are_frozen():
+    assert SCREEN.to_json() == SPEC_JSON["protocol"]
+    assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
+
+
+def test_id_depends_on_what_is_measured_and_nothing_else():
+    other_size = SPEC._replace(manifest=(BlobRef("model.onnx", "ab" * 32, 99),))
+    seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(min_s=2))
+    assert job_id(other_size, "device-1") == job_id(seconds_as_integers, "device-1") == JOB_ID
+    different = [
+        SPEC._replace(repeat=1),
+        SPEC._replace(runtime="noop"),
+        SPEC._replace(options={}),
+        SPEC._replace(protocol=CONFIRM),
+        SPEC._replace(manifest=(BlobRef("model.onnx", "cd" * 32, 1234),)),
+    ]
+    assert len({job_id(spec, "device-1") for spec in different} | {JOB_ID}) == 6
+    assert job_id(SPEC, "device-2") != JOB_ID
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "dance"}, "is not one of"),
+        ({"kind": "probe"}, "needs exactly no files; got model.onnx"),
+        ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
+        ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
+        ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),
+        ({"manifest": []}, "needs exactly model.onnx or model.tflite or model.xml and model.bin; got nothing"),
+        ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
+        ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
+        ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),
+        ({"repeat": -1}, "whole number"),
+        ({"command": "rm"}, "unknown command"),
+    ],
+)
+def test_refusals(change, message):
+    with pytest.raises(InvalidRequest, match=message):
+        JobSpec.from_json(dict(SPEC_JSON, **change))
+
+
+def test_an_accuracy_job_is_a_model_and_a_subset():
+    spec = JobSpec.from_json(dict(SPEC_JSON, kind="accuracy", manifest=[*SPEC_JSON["manifest"], IMAGES, LABELS]))
+    assert (spec.artifact, spec.artifact_kind, spec.model_name) == ("ab" * 32, "onnx", "model.onnx")
+    assert job_id(spec, "device-1") != job_id(spec._replace(kind="measure"), "device-1")
+
+
+def test_owner_round_trip():
+    assert Owner("study").to_json() == {"study": "study", "trial": None}
+    assert Owner.from_json({"study": "s", "trial": 3}) == Owner("s", 3)
+
+
+def test_a_phase_that_is_asked_for_is_another_job():
+    with_power = SPEC._replace(protocol=SCREEN._replace(power_s=10, idle_s=2.0))
+    assert with_power.to_json()["protocol"]["power_s"] == 10.0
+    assert JobSpec.from_json(with_power.to_json()) == with_power
+    assert job_id(with_power, "device-1") != JOB_ID

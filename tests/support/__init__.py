@@ -1,0 +1,9 @@
+"""What tests of both distributions share: where things are, and stand-ins that run as programs of their own."""
+
+import os
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPOSITORY = os.path.dirname(TESTS)
+SUPPORT = os.path.join(TESTS, "support")
+AGENT_HOME = os.path.join(REPOSITORY, "evaluators")
+"""The folder to put on a path so that ``vitsearch_evaluators`` can be imported."""
