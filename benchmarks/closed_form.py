@@ -27,14 +27,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitsearch import backbones, data, train
+from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.resolve import Anatomy, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import Anatomy, Scores, resolve
-from vitsearch.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.training import fine_tune
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
 CALIBRATION, SIGNAL, REFERENCE, BATCH = 256, 1000, 11000, 64
@@ -77,7 +79,7 @@ class Bench:
         self.expected = self._logits(self.base, self.seen.images)
         self.steps = steps
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 1e-4, 0.05, 8, 0.5, 2.0, 0)
-        self.pool = train.training_pool(len(self.images.train), self.recipe)
+        self.pool = fine_tune.training_pool(len(self.images.train), self.recipe)
         self.taught = self._logits(self.base, self.images.train.images[self.pool])
 
     def outcome(self, plan: Plan, hard: bool) -> Outcome:
@@ -87,10 +89,10 @@ class Bench:
             model = self.made(plan, signal)
             seconds[signal] = time.process_time() - start
             found = self._logits(model, self.seen.images)
-            accuracy[signal] = train.accuracy(found, self.seen.labels)
-            kl[signal] = train.kl_divergence(self.expected, found)
+            accuracy[signal] = fine_tune.accuracy(found, self.seen.labels)
+            kl[signal] = kl_divergence(self.expected, found)
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
-        report = train.fine_tune(model, self._task())
+        report = fine_tune.fine_tune(model, self._task())
         tuned = self.judged(model)
         return Outcome(named(plan), hard, self.steps, cost, accuracy, kl, seconds, tuned, report.cpu_seconds)
 
@@ -110,7 +112,7 @@ class Bench:
 
     def judged(self, model: nn.Module) -> float:
         """Accuracy on the images of the reference."""
-        return train.accuracy(self._logits(model, self.reference.images), self.reference.labels)
+        return fine_tune.accuracy(self._logits(model, self.reference.images), self.reference.labels)
 
     def _magnitudes(self) -> Scores:
         """Heads: norm of their rows of ``qkv`` and columns of ``proj``; neurons: norm in times norm out."""
@@ -122,9 +124,9 @@ class Bench:
             ffn.append(tuple((block.mlp.fc1.weight.norm(dim=1) * block.mlp.fc2.weight.norm(dim=0)).tolist()))
         return Scores(tuple(heads), tuple(ffn))
 
-    def _task(self) -> train.FineTuneTask:
+    def _task(self) -> fine_tune.FineTuneTask:
         split = self.images.train
-        return train.FineTuneTask(
+        return fine_tune.FineTuneTask(
             split.images,
             split.labels,
             SPEC.resolution,
@@ -141,7 +143,7 @@ class Bench:
         return self.images.test
 
     def _logits(self, model: nn.Module, images: np.ndarray) -> np.ndarray:
-        return train.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
+        return fine_tune.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
 
     def _tensor(self, images: np.ndarray) -> torch.Tensor:
         return to_tensor(images, SPEC.resolution, self.images.mean, self.images.std)

@@ -13,13 +13,16 @@ from pathlib import Path
 import torch
 from quantization import RECIPE, Data
 
-from vitsearch import backbones, jobs, stages
-from vitsearch.calibrations import Calibrations
-from vitsearch.compress import prune, quantize, tokens
-from vitsearch.effect import Anatomy, Scores, resolve
+from vitsearch import backbones
+from vitsearch.compress import prune, tokens
+from vitsearch.compress.quantization import quantize
+from vitsearch.core.plan import Compression, Deployment, Plan
+from vitsearch.core.resolve import Anatomy, Scores, resolve
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.plan import Compression, Deployment, Plan
-from vitsearch.store import FileStore
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.storage.files import FileStore
+from vitsearch.workers import tasks
 
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 HARD = {"head_pruning_ratio": 0.67, "ffn_pruning_ratio": 0.75}
@@ -54,7 +57,7 @@ def main() -> None:
 
 def accuracies(workshop: jobs.Workshop, backbone: str, cut: Compression, folder: Path) -> list[float]:
     source = jobs.Source(backbone, "builtin", 28)
-    found = stages.study_anatomy(jobs.AnatomyJob(workshop, source, STUDY))
+    found = tasks.study_anatomy(jobs.AnatomyJob(workshop, source, STUDY))
     anatomy, scores = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
     deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
     effect = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), anatomy, scores)
@@ -64,11 +67,11 @@ def accuracies(workshop: jobs.Workshop, backbone: str, cut: Compression, folder:
     values = []
     for precision in PRECISIONS:
         path = folder / f"{precision}.onnx"
-        quantize.quantize(plain, path, precision, stages._drawn(workshop, CALIBRATION, 28).numpy())
+        quantize.quantize(plain, path, precision, tasks._drawn(workshop, CALIBRATION, 28).numpy())
         values.append(data.accuracy(path))
     for precision in PRECISIONS:
         job = jobs.ExportJob(workshop, pruned, replace(deployment, precision=precision), 17, CALIBRATION, None)
-        exported = stages.export_artifact(job)
+        exported = tasks.export_artifact(job)
         values.append(exported.correct / exported.n)
     return values
 

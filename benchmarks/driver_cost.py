@@ -16,17 +16,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vitsearch.driver import Driver, Session
-from vitsearch.driver_id import DriverId
-from vitsearch.jobs import Workshop
-from vitsearch.lab import Lab
-from vitsearch.ledger import Ledger, engine_options, tune
-from vitsearch.progress import Silent
-from vitsearch.sampling import PlanSpace, make_sampler
+from vitsearch.core.progress import Silent
+from vitsearch.pipeline.jobs import Workshop
+from vitsearch.pipeline.pipeline import Lab
+from vitsearch.search.driver import Driver, Session
 from vitsearch.space import SearchSpace
-from vitsearch.store import FileStore
-from vitsearch.study import Study
-from vitsearch.testing import FakeDevice, FakeRunner, fake_setting
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, engine_options, tune
+from vitsearch.study.sampling import PlanSpace, make_sampler
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_setting
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}

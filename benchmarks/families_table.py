@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Iterator, Mapping
 
 from vitsearch import backbones
-from vitsearch.plan import Plan, model_text
-from vitsearch.studies import opened
+from vitsearch.core.plan import Plan, model_text
+from vitsearch.study.lookup import opened
 
 HEAD = ("family", "model", "precision", "accuracy", "CPU ms", "of fp32", "size MB", "memory MB")
 

@@ -23,15 +23,20 @@ from pathlib import Path
 import timing
 import torch
 
-from vitsearch import backbones, data, jobs, legality, stages, train
+from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
-from vitsearch.calibrations import Calibrations
-from vitsearch.compress import prune, quantize, sparse_file, sparsity, tokens
+from vitsearch.compress import prune, tokens
+from vitsearch.compress.sparsity import sparse_file, sparsity
+from vitsearch.core import legality, precisions
+from vitsearch.core.graph import OPSET
+from vitsearch.core.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
+from vitsearch.core.resolve import Anatomy, Effect, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import Anatomy, Effect, Scores, resolve
-from vitsearch.lab import OPSET
-from vitsearch.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
-from vitsearch.store import FileStore
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.storage.files import FileStore
+from vitsearch.training import fine_tune
+from vitsearch.workers import tasks
 
 BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
 RECIPE = Recipe((0, 1), 4096, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -106,11 +111,11 @@ class Bench:
     def open(cls, folder: Path) -> Bench:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
         workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-        base = stages.prepare_base(jobs.BaseJob(workshop, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
+        base = tasks.prepare_base(jobs.BaseJob(workshop, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
         source = jobs.Source(BACKBONE, f"file:{workshop.store.get(base.weights_sha256)}", RESOLUTION)
-        logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
-        features = stages.cache_features(jobs.FeaturesJob(workshop, source, "train", RECIPE, 0)).sha256
-        known = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
+        logits = tasks.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
+        features = tasks.cache_features(jobs.FeaturesJob(workshop, source, "train", RECIPE, 0)).sha256
+        known = tasks.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
         return cls(workshop, base, jobs.Teaching("logits", logits, features), known)
 
     def row(self, name: str, asked: Plan) -> Row:
@@ -121,16 +126,16 @@ class Bench:
             self.workshop, pruned, RECIPE, 0, 1, None, replace(teaching, method=asked.distillation),
             self.base_logits, IMAGES,
         )  # fmt: skip
-        tuned = stages.train_rung(job)
+        tuned = tasks.train_rung(job)
         ready = tuned
-        if asked.deployment.precision in quantize.TRAINED:
+        if asked.deployment.precision in precisions.TRAINED:
             rounding = replace(job, recipe=QAT.recipe(RECIPE), start=1, end=1 + QAT.epochs(1))
             changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
-            ready = stages.train_quantized(jobs.QatJob(**changed))
-        shipped = stages.export_artifact(
+            ready = tasks.train_quantized(jobs.QatJob(**changed))
+        shipped = tasks.export_artifact(
             jobs.ExportJob(self.workshop, pruned, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
-        seen = stages.take_signal(jobs.SignalJob(self.workshop, pruned, self.base_logits, IMAGES))
+        seen = tasks.take_signal(jobs.SignalJob(self.workshop, pruned, self.base_logits, IMAGES))
         accuracies = self._cut(pruned), seen.accuracy, tuned.accuracy, shipped.correct / shipped.n
         return Row(name, *accuracies, shipped.macs_m, self.workshop.store.get(shipped.sha256))
 
@@ -145,22 +150,22 @@ class Bench:
             sparsity.magnitude(model, effect.weight_sparsity)
         tokens.apply(model, effect)
         split, size = images.validation, source.resolution
-        logits = train.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
-        return train.accuracy(logits, split.labels[:IMAGES])
+        logits = fine_tune.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
+        return fine_tune.accuracy(logits, split.labels[:IMAGES])
 
     def _pruned(self, asked: Plan) -> jobs.Pruned:
         weights = f"file:{self.workshop.store.get(self.base.weights_sha256)}"
         source = jobs.Source(BACKBONE, weights, asked.resolution)
-        found = stages.study_anatomy(jobs.AnatomyJob(self.workshop, source, STUDIED))
+        found = tasks.study_anatomy(jobs.AnatomyJob(self.workshop, source, STUDIED))
         anatomy = Anatomy.from_json(found.anatomy)
-        damage = self._damage(source) if asked.deployment.precision in quantize.MIXED else None
+        damage = self._damage(source) if asked.deployment.precision in precisions.MIXED else None
         effect: Effect = resolve(asked, anatomy, Scores.from_json(found.scores), damage)
         steps = Calibrations.of(effect, anatomy, RESOLUTION, STUDIED)
         seen = steps.batch_norms, steps.refit, steps.token_predictors, steps.sparsity
         return jobs.Pruned(source, effect, found.statistics_sha256, *seen)
 
     def _damage(self, source: jobs.Source) -> dict[str, float]:
-        stored = stages.study_sensitivity(jobs.SensitivityJob(self.workshop, source, QUANTIZED))
+        stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workshop, source, QUANTIZED))
         damage: dict[str, float] = json.loads(self.workshop.store.get(stored.sha256).read_text())
         return damage
 

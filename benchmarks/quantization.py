@@ -18,15 +18,17 @@ import torch
 from timing import cpu_ms
 from torch import nn
 
-from vitsearch import backbones, train
+from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.compress import fake_quant, quantize, sensitivity
-from vitsearch.compress.outliers import add_outliers
+from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
+from vitsearch.compress.quantization.outliers import add_outliers
+from vitsearch.core import precisions
+from vitsearch.core.plan import QuantizationAware, Recipe
+from vitsearch.core.resolve import fragile_layers
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import fragile_layers
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.plan import QuantizationAware, Recipe
+from vitsearch.training import fine_tune
 
 MEAN, STD = (0.286,), (0.353,)
 RECIPE = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -50,13 +52,13 @@ class Data:
 
     def accuracy(self, path: Path) -> float:
         inputs = to_tensor(self.validation, 28, MEAN, STD).numpy()
-        return train.accuracy(evaluate.logits(path, inputs, 100), self.labels)
+        return fine_tune.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
-    def task(self, teacher: nn.Module) -> train.FineTuneTask:
+    def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
         recipe = SETTINGS.recipe(RECIPE)
-        pool = train.training_pool(len(self.train), recipe)
-        logits = train.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
-        return train.FineTuneTask(
+        pool = fine_tune.training_pool(len(self.train), recipe)
+        logits = fine_tune.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
+        return fine_tune.FineTuneTask(
             images=self.train,
             labels=self.train_labels,
             resolution=28,
@@ -91,9 +93,11 @@ def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
     rounded, tuned = copy.deepcopy(model), copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
     for subject, how in ((rounded, "with"), (tuned, "without")):
-        print(f"{how} rounding: {train.fine_tune(subject, task).cpu_seconds:.0f} CPU-s  ")
+        print(f"{how} rounding: {fine_tune.fine_tune(subject, task).cpu_seconds:.0f} CPU-s  ")
     print()
-    files = {name: made(rounded if name in quantize.TRAINED else model, name, images, folder) for name in precisions()}
+    files = {
+        name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in precisions()
+    }
     (folder / "tuned").mkdir()
     also = {f"{name}, trained as long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")}
     return files | also
@@ -107,19 +111,21 @@ def deit(folder: Path) -> dict[str, Path]:
     fake_quant.prepare(rounded, [images])
     pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
     recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
-    train.fine_tune(rounded, train.FineTuneTask(pixels, labels, 224, (0.5,) * 3, (0.5,) * 3, recipe, 1))
-    return {name: made(rounded if name in quantize.TRAINED else model, name, images, folder) for name in precisions()}
+    fine_tune.fine_tune(rounded, fine_tune.FineTuneTask(pixels, labels, 224, (0.5,) * 3, (0.5,) * 3, recipe, 1))
+    return {
+        name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()
+    }
 
 
-def precisions() -> tuple[str, ...]:
-    return quantize.PRECISIONS["onnxruntime"]
+def every_precision() -> tuple[str, ...]:
+    return precisions.PRECISIONS["onnxruntime"]
 
 
 def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -> Path:
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
         OnnxExporter().export(model, tuple(images.shape), plain)
-    fragile = fragile_layers(sensitivity.rounding_damage(model, images)) if precision in quantize.MIXED else ()
+    fragile = fragile_layers(sensitivity.rounding_damage(model, images)) if precision in precisions.MIXED else ()
     left = fake_quant.weights_of(model, fragile)
     quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), left)
     return final

@@ -11,11 +11,11 @@ import argparse
 import asyncio
 import sys
 
-from vitsearch.devices import Cores
-from vitsearch.front import Point, read_front
-from vitsearch.ledger import Ledger
-from vitsearch.run import Home, open_device
-from vitsearch.studies import opened
+from vitsearch.devices.agent_device import Cores
+from vitsearch.search.run import Home, open_device
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.front import Point, read_front
+from vitsearch.study.lookup import opened
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"

@@ -19,7 +19,9 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.compress import batch_norms, quantize, sparse_file, sparsity
+from vitsearch.compress import batch_norms
+from vitsearch.compress.quantization import quantize
+from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.onnx_file import OnnxExporter
 

@@ -15,12 +15,15 @@ from pathlib import Path
 
 import torch
 
-from vitsearch import backbones, data, jobs, stages, train
+from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.resolve import Anatomy, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import Anatomy, Scores, resolve
-from vitsearch.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.store import FileStore
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.pipeline import jobs
+from vitsearch.storage.files import FileStore
+from vitsearch.workers import tasks
 
 BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", jobs.Calibration(256, 0), 2000
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
@@ -42,9 +45,9 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
     source = jobs.Source(BASE, "builtin", 28)
-    found = stages.study_anatomy(jobs.AnatomyJob(workshop, source, CALIBRATION))
-    logits = stages.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
-    taught = jobs.Teaching("logits", stages.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
+    found = tasks.study_anatomy(jobs.AnatomyJob(workshop, source, CALIBRATION))
+    logits = tasks.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
+    taught = jobs.Teaching("logits", tasks.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
     anatomy, taylor = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
     by_kl = replace(taylor, depth=kl_without_each(anatomy))
     cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
@@ -53,20 +56,20 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     for name, cut, scores in [("none", Compression(), taylor), *cuts]:
         effect = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), anatomy, scores)
         pruned = jobs.Pruned(source, effect, found.statistics_sha256)
-        graph = stages.build_graph(jobs.ScreenJob(workshop, pruned, FP32, 17, CALIBRATION))
-        raw = stages.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        graph = tasks.build_graph(jobs.ScreenJob(workshop, pruned, FP32, 17, CALIBRATION))
+        raw = tasks.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
         told = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
         if cut.is_identity:
             yield *told, "", "", ""
             continue
         pruned = replace(pruned, refit=CALIBRATION)
-        fitted = stages.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        fitted = tasks.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
         told = *told, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
         if scores is by_kl:
             yield *told, ""
             continue
         job = jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, logits, IMAGES)
-        yield *told, f"{stages.train_rung(job).accuracy:.4f}"
+        yield *told, f"{tasks.train_rung(job).accuracy:.4f}"
 
 
 def kl_without_each(anatomy: Anatomy) -> tuple[float, ...]:
@@ -79,7 +82,7 @@ def kl_without_each(anatomy: Anatomy) -> tuple[float, ...]:
         losses = []
         for block in anatomy.blocks:
             hook = model.get_submodule(block.name).register_forward_hook(lambda _, seen, __: seen[0])
-            losses.append(train.kl_divergence(expected, model(inputs).numpy()))
+            losses.append(kl_divergence(expected, model(inputs).numpy()))
             hook.remove()
     return tuple(losses)
 

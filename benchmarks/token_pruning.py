@@ -19,14 +19,17 @@ import torch
 from timing import cpu_ms
 from torch import nn
 
-from vitsearch import backbones, data, train
+from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
-from vitsearch.compress import fake_quant, macs, quantize, sequential, tokens
+from vitsearch.compress import macs, sequential, tokens
+from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core.plan import Recipe
+from vitsearch.core.resolve import BlockEffect, Effect
+from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import BlockEffect, Effect
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.plan import Recipe
-from vitsearch.token_counts import METHODS, tokens_left
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.training import fine_tune
 
 DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
 BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -82,14 +85,14 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     family = backbones.find(BASE.backbone)
     base = family.build(BASE).model
-    logits = partial(train.predict_logits, resolution=28, mean=images.mean, std=images.std)
+    logits = partial(fine_tune.predict_logits, resolution=28, mean=images.mean, std=images.std)
     expected = logits(base, images.validation.images)
-    pool = train.training_pool(len(images.train), RECIPE)
+    pool = fine_tune.training_pool(len(images.train), RECIPE)
     taught = logits(base, images.train.images, rows=pool)
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
     calibration = to_tensor(images.train.images[chosen], 28, images.mean, images.std)
     wanted = sequential.targets(base, family, calibration)
-    task = train.FineTuneTask(
+    task = fine_tune.FineTuneTask(
         images.train.images,
         images.train.labels,
         28,
@@ -102,7 +105,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     )
 
     def accuracy(model: nn.Module) -> str:
-        return f"{train.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
+        return f"{fine_tune.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
 
     yield "none", "0", "50", f"{macs.count(base, calibration[:1])[0]:.1f}", accuracy(base), "", "", "", ""
     for ratio in ratios:
@@ -113,10 +116,10 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
                 tokens.fit_predictors(model, calibration.split(64))
             if method != "tome":  # rung 0 fits before it merges, and here nothing else is cut
                 sequential.fit(model, family, wanted, calibration)
-            divergence = train.kl_divergence(expected, logits(model, images.validation.images))
+            divergence = kl_divergence(expected, logits(model, images.validation.images))
             refitted, begin = accuracy(model), time.process_time()
             beside = partial(tokens.lessons, unpruned=base) if method == "dynamicvit" else None
-            train.fine_tune(model, replace(task, beside=beside))
+            fine_tune.fine_tune(model, replace(task, beside=beside))
             seconds = f"{time.process_time() - begin:.0f}"
             yield (
                 method,

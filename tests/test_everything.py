@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitsearch import backbones, jobs, stages
-from vitsearch.effect import Anatomy, Effect, Scores, resolve
+from vitsearch import backbones
+from vitsearch.core.graph import OPSET
+from vitsearch.core.legality import reasons
+from vitsearch.core.plan import Plan
+from vitsearch.core.resolve import Anatomy, Effect, Scores, resolve
 from vitsearch.export import evaluate
-from vitsearch.lab import OPSET
-from vitsearch.legality import reasons
-from vitsearch.plan import Plan
-from vitsearch.sampling import PlanSpace
+from vitsearch.pipeline import jobs
 from vitsearch.space import load
-from vitsearch.store import FileStore
+from vitsearch.storage.files import FileStore
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.workers import tasks
 
 SPACE = Path(__file__).parents[1] / "spaces" / "everything.yaml"
 RESOLVED, BUILT, SEED = 2_000, 60, 0
@@ -85,7 +87,7 @@ def test_a_plan_builds_exports_and_runs(sample, workshop, index):
     job = jobs.ScreenJob(
         workshop, jobs.Pruned(source, effect, "", sparsity=sparse), plan.deployment, OPSET, jobs.Calibration(2, SEED)
     )
-    graph = stages.build_graph(job)
+    graph = tasks.build_graph(job)
     images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)
     answers = evaluate.logits(workshop.scratch.get(graph.sha256), images, batch_size=3)
     assert answers.shape == (3, 10)

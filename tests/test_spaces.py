@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vitsearch import backbones
-from vitsearch.compress import quantize
-from vitsearch.sampling import PlanSpace
+from vitsearch.core import precisions
 from vitsearch.space import check, load
+from vitsearch.study.sampling import PlanSpace
 
 SPACES = sorted((Path(__file__).parents[1] / "spaces").glob("*.yaml"))
 
@@ -44,5 +44,5 @@ def test_what_is_drawn_is_supported(loaded):
     for plan in (plans.random(chance) for _ in range(50)):
         assert backbones.supports(plan.backbone, "resolution", plan.resolution) is None
         assert backbones.supports(plan.backbone, "head_pruning_ratio", plan.compression.head_pruning_ratio) is None
-        assert quantize.supports(plan.deployment.runtime, plan.deployment.precision) is None
+        assert precisions.supports(plan.deployment.runtime, plan.deployment.precision) is None
         assert plans.contains(plan)

@@ -17,11 +17,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from vitsearch import backbones, train
-from vitsearch.backbones.slicing import keep_columns, keep_rows
+from vitsearch import backbones
+from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, ImageData, load
-from vitsearch.plan import Augmentation, Recipe
+from vitsearch.models.surgery import keep_columns, keep_rows
 from vitsearch.space.sections import AUGMENTATIONS
+from vitsearch.training import fine_tune
 
 NAME, IMAGES = "vit_fmnist_p4", 2048
 RECIPE = Recipe((0, 4), IMAGES, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -43,10 +44,10 @@ def cut() -> nn.Module:
 
 def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmentation, epochs: int) -> tuple[float, Any]:
     """CPU-seconds of the training, and the model."""
-    pool = train.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
+    pool = fine_tune.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
-    logits = train.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
-    task = train.FineTuneTask(
+    logits = fine_tune.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
+    task = fine_tune.FineTuneTask(
         images=data.train.images,
         labels=data.train.labels,
         resolution=28,
@@ -56,10 +57,10 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
         epochs=epochs,
         teacher_logits=logits,
         pool=pool,
-        live_teacher=None if plain else train.LiveTeacher(whole(), 28),
+        live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28),
     )
     model, start = make(), time.process_time()
-    train.fine_tune(model, task)
+    fine_tune.fine_tune(model, task)
     return time.process_time() - start, model
 
 
@@ -70,8 +71,8 @@ def main() -> None:
         for epochs in (1, 4):
             for name, augmentation in AUGMENTATIONS.items():
                 seconds, model = tuned(make, data, augmentation, epochs)
-                logits = train.predict_logits(model, data.validation.images, 28, data.mean, data.std)
-                found = train.accuracy(logits, data.validation.labels)
+                logits = fine_tune.predict_logits(model, data.validation.images, 28, data.mean, data.std)
+                found = fine_tune.accuracy(logits, data.validation.labels)
                 told = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
                 print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {told}", flush=True)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import timm
@@ -17,12 +18,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vitsearch import train
+from vitsearch.core.plan import Recipe
 from vitsearch.data import DataSpec, load
-from vitsearch.optimization import training_precision
-from vitsearch.plan import Recipe
+from vitsearch.training import fine_tune
+from vitsearch.training.optimizer import training_precision
 
-WEIGHTS = Path(train.__file__).parent / "assets" / "vit_fmnist_p4.safetensors"
+WEIGHTS = Path(str(resources.files("vitsearch") / "assets")) / "vit_fmnist_p4.safetensors"
 SIZES = {"img_size": 28, "patch_size": 4, "in_chans": 1, "embed_dim": 192, "depth": 6, "num_heads": 6}
 RECIPE = Recipe((0, 1), 1280, 64, 1e-4, 0.05, 4, 0.5, 2.0, 0)
 
@@ -48,18 +49,18 @@ def main() -> None:
     data = load(DataSpec("builtin:fashion-mnist-14k"))
     images, labels, mean, std = data.train.images[:1280], data.train.labels[:1280], data.mean, data.std
     for precision in ("fp32", "bf16"):
-        predict = lambda p=precision: train.predict_logits(base(), images, 28, mean, std, precision=p)  # noqa: E731
+        predict = lambda p=precision: fine_tune.predict_logits(base(), images, 28, mean, std, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
-    logits = train.predict_logits(base(), images, 28, mean, std)
-    task = train.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
+    logits = fine_tune.predict_logits(base(), images, 28, mean, std)
+    task = fine_tune.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
-    timed("fine-tune, cached logits", len(images), lambda: train.fine_tune(base(), task))
+    timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
     alone = dataclasses.replace(task, teacher_logits=None)
-    timed("fine-tune, labels alone", len(images), lambda: train.fine_tune(base(), alone))
+    timed("fine-tune, labels alone", len(images), lambda: fine_tune.fine_tune(base(), alone))
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
-            answers = train.predict_logits(base(), split.images, 28, mean, std)
-            print(f"accuracy, {name}: {train.accuracy(answers, split.labels):.4f} of {len(split)}")
+            answers = fine_tune.predict_logits(base(), split.images, 28, mean, std)
+            print(f"accuracy, {name}: {fine_tune.accuracy(answers, split.labels):.4f} of {len(split)}")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,12 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import nn
 
-from vitsearch import train
 from vitsearch.backbones.builtin import BUILTIN, BuiltinBase
 from vitsearch.compress import batch_norms
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
+from vitsearch.training import fine_tune
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 BATCH = 128
@@ -197,7 +197,9 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
-    return train.accuracy(train.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels)
+    return fine_tune.accuracy(
+        fine_tune.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
+    )
 
 
 def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:

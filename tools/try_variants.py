@@ -23,8 +23,8 @@ from vitsearch.backbones import FAMILIES
 
 SIZES = range(32, 1025, 4)
 HEAD = """
-from vitsearch.backbones.base import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.models.backbone import ModelSpec
+from vitsearch.testing.families import BackboneTestCase
 """
 CASE = """
 

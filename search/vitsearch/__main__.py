@@ -1,3 +1,3 @@
-from vitsearch.cli import main
+from vitsearch.cli.app import main
 
 main()

@@ -16,20 +16,20 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
-from vitsearch.driver import Driver, Ended, Session
-from vitsearch.driver_id import DriverId
-from vitsearch.jobs import Workshop
-from vitsearch.lab import Lab
-from vitsearch.ledger import Ledger
-from vitsearch.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.progress import Progress, Silent
-from vitsearch.protocols import Phases
-from vitsearch.record import Record
-from vitsearch.sampling import PlanSpace
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.progress import Progress, Silent
+from vitsearch.core.record import Record
+from vitsearch.devices.protocols import Phases
+from vitsearch.pipeline.jobs import Workshop
+from vitsearch.pipeline.pipeline import Lab
+from vitsearch.search.driver import Driver, Ended, Session
 from vitsearch.space import SearchSpace
-from vitsearch.store import FileStore
-from vitsearch.study import Study
-from vitsearch.testing import DATA, FakeDevice, FakeRunner, fake_setting
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_setting
 
 settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
 settings.load_profile("vitsearch")

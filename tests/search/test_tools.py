@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from support import REPOSITORY
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.data.fashion_mnist import subset_split
 
-TOOL = Path(__file__).parents[2] / "tools" / "train_base.py"
+TOOL = Path(REPOSITORY, "tools", "train_base.py")
 EFFICIENTVIT = BUILTIN["efficientvit_fmnist"]
 
 

@@ -33,9 +33,9 @@ import difflib
 from functools import cache
 from typing import Any
 
-from vitsearch.backbones.base import Backbone, BlockUnits, Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import UnknownName
+from vitsearch.models.backbone import Backbone, BlockUnits, Built, ModelSpec
 from vitsearch.registry import Registry
 
 __all__ = [

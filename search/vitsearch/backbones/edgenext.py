@@ -15,17 +15,17 @@ from timm.models.edgenext import CrossCovarianceAttn, EdgeNeXt, SplitTransposeBl
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import is_plain_mlp, slice_qkv
-from vitsearch.backbones.slicing import keep_of_table
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import keep_of_table
 
 STRIDE = 32
 
 
 class EdgeNeXtFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "edgenext"
     modules = ("edgenext",)

@@ -18,19 +18,19 @@ import torch
 from timm.models.efficientformer_v2 import Attention2d, Attention2dDownsample, EfficientFormerV2
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
-from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import Recipe
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 
 STRIDE = 32
 FIRST_ATTENTION_STRIDE = 32
 
 
 class EfficientFormerV2Family(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "efficientformer_v2"
     modules = ("efficientformer_v2",)

@@ -14,17 +14,17 @@ from typing import Any, cast
 from timm.models.efficientvit_mit import EfficientVit, EfficientVitBlock, FusedMBConv, LiteMLA, MBConv
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
-from vitsearch.backbones.slicing import keep_columns, keep_rows
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import keep_columns, keep_rows
 
 STEM_STRIDE = 2
 STAGE_STRIDE = 2
 
 
 class EfficientViTMITFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_mit"
     modules = ("efficientvit_mit",)

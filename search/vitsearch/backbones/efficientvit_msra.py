@@ -13,15 +13,15 @@ from typing import Any, cast
 from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra, ResidualDrop
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
 
 PATCH = 16
 
 
 class EfficientViTMSRAFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_msra"
     modules = ("efficientvit_msra",)

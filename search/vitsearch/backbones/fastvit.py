@@ -17,16 +17,16 @@ from timm.models.fastvit import Attention, ConvMlp, FastVit
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import slice_qkv
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
 
 STEM_STRIDE = 4
 
 
 class FastViTFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "fastvit"
     modules = ("fastvit",)

@@ -15,16 +15,16 @@ from typing import Any, cast
 from timm.models.levit import Attention, AttentionDownsample, ConvNorm, Levit, LevitMlp, LinearNorm
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
-from vitsearch.backbones.slicing import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import Recipe
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
 
 
 class LevitFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "levit"
     modules = ("levit",)

@@ -15,15 +15,15 @@ from timm.models.byobnet import BottleneckBlock, ByobNet
 from timm.models.mobilevit import MobileVitBlock, MobileVitV2Block
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.models.backbone import BlockUnits, Branch
 
 FIRST_TRANSFORMER_STRIDE = 8
 
 
 class MobileViTFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "mobilevit"
     modules = ("mobilevit",)

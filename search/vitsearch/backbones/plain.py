@@ -13,10 +13,10 @@ from timm.layers import Attention, ConvMlp, Mlp
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
-from vitsearch.backbones.slicing import head_columns, keep_columns, keep_rows
 from vitsearch.compress.tokens.base import TokenBlock
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import head_columns, keep_columns, keep_rows
 
 
 def block_units(name: str, block: Any) -> BlockUnits:

@@ -14,17 +14,17 @@ from timm.models import reparameterize_model
 from timm.models.repvit import RepVit, RepVitMlp
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import Recipe
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
 
 TWO_CLASSIFIERS = {"distillation": True}
 """As every variant starts: left to itself, timm would make one for other classes, and weights no longer fit."""
 
 
 class RepViTFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "repvit"
     modules = ("repvit",)

@@ -16,16 +16,16 @@ from timm.layers import PatchEmbed
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
 from vitsearch.backbones.plain import branches, is_plain_mlp, slice_qkv
-from vitsearch.backbones.slicing import keep_of_table
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import keep_of_table
 
 
 class SwinFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     attention: ClassVar[type[nn.Module]] = WindowAttention
     family = "swin"

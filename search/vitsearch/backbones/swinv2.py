@@ -16,18 +16,18 @@ from timm.models.swin_transformer_v2 import WindowAttention
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import Branch, Built, ModelSpec
 from vitsearch.backbones.plain import slice_qkv
-from vitsearch.backbones.slicing import head_columns, keep_of_table, keep_rows
 from vitsearch.backbones.swin import SwinFamily, head_dim, named_blocks
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import Branch, Built, ModelSpec
+from vitsearch.models.surgery import head_columns, keep_of_table, keep_rows
 
 LARGEST_SCALE, LARGEST_BIAS = 100.0, 16.0
 """Of the paper: what multiplies a cosine, and what a position adds."""
 
 
 class SwinV2Family(SwinFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "swinv2"
     modules = ("swin_transformer_v2",)

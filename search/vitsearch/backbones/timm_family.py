@@ -16,18 +16,18 @@ import timm
 import torch
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Built, ModelSpec, Reader
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
-from vitsearch.compress import sparsity
-from vitsearch.distillation import supports_token
-from vitsearch.effect import Anatomy, BlockAnatomy
+from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.resolve import Anatomy, BlockAnatomy
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
+from vitsearch.training.distillation import supports_token
 
 
 class TimmFamily(ABC):
-    """See :class:`vitsearch.backbones.base.Backbone`. ``why_no_heads`` and ``why_no_ffn`` end the sentence
+    """See :class:`vitsearch.models.backbone.Backbone`. ``why_no_heads`` and ``why_no_ffn`` end the sentence
     "NAME ..." for models of the family in which nothing of that kind can be cut; ``why_no_windows`` likewise."""
 
     family: ClassVar[str]

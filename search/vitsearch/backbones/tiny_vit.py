@@ -14,17 +14,17 @@ from typing import Any, cast
 from timm.models.tiny_vit import Attention, MBConv, NormMlp, TinyVit, TinyVitBlock
 from torch import nn
 
-from vitsearch.backbones.base import BlockUnits, Branch
-from vitsearch.backbones.slicing import head_columns, keep_columns, keep_of_table, keep_rows
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped
 from vitsearch.errors import PlanError
+from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.models.surgery import head_columns, keep_columns, keep_of_table, keep_rows
 
 STRIDE = 32
 
 
 class TinyViTFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "tiny_vit"
     modules = ("tiny_vit",)

@@ -15,11 +15,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitsearch.backbones import vit_stream
-from vitsearch.backbones.base import BlockUnits, Reader
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.compress import tokens
-from vitsearch.token_counts import refused_places
+from vitsearch.core.token_counts import refused_places
+from vitsearch.models.backbone import BlockUnits, Reader
 
 NEEDS_CLASS_TOKEN = {
     "tome": "reads all tokens alike to classify, also those into which tome would have merged several",
@@ -28,7 +28,7 @@ NEEDS_CLASS_TOKEN = {
 
 
 class ViTFamily(TimmFamily):
-    """See :class:`vitsearch.backbones.base.Backbone`."""
+    """See :class:`vitsearch.models.backbone.Backbone`."""
 
     family = "vit"
     modules = ("vision_transformer", "deit")

@@ -6,7 +6,7 @@ through a LayerNorm. A head keeps its width: only what goes in and out of it get
 A LayerNorm over fewer channels is another function: mean and variance are those of the channels that stay. So
 a narrower model does not equal the whole one with channels masked. It equals, to 1e-5, the whole one whose
 LayerNorms take mean and variance over the kept channels and give zero for the others; how far that is from the
-whole model is what :mod:`vitsearch.compress.narrow` fits.
+whole model is what :mod:`vitsearch.compress.prune_width` fits.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from timm.layers import LayerScale, PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from vitsearch.backbones.base import Reader
 from vitsearch.backbones.plain import is_plain_attention, is_plain_mlp
-from vitsearch.backbones.slicing import keep_columns, keep_layer_norm_channels, keep_of_table, keep_rows
 from vitsearch.compress.tokens.base import TokenBlock, is_plain_block
+from vitsearch.models.backbone import Reader
+from vitsearch.models.surgery import keep_columns, keep_layer_norm_channels, keep_of_table, keep_rows
 
 TABLES = ("cls_token", "reg_token", "dist_token", "pos_embed")
 WIDTHS = ("embed_dim", "num_features", "head_hidden_size")

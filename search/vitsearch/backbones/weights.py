@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from vitsearch.backbones.base import Built, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.backbones.slicing import redraw_zero_norms
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.models.backbone import Built, ModelSpec
+from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 SEED = 0

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitsearch.backbones.slicing import unfused_attention
+from vitsearch.models.surgery import unfused_attention
 
 
 def count(model: nn.Module, example_input: torch.Tensor) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.base import Layer
+    from vitsearch.models.backbone import Layer
 
 Matrix = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from vitsearch.backbones.base import Backbone, BlockUnits
-from vitsearch.effect import BlockEffect, Effect
+from vitsearch.core.resolve import BlockEffect, Effect
 from vitsearch.errors import StageError
+from vitsearch.models.backbone import Backbone, BlockUnits
 
 
 def apply(model: nn.Module, backbone: Backbone, effect: Effect, example_input: torch.Tensor) -> None:

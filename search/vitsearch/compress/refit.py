@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from vitsearch.backbones.base import Backbone
 from vitsearch.compress import matrices
 from vitsearch.compress.matrices import Matrix
 from vitsearch.compress.statistics import Statistics, UnitStatistics
-from vitsearch.effect import Effect
+from vitsearch.core.resolve import Effect
 from vitsearch.errors import StageError
+from vitsearch.models.backbone import Backbone
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.base import Layer
+    from vitsearch.models.backbone import Layer
 
 RIDGE = 1e-2
 

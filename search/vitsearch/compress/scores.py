@@ -15,15 +15,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.backbones.base import Backbone
-from vitsearch.backbones.slicing import unfused_attention
 from vitsearch.compress import matrices
 from vitsearch.compress.sequential import classifiers
 from vitsearch.compress.statistics import Array, BlockStatistics, Statistics, UnitStatistics
 from vitsearch.errors import StageError
+from vitsearch.models.backbone import Backbone
+from vitsearch.models.surgery import unfused_attention
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.base import Layer
+    from vitsearch.models.backbone import Layer
 
 __all__ = ["Statistics", "collect"]
 

@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vitsearch.backbones.base import Backbone, BlockUnits, Branch
 from vitsearch.compress import least_squares, matrices
 from vitsearch.compress.stream import Stream, streams
 from vitsearch.compress.tokens.base import TokenBlock
-from vitsearch.effect import Effect
+from vitsearch.core.resolve import Effect
+from vitsearch.models.backbone import Backbone, BlockUnits, Branch
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.base import Layer
+    from vitsearch.models.backbone import Layer
 
 RIDGE, CLASSIFIER_RIDGE = 1e-2, 1e-1
 UNCHANGED = 1e-6

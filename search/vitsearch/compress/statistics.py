@@ -1,6 +1,6 @@
 """What was seen of the unpruned base on the calibration images: plain arrays, kept in a file.
 
-Made once for each base, resolution and calibration set by :mod:`vitsearch.compress.scores`.
+StageCost once for each base, resolution and calibration set by :mod:`vitsearch.compress.scores`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from vitsearch.effect import Scores
+from vitsearch.core.resolve import Scores
 
 Array = NDArray[np.float32]
 Criterion = Literal["taylor", "variance"]

@@ -17,7 +17,7 @@ from torch import nn
 from vitsearch.compress import matrices
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.base import Branch, Layer
+    from vitsearch.models.backbone import Branch, Layer
 
 MAX_ERROR = 0.25
 """Of a position that is read off: float32 holds it exactly up to some 4 million values an image."""

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitsearch.core.data_sources import SOURCES
 from vitsearch.data.fashion_mnist import load_fashion_mnist
-from vitsearch.data.folder import load_folder
+from vitsearch.data.folders.reader import load_folder
 from vitsearch.data.image_data import ImageData, describe_difference
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
-from vitsearch.data.timm_source import load_timm
-from vitsearch.sources import SOURCES
+from vitsearch.data.timm_sets.source import load_timm
 
 __all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "load"]
 

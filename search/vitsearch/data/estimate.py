@@ -10,15 +10,15 @@ from typing import Any
 
 from PIL import Image
 
-from vitsearch.data.defects import Defects
-from vitsearch.data.folder import survey_folder
+from vitsearch.data.folders.reader import survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
+from vitsearch.data.problems import Defects
 from vitsearch.data.sizes import common_size
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.timm_labels import label_of
-from vitsearch.data.timm_open import open_split
-from vitsearch.data.timm_read import Broken, OpenSplit, Sample, StreamSplit
-from vitsearch.data.timm_splits import split_names
+from vitsearch.data.timm_sets.labels import label_of
+from vitsearch.data.timm_sets.open import open_split
+from vitsearch.data.timm_sets.read import Broken, OpenSplit, Sample, StreamSplit
+from vitsearch.data.timm_sets.splits import split_names
 
 SAMPLE = 32  # images
 _BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist": 60_000}

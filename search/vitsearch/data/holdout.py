@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels
-from vitsearch.data.defects import Defects
+from vitsearch.data.problems import Defects
 
 
 def held_out(

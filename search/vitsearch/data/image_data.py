@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from vitsearch.core.keys import DataIdentity
 from vitsearch.data.splits import Split
-from vitsearch.effect import DataIdentity
 from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vitsearch.data.defects import Defects, some
+from vitsearch.data.problems import Defects, some
 
 
 def common_size(sizes: Iterable[tuple[int, int]], defects: Defects) -> int:

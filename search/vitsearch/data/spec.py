@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vitsearch.core.data_sources import missing_root, source_problem
 from vitsearch.errors import DataError
-from vitsearch.sources import missing_root, source_problem
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """``source`` is one of :data:`vitsearch.sources.SOURCES` or torch/, hfds/, wds/ and a name.
+    """``source`` is one of :data:`vitsearch.core.data_sources.SOURCES` or torch/, hfds/, wds/ and a name.
 
-    ``root`` is where it lies (see :func:`vitsearch.sources.missing_root`); for hfds it is the cache of Hugging Face.
+    ``root`` is where it lies (see :func:`vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
+    Hugging Face.
     ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) are those of the stored images; ``None``
     takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; a set
     without a validation split is split by ``validation_share`` and ``seed``. ``input_key`` and

@@ -17,10 +17,10 @@ import numpy as np
 
 from vitsearch.data.arrays import Bytes
 from vitsearch.errors import DataError
-from vitsearch.locks import locked
+from vitsearch.storage.locks import locked
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 2  # raised when decoding changes what it returns
+SCHEMA = 1  # raised when decoding changes what it returns
 MOST_IN_MEMORY = 2 * 10**9  # bytes; sets that are larger are read from a file only
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PART = ".part"

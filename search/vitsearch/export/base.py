@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vitsearch.core.graph import OPSET
+
 if TYPE_CHECKING:
     from torch import nn
 
-INPUT, OUTPUT = "images", "logits"
-OPSET = 17
 PARITY_LIMIT = 1e-4
 
 

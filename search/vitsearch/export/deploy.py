@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vitsearch.backbones.base import Backbone
 from vitsearch.errors import StageError
 from vitsearch.export.base import PARITY_LIMIT
+from vitsearch.models.backbone import Backbone
 
 IMAGES = 2
 

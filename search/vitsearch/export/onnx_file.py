@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from vitsearch.backbones.slicing import unfused_attention
+from vitsearch.core.graph import INPUT, OPSET, OUTPUT
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
-from vitsearch.export.base import INPUT, OPSET, OUTPUT, PARITY_LIMIT, ExportReport
+from vitsearch.export.base import PARITY_LIMIT, ExportReport
+from vitsearch.models.surgery import unfused_attention
 
 PARITY_BATCHES = (1, 3)
 

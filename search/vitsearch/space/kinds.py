@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from vitsearch.sources import source_problem
+from vitsearch.core.data_sources import source_problem
 
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from vitsearch.plan import Recipe
+from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Section, Task

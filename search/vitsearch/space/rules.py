@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vitsearch.metrics import METRICS
-from vitsearch.protocols import NEEDS
-from vitsearch.sources import missing_root, unfitting_keys
+from vitsearch.core.data_sources import missing_root, unfitting_keys
+from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.space.kinds import NOT_YET
 from vitsearch.space.sections import Data, Limit, Measure, Teacher
 from vitsearch.space.source import Problem, nearest_or_all

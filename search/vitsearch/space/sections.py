@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from vitsearch import plan
-from vitsearch.sources import SOURCE_PATTERN, SOURCES
+from vitsearch.core import plan
+from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.space.kinds import (
     Either,
     Int,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vitsearch.compress import quantize
+from vitsearch.core import precisions
 from vitsearch.errors import UnknownName
 from vitsearch.space.load import LoadedSpace
 from vitsearch.space.model import SearchSpace
@@ -105,7 +105,7 @@ def _asked(space: SearchSpace, knob: str) -> bool:
 
 def _unmade(space: SearchSpace, precision: str) -> str | None:
     """Why no runtime of the file can be given ``precision``."""
-    reasons = [quantize.supports(runtime, precision) for runtime in space.space.backend]
+    reasons = [precisions.supports(runtime, precision) for runtime in space.space.backend]
     return None if None in reasons else "; ".join(map(str, reasons))
 
 

@@ -4,7 +4,7 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.tables import resample_biases
-from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("efficientformerv2_s0", "none", 64, 10)
 

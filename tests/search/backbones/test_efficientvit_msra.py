@@ -3,8 +3,8 @@ from timm.models.efficientvit_msra import PatchMerging
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("efficientvit_m0", "none", 64, 10)
 

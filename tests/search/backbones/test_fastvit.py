@@ -3,8 +3,8 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("fastvit_t8", "none", 32, 10)
 

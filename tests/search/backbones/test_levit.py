@@ -7,10 +7,10 @@ from timm.layers import resize_rel_pos_bias_table_levit
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.tables import resample_biases
-from vitsearch.backbones.testing import BackboneTestCase
+from vitsearch.core.plan import Recipe
 from vitsearch.errors import PlanError, WeightsError
-from vitsearch.plan import Recipe
-from vitsearch.train import FineTuneTask, fine_tune
+from vitsearch.testing.families import BackboneTestCase
+from vitsearch.training.fine_tune import FineTuneTask, fine_tune
 
 SMALL = "levit_128s"
 FAMILY = backbones.find(SMALL)

@@ -5,8 +5,8 @@ from timm.models.byobnet import BottleneckBlock
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("mobilevit_xxs", "none", 64, 10)
 

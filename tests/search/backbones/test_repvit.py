@@ -4,8 +4,8 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("repvit_m0_9", "none", 32, 10)
 

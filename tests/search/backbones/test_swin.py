@@ -5,9 +5,9 @@ from safetensors.torch import save_file
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.compress import macs
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 TINY = "swin_tiny_patch4_window7_224"
 TABLE = "relative_position_bias_table"

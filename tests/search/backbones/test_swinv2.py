@@ -3,8 +3,8 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 TINY = ModelSpec("swinv2_tiny_window8_256", "none", 64, 10)
 

@@ -4,8 +4,8 @@ from timm.models.tiny_vit import TinyVitBlock
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
 

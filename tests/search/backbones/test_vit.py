@@ -3,9 +3,9 @@ import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.backbones.testing import BackboneTestCase
 from vitsearch.compress import scores
 from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
 
 
 class TestBuiltinBase(BackboneTestCase):

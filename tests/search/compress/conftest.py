@@ -15,8 +15,8 @@ from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.compress import scores
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.resolve import BlockEffect, Effect
 from vitsearch.data.tensors import to_tensor
-from vitsearch.effect import BlockEffect, Effect
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
 

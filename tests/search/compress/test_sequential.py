@@ -10,8 +10,8 @@ from torch.nn import functional
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune, refit, sequential, tokens
+from vitsearch.core.token_counts import tokens_left
 from vitsearch.errors import StageError
-from vitsearch.token_counts import tokens_left
 
 EXAMPLE = torch.zeros(1, 1, 28, 28)
 IMAGES = 96

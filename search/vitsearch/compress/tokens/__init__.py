@@ -9,7 +9,7 @@
     fit.py        a start for these networks, in closed form
     lessons.py    what they learn from
 
-How many tokens leave each block is decided by :mod:`vitsearch.token_counts`. All counts are static, so
+How many tokens leave each block is decided by :mod:`vitsearch.core.token_counts`. All counts are static, so
 graphs export as they are. Token pruning comes after heads and channels are cut and refitted, and before
 anything is trained: checkpoints hold the weights of a model to which :func:`apply` was done.
 """
@@ -28,9 +28,9 @@ from vitsearch.compress.tokens.fit import fit_predictors
 from vitsearch.compress.tokens.lessons import lessons
 from vitsearch.compress.tokens.tome import MergingBlock
 from vitsearch.compress.tokens.topk import TopKBlock
-from vitsearch.effect import Effect
+from vitsearch.core.resolve import Effect
+from vitsearch.core.token_counts import METHODS
 from vitsearch.errors import StageError
-from vitsearch.token_counts import METHODS
 
 __all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "lessons"]
 

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitsearch.compress.tokens.dynamicvit import Masked, PolicyBlock
-from vitsearch.distillation import divergence
+from vitsearch.models.divergence import divergence
 
 RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
 

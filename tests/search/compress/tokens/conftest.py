@@ -7,8 +7,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from vitsearch.compress import tokens
-from vitsearch.effect import BlockEffect, Effect
-from vitsearch.token_counts import tokens_left
+from vitsearch.core.resolve import BlockEffect, Effect
+from vitsearch.core.token_counts import tokens_left
 
 DEPTH, PATCHES = 4, 16
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from vitsearch.compress import fake_quant, macs, quantize, tokens
-from vitsearch.effect import BlockEffect, Effect
+from vitsearch.compress import macs, tokens
+from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core.resolve import BlockEffect, Effect
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter

@@ -1,0 +1,1 @@
+"""The command line: vitsearch. The only place that imports typer and rich."""

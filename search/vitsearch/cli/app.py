@@ -1,0 +1,186 @@
+"""The command line. Heavy imports stay inside the commands: ``vitsearch --help`` loads none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitsearch import __version__
+from vitsearch.cli import device_commands
+from vitsearch.errors import VitsearchError
+
+app = typer.Typer(
+    help="Compress vision transformers for edge devices by measured, multi-objective search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(device_commands.app, name="devices")
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Values that replace those of the file: search.trials=10",
+        show_default=False,
+    ),
+]
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A name (found in studies/), a storage URL with #NAME, or a space file.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try plans again whose stages failed.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
+) -> None:
+    """Search: train, export and measure plans until the study is complete. The same command goes on with it."""
+    from vitsearch import space as spaces
+    from vitsearch.cli import live
+    from vitsearch.search.run import Options
+    from vitsearch.search.run import run as run_study
+
+    loaded = spaces.load(space, overrides or [])
+    _refuse_illegal(loaded)
+    try:
+        with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
+            ended = run_study(loaded.space, progress, Options(address, retry_failed))
+    except KeyboardInterrupt:
+        again = shlex.join(["vitsearch", *sys.argv[1:]])
+        typer.echo(f"Stopped; nothing is lost. Go on with: {again}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.space.study}")
+
+
+@app.command()
+def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Tell everything that is wrong with a space file or its data, how large the space is and what the data takes."""
+    from vitsearch import backbones
+    from vitsearch import space as spaces
+    from vitsearch.data import DataSpec
+    from vitsearch.data.estimate import estimate
+    from vitsearch.devices.agent_device import unreached
+    from vitsearch.search.run import data_spec
+    from vitsearch.study.sampling import PlanSpace
+
+    loaded = spaces.load(space, overrides or [])
+    _refuse_illegal(loaded)
+    device = loaded.space.device_names[0]
+    plans = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
+    count = plans.count()
+    data = estimate(DataSpec.from_json(data_spec(loaded.space)))
+    notes = unreached(loaded.space.devices, os.environ)
+    found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials, "notes": notes}
+    if as_json:
+        typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.space.to_json()}, indent=2))
+    else:
+        typer.echo(f"{space}: fine. {count} plans, of which {loaded.space.search.trials} will be trained.")
+        typer.echo(f"data: {data.describe()}.")
+        for note in notes:
+            typer.echo(f"A run from this machine would end at once: {note}")
+
+
+@app.command()
+def status(study: StudyName, as_json: AsJson = False) -> None:
+    """How far a study is: outcomes, leaderboard, cost so far."""
+    from vitsearch.cli import tables
+    from vitsearch.study import lookup
+
+    with lookup.opened(study) as (found, ledger):
+        state = tables.status(found, ledger)
+    typer.echo(json.dumps(state, indent=2)) if as_json else tables.print_status(state)
+
+
+@app.command()
+def front(study: StudyName, as_json: AsJson = False) -> None:
+    """The Pareto front: feasible models that nothing dominates, with error bars and the knee."""
+    from vitsearch.cli import tables
+    from vitsearch.study import lookup
+    from vitsearch.study.front import read_front
+
+    with lookup.opened(study) as (found, ledger):
+        points = read_front(found, ledger)
+    typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else tables.print_front(points)
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (JSON), as front --json prints it.")],
+) -> None:
+    """Tell whether a plan that was written by hand can be built, and every reason why not."""
+    from vitsearch import backbones
+    from vitsearch.core import legality, plan_file
+    from vitsearch.core.plan import cut_text
+
+    found = plan_file.read_plan(file)
+    legality.refuse(found, backbones.supports)
+    typer.echo(f"{file}: fine. {cut_text(found)}")
+
+
+@app.command()
+def capabilities(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Default: one of each family.")
+    ] = None,
+) -> None:
+    """Which operators each backbone takes and which precisions each runtime, with the reasons where not (Markdown)."""
+    from vitsearch.cli.capabilities import describe, examples
+
+    typer.echo(describe(names or examples()))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of space files, for editors."""
+    from vitsearch.space import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _refuse_illegal(loaded: object) -> None:
+    """What the file asks for and no backbone or runtime can do."""
+    from vitsearch import backbones
+    from vitsearch.errors import SpaceError
+    from vitsearch.space import LoadedSpace
+    from vitsearch.space import check as check_support
+
+    assert isinstance(loaded, LoadedSpace)
+    problems = check_support(loaded, backbones.supports)
+    if problems:
+        raise SpaceError(str(loaded.source.path), problems)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"vitsearch {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The one place where our errors become a message and an exit code."""
+    try:
+        app()
+    except VitsearchError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)

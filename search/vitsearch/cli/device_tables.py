@@ -1,0 +1,235 @@
+"""What ``vitsearch devices`` tells, as JSON and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vitsearch.devices.agent_device import connect
+from vitsearch.devices.registry import KnownDevice
+from vitsearch.errors import DeviceLost, ResourceError, UnknownName
+from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
+from vitsearch_evaluators.measure.child.timed_loop import CONTENDED_WAIT_OVER_CPU
+from vitsearch_evaluators.wire.protocol import DeviceInfo, JobStatus
+
+_SHORT_ID = 12
+_AT_ONCE = 16
+R = TypeVar("R")
+
+
+def overview(known: Mapping[str, KnownDevice]) -> list[dict[str, Any]]:
+    """One row for each device; all are asked at the same time."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(_row, known, known.values()))
+
+
+def _row(name: str, device: KnownDevice) -> dict[str, Any]:
+    try:
+        return row(name, device, _ask(name, device, lambda client: client.device()))
+    except DeviceLost as error:
+        return {"name": name, "url": device.url, "reachable": False, "reason": str(error), "kind": None, "board": None}
+
+
+def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
+    return {
+        "name": name,
+        "url": device.url,
+        "reachable": True,
+        "reason": None,
+        "kind": info.kind,
+        "board": info.fingerprint.get("board") or info.fingerprint.get("cpu"),
+        "queued": info.queued,
+        "running": info.running,
+        "quarantined": info.quarantined,
+    }
+
+
+def board(info: DeviceInfo) -> str:
+    """In words: ``NVIDIA Jetson Nano (physical)``."""
+    return printable(f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})")
+
+
+def status(name: str, device: KnownDevice) -> dict[str, Any]:
+    """All that the agent tells; ``queue`` as it will be served, what runs first."""
+
+    def ask(client: DeviceClient) -> tuple[DeviceInfo, list[dict[str, Any]], Mapping[str, Any]]:
+        queue = [_job(job) | {"last": _last_event(client, job)} for job in client.jobs()]
+        return client.device(), queue, client.conditions()
+
+    info, queue, conditions = _ask(name, device, ask)
+    return {"name": name, "url": device.url, **info.to_json(), "conditions": dict(conditions), "queue": queue}
+
+
+def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
+    """What happened last to a job that runs; one that waits has nothing to tell."""
+    if job.state != "running":
+        return None
+    events = client.events(job.id)
+    return events[-1].to_json() if events else None
+
+
+def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
+    """Cancel the one job whose id begins so; :class:`UnknownName` for none, :class:`ResourceError` for several."""
+
+    def ask(client: DeviceClient) -> JobStatus:
+        ids = [job.id for job in client.jobs()]
+        matching = [identifier for identifier in ids if identifier.startswith(beginning.lower())]
+        if not ids:
+            raise ResourceError(f"device {name}: no job waits or runs")
+        if len(matching) > 1:
+            raise ResourceError(f"device {name}: {len(matching)} jobs begin with {beginning!r}: give more of the id")
+        if not matching:
+            raise UnknownName("waiting or running job", beginning, [identifier[:_SHORT_ID] for identifier in ids])
+        return client.cancel(matching[0])
+
+    return _job(_ask(name, device, ask))
+
+
+def probe(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
+    """The device's peaks as the agent tells them; it is asked until it answers."""
+    result = _ask(name, device, lambda client: client.probe(runtime, threads))
+    return {"name": name, **result.to_json()}
+
+
+def print_probe(found: dict[str, Any], console: Console | None = None) -> None:
+    console = console or Console()
+    table = Table("peak", "threads", "best", "median", "repeats", box=None, header_style="bold")
+    for one in found["gemm"]:
+        table.add_row(one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s"))
+    table.add_row("copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s"))
+    console.print(table)
+    for line in _probe_notes(found):
+        console.print(plain(line), style="dim", soft_wrap=True)
+
+
+def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:
+    return f"{rate['best']:.4g} {unit}", f"{rate['median']:.4g} {unit}", str(rate["n"])
+
+
+def _probe_notes(found: dict[str, Any]) -> list[str]:
+    version, heat, wait = found["runtime_version"], found["temperature_c"], found["wait_over_cpu"]
+    notes = [f"{key}: {reason}" for key, reason in found["reasons"].items()]
+    warm = "" if heat is None else f", {heat:.1f} °C"
+    told = f"{found['runtime']} {version or ''}".strip()
+    notes.append(
+        f"{found['name']}: {told}, environment {found['environment_id'][:_SHORT_ID]}{warm}, {found['started_at']}"
+    )
+    if wait is not None and wait > CONTENDED_WAIT_OVER_CPU:
+        notes.append(f"Something else ran meanwhile (waited {wait:.0%} of the time it ran): the peaks are higher.")
+    if found["emulated"]:
+        notes.append("EMULATED: the peaks of no board")
+    return notes
+
+
+def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    console = console or Console()
+    if not rows:
+        console.print("No device is known here. Add one: vitsearch devices add https://board.local:8470")
+        return
+    table = Table("device", "address", "board", "kind", "queue", box=None, header_style="bold")
+    for found in rows:
+        state = _queue_text(found) if found["reachable"] else "not usable, see below"
+        cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
+        table.add_row(*map(plain, cells), style=None if found["reachable"] else "dim")
+    console.print(table)
+    for found in rows:
+        if found["reason"]:
+            console.print(plain(found["reason"]), style="dim", soft_wrap=True)
+
+
+def print_status(found: dict[str, Any], console: Console | None = None) -> None:
+    console = console or Console()
+    table = Table(box=None, show_header=False)
+    for heading, text in _lines(found):
+        table.add_row(plain(heading), plain(text))
+    for runtime in sorted(found["runtimes"], key=lambda runtime: not runtime["available"]):
+        style = None if runtime["available"] else "dim"
+        table.add_row("runtime", plain(_runtime_text(runtime)), style=style)
+    console.print(table)
+    if found["queue"]:
+        console.print()
+        jobs = Table("job", "kind", "state", "study", "trial", "attempt", box=None, header_style="bold")
+        for job in found["queue"]:
+            trial = "" if job["trial"] is None else str(job["trial"])
+            attempt = str(job["attempts"] or "")
+            cells = (job["id"][:_SHORT_ID], job["kind"], _state_text(job), job["study"], trial, attempt)
+            jobs.add_row(*map(plain, cells))
+        console.print(jobs)
+
+
+def printable(text: str) -> str:
+    """Names and reasons are written by others: an escape among them is no word to our terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def plain(text: str) -> Text:
+    """As it stands, ``[/x]`` too."""
+    return Text(printable(text))
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    fingerprint, conditions = found["fingerprint"], found["conditions"]
+    temperature = conditions["temperature_c"]
+    lines = [
+        (found["name"], f"{found['url']}, agent {found['agent_version']}, device {found['device_id'][:_SHORT_ID]}"),
+        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu') or 'unknown'} ({found['kind']})"),
+        ("environment", found["environment_id"][:_SHORT_ID]),
+        ("memory", "unknown" if found["memory_mb"] is None else f"{found['memory_mb']} MB"),
+        (
+            "temperature",
+            conditions["reason"] if temperature is None else f"{temperature:.1f} °C ({conditions['zone']})",
+        ),
+        ("power meter", found["power_meter"] or "none"),
+        ("queue", _queue_text(found)),
+    ]
+    if found["quarantined"]:
+        lines.append(("QUARANTINED", found["quarantined"]))
+    if found["emulation"]:
+        lines.append(("EMULATED", ", ".join(f"{key} {value}" for key, value in found["emulation"].items())))
+    return lines
+
+
+def _runtime_text(runtime: dict[str, Any]) -> str:
+    if not runtime["available"]:
+        return f"{runtime['name']}: {runtime['reason']}"
+    limits = [
+        f"{what} {runtime[key]}" for what, key in (("opset", "max_opset"), ("IR", "max_ir_version")) if runtime[key]
+    ]
+    up_to = f", up to {' and '.join(limits)}" if limits else ""
+    said = (f"{runtime['name']} {runtime['version']}{up_to}", ", ".join(runtime["providers"]), runtime["program"])
+    return "; ".join(part for part in said if part)
+
+
+def _queue_text(found: dict[str, Any]) -> str:
+    return f"{found['queued']} waiting, {found['running']} running" + (", QUARANTINED" if found["quarantined"] else "")
+
+
+def _state_text(job: dict[str, Any]) -> str:
+    """``running: phase latency-2``, with what the agent told last."""
+    last = job["last"]
+    if last is None or last["what"] == "started":
+        return str(job["state"])
+    return " ".join([f"{job['state']}: {last['what']}", *map(str, last["details"].values())])
+
+
+def _job(job: JobStatus) -> dict[str, Any]:
+    who = {"study": job.owner.study, "trial": job.owner.trial}
+    return {"id": job.id, "kind": job.kind, "state": job.state, **who, "attempts": job.attempts, "error": job.error}
+
+
+def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) -> R:
+    with connect(name, device, "devices") as client:
+        try:
+            return question(client)
+        except Unauthorized as error:
+            again = f"vitsearch devices add {device.url} {name}"
+            told = f"device {name}: its token was rotated, or is wrong; with the right one: {again}"
+            raise DeviceLost(told) from error
+        except EvaluatorError as error:
+            raise DeviceLost(f"device {name}: {error}") from error

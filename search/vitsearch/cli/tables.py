@@ -1,0 +1,165 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.core.metrics import split
+from vitsearch.core.plan import Plan, cut_text, model_text
+from vitsearch.core.record import Values
+from vitsearch.devices.availability import still_waiting
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.front import Front, Point
+from vitsearch.study.study import Study
+
+BASELINE = "base"
+EMULATED = "EMULATED: "
+OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
+"""Flags that make a time one of a device that was not itself."""
+EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
+
+
+def print_front(front: Front, console: Console | None = None) -> None:
+    console = console or Console()
+    if not front.points:
+        console.print(f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.")
+        return
+    console.print(front_table(front, console.width))
+    console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
+    for point in front.shown():
+        if told := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
+            console.print(f"{point.name} was measured on a device with flags: {told}", style="yellow")
+    for point in front.shown():
+        if disagreement := _disagreement(point):
+            console.print(disagreement, style="yellow")
+
+
+def _disagreement(point: Point) -> str | None:
+    """What the device says of a model's accuracy, when chance does not explain that the worker says otherwise."""
+    found, accuracy = point.on_device, point.values.get("accuracy")
+    if found is None or accuracy is None or found.agrees(accuracy):
+        return None
+    low, high = found.interval
+    there = f"{found.correct / found.n:.3f} of {found.n} images right ({low:.3f} to {high:.3f})"
+    return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
+
+
+def front_table(front: Front, width: int) -> Table:
+    """As many of the further metrics as fit beside the objectives in ``width`` characters."""
+    points = [*front.shown()]
+    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
+    several = len({model_text(point.plan) for point in points}) > 1
+    rows = [
+        [
+            _name(point, front),
+            cut_text(point.plan, several),
+            *(_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns),
+        ]
+        for point in points
+    ]
+    about = "" if several else f", all {model_text(points[0].plan)}"
+    marked = EMULATED if front.emulated else ""
+    title = f"{marked}Pareto front of study {front.study}: {len(front.points)} models{about}"
+    return fitted(title, ["trial", "plan", *map(_heading, columns)], rows, 2 + len(front.objectives), width)
+
+
+def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
+    """A table of the ``needed`` first columns and of as many more as fit; where not even those do, plans are broken."""
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    shown = needed
+    while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
+        shown += 1
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for heading in headings[:shown]:
+        is_text = heading in ("plan", "model")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for row in rows:
+        table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
+    return table
+
+
+def _name(point: Point, front: Front) -> str:
+    if point.trial is None:
+        return BASELINE
+    is_knee = front.knee is not None and point == front.points[front.knee]
+    return f"{point.trial}{'*' if is_knee else ''}"
+
+
+def _heading(name: str) -> str:
+    unit = split(name)[0].unit
+    return f"{name} [{unit}]" if unit and unit.lower() not in name else name
+
+
+def _cell(point: Point, name: str, with_error: bool, baseline: Point | None) -> str:
+    value = point.values.get(name)
+    if value is None:
+        return "not measured"
+    if not with_error:
+        return f"{value:.3g}"
+    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
+    if name in point.errors:
+        low, high = point.errors[name]
+        text += f"±{(high - low) / 2:.1g}"
+    base = baseline.values.get(name) if baseline and point.trial is not None else None
+    return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
+
+
+def status(study: Study, ledger: Ledger) -> dict[str, Any]:
+    """Where a study stands, as JSON."""
+    records = study.records()
+    space = study.space()
+    return {
+        "study": study.name,
+        "emulated": study.is_emulated,
+        "trained": sum(record.trained for record in records.values()),
+        "wanted": space.search.trials,
+        "open": study.unfinished(),
+        "waits": still_waiting(study.attributes.get("waits")),
+        "outcomes": dict(Counter(_outcome(record.outcome, record.twin) for record in records.values())),
+        "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
+        "objectives": dict(space.objectives),
+        "data": study.attributes.get("data"),
+        "reference_point": study.attributes.get("reference_point"),
+        "leaderboard": study.attributes.get("leaderboard", []),
+        "cpu_seconds": ledger.cpu_seconds(),
+    }
+
+
+def _outcome(outcome: str, twin: int | None) -> str:
+    return "duplicate" if twin is not None else outcome
+
+
+def print_status(state: dict[str, Any], console: Console | None = None) -> None:
+    console = console or Console()
+    marked = EMULATED if state["emulated"] else ""
+    console.print(
+        f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
+    )
+    if state["waits"]:
+        console.print(f"A run {state['waits']}", style="yellow")
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
+    console.print(f"Outcomes: {told or 'none yet'}")
+    for number, reason in state["failures"].items():
+        console.print(f"  trial {number}: {reason}", style="red")
+    spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
+    console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
+    if state["leaderboard"]:
+        console.print(leaderboard_table(state, console.width))
+
+
+def leaderboard_table(state: dict[str, Any], width: int) -> Table:
+    objectives = list(state["objectives"])
+    columns = [*objectives, *(name for name in EXTRA if name not in objectives)]
+    rows = []
+    for leader in state["leaderboard"]:
+        values: Values = leader["values"]
+        shown = ["not measured" if (v := values.get(name)) is None else f"{v:.4g}" for name in columns]
+        rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
+    title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
+    return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

@@ -1,0 +1,1 @@
+"""Files and models of lower precision."""

@@ -1,0 +1,195 @@
+"""Training for static int8: linear layers that compute as :mod:`.int8_static` writes them.
+
+    x   uint8: one scale and zero point, from a range [low, high] that is learned
+    W   int8: symmetric, one scale per output, from its largest value at each step
+    y   the sum of products of integers, scaled, with the bias added
+
+The layers are those that ``int8_static`` quantizes and the ranges start as its own, so before the
+first step the model is the file that post-training quantization gives, and afterwards the exported
+graph is the same but for its numbers. Rounding passes gradients straight through (Jacob et al. 2018);
+the range is learned as in LSQ+ (Bhalgat et al. 2020), on a logarithmic scale, so that it can leave an
+outlier behind in a few dozen steps.
+
+Why not a library: run on DeiT-tiny, the QDQ files of torch.ao's fake quantization, NVIDIA ModelOpt and
+NNCF were slower than fp32 in onnxruntime (41-42 against 28 ms) unless one of its fusions was switched
+off on the device; torchao's takes 1.56 times as long as this file's; Brevitas' was fast (14.3) but wants an
+undeclared package and an old setuptools, and none of them takes our layers and ranges
+(``docs/operators.md`` has versions and figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vitsearch.compress.quantization.int8_static import Floats, Learned, Range
+from vitsearch.errors import StageError
+
+State = dict[str, torch.Tensor]
+RANGE = "quantized_input_range"
+STEPS_OF_INPUT, STEPS_OF_WEIGHT = 255, 127
+RANGE_SPEED = 300.0
+"""A step of AdamW at a learning rate of 1e-4 changes an end of a range by some 3 %; of 30, 100 and 300 this
+undid most of an outlier's damage in 32 steps."""
+
+
+class QuantizedLinear(nn.Linear):
+    """In the place of ``layer``, with its parameters; ``seen`` is where the range of the input starts.
+
+    Inputs are multiplied as integers, which bf16 and fp16 hold exactly up to 256; the scale is with the weights.
+    """
+
+    def __init__(self, layer: nn.Linear, seen: Range) -> None:
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        ends = torch.tensor([min(seen[0], 0.0), max(seen[1], 0.0)], device=layer.weight.device)
+        self.start: torch.Tensor
+        self.register_buffer("start", ends)
+        self.stretch = nn.Parameter(torch.zeros_like(ends))
+        self.train(layer.training)
+
+    def ends(self) -> torch.Tensor:
+        """Low and high, (2,)."""
+        return self.start * torch.exp(RANGE_SPEED * self.stretch)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        low, high = _damped(self.ends(), (inputs.numel() * STEPS_OF_INPUT) ** -0.5)
+        x_scale = _or_one((high - low) / STEPS_OF_INPUT)
+        zero = _rounded(-low / x_scale)
+        x_steps = cast(torch.Tensor, _Steps.apply(inputs, x_scale, zero))  # type: ignore[no-untyped-call]
+        w_scale = _or_one(self.weight.detach().abs().amax(1, keepdim=True) / STEPS_OF_WEIGHT)
+        weight = _rounded(self.weight / w_scale) * w_scale
+        return functional.linear(x_steps, weight * x_scale, self.bias)
+
+
+class _Steps(torch.autograd.Function):
+    """``clamp(round(x / scale) + zero, 0, 255) - zero``, in few passes over ``x``.
+
+    Inside the range the gradient is that without rounding; outside none reaches ``x``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
+        exact = x.float() / scale
+        ctx.save_for_backward(exact, scale, zero)
+        ctx.dtype = x.dtype
+        device = x.device.type
+        wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        return exact.round().clamp_(-zero, STEPS_OF_INPUT - zero).to(wanted)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        exact, scale, zero = ctx.saved_tensors
+        least, slope = -float(zero), slopes[0].float()
+        kept = torch.ops.aten.hardtanh_backward(slope, exact, least - 0.5, least + STEPS_OF_INPUT + 0.5)
+        of_scale = -torch.dot(kept.flatten(), exact.flatten()) / scale
+        of_zero = kept.sum() - slope.sum()
+        return kept.div_(scale).to(ctx.dtype), of_scale, of_zero
+
+
+def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Replace, in place, each linear layer that ``batches`` (N, C, H, W) reach by one that rounds.
+
+    Ranges start at the lowest and highest value seen, in evaluation mode. :class:`StageError` when
+    these are not finite.
+    """
+    names = {module: name for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
+    seen: dict[nn.Module, Range] = {}
+
+    def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        low, high = (float(end) for end in torch.aminmax(inputs[0]))
+        before = seen.get(layer, (low, high))
+        seen[layer] = min(low, before[0]), max(high, before[1])
+
+    was_training = model.training
+    handles = [module.register_forward_pre_hook(look) for module in names]
+    with torch.inference_mode():
+        model.eval()
+        for batch in batches:
+            model(batch)
+    for handle in handles:
+        handle.remove()
+    model.train(was_training)
+    for layer, ends in seen.items():
+        if not all(torch.isfinite(torch.tensor(ends))):
+            told = f"the input of {names[layer]} takes NaN or infinity on the calibration images"
+            raise StageError("quantize", "not_finite", told)
+        put(model, names[layer], QuantizedLinear(cast(nn.Linear, layer), ends))
+
+
+def state_of(model: nn.Module) -> State:
+    """As a plain model's ``state_dict``, and the range of each quantized layer beside it."""
+    layers = dict(quantized(model))
+    own = {f"{name}.{part}" for name in layers for part in ("start", "stretch")}
+    plain = {name: value for name, value in model.state_dict().items() if name not in own}
+    return plain | {f"{name}.{RANGE}": layer.ends().detach() for name, layer in layers.items()}
+
+
+def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a plain ``model``, in place, what :func:`state_of` took: weights, rounding layers, ranges."""
+    ranges = {name.removesuffix(f".{RANGE}"): value for name, value in state.items() if name.endswith(RANGE)}
+    model.load_state_dict({name: value for name, value in state.items() if not name.endswith(RANGE)})
+    for name, value in ranges.items():
+        low, high = value.tolist()
+        put(model, name, QuantizedLinear(cast(nn.Linear, model.get_submodule(name)), (low, high)))
+
+
+def weights_of(model: nn.Module, names: Iterable[str]) -> tuple[Floats, ...]:
+    """(inputs, outputs) of each linear layer of ``names`` that ``model`` has; a dropped block has none left."""
+    layers = dict(model.named_modules())
+    found = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
+    return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in found)
+
+
+def learned(model: nn.Module) -> tuple[Learned, ...]:
+    """What the exporter needs to know of each quantized layer."""
+    found = []
+    for _, layer in quantized(model):
+        low, high = layer.ends().tolist()
+        found.append(Learned(layer.weight.detach().cpu().numpy().T, (low, high)))
+    return tuple(found)
+
+
+@contextmanager
+def unrounded(model: nn.Module) -> Iterator[None]:
+    """The plain linear layers are back for as long as this lasts: what is exported."""
+    layers = dict(quantized(model))
+    for name, layer in layers.items():
+        plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        plain.weight, plain.bias = layer.weight, layer.bias
+        put(model, name, plain.train(layer.training))
+    try:
+        yield
+    finally:
+        for name, layer in layers.items():
+            put(model, name, layer)
+
+
+def quantized(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
+    """Every layer that rounds, with its name."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear)]
+
+
+def put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """``layer`` in the place of what ``model`` has under ``name``."""
+    above, _, last = name.rpartition(".")
+    setattr(model.get_submodule(above), last, layer)
+
+
+def _rounded(values: torch.Tensor) -> torch.Tensor:
+    """To the nearest integer, ties to even; the gradient is that of the values as they were."""
+    return values + (values.round() - values).detach()
+
+
+def _damped(values: torch.Tensor, factor: float) -> torch.Tensor:
+    """The values; their gradient times ``factor``: a range is pulled by all elements of its tensor at once."""
+    return values * factor + (values * (1 - factor)).detach()
+
+
+def _or_one(scale: torch.Tensor) -> torch.Tensor:
+    return torch.where(scale > 0, scale, torch.ones_like(scale))

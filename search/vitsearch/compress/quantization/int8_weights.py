@@ -1,0 +1,84 @@
+"""Weights as int8 in the file, everything computed in fp32: a quarter of the size, and no images to calibrate on.
+
+The weights of MatMul, Gemm and Conv nodes become ``DequantizeLinear(int8, scale)``, symmetric, one scale
+per output channel. What a runtime does with that is its own: onnxruntime keeps the int8 and multiplies by
+blocks (``MatMulNBits``), so it is slower than fp32 on a small model; nothing folds it back in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
+
+LEAST_ELEMENTS = 256
+"""Below it the scales and the node take as much as is won."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """The constant that ``node`` reads as its weight, under ``name``; ``axis`` counts its output channels."""
+
+    node: onnx.NodeProto
+    name: str
+    values: NDArray[np.float32]
+    axis: int
+
+
+def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out``. A model without weights of that kind is written as it is."""
+    model = onnx.load(onnx_in)
+    by_node = {weight.node.output[0]: weight for weight in _weights(model.graph)}
+    nodes: list[onnx.NodeProto] = []
+    new: dict[str, NDArray[Any]] = {}
+    for node in model.graph.node:
+        weight = by_node.get(node.output[0])
+        if weight is not None:
+            known = f"{weight.name}/{weight.axis}"
+            if f"{known}/int8" not in new:
+                new[f"{known}/int8"], new[f"{known}/scale"] = symmetric(weight.values, weight.axis)
+                inputs, output = [f"{known}/int8", f"{known}/scale"], [f"{known}/fp32"]
+                nodes.append(helper.make_node("DequantizeLinear", inputs, output, axis=weight.axis))
+            node.input[1] = f"{known}/fp32"
+        nodes.append(node)
+    replace_nodes(model.graph, nodes, new)
+    onnx.checker.check_model(model)
+    onnx.save(model, onnx_out)
+
+
+def symmetric(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """int8 values in [-127, 127] and the scale of each channel along ``axis``; 1 for a channel of zeros."""
+    others = tuple(index for index in range(values.ndim) if index != axis)
+    largest = np.abs(values).max(axis=others)
+    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    shape = [-1 if index == axis else 1 for index in range(values.ndim)]
+    return np.rint(values / scale.reshape(shape)).clip(-127, 127).astype(np.int8), scale
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[Weight]:
+    known = constants(graph)
+    for node in graph.node:
+        axis = _channels(node)
+        tensor = known.get(node.input[1]) if axis is not None else None
+        if axis is None or tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.ndim >= 2 and values.size >= LEAST_ELEMENTS:
+            yield Weight(node, tensor.name, values, axis % values.ndim)
+
+
+def _channels(node: onnx.NodeProto) -> int | None:
+    """Which axis of the second input counts output channels; None where it is not a weight."""
+    if node.op_type == "MatMul":
+        return -1
+    if node.op_type == "Gemm":
+        return 0 if attributes(node).get("transB") else 1
+    return 0 if node.op_type == "Conv" else None

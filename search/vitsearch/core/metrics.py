@@ -1,0 +1,58 @@
+"""The names of everything that is measured: one table for file, database, JSON and report.
+
+A study with several devices writes ``latency_ms_p50@nano``; :func:`split` takes the two apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``direction`` is the way that is better; ``on_device`` tells a device measured it;
+    ``screened`` tells that the quick screen before training supports it."""
+
+    name: str
+    unit: str
+    direction: Direction
+    on_device: bool
+    screened: bool
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "", "maximize", on_device=False, screened=False),
+        Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),
+        Metric("latency_ms_p95", "ms", "minimize", on_device=True, screened=False),
+        Metric("latency_ms_sustained_p50", "ms", "minimize", on_device=True, screened=False),
+        Metric("cpu_ms_p50", "ms", "minimize", on_device=True, screened=True),
+        Metric("throughput_ips", "1/s", "maximize", on_device=True, screened=True),
+        Metric("energy_mj", "mJ", "minimize", on_device=True, screened=False),
+        Metric("power_w", "W", "minimize", on_device=True, screened=False),
+        Metric("peak_memory_mb", "MB", "minimize", on_device=True, screened=True),
+        Metric("load_ms", "ms", "minimize", on_device=True, screened=True),
+        Metric("size_mb", "MB", "minimize", on_device=False, screened=True),
+        Metric("macs_m", "M", "minimize", on_device=False, screened=True),
+        Metric("params_m", "M", "minimize", on_device=False, screened=True),
+    )
+}
+
+
+NEEDS = {
+    "throughput": ("throughput_ips",),
+    "soak": ("latency_ms_sustained_p50",),
+    "power": ("energy_mj", "power_w"),
+    "idle": ("energy_mj", "power_w"),
+}
+"""A key of the section ``measure`` -> the metrics that it is for."""
+
+
+def split(name: str) -> tuple[Metric, str | None]:
+    """``"cpu_ms_p50@pi"`` -> (the metric, ``"pi"``); KeyError for an unknown metric."""
+    base, _, device = name.partition("@")
+    return METRICS[base], device or None

@@ -1,0 +1,271 @@
+"""What a plan comes to on one backbone: pure arithmetic, no torch, run in the driver.
+
+``resolve(plan, anatomy, scores)`` turns ratios into the indices that each block keeps. Two plans
+with the same effect are one plan; :mod:`vitsearch.core.keys` names what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsearch.core.plan import Compression, Plan
+from vitsearch.core.token_counts import tokens_left
+
+
+@dataclass(frozen=True)
+class BlockAnatomy:
+    """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut.
+    ``removable``: it adds to a stream of the same shape, so the model works without it."""
+
+    name: str
+    heads: int
+    head_dim: int
+    ffn_width: int
+    removable: bool = False
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What of a backbone may be cut. ``tokens`` counts the ``prefix_tokens`` too. ``window_size`` None:
+    the family's own at this resolution."""
+
+    backbone: str
+    resolution: int
+    embed_dim: int
+    tokens: int
+    blocks: tuple[BlockAnatomy, ...]
+    window_size: int | None = None
+    prefix_tokens: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Anatomy:
+        return cls(**value | {"blocks": tuple(BlockAnatomy(**block) for block in value["blocks"])})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Importance of each head and each FFN neuron, per block, of whole blocks (``depth``) and of each channel of
+    the residual stream (``embed``); larger is more important."""
+
+    heads: tuple[tuple[float, ...], ...]
+    ffn: tuple[tuple[float, ...], ...]
+    depth: tuple[float, ...] = ()
+    embed: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        units = {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
+        return units | {"depth": list(self.depth), "embed": list(self.embed)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Scores:
+        units = tuple(map(tuple, value["heads"])), tuple(map(tuple, value["ffn"]))
+        return cls(*units, tuple(value["depth"]), tuple(value["embed"]))
+
+
+@dataclass(frozen=True)
+class BlockEffect:
+    """Indices kept in one block, ascending; ``precision`` of its linear layers. A block that has heads
+    or neurons and keeps none of either is dropped whole."""
+
+    heads: tuple[int, ...]
+    ffn: tuple[int, ...]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """``tokens`` are those that leave each block, prefix tokens included (none named: all of them);
+    ``embed`` the channels of the residual stream that stay (none named: all); ``fp32_layers`` the
+    units that a mixed precision leaves in fp32."""
+
+    backbone: str
+    resolution: int
+    window_size: int | None
+    blocks: tuple[BlockEffect, ...]
+    tokens: tuple[int, ...] = ()
+    token_pruning_method: str | None = None
+    embed: tuple[int, ...] = ()
+    fp32_layers: tuple[str, ...] = ()
+    weight_sparsity: str = "none"
+
+    def keeps_all(self, anatomy: Anatomy) -> bool:
+        """Whether nothing of ``anatomy`` is cut, tokens included."""
+        if self.tokens or self.embed:
+            return False
+        pairs = zip(self.blocks, anatomy.blocks, strict=True)
+        return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
+
+    def kept_indices(self) -> dict[str, Any]:
+        """Which indices are kept: decides what the weights can become."""
+        return {
+            "backbone": self.backbone,
+            "resolution": self.resolution,
+            "window_size": self.window_size,
+            "blocks": [{"heads": list(b.heads), "ffn": list(b.ffn)} for b in self.blocks],
+            "tokens": list(self.tokens),
+            "token_pruning_method": self.token_pruning_method,
+            "embed": list(self.embed),
+            "weight_sparsity": self.weight_sparsity,
+        }
+
+    def kept_counts(self) -> dict[str, Any]:
+        """How many are kept: decides what the graph costs. Weights that are zero cost what others cost."""
+        blocks = [{"heads": len(b.heads), "ffn": len(b.ffn), "precision": b.precision} for b in self.blocks]
+        counted = {"blocks": blocks, "embed": len(self.embed), "fp32_layers": list(self.fp32_layers)}
+        kept = self.kept_indices() | counted
+        del kept["weight_sparsity"]
+        return kept
+
+    def to_json(self) -> dict[str, Any]:
+        blocks = [{"heads": list(b.heads), "ffn": list(b.ffn), "precision": b.precision} for b in self.blocks]
+        return self.kept_indices() | {"blocks": blocks, "fp32_layers": list(self.fp32_layers)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Effect:
+        blocks = (BlockEffect(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
+        listed: dict[str, Any] = {name: tuple(value[name]) for name in ("tokens", "embed", "fp32_layers")}
+        return cls(**value | listed | {"blocks": tuple(blocks)})
+
+
+MIXED_SHARE, MIXED_LAYERS = 0.5, 0.25
+"""A mixed precision leaves the worst layers in fp32 until these do no more than this share of all damage,
+but never more than this share of the layers."""
+
+
+def fragile_layers(damage: Mapping[str, float]) -> tuple[str, ...]:
+    """The layers that a mixed precision leaves in fp32, of the damage that rounding each alone does; sorted."""
+    worst = sorted(damage, key=lambda name: (-damage[name], name))[: int(len(damage) * MIXED_LAYERS)]
+    left, wanted = sum(damage.values()), sum(damage.values()) * MIXED_SHARE
+    chosen: list[str] = []
+    for name in worst:
+        if left <= wanted:
+            break
+        chosen.append(name)
+        left -= damage[name]
+    return tuple(sorted(chosen))
+
+
+def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, float] | None = None) -> Effect:
+    """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay of a block
+    that is not dropped, ``width_multiple`` channels of the stream, and at least one of the blocks that could go.
+
+    ``damage`` of rounding each layer alone decides which a mixed precision leaves in fp32.
+
+    ``uniform`` takes the same share from each block; ``global`` ranks all units of the backbone
+    together after dividing each block's scores by their mean; ``isomorphic`` ranks the units of blocks
+    of the same shape together, by their scores as they are (Fang et al. 2024, "Isomorphic pruning").
+    """
+    cut = plan.compression
+    dropped = _dropped(cut, anatomy, scores)
+    shapes = [_GONE if index in dropped else block for index, block in enumerate(anatomy.blocks)]
+    heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads))
+    ffn = _kept(
+        cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, cut.width_multiple)
+    )
+    precision = plan.deployment.precision
+    blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
+    tokens = _tokens(cut, anatomy, blocks)
+    method = cut.token_pruning_method if tokens else None
+    fp32_layers = fragile_layers(damage or {})
+    return Effect(
+        plan.backbone,
+        plan.resolution,
+        plan.window_size,
+        blocks,
+        tokens,
+        method,
+        _embed(cut, scores),
+        fp32_layers=fp32_layers,
+        weight_sparsity=cut.weight_sparsity,
+    )
+
+
+def _embed(cut: Compression, scores: Scores) -> tuple[int, ...]:
+    """Named only where some go."""
+    width = len(scores.embed)
+    count = _rounded(width * (1.0 - cut.embed_pruning_ratio), width, cut.width_multiple)
+    return _top(scores.embed, count) if count < width else ()
+
+
+def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:
+    """Counted over the blocks that stay: a place behind one that is dropped moves to the next."""
+    if not cut.token_pruning_ratio or cut.token_pruning_method is None:
+        return ()
+    staying = [index for index, block in enumerate(blocks) if block.heads or block.ffn]
+    places = {sum(index < place for index in staying) for place in cut.token_pruning_at}
+    patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
+    left = tokens_left(
+        cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(places)), len(staying), patches, prefix
+    )
+    if not left:
+        return ()
+    behind = [sum(index <= block for index in staying) for block in range(len(blocks))]
+    return tuple(left[count - 1] if count else anatomy.tokens for count in behind)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Heads or neurons of all blocks: ``sizes`` and ``scores`` of each block, counts in steps of ``multiple``."""
+
+    shapes: list[BlockAnatomy]
+    sizes: list[int]
+    scores: tuple[tuple[float, ...], ...]
+    multiple: int = 1
+
+
+_GONE = BlockAnatomy("dropped", 0, 0, 0)
+
+
+def _dropped(cut: Compression, anatomy: Anatomy, scores: Scores) -> frozenset[int]:
+    """The least important of the blocks that can be: the ratio is of their number."""
+    if not cut.depth_pruning_ratio:
+        return frozenset()
+    removable = [index for index, block in enumerate(anatomy.blocks) if block.removable]
+    count = min(round(len(removable) * cut.depth_pruning_ratio), len(removable) - 1)
+    return frozenset(sorted(removable, key=lambda index: (scores.depth[index], index))[: max(0, count)])
+
+
+def _kept(cut: Compression, ratio: float, units: _Units) -> list[tuple[int, ...]]:
+    if cut.scope == "uniform" or not ratio:
+        wanted = [size * (1.0 - ratio) for size in units.sizes]
+    elif cut.scope == "global":
+        wanted = _ranked_together(ratio, units, [0] * len(units.sizes), _over_mean)
+    else:
+        wanted = _ranked_together(ratio, units, [(it.heads, it.head_dim, it.ffn_width) for it in units.shapes], list)
+    counts = [_rounded(count, size, units.multiple) for count, size in zip(wanted, units.sizes, strict=True)]
+    return [_top(row, count) for row, count in zip(units.scores, counts, strict=True)]
+
+
+def _ranked_together(
+    ratio: float, units: _Units, groups: Sequence[Hashable], weigh: Callable[[Sequence[float]], list[float]]
+) -> list[float]:
+    """How many each block keeps when ``ratio`` of the units of each group of blocks goes, the lowest first."""
+    kept = [float(size) for size in units.sizes]
+    for group in set(groups):
+        members = [index for index, other in enumerate(groups) if other == group and units.sizes[index]]
+        ranked = sorted((score, index) for index in members for score in weigh(units.scores[index]))
+        for _, index in ranked[: round(len(ranked) * ratio)]:
+            kept[index] -= 1
+    return kept
+
+
+def _over_mean(row: Sequence[float]) -> list[float]:
+    mean = sum(row) / len(row) or 1.0
+    return [score / mean for score in row]
+
+
+def _rounded(count: float, size: int, multiple: int) -> int:
+    """``count`` to the nearest multiple, at least one multiple, never above ``size``; 0 stays 0."""
+    if size == 0 or count >= size:
+        return size
+    return min(size, max(multiple, round(count / multiple) * multiple))
+
+
+def _top(row: tuple[float, ...], count: int) -> tuple[int, ...]:
+    best = sorted(range(len(row)), key=lambda index: (-row[index], index))
+    return tuple(sorted(best[:count]))

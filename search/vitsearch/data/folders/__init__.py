@@ -1,0 +1,1 @@
+"""Images in a folder or a tar file."""

@@ -1,0 +1,1 @@
+"""Data sets that timm reads: torch/, hfds/ and wds/."""

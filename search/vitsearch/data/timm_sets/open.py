@@ -1,0 +1,141 @@
+"""The splits of a data set, opened through timm's ``create_dataset``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitsearch.core.data_sources import kind_of
+from vitsearch.data.spec import DataSpec
+from vitsearch.data.timm_sets.messages import told
+from vitsearch.data.timm_sets.read import MapSplit, OpenSplit, StreamSplit
+from vitsearch.errors import DataError
+
+_WDS_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+_LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist", "places365")
+
+
+def open_split(spec: DataSpec, split: str) -> OpenSplit:
+    """:class:`DataError` for a set or split that is not there, and for a library that is missing."""
+    kind = kind_of(spec.source)
+    with told(spec, f"{spec.source}, split {split!r}" if split else spec.source):
+        return _OPEN[kind](spec, split)
+
+
+def _open_torch(spec: DataSpec, split: str) -> OpenSplit:
+    from timm.data import create_dataset
+
+    root, name = _root(spec), spec.source.partition("/")[2]
+    if name in ("folder", "image_folder"):
+        root = root / split
+    options: dict[str, Any] = {"download": spec.download, "search_split": False}
+    if not spec.download and not root.is_dir():
+        raise DataError(f"data.root: {root} is not a folder")
+    if name in _LOADED_FROM_PATHS:
+        options["loader"] = str  # the path as it is: we read the file
+    dataset = create_dataset(spec.source, root=str(root), split=split or "train", **options)
+    names = getattr(dataset, "classes", None) or dataset.all_categories  # the latter of iNaturalist
+    where = f"{spec.source}, split {split!r}" if split else spec.source
+    return MapSplit(where, _distinct(names), _stamp(_files_of(dataset, root)), len(dataset), dataset.__getitem__)
+
+
+def _files_of(dataset: Any, root: Path) -> Path:
+    """The folder of this set below a root that may hold several."""
+    if raw := getattr(dataset, "raw_folder", None):
+        return Path(raw)
+    return Path(dataset.root, getattr(dataset, "base_folder", "")) if getattr(dataset, "root", None) else root
+
+
+def _open_hfds(spec: DataSpec, split: str) -> OpenSplit:
+    import datasets
+    from timm.data import create_dataset
+
+    keys = {"input_key": spec.input_key or "image", "target_key": spec.target_key or "label"}
+    name, root = hub_name(spec), None if spec.root is None else str(_root(spec))
+    columns = datasets.load_dataset(name, split=split, cache_dir=root).column_names
+    for option, key in keys.items():
+        if key.partition("/")[0] not in columns:  # timm opens it all the same
+            raise DataError(f"data.{option}: {spec.source} has no column {key!r}; it has {', '.join(columns)}")
+    dataset = create_dataset(f"hfds/{name}", root=root, split=split, **keys)
+    reader = dataset.reader
+    names = _distinct(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
+    stamp = [reader.dataset._fingerprint]
+    return MapSplit(f"{spec.source}, split {split!r}", names, stamp, len(reader), reader.__getitem__)
+
+
+def hub_name(spec: DataSpec) -> str:
+    """The folder or the hub's name behind ``hfds/``."""
+    name = os.path.expanduser(spec.source.partition("/")[2])
+    if name.startswith(("/", ".")) and not os.path.isdir(name):
+        raise DataError(f"data.source: {name} is not a folder")
+    return name
+
+
+def _open_tar(spec: DataSpec, split: str) -> OpenSplit:
+    from timm.data import create_dataset
+
+    path = _root(spec) / split if split else _root(spec)
+    reader = create_dataset("", root=str(path), search_split=False).reader
+    names = _distinct(sorted(reader.class_name_to_idx, key=reader.class_name_to_idx.__getitem__))
+    return MapSplit(str(path), names, _stamp(path), len(reader), reader.__getitem__)
+
+
+def _open_wds(spec: DataSpec, split: str) -> OpenSplit:
+    from timm.data import create_dataset
+
+    root = _root(spec)
+    given = spec.input_key.split(";") if spec.input_key else _WDS_IMAGES
+    dataset = create_dataset(
+        spec.source,
+        root=str(root),
+        split=split,
+        input_img_mode="",  # as it is stored, to tell grey from colour
+        input_key=";".join(dict.fromkeys([*given, "jpg"])),  # timm hands the image on under this name
+        target_key=spec.target_key,
+    )
+    shards = [root / name for name in dataset.reader.split_info.filenames]
+    missing = [path for path in shards if not path.is_file()]
+    if missing:
+        raise DataError(f"{root}: _info.json lists shards that are not there: {', '.join(map(str, missing[:5]))}")
+    if not len(dataset):
+        raise DataError(f"{root}: _info.json says num_samples 0 for split {split!r}")
+    where, stamp = f"{spec.source}, split {split!r}", [entry for path in shards for entry in _stamp(path)]
+    return StreamSplit(where, stamp, len(dataset), lambda: iter(dataset), "timm.data.readers.reader_wds")
+
+
+_OPEN: dict[str, Callable[[DataSpec, str], OpenSplit]] = {
+    "torch": _open_torch,
+    "hfds": _open_hfds,
+    "tar": _open_tar,
+    "wds": _open_wds,
+}
+
+
+def _root(spec: DataSpec) -> Path:
+    return Path(spec.root or "").expanduser()
+
+
+def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
+    """As text; ImageNet gives several words for a class, and one word for two classes."""
+    found = [name if isinstance(name, str) else ", ".join(name) for name in names]
+    times = Counter(found)
+    return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(found))
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Name, size and modification time of a file, or of every file of a folder."""
+    if path.is_file():
+        status = path.stat()
+        return [[path.name, status.st_size, status.st_mtime_ns]]
+    entries = []
+    for folder, folders, files in os.walk(path, followlinks=False):
+        folders.sort()
+        for name in sorted(files):
+            file = Path(folder, name)
+            if file.exists():
+                status = file.stat()
+                entries.append([file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns])
+    return entries

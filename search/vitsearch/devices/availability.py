@@ -1,0 +1,119 @@
+"""A device that stops answering in the middle of a run: what needs it waits, everything else goes on.
+
+Waiting ends when the device answers, or when it has been away for longer than its deadline and nothing
+is left that could be done without it. A plan is never blamed for either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.agent_device import Absence, Device
+from vitsearch.errors import DeviceLost
+from vitsearch.storage.driver_id import DriverId
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+
+AWAY_AFTER_S = 15.0
+"""Silent for so long, a device is away. An agent that is started again, or a network that blinks, takes less."""
+LOOK_S = 1.0
+IDLE_LOOKS = 5
+"""A run that was found idle so many times in a row has nothing left to do: between two stages lies no second."""
+R = TypeVar("R")
+
+
+class AwaitedDevice:
+    """The device of a run. Whoever asks it waits for as long as that makes sense, then gets :class:`DeviceLost`."""
+
+    def __init__(
+        self, device: Device, others_work: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._device = device
+        self._others_work = others_work
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        return self._device.name
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self._device.info
+
+    @property
+    def deadline_s(self) -> float:
+        return self._device.deadline_s
+
+    @property
+    def absence(self) -> Absence | None:
+        """None also while its silence is too short to be one."""
+        found = self._device.absence
+        return found if found is not None and self._clock() - found.since_s >= AWAY_AFTER_S else None
+
+    @property
+    def is_away(self) -> bool:
+        return self.absence is not None
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        return await self._waited_for(self._device.measure(artifact, deployment, protocol, repeat))
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        return await self._waited_for(self._device.accuracy(artifact, subset, deployment))
+
+    def close(self) -> None:
+        self._device.close()
+
+    def waits(self) -> str | None:
+        """What the run waits for, in words; None when the device answers."""
+        absence = self.absence
+        return None if absence is None else waiting(self.name, self._clock() - absence.since_s, absence.why)
+
+    async def _waited_for(self, asked: Awaitable[R]) -> R:
+        task, idle = asyncio.ensure_future(asked), 0
+        try:
+            while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
+                idle = 0 if self._others_work() else idle + 1
+                if idle >= IDLE_LOOKS:
+                    self._give_up_at_deadline()
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _give_up_at_deadline(self) -> None:
+        absence = self._device.absence
+        silent_s = 0.0 if absence is None else self._clock() - absence.since_s
+        if absence is not None and silent_s >= self.deadline_s:
+            why = f"{absence.why} (gave up after {silent_s:.0f} s without a useful answer)"
+            raise DeviceLost(f"device {self.name}: {why}")
+
+
+def waiting(name: str, silent_s: float, why: str) -> str:
+    return f"waits for device {name}, no answer for {duration(silent_s)}: {why}"
+
+
+def stored(name: str, absence: Absence, driver: DriverId) -> dict[str, Any]:
+    """What a study remembers while a run waits; ``since`` by the clock of the world."""
+    since = time.time() - (time.monotonic() - absence.since_s)
+    return {"device": name, "since": since, "why": absence.why, "driver": driver.to_json()}
+
+
+def still_waiting(remembered: Mapping[str, Any] | None) -> str | None:
+    """In words, what ``stored`` wrote; None when no run waits, or the one that did was killed."""
+    if remembered is None or DriverId.from_json(remembered["driver"]).is_dead_here():
+        return None
+    return waiting(remembered["device"], max(0.0, time.time() - remembered["since"]), remembered["why"])
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(int(seconds // 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,89 @@
+"""How a device becomes known: its certificate is compared once, its token tried before it is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from vitsearch.devices.agent_device import connect
+from vitsearch.devices.registry import DeviceBook, KnownDevice
+from vitsearch.errors import DeviceLost, ResourceError
+from vitsearch.space.kinds import agent_url
+from vitsearch_evaluators.base.tls import checked_fingerprint
+from vitsearch_evaluators.client.transport import peer_fingerprint
+from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
+from vitsearch_evaluators.wire.protocol import DeviceInfo
+
+_ANSWER_S = 15.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was said on the command line; :class:`ResourceError` when it is no address or no name."""
+
+    url: str
+    name: str
+    fingerprint: str | None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ResourceError(f"{self.name!r} is no name for a device: it is made of a-z, 0-9, - and _")
+        try:
+            object.__setattr__(self, "url", agent_url(self.url))
+            if self.fingerprint is not None:
+                object.__setattr__(self, "fingerprint", checked_fingerprint(self.fingerprint))
+        except (ValueError, EvaluatorError) as error:
+            raise ResourceError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    device: KnownDevice
+    info: DeviceInfo
+
+
+def name_from(url: str) -> str:
+    """``https://nano.local:8470`` -> ``nano``; an address of digits in full, with dashes."""
+    host = (urlsplit(url).hostname or "").lower()
+    label = host if re.fullmatch(r"[0-9.:a-f]*[.:][0-9.:a-f]*", host) else host.partition(".")[0]
+    return re.sub(r"[^a-z0-9_-]+", "-", label).strip("-_") or "device"
+
+
+def pin(asked: Asked, book: DeviceBook, confirm: Callable[[str, str], None]) -> str | None:
+    """The fingerprint to trust: the one given, the one known for this address, or one that ``confirm`` lets pass."""
+    if asked.fingerprint is not None or asked.url.startswith("http:"):
+        return asked.fingerprint
+    known = book.devices().get(asked.name)
+    if known is not None and known.url == asked.url and known.fingerprint is not None:
+        return known.fingerprint
+    try:
+        found = peer_fingerprint(asked.url, _ANSWER_S)
+    except EvaluatorError as error:
+        raise DeviceLost(str(error)) from error
+    confirm(asked.url, found)
+    return found
+
+
+def verified(asked: Asked, fingerprint: str | None, token: str) -> Enrolled:
+    """Only a device that answers to this token is kept; :class:`DeviceLost` says why it does not."""
+    device = KnownDevice(asked.url, token, fingerprint)
+    with connect(asked.name, device, "devices") as client:
+        try:
+            if asked.url.startswith("http:"):
+                _refuse_tls_behind(asked)
+            return Enrolled(device, client.device())
+        except UntrustedDevice as error:
+            new = "if that is so, add it again with the new --fingerprint"
+            raise DeviceLost(f"device {asked.name} was not added: {error}; {new}") from error
+        except EvaluatorError as error:
+            raise DeviceLost(f"device {asked.name} was not added: {error}") from error
+
+
+def _refuse_tls_behind(asked: Asked) -> None:
+    """Ask without the token first: with http:// by mistake it would cross the network in the clear, for a refusal."""
+    with connect(asked.name, KnownDevice(asked.url), "devices") as client, suppress(Unauthorized):
+        client.device()

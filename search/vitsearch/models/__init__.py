@@ -1,0 +1,1 @@
+"""What all backbones share: the protocol of a family, surgery on layers, divergences."""

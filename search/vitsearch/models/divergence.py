@@ -1,0 +1,32 @@
+"""How far a model's answers are from another's: Kullback-Leibler divergence of softmaxes, in nats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+
+def kl_divergence(base_logits: NDArray[Any], logits: NDArray[Any]) -> float:
+    """Mean over rows of ``KL(softmax(base) || softmax(model))`` in nats; 0 when they agree."""
+    base, model = (_log_softmax(values.astype(np.float64)) for values in (base_logits, logits))
+    return max(0.0, float((np.exp(base) * (base - model)).sum(axis=1).mean()))
+
+
+def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """``T^2 KL(teacher || student)`` of logits (n, classes), mean over n, in nats."""
+    nats = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=1),
+        functional.log_softmax(teacher / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return temperature**2 * nats

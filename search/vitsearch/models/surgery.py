@@ -1,0 +1,93 @@
+"""Hands on layers: keep some rows or columns; run attention unfused; un-zero norms. In place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from vitsearch.models.backbone import Layer
+
+NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+
+
+def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
+    """Drop the outputs of ``layer`` that are not in ``kept``, with their bias."""
+    index = torch.tensor(kept)
+    layer.weight = _cut(layer.weight, 0, index)
+    if layer.bias is not None:
+        layer.bias = _cut(layer.bias, 0, index)
+    setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
+
+
+def keep_columns(layer: Layer, kept: Sequence[int]) -> None:
+    """Drop the inputs of ``layer`` that are not in ``kept``."""
+    layer.weight = _cut(layer.weight, 1, torch.tensor(kept))
+    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", len(kept))
+
+
+def head_columns(heads: Sequence[int], head_dim: int) -> list[int]:
+    """Columns of ``proj`` that ``heads`` own: ``head_dim`` for each, in the order of ``heads``."""
+    return [head * head_dim + column for head in heads for column in range(head_dim)]
+
+
+def keep_of_table(table: nn.Parameter, dim: int, kept: Sequence[int]) -> nn.Parameter:
+    """The entries ``kept`` of ``table`` along ``dim``, as a parameter of its own."""
+    return _cut(table, dim, torch.tensor(kept))
+
+
+def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int]) -> None:
+    """Drop the channels of a batch norm, running statistics too, that are not in ``kept``."""
+    index = torch.tensor(kept)
+    if norm.affine:
+        norm.weight, norm.bias = _cut(norm.weight, 0, index), _cut(norm.bias, 0, index)
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean = norm.running_mean[index.to(norm.running_mean.device)].clone()
+        norm.running_var = norm.running_var[index.to(norm.running_var.device)].clone()
+    norm.num_features = len(kept)
+
+
+def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
+    """Drop the channels of a norm over the last dimension that are not in ``kept``; its statistics are of the rest."""
+    index = torch.tensor(kept)
+    if norm.elementwise_affine:
+        norm.weight = _cut(norm.weight, 0, index)
+        norm.bias = None if norm.bias is None else _cut(norm.bias, 0, index)
+    norm.normalized_shape = (len(kept),)
+
+
+def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
+    kept = values.detach().index_select(dim, index.to(values.device)).clone()
+    return nn.Parameter(kept, requires_grad=values.requires_grad)
+
+
+@contextmanager
+def unfused_attention(model: nn.Module) -> Iterator[None]:
+    """Attention as plain matrix products: what counters see, and faster backward on a CPU."""
+    fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
+    for module in fused:
+        setattr(module, "fused_attn", False)  # noqa: B010 - not an attribute of nn.Module
+    try:
+        yield
+    finally:
+        for module in fused:
+            setattr(module, "fused_attn", True)  # noqa: B010
+
+
+def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
+    """Draw U(0.5, 1) for every norm weight that is all zero; returns how many there were.
+
+    timm starts the last norm of some residual branches at zero. Such a branch is exactly zero, a
+    converter may delete it, and an untrained model would be measured without it.
+    """
+    norms = [module for module in model.modules() if isinstance(module, NORMS) and module.weight is not None]
+    dead = [norm for norm in norms if not norm.weight.any()]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for norm in dead:
+            norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.5 + 0.5)
+    return len(dead)

@@ -1,0 +1,66 @@
+"""Which training images each closed-form step of rung 0 looks at, and what of that enters a training's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vitsearch.core.resolve import Anatomy, Effect
+from vitsearch.pipeline.jobs import Calibration
+from vitsearch_evaluators.base.canonical_json import digest
+
+BATCH_NORM_IMAGES = 2048
+"""So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
+0.2 points in noise, 4096 gained nothing more."""
+MIN_BATCH_NORM_IMAGES = 256
+MIN_REFIT_IMAGES = 128
+"""With fewer, the sequential fit was no better than the parallel one on 256."""
+FULL_COUNT_PIXELS = 28
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """``None`` where a step has nothing to do: batch norms keep what they have, nothing is cut, no network
+    chooses tokens, no weights become zero."""
+
+    batch_norms: Calibration | None
+    refit: Calibration | None
+    token_predictors: Calibration | None
+    sparsity: Calibration | None = None
+
+    @classmethod
+    def of(cls, effect: Effect, anatomy: Anatomy, base_resolution: int, study: Calibration) -> Calibrations:
+        """``study`` are the images that anatomies are made on.
+
+        Batch norms are settled only at another resolution or window than the base's: at its own the
+        sequential refit brings every layer back to the statistics that the norms have; behind a layer of
+        which weights became zero too.
+        """
+        as_the_base = effect.resolution == base_resolution and not effect.window_size
+        settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution)
+        fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), effect.resolution)
+        return cls(
+            None if as_the_base else Calibration(settling, study.seed),
+            None if effect.keeps_all(anatomy) else Calibration(fitting, study.seed),
+            study if effect.token_pruning_method == "dynamicvit" else None,
+            None if effect.weight_sparsity == "none" else Calibration(settling, study.seed),
+        )
+
+    def refit_digest(self) -> str | None:
+        """The seed that draws the images is the recipe's, which enters the key by itself."""
+        steps: dict[str, Any] = {}
+        if self.refit is not None:
+            steps |= {"method": "sequential", "images": self.refit.images}
+            if self.batch_norms:  # settled in the base, before it is cut
+                steps["batch_norms"] = self.batch_norms.images
+            if self.token_predictors:  # and fitted once more to whom they choose
+                steps |= {"token_predictors": self.token_predictors.images, "follows": True}
+        if self.sparsity is not None:
+            steps["sparsity"] = self.sparsity.images
+        return digest(steps) if steps else None
+
+
+def _fewer(images: int, least: int, resolution: int) -> int:
+    """Of images larger than :data:`FULL_COUNT_PIXELS` fewer do: each gives more positions to average over."""
+    share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
+    return max(least, round(images * share))

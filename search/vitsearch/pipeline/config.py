@@ -1,0 +1,51 @@
+"""What the stages need to know of a space file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vitsearch.core.keys import DataIdentity
+from vitsearch.core.plan import QuantizationAware, Recipe
+from vitsearch.devices.protocols import Phases
+from vitsearch.pipeline.jobs import Calibration, Source
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The model that a space file names to distil from, and its own training where its classifier is new."""
+
+    backbone: str
+    weights: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the stages need to know of the space file. ``teacher`` None: each backbone's own unpruned base.
+    ``starts`` gives the digest of a backbone's starting weights; the device judges the models of the front on
+    ``device_images`` images."""
+
+    data: DataIdentity
+    base_recipe: Recipe
+    teacher: Teacher | None
+    base_resolution: Callable[[str], int]
+    starts: Callable[[Source], str]
+    calibration_images: int
+    quantization_images: int
+    signal_images: int
+    wall_clock_decides: bool
+    seed: int
+    qat: QuantizationAware = QuantizationAware()
+    phases: Phases = Phases()
+    device_images: int = 0
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of static quantization."""
+        return Calibration(self.quantization_images, self.seed)
+
+    @property
+    def anatomy_calibration(self) -> Calibration:
+        """Of importance, statistics and what is fitted in closed form."""
+        return Calibration(self.calibration_images, self.seed)

@@ -1,0 +1,18 @@
+"""Who runs the stages: workers of Ray, or this process. See :mod:`vitsearch.workers`."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from vitsearch.pipeline.jobs import Job
+from vitsearch.storage.stage_cost import StageCost
+
+R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Guarantees: a stage's own failure arrives as :class:`StageError`; a dead worker is not a failure."""
+
+    async def run(self, job: Job[R]) -> tuple[R, StageCost]: ...
+
+    def close(self) -> None: ...

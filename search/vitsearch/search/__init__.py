@@ -1,0 +1,1 @@
+"""One run of a study: which plan is measured, which is trained, and when the search ends."""

@@ -1,0 +1,218 @@
+"""Puts one run together: reads the space, opens study and ledger, starts workers and device, drives, ends all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch import backbones
+from vitsearch.core.graph import OPSET
+from vitsearch.core.keys import DataIdentity
+from vitsearch.core.progress import Progress
+from vitsearch.devices.agent_device import (
+    FOR_EVER_S,
+    AgentDevice,
+    Cores,
+    Device,
+    connect,
+    reached,
+    refuse_unable,
+    refuse_unmetered,
+)
+from vitsearch.devices.protocols import Phases
+from vitsearch.errors import ResourceError
+from vitsearch.pipeline.config import Setting, Teacher
+from vitsearch.pipeline.jobs import DataJob, Source, Workshop
+from vitsearch.pipeline.pipeline import Lab
+from vitsearch.pipeline.runner import Runner
+from vitsearch.search.driver import Driver, Ended, Session
+from vitsearch.space import LOCAL_DEVICE, SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+from vitsearch.workers.process_reaper import Guard
+from vitsearch.workers.ray_runner import RayRunner, Resources
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds a study's files, beside its SQLite database or in ``studies/``."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Home:
+        file = sqlite_file(space.storage)
+        return cls(((file.parent if file else Path("studies")) / space.study).resolve())
+
+    def workshop(self, space: SearchSpace) -> Workshop:
+        from vitsearch.storage.files import FileStore
+
+        return Workshop(
+            data_spec(space),
+            FileStore(self.root / "artifacts"),
+            FileStore(self.root / "scratch"),
+            self.root / "cache",
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is said on the command line and is not the space's: a running Ray cluster (host:port), and
+    whether plans that failed are tried again."""
+
+    address: str | None = None
+    retry_failed: bool = False
+
+
+def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> Ended:
+    """Blocks until the search is complete; Ctrl-C and SIGTERM end it in order and raise KeyboardInterrupt."""
+    home = Home.of(space)
+    cores = Cores.shared() if not space.devices else None
+    resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores.trainers)
+    with ExitStack() as closing:
+        closing.enter_context(Guard())
+        ledger = Ledger.open(space.storage)
+        closing.callback(ledger.close)
+        study = Study.open(space)
+        closing.callback(study.close)
+        if revived := study.recover():  # first of all: a run that is stopped while it starts leaves none open either
+            progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
+        failures = sum(record.outcome == "failed" for record in study.records().values())
+        device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
+        refuse_unable(device.name, device.info, space.space.backend, OPSET)
+        refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
+        study.adopt_device(device.name, device.info.kind)
+        what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
+        progress.note(f"device {device.name}: {what}; starting workers")
+        if device.info.quarantined is not None:
+            progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
+        runner = RayRunner(resources, options.address)
+        closing.callback(runner.close)
+        if runner.resources.gpus:
+            progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
+        crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
+        try:
+            return asyncio.run(drive(crew, home.workshop(space), options))
+        except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
+            raise KeyboardInterrupt from None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What was opened for a run, before anything is known of its data."""
+
+    space: SearchSpace
+    study: Study
+    ledger: Ledger
+    runner: Runner
+    device: Device
+    places: int
+    progress: Progress
+
+
+async def drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
+    """The search from its data to its front, with what was opened for it."""
+    _stop_on_sigterm()
+    with crew.progress.stage("data"):
+        ready, _ = await crew.runner.run(DataJob(workshop))
+    crew.study.adopt_data(ready.description)
+    plans = PlanSpace(
+        crew.space, crew.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
+    )
+    me, setting = DriverId.current(), setting_of(plans, ready.description)
+    lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
+    session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
+    return await Driver(session).run(options.retry_failed)
+
+
+def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
+    space = plans.space
+    identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
+    teacher, seed = space.task.teacher, space.search.seed
+    return Setting(
+        data=identity,
+        base_recipe=space.task.base.recipe(seed),
+        teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
+        base_resolution=plans.base_resolution,
+        starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
+        calibration_images=space.task.signal.calibration_images,
+        quantization_images=space.task.signal.quantization_images,
+        signal_images=space.task.signal.validation_images,
+        wall_clock_decides=any(name.startswith(("latency_ms", "throughput_ips")) for name in space.objectives),
+        seed=seed,
+        qat=space.task.quantization_aware.settings(),
+        device_images=sum(device.accuracy_images for device in space.devices.values()),
+        phases=Phases.of([*space.objectives, *space.limits], space.measure),
+    )
+
+
+def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
+    return backbones.ModelSpec(
+        source.backbone, source.weights, source.resolution, data.classes, data.channels, source.window_size
+    )
+
+
+def data_spec(space: SearchSpace) -> dict[str, Any]:
+    """As the workers read it; images of the user's are kept at the largest resolution that is searched."""
+    data = space.task.data.model_dump()
+    largest = max(*space.space.resolution, space.baseline.resolution)
+    return data | {"image_size": data["image_size"] or (None if data["source"].startswith("builtin:") else largest)}
+
+
+def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
+    """What each trainer gets; more than this machine has is refused here and not waited for."""
+    wanted = space.resources
+    free = len(cores.trainers) if cores else os.cpu_count() or 1
+    trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
+    if trainers * wanted.cpus > free:
+        beside = " beside the one that measures" if cores and cores.device != cores.trainers else ""
+        raise ResourceError(
+            f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
+            f"but this machine has {free}{beside}"
+        )
+    return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
+
+
+def resources_in_cluster(space: SearchSpace) -> Resources:
+    """A cluster's size is Ray's to tell (see ``runner.refuse_lacking``); ``auto`` is one trainer."""
+    wanted = space.resources
+    return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
+
+
+@contextmanager
+def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: int = 0) -> Iterator[Device]:
+    """The device of the space file, else an agent of our own on this machine, pinned to one core.
+
+    Our own agent ends with this process, also when it is killed: it watches its standard input.
+    ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
+    The client never gives up by itself: how long to wait depends on what else there is to do (``absence``).
+    """
+    from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+
+    with ExitStack() as closing:
+        if cores is None:
+            ((name, asked),) = space.devices.items()
+            client = connect(name, reached(name, asked, os.environ), space.study, FOR_EVER_S)
+            found = AgentDevice(name, client, failures, asked.deadline_s)
+        else:
+            pinned = ",".join(map(str, cores.device))
+            agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
+            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOR_EVER_S), failures)
+        closing.callback(found.close)
+        yield found
+
+
+def _stop_on_sigterm() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

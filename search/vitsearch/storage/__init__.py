@@ -1,0 +1,1 @@
+"""Where results stay: files by content, locks, the ledger."""

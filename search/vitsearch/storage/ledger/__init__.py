@@ -1,0 +1,27 @@
+"""The ledger: every finished stage, in the study's database, found again by its key.
+
+``Ledger`` is the only door to SQLAlchemy. Values that come out are frozen; a row that exists is never
+overwritten, so a stage that ran twice (a lost claim) keeps its first result.
+"""
+
+from vitsearch.storage.ledger.engine import engine_options, sqlite_file, tune
+from vitsearch.storage.ledger.ledger import (
+    AccuracyRow,
+    AnatomyRow,
+    ArtifactRow,
+    Ledger,
+    MeasurementRow,
+    TrainingRow,
+)
+
+__all__ = [
+    "AccuracyRow",
+    "AnatomyRow",
+    "ArtifactRow",
+    "Ledger",
+    "MeasurementRow",
+    "TrainingRow",
+    "engine_options",
+    "sqlite_file",
+    "tune",
+]

@@ -1,0 +1,1 @@
+"""A study in its database. The only place that imports Optuna."""

@@ -1,0 +1,56 @@
+"""Finding a study by what a person types: a name, a storage URL with ``#name``, or its space file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitsearch.errors import StudyError, did_you_mean
+from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.study.study import Study
+
+FOLDER = Path("studies")
+
+
+@dataclass(frozen=True)
+class Found:
+    storage: str
+    name: str
+
+
+def find(text: str) -> Found:
+    """:class:`StudyError` says where it was looked for and which studies are near."""
+    if "://" in text:
+        storage, _, name = text.partition("#")
+        if not name:
+            raise StudyError(f"{storage!r} names a database but no study; write {storage}#NAME")
+        found = Found(storage, name)
+    elif text.endswith((".yaml", ".yml")):
+        from vitsearch.space import load
+
+        space = load(text).space
+        found = Found(space.storage, space.study)
+    else:
+        found = Found(f"sqlite:///{FOLDER / text}.db", text)
+    file = sqlite_file(found.storage)
+    if file is not None and not file.exists():
+        near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
+        raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
+    return found
+
+
+@contextmanager
+def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
+    """The study and its ledger, to look at."""
+    found = find(text)
+    ledger = Ledger.open(found.storage)
+    try:
+        study = Study.read(found.storage, found.name)
+        try:
+            yield study, ledger
+        finally:
+            study.close()
+    finally:
+        ledger.close()

@@ -1,0 +1,327 @@
+"""A study: Optuna's trials and what we store beside them. The only file that asks and tells.
+
+Several drivers may hold the same study open. Each writes who it is to the trials it runs; trials of a
+driver that died on this machine go back to WAITING with their number and parameters (their finished
+stages are in the ledger), those of another machine are reaped by heartbeat and asked again by their
+parameters alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from vitsearch.core.record import PRUNED, Record
+from vitsearch.data import describe_difference
+from vitsearch.errors import StudyError
+from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import engine_options, tune
+from vitsearch.study.sampling import OptunaSuggest, PlanSpace, make_sampler
+
+HEARTBEAT_S = 60
+GRACE_S = 300
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is open. ``record`` is set when there is nothing to run: a dropped choice was drawn."""
+
+    trial: Trial
+    record: Record | None
+    plan: Any
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+class Study:
+    """Opened by :meth:`open` (to run) or :meth:`read` (to look at)."""
+
+    def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
+        self._study = study
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._outgrown: list[RDBStorage] = []
+        self._used: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def open(cls, space: SearchSpace) -> Study:
+        """Create the study or join it; objectives that differ are refused with the difference."""
+        storage = _storage(space.storage)
+        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        if space.study not in names:
+            with _quiet():
+                optuna.create_study(
+                    study_name=space.study,
+                    storage=storage,
+                    directions=list(space.objectives.values()),
+                    load_if_exists=True,
+                ).set_metric_names(list(space.objectives))
+        study = cls(_load(space.study, storage, make_sampler(space.search.sampler, space.search.seed)), storage)
+        study._adopt_space(space)
+        return study
+
+    @classmethod
+    def read(cls, storage_url: str, name: str) -> Study:
+        """Open an existing study; :class:`StudyError` naming the studies that are there."""
+        storage = _storage(storage_url)
+        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        if name not in names:
+            raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
+        return cls(_load(name, storage, None), storage)
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        for storage in (*self._outgrown, self._storage):
+            storage.remove_session()
+            storage.engine.dispose()
+
+    @property
+    def name(self) -> str:
+        return self._study.study_name
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the study remembers: space, data, device_kind, choices, baseline, reference_point."""
+        return self._study.user_attrs
+
+    def remember(self, key: str, value: Any) -> None:
+        self._study.set_user_attr(key, value)
+
+    def space(self) -> SearchSpace:
+        return SearchSpace.from_json(self.attributes["space"])
+
+    # ---- asking
+
+    def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
+        """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
+        with self._lock, _quiet():
+            self._catch_up()
+            trial = self._study.ask()
+            self._storage.record_heartbeat(trial._trial_id)  # first: a trial without one is never found stale
+            trial.set_user_attr("driver", driver.to_json())
+            suggest = OptunaSuggest(trial, self._word_choices)
+            plan = plans.plan(suggest)
+        if suggest.off_space:
+            reason = f"the space file no longer has {', '.join(suggest.off_space)}"
+            return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
+        return Asked(trial, None, plan)
+
+    def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
+        """Asked next, unless a trial with these parameters exists; with ``again`` only one that still waits counts."""
+        asked = dict(parameters)
+        with _quiet():
+            if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
+                return
+            self._study.enqueue_trial(asked, user_attrs={"enqueued": why}, skip_if_exists=not again)
+
+    # ---- telling
+
+    def tell(self, asked: Asked, record: Record) -> None:
+        """Write the record, then the state. A trial that another driver finished meanwhile stays as it is."""
+        with self._lock, _quiet():
+            if self._storage.get_trial(asked.trial._trial_id).state.is_finished():
+                return
+            asked.trial.set_user_attr("record", record.to_json())
+            for name, value in record.constraints.items():
+                if name not in asked.trial.constraints:
+                    asked.trial.set_constraint(name, value)
+            state, values = self._state(record)
+            self._study.tell(asked.trial, values=values, state=state, skip_if_finished=True)
+
+    def _state(self, record: Record) -> tuple[TrialState, list[float] | None]:
+        if record.outcome == "failed":
+            return TrialState.FAIL, None
+        if record.outcome in PRUNED:
+            return TrialState.PRUNED, None
+        values = [record.values.get(name) for name in self._study.metric_names or []]
+        if any(value is None for value in values):
+            return TrialState.PRUNED, None  # an objective that the device cannot measure: see record.reason
+        return TrialState.COMPLETE, [float(value) for value in values if value is not None]
+
+    # ---- reading
+
+    def records(self) -> dict[int, Record]:
+        """All finished trials that have a record, by number."""
+        finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        return {trial.number: _record(trial) for trial in self._trials(finished) if "record" in trial.user_attrs}
+
+    def unfinished(self) -> int:
+        return len(self._trials((TrialState.RUNNING, TrialState.WAITING)))
+
+    def _trials(self, states: Sequence[TrialState]) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=tuple(states))
+
+    # ---- other drivers, and drivers that died
+
+    def beat(self, open_trials: Sequence[Asked]) -> None:
+        """Tell the database that these trials are alive."""
+        with self._lock:
+            for asked in open_trials:
+                self._storage.record_heartbeat(asked.trial._trial_id)
+
+    def release(self, asked: Asked) -> None:
+        """Put an open trial back in the queue with its number and parameters (a clean stop)."""
+        with self._lock:
+            self._storage.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
+
+    def recover(self) -> int:
+        """Return how many trials of dead drivers were put back in the queue with their number.
+
+        Those of this machine come first: found stale, they would lose it.
+        """
+        with self._lock, _quiet():
+            orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
+            for trial in orphans:
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            optuna.storages.fail_stale_trials(self._study)
+        return len(orphans)
+
+    # ---- the space over time
+
+    def _adopt_space(self, space: SearchSpace) -> None:
+        stored = self.attributes.get("space")
+        if stored is not None:
+            _refuse_changes(SearchSpace.from_json(stored), space)
+        if stored != space.to_json():
+            self.remember("space", space.to_json())
+
+    def adopt_data(self, description: Mapping[str, Any]) -> None:
+        """Store what the study's data is; other data on resume is refused with what differs."""
+        stored = self.attributes.get("data")
+        if stored is None:
+            self.remember("data", dict(description))
+            return
+        differing = describe_difference(stored, description)
+        if differing:
+            raise StudyError(
+                f"study {self.name!r} was made on other data; give the study another name. "
+                f"What differs: {'; '.join(differing)}"
+            )
+
+    def adopt_device(self, name: str, kind: str) -> None:
+        """Store whether the study's device is real; the other kind is refused: their numbers do not compare."""
+        stored = self.attributes.get("device_kind") or ("physical" if "baseline" in self.attributes else None)
+        if stored is None:
+            self.remember("device_kind", kind)
+        elif stored != kind:
+            raise StudyError(
+                f"study {self.name!r} was measured on {stored} devices, but device {name} is {kind}; "
+                f"give the study another name"
+            )
+
+    @property
+    def is_emulated(self) -> bool:
+        return bool(self.attributes.get("device_kind") == "emulated")
+
+    def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+        """The stored order, new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""
+        if set(choices) <= set(self._used.get(name, ())):
+            return self._used[name]  # as stored: _catch_up has just looked
+        known: dict[str, list[str]] = dict(self.attributes.get("choices", {}))
+        before = tuple(known.get(name, ()))
+        after = before + tuple(choice for choice in choices if choice not in before)
+        if after != before:
+            self.remember("choices", known | {name: list(after)})
+            if before:
+                self._grow(name, before, after)
+        self._used[name] = after
+        return after
+
+    def _catch_up(self) -> None:
+        """Another driver's file may have lengthened a list that Optuna's cache in this process still has."""
+        stored = self.attributes.get("choices", {})
+        if any(tuple(stored[name]) != used for name, used in self._used.items()):
+            self._reopen()
+
+    def _grow(self, name: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+        from vitsearch.storage.ledger.optuna_rows import replace_distribution
+
+        old = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(before))
+        new = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(after))
+        replace_distribution(self._storage.engine, self.name, name, old, new)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        self._used.clear()
+        reopened = _storage(str(self._storage.url))
+        self._study = _load(self.name, reopened, self._study.sampler)
+        self._outgrown.append(self._storage)  # open trials still speak through it
+        self._storage = reopened
+
+
+def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
+    """Objectives and data make the numbers of a study comparable; everything else may change."""
+    fixed = ("objectives", "task.data", "baseline")
+    broken = [line for line in before.differences(now) if line.startswith(fixed)]
+    if broken:
+        raise StudyError(
+            f"study {before.study!r} cannot go on with another objective, data set or baseline; "
+            "give the study another name. What differs: " + "; ".join(broken)
+        )
+
+
+def _storage(url: str) -> RDBStorage:
+    def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+        # Parameters only: Optuna's own callback would carry the old measurements along.
+        study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
+
+    with _quiet():
+        storage = RDBStorage(
+            url,
+            engine_kwargs=engine_options(url),
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=requeue,
+        )
+    tune(storage.engine)
+    return storage
+
+
+def _load(name: str, storage: RDBStorage, sampler: optuna.samplers.BaseSampler | None) -> optuna.Study:
+    with _quiet():
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+
+
+def _record(trial: FrozenTrial) -> Record:
+    return Record.from_json(trial.user_attrs["record"])
+
+
+def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The parameters that a waiting trial will have."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    return fixed
+
+
+def _is_orphan(trial: FrozenTrial) -> bool:
+    owner = trial.user_attrs.get("driver")
+    if owner is not None:
+        return DriverId.from_json(owner).is_dead_here()
+    # Its driver was killed between asking and signing; from a machine whose clock may differ a little.
+    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE_S)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna warns that heartbeats are meant for ``Study.optimize`` and are experimental; tests pin what we use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+        # A waiting trial asks for a number that the file has dropped: it becomes the nearest that is left.
+        warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
+        yield

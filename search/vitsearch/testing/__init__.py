@@ -1,0 +1,1 @@
+"""Public helpers for tests: fakes of the boundaries, and what every backbone family must satisfy."""

@@ -1,0 +1,237 @@
+"""Public fakes at the two boundaries of a run, for tests and benchmarks of everything between them.
+
+``FakeRunner`` answers each stage at once with numbers that follow from the plan alone; ``FakeDevice``
+reads the cost out of the file that FakeRunner "exported". The numbers are made up and marked
+``emulated``: they say nothing about any model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from vitsearch.core.keys import DataIdentity
+from vitsearch.core.plan import Deployment, Recipe
+from vitsearch.core.resolve import Anatomy, BlockAnatomy, Effect, Scores
+from vitsearch.devices.agent_device import DEADLINE_S, Absence
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.config import Setting
+from vitsearch.pipeline.jobs import Job, R_co
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import (
+    AccuracyResult,
+    Contention,
+    DeviceInfo,
+    Latency,
+    Measurement,
+    MeasureProtocol,
+    Power,
+)
+
+BLOCKS, HEADS, FFN = 6, 6, 768
+DIGEST = "ab" * 32
+DATA: dict[str, Any] = {
+    "fingerprint": "cd" * 32,
+    "class_names": [f"class {number}" for number in range(10)],
+    "image_size": 28,
+    "channels": 1,
+    "splits": {name: {"images": 1000, "sha256": "ef" * 32} for name in ("train", "validation")},
+}
+
+
+def fake_anatomy() -> tuple[Anatomy, Scores]:
+    blocks = tuple(BlockAnatomy(f"blocks.{i}", HEADS, 32, FFN) for i in range(BLOCKS))
+    heads = tuple(tuple(1.0 + (7 * i + 3 * j) % 11 for j in range(HEADS)) for i in range(BLOCKS))
+    ffn = tuple(tuple(1.0 + (5 * i + 13 * j) % 97 for j in range(FFN)) for i in range(BLOCKS))
+    return Anatomy("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
+
+
+def fake_setting() -> Setting:
+    """What the lab is told about the fake data and the fake backbone."""
+    return Setting(
+        data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
+        base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
+        teacher=None,
+        base_resolution=lambda backbone: 28,
+        starts=lambda source: "ef" * 32,
+        calibration_images=16,
+        quantization_images=8,
+        signal_images=100,
+        wall_clock_decides=False,
+        seed=0,
+    )
+
+
+def share(effect: Effect) -> tuple[float, float]:
+    """Shares of heads and FFN channels that stay."""
+    heads = sum(len(block.heads) for block in effect.blocks) / (BLOCKS * HEADS)
+    ffn = sum(len(block.ffn) for block in effect.blocks) / (BLOCKS * FFN)
+    return heads, ffn
+
+
+def fake_cost_ms(effect: Effect) -> float:
+    heads, ffn = share(effect)
+    precision = effect.blocks[0].precision
+    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * effect.resolution / 28
+
+
+def fake_accuracy(effect: Effect, trained: bool) -> float:
+    heads, ffn = share(effect)
+    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - effect.resolution / 28)
+    return 0.89 - lost * (0.5 if trained else 1.0)
+
+
+@dataclass
+class FakeRunner:
+    """``made`` counts the stages by name; ``before`` is called first and may raise (a fault to inject)."""
+
+    before: Callable[[Job[Any]], None] = lambda job: None
+    made: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
+        self.before(job)
+        self.made[job.make] += 1
+        return cast(R_co, self._answer(job)), StageCost(0.0, {})
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, job: Job[Any]) -> object:
+        match job:
+            case jobs.DataJob():
+                return jobs.DataReady(DATA)
+            case jobs.BaseJob():
+                return jobs.Base(_stored(job.workshop.store, {"base": job.source.backbone}), 0.89, 1000)
+            case jobs.AnatomyJob():
+                anatomy, scores = fake_anatomy()
+                return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
+            case jobs.SubsetJob():
+                return jobs.Stored(_stored(job.workshop.store, {"resolution": job.resolution}), 1)
+            case jobs.SensitivityJob():
+                damage = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
+                return jobs.Stored(_stored(job.workshop.store, damage), 1)
+            case jobs.LogitsJob():
+                return jobs.Stored(DIGEST, 1)
+            case jobs.ScreenJob():
+                sha256 = _stored(job.workshop.scratch, {"cost_ms": fake_cost_ms(job.pruned.effect)})
+                return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
+            case jobs.SignalJob():
+                kl = (0.89 - fake_accuracy(job.pruned.effect, trained=False)) * 10
+                return jobs.SignalSeen(fake_accuracy(job.pruned.effect, trained=False), kl, job.images)
+            case jobs.TrainJob():
+                accuracy = fake_accuracy(job.pruned.effect, trained=True)
+                return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
+            case jobs.ExportJob():
+                effect = job.pruned.effect
+                sha256 = _stored(job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()})
+                accuracy = fake_accuracy(effect, job.checkpoint_sha256 is not None)
+                return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
+        raise AssertionError(f"no answer for {job.make}")
+
+
+def _stored(store: FileStore, value: object) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_text(json.dumps(value, sort_keys=True))
+        return store.put(path)
+
+
+@dataclass
+class FakeDevice:
+    """Answers with the cost that stands in the file. ``before`` may raise."""
+
+    name: str = "local"
+    before: Callable[[Path], None] = lambda path: None
+    measured: Counter[str] = field(default_factory=Counter)
+    absence: Absence | None = None
+    deadline_s: float = DEADLINE_S
+    info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        """All but one of ten are right."""
+        self.before(artifact)
+        self.measured["accuracy"] += 1
+        return AccuracyResult(
+            job_id="0" * 64,
+            artifact=DIGEST,
+            images=DIGEST,
+            labels=DIGEST,
+            device_id=self.info.device_id,
+            environment_id=self.info.environment_id,
+            runtime=deployment.runtime,
+            runtime_version="0",
+            options={},
+            n=10,
+            correct=9,
+            not_finite=0,
+            classes=10,
+            ci95_low=0.6,
+            ci95_high=0.98,
+            logits_sha256=DIGEST,
+            attempts=1,
+            queue_s=0.0,
+            seconds=1.0,
+            emulated=True,
+            started_at="2026-01-01T00:00:00Z",
+        )
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        self.before(artifact)
+        self.measured[protocol.id] += 1
+        cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
+        latency = Latency(
+            1000,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms,
+            cost_ms * 0.99,
+            cost_ms * 1.01,
+        )
+        slower = latency._replace(p50=1.5 * cost_ms)
+        power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
+        return Measurement(
+            job_id="0" * 64,
+            artifact=DIGEST,
+            device_id=self.info.device_id,
+            environment_id=self.info.environment_id,
+            protocol=protocol,
+            runtime=deployment.runtime,
+            runtime_version="0",
+            options={},
+            latency_ms=latency,
+            cpu_ms=latency,
+            load_ms=1.0,
+            first_inference_ms=cost_ms,
+            throughput_ips=protocol.streams * 1000.0 / cost_ms,
+            peak_memory_mb=10.0,
+            runtime_baseline_mb=1.0,
+            between_process_rel_spread=None,
+            sustained=slower if protocol.soak_s else None,
+            temperature=None,
+            power=power if protocol.power_s else None,
+            swap_mb=None,
+            contention=Contention(0.0, 1.0),
+            flags=(),
+            reasons={"power": "a fake has no meter"},
+            attempts=1,
+            queue_s=0.0,
+            seconds=0.0,
+            emulated=True,
+            started_at="2026-01-01T00:00:00Z",
+        )
+
+    def close(self) -> None:
+        pass

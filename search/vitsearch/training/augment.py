@@ -1,0 +1,63 @@
+"""Random views of training images, drawn by torchvision from torch's own random state.
+
+Measured on small data sets: augmentation costs accuracy in trainings of a few epochs and gains some
+only in long ones, so a recipe has none unless it says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode, v2
+
+from vitsearch.core.plan import Augmentation
+from vitsearch.data.arrays import Bytes, Labels
+
+OPERATIONS = 2
+"""Of RandAugment, for each image."""
+
+
+class Views:
+    """Draws the view of a batch that model and teacher are both shown.
+
+    Each image gets its own crop (Inception's, Szegedy et al. 2015: an area between ``crop`` and 1,
+    stretched by up to 4/3, resized to ``size`` pixels), mirror and RandAugment operations (Cubuk et
+    al. 2020); a batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), either with the
+    same chance where both are on.
+    """
+
+    def __init__(self, augmentation: Augmentation, size: int, classes: int) -> None:
+        self._each = v2.Compose(_of_each_image(augmentation, size))
+        self._mixes = _of_a_batch(augmentation, classes)
+
+    def draw(self, images: Bytes, labels: Labels) -> tuple[Bytes, torch.Tensor]:
+        """uint8 (n, H, W, C) and int64 (n,) to uint8 (n, height, width, C) and targets: the labels,
+        or probabilities (n, classes) where images are mixed."""
+        pixels = torch.tensor(images).permute(0, 3, 1, 2)
+        views = torch.stack([self._each(image) for image in pixels])
+        targets = torch.tensor(labels)
+        if self._mixes is not None:
+            mixed, targets = self._mixes(views.float(), targets)
+            views = mixed.round_().to(torch.uint8)
+        return np.ascontiguousarray(views.permute(0, 2, 3, 1).numpy()), targets
+
+
+def _of_each_image(augmentation: Augmentation, size: int) -> list[torch.nn.Module]:
+    transforms: list[torch.nn.Module] = []
+    if augmentation.crop < 1.0:
+        transforms.append(v2.RandomResizedCrop(size, scale=(augmentation.crop, 1.0), antialias=True))
+    if augmentation.flip:
+        transforms.append(v2.RandomHorizontalFlip(augmentation.flip))
+    if augmentation.randaugment:
+        magnitude = augmentation.randaugment
+        transforms.append(v2.RandAugment(OPERATIONS, magnitude, interpolation=InterpolationMode.BILINEAR))
+    return transforms or [v2.Identity()]
+
+
+def _of_a_batch(augmentation: Augmentation, classes: int) -> torch.nn.Module | None:
+    mixes: list[torch.nn.Module] = []
+    if augmentation.mixup:
+        mixes.append(v2.MixUp(alpha=augmentation.mixup, num_classes=classes))
+    if augmentation.cutmix:
+        mixes.append(v2.CutMix(alpha=augmentation.cutmix, num_classes=classes))
+    return v2.RandomChoice(mixes) if mixes else None

@@ -1,0 +1,194 @@
+"""What a student learns from its teacher, and the loss that follows.
+
+With weight ``w`` and temperature ``T`` of the recipe every method trains on
+``(1 - w) CE(student, labels) + w distance(student, teacher)``, where the distance is
+
+    logits      T^2 KL(teacher || student)                              Hinton et al. 2015
+    feature     the same, and the hint below                            Romero et al. 2015 (FitNets)
+    token       T^2 KL between the teacher and the distillation head    Touvron et al. 2021 (DeiT, soft)
+    token_hard  CE of the distillation head and the teacher's answer    Touvron et al. 2021 (DeiT, hard)
+
+The hint is the mean squared difference between what the two classifiers read, in units of the
+teacher's variance; where the widths differ, a linear map that is trained along and then dropped
+takes the student's features to the teacher's. Of the two heads of a distilled model the class head
+learns from the labels and the distillation head from the teacher; at inference it answers with
+their mean, as timm has it.
+
+``timm.task`` has the same losses and was tried: its tasks call a teacher that sees the student's own
+input tensor at every step. Here teacher and student differ in resolution, and what the teacher gives
+is computed once for all trials and read from a file, so the losses stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vitsearch.core.plan import Distillation, Recipe
+from vitsearch.errors import StageError
+from vitsearch.models.divergence import divergence
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a teacher gave for a batch: float32 ``logits`` (n, classes) and, for hints, the ``features``
+    (n, width) that its classifier read."""
+
+    logits: torch.Tensor
+    features: torch.Tensor | None = None
+
+
+class Method(Protocol):
+    """One way to be taught; lives as long as one rung."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained with the student and dropped afterwards."""
+        ...
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        """The logits that are compared with the labels, of what the model in training gives."""
+        ...
+
+    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor: ...
+
+
+@contextmanager
+def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | None) -> Iterator[Method]:
+    """``model`` is set up for ``name`` inside. ``width`` of the teacher's features, for hints.
+
+    :class:`StageError` ``('train', 'unsupported')`` for a model without a distillation head.
+    """
+    if name in ("token", "token_hard"):
+        with _two_answers(model):
+            yield _HardToken() if name == "token_hard" else _SoftToken(recipe.temperature)
+    elif name == "feature" and width is not None:
+        with features_of(model) as features:
+            yield _Hint(features, feature_width(model), width, recipe)
+    else:
+        yield _Logits(recipe.temperature)
+
+
+@contextmanager
+def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
+    """Tells what the classifier of ``model`` (the first, if it has two) read last: (n, width)."""
+    seen: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen[:] = [inputs[0].flatten(1)]
+
+    hook = _classifier(model).register_forward_pre_hook(keep)
+    try:
+        yield lambda: seen[0]
+    finally:
+        hook.remove()
+
+
+class Features(nn.Module):
+    """A model that gives what its classifier reads, (n, width), in place of its logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with features_of(self.model) as features:
+            self.model(images)
+            return features()
+
+
+def feature_width(model: nn.Module) -> int:
+    """Of the features as the model is: a cut may have changed what timm noted when it built the model."""
+    weights = [parameter for parameter in _classifier(model).parameters() if parameter.ndim == 2]
+    return int(weights[0].shape[1])
+
+
+def supports_token(model: nn.Module) -> bool:
+    """Whether ``model`` has a head of its own for the teacher's answers."""
+    return hasattr(model, "set_distilled_training")
+
+
+@dataclass(frozen=True)
+class _Logits:
+    temperature: float
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        return cast(torch.Tensor, outputs).float()
+
+    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
+        return divergence(self.answer(outputs), taught.logits, self.temperature)
+
+
+@dataclass(frozen=True)
+class _SoftToken:
+    temperature: float
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        return cast(torch.Tensor, outputs[0]).float()
+
+    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
+        return divergence(outputs[1].float(), taught.logits, self.temperature)
+
+
+class _HardToken:
+    def parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        return cast(torch.Tensor, outputs[0]).float()
+
+    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
+        return functional.cross_entropy(outputs[1].float(), taught.logits.argmax(dim=1))
+
+
+class _Hint:
+    def __init__(self, features: Callable[[], torch.Tensor], student: int, teacher: int, recipe: Recipe) -> None:
+        self._features = features
+        self._logits = _Logits(recipe.temperature)
+        self._bridge: nn.Linear | None = None
+        if student != teacher:
+            self._bridge = nn.Linear(student, teacher, bias=False)
+            nn.init.orthogonal_(self._bridge.weight)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [] if self._bridge is None else list(self._bridge.parameters())
+
+    def answer(self, outputs: Any) -> torch.Tensor:
+        return self._logits.answer(outputs)
+
+    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
+        assert taught.features is not None, "a teacher without features gives no hint"
+        student = self._features().float()
+        if self._bridge is not None:
+            student = functional.linear(student, self._bridge.to(student.device).weight)
+        spread = taught.features.var(dim=0).mean().clamp_min(1e-6)
+        return self._logits.distance(outputs, taught) + functional.mse_loss(student, taught.features) / spread
+
+
+@contextmanager
+def _two_answers(model: nn.Module) -> Iterator[None]:
+    """In training the model gives the logits of both heads, not their mean."""
+    if not supports_token(model):
+        raise StageError("train", "unsupported", f"{type(model).__name__} has no distillation head to teach")
+    distilled = cast(Any, model)
+    distilled.set_distilled_training(True)
+    try:
+        yield
+    finally:
+        distilled.set_distilled_training(False)
+
+
+def _classifier(model: nn.Module) -> nn.Module:
+    found: Any = cast(Any, model).get_classifier()
+    return cast(nn.Module, found[0] if isinstance(found, tuple) else found)

@@ -1,0 +1,76 @@
+"""The images that stages look at, and what a model says of them.
+
+Data is loaded once and stays in the worker's memory for the next stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitsearch import data
+from vitsearch.data.arrays import Bytes, Floats, Labels
+from vitsearch.data.tensors import to_tensor
+from vitsearch.pipeline import jobs
+from vitsearch.training import fine_tune
+
+EVALUATION_BATCH = 100
+
+
+@lru_cache(maxsize=2)
+def _load_data(spec: tuple[tuple[str, object], ...], cache: Path) -> data.ImageData:
+    return data.load(data.DataSpec.from_json(dict(spec)), cache)
+
+
+def load_data(workshop: jobs.Workshop) -> data.ImageData:
+    return _load_data(tuple(sorted(workshop.data.items())), workshop.cache)
+
+
+def torch_device() -> str:
+    """The runner hides the GPUs from a worker that was given none."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def blank(resolution: int, workshop: jobs.Workshop) -> torch.Tensor:
+    """One image of zeros, (1, C, H, W), for what only looks at shapes."""
+    return torch.zeros(1, load_data(workshop).identity.channels, resolution, resolution)
+
+
+def drawn_rows(images: data.ImageData, wanted: jobs.Calibration) -> Labels:
+    """Indices of training images, of all where there are fewer than wanted."""
+    return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
+
+
+def drawn(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
+    """The training images that something is measured on, (N, C, H, W)."""
+    images = load_data(workshop)
+    return _tensor(images, images.train.images[drawn_rows(images, wanted)], resolution, device)
+
+
+def drawn_batches(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int) -> Iterator[torch.Tensor]:
+    """The same, some at a time."""
+    images = load_data(workshop)
+    return map(torch.from_numpy, batches(images, images.train.images[drawn_rows(images, wanted)], resolution))
+
+
+def batches(images: data.ImageData, wanted: Bytes, resolution: int) -> Iterator[Floats]:
+    """As many at once as an artifact is run on: a large split never lies in memory as floats."""
+    for start in range(0, len(wanted), EVALUATION_BATCH):
+        yield _tensor(images, wanted[start : start + EVALUATION_BATCH], resolution).numpy()
+
+
+def _tensor(images: data.ImageData, wanted: Bytes, resolution: int, device: str = "cpu") -> torch.Tensor:
+    return to_tensor(wanted, resolution, images.mean, images.std, device)
+
+
+def predict(
+    model: nn.Module, images: data.ImageData, wanted: Bytes, resolution: int, rows: Labels | None = None
+) -> Floats:
+    """Logits (N, classes) of the ``wanted`` images, or of their ``rows``; ``model`` is on the worker's device then."""
+    model.to(torch_device())
+    return fine_tune.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)

@@ -1,0 +1,287 @@
+"""What a worker does for each job of :mod:`vitsearch.pipeline.jobs`: files in, files and numbers out.
+
+Only workers import this module: it brings torch and timm.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vitsearch import backbones, data
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.compress import macs, scores, tokens
+from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
+from vitsearch.compress.sparsity import sparsity
+from vitsearch.data.arrays import Floats
+from vitsearch.errors import StageError
+from vitsearch.export import EXPORTERS, deploy, evaluate
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.pipeline import jobs
+from vitsearch.storage.files import FileStore
+from vitsearch.training import distillation, fine_tune
+from vitsearch.workers.images import (
+    EVALUATION_BATCH,
+    batches,
+    blank,
+    drawn,
+    drawn_batches,
+    drawn_rows,
+    load_data,
+    predict,
+    torch_device,
+)
+from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
+
+ROUNDED_PARITY_LIMIT = 0.05
+
+
+def describe_data(job: jobs.DataJob) -> jobs.DataReady:
+    return jobs.DataReady(load_data(job.workshop).to_json())
+
+
+def prepare_base(job: jobs.BaseJob) -> jobs.Base:
+    """Starting weights as they are when they know the user's classes, else trained on them."""
+    images = load_data(job.workshop)
+    built = backbones.find(job.source.backbone).build(model_spec(job.source, job.workshop))
+    if built.head_is_new or not _knows_classes(job.source, images):
+        _train_base(built.model, images, job)
+    logits = predict(built.model, images, images.validation.images, job.source.resolution)
+    built.model.cpu()
+    accuracy = fine_tune.accuracy(logits, images.validation.labels)
+    return jobs.Base(_save_weights(built.model, job.workshop.store), accuracy, len(logits))
+
+
+def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
+    images, backbone = load_data(job.workshop), backbones.find(job.source.backbone)
+    model = base_model(job.source, job.workshop).to(torch_device())
+    inputs = drawn(job.workshop, job.calibration, job.source.resolution, torch_device())
+    labels = images.train.labels[drawn_rows(images, job.calibration)]
+    found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
+    anatomy = backbone.anatomy(model, model_spec(job.source, job.workshop))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "statistics.safetensors"
+        found.save(path)
+        sha256 = job.workshop.store.put(path)
+    return jobs.AnatomyFound(anatomy.to_json(), found.scores().to_json(), sha256)
+
+
+def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
+    model = base_model(job.source, job.workshop).to(torch_device())
+    inputs = drawn(job.workshop, job.calibration, job.source.resolution, torch_device())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sensitivity.json"
+        path.write_text(json.dumps(sensitivity.rounding_damage(model, inputs)))
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+
+
+def cache_logits(job: jobs.LogitsJob) -> jobs.Stored:
+    return _cached(job, base_model(job.source, job.workshop))
+
+
+def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
+    return _cached(job, distillation.Features(base_model(job.source, job.workshop)))
+
+
+def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
+    images = load_data(job.workshop)
+    if job.split == "train":
+        pool = fine_tune.training_pool(len(images.train), job.recipe)
+        logits = predict(model, images, images.train.images, job.source.resolution, pool)
+    else:
+        logits = predict(model, images, images.validation.images[: job.images], job.source.resolution)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "logits.npy"
+        np.save(path, logits)
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+
+
+def cut_subset(job: jobs.SubsetJob) -> jobs.Stored:
+    images = load_data(job.workshop)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "subset.npy"
+        if job.resolution is None:
+            np.save(path, images.validation.labels[: job.images].astype("<i8"))
+        else:
+            wanted = images.validation.images[: job.images]
+            np.save(path, np.concatenate([*batches(images, wanted, job.resolution)]).astype("<f4"))
+        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+
+
+def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
+    """The graph a plan leads to, from the starting weights: enough to measure its cost."""
+    model = _deployed(shaped(job.pruned, job.workshop), job)
+    macs_m, params_m = macs.count(model, blank(job.pruned.source.resolution, job.workshop))
+    with tempfile.TemporaryDirectory() as folder:
+        path, parity = _export(model, job, Path(folder))
+        return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
+
+
+def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
+    return _judge(refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop)
+
+
+def train_rung(job: jobs.TrainJob) -> jobs.Trained:
+    """Fine-tune from the rung before."""
+    return _tuned(compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
+
+
+def train_quantized(job: jobs.QatJob) -> jobs.Trained:
+    """Fine-tune with the rounding of static int8 in place, from where post-training quantization stands."""
+    model = compressed(job.pruned, job.workshop, job.checkpoint_sha256)
+    fake_quant.prepare(model, drawn_batches(job.workshop, job.calibration, job.pruned.source.resolution))
+    return _tuned(model, job)
+
+
+def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
+    """A tune that ends worse (accuracy and divergence) is thrown away."""
+    images, resolution = load_data(job.workshop), job.pruned.source.resolution
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    task = _fine_tune_task(job, images, resolution)
+    with sparsity.frozen_zeros(model) if job.pruned.sparsity else nullcontext():
+        report = fine_tune.fine_tune(model, task)
+    after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    kept_start = after.accuracy < before.accuracy and after.kl > before.kl
+    if kept_start:
+        model.load_state_dict(start)
+        after = before
+    sha256 = _save_weights(model.cpu(), job.workshop.store)
+    return jobs.Trained(after.accuracy, after.kl, after.n, sha256, report.steps, kept_start)
+
+
+def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
+    """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
+    images, resolution = load_data(job.workshop), job.pruned.source.resolution
+    model = _deployed(compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
+    with fake_quant.unrounded(model):
+        macs_m, params_m = macs.count(model, blank(resolution, job.workshop))
+    with tempfile.TemporaryDirectory() as folder:
+        path, parity = _export(model, job, Path(folder))
+        split = batches(images, images.validation.images, resolution)
+        logits = evaluate.logits(path, split, batch_size=EVALUATION_BATCH)
+        if not np.isfinite(logits).all():
+            raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
+        correct = int((logits.argmax(1) == images.validation.labels).sum())
+        sha256 = job.workshop.store.put(path)
+        return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
+
+
+def _judge(
+    model: nn.Module, pruned: jobs.Pruned, base_logits: str, count: int, workshop: jobs.Workshop
+) -> jobs.SignalSeen:
+    images = load_data(workshop)
+    logits = predict(model, images, images.validation.images[:count], pruned.source.resolution)
+    reference = np.load(workshop.store.get(base_logits), mmap_mode="r")
+    labels = images.validation.labels[:count]
+    return jobs.SignalSeen(fine_tune.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
+
+
+def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
+    """A classifier of the right width is not enough: the hub's and ours know their own classes only.
+
+    A user's file is taken at its word.
+    """
+    if source.weights == "builtin":
+        return BUILTIN[source.backbone].class_names == images.class_names
+    return source.weights != "hub"
+
+
+def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
+    """From labels alone, on all training images; a recipe that names 0 images an epoch sees all in each."""
+    recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.train))
+    task = fine_tune.FineTuneTask(
+        images=images.train.images,
+        labels=images.train.labels,
+        resolution=job.source.resolution,
+        mean=images.mean,
+        std=images.std,
+        recipe=recipe,
+        epochs=recipe.rungs[-1],
+        device=torch_device(),
+    )
+    fine_tune.fine_tune(model, task)
+
+
+def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> fine_tune.FineTuneTask:
+    teaching, teacher, store = job.teaching, job.teaching.live_teacher, job.workshop.store
+    return fine_tune.FineTuneTask(
+        images=images.train.images,
+        labels=images.train.labels,
+        resolution=resolution,
+        mean=images.mean,
+        std=images.std,
+        recipe=job.recipe,
+        epochs=job.end - job.start,
+        distillation=teaching.method,
+        teacher_logits=_mapped(store, teaching.logits_sha256),
+        teacher_features=_mapped(store, teaching.features_sha256),
+        epochs_before=job.start,
+        device=torch_device(),
+        pool=fine_tune.training_pool(len(images.train), job.recipe),
+        live_teacher=fine_tune.LiveTeacher(base_model(teacher, job.workshop), teacher.resolution) if teacher else None,
+        beside=_beside(job),
+    )
+
+
+def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[fine_tune.BesideLoss]] | None:
+    """Networks that choose tokens learn from the unpruned model too, at the same resolution."""
+    if job.pruned.token_predictors is None:
+        return None
+    return partial(tokens.lessons, unpruned=base_model(job.pruned.source, job.workshop))
+
+
+def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
+    """A stored array that is read row by row: every trial of a machine shares one copy in memory."""
+    return None if sha256 is None else np.load(store.get(sha256), mmap_mode="r")
+
+
+def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
+    source = job.pruned.source
+    shape = tuple(blank(source.resolution, job.workshop).shape)
+    ships = deploy.deployed(model, backbones.find(source.backbone), shape)
+    if job.pruned.sparsity is not None:
+        sparsity.verify(ships, job.pruned.effect.weight_sparsity)
+    return ships
+
+
+def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
+    resolution = job.pruned.source.resolution
+    plain, final = folder / "fp32.onnx", folder / "model.onnx"
+    shape = tuple(blank(resolution, job.workshop).shape)
+    with fake_quant.unrounded(model):
+        report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
+    inputs = drawn(job.workshop, job.calibration, resolution).numpy()
+    learned = fake_quant.learned(model)
+    left = fake_quant.weights_of(model, job.pruned.effect.fp32_layers)
+    quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
+    return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
+
+
+def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
+    """Largest difference of the file's logits to those of the model that rounds in torch, over the largest
+    logit: a value that lies between two steps may be rounded to either, so it is far from that of fp32."""
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(inputs)).numpy()
+    relative = float(np.abs(evaluate.logits(path, inputs, EVALUATION_BATCH) - expected).max() / np.abs(expected).max())
+    if not relative <= ROUNDED_PARITY_LIMIT:
+        told = f"onnxruntime and the model that was trained for int8 differ by {relative:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{told}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
+    return relative
+
+
+def _save_weights(model: nn.Module, store: FileStore) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file({name: value.contiguous() for name, value in fake_quant.state_of(model).items()}, path)
+        return store.put(path)

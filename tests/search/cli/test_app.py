@@ -1,0 +1,148 @@
+"""The command line as a person meets it: messages, exit codes, JSON, and how soon help answers."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from support import REPOSITORY, SPACE_FILES
+
+SMALL = Path(SPACE_FILES, "small.yaml")
+HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
+
+
+def vitsearch(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vitsearch", *arguments]
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": str(cwd)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_help_answers_within_0_3_cpu_seconds():
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert vitsearch("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cost() for _ in range(3)) <= 0.3
+
+
+def test_the_command_line_loads_nothing_heavy():
+    code = f"import vitsearch.cli.app, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_command():
+    shown = vitsearch("--help").stdout
+    commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
+    assert all(command in shown for command in commands)
+
+
+def test_a_plan_written_by_hand_is_judged(tmp_path, golden):
+    path, value = tmp_path / "plan.json", golden("plan")
+    path.write_text(json.dumps(value))
+    assert "fine. vit_fmnist_p4@28 heads-33% ffn-50% global fp32" in vitsearch("plan", str(path)).stdout
+    path.write_text(json.dumps(value | {"resolution": 30, "window_size": 7}))
+    done = vitsearch("plan", str(path))
+    assert done.returncode == 2
+    assert "30 pixels are not a multiple of the patch size 4" in done.stderr
+    assert "has no windows" in done.stderr
+
+
+def test_check_accepts_the_shipped_space():
+    done = vitsearch("check", "spaces/quickstart.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "fine" in done.stdout
+
+
+def test_check_notes_a_device_that_is_not_known_here(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
+    told = "device 'nano' is not known here: vitsearch devices add URL nano"
+    done = vitsearch("check", str(file), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"A run from this machine would end at once: {told}" in done.stdout
+    assert json.loads(vitsearch("check", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
+
+
+def test_check_tells_what_the_data_takes(tmp_path):
+    assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
+    told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
+    assert told["images"] == 12_000
+    assert told["bytes"] == 12_000 * 28 * 28
+
+
+def test_check_tells_the_defects_of_a_folder(tmp_path):
+    for name in ("bolt", "wing nut", "washer"):
+        (tmp_path / name).mkdir()
+    for name in ("bolt", "wing nut"):
+        for level in (0, 255):
+            Image.new("L", (8, 8), level).save(tmp_path / name / f"{level}.png")
+    (tmp_path / "bolt" / "page.png").write_bytes(b"<html>")
+    data = ("task.data.source=folder", f"task.data.root={tmp_path}")
+    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    assert done.returncode == 2
+    assert "no images in 'washer'" in done.stderr
+    assert "page.png: not an image" in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "washer").rmdir()
+    (tmp_path / "bolt" / "page.png").unlink()
+    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    assert "data: 4 images, stored as 28x28x1: 3.1 kB on disk" in done.stdout, done.stderr
+
+
+def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(SMALL.read_text().replace("trials: 14", "trails: 14").replace("lr: 1e-4", "lr: fast"))
+    done = vitsearch("check", str(wrong))
+    assert done.returncode == 2
+    assert "did you mean 'trials'" in done.stderr
+    assert "task.fine_tune.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("vit_fmnist_p4  ", "vit_fmnist_p5  "), "vit_fmnist_p4"),
+        (("resolution: [24, 28]", "resolution: [25, 28]"), "not a multiple of the patch size 4"),
+    ],
+)
+def test_check_knows_what_backbones_cannot_do(tmp_path, change, message):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(SMALL.read_text().replace(*change))
+    done = vitsearch("check", str(wrong))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_override_replaces_a_value():
+    done = vitsearch("check", "spaces/quickstart.yaml", "search.trials=3", "--json")
+    assert json.loads(done.stdout)["space"]["search"]["trials"] == 3
+
+
+def test_a_study_that_does_not_exist_is_one_message(tmp_path):
+    done = vitsearch("front", "nothing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no study 'nothing'" in done.stderr
+    assert not (tmp_path / "studies").exists()
+
+
+def test_schema_is_json_schema():
+    assert "$schema" in json.loads(vitsearch("schema").stdout)
+
+
+def test_an_unknown_command_is_told_what_exists():
+    done = vitsearch("runn")
+    assert done.returncode == 2
+    assert "No such command 'runn'" in done.stderr

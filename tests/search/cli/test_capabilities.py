@@ -1,0 +1,57 @@
+"""The tables say what ``supports`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support import REPOSITORY
+from vitsearch import backbones
+from vitsearch.cli import capabilities
+from vitsearch.errors import UnknownName
+
+
+def test_every_family_has_an_example():
+    families = {backbones.find(name).family for name in capabilities.examples()}
+    assert families == set(backbones.FAMILIES.names())
+
+
+def cells(text: str, first: str) -> dict[str, str]:
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    heads = next(line for line in lines if line[0] in ("backbone", "runtime") and first)
+    row = next(line for line in lines if line[0] == first)
+    if first == "onnxruntime":
+        heads = next(line for line in lines if line[0] == "runtime")
+    return dict(zip(heads, row, strict=True))
+
+
+def test_a_no_carries_the_number_of_its_reason():
+    text = capabilities.describe(["mobilevitv2_050", "deit_tiny_patch16_224"])
+    seen = cells(text, "mobilevitv2_050")
+    assert (seen["family"], seen["FFN"]) == ("mobilevit", "yes")
+    number = seen["heads"].removeprefix("no [").removesuffix("]")
+    assert f"{number}. attends with a single head" in text
+    assert cells(text, "deit_tiny_patch16_224")["heads"] == "yes"
+
+
+def test_the_same_reason_is_told_once():
+    text = capabilities.describe(["mobilevit_xxs", "mobilevit_xs"])
+    assert cells(text, "mobilevit_xxs")["windows"] == cells(text, "mobilevit_xs")["windows"]
+    reasons = text.partition("Where not, why:")[2].split("\n")
+    assert len(reasons) == len({reason.partition(". ")[2] for reason in reasons if reason}) + 2
+
+
+def test_precisions_of_a_runtime():
+    assert cells(capabilities.describe([]), "onnxruntime")["fp32"] == "yes"
+
+
+def test_an_unknown_backbone_is_told():
+    with pytest.raises(UnknownName):
+        capabilities.describe(["deit_tiny_patch61_224"])
+
+
+def test_the_page_is_current():
+    """StageCost anew by: vitsearch capabilities."""
+    page = Path(REPOSITORY, "docs") / "capabilities.md"
+    assert page.read_text().rstrip().endswith(capabilities.describe(capabilities.examples()).rstrip())

@@ -1,0 +1,50 @@
+"""What others wrote is shown as it stands."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from vitsearch.cli import device_tables
+
+
+def test_what_a_device_says_is_no_markup_and_no_escape():
+    board = "Rev [/b] [bold]x \x1b[2J"
+    row = {"name": "nano", "url": "http://nano:1", "reachable": True, "reason": "[/dim] gone", "kind": "physical"}
+    row |= {"board": board, "queued": 1, "running": 0, "quarantined": None}
+    console = Console(file=io.StringIO(), width=200)
+    device_tables.print_overview([row], console)
+    shown = console.file.getvalue()
+    assert "Rev [/b] [bold]x \N{REPLACEMENT CHARACTER}[2J" in shown
+    assert "[/dim] gone" in shown
+
+
+def test_the_reasons_of_a_probe_are_no_markup_either():
+    rate = {"best": 2.0, "median": 1.0, "n": 9}
+    found = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
+    found |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
+    found |= {"started_at": "2026-01-02T03:04:05Z", "reasons": {"int8": "[ONNXRuntimeError] : 9 [/x] \x1b[2J"}}
+    console = Console(file=io.StringIO(), width=200)
+    device_tables.print_probe(found, console)
+    assert "int8: [ONNXRuntimeError] : 9 [/x] \N{REPLACEMENT CHARACTER}[2J" in console.file.getvalue()
+
+
+def test_the_queue_tells_what_each_job_is_and_what_the_running_one_does():
+    device = {"name": "nano", "url": "http://nano:1", "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
+    device |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
+    device |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None}
+    device |= {"conditions": {"temperature_c": 41.5, "zone": "CPU", "reason": None}}
+    absent = {"name": "openvino", "available": False, "reason": "no module"}
+    here = {"name": "noop", "available": True, "version": "1", "max_opset": None, "max_ir_version": None}
+    device["runtimes"] = [absent, here | {"providers": [], "program": None}]
+    running = {"id": "a" * 64, "kind": "measure", "state": "running", "study": "anna", "trial": 3, "attempts": 1}
+    waiting = {"id": "b" * 64, "kind": "probe", "state": "queued", "study": "ben", "trial": None, "attempts": 0}
+    last = {"n": 3, "what": "phase", "at": "2026-01-02T03:04:05Z", "details": {"phase": "power"}}
+    device["queue"] = [running | {"last": last}, waiting | {"last": None}]
+    console = Console(file=io.StringIO(), width=100)
+    device_tables.print_status(device, console)
+    words = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["a" * 12, "measure", "running:", "phase", "power", "anna", "3", "1"] in words
+    assert ["b" * 12, "probe", "queued", "ben"] in words
+    assert words.index(["runtime", "noop", "1"]) < words.index(["runtime", "openvino:", "no", "module"])

@@ -1,0 +1,55 @@
+"""What a run shows while it goes."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from vitsearch.cli import live
+from vitsearch.cli.live import LiveView
+from vitsearch.core.progress import PlainLines
+from vitsearch.core.record import Record
+from vitsearch.space import SearchSpace
+
+
+def confirmed(plan, accuracy: float, cost: float) -> Record:
+    return Record("confirmed", plan, values={"accuracy": accuracy, "cpu_ms_p50": cost})
+
+
+def shown(view: LiveView) -> str:
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(view)
+    return console.export_text()
+
+
+def test_the_view_shows_stages_and_the_front_without_dominated_points(plan):
+    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+    view.ended(1, confirmed(plan, 0.9, 2.0), trained=1, wanted=4)
+    view.ended(2, confirmed(plan, 0.8, 3.0), trained=2, wanted=4)
+    with view.stage("train_rung"), view.stage("train_rung"), view.stage("measure"):
+        text = shown(view)
+    assert "front so far: 1" in text
+    assert "train_rung x2, measure" in text
+    assert "2/4" in text
+
+
+def test_a_stage_that_ended_is_not_shown(plan):
+    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+    with view.stage("measure"):
+        pass
+    assert "running: nothing" in shown(view)
+
+
+def test_what_the_run_waits_for_is_shown_while_it_does():
+    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+    view.waits("waits for device nano, no answer for 3 min: refused")
+    assert "\nwaits for device nano, no answer for 3 min: refused\n" in shown(view)
+    view.waits(None)
+    assert "waits" not in shown(view)
+
+
+def test_no_terminal_means_plain_lines(fake_study):
+    space: SearchSpace = fake_study.space
+    with live.progress(space, plain=True) as progress:
+        assert isinstance(progress, PlainLines)

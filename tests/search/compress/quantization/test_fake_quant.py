@@ -1,0 +1,292 @@
+"""The model that rounds in torch, and the file that int8_static makes of it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import Counter
+from importlib import resources
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.compress.quantization.fake_quant import QuantizedLinear
+from vitsearch.compress.quantization.int8_static import quantize_static
+from vitsearch.compress.quantization.outliers import add_outliers
+from vitsearch.core.plan import Recipe
+from vitsearch.data.tensors import to_tensor
+from vitsearch.errors import StageError
+from vitsearch.export.evaluate import logits as run
+from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.training.fine_tune import FineTuneTask, accuracy, fine_tune, predict_logits, training_pool
+
+LAYERS = 4 * 6 + 1
+
+
+@pytest.fixture(scope="module")
+def images(base):
+    return base.calibration[0][:32]
+
+
+@pytest.fixture(scope="module")
+def rounded(base, images):
+    model = base.model()
+    fake_quant.prepare(model, images.split(16))
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained(rounded):
+    """Two steps, with the learning rate of a fine-tune."""
+    model, draw = copy.deepcopy(rounded), np.random.default_rng(0)
+    pixels, labels = draw.integers(0, 256, (32, 28, 28, 1), np.uint8), draw.integers(0, 10, 32)
+    recipe = Recipe((0, 1), 32, 16, 1e-4, 0.05, 0, 0.0, 1.0, 0)
+    fine_tune(model, FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 1))
+    return model
+
+
+def exported(model, images, folder):
+    """The fp32 file of the weights and the int8 one of the learned ranges."""
+    plain, small = folder / "fp32.onnx", folder / "int8.onnx"
+    with fake_quant.unrounded(model):
+        OnnxExporter().export(model, (1, 1, 28, 28), plain)
+    quantize_static(plain, small, images.numpy(), fake_quant.learned(model))
+    return plain, small
+
+
+@pytest.fixture(scope="module")
+def files(trained, images, tmp_path_factory):
+    return exported(trained, images, tmp_path_factory.mktemp("files"))
+
+
+def layer(low=-1.0, high=3.0, seed=0):
+    torch.manual_seed(seed)
+    return QuantizedLinear(nn.Linear(6, 4), (low, high))
+
+
+# ---- one layer
+
+
+def test_inputs_and_weights_are_on_their_grids():
+    made = layer()
+    inputs = torch.randn(50, 6)
+    scale = 4.0 / 255
+    zero = round(1.0 / scale)
+    steps = (torch.round(inputs / scale) + zero).clamp(0, 255) - zero
+    w_scale = made.weight.abs().amax(1, keepdim=True) / 127
+    expected = nn.functional.linear(steps * scale, torch.round(made.weight / w_scale) * w_scale, made.bias)
+    torch.testing.assert_close(made(inputs), expected)
+
+
+def straight_through(made, inputs):
+    """As the layer computes, in plain operations that torch differentiates by itself."""
+
+    def rounded(values):
+        return values + (values.round() - values).detach()
+
+    low, high = made.ends()
+    scale = (high - low) / 255
+    zero = rounded(-low / scale)
+    steps = (rounded(inputs / scale) + zero).clamp(0, 255) - zero
+    w_scale = (made.weight.abs().amax(1, keepdim=True) / 127).detach()
+    return nn.functional.linear(steps * scale, rounded(made.weight / w_scale) * w_scale, made.bias)
+
+
+def test_gradients_are_those_of_rounding_straight_through():
+    made, inputs = layer(), (torch.randn(50, 6) * 2).requires_grad_()
+    wanted = [inputs, made.weight, made.bias, made.stretch]
+    slope = torch.randn(50, 4)
+    found = torch.autograd.grad(made(inputs), wanted, slope)
+    expected = torch.autograd.grad(straight_through(made, inputs), wanted, slope)
+    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    damping = (inputs.numel() * 255) ** -0.5
+    torch.testing.assert_close(found[3], expected[3] * damping, atol=1e-4, rtol=1e-3)
+
+
+def test_a_range_that_an_outlier_stretched_shrinks():
+    torch.manual_seed(0)
+    plain, inputs = nn.Linear(64, 32), torch.randn(256, 64)
+    made = QuantizedLinear(copy.deepcopy(plain), (-300.0, 300.0))
+    optimizer = torch.optim.AdamW([made.stretch], lr=1e-3)
+    errors = []
+    for _ in range(60):
+        error = (made(inputs) - plain(inputs).detach()).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(float(error.detach()))
+    assert float(made.ends().detach()[1]) < 15
+    assert errors[-1] < 0.01 * errors[0]
+
+
+@pytest.mark.parametrize("ends", [(0.0, 0.0), (2.0, 3.0), (-3.0, -2.0)])
+def test_zero_is_always_in_the_range_and_a_range_of_nothing_is_one_of_steps(ends):
+    made = layer(*ends)
+    assert torch.isfinite(made(torch.randn(3, 6))).all()
+    assert made.ends()[0] <= 0 <= made.ends()[1]
+    torch.testing.assert_close(made(torch.zeros(1, 6))[0], made.bias)
+
+
+def test_under_autocast_it_multiplies_integers_exactly():
+    made, inputs = layer(), torch.randn(50, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = made(inputs)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), made(inputs), atol=0.03, rtol=0.02)
+
+
+# ---- a model
+
+
+def test_every_linear_layer_rounds_and_shares_its_parameters(base, rounded):
+    assert sum(isinstance(module, QuantizedLinear) for module in rounded.modules()) == LAYERS
+    assert sum(type(module) is nn.Linear for module in rounded.modules()) == 0
+    assert set(dict(base.model().named_parameters())) <= set(dict(rounded.named_parameters()))
+
+
+def test_before_a_step_it_is_what_post_training_quantization_gives(base, rounded, images, tmp_path, logits):
+    OnnxExporter().export(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "ptq.onnx", images.numpy())
+    inputs = base.held_out[0][:64]
+    expected, found = run(tmp_path / "ptq.onnx", inputs.numpy(), 64), logits(rounded, inputs).numpy()
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
+
+
+def test_training_moves_weights_and_ranges(rounded, trained):
+    before, after = fake_quant.state_of(rounded), fake_quant.state_of(trained)
+    for name in ("blocks.0.attn.qkv.weight", f"blocks.0.attn.qkv.{fake_quant.RANGE}"):
+        assert not torch.equal(before[name], after[name])
+
+
+def test_the_file_computes_what_the_trained_model_computes(base, trained, files, logits):
+    """Values between two steps may go either way, so it is not as near as in fp32."""
+    inputs = base.held_out[0][:64]
+    expected, found = logits(trained, inputs).numpy(), run(files[1], inputs.numpy(), 64)
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
+
+
+def test_the_file_has_the_graph_of_post_training_quantization(files, images, tmp_path):
+    quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
+    kinds = [Counter(node.op_type for node in onnx.load(path).graph.node) for path in (files[1], tmp_path / "ptq.onnx")]
+    assert kinds[0] == kinds[1]
+    assert kinds[0]["MatMulIntegerToFloat"] == LAYERS
+
+
+def cpu_seconds(sessions, inputs, rounds=15, repeats=8):
+    """The least CPU time of ``repeats`` inferences of each, measured in turns."""
+    least = dict.fromkeys(sessions, np.inf)
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            begin = time.process_time()
+            for _ in range(repeats):
+                session.run(None, {"images": inputs})
+            least[name] = min(least[name], time.process_time() - begin)
+    return least
+
+
+def sessions_of(**paths):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return {
+        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for name, path in paths.items()
+    }
+
+
+def test_it_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
+    quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
+    least = cpu_seconds(sessions_of(fp32=files[0], qat=files[1], ptq=tmp_path / "ptq.onnx"), images[:1].numpy())
+    assert least["qat"] < 1.1 * least["ptq"]
+    assert least["qat"] < 0.8 * least["fp32"]
+
+
+def test_what_is_saved_brings_it_back(base, trained, tmp_path, logits):
+    save_file({name: value.contiguous() for name, value in fake_quant.state_of(trained).items()}, tmp_path / "w")
+    model = base.model()
+    fake_quant.load(model, load_file(tmp_path / "w"))
+    inputs = base.held_out[0][:8]
+    torch.testing.assert_close(logits(model, inputs), logits(trained, inputs))
+
+
+def test_a_plain_state_is_loaded_as_it_is(base):
+    model, state = base.model(), base.model().state_dict()
+    fake_quant.load(model, state)
+    assert fake_quant.learned(model) == ()
+    assert fake_quant.state_of(model).keys() == state.keys()
+
+
+def test_unrounded_is_the_plain_model_for_a_while(base, rounded, logits):
+    inputs = base.held_out[0][:8]
+    before = logits(rounded, inputs)
+    with fake_quant.unrounded(rounded):
+        torch.testing.assert_close(logits(rounded, inputs), logits(base.model(), inputs))
+    assert torch.equal(logits(rounded, inputs), before)
+
+
+def test_images_with_nan_are_refused(base):
+    with pytest.raises(StageError, match=r"the input of blocks\.0\.attn\.qkv takes NaN or infinity"):
+        fake_quant.prepare(base.model(), [torch.full((2, 1, 28, 28), torch.nan)])
+
+
+def test_layers_that_are_not_in_the_file_are_an_error(rounded, files, images, tmp_path):
+    with pytest.raises(StageError, match="25 of 25 layers that were trained for int8 are not in the graph"):
+        quantize_static(files[0], tmp_path / "out.onnx", images.numpy(), fake_quant.learned(rounded))
+
+
+# ---- what it is for
+
+
+def archive(name):
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as found:
+        return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
+
+
+@pytest.mark.slow
+def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images, tmp_path):
+    """The case of benchmarks/quantization.py: an equal model, four channels of each norm 60 times as large."""
+    model = base.model()
+    add_outliers(model, 60.0, 4)
+    (pixels, labels), (unseen, answers) = archive("train"), archive("validation")
+    inputs = to_tensor(unseen, 28, (0.286,), (0.353,)).numpy()
+    rounded = copy.deepcopy(model)
+    fake_quant.prepare(rounded, [images])
+    start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
+    recipe = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
+    pool = training_pool(len(pixels), recipe)
+    teacher = predict_logits(model, pixels, 28, (0.286,), (0.353,), precision="bf16", rows=pool)
+    task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 2, teacher_logits=teacher, pool=pool)
+    fine_tune(rounded, task)
+    found = {}
+    for name, subject in (start | {"qat": rounded}).items():
+        (tmp_path / name).mkdir()
+        plain, small = exported(subject, images, tmp_path / name)
+        found[name] = accuracy(run(plain if name == "fp32" else small, inputs, 100), answers)
+    lost = {name: found["fp32"] - value for name, value in found.items()}
+    assert lost["ptq"] >= 0.01
+    assert lost["qat"] <= lost["ptq"] / 2
+
+
+@pytest.mark.slow
+def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
+    """1.6 times as fast as fp32, before and after training; cost does not depend on what the weights are."""
+    model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model
+    inputs = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    plain, ptq, qat = (tmp_path / f"{name}.onnx" for name in ("plain", "ptq", "qat"))
+    OnnxExporter().export(model, (1, 3, 224, 224), plain)
+    quantize_static(plain, ptq, inputs.numpy())
+    fake_quant.prepare(model, [inputs])
+    quantize_static(plain, qat, inputs.numpy(), fake_quant.learned(model))
+    least = cpu_seconds(sessions_of(fp32=plain, ptq=ptq, qat=qat), inputs[:1].numpy(), rounds=10, repeats=2)
+    assert least["fp32"] > 1.6 * least["ptq"]
+    assert least["fp32"] > 1.6 * least["qat"]

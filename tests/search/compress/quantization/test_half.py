@@ -1,0 +1,50 @@
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vitsearch.compress.quantization.half import halve
+from vitsearch.errors import StageError
+from vitsearch.export.evaluate import logits as run
+from vitsearch.export.onnx_file import OnnxExporter
+
+
+@pytest.fixture(scope="module")
+def plain(base, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plain") / "fp32.onnx"
+    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
+    return path
+
+
+def test_the_file_is_half_as_large_and_answers_alike_in_fp32(base, plain, tmp_path):
+    halve(plain, tmp_path / "half.onnx")
+    assert (tmp_path / "half.onnx").stat().st_size < 0.52 * plain.stat().st_size
+    inputs = base.held_out[0][:64].numpy()
+    expected, found = (run(path, inputs, 64) for path in (plain, tmp_path / "half.onnx"))
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+
+
+def of_weight(values, path):
+    """``logits = images @ values`` as a file."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("images", "logits")]
+    nodes = [helper.make_node("MatMul", ["images", "w"], ["logits"])]
+    weight = numpy_helper.from_array(np.asarray(values, np.float32), "w")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_weights_beyond_the_largest_are_refused(tmp_path):
+    of_weight(np.eye(4) * 1e5, tmp_path / "in.onnx")
+    with pytest.raises(StageError, match="w holds values beyond 65504, the largest of fp16"):
+        halve(tmp_path / "in.onnx", tmp_path / "out.onnx")
+
+
+def test_the_smallest_weights_become_small_without_a_warning(tmp_path):
+    of_weight(np.eye(4) * 1e-9, tmp_path / "in.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        halve(tmp_path / "in.onnx", tmp_path / "out.onnx")
+    assert np.abs(run(tmp_path / "out.onnx", np.ones((1, 4), np.float32), 1)).max() < 1e-5

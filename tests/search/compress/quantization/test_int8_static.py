@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from importlib import resources
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from onnx import helper, numpy_helper
+
+from vitsearch.compress.quantization.int8_static import quantize_static
+from vitsearch.data.tensors import to_tensor
+from vitsearch.errors import StageError
+from vitsearch.export.evaluate import logits as run
+from vitsearch.export.onnx_file import OnnxExporter
+
+LAYER = "MatMulIntegerToFloat"
+
+
+@pytest.fixture(scope="module")
+def plain(base, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plain") / "model.onnx"
+    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(base):
+    return base.calibration[0][:32].numpy()
+
+
+@pytest.fixture(scope="module")
+def made(plain, images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("made") / "int8.onnx"
+    quantize_static(plain, path, images)
+    return path
+
+
+def layers(path):
+    """Of each int8 layer: its constants by their place among the inputs."""
+    graph = onnx.load(path).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return [[constants.get(name) for name in node.input] for node in graph.node if node.op_type == LAYER]
+
+
+# ---- the built-in base
+
+
+def test_it_is_as_accurate_as_fp32_on_validation_images(plain, made):
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
+        pixels, labels = archive["validation_images"][:500, ..., None], archive["validation_labels"][:500]
+    inputs = to_tensor(pixels, 28, (0.286,), (0.353,)).numpy()
+    whole, small = ((run(path, inputs, 50).argmax(1) == labels).mean() for path in (plain, made))
+    assert whole > 0.88
+    assert small >= whole - 0.01
+
+
+def test_weights_are_int8_with_a_scale_for_each_output(made):
+    for _, weight, _, scales, _, zero, bias in layers(made):
+        assert weight.dtype == np.int8
+        assert scales.shape == bias.shape == weight.shape[1:]
+        assert zero is None  # symmetric
+        assert np.abs(weight.astype(int)).max(axis=0).min() == 127  # the largest of each output uses the whole range
+
+
+def test_activations_are_uint8_with_one_scale(made):
+    for _, _, scale, _, zero, _, _ in layers(made):
+        assert (scale.shape, zero.shape, zero.dtype) == ((), (), np.uint8)
+
+
+def test_no_fp32_copy_of_a_weight_stays(plain, made):
+    assert made.stat().st_size < 0.3 * plain.stat().st_size
+
+
+def test_the_same_images_give_the_same_file(plain, made, images, tmp_path):
+    quantize_static(plain, tmp_path / "again.onnx", images)
+    assert (tmp_path / "again.onnx").read_bytes() == made.read_bytes()
+
+
+def test_ranges_come_from_the_images(plain, made, images, tmp_path):
+    quantize_static(plain, tmp_path / "bright.onnx", images * 3)
+    first, bright = layers(made)[0], layers(tmp_path / "bright.onnx")[0]
+    assert not np.array_equal(first[2], bright[2])
+    assert np.array_equal(first[1], bright[1])
+
+
+def test_it_takes_less_than_three_seconds_of_a_core(plain, images, tmp_path):
+    begin = time.process_time()
+    quantize_static(plain, tmp_path / "out.onnx", images)
+    assert time.process_time() - begin < 3.0
+
+
+def test_images_with_nan_are_refused(plain, images, tmp_path):
+    with pytest.raises(StageError, match="takes NaN or infinity on the calibration images"):
+        quantize_static(plain, tmp_path / "out.onnx", np.full_like(images, np.nan))
+
+
+def test_layers_that_are_left_stay_in_fp32(plain, made, images, tmp_path):
+    left = [numpy_helper.to_array(tensor) for tensor in onnx.load(plain).graph.initializer if len(tensor.dims) == 2]
+    head = next(weight for weight in left if weight.shape == (10, 192))
+    quantize_static(plain, tmp_path / "out.onnx", images, left=[head.T])
+    assert len(layers(tmp_path / "out.onnx")) == len(layers(made)) - 1
+    with pytest.raises(StageError, match="a layer of 10 inputs that is to stay in fp32 is not in the graph"):
+        quantize_static(plain, tmp_path / "out.onnx", images, left=[head])
+
+
+# ---- the families
+
+
+FAMILIES = {
+    "swin": ("swin_tiny_patch4_window7_224", 56, {"img_size": 56, "embed_dim": 24, "depths": (1, 1, 1, 1)}),
+    "levit": ("levit_128s", 64, {"img_size": 64}),
+    "mobilevit_v1": ("mobilevit_xxs", 64, {}),
+    "mobilevit_v2": ("mobilevitv2_050", 64, {}),
+    "efficientvit_mit": ("efficientvit_b0", 32, {}),
+    "efficientvit_msra": ("efficientvit_m0", 64, {"img_size": 64}),
+}
+
+
+def with_statistics(model, resolution):
+    """Not as it starts: branches that norms multiply by 0 would hide what happens in them."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if "Norm" in type(module).__name__ and weight is not None and not weight.any():
+            torch.nn.init.uniform_(weight, 0.5, 1.0, generator=generator)
+    with torch.no_grad():
+        model.train()(torch.randn(16, 3, resolution, resolution, generator=generator))
+    return model.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Constant folding:UserWarning")  # of the exporter, on strided slices
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_quantized_and_stays_close(family, tmp_path):
+    name, resolution, options = FAMILIES[family]
+    torch.manual_seed(0)
+    model = with_statistics(timm.create_model(name, num_classes=10, **options), resolution)
+    plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    OnnxExporter().export(model, (1, 3, resolution, resolution), plain)
+    seen, unseen = np.random.default_rng(0).standard_normal((2, 16, 3, resolution, resolution)).astype(np.float32)
+    quantize_static(plain, small, seen)
+    linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
+    assert len(layers(small)) == linear
+    expected, found = run(plain, unseen, 16), run(small, unseen, 16)
+    signal_to_noise_db = 10 * np.log10(np.square(expected).sum() / np.square(found - expected).sum())
+    assert signal_to_noise_db > 25
+
+
+# ---- graphs of every kind
+
+
+def graph(*nodes, **constants):
+    """``images`` (batch, 4) to ``logits``."""
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", None]) for name in ("images", "logits")
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+    made = helper.make_graph(
+        [helper.make_node(*node[:3], **node[3]) for node in nodes], "g", ends[:1], ends[1:], tensors
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+DRAW = np.random.default_rng(1)
+W, SQUARE, B = DRAW.standard_normal((4, 3)), DRAW.standard_normal((4, 4)), DRAW.standard_normal(3)
+GRAPHS = {
+    "a bias on the left": (
+        1,
+        graph(("MatMul", ["images", "w"], ["y"], {}), ("Add", ["b", "y"], ["logits"], {}), w=W, b=B),
+    ),
+    "no bias": (1, graph(("MatMul", ["images", "w"], ["logits"], {}), w=W)),
+    "a sum that is no bias": (
+        1,
+        graph(("MatMul", ["images", "w"], ["y"], {}), ("Add", ["y", "images"], ["logits"], {}), w=SQUARE),
+    ),
+    "a sum with itself": (
+        1,
+        graph(("MatMul", ["images", "w"], ["y"], {}), ("Add", ["y", "y"], ["logits"], {}), w=W),
+    ),
+    "a product that is read twice": (
+        1,
+        graph(
+            ("MatMul", ["images", "w"], ["y"], {}),
+            ("Add", ["y", "b"], ["z"], {}),
+            ("Mul", ["y", "z"], ["logits"], {}),
+            w=W,
+            b=B,
+        ),
+    ),
+    "two layers of one input": (
+        2,
+        graph(
+            ("MatMul", ["images", "w"], ["y"], {}),
+            ("MatMul", ["images", "w"], ["z"], {}),
+            ("Add", ["y", "z"], ["logits"], {}),
+            w=W,
+        ),
+    ),
+    "a bias that is another's": (
+        2,
+        graph(
+            ("Identity", ["b"], ["c"], {}),
+            ("Gemm", ["images", "w", "b"], ["y"], {}),
+            ("Gemm", ["images", "w", "c"], ["z"], {}),
+            ("Add", ["y", "z"], ["logits"], {}),
+            w=W,
+            b=B,
+        ),
+    ),
+    "a transposed weight": (1, graph(("Gemm", ["images", "w", "b"], ["logits"], {"transB": 1}), w=W.T, b=B)),
+    "a weight that is read both ways": (
+        2,
+        graph(
+            ("MatMul", ["images", "w"], ["y"], {}),
+            ("Gemm", ["images", "w"], ["z"], {"transB": 1}),
+            ("Add", ["y", "z"], ["logits"], {}),
+            w=SQUARE,
+        ),
+    ),
+    "a Gemm with a factor": (0, graph(("Gemm", ["images", "w"], ["logits"], {"alpha": 0.5}), w=W)),
+    "a Gemm with a matrix for a bias": (0, graph(("Gemm", ["images", "w", "b"], ["logits"], {}), w=W, b=B[None])),
+    "a weight of zeros": (1, graph(("MatMul", ["images", "w"], ["logits"], {}), w=np.zeros((4, 3)))),
+    "an input of zeros": (
+        1,
+        graph(("Mul", ["images", "n"], ["x"], {}), ("MatMul", ["x", "w"], ["logits"], {}), w=W, n=np.zeros(4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GRAPHS)
+def test_layers_are_found_and_nothing_else_changes(case, tmp_path):
+    count, model = GRAPHS[case]
+    onnx.save(model, tmp_path / "fp32.onnx")
+    images = np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images)
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node)
+    assert (kinds[LAYER], kinds["QuantizeLinear"]) == (count, min(count, 1))
+    expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
+    np.testing.assert_allclose(found, expected, atol=0.02 * max(1.0, np.abs(expected).max()))

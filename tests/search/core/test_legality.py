@@ -1,0 +1,115 @@
+"""Which plans are refused, and that nothing refused is ever drawn."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch import backbones
+from vitsearch.core import legality
+from vitsearch.core.plan import Compression, Plan
+from vitsearch.errors import PlanError
+from vitsearch.space import SearchSpace
+from vitsearch.study.sampling import PlanSpace
+
+SPACE = {
+    "study": "legality",
+    "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+    "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+    "space": {
+        "backbone": [
+            {"name": name, "weights": "none"}
+            for name in ("deit_tiny_distilled_patch16_224", "mobilevitv2_050", "swin_tiny_patch4_window7_224")
+        ],
+        "resolution": [64, 96, 224],
+        "window_size": [2, 7],
+        "depth_pruning_ratio": [0.0, 0.25],
+        "embed_pruning_ratio": [0.0, 0.25],
+        "head_pruning_ratio": [0.0, 0.5],
+        "ffn_pruning_ratio": [0.0, 0.5],
+        "weight_sparsity": ["none", "2:4"],
+        "token_pruning_ratio": [0.0, 0.3],
+        "token_pruning_method": ["topk", "evit", "tome", "dynamicvit"],
+        "token_pruning_at": [[3, 6], [2]],
+        "distillation": ["none", "logits", "feature", "token", "token_hard"],
+        "quantization": ["fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed"],
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def plans() -> PlanSpace:
+    return PlanSpace(SearchSpace.from_json(SPACE), "local", backbones.supports, backbones.native_resolution)
+
+
+@pytest.fixture
+def deit(plans) -> Plan:
+    return replace(plans.baseline(), backbone="deit_tiny_patch16_224", resolution=224)
+
+
+@given(st.integers(0, 10**9))
+def test_nothing_that_is_refused_is_ever_drawn(plans, seed):
+    assert legality.reasons(plans.random(random.Random(seed)), backbones.supports) == []
+
+
+def refused(plan: Plan) -> list[str]:
+    return legality.reasons(plan, backbones.supports)
+
+
+def test_a_plain_plan_is_fine(deit):
+    assert refused(deit) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"backbone": "deit_tiny_patch61_224"}, "did you mean 'deit_tiny_patch16_224'?"),
+        ({"resolution": 100}, "100 pixels are not a multiple of the patch size 16"),
+        ({"weights": "builtin"}, "deit_tiny_patch16_224"),
+        ({"window_size": 7}, "has no windows"),
+        ({"distillation": "token"}, "has no distillation head"),
+    ],
+)
+def test_what_the_backbone_cannot_take(deit, change, told):
+    assert told in "; ".join(refused(replace(deit, **change)))
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        (Compression(head_pruning_ratio=1.5), "head_pruning_ratio 1.5 is no share that can be cut; allowed: 0 to 0.95"),
+        (Compression(ffn_pruning_ratio=-0.1), "ffn_pruning_ratio -0.1 is no share"),
+        (Compression(width_multiple=0), "width_multiple 0; allowed: 1 or more"),
+        (Compression(token_pruning_ratio=0.3), "token_pruning_ratio 0.3 without a token_pruning_method"),
+        (Compression(token_pruning_method="topk"), "without a token_pruning_ratio"),
+        (Compression(0, 0, 0.3, "topk", token_pruning_at=(6, 3)), "[6, 3] does not rise"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other(deit, cut, told):
+    assert told in "; ".join(refused(replace(deit, compression=cut)))
+
+
+def test_what_is_learned_needs_a_rung_that_trains(deit):
+    untrained = replace(deit, recipe=replace(deit.recipe, rungs=(0,)))
+    cut = Compression(0, 0, 0.3, "dynamicvit")
+    assert any("dynamicvit is trained" in reason for reason in refused(replace(untrained, compression=cut)))
+    precise = replace(untrained, deployments=(replace(untrained.deployment, precision="int8_qat"),))
+    assert any("int8_qat is trained" in reason for reason in refused(precise))
+
+
+def test_a_runtime_is_asked_for_its_precisions(deit):
+    other = replace(deit, deployments=(replace(deit.deployment, runtime="abacus"),))
+    assert any("runtime 'abacus'" in reason for reason in refused(other))
+
+
+def test_all_reasons_are_told_at_once(deit):
+    wrong = replace(deit, resolution=100, compression=Compression(head_pruning_ratio=1.5), distillation="token")
+    with pytest.raises(PlanError) as caught:
+        legality.refuse(wrong, backbones.supports)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the plan cannot be built:"
+    assert len(lines) == 4

@@ -1,0 +1,83 @@
+"""Limits of the file, and what values do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from vitsearch.core.limits import DEFAULT_DROP, Bound, bounds, constraints, reference_values, screened
+
+
+@dataclass(frozen=True)
+class Limit:
+    min: float | None = None
+    max: float | None = None
+    max_drop: float | None = None
+    max_ratio: float | None = None
+    min_ratio: float | None = None
+
+
+BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0, "throughput_ips": 250.0, "energy_mj": None}
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "bound"),
+    [
+        ("accuracy", Limit(min=0.75), Bound("accuracy", ">=", 0.75)),
+        ("accuracy", Limit(max_drop=0.02), Bound("accuracy", ">=", 0.88)),
+        ("cpu_ms_p50", Limit(max=3.0), Bound("cpu_ms_p50", "<=", 3.0)),
+        ("cpu_ms_p50", Limit(max_ratio=0.5), Bound("cpu_ms_p50", "<=", 2.0)),
+        ("throughput_ips", Limit(min_ratio=2.0), Bound("throughput_ips", ">=", 500.0)),
+    ],
+)
+def test_a_limit_is_a_bound(metric, limit, bound):
+    assert bounds({metric: limit}, BASELINE) == (bound,)
+
+
+def test_one_metric_may_have_several():
+    found = bounds({"cpu_ms_p50": Limit(max=3.0, max_ratio=0.5)}, BASELINE)
+    assert [bound.value for bound in found] == [3.0, 2.0]
+
+
+def test_a_relative_limit_needs_the_baseline():
+    assert bounds({"energy_mj": Limit(max_ratio=0.5)}, BASELINE) == ()
+    assert bounds({"energy_mj": Limit(max=5.0)}, BASELINE) == (Bound("energy_mj", "<=", 5.0),)
+
+
+@pytest.mark.parametrize(
+    ("sense", "seen", "sign"), [("<=", 3, 1), ("<=", 2, 0), ("<=", 1, -1), (">=", 1, 1), (">=", 3, -1)]
+)
+def test_a_violation_is_positive_when_broken(sense, seen, sign):
+    violation = Bound("cpu_ms_p50", sense, 2.0).violation(seen)
+    assert (violation > 0) - (violation < 0) == sign
+
+
+def test_a_violation_is_relative():
+    assert Bound("cpu_ms_p50", "<=", 2.0).violation(3.0) == 0.5
+    assert Bound("accuracy", ">=", 0.0).violation(-0.5) == 0.5
+
+
+def test_only_what_was_measured_is_judged():
+    limits = (Bound("cpu_ms_p50", "<=", 2.0), Bound("energy_mj", "<=", 1.0), Bound("size_mb", "<=", 1.0))
+    assert constraints(limits, {"cpu_ms_p50": 1.0, "energy_mj": None}) == {"cpu_ms_p50<=2": -0.5}
+
+
+def test_the_screen_judges_what_it_can():
+    limits = (Bound("cpu_ms_p50", "<=", 2.0), Bound("accuracy", ">=", 0.8), Bound("latency_ms_p95@pi", "<=", 9.0))
+    assert screened(limits) == limits[:1]
+
+
+def test_the_reference_lies_beyond_the_baseline():
+    corner = reference_values(("accuracy", "cpu_ms_p50", "throughput_ips"), (), BASELINE)
+    assert corner == pytest.approx({"accuracy": 0.9 - DEFAULT_DROP, "cpu_ms_p50": 4.4, "throughput_ips": 250 / 1.1})
+
+
+def test_the_strictest_accuracy_limit_is_the_reference():
+    limits = bounds({"accuracy": Limit(min=0.8, max_drop=0.02)}, BASELINE)
+    assert reference_values(("accuracy",), limits, BASELINE) == {"accuracy": pytest.approx(0.88)}
+
+
+def test_an_objective_that_the_baseline_lacks_is_named():
+    with pytest.raises(ValueError, match="objective energy_mj was not measured for the baseline"):
+        reference_values(("accuracy", "energy_mj"), (), BASELINE)

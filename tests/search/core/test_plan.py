@@ -1,0 +1,109 @@
+"""The JSON form of a plan is a contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe, cut_text
+
+share = st.floats(0, 0.95)
+plans = st.builds(
+    Plan,
+    backbone=st.text(min_size=1, max_size=8),
+    weights=st.sampled_from(["builtin", "hub", "none", "file:/x"]),
+    resolution=st.integers(8, 512),
+    window_size=st.none() | st.integers(1, 32),
+    compression=st.builds(
+        Compression,
+        share,
+        share,
+        share,
+        st.none() | st.sampled_from(["topk", "tome"]),
+        st.sampled_from(["uniform", "global"]),
+        st.integers(1, 64),
+        st.lists(st.integers(0, 11), max_size=3).map(tuple),
+        share,
+        share,
+        st.sampled_from(["none", "50%", "2:4"]),
+    ),
+    distillation=st.sampled_from(["none", "logits"]),
+    recipe=st.builds(
+        Recipe,
+        st.lists(st.integers(0, 9)).map(tuple),
+        *[st.integers(1, 99)] * 2,
+        share,
+        share,
+        st.integers(0, 9),
+        share,
+        share,
+        st.integers(0, 9),
+        st.builds(Augmentation, share, share, st.integers(0, 30), share, share),
+        share,
+        share,
+        st.integers(0, 9),
+        st.booleans(),
+    ),
+    deployments=st.lists(
+        st.builds(
+            Deployment,
+            *[st.text(max_size=5)] * 4,
+            st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
+                lambda options: tuple(sorted(options.items()))
+            ),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
+
+
+@given(plans)
+def test_a_plan_comes_back_from_json_equal(plan):
+    back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert back == plan
+    assert hash(back) == hash(plan)
+
+
+def test_the_json_form_is_the_committed_one(golden):
+    assert Plan.from_json(golden("plan")).to_json() == golden("plan")
+
+
+def test_unpruned_keeps_all_but_the_cuts(plan):
+    cut = replace(plan, compression=Compression(0.5, 0.25, scope="global", width_multiple=16))
+    assert cut.unpruned() == replace(plan, compression=Compression(width_multiple=16))
+
+
+def test_what_came_later_is_not_written_while_it_is_off(golden):
+    assert set(Compression().to_json()) == set(golden("plan")["compression"])
+    assert Compression(token_pruning_at=(3,)).to_json()["token_pruning_at"] == [3]
+
+
+CUTS = [f"{what}_pruning_ratio" for what in ("head", "ffn", "token", "depth", "embed")]
+
+
+@pytest.mark.parametrize("knob", CUTS)
+def test_any_ratio_makes_a_cut(knob):
+    assert Compression(scope="global").is_identity
+    assert not Compression(**{knob: 0.1}).is_identity
+
+
+def test_a_fleet_has_no_single_deployment(plan):
+    with pytest.raises(ValueError, match="too many values"):
+        _ = replace(plan, deployments=plan.deployments * 2).deployment
+
+
+def test_a_plan_in_one_line(plan):
+    assert cut_text(plan) == "fake_vit@28 fp32"
+    assert cut_text(replace(plan, compression=Compression(0.0, 0.25))) == "fake_vit@28 ffn-25% fp32"
+    both = replace(plan, compression=Compression(0.17, 0.25, scope="global"))
+    assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
+    assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
+    tokens = Compression(0.5, 0, 0.3, "topk", token_pruning_at=(3, 6))
+    assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% behind 3,6 fp32"
+    rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="global")
+    line = cut_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
+    assert line == "depth-25% embed-50% global sparse 2:4 feature distillation fp32"

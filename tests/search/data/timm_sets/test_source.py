@@ -1,0 +1,457 @@
+"""What timm's create_dataset reads becomes ImageData: real files of each kind, good and awkward."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import io
+import json
+import logging
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitsearch.core.data_sources import TORCH_NAMES
+from vitsearch.data import DataSpec, ImageData, describe_difference, load
+from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
+from vitsearch.data.timm_sets import read as timm_read
+from vitsearch.errors import DataError
+
+needs_datasets = pytest.mark.skipif(not importlib.util.find_spec("datasets"), reason="pip install 'vitsearch[hfds]'")
+needs_webdataset = pytest.mark.skipif(not importlib.util.find_spec("webdataset"), reason="pip install 'vitsearch[wds]'")
+
+
+def png(number: int, size=(12, 12), mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(content, "png")
+    return content.getvalue()
+
+
+def folders(root: Path, names=("bolt", "wing nut"), count=4, start=0, **options) -> Path:
+    for position, name in enumerate(names):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            (root / name / f"{index:02}.png").write_bytes(png(start + 100 * position + index, **options))
+    return root
+
+
+def read(source: str, root: Path | None = None, cache: Path | None = None, **values) -> ImageData:
+    return load(DataSpec(source, root=None if root is None else str(root), **values), cache)
+
+
+def refused(*words: str, source: str, **values) -> str:
+    with pytest.raises(DataError) as caught:
+        read(source, **values)
+    assert all(word in str(caught.value) for word in words), caught.value
+    return str(caught.value)
+
+
+# ---- torch/
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory) -> Path:
+    """Part of Fashion-MNIST as torchvision leaves it."""
+    root = tmp_path_factory.mktemp("torchvision")
+    (root / "FashionMNIST" / "raw").mkdir(parents=True)
+    for prefix, name, count in (("train", "train", 300), ("t10k", "test", 60)):
+        split = subset_split(name)
+        for kind, values in (("images-idx3", split.images[:count, ..., 0]), ("labels-idx1", split.labels[:count])):
+            header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+            file = root / "FashionMNIST" / "raw" / f"{prefix}-{kind}-ubyte"
+            file.write_bytes(header + values.astype(np.uint8).tobytes())
+    return root
+
+
+def test_torchvision_set_keeps_its_class_order_and_its_test_split(fashion, tmp_path):
+    data = read("torch/fashion_mnist", fashion, tmp_path)
+    assert data.class_names == CLASS_NAMES
+    assert (data.image_size, data.channels) == (28, 1)
+    assert len(data.train) + len(data.validation) == 300
+    assert 20 <= len(data.validation) <= 40
+    assert sorted(np.unique(data.validation.labels)) == list(range(10))
+    original = subset_split("test")
+    assert (data.test.images == original.images[:60]).all()
+    assert (data.test.labels == original.labels[:60]).all()
+    assert isinstance(data.train.images, np.memmap)
+
+
+def test_torchvision_test_split_can_be_judged_by(fashion):
+    for word in ("test", "validation"):
+        data = read("torch/fashion_mnist", fashion, validation_split=word)
+        assert (len(data.train), len(data.validation), data.test) == (300, 60, None)
+
+
+def test_torchvision_splits_that_timm_would_take_for_the_test_split(fashion):
+    words = ("data.train_split", "no split 'trian'", "it has train, test")
+    refused(*words, source="torch/fashion_mnist", root=fashion, train_split="trian")
+    refused("'test' is what", source="torch/fashion_mnist", root=fashion, train_split="val", validation_split="test")
+
+
+def test_torchvision_set_that_is_not_there(tmp_path):
+    for name in ("cifar10", "qmnist", "inaturalist", "places365"):
+        refused(f"torch/{name}", "not found in", "data.download", source=f"torch/{name}", root=tmp_path)
+    refused("data.root", "absent is not a folder", source="torch/mnist", root=tmp_path / "absent")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_torchvision_set_tells_the_nearest():
+    with pytest.raises(DataError, match=r"torch/ has no 'cifar11'; allowed: cifar10, .*did you mean 'cifar10'"):
+        DataSpec("torch/cifar11", root="x")
+
+
+def test_every_name_behind_torch_is_known_to_timm(tmp_path):
+    from timm.data import create_dataset
+
+    for name in TORCH_NAMES:
+        try:
+            create_dataset(f"torch/{name}", root=str(tmp_path), split="train")
+        except AssertionError as error:
+            pytest.fail(f"timm does not know torch/{name}: {error}")
+        except (RuntimeError, OSError, ImportError):
+            pass  # known, and not on this machine
+
+
+def test_image_folder_numbers_classes_as_training_does(tmp_path):
+    folders(tmp_path / "train", ("bolt", "nut", "washer"))
+    folders(tmp_path / "val", ("nut", "washer"), 2, start=1000)
+    data = read("torch/image_folder", tmp_path)
+    assert data.class_names == ("bolt", "nut", "washer")
+    assert data.validation.labels.tolist() == [1, 1, 2, 2]
+    folders(tmp_path / "val", ("screw",), 1)
+    refused("validation has classes that train lacks: 'screw'", source="torch/image_folder", root=tmp_path)
+
+
+def test_image_folder_without_splits_is_held_out_from(tmp_path):
+    data = read("torch/image_folder", folders(tmp_path, count=5), validation_share=0.4)
+    assert (len(data.train), np.bincount(data.validation.labels).tolist()) == (6, [2, 2])
+    refused("no folder 'train'", "bolt, wing nut", source="torch/folder", root=tmp_path, validation_split="val")
+
+
+def test_the_same_files_are_the_same_data_whoever_reads_them(tmp_path):
+    folders(tmp_path / "train")
+    folders(tmp_path / "val", count=2, start=1000)
+    read_by = {source: read(source, tmp_path) for source in ("folder", "torch/image_folder")}
+    identities = {data.identity for data in read_by.values()}
+    assert len(identities) == 1
+
+
+def test_images_that_timm_would_replace_by_the_next_are_told(tmp_path):
+    folders(tmp_path, count=5)
+    (tmp_path / "bolt" / "01.png").write_bytes(b"no image")
+    refused("1 image cannot be read", "image 1: not an image", source="torch/image_folder", root=tmp_path)
+    (tmp_path / "bolt" / "01.png").write_bytes(png(1, size=(200, 200))[:3000])
+    (tmp_path / "bolt" / "03.png").write_bytes(png(3, size=(200, 200))[:3000])
+    values = {"root": tmp_path, "image_size": 16}
+    refused("2 images cannot be read", "image 1", "image 3", "truncated", source="torch/image_folder", **values)
+
+
+def test_one_class_and_mixed_sizes_are_refused(tmp_path):
+    refused("only one class, 'bolt'", source="torch/folder", root=folders(tmp_path / "one", ("bolt",)))
+    folders(tmp_path / "mixed")
+    (tmp_path / "mixed" / "bolt" / "big.png").write_bytes(png(7, size=(20, 12)))
+    refused("data.image_size: missing", "12x12, 20x12", source="torch/folder", root=tmp_path / "mixed")
+
+
+# ---- the cache, and identity
+
+
+def test_second_reading_decodes_nothing_until_files_change(tmp_path, monkeypatch):
+    folders(tmp_path / "in")
+    first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
+    opened = []
+    monkeypatch.setattr(timm_read.MapSplit, "read", lambda split, rows: opened.append(rows) or iter(()))
+    again = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    assert (again.identity, opened) == (first.identity, [])
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
+    monkeypatch.undo()
+    (index,) = (tmp_path / "cache").glob("index-*.json")
+    index.write_text("{")
+    assert read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16).identity == first.identity
+    (tmp_path / "in" / "bolt" / "00.png").write_bytes(png(99))
+    changed = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
+    lines = describe_difference(first.to_json(), changed.to_json())
+    assert lines
+    assert all(line.startswith(("train", "validation")) for line in lines)
+
+
+def test_identity_follows_contents_not_paths(tmp_path):
+    for name in ("a", "b"):
+        folders(tmp_path / name)
+    assert read("torch/folder", tmp_path / "a").identity == read("torch/folder", tmp_path / "b").identity
+
+
+def test_data_goes_to_a_worker_by_pickle(fashion):
+    data = read("torch/fashion_mnist", fashion)
+    again = pickle.loads(pickle.dumps(data))
+    assert again.identity == data.identity
+    assert again.test.sha256 == data.test.sha256
+
+
+def test_a_resume_on_other_classes_names_them(tmp_path):
+    stored = read("torch/folder", folders(tmp_path / "a")).to_json()
+    other = read("torch/folder", folders(tmp_path / "b", ("bolt", "screw"))).to_json()
+    assert "classes that the study does not know: 'screw'" in describe_difference(stored, other)
+
+
+# ---- tar
+
+
+def tar_of(folder: Path, target: Path) -> Path:
+    with tarfile.open(target, "w") as tar:
+        tar.add(folder, arcname=".")
+    return target
+
+
+def test_tar_files_give_what_their_folders_give(tmp_path):
+    folders(tmp_path / "in" / "train")
+    folders(tmp_path / "in" / "val", ("wing nut",), 2, start=1000)
+    for part in ("train", "val"):
+        tar_of(tmp_path / "in" / part, tmp_path / f"{part}.tar")
+    data = read("tar", tmp_path)
+    assert data.identity == read("folder", tmp_path / "in").identity
+    alone = read("tar", tmp_path / "train.tar")
+    assert len(alone.train) + len(alone.validation) == 8
+
+
+def test_tar_that_is_not_there(tmp_path):
+    refused("neither a .tar file nor a folder", source="tar", root=tmp_path / "x.tar")
+    refused("no train.tar; it has no .tar file", source="tar", root=tmp_path)
+
+
+# ---- hfds/
+
+
+@pytest.fixture
+def hub_cache(tmp_path) -> Path:
+    return tmp_path / "hub"
+
+
+def parquet(folder: Path, features=None, **columns) -> str:
+    """A folder with train.parquet; the source that names it."""
+    import datasets
+
+    folder.mkdir(parents=True)
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(folder / "train.parquet"))
+    return f"hfds/{folder}"
+
+
+@needs_datasets
+def test_local_image_folder_through_hugging_face(tmp_path, hub_cache):
+    folders(tmp_path / "in" / "train")
+    folders(tmp_path / "in" / "test", count=2, start=1000)
+    data = read(f"hfds/{tmp_path / 'in'}", hub_cache, tmp_path / "cache")
+    assert data.class_names == ("bolt", "wing nut")
+    assert len(data.train) + len(data.validation) == 8
+    assert len(data.test) == 4
+    judged = read(f"hfds/{tmp_path / 'in'}", hub_cache, validation_split="test")
+    assert (len(judged.train), len(judged.validation), judged.test) == (8, 4, None)
+    refused("no split 'tset'", "train, test", source=f"hfds/{tmp_path / 'in'}", root=hub_cache, validation_split="tset")
+
+
+@needs_datasets
+def test_parquet_keeps_the_order_of_its_class_labels(tmp_path, hub_cache):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["nut", "bolt"])})
+    images = [{"bytes": png(number, mode="L"), "path": None} for number in range(6)]
+    source = parquet(tmp_path / "in", features, image=images, label=[0, 1] * 3)
+    data = read(source, hub_cache)
+    assert data.class_names == ("nut", "bolt")
+    assert data.channels == 1
+    assert read(source, hub_cache, channels=3).channels == 3
+    refused("has names of its own", "'nut', 'bolt'", source=source, root=hub_cache, class_names=("a", "b"))
+
+
+@needs_datasets
+def test_columns_and_class_names_can_be_told(tmp_path, hub_cache):
+    import datasets
+
+    features = datasets.Features({"img": datasets.Image(), "kind": datasets.Value("int64")})
+    images = [{"bytes": png(number), "path": None} for number in range(6)]
+    source = parquet(tmp_path / "in", features, img=images, kind=[0, 1] * 3)
+    keys = {"input_key": "img", "target_key": "kind"}
+    refused("data.input_key", "no column 'image'", "img, kind", source=source, root=hub_cache)
+    refused("data.target_key", "no column 'label'", source=source, root=hub_cache, input_key="img")
+    assert read(source, hub_cache, **keys).class_names == ("0", "1")
+    assert read(source, hub_cache, **keys, class_names=("bolt", "nut")).class_names == ("bolt", "nut")
+    refused("data.class_names", "label 1", "1 class names", source=source, root=hub_cache, **keys, class_names=("a",))
+
+
+@needs_datasets
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, -1, 1], "image 2: its label is -1"),
+        (["a", "b", "a", "b"], "image 0: its label 'a' is not a whole number"),
+        ([0.5, 1.0, 0.0, 1.0], "image 0: its label 0.5 is not a whole number"),
+        ([0, 1, None, 1], "image 2: it has no label"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, hub_cache, labels, message):
+    import datasets
+
+    kind = datasets.Value({int: "int64", str: "string", float: "float64"}[type(labels[0])])
+    features = datasets.Features({"image": datasets.Image(), "label": kind})
+    images = [{"bytes": png(number), "path": None} for number in range(4)]
+    refused(message, source=parquet(tmp_path / "in", features, image=images, label=labels), root=hub_cache)
+
+
+@needs_datasets
+def test_broken_and_missing_images_of_parquet_are_told_by_index(tmp_path, hub_cache):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    images = [{"bytes": png(number), "path": None} for number in range(6)]
+    images[1], images[4] = {"bytes": b"no image", "path": None}, None
+    source = parquet(tmp_path / "in", features, image=images, label=[0, 1] * 3)
+    refused(
+        "2 images cannot be read", "image 1: not an image", "image 4: there is no image", source=source, root=hub_cache
+    )
+
+
+@needs_datasets
+def test_hugging_face_sets_that_are_not_there(tmp_path, hub_cache, monkeypatch):
+    from huggingface_hub import constants
+
+    (tmp_path / "empty").mkdir()
+    refused("data.source", "is not a folder", source=f"hfds/{tmp_path / 'absent'}", root=hub_cache)
+    refused("doesn't contain any data files", source=f"hfds/{tmp_path / 'empty'}", root=hub_cache)
+    before = constants.HF_HUB_OFFLINE
+    refused("data.download is false", "hfds/nobody/nothing", source="hfds/nobody/nothing", root=hub_cache)
+    assert before == constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused("the hub cannot be reached", source="hfds/nobody/nothing", root=hub_cache, download=True)
+
+
+@needs_datasets
+def test_save_to_disk_is_told_what_to_do_instead(tmp_path, hub_cache):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    content = {"image": [{"bytes": png(0), "path": None}], "label": [0]}
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(str(tmp_path / "saved"))
+    refused("save_to_disk", "to_parquet", source=f"hfds/{tmp_path / 'saved'}", root=hub_cache)
+
+
+# ---- wds/
+
+
+def shards(root: Path, members: dict[str, bytes], count: int, per_shard: int = 4, **info) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    keys = sorted({name.partition(".")[0] for name in members})
+    names = []
+    for start in range(0, len(keys), per_shard):
+        names.append(f"part-{start:03}.tar")
+        with tarfile.open(root / names[-1], "w") as tar:
+            for name, content in sorted(members.items()):  # what belongs together lies together
+                if name.partition(".")[0] in keys[start : start + per_shard]:
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    split = {"name": "train", "filenames": names, "shard_lengths": [per_shard] * len(names), "num_samples": count}
+    (root / "_info.json").write_text(json.dumps({"splits": {"train": split | info}}))
+    return root
+
+
+def samples(count: int, **options) -> dict[str, bytes]:
+    return {
+        name: content
+        for number in range(count)
+        for name, content in (
+            (f"{number:03}.png", png(number, **options)),
+            (f"{number:03}.cls", str(number % 2).encode()),
+        )
+    }
+
+
+@needs_webdataset
+def test_shards_are_read_whole_in_their_order(tmp_path):
+    root = shards(tmp_path / "in", samples(10, mode="L"), 10)
+    data = read("wds/parts", root, tmp_path / "cache", class_names=("bolt", "nut"))
+    assert data.class_names == ("bolt", "nut")
+    assert (data.channels, len(data.train), len(data.validation)) == (1, 8, 2)
+    expected = np.stack([np.asarray(Image.open(io.BytesIO(png(number, mode="L")))) for number in range(10)])
+    kept = {image.tobytes() for split in (data.train, data.validation) for image in split.images}
+    assert kept == {image.tobytes() for image in expected}
+    assert read("wds/parts", root).class_names == ("0", "1")
+    again = read("wds/parts", root, tmp_path / "cache", class_names=("bolt", "nut"))
+    assert again.identity == data.identity
+
+
+@needs_webdataset
+def test_samples_that_timm_would_leave_out_are_told(tmp_path, caplog):
+    members = samples(8)
+    members["002.png"] = members["002.png"][:60]
+    del members["005.cls"]
+    with caplog.at_level(logging.WARNING):
+        refused(
+            "2 images cannot be read", "image 2: ", "image 5: KeyError('cls')",
+            source="wds/parts", root=shards(tmp_path / "a", members, 8),
+        )  # fmt: skip
+    assert not caplog.records
+    refused("9 images are promised, 8 were read", source="wds/parts", root=shards(tmp_path / "b", samples(8), 9))
+    negative = samples(8) | {"003.cls": b"-1"}
+    refused("image 3: its label is -1", source="wds/parts", root=shards(tmp_path / "c", negative, 8))
+
+
+@needs_webdataset
+def test_labels_in_json_files(tmp_path):
+    members = samples(8) | {f"{n:03}.json": json.dumps({"kind": n % 4 // 2}).encode() for n in range(8)}
+    data = read("wds/parts", shards(tmp_path, members, 8), target_key="kind")
+    assert sorted([*data.train.labels, *data.validation.labels]) == [0] * 4 + [1] * 4
+    refused("'other'", "not found", source="wds/parts", root=tmp_path, target_key="other")
+
+
+@needs_webdataset
+def test_shards_that_are_not_described_or_not_there(tmp_path):
+    refused("no _info.json", '"splits"', source="wds/parts", root=tmp_path)
+    refused("is not a folder", source="wds/parts", root=tmp_path / "absent")
+    (tmp_path / "_info.json").write_text("{")
+    refused("_info.json: not JSON", source="wds/parts", root=tmp_path)
+    root = shards(tmp_path / "in", samples(8), 8)
+    refused("no split 'val'", "it has train", source="wds/parts", root=root, validation_split="val")
+    (root / "part-004.tar").unlink()
+    refused("shards that are not there", "part-004.tar", source="wds/parts", root=root)
+
+
+# ---- what is not supported or not installed
+
+
+@pytest.mark.parametrize(("source", "package"), [("hfds/x", "datasets"), ("wds/x", "webdataset")])
+def test_missing_libraries_are_told_with_how_to_install_them(monkeypatch, tmp_path, source, package):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    kind = source.partition("/")[0]
+    refused(f"needs the package {package}", f"pip install 'vitsearch[{kind}]'", source=source, root=tmp_path)
+
+
+def test_missing_library_of_one_torchvision_set(monkeypatch, tmp_path):
+    real = builtins.__import__
+
+    def without_scipy(name, *arguments, **options):
+        if name.partition(".")[0] == "scipy":
+            raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_scipy)
+    refused("torch/imagenet", "pip install scipy", source="torch/imagenet", root=tmp_path)
+
+
+@pytest.mark.parametrize("source", ["tfds/mnist", "hfids/mnist", "torch/", "hfds/", "timm/x"])
+def test_other_names_are_refused(source):
+    with pytest.raises(DataError, match="data.source"):
+        DataSpec(source, root="x")
+
+
+@pytest.mark.parametrize("source", ["tar", "torch/mnist", "wds/x"])
+def test_root_is_needed(source):
+    with pytest.raises(DataError, match=f"data.root: is missing; 'source: {source}' needs"):
+        DataSpec(source)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from vitsearch.devices.pairing import Asked, name_from
+from vitsearch.errors import ResourceError
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://nano.local:8470", "nano"),
+        ("https://Orin-2:8470", "orin-2"),
+        ("http://127.0.0.1:8470", "127-0-0-1"),
+        ("https://[fe80::1]:8470", "fe80-1"),
+        ("https://my_board.lab.example", "my_board"),
+        ("nonsense", "device"),
+    ],
+)
+def test_names_come_from_the_host(url, name):
+    assert name_from(url) == name
+
+
+@pytest.mark.parametrize("url", ["nano.local", "ftp://nano", "https://me:hunter2@nano"])
+def test_what_is_no_address_is_told(url):
+    with pytest.raises(ResourceError) as caught:
+        Asked(url, "nano", None)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Nano", "a b", "../x", "-x"])
+def test_what_is_no_name_is_told(name):
+    with pytest.raises(ResourceError, match="a-z, 0-9"):
+        Asked("https://nano", name, None)
+
+
+def test_fingerprints_as_openssl_prints_them_are_taken():
+    assert Asked("https://nano/", "nano", ":".join(["AB"] * 32)) == Asked("https://nano", "nano", "sha256:" + "ab" * 32)
+    with pytest.raises(ResourceError, match="64 hex digits"):
+        Asked("https://nano", "nano", "sha256:12")

@@ -1,0 +1,140 @@
+"""vitsearch.space.files: overrides and ``extends``."""
+
+from pathlib import Path
+
+import pytest
+
+from support import SPACE_FILES
+from vitsearch.errors import SpaceError
+from vitsearch.space import SearchSpace, load
+
+SMALL = Path(SPACE_FILES, "small.yaml")
+
+
+def problems(path, overrides=()):
+    with pytest.raises(SpaceError) as caught:
+        load(path, overrides)
+    return list(caught.value.problems)
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_overrides():
+    overrides = [
+        "search.trials=10",
+        "space.backbone=[vit_fmnist_p4, deit_tiny_patch16_224]",
+        "space.ffn_pruning_ratio={low: 0, high: 0.5, step: 0.25}",
+        "limits.accuracy=null",
+        "limits.size_mb.max=2.5",
+        "devices.pi.token=env:PI_TOKEN",
+        "devices.pi.url=https://pi.local:8470",
+    ]
+    space = load(SMALL, overrides).space
+    assert space.search.trials == 10
+    assert space.choices()["backbone"] == ("vit_fmnist_p4", "deit_tiny_patch16_224")
+    assert space.choices()["ffn_pruning_ratio"] == (0.0, 0.25, 0.5)
+    assert list(space.limits) == ["size_mb"]
+    assert space.device_names == ("pi",)
+
+
+def test_wrong_overrides_are_told_with_the_file_s_problems():
+    overrides = [
+        "search.trails=10",
+        "search.seed=x",
+        "storage",
+        "space.resolution.0=5",
+        "study=[",
+        "a..b=1",
+        "serch.x=1",
+    ]
+    assert problems(SMALL, overrides) == [
+        "override: 'storage': write it as KEY.PATH=VALUE, for example search.trials=10",
+        "override: space.resolution.0: goes into a list; give the whole list instead",
+        "override: study: not valid YAML: a value is missing",
+        "override: 'a..b': write it as KEY.PATH=VALUE, for example search.trials=10",
+        "override: search.seed: must be a whole number, not 'x'",
+        "override: search: unknown key 'trails'; did you mean 'trials'?",
+        "override: unknown key 'serch'; did you mean 'search'?",
+    ]
+
+
+def test_an_override_of_a_secret_is_not_shown():
+    told = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
+    assert told == [
+        "override: devices.pi.token: a token does not belong in a space file; write env:NAME, an environment variable"
+    ]
+
+
+def test_extends_merges_key_by_key(tmp_path):
+    write(
+        tmp_path,
+        child="extends: middle.yaml\nstudy: child\nspace: {resolution: [28]}\n"
+        "limits: {accuracy: {max_drop: null}}\nobjectives: {size_mb: minimize}\n",
+        middle=f"extends: {SMALL}\nsearch: {{trials: 5}}\nlimits: {{accuracy: {{min: 0.8}}}}\n",
+    )
+    space = load(tmp_path / "child.yaml").space
+    assert space.study == "child"
+    assert space.choices()["resolution"] == (28,)
+    assert space.search.trials == 5
+    assert (space.limits["accuracy"].min, space.limits["accuracy"].max_drop) == (0.8, None)
+    assert list(space.objectives) == ["accuracy", "cpu_ms_p50", "size_mb"]
+
+
+def test_problems_of_an_extended_file_name_it(tmp_path):
+    parent = SMALL.read_text().replace("trials: 14", "trials: -2")
+    write(tmp_path, child="extends: parent.yaml\nsearch: {seed: -1}\n", parent=parent)
+    line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: -2" in text)
+    assert problems(tmp_path / "child.yaml") == [
+        "line 2: search.seed: -1 is below 0; allowed: 0 to 4,294,967,295",
+        f"{tmp_path / 'parent.yaml'} line {line}: search.trials: -2 is below 0; allowed: 0 to 1,000,000,000",
+    ]
+
+
+def test_extends_in_a_circle(tmp_path):
+    write(tmp_path, a="extends: b.yaml\n", b="study: b\nextends: a.yaml\n")
+    with pytest.raises(SpaceError) as caught:
+        load(tmp_path / "a.yaml")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path / 'b.yaml'}: 1 problem",
+        "  line 2: extends: goes in a circle: a.yaml -> b.yaml -> a.yaml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ("[a.yaml]", "line 1: extends: must be the name of one file"),
+        ("''", "line 1: extends: must be the name of one file"),
+        ("parnt.yaml", "line 1: extends: no file '{folder}/parnt.yaml'; did you mean 'parent.yaml'?"),
+        (".", "line 1: extends: '{folder}' is a folder, not a space file"),
+    ],
+)
+def test_extends_nothing_that_exists(tmp_path, extends, message):
+    write(tmp_path, child=f"extends: {extends}\n", parent="")
+    assert problems(tmp_path / "child.yaml") == [message.format(folder=tmp_path)]
+
+
+def test_places(tmp_path):
+    source = load(SMALL, ["search.seed=1"]).source
+    lines = SMALL.read_text().splitlines()
+    assert "resolution:" in lines[source.place(("space", "resolution", 1)).line - 1]
+    assert "limits:" in lines[source.place(("limits", "size_mb", "max")).line - 1]
+    assert source.place(("search", "seed")).line == 0
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path):
+    text = SMALL.read_text().replace("lr: 1e-4", "lr: 1E-4")
+    write(tmp_path, on=text.replace("study: small", "study: on "))
+    space = load(tmp_path / "on.yaml").space
+    assert (space.study, space.task.fine_tune.lr) == ("on", 1e-4)
+
+
+def test_devices_are_named_in_a_list_or_a_mapping():
+    listed, mapped = load(SMALL, ["devices=[nano]"]).space, load(SMALL, ["devices={nano: {}}"]).space
+    assert listed.devices == mapped.devices
+    assert listed.device_names == ("nano",)
+    assert SearchSpace.from_json(listed.to_json()) == listed
+    assert "device's name is made of a-z" in problems(SMALL, ["devices=[Nano]"])[0]

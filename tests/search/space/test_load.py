@@ -1,0 +1,195 @@
+"""vitsearch.space: what a right space file becomes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import REPOSITORY, SPACE_FILES
+from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.space import SearchSpace, json_schema, load
+
+ROOT = Path(REPOSITORY)
+SMALL = Path(SPACE_FILES, "small.yaml")
+GOLDEN = Path(SPACE_FILES, "small.json")
+FULL = """
+study: board_night
+task:
+  data: {source: folder, root: ~/data/parts, image_size: 224, channels: 3, validation_share: 0.2, seed: 3}
+  fine_tune: {rungs: [0, 1, 3], lr: 5e-4}
+  base: {images_per_epoch: all}
+  teacher: {backbone: deit_small_patch16_224}
+baseline: {backbone: deit_small_patch16_224, resolution: 224}
+objectives: {accuracy: maximize, latency_ms_p50@nano: minimize, size_mb: minimize}
+limits:
+  accuracy: {min: 0.7, max_drop: 0.02}
+  latency_ms_p95@nano: {max: 33, max_ratio: 0.5}
+space:
+  backbone: [deit_tiny_patch16_224, {name: vit_fmnist_p4}, {name: own, weights: "file:own.safetensors"}]
+  resolution: [160, 192]
+  window_size: 7
+  head_pruning_ratio: {low: 0.0, high: 0.5, step: 0.125}
+  ffn_pruning_ratio: 0
+  distillation: [none, logits]
+devices:
+  nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
+search: {timeout: 1h30m, sampler: nsga2, seed: 7}
+resources: {trainers: 2, gpus: 0.5}
+storage: postgresql+psycopg://me:p%40ss@db.local/vit?sslmode=require
+"""
+
+
+@pytest.fixture
+def full(tmp_path):
+    path = tmp_path / "full.yaml"
+    path.write_text(FULL)
+    return load(path).space
+
+
+def test_small_is_golden():
+    assert load(SMALL).space.to_json() == json.loads(GOLDEN.read_text())
+
+
+def test_schema_beside_the_spaces_is_current():
+    assert json.loads((ROOT / "spaces" / "schema.json").read_text()) == json_schema()
+
+
+def test_schema_describes_every_section():
+    schema = json_schema()
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert set(schema["properties"]) == {"extends", *SearchSpace.model_fields}
+    assert all("description" in definition for definition in schema["$defs"].values())
+    assert "timeout" in schema["$defs"]["Search"]["properties"]
+
+
+def test_everything_at_once(full):
+    assert full.task.teacher.backbone == "deit_small_patch16_224"
+    assert full.task.base.images_per_epoch is None
+    assert full.search.timeout_s == 5400
+    assert full.resources.trainers == 2
+    assert full.devices["nano"].url == "https://nano.local:8470"
+    assert full.device_names == ("nano",)
+    assert full.choices() == {
+        "backbone": ("deit_tiny_patch16_224", "vit_fmnist_p4", "own"),
+        "resolution": (160, 192),
+        "window_size": (7,),
+        "head_pruning_ratio": (0.0, 0.125, 0.25, 0.375, 0.5),
+        "ffn_pruning_ratio": (0.0,),
+        "depth_pruning_ratio": (0.0,),
+        "embed_pruning_ratio": (0.0,),
+        "token_pruning_ratio": (0.0,),
+        "token_pruning_method": ("topk",),
+        "token_pruning_at": (),
+        "weight_sparsity": ("none",),
+        "pruning_scope": ("uniform",),
+        "distillation": ("none", "logits"),
+        "quantization": ("fp32",),
+        "backend": ("onnxruntime",),
+    }
+    weights = [full.weights_of(name) for name in full.choices()["backbone"]]
+    assert weights == ["hub", "builtin", "file:own.safetensors"]
+    assert (full.baseline.weights, full.baseline.resolution) == ("hub", 224)
+
+
+def test_recipe_is_the_fine_tuning_with_the_seed(full):
+    assert full.recipe() == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+
+
+def test_what_the_file_does_not_say_of_the_teacher_is_as_in_the_base(full):
+    base = ["task.base.lr=2e-3", "task.base.epochs=7", "task.base.augmentation=light"]
+    teacher = load(SMALL, [*base, "task.teacher={backbone: vit_fmnist_p4, epochs: 30}"]).space.task.teacher
+    assert (teacher.epochs, teacher.lr, teacher.augmentation) == (30, 2e-3, "light")
+    assert full.task.teacher.lr == full.task.base.lr == 5e-4
+
+
+def test_augmentation_is_off_unless_it_is_asked_for():
+    key = "task.fine_tune.augmentation"
+    found = {
+        written: load(SMALL, [f"{key}={written}"]).space.recipe().augmentation
+        for written in ("none", "light", "{mixup: 0.2}")
+    }
+    assert load(SMALL).space.recipe().augmentation == found["none"] == Augmentation()
+    assert found["light"] == Augmentation(flip=0.5, crop=0.7)
+    assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
+
+
+def test_every_field_of_a_training_enters_its_recipe():
+    written = {"label_smoothing": 0.1, "layer_decay": 0.75, "frozen_blocks": 2, "gradient_checkpointing": True}
+    said = [
+        f"task.{section}.{key}={str(value).lower()}"
+        for section in ("fine_tune", "base")
+        for key, value in written.items()
+    ]
+    space = load(SMALL, said).space
+    for recipe in (space.recipe(), space.task.base.recipe(0)):
+        assert {key: getattr(recipe, key) for key in written} == written
+
+
+def test_passwords_are_never_shown(full):
+    assert "p%40ss" in full.storage
+    assert full.safe_storage == "postgresql+psycopg://me:***@db.local/vit?sslmode=require"
+    assert "p%40ss" not in json.dumps(full.to_json())
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://a:b@c@h/d", "postgresql+psycopg://h/d?user=x&password=b@c"])
+def test_odd_passwords_are_masked(full, url):
+    assert "b@c" not in full.model_copy(update={"storage": url}).safe_storage
+
+
+def test_json_there_and_back():
+    space = load(SMALL).space
+    assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+def test_json_of_a_full_file_there_and_back(full):
+    again = SearchSpace.from_json(full.to_json())
+    assert again.to_json() == full.to_json()
+    assert again == full.model_copy(update={"storage": full.safe_storage})
+
+
+def test_defaults_of_a_short_file():
+    space = load(SMALL, ["study=null", "space.backbone=deit_tiny_patch16_224", "space.resolution=[16, 24]"]).space
+    assert space.study == "small"
+    assert space.storage == "sqlite:///studies/small.db"
+    assert space.baseline.model_dump() == {
+        "backbone": "deit_tiny_patch16_224",
+        "weights": "hub",
+        "resolution": 24,
+    }
+    assert space.device_names == ("local",)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("8h", 28800), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("90", 90), ("none", None)],
+)
+def test_timeouts(written, expected):
+    assert load(SMALL, [f"search.timeout={written}"]).space.search.timeout_s == expected
+
+
+def test_differences_are_dotted_keys():
+    old = load(SMALL).space
+    new = load(SMALL, ["search.trials=20", "limits.size_mb.max=2", "space.resolution=28"]).space
+    assert old.differences(old) == []
+    assert old.differences(new) == [
+        "limits.size_mb.max: absent -> 2.0",
+        "search.trials: 14 -> 20",
+        "space.resolution: [24, 28] -> [28]",
+    ]
+
+
+def test_a_space_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load(SMALL).space.search.trials = 3
+
+
+def test_import_is_light():
+    code = "import sys, vitsearch.space; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ["torch", "ray", "optuna", "sqlalchemy", "timm", "numpy"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *heavy],
+        env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"

@@ -1,0 +1,97 @@
+"""vitsearch.space.check: values that no backbone of the file can use."""
+
+from pathlib import Path
+
+from support import SPACE_FILES
+from vitsearch.errors import UnknownName
+from vitsearch.space import check, load
+
+SMALL = Path(SPACE_FILES, "small.yaml")
+PATCHES = {"vit_fmnist_p4": 4, "vit_p8": 8}
+
+
+def supports(backbone, knob, value):
+    if backbone not in PATCHES:
+        raise UnknownName("backbone", backbone, PATCHES)
+    if knob == "resolution" and value % PATCHES[backbone]:
+        return f"not a multiple of {PATCHES[backbone]}"
+    if knob == "weights" and value == "builtin" and backbone != "vit_fmnist_p4":
+        return "none come with vitsearch"
+    if knob == "distillation" and value == "token" and backbone == "vit_p8":
+        return "has no distillation head"
+    return "has no windows" if knob == "window_size" else None
+
+
+def lines(*overrides):
+    loaded = load(SMALL, overrides)
+    number = next(n for n, text in enumerate(SMALL.read_text().splitlines(), 1) if "resolution:" in text)
+    return [line.replace(f"line {number}:", "line RES:") for line in check(loaded, supports)]
+
+
+def test_small_is_supported():
+    assert lines() == []
+
+
+def test_a_value_that_one_backbone_can_use_is_right():
+    assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 28]") == []
+
+
+def test_a_backbone_that_no_resolution_suits():
+    assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[20, 28]") == [
+        "override: space.backbone[1]: no resolution of the file suits it: not a multiple of 8"
+    ]
+
+
+def test_a_backbone_that_no_distillation_suits():
+    asked = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
+    assert lines(*asked) == [
+        "override: space.backbone[1]: no distillation of the file suits it: has no distillation head"
+    ]
+
+
+def test_a_value_that_none_can_use():
+    assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 25]", "baseline.resolution=24") == [
+        "override: space.resolution[1]: no backbone of the file can use 25 "
+        "(vit_fmnist_p4: not a multiple of 4; vit_p8: not a multiple of 8)"
+    ]
+
+
+def test_the_line_of_the_file_is_told():
+    assert lines("space.backbone=vit_p8") == [
+        "line RES: space.resolution[1]: no backbone of the file can use 28 (vit_p8: not a multiple of 8)"
+    ]
+
+
+def test_a_baseline_that_its_backbone_cannot_use():
+    backbones = "space.backbone=[vit_p8, vit_fmnist_p4]"
+    assert lines(backbones) == ["line 1: baseline.resolution: vit_p8 cannot use 28: not a multiple of 8"]
+    assert lines(backbones, "baseline.weights=builtin", "baseline.resolution=24") == [
+        "override: baseline.weights: vit_p8 cannot use 'builtin': none come with vitsearch"
+    ]
+
+
+def test_unknown_backbones_are_told_with_the_nearest():
+    told = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
+    assert [line.partition("; known")[0] for line in told] == [
+        "override: space.backbone[0]: no backbone is called 'vit_fmnist_p5'; did you mean 'vit_fmnist_p4'?",
+        "override: baseline.backbone: no backbone is called 'vit_p88'; did you mean 'vit_p8'?",
+        "override: task.teacher.backbone: no backbone is called 'vit_p9'; did you mean 'vit_p8'?",
+    ]
+
+
+def test_weights_and_windows():
+    assert lines("space.backbone={name: vit_p8, weights: builtin}", "space.resolution=24", "space.window_size=7") == [
+        "override: space.backbone: weights 'builtin': none come with vitsearch",
+        "override: space.window_size: no backbone of the file can use 7 (vit_p8: has no windows)",
+    ]
+
+
+def test_a_window_that_fits_no_resolution_of_the_file():
+    def windowed(backbone, knob, value):
+        pixels = knob.partition("@")[2]
+        return f"{value} does not divide {pixels}" if pixels and int(pixels) % value else None
+
+    asked = ("space.resolution=[24, 28]", "space.window_size=[4, 5, 7]")
+    assert check(load(SMALL, asked), windowed) == [
+        "override: space.window_size[1]: no backbone of the file can use 5 (vit_fmnist_p4: 5 does not divide 28)"
+    ]

@@ -1,0 +1,80 @@
+"""Every file in ``space/wrong`` is refused with exactly the lines that it lists after ``# expect``."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support import SPACE_FILES
+from vitsearch.errors import SpaceError
+from vitsearch.space import load
+
+FILES = sorted(Path(SPACE_FILES, "wrong").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_wrong_file(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    listed = path.read_text().partition("# expect\n")[2]
+    with pytest.raises(SpaceError) as caught:
+        load(path.name)
+    assert list(caught.value.problems) == [line.removeprefix("#   ") for line in listed.splitlines()]
+    assert caught.value.exit_code == 2
+
+
+def test_there_are_enough_of_them():
+    assert len(FILES) >= 32
+
+
+def test_no_secret_is_ever_told(monkeypatch):
+    for path in FILES:
+        with pytest.raises(SpaceError) as caught:
+            load(path)
+        assert "hunter2" not in str(caught.value)
+        assert "123456" not in str(caught.value)
+
+
+def test_the_file_is_named_and_problems_counted(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("study: s\n")
+    with pytest.raises(SpaceError) as caught:
+        load(path)
+    assert str(caught.value).splitlines()[0] == f"{path}: 3 problems"
+
+
+def test_missing_file_tells_the_nearest(tmp_path):
+    (tmp_path / "jetson_nano.yaml").write_text("")
+    with pytest.raises(SpaceError, match="did you mean 'jetson_nano.yaml'"):
+        load(tmp_path / "jetson_nona.yaml")
+    with pytest.raises(SpaceError, match="is a folder"):
+        load(tmp_path)
+    with pytest.raises(SpaceError, match="no file"):
+        load(tmp_path / "no" / "such.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"study: \xff\n", "line 1: not UTF-8 text"),
+        (b"study: a\nb: \x00\n", "line 2: character 0 is not allowed in YAML"),
+        (b'study: "\\UFFFFFFFF"\n', "line 1: not valid YAML: a \\U escape names no character"),
+        (b"[" * 60 + b"]" * 60, "line 1: nested deeper than 24 levels"),
+        (b"a" * 1_000_001, "larger than 1,000,000 bytes: this is no space file"),
+    ],
+    ids=["utf8", "nul", "escape", "deep", "large"],
+)
+def test_bytes_that_are_no_space_file(tmp_path, data, message):
+    path = tmp_path / "s.yaml"
+    path.write_bytes(data)
+    with pytest.raises(SpaceError) as caught:
+        load(path)
+    assert caught.value.problems == (message,)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("study: s\n")
+    path.chmod(0)
+    with pytest.raises(SpaceError, match="cannot be read: Permission denied"):
+        load(path)

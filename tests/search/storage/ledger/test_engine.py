@@ -1,0 +1,70 @@
+"""How databases are opened, on both kinds."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import select, text
+
+from vitsearch.errors import StudyError
+from vitsearch.storage.ledger import Ledger, engine_options, sqlite_file
+from vitsearch.storage.ledger.engine import connect, database_now
+
+
+@pytest.fixture
+def engine(storage):
+    engine = connect(storage)
+    yield engine
+    engine.dispose()
+
+
+def test_the_database_tells_the_time(engine):
+    with engine.connect() as connection:
+        seen = connection.execute(select(database_now())).scalar_one()
+    assert float(seen) == pytest.approx(time.time(), abs=5)
+
+
+def test_a_lease_is_added_to_the_databases_time(engine):
+    with engine.connect() as connection:
+        now, later = connection.execute(select(database_now(), database_now() + 60.0)).one()
+    assert float(later) - float(now) == pytest.approx(60, abs=5)
+
+
+def test_sqlite_writes_ahead_and_makes_its_folder(tmp_path):
+    engine = connect(f"sqlite:///{tmp_path / 'a' / 'b.db'}")
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_sqlite_waits_for_a_lock_and_a_server_is_pinged():
+    assert engine_options("sqlite:///x.db") == {"connect_args": {"timeout": 60}}
+    assert engine_options("postgresql+psycopg://host/x") == {"pool_pre_ping": True}
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [("sqlite:///a/b.db", "a/b.db"), ("sqlite://", None), ("postgresql+psycopg://host/x", None)],
+)
+def test_the_file_of_a_url(url, file):
+    found = sqlite_file(url)
+    assert (None if found is None else str(found)) == file
+
+
+def test_what_is_no_url_is_refused():
+    with pytest.raises(StudyError, match="'studies' is not a database URL; allowed: sqlite:///FILE"):
+        connect("studies")
+
+
+def test_an_unknown_kind_of_database_is_refused_without_telling_the_password():
+    with pytest.raises(StudyError, match="no driver for this database") as caught:
+        connect("nosuch://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "x.db").write_text("this is not a database, however long it is" * 100)
+    with pytest.raises(StudyError, match="cannot be opened: file is not a database"):
+        Ledger.open(f"sqlite:///{tmp_path / 'x.db'}")

@@ -1,0 +1,94 @@
+"""Each way to name a study, and each message when there is none."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from vitsearch.errors import SpaceError, StudyError
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.lookup import Found, find, opened
+from vitsearch.study.study import Study
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def made(here, space):
+    """A study ``fake`` in ``studies/fake.db``."""
+    (here / "studies").mkdir()
+    there = type(space).from_json(space.to_json() | {"storage": "sqlite:///studies/fake.db"})
+    Ledger.open(there.storage).close()
+    Study.open(there).close()
+    return there
+
+
+def test_a_name_is_a_database_in_the_folder(made):
+    assert find("fake") == Found("sqlite:///studies/fake.db", "fake")
+
+
+def test_a_url_names_the_study_behind_a_hash(made, here):
+    url = f"sqlite:///{here}/studies/fake.db"
+    assert find(f"{url}#fake") == Found(url, "fake")
+
+
+def test_a_server_is_not_looked_at_for_a_file():
+    assert find("postgresql+psycopg://host/x#fake") == Found("postgresql+psycopg://host/x", "fake")
+
+
+def test_a_space_file_names_its_study(made, here):
+    value = {
+        "study": "fake",
+        "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+        "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+        "space": {"backbone": "vit_fmnist_p4", "resolution": 28},
+    }
+    (here / "space.yaml").write_text(yaml.safe_dump(value))
+    assert find("space.yaml") == Found("sqlite:///studies/fake.db", "fake")
+
+
+def test_an_opened_study_can_be_read(made):
+    with opened("fake") as (study, ledger):
+        assert study.name == "fake"
+        assert study.space() == made
+        assert ledger.claims() == {}
+
+
+def test_a_url_without_a_name_is_refused():
+    with pytest.raises(StudyError, match="'sqlite:///x.db' names a database but no study; write sqlite:///x.db#NAME"):
+        find("sqlite:///x.db")
+
+
+def test_a_name_that_is_near_is_told(made):
+    with pytest.raises(StudyError, match="no study 'fakr': studies/fakr.db does not exist; did you mean 'fake'"):
+        find("fakr")
+
+
+def test_without_any_study_the_way_to_one_is_told():
+    with pytest.raises(
+        StudyError, match="no study 'x': studies/x.db does not exist; start one with 'vitsearch run SPACE'"
+    ):
+        find("x")
+
+
+def test_a_database_without_that_study_tells_which_it_holds(made):
+    with (
+        pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"),
+        opened("sqlite:///studies/fake.db#other"),
+    ):
+        pass
+
+
+def test_what_is_no_url_is_refused():
+    with pytest.raises(StudyError, match="is not a database URL"):
+        find("://#x")
+
+
+def test_a_space_file_that_is_wrong_is_told(here):
+    (here / "space.yaml").write_text("space: 3\n")
+    with pytest.raises(SpaceError, match="space.yaml"):
+        find("space.yaml")

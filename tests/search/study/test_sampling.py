@@ -1,0 +1,360 @@
+"""From a space to plans, and from plans to Optuna's parameters and back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.core.plan import Compression
+from vitsearch.space import SearchSpace
+from vitsearch.study.sampling import (
+    EVOLUTION_POPULATION,
+    STARTUP_TRIALS,
+    OptunaSuggest,
+    PlanSpace,
+    make_sampler,
+    nearest,
+)
+
+
+def yes(backbone, knob, value):
+    return None
+
+
+def native(backbone):
+    return 28
+
+
+def space_of(**knobs):
+    base = {
+        "backbone": [{"name": name, "weights": "builtin"} for name in knobs.pop("backbone", ["one"])],
+        "resolution": [28],
+    }
+    return SearchSpace.from_json(
+        {
+            "study": "sampling",
+            "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
+            "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+            "space": base | knobs,
+        }
+    )
+
+
+WIDE = {
+    "backbone": ["one", "two"],
+    "resolution": [24, 28],
+    "head_pruning_ratio": [0.0, 0.33, 0.5],
+    "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
+    "pruning_scope": ["uniform", "global", "isomorphic"],
+    "distillation": ["none", "logits"],
+    "quantization": ["fp32", "int8_dynamic"],
+}
+
+
+TOKENS = {
+    "token_pruning_ratio": [0.0, 0.3],
+    "token_pruning_method": ["topk", "tome"],
+    "token_pruning_at": [[3, 6, 9], [4, 8]],
+    "depth_pruning_ratio": [0.0, 0.25],
+    "weight_sparsity": ["none", "2:4"],
+}
+
+
+def plans_of(supports=yes, **knobs):
+    return PlanSpace(space_of(**knobs), "local", supports, native)
+
+
+@pytest.fixture(scope="session")
+def wide():
+    return plans_of(**WIDE)
+
+
+def as_asked(name, choices):
+    return choices
+
+
+seeds = st.integers(0, 10**6).map(random.Random)
+
+
+@given(seeds)
+def test_the_same_answers_lead_to_the_same_plan(wide, rng):
+    again = random.Random()
+    again.setstate(rng.getstate())
+    assert wide.random(rng) == wide.random(again)
+
+
+@given(seeds)
+def test_every_plan_is_in_its_space(wide, rng):
+    assert wide.contains(wide.random(rng))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_enqueued_parameters_lead_to_exactly_that_plan(wide, seed):
+    asked = wide.random(random.Random(seed))
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.enqueue_trial(wide.parameters(asked))
+    suggest = OptunaSuggest(study.ask(), as_asked)
+    assert wide.plan(suggest) == asked
+    assert suggest.off_space == []
+
+
+def test_parameters_are_all_that_a_trial_has(wide):
+    study = optuna.create_study()
+    study.enqueue_trial(wide.parameters(wide.random(random.Random(3))))
+    trial = study.ask()
+    wide.plan(OptunaSuggest(trial, as_asked))
+    assert trial.params.keys() == wide.parameters(wide.random(random.Random(3))).keys()
+
+
+def test_a_knob_that_hangs_on_another_carries_it_in_its_name(wide):
+    names = wide.parameters(wide.random(random.Random(0))).keys()
+    assert {name for name in names if "@" in name} == {
+        f"resolution@{wide.random(random.Random(0)).backbone}", "quantization@onnxruntime",
+    }  # fmt: skip
+
+
+def test_a_knob_with_one_choice_is_no_parameter():
+    plans = plans_of()
+    trial = optuna.create_study().ask()
+    plan = plans.plan(OptunaSuggest(trial, as_asked))
+    assert trial.params == {}
+    assert plans.parameters(plan) == {}
+    assert (plan.backbone, plan.resolution, plan.deployment.precision) == ("one", 28, "fp32")
+
+
+def test_the_scope_is_asked_only_where_something_is_cut(wide):
+    uncut = wide.unpruned("one", "onnxruntime", "fp32")
+    assert "pruning_scope" not in wide.parameters(uncut)
+    cut = replace(uncut, compression=Compression(ffn_pruning_ratio=0.5))
+    assert wide.parameters(cut)["pruning_scope"] == "uniform"
+
+
+def picky(backbone, knob, value):
+    if backbone == "two" and knob == "quantization" and value == "int8_dynamic":
+        return "it has layers that cannot be quantized"
+    if backbone == "two" and knob == "head_pruning_ratio" and value > 0.4:
+        return "it has too few heads"
+    if backbone == "two" and knob == "resolution" and value == 24:
+        return "no multiple of its patch"
+    return None
+
+
+@given(seeds)
+def test_what_is_not_supported_is_never_sampled(rng):
+    plan = plans_of(picky, **WIDE).random(rng)
+    asked = {
+        "quantization": plan.deployment.precision,
+        "head_pruning_ratio": plan.compression.head_pruning_ratio,
+        "resolution": plan.resolution,
+    }
+    assert [picky(plan.backbone, knob, value) for knob, value in asked.items()] == [None] * 3
+
+
+def test_optuna_draws_only_what_is_supported():
+    plans = plans_of(picky, **WIDE)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        assert plans.contains(plans.plan(OptunaSuggest(study.ask(), as_asked)))
+
+
+def test_words_that_a_backbone_cannot_take_are_asked_under_its_name():
+    plans = plans_of(picky, **WIDE | {"quantization": ["fp32", "int8_dynamic", "int8_ptq"]})
+    leaders = [plans.unpruned(name, "onnxruntime", "int8_ptq") for name in ("one", "two")]
+    assert [plan.deployment.precision for plan in leaders] == ["int8_ptq", "int8_ptq"]
+    asked = [{name for name in plans.parameters(plan) if name.startswith("quantization")} for plan in leaders]
+    assert asked == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
+
+
+def test_a_backbone_that_cannot_be_cut_keeps_all():
+    plans = plans_of(lambda backbone, knob, value: "no" if knob.endswith("ratio") else None, **WIDE)
+    assert all(plans.random(random.Random(seed)).compression.is_identity for seed in range(20))
+
+
+class _Every:
+    """Walks all answers: replays a prefix and notes what else could have been said."""
+
+    def __init__(self, prefix):
+        self.prefix, self.said, self.open = prefix, [], []
+
+    def word(self, name, choices):
+        at = len(self.said)
+        if at >= len(self.prefix):
+            self.open += [(*self.said, choice) for choice in choices[1:]]
+        self.said.append(self.prefix[at] if at < len(self.prefix) else choices[0])
+        return self.said[-1]
+
+    number = word
+
+
+def all_plans(plans):
+    todo, found = [()], []
+    while todo:
+        every = _Every(todo.pop())
+        found.append(plans.plan(every))
+        todo += every.open
+    return found
+
+
+@pytest.mark.parametrize("supports", [yes, picky])
+def test_the_count_is_that_of_all_answers(supports):
+    plans = plans_of(supports, **WIDE)
+    found = all_plans(plans)
+    assert plans.count() == len(found) == len(set(found))
+
+
+def test_the_count_holds_what_hangs_on_the_tokens():
+    plans = plans_of(**TOKENS)
+    assert plans.count() == len(set(all_plans(plans))) == 2 * 2 * (1 + 2 * 2)
+
+
+@given(seeds)
+def test_how_tokens_are_dropped_is_asked_only_where_some_are(rng):
+    plans = plans_of(**TOKENS)
+    plan = plans.random(rng)
+    asked = plans.parameters(plan)
+    assert ("token_pruning_method@one" in asked) == (plan.compression.token_pruning_ratio > 0)
+    assert plans.contains(plan)
+
+
+def test_a_backbone_that_takes_none_of_the_methods_keeps_its_tokens():
+    def supports(backbone, knob, value):
+        return "no" if knob == "token_pruning_method" else None
+
+    plans = plans_of(supports, **TOKENS)
+    assert {plan.compression.token_pruning_ratio for plan in all_plans(plans)} == {0.0}
+    assert plans.count() == 2 * 2
+
+
+def test_one_plan_is_counted_once():
+    assert plans_of().count() == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_smaller_file_no_longer_holds_what_it_dropped(wide, seed):
+    plan = wide.random(random.Random(seed))
+    dropped = plans_of(**WIDE | {"quantization": [p for p in WIDE["quantization"] if p != plan.deployment.precision]})
+    assert not dropped.contains(plan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"backbone": "three"}, {"resolution": 32}, {"window_size": 7}, {"weights": "hub"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_plan_is_not_in_the_space(wide, change):
+    assert not wide.contains(replace(wide.unpruned("one", "onnxruntime", "fp32"), **change))
+
+
+def test_the_leaderboard_is_every_backbone_uncut_in_every_precision(wide):
+    seen = [(plan.backbone, plan.resolution, plan.deployment.precision) for plan in wide.leaderboard()]
+    assert seen == [(b, 28, p) for b in ("one", "two") for p in ("fp32", "int8_dynamic")]
+    assert all(plan.compression.is_identity and wide.contains(plan) for plan in wide.leaderboard())
+
+
+@pytest.mark.parametrize(("offered", "expected"), [([24, 28, 32], 28), ([20, 24], 24), ([32, 64], 64)])
+def test_a_base_is_trained_at_its_native_resolution_or_the_largest_offered(offered, expected):
+    plans = plans_of(resolution=offered)
+    assert plans.base_resolution("one") == expected
+    assert [plan.resolution for plan in plans.leaderboard()] == [expected]
+
+
+def test_a_teacher_outside_the_space_keeps_its_native_resolution():
+    assert plans_of(resolution=[24]).base_resolution("teacher") == 28
+
+
+def test_the_leaderboard_is_uncut_where_the_space_always_cuts():
+    plans = plans_of(head_pruning_ratio=[0.33, 0.5])
+    (plan,) = plans.leaderboard()
+    assert plan.compression.is_identity
+    assert not plans.contains(plan)
+
+
+def test_the_baseline_is_in_fp32_and_need_not_be_in_the_space():
+    space = space_of(quantization=["int8_dynamic"])
+    value = space.to_json() | {"baseline": {"backbone": "other", "weights": "hub", "resolution": 32}}
+    plan = PlanSpace(SearchSpace.from_json(value), "pi", yes, native).baseline()
+    assert (plan.backbone, plan.weights, plan.resolution) == ("other", "hub", 32)
+    assert (plan.deployment.precision, plan.deployment.device) == ("fp32", "pi")
+    assert plan.compression.is_identity
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, unique=True).map(lambda v: tuple(sorted(v))), st.floats(-1, 2))
+def test_the_nearest_choice_is_nearest(choices, value):
+    found = nearest(value, choices)
+    assert found in choices
+    assert all(abs(found - value) <= abs(choice - value) for choice in choices)
+
+
+def test_halfway_the_lower_choice_is_taken():
+    assert nearest(0.5, (0.0, 1.0)) == 0.0
+
+
+def test_a_dropped_word_that_is_drawn_is_noted():
+    study = optuna.create_study()
+    study.enqueue_trial({"w": "gone"})
+    suggest = OptunaSuggest(study.ask(), lambda name, choices: ("gone", "here", "there"))
+    assert suggest.word("w", ("here", "there")) == "here"
+    assert suggest.off_space == ["w=gone"]
+
+
+def test_auto_is_tpe():
+    sampler = make_sampler("auto", 0)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert sampler._n_startup_trials == STARTUP_TRIALS
+    assert sampler._multivariate is False
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")]
+)
+def test_a_sampler_has_its_name(name, kind):
+    assert type(make_sampler(name, 0)).__name__ == kind
+
+
+def test_nsga2_has_a_small_population():
+    assert make_sampler("nsga2", 0)._population_size == EVOLUTION_POPULATION
+
+
+WINDOWS = {"backbone": ["swin", "vit"], "resolution": [24, 32], "window_size": [2, 3, 4]}
+
+
+def divides(backbone, knob, value):
+    """As a family with windows answers: 'swin' has a map of half the pixels."""
+    name, _, pixels = knob.partition("@")
+    if name != "window_size" or (backbone == "swin" and (not pixels or int(pixels) // 2 % value == 0)):
+        return None
+    return "no"
+
+
+@pytest.fixture
+def windowed():
+    own = {("swin", 24): 3, ("swin", 32): 5}
+    return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *asked: own.get(asked))
+
+
+def test_only_windows_that_divide_the_map_are_asked_for(windowed):
+    seen = {(plan.backbone, plan.resolution, plan.window_size) for plan in all_plans(windowed)}
+    assert seen == {
+        ("swin", 24, 2), ("swin", 24, None), ("swin", 24, 4), ("swin", 32, 2), ("swin", 32, 4),
+        ("vit", 24, None), ("vit", 32, None),
+    }  # fmt: skip
+    assert windowed.count() == len(seen)
+
+
+def test_a_window_carries_backbone_and_resolution_in_its_name(windowed):
+    plan = replace(windowed.unpruned("swin", "onnxruntime", "fp32"), resolution=32, window_size=4)
+    assert windowed.parameters(plan)["window_size@swin@32"] == 4
+    assert windowed.contains(plan)
+
+
+def test_a_backbones_own_window_is_no_other_plan_than_none_asked_for(windowed):
+    own = windowed.unpruned("swin", "onnxruntime", "fp32")
+    assert (own.resolution, own.window_size) == (32, None)
+    assert not windowed.contains(own)  # 5 is not in the file
+    assert windowed.contains(replace(own, resolution=24))
+    assert windowed.parameters(replace(own, resolution=24))["window_size@swin@24"] == 3

@@ -1,0 +1,323 @@
+"""Training and accuracy on slices of the committed data, with a tiny ViT."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.data import DataSpec, load
+from vitsearch.errors import StageError
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.training import distillation, fine_tune
+
+RECIPE = Recipe(
+    rungs=(0, 1, 3), images_per_epoch=256, batch_size=32, lr=2e-3, weight_decay=0.05, warmup_steps=4,
+    distillation_weight=0.5, temperature=2.0, seed=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load(DataSpec("builtin:fashion-mnist-14k"))
+
+
+def tiny(seed: int = 0, **options) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "num_classes": 10}
+    return timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes, **options)
+
+
+def task(data, count=256, **values) -> fine_tune.FineTuneTask:
+    images, labels = data.train.images[:count], data.train.labels[:count]
+    return fine_tune.FineTuneTask(images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values)
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_loss_falls_and_the_report_counts(data):
+    model = tiny()
+    report = fine_tune.fine_tune(model, task(data, epochs=4))
+    assert (report.steps, report.images) == (32, 1024)
+    assert report.loss_last < report.loss_first - 0.2
+    assert report.cpu_seconds > 0
+    assert not model.training
+
+
+def test_two_runs_give_equal_weights_whatever_the_random_state(data):
+    models = [tiny(drop_path_rate=0.2) for _ in range(2)]
+    for seed, model in enumerate(models):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        fine_tune.fine_tune(model, task(data))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    other = tiny(drop_path_rate=0.2)
+    fine_tune.fine_tune(other, task(data, recipe=dataclasses.replace(RECIPE, seed=1)))
+    assert not torch.equal(weights(other), weights(models[0]))
+
+
+def test_distillation_follows_the_teacher_not_the_labels(data):
+    teacher = tiny(seed=5)
+    fine_tune.fine_tune(teacher, task(data, epochs=8))
+    images = data.train.images[:256]
+    logits = fine_tune.predict_logits(teacher, images, 28, data.mean, data.std)
+    recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
+    wrong = (data.train.labels[:256] + 1) % 10
+    student = tiny()
+    asked = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
+    report = fine_tune.fine_tune(student, dataclasses.replace(asked, labels=wrong))
+    answers = fine_tune.predict_logits(student, images, 28, data.mean, data.std)
+    assert report.loss_last < report.loss_first
+    assert kl_divergence(logits, answers) < kl_divergence(
+        logits, fine_tune.predict_logits(tiny(), images, 28, data.mean, data.std)
+    )
+    assert fine_tune.accuracy(answers, logits.argmax(1)) > fine_tune.accuracy(answers, wrong) + 0.2
+
+
+def test_the_loss_weighs_labels_and_teacher(data):
+    model, rng = tiny().eval(), np.random.default_rng(0)
+    teacher = rng.normal(size=(256, 10)).astype(np.float32)
+    batch = np.arange(8)
+    asked = task(data, teacher_logits=teacher)
+    lesson = fine_tune._lesson(asked, None, batch, "fp32")
+    logits = torch.tensor(fine_tune.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
+    with distillation.method("logits", model, asked.recipe, None) as method:
+        seen = fine_tune._loss(method, model(lesson.inputs), lesson, asked.recipe).item()
+    ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
+    soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
+    assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
+
+
+def test_distilled_models_train_too(data):
+    torch.manual_seed(0)
+    sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "num_classes": 10}
+    model = timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes)
+    assert math.isfinite(fine_tune.fine_tune(model, task(data, count=64)).loss_last)
+
+
+def test_attention_is_fused_again_afterwards(data):
+    model = tiny()
+    seen = []
+    model.blocks[0].attn.register_forward_hook(lambda module, *_: seen.append(module.fused_attn))
+    before = [block.attn.fused_attn for block in model.blocks]
+    fine_tune.fine_tune(model, task(data, count=64))
+    assert set(seen) == {False}
+    assert [block.attn.fused_attn for block in model.blocks] == before
+
+
+def test_loss_that_is_not_finite_stops_the_stage(data):
+    recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_steps=0)
+    with pytest.raises(StageError, match=r"train failed \(not_finite\).*step .* of 8.*1e\+30") as caught:
+        fine_tune.fine_tune(tiny(), task(data, recipe=recipe))
+    assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
+
+
+def test_no_batch_of_one_image(data):
+    recipe = dataclasses.replace(RECIPE, images_per_epoch=65)
+    sizes = []
+    model = tiny()
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    fine_tune.fine_tune(model, task(data, count=65, recipe=recipe))
+    assert sizes == [22, 22, 21]
+
+
+AUGMENTED = dataclasses.replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.6, mixup=0.2))
+NO_LOGITS = np.zeros((256, 10), np.float32)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"epochs_before": -1.0},
+        {"teacher_logits": NO_LOGITS[:3]},
+        {"teacher_logits": NO_LOGITS, "pool": np.arange(9)},
+        {"teacher_logits": NO_LOGITS, "recipe": AUGMENTED},
+    ],
+)
+def test_tasks_without_sense_are_refused(data, values):
+    with pytest.raises(ValueError):
+        task(data, **values)
+
+
+def test_labels_alone_teach_the_classes(data):
+    model = tiny()
+    recipe = dataclasses.replace(RECIPE, rungs=(0, 6), images_per_epoch=1000, batch_size=50, warmup_steps=50)
+    report = fine_tune.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
+    assert (report.steps, report.images) == (120, 6000)
+    logits = fine_tune.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
+    assert fine_tune.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
+
+
+def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
+    class Watched(np.ndarray):
+        read: ClassVar[list[int]] = []
+
+        def __getitem__(self, key):
+            self.read.append(len(key))
+            return np.asarray(self)[key]
+
+    pool = np.arange(0, 256, 2)
+    images, labels = data.train.images[:256].view(Watched), data.train.labels[:256].copy()
+    labels[1::2] = -1  # a label outside of the pool would fail
+    one, other = tiny(), tiny()
+    fine_tune.fine_tune(one, dataclasses.replace(task(data, pool=pool), images=images, labels=labels))
+    assert max(Watched.read) <= RECIPE.batch_size
+    fine_tune.fine_tune(other, task(data, pool=pool))
+    assert torch.equal(weights(one), weights(other))
+    fine_tune.predict_logits(one, images, 28, data.mean, data.std, batch_size=32, rows=pool)
+    assert max(Watched.read) <= RECIPE.batch_size
+
+
+def test_a_live_teacher_teaches_what_its_cached_logits_teach(data, monkeypatch):
+    monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
+    teacher, students = tiny(seed=5), (tiny(), tiny())
+    logits = fine_tune.predict_logits(teacher, data.train.images[:256], 28, data.mean, data.std)
+    fine_tune.fine_tune(students[0], task(data, teacher_logits=logits))
+    fine_tune.fine_tune(students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28)))
+    torch.testing.assert_close(weights(students[0]), weights(students[1]), atol=1e-4, rtol=1e-3)
+
+
+def test_augmented_images_are_shown_to_the_teacher_at_its_own_resolution(data):
+    torch.manual_seed(1)
+    sizes = {"img_size": 35, "patch_size": 7, "in_chans": 1, "num_classes": 10}
+    teacher = timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2, **sizes)
+    shown = {"teacher": [], "student": []}
+    student = tiny()
+    for name, model in (("teacher", teacher), ("student", student)):
+        model.register_forward_pre_hook(lambda _, inputs, name=name: shown[name].append(inputs[0]))
+    before = weights(teacher)
+    live = fine_tune.LiveTeacher(teacher, 35)
+    fine_tune.fine_tune(student, task(data, count=64, recipe=AUGMENTED, live_teacher=live))
+    assert torch.equal(weights(teacher), before)
+    assert len(shown["teacher"]) == len(shown["student"]) == 2
+    for large, small in zip(shown["teacher"], shown["student"], strict=True):
+        assert (large.shape[-1], small.shape[-1]) == (35, 28)
+        resized = torch.nn.functional.interpolate(large, (28, 28), mode="bilinear", antialias=True)
+        assert (resized - small).abs().max() < 0.1
+
+
+def test_augmented_runs_give_equal_weights_whatever_the_random_state(data):
+    models = [tiny(), tiny()]
+    for seed, model in enumerate(models):
+        torch.manual_seed(seed)
+        fine_tune.fine_tune(model, task(data, recipe=AUGMENTED))
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    plain = tiny()
+    fine_tune.fine_tune(plain, task(data))
+    assert not torch.equal(weights(plain), weights(models[0]))
+
+
+def test_frozen_blocks_keep_their_weights_and_the_rest_learns(data):
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fine_tune.fine_tune(model, task(data, count=64, recipe=dataclasses.replace(RECIPE, frozen_blocks=1)))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"head.weight", "blocks.1.attn.qkv.weight"} <= moved
+    assert not any(name.startswith(("blocks.0", "patch_embed", "pos_embed", "cls_token")) for name in moved)
+
+
+def test_label_smoothing_raises_the_loss_of_sure_answers(data):
+    lesson = fine_tune._Lesson(torch.empty(0), torch.tensor([0]), None)
+    logits = torch.tensor([[20.0, 0.0]])
+    with distillation.method("none", tiny(), RECIPE, None) as plain:
+        smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
+        assert fine_tune._loss(plain, logits, lesson, RECIPE).item() == pytest.approx(0, abs=1e-6)
+        assert fine_tune._loss(plain, logits, lesson, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_every_precision_learns_and_is_reported(data, monkeypatch, precision):
+    monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: precision)
+    report = fine_tune.fine_tune(tiny(), task(data, epochs=2))
+    assert report.precision == precision
+    assert report.loss_last < report.loss_first
+
+
+def test_gradients_that_overflow_fp16_skip_a_step_and_the_loss_is_watched(data, monkeypatch):
+    monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp16")
+    huge = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    monkeypatch.setattr(fine_tune, "gradient_scaler", lambda device, precision: huge)
+    report = fine_tune.fine_tune(tiny(), task(data, epochs=8))
+    assert huge.get_scale() < 2.0**40
+    assert report.loss_last < report.loss_first
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_and_predicts(data):
+    model = tiny()
+    report = fine_tune.fine_tune(model, task(data, epochs=4, device="cuda"))
+    assert report.precision in ("bf16", "fp16")
+    assert report.loss_last < report.loss_first
+    assert fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std).shape == (50, 10)
+
+
+def test_pool_is_what_all_rungs_see():
+    pool = fine_tune.training_pool(10_000, RECIPE)
+    assert len(pool) == 768
+    assert (np.diff(pool) > 0).all()
+    assert (pool == fine_tune.training_pool(10_000, RECIPE)).all()
+    first, second = fine_tune.training_order(768, RECIPE, 0, 1), fine_tune.training_order(768, RECIPE, 1, 2)
+    assert len(first) == 256
+    assert sorted([*first, *second]) == list(range(768))
+
+
+@given(
+    pool=st.integers(1, 50), per_epoch=st.integers(1, 60),
+    before=st.integers(0, 5), epochs=st.integers(1, 5), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
+    recipe = dataclasses.replace(RECIPE, images_per_epoch=per_epoch, seed=seed)
+    whole = fine_tune.training_order(pool, recipe, 0, before + epochs)
+    parts = [fine_tune.training_order(pool, recipe, 0, before)] if before else []
+    parts.append(fine_tune.training_order(pool, recipe, before, epochs))
+    assert np.concatenate(parts).tolist() == whole.tolist()
+    assert len(whole) == min(pool, per_epoch) * (before + epochs)
+    counts = np.bincount(whole, minlength=pool)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_prediction_keeps_order_mode_and_weights(data):
+    model = tiny().train()
+    before = weights(copy.deepcopy(model))
+    whole = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std)
+    parts = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, batch_size=7)
+    assert model.training
+    assert torch.equal(weights(model), before)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+    rough = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16")
+    assert 0 < np.abs(rough - whole).max() < 0.1
+
+
+def test_accuracy_counts_hits():
+    logits = np.array([[1, 2], [3, 0], [0, 1]], dtype=np.float32)
+    assert fine_tune.accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
+
+
+logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
+
+
+@given(base=logit_rows, other=logit_rows, shift=st.floats(-50, 50))
+def test_divergence_is_a_divergence(base, other, shift):
+    value = kl_divergence(base, other)
+    assert math.isfinite(value)
+    assert value >= 0
+    assert kl_divergence(base, base) == 0
+    assert kl_divergence(base, other + np.float32(shift)) == pytest.approx(value, abs=1e-3)
+    p, q = (torch.log_softmax(torch.tensor(v, dtype=torch.float64), 1) for v in (base, other))
+    expected = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True).item()
+    assert value == pytest.approx(expected, abs=1e-9)
