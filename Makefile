@@ -53,6 +53,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/vermin --no-tips --target=3.6- --violations evaluators/vitsearch_evaluators
 
 format: setup

@@ -15,7 +15,7 @@ import bisect
 import math
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
-from vitsearch_evaluators.measure.child.phases import PowerReport
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport
 from vitsearch_evaluators.power.base import PowerMeter, Series
 from vitsearch_evaluators.wire.measurement import Power
 

@@ -18,7 +18,8 @@ from vitsearch_evaluators.conditions.emulation import slowed
 from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.conditions.monitor import Watch, tell_nobody
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child import phases, timed_loop
+from vitsearch_evaluators.measure.child import timed_loop
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_evaluators.measure.child_process import left_answer
 from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
 from vitsearch_evaluators.runtimes.tools.tool import Untold
@@ -45,7 +46,7 @@ class PowerRecorder(abc.ABC):
         """End; called however the process ended."""
 
     @abc.abstractmethod
-    def power(self, report: phases.PowerReport) -> Tuple[Optional[Power], Optional[str]]:
+    def power(self, report: PowerReport) -> Tuple[Optional[Power], Optional[str]]:
         """Return what the looks at the meter say about the process' windows, or None and the reason."""
 
 
@@ -81,7 +82,7 @@ def execute(
     if untold is not None:
         fields["reasons"]["sustained"] = untold
     if protocol.throughput_s > 0:
-        counted, untold = children.told("throughput", phases.ThroughputReport.from_json)
+        counted, untold = children.told("throughput", ThroughputReport.from_json)
         fields["throughput_ips"] = None if counted is None else counted.images_per_s
         if untold is not None:
             fields["reasons"]["throughput_ips"] = untold
@@ -190,7 +191,7 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         os.remove(children.path("power"))
     recorder.start()
     try:
-        report, reason = children.told("power", phases.PowerReport.from_json)
+        report, reason = children.told("power", PowerReport.from_json)
     finally:
         recorder.stop()
     power, reason = (None, reason) if report is None else recorder.power(report)

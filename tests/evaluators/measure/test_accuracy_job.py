@@ -8,7 +8,7 @@ import pytest
 from vitsearch_evaluators import Subset
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
 from vitsearch_evaluators.measure.child.accuracy import LOGITS, judge
-from vitsearch_evaluators.measure.child.phases import Subject, subject_of
+from vitsearch_evaluators.measure.child.subject import Subject, subject_of
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.wire.protocol import ACCURACY

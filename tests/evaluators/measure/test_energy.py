@@ -6,7 +6,7 @@ import random
 import pytest
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.measure.child.phases import PowerReport
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport
 from vitsearch_evaluators.measure.energy import NotEnough, Window, evaluate, integrate
 from vitsearch_evaluators.power.base import Series
 from vitsearch_evaluators.power.ina3221 import Ina3221Meter

@@ -13,7 +13,7 @@ from vitsearch_evaluators.cli import app, local_measure, measure
 from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.measure.child.phases import PowerReport
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport
 from vitsearch_evaluators.measure.child.tool_phases import RESTS
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 

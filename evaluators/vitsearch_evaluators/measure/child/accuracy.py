@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple
 
 from vitsearch_evaluators.base import json_reader, npy
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child.phases import Subject
+from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.runtimes.base import Session
 
 IMAGES, LABELS = "images.npy", "labels.npy"

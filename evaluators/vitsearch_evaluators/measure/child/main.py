@@ -21,6 +21,7 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child import phases
+from vitsearch_evaluators.measure.child.subject import subject_of
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Equipment
@@ -78,7 +79,7 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
 
         _confine(job, reserves_addresses=False)
         return {"report": peaks.copy(protocol).to_json()}
-    subject = phases.subject_of(runtime, job["model"], job["options"], protocol)
+    subject = subject_of(runtime, job["model"], job["options"], protocol)
     _confine(job, runtime.reserves_addresses(subject.options))
     if job["kind"] == "gemm":
         from vitsearch_evaluators.measure.child import peaks

@@ -13,38 +13,15 @@ are those of a device that had nothing else to do, at whatever else was asked.
 """
 
 import threading
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Optional
 
-from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child import peak_memory
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
+from vitsearch_evaluators.measure.child.subject import Subject, rest
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport, sample, undisturbed, warm_up
-from vitsearch_evaluators.runtimes.base import Runtime, Session
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
-
-
-class Subject(NamedTuple):
-    """What is measured: a model file under a runtime that can be used, with all its options."""
-
-    runtime: Runtime
-    version: str
-    path: str
-    options: Dict[str, Any]
-    protocol: MeasureProtocol
-
-    def load(self) -> Session:
-        return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
-
-
-def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
-    """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
-    effective = runtime.check_options(options)
-    state = runtime.available()
-    if not state.available:
-        raise MeasurementFailed("runtime_unavailable", str(state.reason))
-    return Subject(runtime, str(state.version), path, effective, protocol)
 
 
 def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
@@ -120,23 +97,6 @@ def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float])
     return runs
 
 
-class ThroughputReport(NamedTuple):
-    """`images_per_s` over all streams together; `runs` of a batch were counted."""
-
-    images_per_s: float
-    runs: int
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "report") -> "ThroughputReport":
-        return cls(**json_reader.read_object(value, _THROUGHPUT, where))
-
-
-_THROUGHPUT = {"images_per_s": json_reader.number(0.0), "runs": json_reader.integer(1)}
-
-
 def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
     """Keep `streams` sessions busy at the same time and count what they finish.
 
@@ -186,41 +146,6 @@ class _Stream:
             self.error = error
 
 
-class PowerReport(NamedTuple):
-    """When this process rested and when it worked, as (start, end) of the machine's monotonic clock in
-    seconds; `inferences` counts the images of all runs between `load`'s two ends. `note` says what is special
-    about the rests."""
-
-    idle_before: Tuple[float, float]
-    load: Tuple[float, float]
-    idle_after: Tuple[float, float]
-    inferences: int
-    note: Optional[str] = None
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "report") -> "PowerReport":
-        return cls(**json_reader.read_object(value, _POWER, where, {"note": None}))
-
-
-def _window(value: Any, where: str) -> Tuple[float, float]:
-    ends = json_reader.sequence(json_reader.number(), 2)(value, where)
-    if len(ends) != 2:
-        raise InvalidRequest(f"{where}: expected [start, end], got {value!r}")
-    return ends[0], ends[1]
-
-
-_POWER: Mapping[str, json_reader.Reader] = {
-    "idle_before": _window,
-    "load": _window,
-    "idle_after": _window,
-    "inferences": json_reader.integer(1),
-    "note": json_reader.optional(json_reader.text),
-}
-
-
 def power(subject: Subject, clocks: Clocks) -> PowerReport:
     """Rest, work, rest, with the model loaded, while the agent reads the meter.
 
@@ -235,10 +160,3 @@ def power(subject: Subject, clocks: Clocks) -> PowerReport:
     load = (start, clocks.monotonic())
     idle_after = rest(protocol.idle_s, clocks)
     return PowerReport(idle_before, load, idle_after, runs * protocol.batch)
-
-
-def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
-    """Do nothing; return from when to when."""
-    start = clocks.monotonic()
-    clocks.sleep(seconds)
-    return start, clocks.monotonic()

@@ -10,7 +10,8 @@ What it cannot tell beside the latency is `Untold`, a reason in the measurement.
 from typing import Any, Dict
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.phases import PowerReport, Subject, ThroughputReport, rest
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
+from vitsearch_evaluators.measure.child.subject import Subject, rest
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime, ToolTimes
 

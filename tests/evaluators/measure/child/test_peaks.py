@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.phases import subject_of
+from vitsearch_evaluators.measure.child.subject import subject_of
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime

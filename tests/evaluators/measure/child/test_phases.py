@@ -3,7 +3,9 @@ import threading
 import pytest
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child.phases import PowerReport, Subject, ThroughputReport, perform, subject_of
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
+from vitsearch_evaluators.measure.child.phases import perform
+from vitsearch_evaluators.measure.child.subject import Subject, subject_of
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session

@@ -1,7 +1,9 @@
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.phases import PowerReport, Subject, ThroughputReport, perform
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
+from vitsearch_evaluators.measure.child.phases import perform
+from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
 from vitsearch_evaluators.measure.child.tool_phases import RESTS
 from vitsearch_evaluators.runtimes.base import Availability

@@ -1,0 +1,37 @@
+"""What a measuring process measures, and how it rests."""
+
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
+
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.timed_loop import Clocks
+from vitsearch_evaluators.runtimes.base import Runtime, Session
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+
+
+class Subject(NamedTuple):
+    """What is measured: a model file under a runtime that can be used, with all its options."""
+
+    runtime: Runtime
+    version: str
+    path: str
+    options: Dict[str, Any]
+    protocol: MeasureProtocol
+
+    def load(self) -> Session:
+        return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
+
+
+def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
+    """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
+    effective = runtime.check_options(options)
+    state = runtime.available()
+    if not state.available:
+        raise MeasurementFailed("runtime_unavailable", str(state.reason))
+    return Subject(runtime, str(state.version), path, effective, protocol)
+
+
+def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing; return from when to when."""
+    start = clocks.monotonic()
+    clocks.sleep(seconds)
+    return start, clocks.monotonic()
