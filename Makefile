@@ -38,7 +38,7 @@ $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluator
 
 # OpenVINO and LiteRT, apart: every agent that a test starts would look at them too, and be seconds slower.
 test-runtimes: $(RUNTIMES_READY)
-	$(RUNTIMES_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml $(addprefix tests/evaluators/runtimes/test_,openvino_cpu.py litert.py ort.py)
+	$(RUNTIMES_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml tests/evaluators/component/runtimes
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUNTIMES_VENV)

@@ -70,7 +70,7 @@ def job_ms(agent: EmbeddedAgent, client: DeviceClient, jobs: int) -> float:
 def upload_s(agent: EmbeddedAgent, client: DeviceClient, uploads: int) -> float:
     """The median; each file is new to the agent."""
 
-    def once() -> None:
+    def single_flight() -> None:
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
@@ -79,7 +79,7 @@ def upload_s(agent: EmbeddedAgent, client: DeviceClient, uploads: int) -> float:
     spent = []
     for _ in range(uploads):
         content = os.urandom(UPLOAD_BYTES)
-        spent.append(_spent_s(agent, once))
+        spent.append(_spent_s(agent, single_flight))
     return statistics.median(spent)
 
 

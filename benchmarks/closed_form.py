@@ -32,7 +32,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.resolve import Anatomy, Scores, resolve
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
@@ -60,14 +60,14 @@ class Outcome:
     tuning_seconds: float
 
 
-class Bench:
+class JobFolder:
     """The base, its statistics and logits; everything that all plans share."""
 
     def __init__(self, steps: int) -> None:
         self.family = backbones.find(SPEC.backbone)
         self.images = data.load(data.DataSpec("builtin:fashion-mnist"))
         self.base = self.family.build(SPEC).model
-        self.anatomy: Anatomy = self.family.anatomy(self.base, SPEC)
+        self.block_structure: BlockStructure = self.family.block_structure(self.base, SPEC)
         chosen = np.random.default_rng(0).permutation(len(self.images.train))[:CALIBRATION]
         self.inputs = self._tensor(self.images.train.images[chosen])
         answers = torch.tensor(self.images.train.labels[chosen])
@@ -80,7 +80,7 @@ class Bench:
         self.steps = steps
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 1e-4, 0.05, 8, 0.5, 2.0, 0)
         self.pool = fine_tune.training_pool(len(self.images.train), self.recipe)
-        self.taught = self._logits(self.base, self.images.train.images[self.pool])
+        self.targets = self._logits(self.base, self.images.train.images[self.pool])
 
     def outcome(self, plan: Plan, hard: bool) -> Outcome:
         accuracy, kl, seconds = {}, {}, {}
@@ -99,12 +99,12 @@ class Bench:
     def made(self, plan: Plan, signal: str) -> nn.Module:
         """The model that ``plan`` asks for, as ``signal`` makes it."""
         by = self._magnitudes() if signal == "magnitude" else self.statistics.scores()
-        effect = resolve(plan, self.anatomy, by)
+        resolved = resolve(plan, self.block_structure, by)
         model = self.family.build(SPEC).model
-        prune.apply(model, self.family, effect, self.inputs[:1])
+        prune.apply(model, self.family, resolved, self.inputs[:1])
         if signal in ("parallel", "sequential"):
-            refit.refit(model, self.base, self.family, effect, self.statistics)
-        tokens.apply(model, effect)
+            refit.refit(model, self.base, self.family, resolved, self.statistics)
+        tokens.apply(model, resolved)
         if signal == "sequential":
             wanted = sequential.targets(self.base, self.family, self.inputs)
             sequential.fit(model, self.family, wanted, self.inputs)
@@ -134,7 +134,7 @@ class Bench:
             self.images.std,
             self.recipe,
             1,
-            teacher_logits=self.taught,
+            teacher_logits=self.targets,
             pool=self.pool,
         )
 
@@ -233,12 +233,12 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("studies/closed_form.jsonl"), help="what was reached so far")
     told = parser.parse_args()
     torch.set_num_threads(1)
-    bench, outcomes = Bench(told.steps), known(told.rows, told.steps)
-    print(f"base: {bench.judged(bench.base):.4f} of {REFERENCE} held-out images\n", flush=True)
+    job_folder, outcomes = JobFolder(told.steps), known(told.rows, told.steps)
+    print(f"base: {job_folder.judged(job_folder.base):.4f} of {REFERENCE} held-out images\n", flush=True)
     print(f"| plan | | MACs | {' | '.join(SIGNALS)} | KL | tuned |\n|{'---|' * 9}")
     for plan, hard in plans(told.plans):
         if named(plan) not in outcomes:
-            outcomes[named(plan)] = bench.outcome(plan, hard)
+            outcomes[named(plan)] = job_folder.outcome(plan, hard)
             with told.rows.open("a") as file:
                 file.write(json.dumps(asdict(outcomes[named(plan)])) + "\n")
         print(row(outcomes[named(plan)]), flush=True)

@@ -17,7 +17,7 @@ from vitsearch import backbones
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.resolve import Anatomy, Scores, resolve
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibrations
@@ -44,44 +44,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
         head = ("base", "plan", *(f"{what}, {p}" for what in ("cut", "compensated") for p in PRECISIONS))
         for cells in (head, ["---"] * len(head)):
             print("| " + " | ".join(cells) + " |")
         for backbone, cut in PLANS:
-            seen = [f"{value:.4f}" for value in accuracies(workshop, backbone, Compression(**cut), folder)]
+            seen = [f"{value:.4f}" for value in accuracies(workspace, backbone, Compression(**cut), folder)]
             print(
                 "| " + " | ".join([backbone, ", ".join(f"{k} {v}" for k, v in cut.items()), *seen]) + " |", flush=True
             )
 
 
-def accuracies(workshop: jobs.Workshop, backbone: str, cut: Compression, folder: Path) -> list[float]:
+def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
     source = jobs.Source(backbone, "builtin", 28)
-    found = tasks.study_anatomy(jobs.AnatomyJob(workshop, source, STUDY))
-    anatomy, scores = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
+    block_structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
     deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
-    effect = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), anatomy, scores)
-    made = Calibrations.of(effect, anatomy, 28, STUDY)
-    pruned = jobs.Pruned(source, effect, found.statistics_sha256, made.batch_norms, made.refit)
-    plain, data = bare(source, pruned, folder), Data()
+    resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
+    made = Calibrations.of(resolved, block_structure, 28, STUDY)
+    spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made.batch_norms, made.refit)
+    plain, data = bare(source, spec, folder), Data()
     values = []
     for precision in PRECISIONS:
         path = folder / f"{precision}.onnx"
-        quantize.quantize(plain, path, precision, tasks._drawn(workshop, CALIBRATION, 28).numpy())
+        quantize.quantize(plain, path, precision, tasks._drawn(workspace, CALIBRATION, 28).numpy())
         values.append(data.accuracy(path))
     for precision in PRECISIONS:
-        job = jobs.ExportJob(workshop, pruned, replace(deployment, precision=precision), 17, CALIBRATION, None)
+        job = jobs.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)
         exported = tasks.export_artifact(job)
         values.append(exported.correct / exported.n)
     return values
 
 
-def bare(source: jobs.Source, pruned: jobs.Pruned, folder: Path) -> Path:
+def bare(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> Path:
     """The file of a model that was only cut."""
     family = backbones.find(source.backbone)
     model = family.build(backbones.ModelSpec(source.backbone, "builtin", 28, 10, 1)).model
-    prune.apply(model, family, pruned.effect, torch.zeros(1, 1, 28, 28))
-    tokens.apply(model, pruned.effect)
+    prune.apply(model, family, spec.resolved, torch.zeros(1, 1, 28, 28))
+    tokens.apply(model, spec.resolved)
     OnnxExporter().export(model, (1, 1, 28, 28), folder / "plain.onnx")
     return folder / "plain.onnx"
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitsearch.core.progress import Silent
-from vitsearch.pipeline.jobs import Workshop
-from vitsearch.pipeline.pipeline import Lab
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.driver import Driver, Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -26,7 +26,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, engine_options, tune
 from vitsearch.study.sampling import PlanSpace, make_sampler
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_setting
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
@@ -49,7 +49,7 @@ def space_for(folder: Path, trials: int) -> SearchSpace:
             },
             # Every plan is trained, so that every trial goes through all stages.
             "search": {"trials": trials, "candidates": 1, "margin": 1.0},
-            "storage": f"sqlite:///{folder / 'bench.db'}",
+            "storage": f"sqlite:///{folder / 'job_folder.db'}",
         }
     )
 
@@ -58,10 +58,10 @@ def vitsearch(folder: Path, trials: int) -> int:
     """Baseline, leaderboard, all stages of every trial and the last measurement; returns the trials told."""
     space = space_for(folder, trials)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
-    workshop = Workshop({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
-    lab = Lab(fake_setting(), workshop, ledger, FakeRunner(), FakeDevice(), me, Silent())
+    workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+    pipeline = Pipeline(fake_stage_config(), workspace, ledger, FakeRunner(), FakeDevice(), me, Silent())
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
-    asyncio.run(Driver(Session(space, study, ledger, lab, plans, me, 1, Silent())).run())
+    asyncio.run(Driver(Session(space, study, ledger, pipeline, plans, me, 1, Silent())).run())
     return len(study.records())
 
 

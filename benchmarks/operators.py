@@ -30,7 +30,7 @@ from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core import legality, precisions
 from vitsearch.core.graph import OPSET
 from vitsearch.core.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
-from vitsearch.core.resolve import Anatomy, Effect, Scores, resolve
+from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibrations
@@ -89,8 +89,8 @@ def plans() -> Iterator[tuple[str, Plan]]:
         yield f"zeros {zeros}", plan(weight_sparsity=zeros)
     for precision in ("fp16", "int8_weights", "int8_dynamic", "int8_ptq", "int8_mixed", "int8_qat"):
         yield precision, plan(precision)
-    for taught in ("none", "logits", "feature"):
-        yield f"heads and FFN -50%, taught by {taught}", plan(**half, distillation=taught)
+    for targets in ("none", "logits", "feature"):
+        yield f"heads and FFN -50%, taught by {targets}", plan(**half, distillation=targets)
     best = {"head_pruning_ratio": 0.17, "ffn_pruning_ratio": 0.75, "scope": "global"}
     tokens = {"token_pruning_ratio": 0.3, "token_pruning_method": "tome"}
     for precision in ("int8_ptq", "int8_qat"):
@@ -99,31 +99,31 @@ def plans() -> Iterator[tuple[str, Plan]]:
 
 
 @dataclass(frozen=True)
-class Bench:
+class JobFolder:
     """The stages of a search on one backbone, each called in turn."""
 
-    workshop: jobs.Workshop
+    workspace: jobs.Workspace
     base: jobs.Base
-    teaching: jobs.Teaching
+    targets: jobs.DistillationTargets
     base_logits: str
 
     @classmethod
-    def open(cls, folder: Path) -> Bench:
+    def open(cls, folder: Path) -> JobFolder:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-        workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-        base = tasks.prepare_base(jobs.BaseJob(workshop, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
-        source = jobs.Source(BACKBONE, f"file:{workshop.store.get(base.weights_sha256)}", RESOLUTION)
-        logits = tasks.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256
-        features = tasks.cache_features(jobs.FeaturesJob(workshop, source, "train", RECIPE, 0)).sha256
-        known = tasks.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
-        return cls(workshop, base, jobs.Teaching("logits", logits, features), known)
+        workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+        base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
+        source = jobs.Source(BACKBONE, f"file:{workspace.store.get(base.weights_sha256)}", RESOLUTION)
+        logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+        features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE, 0)).sha256
+        known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, IMAGES)).sha256
+        return cls(workspace, base, jobs.DistillationTargets("logits", logits, features), known)
 
     def row(self, name: str, asked: Plan) -> Row:
         legality.refuse(asked, backbones.supports)
-        pruned = self._pruned(asked)
-        teaching = jobs.Teaching("none") if asked.distillation == "none" else self.teaching
+        spec = self._pruned(asked)
+        targets = jobs.DistillationTargets("none") if asked.distillation == "none" else self.targets
         job = jobs.TrainJob(
-            self.workshop, pruned, RECIPE, 0, 1, None, replace(teaching, method=asked.distillation),
+            self.workspace, spec, RECIPE, 0, 1, None, replace(targets, method=asked.distillation),
             self.base_logits, IMAGES,
         )  # fmt: skip
         tuned = tasks.train_rung(job)
@@ -133,41 +133,41 @@ class Bench:
             changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
             ready = tasks.train_quantized(jobs.QatJob(**changed))
         shipped = tasks.export_artifact(
-            jobs.ExportJob(self.workshop, pruned, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
+            jobs.ExportJob(self.workspace, spec, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
-        seen = tasks.take_signal(jobs.SignalJob(self.workshop, pruned, self.base_logits, IMAGES))
-        accuracies = self._cut(pruned), seen.accuracy, tuned.accuracy, shipped.correct / shipped.n
-        return Row(name, *accuracies, shipped.macs_m, self.workshop.store.get(shipped.sha256))
+        seen = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.base_logits, IMAGES))
+        accuracies = self._cut(spec), seen.accuracy, tuned.accuracy, shipped.correct / shipped.n
+        return Row(name, *accuracies, shipped.macs_m, self.workspace.store.get(shipped.sha256))
 
-    def _cut(self, pruned: jobs.Pruned) -> float:
+    def _cut(self, spec: jobs.CompressionSpec) -> float:
         """Accuracy of what is left, as it was."""
-        images = data.load(data.DataSpec.from_json(dict(self.workshop.data)), self.workshop.cache)
-        source, effect, family = pruned.source, pruned.effect, backbones.find(BACKBONE)
+        images = data.load(data.DataSpec.from_json(dict(self.workspace.data)), self.workspace.cache)
+        source, resolved, family = spec.source, spec.resolved, backbones.find(BACKBONE)
         model = family.build(ModelSpec(BACKBONE, source.weights, source.resolution, 10, 1)).model
         example = to_tensor(images.train.images[:1], source.resolution, images.mean, images.std)
-        prune.apply(model, family, effect, example)
-        if effect.weight_sparsity != sparsity.NONE:
-            sparsity.magnitude(model, effect.weight_sparsity)
-        tokens.apply(model, effect)
+        prune.apply(model, family, resolved, example)
+        if resolved.weight_sparsity != sparsity.NONE:
+            sparsity.magnitude(model, resolved.weight_sparsity)
+        tokens.apply(model, resolved)
         split, size = images.validation, source.resolution
         logits = fine_tune.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
         return fine_tune.accuracy(logits, split.labels[:IMAGES])
 
-    def _pruned(self, asked: Plan) -> jobs.Pruned:
-        weights = f"file:{self.workshop.store.get(self.base.weights_sha256)}"
+    def _pruned(self, asked: Plan) -> jobs.CompressionSpec:
+        weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"
         source = jobs.Source(BACKBONE, weights, asked.resolution)
-        found = tasks.study_anatomy(jobs.AnatomyJob(self.workshop, source, STUDIED))
-        anatomy = Anatomy.from_json(found.anatomy)
-        damage = self._damage(source) if asked.deployment.precision in precisions.MIXED else None
-        effect: Effect = resolve(asked, anatomy, Scores.from_json(found.scores), damage)
-        steps = Calibrations.of(effect, anatomy, RESOLUTION, STUDIED)
+        found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
+        block_structure = BlockStructure.from_json(found.block_structure)
+        sensitivity = self._damage(source) if asked.deployment.precision in precisions.MIXED else None
+        resolved: ResolvedPlan = resolve(asked, block_structure, Scores.from_json(found.scores), sensitivity)
+        steps = Calibrations.of(resolved, block_structure, RESOLUTION, STUDIED)
         seen = steps.batch_norms, steps.refit, steps.token_predictors, steps.sparsity
-        return jobs.Pruned(source, effect, found.statistics_sha256, *seen)
+        return jobs.CompressionSpec(source, resolved, found.statistics_sha256, *seen)
 
     def _damage(self, source: jobs.Source) -> dict[str, float]:
-        stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workshop, source, QUANTIZED))
-        damage: dict[str, float] = json.loads(self.workshop.store.get(stored.sha256).read_text())
-        return damage
+        stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workspace, source, QUANTIZED))
+        sensitivity: dict[str, float] = json.loads(self.workspace.store.get(stored.sha256).read_text())
+        return sensitivity
 
 
 def main() -> None:
@@ -177,10 +177,10 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [(name, asked) for name, asked in plans() if not words or any(word in name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.open(Path(folder))
+        job_folder = JobFolder.open(Path(folder))
         rows = []
         for name, asked in wanted:
-            rows.append(bench.row(name, asked))
+            rows.append(job_folder.row(name, asked))
             print(f"{len(rows)} of {len(wanted)}: {rows[-1]}", file=sys.stderr, flush=True)
         cost = timing.cpu_ms({row.name: row.file for row in rows})
         whole = cost.get(UNPRUNED, math.nan)

@@ -24,7 +24,7 @@ from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
 from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core import precisions
 from vitsearch.core.plan import QuantizationAware, Recipe
-from vitsearch.core.resolve import fragile_layers
+from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
@@ -125,8 +125,10 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
         OnnxExporter().export(model, tuple(images.shape), plain)
-    fragile = fragile_layers(sensitivity.rounding_damage(model, images)) if precision in precisions.MIXED else ()
-    left = fake_quant.weights_of(model, fragile)
+    sensitive = (
+        sensitive_layers(sensitivity.rounding_sensitivity(model, images)) if precision in precisions.MIXED else ()
+    )
+    left = fake_quant.weights_of(model, sensitive)
     quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), left)
     return final
 

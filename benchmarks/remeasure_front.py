@@ -35,7 +35,7 @@ def main() -> int:
         home = Home.of(space)
         with open_device(space, home, Cores.shared()) as device:
             for point in front.shown():
-                path = home.workshop(space).store.get(_artifact(point, ledger))
+                path = home.workspace(space).store.get(_artifact(point, ledger))
                 now = asyncio.run(device.measure(path, point.plan.deployment, CONFIRM, REPEAT + asked.repeat))
                 disagree += not _agrees(point, now.cpu_ms.p50)
     return disagree

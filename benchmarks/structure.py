@@ -18,7 +18,7 @@ import torch
 from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.resolve import Anatomy, Scores, resolve
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
@@ -43,36 +43,38 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     yield "cut", "MMACs", "M parameters", "as it is", "refitted", "KL", "tuned"
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
-    workshop = jobs.Workshop(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+    workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
     source = jobs.Source(BASE, "builtin", 28)
-    found = tasks.study_anatomy(jobs.AnatomyJob(workshop, source, CALIBRATION))
-    logits = tasks.cache_logits(jobs.LogitsJob(workshop, source, "validation", RECIPE, IMAGES)).sha256
-    taught = jobs.Teaching("logits", tasks.cache_logits(jobs.LogitsJob(workshop, source, "train", RECIPE, 0)).sha256)
-    anatomy, taylor = Anatomy.from_json(found.anatomy), Scores.from_json(found.scores)
-    by_kl = replace(taylor, depth=kl_without_each(anatomy))
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, IMAGES)).sha256
+    targets = jobs.DistillationTargets(
+        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+    )
+    block_structure, taylor = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+    by_kl = replace(taylor, depth=kl_without_each(block_structure))
     cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
     cuts += [(f"depth {ratio:.0%}, by KL", Compression(depth_pruning_ratio=ratio), by_kl) for ratio in DEPTHS]
     cuts += [(f"embedding {ratio:.1%}", Compression(embed_pruning_ratio=ratio), taylor) for ratio in WIDTHS]
     for name, cut, scores in [("none", Compression(), taylor), *cuts]:
-        effect = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), anatomy, scores)
-        pruned = jobs.Pruned(source, effect, found.statistics_sha256)
-        graph = tasks.build_graph(jobs.ScreenJob(workshop, pruned, FP32, 17, CALIBRATION))
-        raw = tasks.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        resolved = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), block_structure, scores)
+        spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
+        graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
+        raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
         told = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
         if cut.is_identity:
             yield *told, "", "", ""
             continue
-        pruned = replace(pruned, refit=CALIBRATION)
-        fitted = tasks.take_signal(jobs.SignalJob(workshop, pruned, logits, IMAGES))
+        spec = replace(spec, refit=CALIBRATION)
+        fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
         told = *told, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
         if scores is by_kl:
             yield *told, ""
             continue
-        job = jobs.TrainJob(workshop, pruned, RECIPE, 0, 1, None, taught, logits, IMAGES)
+        job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, logits, IMAGES)
         yield *told, f"{tasks.train_rung(job).accuracy:.4f}"
 
 
-def kl_without_each(anatomy: Anatomy) -> tuple[float, ...]:
+def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
     """On the first 256 training images; zeros of blocks that stay."""
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, images.mean, images.std)
@@ -80,7 +82,7 @@ def kl_without_each(anatomy: Anatomy) -> tuple[float, ...]:
     with torch.inference_mode():
         expected = model(inputs).numpy()
         losses = []
-        for block in anatomy.blocks:
+        for block in block_structure.blocks:
             hook = model.get_submodule(block.name).register_forward_hook(lambda _, seen, __: seen[0])
             losses.append(kl_divergence(expected, model(inputs).numpy()))
             hook.remove()

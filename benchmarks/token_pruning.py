@@ -24,7 +24,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, sequential, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.plan import Recipe
-from vitsearch.core.resolve import BlockEffect, Effect
+from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.onnx_file import OnnxExporter
@@ -88,7 +88,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     logits = partial(fine_tune.predict_logits, resolution=28, mean=images.mean, std=images.std)
     expected = logits(base, images.validation.images)
     pool = fine_tune.training_pool(len(images.train), RECIPE)
-    taught = logits(base, images.train.images, rows=pool)
+    targets = logits(base, images.train.images, rows=pool)
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
     calibration = to_tensor(images.train.images[chosen], 28, images.mean, images.std)
     wanted = sequential.targets(base, family, calibration)
@@ -100,7 +100,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
         images.std,
         RECIPE,
         epochs=1,
-        teacher_logits=taught,
+        teacher_logits=targets,
         pool=pool,
     )
 
@@ -118,8 +118,8 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
                 sequential.fit(model, family, wanted, calibration)
             divergence = kl_divergence(expected, logits(model, images.validation.images))
             refitted, begin = accuracy(model), time.process_time()
-            beside = partial(tokens.lessons, unpruned=base) if method == "dynamicvit" else None
-            fine_tune.fine_tune(model, replace(task, beside=beside))
+            auxiliary_loss = partial(tokens.auxiliary_loss, unpruned=base) if method == "dynamicvit" else None
+            fine_tune.fine_tune(model, replace(task, auxiliary_loss=auxiliary_loss))
             seconds = f"{time.process_time() - begin:.0f}"
             yield (
                 method,
@@ -138,13 +138,15 @@ def pruned(spec: ModelSpec, method: str | None, ratio: float) -> tuple[nn.Module
     """A fresh model with the method's own places, and the tokens behind each of its blocks."""
     family = backbones.find(spec.backbone)
     model = family.build(spec).model.eval()
-    anatomy = family.anatomy(model, spec)
+    block_structure = family.block_structure(model, spec)
     if method is None:
-        return model, (anatomy.tokens,) * len(anatomy.blocks)
-    patches = anatomy.tokens - anatomy.prefix_tokens
-    left = tokens_left(method, ratio, (), len(anatomy.blocks), patches, anatomy.prefix_tokens)
-    whole = tuple(BlockEffect(tuple(range(b.heads)), tuple(range(b.ffn_width)), "fp32") for b in anatomy.blocks)
-    tokens.apply(model, Effect(spec.backbone, spec.resolution, None, whole, left, method))
+        return model, (block_structure.tokens,) * len(block_structure.blocks)
+    patches = block_structure.tokens - block_structure.prefix_tokens
+    left = tokens_left(method, ratio, (), len(block_structure.blocks), patches, block_structure.prefix_tokens)
+    whole = tuple(
+        ResolvedBlock(tuple(range(b.heads)), tuple(range(b.ffn_width)), "fp32") for b in block_structure.blocks
+    )
+    tokens.apply(model, ResolvedPlan(spec.backbone, spec.resolution, None, whole, left, method))
     return model, left
 
 

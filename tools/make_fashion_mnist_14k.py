@@ -32,8 +32,8 @@ def drawn(labels: Labels, usable: np.ndarray, per_class: int, rng: np.random.Gen
 
 def occurs_once(train: Bytes, test: Bytes) -> tuple[np.ndarray, np.ndarray]:
     counts = Counter(image.tobytes() for images in (train, test) for image in images)
-    once = [np.array([counts[image.tobytes()] == 1 for image in images]) for images in (train, test)]
-    return once[0], once[1]
+    single_flight = [np.array([counts[image.tobytes()] == 1 for image in images]) for images in (train, test)]
+    return single_flight[0], single_flight[1]
 
 
 def main() -> None:

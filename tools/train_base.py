@@ -211,7 +211,7 @@ def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tup
         model = make_model(base, recipe, phase, model)
         steps, used = run_phase(model, recipe, phase, batches)
         native = Phase("batch norms", 0, 0, (base.resolution,))  # several resolutions together fit none of them
-        batch_norms.settle(model, (batches.next(native)[0] for _ in range(BATCH_NORM_BATCHES)))
+        batch_norms.recalibrate(model, (batches.next(native)[0] for _ in range(BATCH_NORM_BATCHES)))
         score = accuracy(model, base, validation, base.resolution)
         print(f"phase {phase.name}: {steps} steps, {used:.0f} CPU-s, validation {score:.4f}", flush=True)
         ran.append(asdict(phase) | {"steps": steps, "cpu_seconds_used": round(used, 1), "validation": score})

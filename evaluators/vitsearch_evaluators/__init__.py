@@ -11,7 +11,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitsearch_evaluators.client.client import DeviceClient, Subset, Wish
+    from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
     from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
     from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed
     from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, DeviceInfo, Measurement, MeasureProtocol
@@ -27,9 +27,9 @@ __all__ = [
     "MeasureProtocol",
     "Measurement",
     "MeasurementFailed",
+    "RequestOptions",
     "SCREEN",
     "Subset",
-    "Wish",
     "__version__",
 ]
 _HOMES = {
@@ -38,7 +38,7 @@ _HOMES = {
     "EvaluatorError": "errors",
     "MeasurementFailed": "errors",
     "Subset": "client.client",
-    "Wish": "client.client",
+    "RequestOptions": "client.client",
 }
 
 

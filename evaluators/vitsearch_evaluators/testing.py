@@ -20,7 +20,7 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tools.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked
+from vitsearch_evaluators.runtimes.tools.tool import Counted, NotProvided, ToolRuntime, ToolTimes, Worked
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
 
 
@@ -92,7 +92,7 @@ class RuntimeTestCase:
             path = self.make_model(folder)
             _measured(runtime, path, options)
             for ask, check in phases:
-                with contextlib.suppress(Untold):
+                with contextlib.suppress(NotProvided):
                     check(ask(path, options, protocol))
 
     def test_gives_logits_if_it_says_so(self) -> None:

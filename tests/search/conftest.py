@@ -20,8 +20,8 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.progress import Progress, Silent
 from vitsearch.core.record import Record
 from vitsearch.devices.protocols import Phases
-from vitsearch.pipeline.jobs import Workshop
-from vitsearch.pipeline.pipeline import Lab
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.driver import Driver, Ended, Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -29,7 +29,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_setting
+from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
 
 settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
 settings.load_profile("vitsearch")
@@ -50,7 +50,7 @@ class FakeStudy:
     runner: FakeRunner = field(default_factory=FakeRunner)
     device: FakeDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
-    places: int = 1
+    slots: int = 1
     judged_images: int = 0
     ended: Ended | None = None
 
@@ -79,20 +79,20 @@ class FakeStudy:
         study.recover()
         study.adopt_data(DATA)
         me = DriverId.current()
-        lab = self.lab(ledger, me)
-        session = Session(self.space, study, ledger, lab, self.plans(), me, self.places, self.progress)
+        pipeline = self.pipeline(ledger, me)
+        session = Session(self.space, study, ledger, pipeline, self.plans(), me, self.slots, self.progress)
         return await Driver(session).run(retry_failed)
 
     def plans(self) -> PlanSpace:
         return PlanSpace(self.space, "local", everything_supported, lambda backbone: 28)
 
-    def lab(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Lab:
+    def pipeline(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Pipeline:
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
-        workshop = Workshop({}, *stores, self.folder / "cache")
+        workspace = Workspace({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
         phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
-        setting = replace(fake_setting(), **{"phases": phases, "device_images": self.judged_images, **changes})
-        return Lab(setting, workshop, ledger, self.runner, self.device, driver, self.progress)
+        config = replace(fake_stage_config(), **{"phases": phases, "device_images": self.judged_images, **changes})
+        return Pipeline(config, workspace, ledger, self.runner, self.device, driver, self.progress)
 
     def records(self) -> dict[int, Record]:
         with self.opened() as (study, _):

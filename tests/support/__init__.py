@@ -5,7 +5,7 @@ import os
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REPOSITORY = os.path.dirname(TESTS)
 SUPPORT = os.path.join(TESTS, "support")
-SPACE_FILES = os.path.join(TESTS, "search", "space")
+SPACE_FILES = os.path.join(TESTS, "search", "unit", "space")
 GOLDEN = os.path.join(TESTS, "search", "golden")
 AGENT_HOME = os.path.join(REPOSITORY, "evaluators")
 """The folder to put on a path so that ``vitsearch_evaluators`` can be imported."""

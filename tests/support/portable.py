@@ -29,7 +29,7 @@ from vitsearch_evaluators.base.tokens import read_tokens
 from vitsearch_evaluators.cli.service import managers, unit
 from vitsearch_evaluators.cli.service.here import Host, Program
 from vitsearch_evaluators.cli.service.wanted import DEFAULT
-from vitsearch_evaluators.client.client import Wish
+from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.measure.child_process import StopSignal
@@ -118,7 +118,9 @@ class Portable(unittest.TestCase):
                     agent._process.wait()
 
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
-                measurement = client.measure(path, "noop", {"busy_us": 50000}, TINY, wish=Wish(on_event=on_event))
+                measurement = client.measure(
+                    path, "noop", {"busy_us": 50000}, TINY, request=RequestOptions(on_event=on_event)
+                )
             self.assertEqual(measurement.attempts, 2)
             self.assertEqual(told[:4], ["queued", "started", "phase", "interrupted"])
             self.assertEqual(told[-1], "done")

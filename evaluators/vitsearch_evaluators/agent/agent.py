@@ -16,7 +16,7 @@ from vitsearch_evaluators.agent.address import Address, is_loopback
 from vitsearch_evaluators.agent.api import Api
 from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.http.listener import Encrypt
-from vitsearch_evaluators.agent.http.server import AgentServer, Door
+from vitsearch_evaluators.agent.http.server import Access, AgentServer
 from vitsearch_evaluators.agent.worker import Worker
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.base.atomic_files import write_json
@@ -81,7 +81,7 @@ def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts
     if settings.token_file is None and not os.path.exists(token_file):
         tokens.write_tokens(token_file, (tokens.new_token(),))
     encryption = _encryption(settings) if encrypted else IN_THE_CLEAR
-    door = Door(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
+    door = Access(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
     system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
     identity = device_identity(settings.state, emulated=configured.emulation is not None)
@@ -92,7 +92,7 @@ def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts
     queue = open_queue(path, configured.limits, store, log.ended, pause)
     store.referenced = queue.referenced
     if not store.has_room():
-        store.give_way()
+        store.yield_to()
     work = os.path.join(settings.state, "work")
     device = Device(identity, version, configured, system)
     worker = Worker(queue, store, work, device)

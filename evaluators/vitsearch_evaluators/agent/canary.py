@@ -25,10 +25,10 @@ from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_folder import Bench
+from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import execute
-from vitsearch_evaluators.measure.memory_limit import UNCONFINED, Confinement
+from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.wire.measurement import Latency, Measurement
 
@@ -181,7 +181,7 @@ class Place(NamedTuple):
     device_id: str
     environment_id: str
     system: System
-    confinement: Confinement = UNCONFINED
+    confinement: MemoryLimit = NO_MEMORY_LIMIT
 
 
 def measure(
@@ -199,8 +199,8 @@ def measure(
     with open(os.path.join(place.folder, blob.name), "wb") as stream:
         stream.write(model.content)
     conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    bench = Bench(place.folder, stop, launch=launch_of(model.runtime), confinement=place.confinement)
-    return Look.of(execute(spec, conditions, bench, system=place.system))
+    job_folder = JobFolder(place.folder, stop, launch=launch_of(model.runtime), confinement=place.confinement)
+    return Look.of(execute(spec, conditions, job_folder, system=place.system))
 
 
 def drift(reference: Reference, seen: Look, max_drift: float) -> Optional[str]:

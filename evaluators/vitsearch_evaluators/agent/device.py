@@ -9,7 +9,7 @@ from vitsearch_evaluators.conditions.emulation import described
 from vitsearch_evaluators.conditions.environment import DeviceIdentity, fingerprint
 from vitsearch_evaluators.conditions.throttling import kernel_brakes
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
-from vitsearch_evaluators.measure.memory_limit import UNCONFINED, Confinement
+from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
@@ -25,7 +25,7 @@ class Device:
         self.system = system
         self.ready = threading.Event()
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
-        self.confinement: Confinement = UNCONFINED
+        self.confinement: MemoryLimit = NO_MEMORY_LIMIT
         self._known: Optional[Dict[str, Any]] = None
         self._is_measured = False
 

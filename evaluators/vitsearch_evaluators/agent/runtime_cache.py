@@ -21,7 +21,7 @@ FRESH_S = 600.0
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
 
 
-class ProbeCache:
+class RuntimeCache:
     """One file. What cannot be read or written is as if it was not there."""
 
     def __init__(self, path: str, configuration: Any, clock: Callable[[], float] = time.monotonic) -> None:

@@ -17,7 +17,7 @@ from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.agent import canary
 from vitsearch_evaluators.agent.canary import Canary
 from vitsearch_evaluators.agent.device import Device
-from vitsearch_evaluators.agent.runtime_cache import ProbeCache
+from vitsearch_evaluators.agent.runtime_cache import RuntimeCache
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.base.interruptions import DISK_FULL
@@ -27,11 +27,11 @@ from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import ChildDied, Interrupted, StopSignal
-from vitsearch_evaluators.measure.job_folder import Bench
+from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
 from vitsearch_evaluators.measure.measure_job import execute
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.runtime_check import probe_runtime
+from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.queue.blob_store import BlobStore
 from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
 from vitsearch_evaluators.queue.queue import JobQueue
@@ -63,7 +63,7 @@ class Worker(threading.Thread):
         self._store = store
         self._folder = folder
         self._device = device
-        self._probes = ProbeCache(os.path.join(state, "probes.json"), config)
+        self._probes = RuntimeCache(os.path.join(state, "probes.json"), config)
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
@@ -107,11 +107,11 @@ class Worker(threading.Thread):
             return
         rested = False
         while not self._stopping.is_set():
-            job = self._disk.insist(lambda: self._queue.claim(_IDLE_S))
+            job = self._disk.require_room(lambda: self._queue.claim(_IDLE_S))
             if job is not None and not self._stopping.is_set():
                 self._process(job)
             elif job is not None:
-                self._disk.insist(functools.partial(self._queue.release, job.id))
+                self._disk.require_room(functools.partial(self._queue.release, job.id))
             elif not rested:
                 processes.give_memory_back()
             rested = job is None
@@ -120,7 +120,7 @@ class Worker(threading.Thread):
 
     def _clean(self) -> None:
         """Remove the folders of jobs that ended while the agent was killed."""
-        active = {status.id for status in self._disk.insist(self._queue.active) or ()}
+        active = {status.id for status in self._disk.require_room(self._queue.active) or ()}
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
@@ -146,8 +146,8 @@ class Worker(threading.Thread):
     def _probe_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                bench = Bench(self._folder, self._stop_child, confinement=self._device.confinement)
-                return probe_runtime(name, bench, self._programs(name), self._device.system)
+                job_folder = JobFolder(self._folder, self._stop_child, confinement=self._device.confinement)
+                return check_runtime(name, job_folder, self._programs(name), self._device.system)
             except (StorageFull, OSError) as error:
                 if not is_full(error):
                     raise
@@ -164,11 +164,11 @@ class Worker(threading.Thread):
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
-        self._disk.insist(self._outcome(job, folder))
+        self._disk.require_room(self._outcome(job, folder))
         if not self._stopping.is_set():
             # A cancellation that came too late must not hit the next job.
             self._stop_child.clear()
-            if self._disk.insist(lambda: self._queue.get(job.id).final):
+            if self._disk.require_room(lambda: self._queue.get(job.id).final):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
@@ -222,7 +222,7 @@ class Worker(threading.Thread):
             self.canary.skip()
 
     def _distrust(self, identifiers: Sequence[str]) -> None:
-        self._disk.insist(functools.partial(self._queue.flag, identifiers, canary.FLAG))
+        self._disk.require_room(functools.partial(self._queue.flag, identifiers, canary.FLAG))
         if self._stopping.is_set():
             raise Interrupted  # perhaps not written: the next life looks again
 
@@ -246,23 +246,23 @@ class Worker(threading.Thread):
         conditions = Conditions(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
         on_start = functools.partial(self._queue.started, job.id)
         launch, limit = self._launch(job.spec.runtime), self._device.confinement
-        bench = Bench(folder, self._stop_child, on_start, launch, limit)
+        job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
         with self._device.undisturbed():
             # Each is imported when it is needed: most agents measure, and are small.
             if job.spec.kind == "accuracy":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import accuracy_job
-                return accuracy_job.judge(job.spec, conditions, bench, self._store.adopt)
+                return accuracy_job.judge(job.spec, conditions, job_folder, self._store.adopt)
             if job.spec.kind == "probe":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import peaks_job
-                return peaks_job.probe(job.spec, conditions, bench, self._device.system)
-            return self._measure(job, conditions, bench)
+                return peaks_job.probe(job.spec, conditions, job_folder, self._device.system)
+            return self._measure(job, conditions, job_folder)
 
-    def _measure(self, job: ClaimedJob, conditions: Conditions, bench: Bench) -> Measurement:
+    def _measure(self, job: ClaimedJob, conditions: Conditions, job_folder: JobFolder) -> Measurement:
         uses_before = self._store.uses
         tell = functools.partial(self._tell, job.id)
-        measurement = execute(job.spec, conditions, bench, self._power, self._device.system, tell)
+        measurement = execute(job.spec, conditions, job_folder, self._power, self._device.system, tell)
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

@@ -84,8 +84,8 @@ class Stream:
         process, self._process = self._process, None
         if process is None:
             return
-        for insist in (process.terminate, process.kill):
-            insist()
+        for require_room in (process.terminate, process.kill):
+            require_room()
             try:
                 process.wait(_STOP_S)
                 break

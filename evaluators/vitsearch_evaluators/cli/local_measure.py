@@ -15,11 +15,11 @@ from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_folder import Bench
+from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
 from vitsearch_evaluators.measure.measure_job import execute
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.runtime_check import probe_runtime
+from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Measurement, job_id
 
@@ -53,15 +53,15 @@ def measure_file(path: str, asked: Asked, progress: "Progress") -> Measurement:
     stop = StopSignal()
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = probe_runtime(asked.runtime, Bench(folder, stop), asked.programs)
+        info = check_runtime(asked.runtime, JobFolder(folder, stop), asked.programs)
         artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         for name, at in files.items():
             os.symlink(os.path.abspath(at), os.path.join(folder, name))
-        bench = Bench(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
-        return execute(spec, conditions, bench, MeteredPhase(asked.meter, THIS_MACHINE), tell=progress.tell)
+        job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
+        return execute(spec, conditions, job_folder, MeteredPhase(asked.meter, THIS_MACHINE), tell=progress.tell)
 
 
 class Progress:

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from vitsearch_evaluators.client import compatibility
 from vitsearch_evaluators.client.endpoints import Endpoints, job_path
-from vitsearch_evaluators.client.remote_job import Errand, Wish
-from vitsearch_evaluators.client.retry import Backoff, OnTrouble, Patience
+from vitsearch_evaluators.client.remote_job import RemoteJob, RequestOptions
+from vitsearch_evaluators.client.retry import Backoff, OnTrouble, RetryPolicy
 from vitsearch_evaluators.client.transfer import Subset, Transfer
 from vitsearch_evaluators.client.transport import Address, Transport
 from vitsearch_evaluators.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
@@ -28,11 +28,11 @@ from vitsearch_evaluators.wire.protocol import (
     Measurement,
     MeasureProtocol,
     Owner,
-    ProbeResult,
+    PeaksResult,
     Result,
 )
 
-__all__ = ["Backoff", "DeviceClient", "Subset", "Wish"]
+__all__ = ["Backoff", "DeviceClient", "Subset", "RequestOptions"]
 
 
 class DeviceClient:
@@ -59,16 +59,16 @@ class DeviceClient:
         self._info: Optional[DeviceInfo] = None
         self._endpoints = Endpoints(self._transport)
         self._files = Transfer(self._transport)
-        self._errand = Errand(self._endpoints, self._files, owner if isinstance(owner, Owner) else Owner(owner))
+        self._errand = RemoteJob(self._endpoints, self._files, owner if isinstance(owner, Owner) else Owner(owner))
 
     def device(self) -> DeviceInfo:
         """Ask what the device is; one attempt. Raises ProtocolSkew naming both versions."""
         self._info = self._endpoints.device()
         return self._info
 
-    def await_device(self, wish: Wish = Wish()) -> DeviceInfo:  # noqa: B008 - immutable
+    def await_device(self, request: RequestOptions = RequestOptions()) -> DeviceInfo:  # noqa: B008 - immutable
         """Ask what the device is until it answers. Raises as `measure` does."""
-        return self._patience(wish.cancel, wish.on_trouble).ask(self.device)
+        return self._patience(request.cancel, request.on_trouble).ask(self.device)
 
     def conditions(self) -> Dict[str, Any]:
         """Ask how warm the device is now: {"temperature_c", "zone", "reason"}."""
@@ -88,7 +88,7 @@ class DeviceClient:
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = SCREEN,
         repeat: int = 0,
-        wish: Wish = Wish(),  # noqa: B008 - immutable
+        request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
     ) -> Measurement:
         """Measure a model file, or an uploaded one by its digest, and wait for the result.
 
@@ -97,7 +97,7 @@ class DeviceClient:
         that helps.
         """
         asked = JobSpec("measure", (), runtime, dict(options or {}), protocol, repeat)
-        result = self._try_model(path_or_digest, None, asked, wish)
+        result = self._try_model(path_or_digest, None, asked, request)
         assert isinstance(result, Measurement)
         return result
 
@@ -109,14 +109,14 @@ class DeviceClient:
         options: Optional[Mapping[str, Any]] = None,
         protocol: MeasureProtocol = ACCURACY,
         repeat: int = 0,
-        wish: Wish = Wish(),  # noqa: B008 - immutable
+        request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
     ) -> AccuracyResult:
         """Classify a validation subset on the device and wait for what comes of it.
 
         The subset is sent once, whatever number of models is judged by it. Otherwise as `measure`.
         """
         asked = JobSpec("accuracy", (), runtime, dict(options or {}), protocol, repeat)
-        result = self._try_model(path_or_digest, subset, asked, wish)
+        result = self._try_model(path_or_digest, subset, asked, request)
         assert isinstance(result, AccuracyResult)
         return result
 
@@ -126,18 +126,18 @@ class DeviceClient:
         threads: Optional[int] = None,
         options: Optional[Mapping[str, Any]] = None,
         cancel: Optional[threading.Event] = None,
-    ) -> ProbeResult:
+    ) -> PeaksResult:
         """Return the peaks of the device, measured once in each of its environments.
 
         They are those of one thread and of `threads` (None: as many as the agent has processors).
         """
-        patience = self._patience(cancel)
-        info = patience.ask(self.device)
+        retry_policy = self._patience(cancel)
+        info = retry_policy.ask(self.device)
         if threads is None:
             threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
         spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
-        result = self._result(spec, Wish(info.environment_id), info, patience)
-        assert isinstance(result, ProbeResult)
+        result = self._result(spec, RequestOptions(info.environment_id), info, retry_policy)
+        assert isinstance(result, PeaksResult)
         return result
 
     def logits(self, result: AccuracyResult, path: str) -> None:
@@ -171,14 +171,16 @@ class DeviceClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _try_model(self, path_or_digest: str, subset: Optional[Subset], asked: JobSpec, wish: Wish) -> Result:
+    def _try_model(
+        self, path_or_digest: str, subset: Optional[Subset], asked: JobSpec, request: RequestOptions
+    ) -> Result:
         """Return the result of what is asked of a model, which becomes its manifest."""
-        patience = self._patience(wish.cancel, wish.on_trouble)
-        info = self._info or patience.ask(self.device)
-        model = patience.ask(lambda: self._files.manifest(path_or_digest))
-        judged_by = () if subset is None else patience.ask(lambda: self._files.subset(subset))
-        info = patience.ask(lambda: self._refuse_unfit(model, asked.runtime, info))
-        return self._result(asked._replace(manifest=model + judged_by), wish, info, patience)
+        retry_policy = self._patience(request.cancel, request.on_trouble)
+        info = self._info or retry_policy.ask(self.device)
+        model = retry_policy.ask(lambda: self._files.manifest(path_or_digest))
+        judged_by = () if subset is None else retry_policy.ask(lambda: self._files.subset(subset))
+        info = retry_policy.ask(lambda: self._refuse_unfit(model, asked.runtime, info))
+        return self._result(asked._replace(manifest=model + judged_by), request, info, retry_policy)
 
     def _refuse_unfit(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
         """Raise why the device cannot run a model before anything is sent; return what the device is now.
@@ -199,12 +201,12 @@ class DeviceClient:
             return self._refuse_unfit(model, runtime, now)
         return info
 
-    def _result(self, spec: JobSpec, wish: Wish, info: DeviceInfo, patience: Patience) -> Result:
+    def _result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:
         try:
-            return self._errand.result(spec, wish, info, patience)
+            return self._errand.result(spec, request, info, retry_policy)
         except (DeviceChanged, EnvironmentChanged):
             self._info = None
             raise
 
-    def _patience(self, cancel: Optional[threading.Event], on_trouble: Optional[OnTrouble] = None) -> Patience:
-        return Patience(self._backoff, self._deadline_s, cancel, on_trouble)
+    def _patience(self, cancel: Optional[threading.Event], on_trouble: Optional[OnTrouble] = None) -> RetryPolicy:
+        return RetryPolicy(self._backoff, self._deadline_s, cancel, on_trouble)

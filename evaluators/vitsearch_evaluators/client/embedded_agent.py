@@ -77,12 +77,12 @@ class EmbeddedAgent:
             return
         assert process.stdin is not None
         process.stdin.close()
-        for insist in (process.terminate, process.kill):
+        for require_room in (process.terminate, process.kill):
             try:
                 process.wait(_STOP_S)
                 return
             except subprocess.TimeoutExpired:
-                insist()
+                require_room()
         process.wait()
 
     def _start(self) -> None:

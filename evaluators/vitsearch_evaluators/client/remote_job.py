@@ -5,7 +5,7 @@ import threading
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.client.endpoints import Endpoints
-from vitsearch_evaluators.client.retry import OnTrouble, Patience
+from vitsearch_evaluators.client.retry import OnTrouble, RetryPolicy
 from vitsearch_evaluators.client.transfer import Transfer
 from vitsearch_evaluators.errors import (
     ArtifactMissing,
@@ -31,7 +31,7 @@ _POLL_S = 20.0
 _POLL_CANCELLABLE_S = 2.0
 
 
-class Wish(NamedTuple):
+class RequestOptions(NamedTuple):
     """How a caller wants its job done; nothing of it is part of the job's id.
 
     With `environment_id` the job is done in that environment or not at all; `trial` stands in the queue
@@ -46,7 +46,7 @@ class Wish(NamedTuple):
     on_trouble: Optional[OnTrouble] = None
 
 
-class Errand:
+class RemoteJob:
     """Sent to a device for the result of a job; `owner` stands in its queue."""
 
     def __init__(self, endpoints: Endpoints, files: Transfer, owner: Owner) -> None:
@@ -54,58 +54,58 @@ class Errand:
         self._files = files
         self._owner = owner
 
-    def result(self, spec: JobSpec, wish: Wish, info: DeviceInfo, patience: Patience) -> Result:
+    def result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:
         """Submit a job to the device that `info` is of and return its result; raises as `DeviceClient.measure` says."""
         identifier = job_id(spec, info.device_id)
-        request = {
+        body = {
             "api": min(PROTOCOL_VERSION, info.api_max),
             "device_id": info.device_id,
-            "owner": self._owner._replace(trial=wish.trial).to_json(),
+            "owner": self._owner._replace(trial=request.trial).to_json(),
             "spec": spec.to_json(),
-            "environment_id": wish.environment_id,
+            "environment_id": request.environment_id,
         }
-        watch = None if wish.on_event is None else _Watch(wish.on_event)
+        watch = None if request.on_event is None else _Watch(request.on_event)
         while True:
             try:
-                status = self._follow(identifier, request, patience, watch)
+                status = self._follow(identifier, body, retry_policy, watch)
                 result = _checked(status, spec, info)
-                if wish.environment_id not in (None, result.environment_id):
-                    raise _elsewhere(str(wish.environment_id), result)
+                if request.environment_id not in (None, result.environment_id):
+                    raise _elsewhere(str(request.environment_id), result)
                 return result
             except (ArtifactMissing, NotFound) as error:
                 # A new model, or an agent that lost its state.
                 if isinstance(error, ArtifactMissing):
-                    self._send_missing(spec, error, patience)
-                patience.wait(error, first_at_once=True)
+                    self._send_missing(spec, error, retry_policy)
+                retry_policy.wait(error, first_at_once=True)
             except EnvironmentChanged as error:
-                if wish.environment_id is not None:
+                if request.environment_id is not None:
                     raise
-                patience.wait(error)  # another client wanted this job in an environment that is no more
+                retry_policy.wait(error)  # another client wanted this job in an environment that is no more
             except JobCancelled:
-                if patience.cancel is not None and patience.cancel.is_set():
+                if retry_policy.cancel is not None and retry_policy.cancel.is_set():
                     self._cancel_quietly(identifier)
                 raise
             except EvaluatorError as error:
                 if not error.transient:
                     raise
-                patience.wait(error)
+                retry_policy.wait(error)
 
-    def _send_missing(self, spec: JobSpec, error: ArtifactMissing, patience: Patience) -> None:
+    def _send_missing(self, spec: JobSpec, error: ArtifactMissing, retry_policy: RetryPolicy) -> None:
         missing = error.details.get("missing", ())
         for blob in spec.manifest:
             if blob.sha256 in missing:
-                self._files.upload_again(blob.sha256, error, patience.renewed())
+                self._files.upload_again(blob.sha256, error, retry_policy.renewed())
 
     def _follow(
-        self, identifier: str, request: Mapping[str, Any], patience: Patience, watch: Optional["_Watch"]
+        self, identifier: str, body: Mapping[str, Any], retry_policy: RetryPolicy, watch: Optional["_Watch"]
     ) -> JobStatus:
         """Submit the job, which may be there already, and wait until it is final."""
-        patience.check()
-        status = self._endpoints.put_job(identifier, request)
-        wait_s = _POLL_S if patience.cancel is None else _POLL_CANCELLABLE_S
+        retry_policy.check()
+        status = self._endpoints.put_job(identifier, body)
+        wait_s = _POLL_S if retry_policy.cancel is None else _POLL_CANCELLABLE_S
         while not status.final:
-            patience.answered()
-            patience.check()
+            retry_policy.answered()
+            retry_policy.check()
             if watch is not None:
                 watch.tell(self._endpoints.events(identifier, watch.seen, wait_s))
             status = self._endpoints.job(identifier, wait_s if watch is None else 0.0)

@@ -20,7 +20,7 @@ class Backoff(NamedTuple):
     max_s: float = 15.0
 
 
-class Patience:
+class RetryPolicy:
     """How long to go on without an answer: backoff, deadline and the wish to cancel.
 
     `on_trouble` is told what is in the way each time that it is waited for, and None when it is gone.
@@ -41,9 +41,9 @@ class Patience:
         self._failures = 0
         self._is_mended = False
 
-    def renewed(self) -> "Patience":
+    def renewed(self) -> "RetryPolicy":
         """Return the same patience, as long as it was at first, for something beside the answer waited for."""
-        return Patience(self._backoff, self._deadline_s, self.cancel, self._on_trouble)
+        return RetryPolicy(self._backoff, self._deadline_s, self.cancel, self._on_trouble)
 
     def answered(self) -> None:
         """Begin anew: the device gave an answer that helps."""

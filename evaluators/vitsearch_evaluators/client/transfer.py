@@ -8,7 +8,7 @@ from typing import Dict, NamedTuple, Sequence, Tuple
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base import npy
 from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.client.retry import Patience
+from vitsearch_evaluators.client.retry import RetryPolicy
 from vitsearch_evaluators.client.transport import Transport
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, NotFound, TransferFailed
 from vitsearch_evaluators.wire.protocol import CHUNK_MAX_BYTES, SUBSET_NAMES, BlobRef
@@ -37,27 +37,27 @@ class Transfer:
         """Return the path by name of those whose file is known here."""
         return {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
 
-    def upload(self, path: str, patience: Patience) -> str:
+    def upload(self, path: str, retry_policy: RetryPolicy) -> str:
         """Bring a file to the device and return its digest; see `DeviceClient.upload`."""
         sha256 = file_digest(path)
         self._paths[sha256] = path
         damaged = 0
         while True:
             try:
-                self._send(sha256, path, patience)
+                self._send(sha256, path, retry_policy)
                 return sha256
             except TransferFailed as error:
                 damaged += error.reason == "digest_mismatch"
                 may_pass = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
                 if not may_pass or damaged > 1:
                     raise
-                patience.wait(error)
+                retry_policy.wait(error)
             except EvaluatorError as error:
                 if not error.transient:
                     raise
-                patience.wait(error)
+                retry_policy.wait(error)
 
-    def upload_again(self, sha256: str, error: EvaluatorError, patience: Patience) -> None:
+    def upload_again(self, sha256: str, error: EvaluatorError, retry_policy: RetryPolicy) -> None:
         """Send a file that the device holds no more, or not yet; TransferFailed when it is not here or another now."""
         path = self._paths.get(sha256)
         if path is None or not os.path.exists(path):
@@ -65,19 +65,19 @@ class Transfer:
                 f"the device does not hold {sha256}, and this client knows no file with it",
                 {"reason": "no_file"},
             ) from error
-        if self.upload(path, patience) != sha256:
+        if self.upload(path, retry_policy) != sha256:
             raise TransferFailed(f"{path} was changed meanwhile", {"reason": "changed"})
 
-    def fetch(self, endpoint: str, size: int, sha256: str, path: str, patience: Patience) -> None:
+    def fetch(self, endpoint: str, size: int, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
         """Write `size` bytes of an endpoint to a file; TransferFailed when they have another digest."""
         offset = 0
         with open(path + ".part", "wb") as stream:
             while offset < size:
                 url = f"{endpoint}?offset={offset}"
-                piece = patience.ask(functools.partial(self._transport.request, "GET", url)).body
+                piece = retry_policy.ask(functools.partial(self._transport.request, "GET", url)).body
                 if not isinstance(piece, bytes) or not piece:
                     raise EvaluatorError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
-                patience.answered()
+                retry_policy.answered()
                 stream.write(piece)
                 offset += len(piece)
         found = file_digest(path + ".part")
@@ -127,19 +127,19 @@ class Transfer:
             raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
         return BlobRef(name, sha256, int(headers["upload-length"]))
 
-    def _send(self, sha256: str, path: str, patience: Patience) -> None:
+    def _send(self, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
         size = os.path.getsize(path)
         request = {"sha256": sha256, "size": size}
         state = self._transport.request("POST", "/v1/uploads", request).body
         chunk_bytes = _CHUNK_FIRST_BYTES
         with open(path, "rb") as stream:
             while not state["complete"]:
-                patience.check()
+                retry_policy.check()
                 stream.seek(state["offset"])
                 headers = {"Upload-Offset": str(state["offset"]), "Upload-Length": str(size)}
                 start = time.monotonic()
                 state = self._transport.request("PATCH", f"/v1/blobs/{sha256}", stream.read(chunk_bytes), headers).body
-                patience.answered()
+                retry_policy.answered()
                 chunk_bytes = next_chunk_bytes(chunk_bytes, time.monotonic() - start)
 
 

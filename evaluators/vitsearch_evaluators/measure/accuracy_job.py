@@ -9,7 +9,7 @@ from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
 from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import AccuracyResult
 
@@ -17,14 +17,14 @@ _Z95 = 1.959963984540054
 _PHASE = "accuracy"
 
 
-def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[str], str]) -> AccuracyResult:
+def judge(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, keep: Callable[[str], str]) -> AccuracyResult:
     """Classify the subset that lies in the folder beside the model.
 
     `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
     """
     begun = conditions.begin()
-    report = report_in(_answer(spec, conditions.environment_id, bench), AccuracyReport.from_json)
-    logits = os.path.join(bench.folder, LOGITS)
+    report = report_in(_answer(spec, conditions.environment_id, job_folder), AccuracyReport.from_json)
+    logits = os.path.join(job_folder.folder, LOGITS)
     found = os.path.getsize(logits)
     if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
         raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
@@ -43,12 +43,12 @@ def judge(spec: JobSpec, conditions: Conditions, bench: Bench, keep: Callable[[s
     )
 
 
-def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
+def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
     """Return what the child answered, in an earlier attempt in this environment or now."""
     name = answer_name(environment_id, _PHASE)
-    path = os.path.join(bench.folder, name)
+    path = os.path.join(job_folder.folder, name)
     left = left_answer(path)
-    if left is not None and os.path.exists(os.path.join(bench.folder, LOGITS)):
+    if left is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
         return left
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)  # its logits were taken, and the agent died before it could say so
@@ -60,7 +60,7 @@ def _answer(spec: JobSpec, environment_id: str, bench: Bench) -> Dict[str, Any]:
         "model": spec.model_name,
         "answer": name,
     }
-    return bench.run(_PHASE, job, spec.protocol.max_s)
+    return job_folder.run(_PHASE, job, spec.protocol.max_s)
 
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
-from vitsearch_evaluators.measure.memory_limit import Confinement
+from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 
 ANSWER_MAX_BYTES = 1 << 20
 _OUTPUT_TAIL_BYTES = 2048
@@ -224,7 +224,7 @@ class _Evidence:
 
     def __init__(self, group: Optional[str]) -> None:
         self._since_s = time.monotonic()
-        self._group = Confinement(group=group)
+        self._group = MemoryLimit(group=group)
         self._kills = self._count()
         self._pid = 0
 

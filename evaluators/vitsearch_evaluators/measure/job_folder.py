@@ -7,12 +7,12 @@ from vitsearch_evaluators.base.processes import ProcessId
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.measure.memory_limit import UNCONFINED, Confinement
+from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 
 Report = TypeVar("Report")
 
 
-class Bench(NamedTuple):
+class JobFolder(NamedTuple):
     """Where a job works: its private folder, what stops it, who hears of its processes, with what they start and
     what holds them."""
 
@@ -20,7 +20,7 @@ class Bench(NamedTuple):
     stop: StopSignal
     on_start: Optional[Callable[[str, ProcessId], None]] = None
     launch: Launch = THIS_PYTHON
-    confinement: Confinement = UNCONFINED
+    confinement: MemoryLimit = NO_MEMORY_LIMIT
 
     def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
         """Run a child; raises what `run_child` does."""

@@ -21,8 +21,8 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child import timed_loop
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
-from vitsearch_evaluators.runtimes.tools.tool import Untold
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power
 
@@ -53,7 +53,7 @@ class PowerRecorder(abc.ABC):
 def execute(
     spec: JobSpec,
     conditions: Conditions,
-    bench: Bench,
+    job_folder: JobFolder,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
     tell: Callable[..., None] = tell_nobody,
@@ -65,27 +65,27 @@ def execute(
     """
     begun = conditions.begin()
     protocol = spec.protocol
-    watch = Watch(system, protocol, bench.stop.is_set, tell=tell)
-    children = _Children(spec, conditions.environment_id, bench, watch)
+    watch = Watch(system, protocol, job_folder.stop.is_set, tell=tell)
+    children = _Children(spec, conditions.environment_id, job_folder, watch)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
     reports = [
         children.report("latency", timed_loop.ProcessReport.from_json, index) for index in range(protocol.processes)
     ]
-    sustained, untold = None, None
+    sustained, not_provided = None, None
     if protocol.soak_s > 0:
-        sustained, untold = children.told("sustained", timed_loop.ProcessReport.from_json)
+        sustained, not_provided = children.told("sustained", timed_loop.ProcessReport.from_json)
     try:
         fields = timed_loop.combine(reports, protocol, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
-    if untold is not None:
-        fields["reasons"]["sustained"] = untold
+    if not_provided is not None:
+        fields["reasons"]["sustained"] = not_provided
     if protocol.throughput_s > 0:
-        counted, untold = children.told("throughput", ThroughputReport.from_json)
+        counted, not_provided = children.told("throughput", ThroughputReport.from_json)
         fields["throughput_ips"] = None if counted is None else counted.images_per_s
-        if untold is not None:
-            fields["reasons"]["throughput_ips"] = untold
+        if not_provided is not None:
+            fields["reasons"]["throughput_ips"] = not_provided
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
@@ -121,11 +121,11 @@ class _Children(NamedTuple):
 
     spec: JobSpec
     environment_id: str
-    bench: Bench
+    job_folder: JobFolder
     watch: Watch
 
     def path(self, name: str) -> str:
-        return os.path.join(self.bench.folder, answer_name(self.environment_id, name))
+        return os.path.join(self.job_folder.folder, answer_name(self.environment_id, name))
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
@@ -135,7 +135,7 @@ class _Children(NamedTuple):
         if answer is None:
             answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
         if isinstance(answer.get("untold"), str):
-            raise Untold(answer["untold"])
+            raise NotProvided(answer["untold"])
         return report_in(answer, read)
 
     def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
@@ -148,8 +148,8 @@ class _Children(NamedTuple):
         """Return the report of a phase that the job can do without, or None and the reason why there is none."""
         try:
             return self.report(phase, read), None
-        except Untold as untold:
-            return None, str(untold)
+        except NotProvided as not_provided:
+            return None, str(not_provided)
 
     def prepare(self) -> None:
         """Each time anew: what an earlier attempt prepared is found, or has gone meanwhile."""
@@ -169,7 +169,7 @@ class _Children(NamedTuple):
             "answer": os.path.basename(path),
             "environment": self.environment_id[:16],
         }
-        return self.bench.run(phase, job, wall_limit_s(phase, self.spec.protocol))
+        return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol))
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

@@ -27,7 +27,7 @@ _MAPPED = "/proc/self/statm"
 MB = 10**6
 
 
-class Confinement(NamedTuple):
+class MemoryLimit(NamedTuple):
     """`group` is the folder of a cgroup, or None with the `reason` why there is none; without `memory_mb`
     nothing is limited."""
 
@@ -53,13 +53,13 @@ class Confinement(NamedTuple):
         return None
 
 
-UNCONFINED = Confinement()
+NO_MEMORY_LIMIT = MemoryLimit()
 
 
-def find(memory_mb: Optional[int], system: System) -> Confinement:
+def find(memory_mb: Optional[int], system: System) -> MemoryLimit:
     """Make a memory cgroup of that size for the children, or say why there is none. It never raises."""
     if memory_mb is None:
-        return UNCONFINED
+        return NO_MEMORY_LIMIT
     own, is_v2 = _own_group(system)
     if own is None:
         return _by_addresses(memory_mb, "there is no memory controller")
@@ -69,13 +69,13 @@ def find(memory_mb: Optional[int], system: System) -> Confinement:
     except (OSError, InvalidRequest) as error:
         told = getattr(error, "strerror", None) or str(error)
         return _by_addresses(memory_mb, f"no memory cgroup can be made in {own}: {told}")
-    return Confinement(memory_mb, group)
+    return MemoryLimit(memory_mb, group)
 
 
-def _by_addresses(memory_mb: int, reason: str) -> Confinement:
+def _by_addresses(memory_mb: int, reason: str) -> MemoryLimit:
     if os.path.exists(_MAPPED):
-        return Confinement(memory_mb, None, reason)
-    return Confinement(None, None, f"{reason}, and no {_MAPPED}")
+        return MemoryLimit(memory_mb, None, reason)
+    return MemoryLimit(None, None, f"{reason}, and no {_MAPPED}")
 
 
 def join(group: str) -> None:

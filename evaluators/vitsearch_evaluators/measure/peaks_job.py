@@ -11,12 +11,12 @@ from vitsearch_evaluators.conditions.thermal import Thermometer
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
 from vitsearch_evaluators.measure.child_process import ChildDied, left_answer
-from vitsearch_evaluators.measure.job_folder import Bench, answer_name, report_in
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
 from vitsearch_evaluators.wire.job_spec import JobSpec
-from vitsearch_evaluators.wire.results import Gemm, ProbeResult, Rate
+from vitsearch_evaluators.wire.results import Gemm, PeaksResult, Rate
 
 
-def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = THIS_MACHINE) -> ProbeResult:
+def probe(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: System = THIS_MACHINE) -> PeaksResult:
     """Measure the peaks with one thread, and with `spec.protocol.threads` where those are more.
 
     A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.
@@ -28,7 +28,7 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
     for precision in PRECISIONS:
         for threads in sorted({1, spec.protocol.threads}):
             try:
-                report = _peak(spec, precision, threads, conditions, bench)
+                report = _peak(spec, precision, threads, conditions, job_folder)
             except MeasurementFailed as failure:
                 if isinstance(failure, ChildDied) and failure.death in FROM_OUTSIDE:
                     raise
@@ -36,10 +36,10 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
                 break
             reports.append(report)
             gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, conditions.slowdown)))
-    copied = _peak(spec, COPY, 1, conditions, bench)
+    copied = _peak(spec, COPY, 1, conditions, job_folder)
     heat, wait = _heat(system, reasons), _wait_over_cpu([*reports, copied], reasons)
     first = reports[0] if reports else copied
-    return ProbeResult(
+    return PeaksResult(
         runtime=spec.runtime,
         runtime_version=first.runtime_version,
         options=first.options if reports else spec.options,
@@ -53,11 +53,11 @@ def probe(spec: JobSpec, conditions: Conditions, bench: Bench, system: System = 
     )
 
 
-def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench: Bench) -> PeakReport:
+def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_folder: JobFolder) -> PeakReport:
     """Return a child's report, that of an earlier attempt in this environment if there is one."""
     phase = f"{what}-{threads}"
     name = answer_name(conditions.environment_id, phase)
-    path = os.path.join(bench.folder, name)
+    path = os.path.join(job_folder.folder, name)
     job = {
         "kind": "copy" if what == COPY else "gemm",
         "precision": what,
@@ -71,7 +71,7 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, bench:
     if answer is None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-        answer = bench.run(phase, job, spec.protocol.max_s)
+        answer = job_folder.run(phase, job, spec.protocol.max_s)
     try:
         return report_in(answer, PeakReport.from_json)
     except MeasurementFailed:

@@ -7,7 +7,7 @@ from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, StorageFull
 from vitsearch_evaluators.measure.child_process import ChildDied
-from vitsearch_evaluators.measure.job_folder import Bench
+from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
@@ -15,8 +15,8 @@ _PROBE_S = 120.0
 _PROBES = 3
 
 
-def probe_runtime(
-    name: str, bench: Bench, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
+def check_runtime(
+    name: str, job_folder: JobFolder, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
 ) -> RuntimeInfo:
     """Ask children whether a runtime can be used, under each interpreter that may have it; the first that can
     is its own from now on. The bench's own launch is not used."""
@@ -25,7 +25,7 @@ def probe_runtime(
         for candidate in candidates(name, config, system):
             info = RuntimeInfo(name, False, candidate.reason, None, ())
             if candidate.reason is None:
-                info = _probe(name, bench._replace(launch=candidate.launch))
+                info = _probe(name, job_folder._replace(launch=candidate.launch))
             if info.available:
                 return info._replace(program=candidate.launch.program)
             reasons.append(str(info.reason))
@@ -36,21 +36,21 @@ def probe_runtime(
     return RuntimeInfo(name, False, "; ".join(reasons), None, ())
 
 
-def _probe(name: str, bench: Bench) -> RuntimeInfo:
+def _probe(name: str, job_folder: JobFolder) -> RuntimeInfo:
     """Ask a child; a crash is an answer too."""
     job = {"kind": "probe", "runtime": name, "answer": f"probe-{name}.json"}
-    answer_path = os.path.join(bench.folder, job["answer"])
+    answer_path = os.path.join(job_folder.folder, job["answer"])
     if os.path.exists(answer_path):
         os.remove(answer_path)
     for attempt in range(1, _PROBES + 1):
         try:
-            state = bench.run("probe", job, _PROBE_S).get("availability")
+            state = job_folder.run("probe", job, _PROBE_S).get("availability")
         except ChildDied as death:
             if death.death in FROM_OUTSIDE and attempt < _PROBES:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:
-            return RuntimeInfo(name, False, _told(failure, bench.launch), None, ())
+            return RuntimeInfo(name, False, _told(failure, job_folder.launch), None, ())
         return RuntimeInfo.from_json(dict(state or {}, name=name, program=None))
     raise AssertionError("unreachable")
 

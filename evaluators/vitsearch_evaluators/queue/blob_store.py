@@ -189,7 +189,7 @@ class BlobStore:
         """Return whether a job can write what little it writes."""
         return _free_bytes(self._blobs) >= min(self.limits.reserve_bytes, _WORK_BYTES)
 
-    def give_way(self) -> None:
+    def yield_to(self) -> None:
         """Restore the reserve by dropping what no job needs, as far as that goes."""
         with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
             self._make_room(0, "")

@@ -25,7 +25,7 @@ class DiskWait:
         self._store = store
         self._stopping = stopping
 
-    def insist(self, access: Callable[[], Any]) -> Any:
+    def require_room(self, access: Callable[[], Any]) -> Any:
         """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""
         while True:
             try:
@@ -48,7 +48,7 @@ class DiskWait:
         if self.problem != problem:
             logger.error("%s; waiting", problem)
         self.problem = problem
-        self._store.give_way()
+        self._store.yield_to()
         self._stopping.wait(_POLL_S)
 
 

@@ -6,17 +6,17 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.job_spec import Owner
 from vitsearch_evaluators.wire.measurement import Measurement
-from vitsearch_evaluators.wire.results import AccuracyResult, ProbeResult
+from vitsearch_evaluators.wire.results import AccuracyResult, PeaksResult
 
 FINAL_STATES = ("done", "failed", "cancelled")
 JOB_STATES = ("queued", "running") + FINAL_STATES
 
 
-Result = Union[Measurement, AccuracyResult, ProbeResult]
+Result = Union[Measurement, AccuracyResult, PeaksResult]
 RESULTS: Mapping[str, json_reader.Reader] = {
     "measure": Measurement.from_json,
     "accuracy": AccuracyResult.from_json,
-    "probe": ProbeResult.from_json,
+    "probe": PeaksResult.from_json,
 }
 """Kind of job -> the reader of its result."""
 

@@ -35,7 +35,7 @@ A job's kind says what its manifest holds and what its result is:
 
     measure     a model                             Measurement
     accuracy    a model, images.npy, labels.npy     AccuracyResult
-    probe       nothing                             ProbeResult
+    probe       nothing                             PeaksResult
 
 `Authorization: Bearer TOKEN` goes with every request but health. Any request may be answered with 413 (a
 body that is too large), 429 (too many in a second), 431 (a head that is too large) or 503 (not now, or too
@@ -66,7 +66,7 @@ from vitsearch_evaluators.wire.job_spec import (
 )
 from vitsearch_evaluators.wire.job_status import FINAL_STATES, JOB_STATES, JobStatus, Result
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
-from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, ProbeResult, Rate
+from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
 PROTOCOL_VERSION = 2
 PROTOCOL_VERSION_MIN = 2
@@ -107,7 +107,7 @@ __all__ = [
     "Measurement",
     "Owner",
     "Power",
-    "ProbeResult",
+    "PeaksResult",
     "Rate",
     "Result",
     "RuntimeInfo",

@@ -109,7 +109,7 @@ _GEMM: Mapping[str, json_reader.Reader] = {
 }
 
 
-class ProbeResult(NamedTuple):
+class PeaksResult(NamedTuple):
     """The peaks of a device, for a roofline: what no model can exceed there.
 
     `gemm` has one entry for each precision and number of threads that could be measured; `reasons`
@@ -147,7 +147,7 @@ class ProbeResult(NamedTuple):
         )
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "probe") -> "ProbeResult":
+    def from_json(cls, value: Any, where: str = "probe") -> "PeaksResult":
         return cls(**json_reader.read_object(value, _PROBE, where))
 
 

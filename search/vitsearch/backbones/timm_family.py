@@ -20,7 +20,7 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
 from vitsearch.compress.sparsity import sparsity
-from vitsearch.core.resolve import Anatomy, BlockAnatomy
+from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
 from vitsearch.training.distillation import supports_token
@@ -162,11 +162,11 @@ class TimmFamily(ABC):
             return Recipe(name, {})
         return Recipe(name, self.resolution_arguments(name, resolution))
 
-    def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
-        blocks = tuple(BlockAnatomy(u.name, u.heads, u.head_dim, u.ffn_width, u.removable) for u in self.units(model))
+    def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
+        blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
-        return Anatomy(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
+        return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
 
     def _removable(self, name: str) -> int:
         return sum(unit.removable for unit in self._unbuilt_units(name))

@@ -84,8 +84,8 @@ def _row(name: str, notes: _Notes) -> list[str]:
     cells = [name, family.family, str(len(family.variants()))]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
     cells += [_windows(name, notes), _tokens(name, notes)]
-    taught = [word for word in typing.get_args(Distillation) if backbones.supports(name, "distillation", word) is None]
-    return [*cells, ", ".join(taught)]
+    targets = [word for word in typing.get_args(Distillation) if backbones.supports(name, "distillation", word) is None]
+    return [*cells, ", ".join(targets)]
 
 
 def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:

@@ -121,7 +121,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "wanted": space.search.trials,
         "open": study.unfinished(),
         "waits": still_waiting(study.attributes.get("waits")),
-        "outcomes": dict(Counter(_outcome(record.outcome, record.twin) for record in records.values())),
+        "outcomes": dict(Counter(_outcome(record.outcome, record.duplicate_of) for record in records.values())),
         "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
@@ -131,8 +131,8 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _outcome(outcome: str, twin: int | None) -> str:
-    return "duplicate" if twin is not None else outcome
+def _outcome(outcome: str, duplicate_of: int | None) -> str:
+    return "duplicate" if duplicate_of is not None else outcome
 
 
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:

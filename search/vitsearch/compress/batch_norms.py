@@ -16,7 +16,7 @@ from torch import nn
 
 
 @torch.no_grad()
-def settle(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Each norm's statistics become the plain mean over ``batches`` (N, C, H, W), in place.
 
     Only the norms are in training mode meanwhile; every module has its mode back afterwards. A

@@ -14,36 +14,36 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from vitsearch.core.resolve import BlockEffect, Effect
+from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import Backbone, BlockUnits
 
 
-def apply(model: nn.Module, backbone: Backbone, effect: Effect, example_input: torch.Tensor) -> None:
+def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_input: torch.Tensor) -> None:
     """Cut ``model``, which must be the unpruned one, down to ``effect``, in place.
 
     ``example_input`` (1, channels, height, width) is for tracing. What keeps everything is not
     touched. :class:`StageError` when the effect is not of this model or the cut went wrong.
     """
     units = backbone.units(model)
-    if len(units) != len(effect.blocks):
-        raise StageError("prune", "mismatch", f"effect of {len(effect.blocks)} blocks, model of {len(units)}")
-    for index, (unit, kept) in enumerate(zip(units, effect.blocks, strict=True)):
+    if len(units) != len(resolved.blocks):
+        raise StageError("prune", "mismatch", f"effect of {len(resolved.blocks)} blocks, model of {len(units)}")
+    for index, (unit, kept) in enumerate(zip(units, resolved.blocks, strict=True)):
         _check(unit, kept)
         if _is_dropped(unit, kept):
             model.set_submodule(unit.name, nn.Identity())
         elif len(kept.heads) < unit.heads:
             backbone.slice_heads(model, index, kept.heads)
-    if effect.embed:
-        backbone.slice_stream(model, effect.embed)
-    _cut_ffn(model, backbone.units(model), effect, example_input)
-    _verify(backbone.units(model), effect)
+    if resolved.embed:
+        backbone.slice_stream(model, resolved.embed)
+    _cut_ffn(model, backbone.units(model), resolved, example_input)
+    _verify(backbone.units(model), resolved)
 
 
-def _cut_ffn(model: nn.Module, units: tuple[BlockUnits, ...], effect: Effect, example: torch.Tensor) -> None:
+def _cut_ffn(model: nn.Module, units: tuple[BlockUnits, ...], resolved: ResolvedPlan, example: torch.Tensor) -> None:
     cuts = [
         (unit, sorted(set(range(unit.ffn_width)) - set(kept.ffn)))
-        for unit, kept in zip(units, effect.blocks, strict=True)
+        for unit, kept in zip(units, resolved.blocks, strict=True)
         if len(kept.ffn) < unit.ffn_width
     ]
     if not cuts:
@@ -73,11 +73,11 @@ def _dependencies(model: nn.Module, example: torch.Tensor) -> tp.DependencyGraph
     return graph
 
 
-def _is_dropped(unit: BlockUnits, kept: BlockEffect) -> bool:
+def _is_dropped(unit: BlockUnits, kept: ResolvedBlock) -> bool:
     return bool(unit.heads or unit.ffn_width) and not kept.heads and not kept.ffn
 
 
-def _check(unit: BlockUnits, kept: BlockEffect) -> None:
+def _check(unit: BlockUnits, kept: ResolvedBlock) -> None:
     if _is_dropped(unit, kept) and unit.removable:
         return
     cuts = (("heads", kept.heads, unit.heads), ("FFN channels", kept.ffn, unit.ffn_width))
@@ -88,8 +88,8 @@ def _check(unit: BlockUnits, kept: BlockEffect) -> None:
             raise StageError("prune", "mismatch", told)
 
 
-def _verify(units: tuple[BlockUnits, ...], effect: Effect) -> None:
-    for unit, kept in zip(units, effect.blocks, strict=True):
+def _verify(units: tuple[BlockUnits, ...], resolved: ResolvedPlan) -> None:
+    for unit, kept in zip(units, resolved.blocks, strict=True):
         columns = [len(kept.heads) * unit.head_dim, len(kept.ffn), len(kept.ffn)]
         layers = [(unit.proj, 1), (unit.fc1, 0), (unit.fc2, 1)]
         found = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]

@@ -21,7 +21,7 @@ from torch import nn
 from vitsearch.compress import matrices
 from vitsearch.compress.matrices import Matrix
 from vitsearch.compress.statistics import Statistics, UnitStatistics
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import Backbone
 
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 RIDGE = 1e-2
 
 
-def refit(pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics) -> None:
+def refit(
+    pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
+) -> None:
     """Least squares in every consumer of ``pruned`` that lost columns, in place.
 
     ``base`` is the unpruned model that ``statistics`` were collected from, with its weights.
     :class:`StageError` when statistics and model are not of one base.
     """
-    for old, new, norm, kept, seen in _cuts(pruned, base, backbone, effect, statistics):
+    for old, new, norm, kept, seen in _cuts(pruned, base, backbone, resolved, statistics):
         weight = matrices.weight(old)
         if seen is None or len(seen.mean) != weight.shape[1]:
             held = 0 if seen is None else len(seen.mean)
@@ -65,14 +67,14 @@ def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float
 
 
 def _cuts(
-    pruned: nn.Module, base: nn.Module, backbone: Backbone, effect: Effect, statistics: Statistics
+    pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> Iterator[tuple[Layer, Layer, nn.Module | None, list[int], UnitStatistics | None]]:
     """Each consumer that lost columns: as it was, as it is, the norm behind it, kept columns, statistics."""
-    if len(effect.blocks) != len(statistics.blocks):
-        told = f"statistics of {len(statistics.blocks)} blocks, effect of {len(effect.blocks)}"
+    if len(resolved.blocks) != len(statistics.blocks):
+        told = f"statistics of {len(statistics.blocks)} blocks, effect of {len(resolved.blocks)}"
         raise StageError("refit", "mismatch", told)
     whole, cut = backbone.units(base), backbone.units(pruned)
-    for old, new, kept, seen in zip(whole, cut, effect.blocks, statistics.blocks, strict=True):
+    for old, new, kept, seen in zip(whole, cut, resolved.blocks, statistics.blocks, strict=True):
         if old.proj is not None and new.proj is not None and len(kept.heads) < old.heads:
             yield old.proj, new.proj, new.proj_norm, old.head_columns(kept.heads), seen.heads
         if old.fc2 is not None and new.fc2 is not None and len(kept.ffn) < old.ffn_width:

@@ -31,7 +31,7 @@ from torch import nn
 from vitsearch.compress import least_squares, matrices
 from vitsearch.compress.stream import Stream, streams
 from vitsearch.compress.tokens.base import TokenBlock
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.models.backbone import Backbone, BlockUnits, Branch
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
 
 
 def fit(
-    pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, beside: Beside | None = None
+    pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, auxiliary_loss: Beside | None = None
 ) -> None:
     """Fit every consumer of ``pruned`` behind the first cut, and its classifier, in place.
 
@@ -114,16 +114,16 @@ def fit(
     def fit_layer(place: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
         return _fit(fitted, wanted[place], seen, reductions)
 
-    others = beside(reductions) if beside else nullcontext()
+    others = auxiliary_loss(reductions) if auxiliary_loss else nullcontext()
     with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer), others:
         pruned.eval()(images)
 
 
-def follows(effect: Effect) -> bool:
+def follows(resolved: ResolvedPlan) -> bool:
     """Whether it helps to fit a model to what the base gave for the tokens that it has. A merged token is no
     token of the base, and the mean of several is a poor target (KL .071 for .068 without): there a model is
     fitted before it loses tokens."""
-    return effect.token_pruning_method in ("topk", "evit", "dynamicvit")
+    return resolved.token_pruning_method in ("topk", "evit", "dynamicvit")
 
 
 def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1
@@ -30,7 +30,7 @@ class DataIdentity:
 
 
 def weights_key(
-    effect: Effect, plan: Plan, start: str, teacher: str | None, data: DataIdentity, refit: str | None = None
+    resolved: ResolvedPlan, plan: Plan, start: str, teacher: str | None, data: DataIdentity, refit: str | None = None
 ) -> str:
     """Names a training. ``start`` and ``teacher`` are digests of weights; precision does not enter.
 
@@ -40,7 +40,7 @@ def weights_key(
         {
             "schema": SCHEMA,
             "key": "weights",
-            "structure": effect.kept_indices(),
+            "structure": resolved.kept_indices(),
             "refit": refit,
             "start": start,
             "teacher": teacher if plan.distillation != "none" else None,
@@ -66,13 +66,13 @@ def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: s
     )
 
 
-def graph_key(effect: Effect, deployment: Deployment, data: DataIdentity, opset: int) -> str:
+def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity, opset: int) -> str:
     """Names a measurement: the same graph costs the same whatever its weights are."""
     return digest(
         {
             "schema": SCHEMA,
             "key": "graph",
-            "shape": effect.kept_counts(),
+            "shape": resolved.kept_counts(),
             "classes": data.classes,
             "channels": data.channels,
             "runtime": deployment.runtime,

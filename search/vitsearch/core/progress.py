@@ -79,5 +79,5 @@ class PlainLines:
 def describe(record: Record, objectives: tuple[str, ...]) -> str:
     """A trial in one line: outcome, what was cut, what came out."""
     numbers = "  ".join(f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None)
-    outcome = f"as trial {record.twin}" if record.twin is not None else record.outcome
+    outcome = f"as trial {record.duplicate_of}" if record.duplicate_of is not None else record.outcome
     return "  ".join(part for part in (f"{outcome:<12}", cut_text(record.plan), numbers, record.reason) if part)

@@ -6,7 +6,7 @@
     (with a twin)  as that trial, values looked up         no                  capped in a row
     infeasible     PRUNED, constraints, reason             no                  again when limits change
     hopeless       PRUNED, reason                          no                  again when the cap changes
-    not_promoted   PRUNED, signal, reason                  no                  goes on when the front moves
+    not_promoted   PRUNED, proxy, reason                  no                  goes on when the front moves
     does_not_fit   PRUNED, constraint ``fits``             no                  asked of the device again
     off_space      PRUNED, constraint ``in_space``         no                  a choice the file dropped
     failed         FAIL with stage, kind, message          no                  only with --retry-failed
@@ -23,10 +23,10 @@ from typing import Any, Literal
 from vitsearch.core.plan import Plan
 
 Outcome = Literal[
-    "confirmed", "duplicate", "infeasible", "hopeless", "not_promoted", "does_not_fit", "off_space", "failed"
+    "confirmed", "duplicate", "infeasible", "dominated", "not_promoted", "does_not_fit", "off_space", "failed"
 ]
 PRUNED: frozenset[Outcome] = frozenset(
-    {"duplicate", "infeasible", "hopeless", "not_promoted", "does_not_fit", "off_space"}
+    {"duplicate", "infeasible", "dominated", "not_promoted", "does_not_fit", "off_space"}
 )
 
 Values = dict[str, float | None]
@@ -49,7 +49,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Signal:
+class ProxyScore:
     """Rung 0: accuracy and divergence (nats) of the refitted, untrained model; accuracy that was foretold."""
 
     accuracy: float
@@ -70,9 +70,9 @@ class Record:
     values: Values = field(default_factory=dict)
     errors: Errors = field(default_factory=dict)
     constraints: dict[str, float] = field(default_factory=dict)
-    signal: Signal | None = None
+    proxy: ProxyScore | None = None
     rung: int = 0
-    twin: int | None = None
+    duplicate_of: int | None = None
     failure: dict[str, str] | None = None
 
     @property
@@ -82,7 +82,7 @@ class Record:
     @property
     def trained(self) -> bool:
         """Counts towards ``search.trials``: a duplicate shows its twin's values and counts nothing."""
-        return self.outcome == "confirmed" and self.twin is None
+        return self.outcome == "confirmed" and self.duplicate_of is None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -97,7 +97,7 @@ class Record:
             | {
                 "plan": Plan.from_json(value["plan"]),
                 "keys": Keys(**value["keys"]) if value["keys"] else None,
-                "signal": Signal(**value["signal"]) if value["signal"] else None,
+                "proxy": ProxyScore(**value["proxy"]) if value["proxy"] else None,
                 "errors": {name: (low, high) for name, (low, high) in value["errors"].items()},
             }
         )

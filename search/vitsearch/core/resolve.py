@@ -15,7 +15,7 @@ from vitsearch.core.token_counts import tokens_left
 
 
 @dataclass(frozen=True)
-class BlockAnatomy:
+class BlockShape:
     """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut.
     ``removable``: it adds to a stream of the same shape, so the model works without it."""
 
@@ -27,7 +27,7 @@ class BlockAnatomy:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class BlockStructure:
     """What of a backbone may be cut. ``tokens`` counts the ``prefix_tokens`` too. ``window_size`` None:
     the family's own at this resolution."""
 
@@ -35,7 +35,7 @@ class Anatomy:
     resolution: int
     embed_dim: int
     tokens: int
-    blocks: tuple[BlockAnatomy, ...]
+    blocks: tuple[BlockShape, ...]
     window_size: int | None = None
     prefix_tokens: int = 0
 
@@ -43,8 +43,8 @@ class Anatomy:
         return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Anatomy:
-        return cls(**value | {"blocks": tuple(BlockAnatomy(**block) for block in value["blocks"])})
+    def from_json(cls, value: dict[str, Any]) -> BlockStructure:
+        return cls(**value | {"blocks": tuple(BlockShape(**block) for block in value["blocks"])})
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class BlockEffect:
+class ResolvedBlock:
     """Indices kept in one block, ascending; ``precision`` of its linear layers. A block that has heads
     or neurons and keeps none of either is dropped whole."""
 
@@ -78,7 +78,7 @@ class BlockEffect:
 
 
 @dataclass(frozen=True)
-class Effect:
+class ResolvedPlan:
     """``tokens`` are those that leave each block, prefix tokens included (none named: all of them);
     ``embed`` the channels of the residual stream that stay (none named: all); ``fp32_layers`` the
     units that a mixed precision leaves in fp32."""
@@ -86,18 +86,18 @@ class Effect:
     backbone: str
     resolution: int
     window_size: int | None
-    blocks: tuple[BlockEffect, ...]
+    blocks: tuple[ResolvedBlock, ...]
     tokens: tuple[int, ...] = ()
     token_pruning_method: str | None = None
     embed: tuple[int, ...] = ()
     fp32_layers: tuple[str, ...] = ()
     weight_sparsity: str = "none"
 
-    def keeps_all(self, anatomy: Anatomy) -> bool:
+    def keeps_all(self, block_structure: BlockStructure) -> bool:
         """Whether nothing of ``anatomy`` is cut, tokens included."""
         if self.tokens or self.embed:
             return False
-        pairs = zip(self.blocks, anatomy.blocks, strict=True)
+        pairs = zip(self.blocks, block_structure.blocks, strict=True)
         return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
 
     def kept_indices(self) -> dict[str, Any]:
@@ -126,8 +126,8 @@ class Effect:
         return self.kept_indices() | {"blocks": blocks, "fp32_layers": list(self.fp32_layers)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Effect:
-        blocks = (BlockEffect(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
+    def from_json(cls, value: dict[str, Any]) -> ResolvedPlan:
+        blocks = (ResolvedBlock(tuple(b["heads"]), tuple(b["ffn"]), b["precision"]) for b in value["blocks"])
         listed: dict[str, Any] = {name: tuple(value[name]) for name in ("tokens", "embed", "fp32_layers")}
         return cls(**value | listed | {"blocks": tuple(blocks)})
 
@@ -137,20 +137,22 @@ MIXED_SHARE, MIXED_LAYERS = 0.5, 0.25
 but never more than this share of the layers."""
 
 
-def fragile_layers(damage: Mapping[str, float]) -> tuple[str, ...]:
+def sensitive_layers(sensitivity: Mapping[str, float]) -> tuple[str, ...]:
     """The layers that a mixed precision leaves in fp32, of the damage that rounding each alone does; sorted."""
-    worst = sorted(damage, key=lambda name: (-damage[name], name))[: int(len(damage) * MIXED_LAYERS)]
-    left, wanted = sum(damage.values()), sum(damage.values()) * MIXED_SHARE
+    worst = sorted(sensitivity, key=lambda name: (-sensitivity[name], name))[: int(len(sensitivity) * MIXED_LAYERS)]
+    left, wanted = sum(sensitivity.values()), sum(sensitivity.values()) * MIXED_SHARE
     chosen: list[str] = []
     for name in worst:
         if left <= wanted:
             break
         chosen.append(name)
-        left -= damage[name]
+        left -= sensitivity[name]
     return tuple(sorted(chosen))
 
 
-def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, float] | None = None) -> Effect:
+def resolve(
+    plan: Plan, block_structure: BlockStructure, scores: Scores, sensitivity: Mapping[str, float] | None = None
+) -> ResolvedPlan:
     """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay of a block
     that is not dropped, ``width_multiple`` channels of the stream, and at least one of the blocks that could go.
 
@@ -161,18 +163,18 @@ def resolve(plan: Plan, anatomy: Anatomy, scores: Scores, damage: Mapping[str, f
     of the same shape together, by their scores as they are (Fang et al. 2024, "Isomorphic pruning").
     """
     cut = plan.compression
-    dropped = _dropped(cut, anatomy, scores)
-    shapes = [_GONE if index in dropped else block for index, block in enumerate(anatomy.blocks)]
+    dropped = _dropped(cut, block_structure, scores)
+    shapes = [_GONE if index in dropped else block for index, block in enumerate(block_structure.blocks)]
     heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads))
     ffn = _kept(
         cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, cut.width_multiple)
     )
     precision = plan.deployment.precision
-    blocks = tuple(BlockEffect(h, f, precision) for h, f in zip(heads, ffn, strict=True))
-    tokens = _tokens(cut, anatomy, blocks)
+    blocks = tuple(ResolvedBlock(h, f, precision) for h, f in zip(heads, ffn, strict=True))
+    tokens = _tokens(cut, block_structure, blocks)
     method = cut.token_pruning_method if tokens else None
-    fp32_layers = fragile_layers(damage or {})
-    return Effect(
+    fp32_layers = sensitive_layers(sensitivity or {})
+    return ResolvedPlan(
         plan.backbone,
         plan.resolution,
         plan.window_size,
@@ -192,40 +194,40 @@ def _embed(cut: Compression, scores: Scores) -> tuple[int, ...]:
     return _top(scores.embed, count) if count < width else ()
 
 
-def _tokens(cut: Compression, anatomy: Anatomy, blocks: tuple[BlockEffect, ...]) -> tuple[int, ...]:
+def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[ResolvedBlock, ...]) -> tuple[int, ...]:
     """Counted over the blocks that stay: a place behind one that is dropped moves to the next."""
     if not cut.token_pruning_ratio or cut.token_pruning_method is None:
         return ()
     staying = [index for index, block in enumerate(blocks) if block.heads or block.ffn]
     places = {sum(index < place for index in staying) for place in cut.token_pruning_at}
-    patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
+    patches, prefix = block_structure.tokens - block_structure.prefix_tokens, block_structure.prefix_tokens
     left = tokens_left(
         cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(places)), len(staying), patches, prefix
     )
     if not left:
         return ()
     behind = [sum(index <= block for index in staying) for block in range(len(blocks))]
-    return tuple(left[count - 1] if count else anatomy.tokens for count in behind)
+    return tuple(left[count - 1] if count else block_structure.tokens for count in behind)
 
 
 @dataclass(frozen=True)
 class _Units:
     """Heads or neurons of all blocks: ``sizes`` and ``scores`` of each block, counts in steps of ``multiple``."""
 
-    shapes: list[BlockAnatomy]
+    shapes: list[BlockShape]
     sizes: list[int]
     scores: tuple[tuple[float, ...], ...]
     multiple: int = 1
 
 
-_GONE = BlockAnatomy("dropped", 0, 0, 0)
+_GONE = BlockShape("dropped", 0, 0, 0)
 
 
-def _dropped(cut: Compression, anatomy: Anatomy, scores: Scores) -> frozenset[int]:
+def _dropped(cut: Compression, block_structure: BlockStructure, scores: Scores) -> frozenset[int]:
     """The least important of the blocks that can be: the ratio is of their number."""
     if not cut.depth_pruning_ratio:
         return frozenset()
-    removable = [index for index, block in enumerate(anatomy.blocks) if block.removable]
+    removable = [index for index, block in enumerate(block_structure.blocks) if block.removable]
     count = min(round(len(removable) * cut.depth_pruning_ratio), len(removable) - 1)
     return frozenset(sorted(removable, key=lambda index: (scores.depth[index], index))[: max(0, count)])
 

@@ -19,7 +19,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, StageError, VitsearchError
 from vitsearch.space.sections import Device as SpaceDevice
-from vitsearch_evaluators.client.client import DeviceClient, Subset, Wish
+from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
@@ -50,7 +50,7 @@ class Cores:
 
 
 @dataclass(frozen=True)
-class Absence:
+class Outage:
     """Since when (``time.monotonic``) a device gives no useful answer, and what is in the way."""
 
     since_s: float
@@ -70,7 +70,7 @@ class Device(Protocol):
     def info(self) -> DeviceInfo: ...
 
     @property
-    def absence(self) -> Absence | None: ...
+    def outage(self) -> Outage | None: ...
 
     @property
     def deadline_s(self) -> float: ...
@@ -91,7 +91,7 @@ class AgentDevice:
         """``failures``: earlier ones that may be tried again; measurements are numbered past theirs."""
         self.name = name
         self.deadline_s = deadline_s
-        self.absence: Absence | None = None
+        self.outage: Outage | None = None
         self._first = min(failures, MOST_ROUNDS) * ROUND
         self._client = client
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
@@ -140,24 +140,24 @@ class AgentDevice:
         except EvaluatorError as error:
             raise DeviceLost(f"device {self.name}: {error}") from error
         finally:
-            self.absence = None
+            self.outage = None
         raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
 
     def _ended(self, stage: str, error: JobCancelled) -> BaseException:
         """What we gave up ourselves ends its task; what somebody cancelled (`vitsearch devices cancel`) has failed."""
         return asyncio.CancelledError() if self._stop.is_set() else StageError(stage, "cancelled", str(error))
 
-    def _wish(self, environment_id: str | None = None) -> Wish:
-        return Wish(environment_id, cancel=self._stop, on_trouble=self._note)
+    def _wish(self, environment_id: str | None = None) -> RequestOptions:
+        return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note)
 
     def _note(self, trouble: EvaluatorError | None) -> None:
         """Called from the device's thread; who looks sees the old value or the new one."""
         if trouble is None:
-            self.absence = None
-        elif self.absence is None:
-            self.absence = Absence(time.monotonic(), str(trouble))
+            self.outage = None
+        elif self.outage is None:
+            self.outage = Outage(time.monotonic(), str(trouble))
         else:
-            self.absence = replace(self.absence, why=str(trouble))
+            self.outage = replace(self.outage, why=str(trouble))
 
     def _meet_again(self) -> None:
         """After a reboot into another power mode, or an update: what follows is compared within the new environment."""
@@ -178,7 +178,7 @@ class AgentDevice:
         options = dict(deployment.options)
         try:
             return self._client.accuracy(
-                str(artifact), subset, deployment.runtime, options, repeat=self._first, wish=self._wish()
+                str(artifact), subset, deployment.runtime, options, repeat=self._first, request=self._wish()
             )
         except JobCancelled as error:
             raise self._ended("judge", error) from error
@@ -187,7 +187,7 @@ class AgentDevice:
                 raise DeviceLost(f"device {self.name}: {error}") from error
             raise StageError("judge", error.code, str(error)) from error
         finally:
-            self.absence = None
+            self.outage = None
 
     def close(self) -> None:
         """Cancels what is being measured."""

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Absence, Device
+from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.errors import DeviceLost
 from vitsearch.storage.driver_id import DriverId
 from vitsearch_evaluators.client.client import Subset
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
-AWAY_AFTER_S = 15.0
+OUTAGE_AFTER_S = 15.0
 """Silent for so long, a device is away. An agent that is started again, or a network that blinks, takes less."""
-LOOK_S = 1.0
-IDLE_LOOKS = 5
+POLL_S = 1.0
+IDLE_POLLS = 5
 """A run that was found idle so many times in a row has nothing left to do: between two stages lies no second."""
 R = TypeVar("R")
 
 
-class AwaitedDevice:
+class AvailableDevice:
     """The device of a run. Whoever asks it waits for as long as that makes sense, then gets :class:`DeviceLost`."""
 
     def __init__(
@@ -50,14 +50,14 @@ class AwaitedDevice:
         return self._device.deadline_s
 
     @property
-    def absence(self) -> Absence | None:
+    def outage(self) -> Outage | None:
         """None also while its silence is too short to be one."""
-        found = self._device.absence
-        return found if found is not None and self._clock() - found.since_s >= AWAY_AFTER_S else None
+        found = self._device.outage
+        return found if found is not None and self._clock() - found.since_s >= OUTAGE_AFTER_S else None
 
     @property
-    def is_away(self) -> bool:
-        return self.absence is not None
+    def is_unavailable(self) -> bool:
+        return self.outage is not None
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
@@ -72,25 +72,25 @@ class AwaitedDevice:
 
     def waits(self) -> str | None:
         """What the run waits for, in words; None when the device answers."""
-        absence = self.absence
-        return None if absence is None else waiting(self.name, self._clock() - absence.since_s, absence.why)
+        outage = self.outage
+        return None if outage is None else waiting(self.name, self._clock() - outage.since_s, outage.why)
 
     async def _waited_for(self, asked: Awaitable[R]) -> R:
         task, idle = asyncio.ensure_future(asked), 0
         try:
-            while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
+            while not (await asyncio.wait({task}, timeout=POLL_S))[0]:
                 idle = 0 if self._others_work() else idle + 1
-                if idle >= IDLE_LOOKS:
+                if idle >= IDLE_POLLS:
                     self._give_up_at_deadline()
             return task.result()
         finally:
             task.cancel()
 
     def _give_up_at_deadline(self) -> None:
-        absence = self._device.absence
-        silent_s = 0.0 if absence is None else self._clock() - absence.since_s
-        if absence is not None and silent_s >= self.deadline_s:
-            why = f"{absence.why} (gave up after {silent_s:.0f} s without a useful answer)"
+        outage = self._device.outage
+        silent_s = 0.0 if outage is None else self._clock() - outage.since_s
+        if outage is not None and silent_s >= self.deadline_s:
+            why = f"{outage.why} (gave up after {silent_s:.0f} s without a useful answer)"
             raise DeviceLost(f"device {self.name}: {why}")
 
 
@@ -98,10 +98,10 @@ def waiting(name: str, silent_s: float, why: str) -> str:
     return f"waits for device {name}, no answer for {duration(silent_s)}: {why}"
 
 
-def stored(name: str, absence: Absence, driver: DriverId) -> dict[str, Any]:
+def stored(name: str, outage: Outage, driver: DriverId) -> dict[str, Any]:
     """What a study remembers while a run waits; ``since`` by the clock of the world."""
-    since = time.time() - (time.monotonic() - absence.since_s)
-    return {"device": name, "since": since, "why": absence.why, "driver": driver.to_json()}
+    since = time.time() - (time.monotonic() - outage.since_s)
+    return {"device": name, "since": since, "why": outage.why, "driver": driver.to_json()}
 
 
 def still_waiting(remembered: Mapping[str, Any] | None) -> str | None:

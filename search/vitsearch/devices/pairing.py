@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Enrolled:
+class Paired:
     device: KnownDevice
     info: DeviceInfo
 
@@ -68,14 +68,14 @@ def pin(asked: Asked, book: DeviceBook, confirm: Callable[[str, str], None]) -> 
     return found
 
 
-def verified(asked: Asked, fingerprint: str | None, token: str) -> Enrolled:
+def verified(asked: Asked, fingerprint: str | None, token: str) -> Paired:
     """Only a device that answers to this token is kept; :class:`DeviceLost` says why it does not."""
     device = KnownDevice(asked.url, token, fingerprint)
     with connect(asked.name, device, "devices") as client:
         try:
             if asked.url.startswith("http:"):
                 _refuse_tls_behind(asked)
-            return Enrolled(device, client.device())
+            return Paired(device, client.device())
         except UntrustedDevice as error:
             new = "if that is so, add it again with the new --fingerprint"
             raise DeviceLost(f"device {asked.name} was not added: {error}; {new}") from error

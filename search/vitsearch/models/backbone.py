@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vitsearch.core.resolve import Anatomy
+from vitsearch.core.resolve import BlockStructure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -164,7 +164,7 @@ class Backbone(Protocol):
         cannot be found or do not fit, :class:`~vitsearch.errors.PlanError` for what is not supported."""
         ...
 
-    def anatomy(self, model: nn.Module, spec: ModelSpec) -> Anatomy:
+    def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
         """What may be cut of ``model`` as it is."""
         ...
 

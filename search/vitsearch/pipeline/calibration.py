@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vitsearch.core.resolve import Anatomy, Effect
+from vitsearch.core.resolve import BlockStructure, ResolvedPlan
 from vitsearch.pipeline.jobs import Calibration
 from vitsearch_evaluators.base.canonical_json import digest
 
@@ -29,21 +29,23 @@ class Calibrations:
     sparsity: Calibration | None = None
 
     @classmethod
-    def of(cls, effect: Effect, anatomy: Anatomy, base_resolution: int, study: Calibration) -> Calibrations:
+    def of(
+        cls, resolved: ResolvedPlan, block_structure: BlockStructure, base_resolution: int, study: Calibration
+    ) -> Calibrations:
         """``study`` are the images that anatomies are made on.
 
         Batch norms are settled only at another resolution or window than the base's: at its own the
         sequential refit brings every layer back to the statistics that the norms have; behind a layer of
         which weights became zero too.
         """
-        as_the_base = effect.resolution == base_resolution and not effect.window_size
-        settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, effect.resolution)
-        fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), effect.resolution)
+        as_the_base = resolved.resolution == base_resolution and not resolved.window_size
+        settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, resolved.resolution)
+        fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), resolved.resolution)
         return cls(
             None if as_the_base else Calibration(settling, study.seed),
-            None if effect.keeps_all(anatomy) else Calibration(fitting, study.seed),
-            study if effect.token_pruning_method == "dynamicvit" else None,
-            None if effect.weight_sparsity == "none" else Calibration(settling, study.seed),
+            None if resolved.keeps_all(block_structure) else Calibration(fitting, study.seed),
+            study if resolved.token_pruning_method == "dynamicvit" else None,
+            None if resolved.weight_sparsity == "none" else Calibration(settling, study.seed),
         )
 
     def refit_digest(self) -> str | None:

@@ -21,7 +21,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Setting:
+class StageConfig:
     """What the stages need to know of the space file. ``teacher`` None: each backbone's own unpruned base.
     ``starts`` gives the digest of a backbone's starting weights; the device judges the models of the front on
     ``device_images`` images."""
@@ -33,7 +33,7 @@ class Setting:
     starts: Callable[[Source], str]
     calibration_images: int
     quantization_images: int
-    signal_images: int
+    proxy_images: int
     wall_clock_decides: bool
     seed: int
     qat: QuantizationAware = QuantizationAware()
@@ -46,6 +46,6 @@ class Setting:
         return Calibration(self.quantization_images, self.seed)
 
     @property
-    def anatomy_calibration(self) -> Calibration:
+    def structure_calibration(self) -> Calibration:
         """Of importance, statistics and what is fitted in closed form."""
         return Calibration(self.calibration_images, self.seed)

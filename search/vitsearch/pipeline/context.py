@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vitsearch.core.progress import Progress
-from vitsearch.pipeline.jobs import FileJob, Job, Workshop
+from vitsearch.pipeline.jobs import FileJob, Job, Workspace
 from vitsearch.pipeline.runner import Runner
-from vitsearch.pipeline.single_flight import Once
+from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
@@ -16,12 +16,12 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class LabTools:
+class StageContext:
     """One per run."""
 
-    workshop: Workshop
+    workspace: Workspace
     ledger: Ledger
-    once: Once
+    single_flight: SingleFlight
     runner: Runner
     progress: Progress
 
@@ -34,8 +34,8 @@ class LabTools:
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             stored, made = await self.run(job)
-            where = str(self.workshop.store.root)
+            where = str(self.workspace.store.root)
             return ArtifactRow(key, job.kind, stored.sha256, stored.size_bytes, where, {}), made
 
-        row = await self.once.get(f"{job.kind}:{key}", lambda: self.ledger.artifact(key), make)
+        row = await self.single_flight.get(f"{job.kind}:{key}", lambda: self.ledger.artifact(key), make)
         return row.sha256

@@ -9,7 +9,7 @@ from pathlib import Path
 from vitsearch.core.plan import Plan
 from vitsearch.core.progress import Progress
 from vitsearch.devices.agent_device import Device
-from vitsearch.pipeline.single_flight import Once
+from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.client.client import Subset
@@ -20,17 +20,23 @@ SUBSET_MAX_BYTES = 256 * 2**20
 Cut = Callable[[int | None, int], Awaitable[Path]]
 
 
-class Judging:
+class DeviceAccuracy:
     """One per run. ``images`` of the split ``split`` are classified there, 0: none; ``channels`` are theirs.
 
     ``cut`` makes the file of so many images at a resolution, or (None) of their labels; workers do that.
     """
 
     def __init__(
-        self, ledger: Ledger, once: Once, device: Device, progress: Progress, wanted: tuple[int, int, str], cut: Cut
+        self,
+        ledger: Ledger,
+        single_flight: SingleFlight,
+        device: Device,
+        progress: Progress,
+        wanted: tuple[int, int, str],
+        cut: Cut,
     ) -> None:
         self._ledger = ledger
-        self._once = once
+        self._once = single_flight
         self._device = device
         self._progress = progress
         self._images, self._channels, self._split = wanted

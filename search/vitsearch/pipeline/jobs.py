@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from vitsearch.core.plan import Deployment, Distillation, Recipe
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.storage.files import FileStore
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Workspace:
     """What every stage of a study shares. ``scratch`` holds files that are measured once and dropped."""
 
     data: dict[str, Any]
@@ -50,7 +50,7 @@ R_co = TypeVar("R_co", covariant=True)
 @dataclass(frozen=True)
 class Job(Generic[R_co]):
     make: ClassVar[str]
-    workshop: Workshop
+    workspace: Workspace
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ class BaseJob(Job[Base]):
 
 
 @dataclass(frozen=True)
-class AnatomyFound:
-    anatomy: dict[str, Any]
+class BlockStructureFound:
+    block_structure: dict[str, Any]
     scores: dict[str, Any]
     statistics_sha256: str
 
 
 @dataclass(frozen=True)
-class AnatomyJob(Job[AnatomyFound]):
+class BlockStructureJob(Job[BlockStructureFound]):
     """What may be cut, importance of each unit, and the statistics for the closed-form refit."""
 
-    make = "study_anatomy"
+    make = "find_block_structure"
     source: Source
     calibration: Calibration
 
@@ -143,14 +143,14 @@ class SubsetJob(FileJob):
     """The first validation images as a model takes them at a resolution, or (None) their labels, for a device
     to judge by: a .npy file, float32 (images, channels, height, width) or int64 (images)."""
 
-    make = "cut_subset"
+    make = "make_subset"
     kind = "subset"
     resolution: int | None
     images: int
 
 
 @dataclass(frozen=True)
-class Pruned:
+class CompressionSpec:
     """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
     refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``
     those of the sequential refit (``None``: nothing is cut), ``token_predictors`` those on which networks
@@ -158,7 +158,7 @@ class Pruned:
     weights become zero, the first of them, and settle the batch norms behind (``None``: none)."""
 
     source: Source
-    effect: Effect
+    resolved: ResolvedPlan
     statistics_sha256: str
     batch_norms: Calibration | None = None
     refit: Calibration | None = None
@@ -180,25 +180,25 @@ class Graph:
 @dataclass(frozen=True)
 class ScreenJob(Job[Graph]):
     make = "build_graph"
-    pruned: Pruned
+    spec: CompressionSpec
     deployment: Deployment
     opset: int
     calibration: Calibration
 
 
 @dataclass(frozen=True)
-class SignalSeen:
+class ProxyFound:
     accuracy: float
     kl: float
     n: int
 
 
 @dataclass(frozen=True)
-class SignalJob(Job[SignalSeen]):
+class ProxyJob(Job[ProxyFound]):
     """Rung 0: refit in closed form, then accuracy and KL to the base on ``images`` validation images."""
 
-    make = "take_signal"
-    pruned: Pruned
+    make = "score_proxy"
+    spec: CompressionSpec
     base_logits_sha256: str
     images: int
 
@@ -222,7 +222,7 @@ class FeaturesJob(LogitsJob):
 
 
 @dataclass(frozen=True)
-class Teaching:
+class DistillationTargets:
     """What a fine-tune learns from beside the labels. Files of a teacher's logits and features, one row
     for each image of the training pool, or a ``live_teacher``, where the recipe augments images."""
 
@@ -237,12 +237,12 @@ class TrainJob(Job[Trained]):
     """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
 
     make = "train_rung"
-    pruned: Pruned
+    spec: CompressionSpec
     recipe: Recipe
     start: int
     end: float
     checkpoint_sha256: str | None
-    teaching: Teaching
+    targets: DistillationTargets
     base_logits_sha256: str
     images: int
 
@@ -274,7 +274,7 @@ class ExportJob(Job[Exported]):
     """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut)."""
 
     make = "export_artifact"
-    pruned: Pruned
+    spec: CompressionSpec
     deployment: Deployment
     opset: int
     calibration: Calibration

@@ -10,13 +10,13 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.progress import Progress
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
-from vitsearch.pipeline.single_flight import Once
+from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.ledger import Ledger, MeasurementRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 CONTENDED_REPEATS = 2
-DOUBTS = {
+UNTRUSTED_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
     "warm_start": "it did not cool down to measure.start_max_c in time",
@@ -34,13 +34,13 @@ class Measurand:
     deployment: Deployment
 
 
-class Measuring:
+class DeviceMeasurements:
     """One per run. Where ``wall_clock_decides``, what other work disturbed is measured again."""
 
     def __init__(
         self,
         ledger: Ledger,
-        once: Once,
+        single_flight: SingleFlight,
         device: Device,
         progress: Progress,
         wall_clock_decides: bool,
@@ -49,7 +49,7 @@ class Measuring:
         self.protocols = protocols
         self._warned: set[str] = set()
         self._ledger = ledger
-        self._once = once
+        self._once = single_flight
         self._device = device
         self._progress = progress
         self._attempts = 1 + (CONTENDED_REPEATS if wall_clock_decides else 0)
@@ -83,13 +83,13 @@ class Measuring:
         return await self._once.get(name, lambda: self.latest(graph, protocol, repeat), make)
 
     def _warn(self, flags: Iterable[str]) -> None:
-        """Once a run for each of the flags that tell of the device and not of a moment."""
-        for flag in sorted(DOUBTS.keys() & set(flags) - self._warned):
+        """SingleFlight a run for each of the flags that tell of the device and not of a moment."""
+        for flag in sorted(UNTRUSTED_FLAGS.keys() & set(flags) - self._warned):
             self._warned.add(flag)
-            self._progress.note(f"device {self._device.name}: {DOUBTS[flag]} (flag {flag})")
+            self._progress.note(f"device {self._device.name}: {UNTRUSTED_FLAGS[flag]} (flag {flag})")
 
     async def again(self, wanted: Measurand) -> bool:
-        """Once more under the full protocol; False when that was done before."""
+        """SingleFlight more under the full protocol; False when that was done before."""
         confirm = self.protocols.confirm
         known = self._ledger.measurements(wanted.graph_key, self._device.info.device_id, confirm.id)
         if any(row.repeat > 0 and row.environment_id == self._device.info.environment_id for row in known):

@@ -20,7 +20,7 @@ CLAIM_POLL_S = 2.0
 R = TypeVar("R")
 
 
-class Once:
+class SingleFlight:
     """One per driver, which signs its claims with who it is."""
 
     def __init__(self, ledger: Ledger, driver: DriverId) -> None:

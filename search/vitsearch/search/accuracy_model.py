@@ -28,7 +28,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class AccuracyModel:
     """``spread`` is one standard deviation of what the line leaves unexplained."""
 
     offset: float = 0.0
@@ -36,7 +36,7 @@ class Forecast:
     spread: float = DEFAULT_SPREAD
 
     @classmethod
-    def fit(cls, observed: Sequence[Observed]) -> Forecast:
+    def fit(cls, observed: Sequence[Observed]) -> AccuracyModel:
         """Least squares on sqrt(KL); the default while there is too little to fit, or no spread, or a rising line."""
         if len(observed) < ENOUGH_POINTS:
             return cls()

@@ -19,9 +19,9 @@ from vitsearch.core.plan import Plan, cut_text
 from vitsearch.core.progress import Progress
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError, StudyError
-from vitsearch.pipeline.pipeline import Lab, Measured
+from vitsearch.pipeline.pipeline import Measured, Pipeline
 from vitsearch.search.outage import Watch
-from vitsearch.search.scheduler import Board, Rules
+from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import run_trial
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -38,7 +38,7 @@ WAITING_FOR_DEVICE = 4
 """While the device is away no more plans are asked for than so many that wait for it: the sampler would be blind."""
 SCREENS_IN_A_ROW = 40
 """So many trials in a row without one that was trained end the search: nothing left promises a gain."""
-UNPROMISING = frozenset({"infeasible", "hopeless", "duplicate", "not_promoted", "off_space", "does_not_fit"})
+UNPROMISING = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Session:
-    """What one run works with. ``places``: so many plans are trained at the same time."""
+    """What one run works with. ``slots``: so many plans are trained at the same time."""
 
     space: SearchSpace
     study: Study
     ledger: Ledger
-    lab: Lab
+    pipeline: Pipeline
     plans: PlanSpace
     me: DriverId
-    places: int
+    slots: int
     progress: Progress
 
 
@@ -70,8 +70,8 @@ class Driver:
         self._space = session.space
         self._study = session.study
         self._ledger = session.ledger
-        self._places = session.places
-        self._lab = session.lab
+        self._slots = session.slots
+        self._pipeline = session.pipeline
         self._plans = session.plans
         self._driver = session.me
         self._progress = session.progress
@@ -81,13 +81,13 @@ class Driver:
         self._unseen = random.Random(session.space.search.seed)
 
     async def run(self, retry_failed: bool = False) -> Ended:
-        self._lab.once.drop_dead()
-        self._study.remember("protocol", self._lab.protocols.confirm.id)
+        self._pipeline.single_flight.drop_dead()
+        self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         beating, watching = asyncio.create_task(self._beat()), asyncio.create_task(self._watch())
         try:
             baseline = await self._baseline()
             await self._leaderboard()
-            self._board = self._make_board(baseline)
+            self._scheduler = self._make_scheduler(baseline)
             if retry_failed:
                 self._retry_failed()
             ended = await self._search()
@@ -129,21 +129,21 @@ class Driver:
 
     async def _leaderboard(self) -> None:
         """Every backbone, unpruned, at every precision and runtime: exported, measured and scored, not tuned."""
-        board = []
+        scheduler = []
         for plan in self._plans.leaderboard():
             try:
                 found = await self._measure_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here is no reason to stop; as a trial it is recorded
                 self._progress.note(f"leaderboard: {cut_text(plan)}  {error}")
             else:
-                board.append({"plan": plan.to_json(), "values": found.values})
+                scheduler.append({"plan": plan.to_json(), "values": found.values})
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
-        self._study.remember("leaderboard", board)
+        self._study.remember("leaderboard", scheduler)
 
     async def _measure_unpruned(self, plan: Plan, what: str) -> Measured:
-        prepared = await self._lab.prepare(plan)
-        found = await self._lab.confirm(prepared, 0)
+        trial = await self._pipeline.prepare(plan)
+        found = await self._pipeline.confirm(trial, 0)
         self._note_leader(plan, found.values, what)
         return found
 
@@ -152,7 +152,7 @@ class Driver:
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := values.get(name)) is not None)
         self._progress.note(f"{what}: {cut_text(plan)}  {shown}")
 
-    def _make_board(self, baseline: Measured) -> Board:
+    def _make_scheduler(self, baseline: Measured) -> TrialScheduler:
         objectives = tuple(self._space.objectives)
         limits = bounds(self._space.limits, baseline.values)
         corner = self._study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
@@ -166,11 +166,13 @@ class Driver:
             reference,
             search.margin,
             search.candidates,
-            self._places,
+            self._slots,
             search.trials,
             baseline.values,
         )
-        return Board(rules, self._study.records(), self._lab.base_accuracy, lambda: self._lab.device.is_away)
+        return TrialScheduler(
+            rules, self._study.records(), self._pipeline.base_accuracy, lambda: self._pipeline.device.is_unavailable
+        )
 
     # ---- the search
 
@@ -180,17 +182,17 @@ class Driver:
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
-                complete = self._board.trained >= wanted
+                complete = self._scheduler.trained >= wanted
                 return Ended(reason, complete)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             self._collect()
-            self._board.choose()  # the device may have gone or come back
+            self._scheduler.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
-        search, board = self._space.search, self._board
-        if board.trained >= search.trials:
+        search, scheduler = self._space.search, self._scheduler
+        if scheduler.trained >= search.trials:
             return f"{search.trials} plans are trained"
         if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
             return f"the time limit of {search.timeout_s:g} s is reached"
@@ -200,25 +202,25 @@ class Driver:
 
     def _may_ask(self) -> bool:
         """Keep one full round on its way for each place that trains, and no more; none for what is trained last."""
-        board, rules = self._board, self._board.rules
-        if board.trained + board.in_training >= rules.wanted:
+        scheduler, rules = self._scheduler, self._scheduler.rules
+        if scheduler.trained + scheduler.in_training >= rules.wanted:
             return False
-        if self._lab.device.is_away and self._is_blind():
+        if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
-        before_training = len(self._open) - board.in_training
-        return before_training - board.waiting_longer < rules.candidates * rules.places
+        before_training = len(self._open) - scheduler.in_training
+        return before_training - scheduler.losers_waiting < rules.candidates * rules.slots
 
-    def _is_blind(self) -> bool:
+    def _sampler_is_starved(self) -> bool:
         """Whether what was asked for without the device is enough: it waits, or was known and promised nothing."""
-        in_rungs = self._board.in_training - self._board.confirming
-        waiting = len(self._open) - self._board.competing - in_rungs
+        in_rungs = self._scheduler.in_training - self._scheduler.confirming
+        waiting = len(self._open) - self._scheduler.competing - in_rungs
         return waiting >= WAITING_FOR_DEVICE or self._in_a_row >= SCREENS_IN_A_ROW // 2
 
     def _start(self, asked: Asked) -> None:
         if asked.record is not None:
             self._tell(asked, asked.record)
             return
-        task = asyncio.ensure_future(run_trial(asked.number, asked.plan, self._lab, self._board))
+        task = asyncio.ensure_future(run_trial(asked.number, asked.plan, self._pipeline, self._scheduler))
         self._open[task] = asked
 
     def _collect(self) -> None:
@@ -227,23 +229,23 @@ class Driver:
             try:
                 record = task.result()
             except BaseException:
-                self._board.forget(asked.number)
+                self._scheduler.forget(asked.number)
                 self._study.release(asked)
                 raise
             self._tell(asked, record)
 
     def _tell(self, asked: Asked, record: Record) -> None:
         self._study.tell(asked, record)
-        self._board.add(asked.number, record)
-        dull = record.outcome in UNPROMISING or record.twin is not None
+        self._scheduler.add(asked.number, record)
+        dull = record.outcome in UNPROMISING or record.duplicate_of is not None
         self._in_a_row = self._in_a_row + 1 if dull else 0
-        if record.twin is not None and self._in_a_row >= self._space.search.duplicates_in_a_row:
+        if record.duplicate_of is not None and self._in_a_row >= self._space.search.duplicates_in_a_row:
             self._enqueue_unseen()
-        self._progress.ended(asked.number, record, self._board.trained, self._space.search.trials)
+        self._progress.ended(asked.number, record, self._scheduler.trained, self._space.search.trials)
 
     def _enqueue_unseen(self) -> None:
         """The sampler repeats itself: ask for a plan that nobody asked for yet."""
-        seen = {record.plan for record in self._board.records.values()}
+        seen = {record.plan for record in self._scheduler.records.values()}
         for _ in range(200):
             plan = self._plans.random(self._unseen)
             if plan not in seen:
@@ -251,32 +253,32 @@ class Driver:
                 return
 
     def _retry_failed(self) -> None:
-        for plan in self._board.forgive():
+        for plan in self._scheduler.forget_failures():
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "it had failed", again=True)
 
     def _requeue(self) -> None:
         """Trials that were put aside and that today's limits, cap or front would take are asked again."""
-        board, search = self._board, self._space.search
-        taken = {record.plan for record in board.records.values() if record.trained}
+        scheduler, search = self._scheduler, self._space.search
+        taken = {record.plan for record in scheduler.records.values() if record.trained}
         gains = {
-            record.plan: board.would_take(record)
-            for record in board.records.values()
+            record.plan: scheduler.expected_gain(record)
+            for record in scheduler.records.values()
             if record.plan not in taken and self._plans.contains(record.plan)
         }
-        wanted = max(0, search.trials - board.trained) * search.candidates
+        wanted = max(0, search.trials - scheduler.trained) * search.candidates
         promising = sorted((plan for plan, gain in gains.items() if gain > 0.0), key=lambda plan: -gains[plan])
         for plan in promising[:wanted]:
             self._study.enqueue(self._plans.parameters(plan), "limits or front have changed", again=True)
 
     async def _finish_open(self) -> None:
         """No new trials: those in training finish, those that wait are let go."""
-        self._board.closed = True
-        self._board.choose()
+        self._scheduler.closed = True
+        self._scheduler.choose()
         while self._open:
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
             self._collect()
-            self._board.choose()
+            self._scheduler.choose()
 
     # ---- after the search
 
@@ -284,13 +286,13 @@ class Driver:
         """One after the other, with nothing else running, until every point shown was measured in quiet."""
         trained = [record.plan for record in self._study.records().values() if record.trained]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
-        await self._lab.cut_subsets(plan.resolution for plan in [*trained, *shown])
-        self._lab.quiet()
+        await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
+        self._pipeline.quiet()
         measured: set[str] = set()
         while todo := [point for point in read_front(self._study, self._ledger).shown() if point.name not in measured]:
             for point in todo:
                 measured.add(point.name)
-                if await self._lab.measure_quietly(point.keys, point.plan):
+                if await self._pipeline.remeasure_when_idle(point.keys, point.plan):
                     self._progress.note(f"{point.name} measured once more, in quiet")
         for point in read_front(self._study, self._ledger).shown():
             await self._judge_on_device(point)
@@ -298,7 +300,7 @@ class Driver:
     async def _judge_on_device(self, point: Point) -> None:
         """A device that cannot is told of and no reason to fail: the worker judged the same file."""
         try:
-            found = await self._lab.judge_on_device(point.keys, point.plan)
+            found = await self._pipeline.accuracy_on_device(point.keys, point.plan)
         except StageError as error:
             self._progress.note(f"{point.name} was not judged on the device: {error}")
             return
@@ -309,14 +311,14 @@ class Driver:
         while True:
             await asyncio.sleep(BEAT_S)
             try:
-                self._lab.once.renew()
+                self._pipeline.single_flight.renew()
                 self._study.beat(list(self._open.values()))
                 self._study.recover()
             except Exception as error:  # noqa: BLE001 - whatever the database said, the next beat makes up for it
                 logger.warning("the database missed a heartbeat: %s", error)
 
     async def _watch(self) -> None:
-        watch = Watch(self._lab, self._study, self._driver, self._progress)
+        watch = Watch(self._pipeline, self._study, self._driver, self._progress)
         await watch.keep(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
 
     async def _put_back(self) -> None:
@@ -324,7 +326,7 @@ class Driver:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        await self._lab.once.stop()
+        await self._pipeline.single_flight.stop()
         for asked in self._open.values():
             self._study.release(asked)
         self._open.clear()

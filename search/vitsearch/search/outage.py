@@ -13,7 +13,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.progress import Progress
 from vitsearch.devices.availability import duration, stored
 from vitsearch.errors import VitsearchError
-from vitsearch.pipeline.pipeline import Lab
+from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.study import Study
 
@@ -25,8 +25,8 @@ WATCH_S = 1.0
 class Watch:
     """One per run, beside everything else."""
 
-    def __init__(self, lab: Lab, study: Study, me: DriverId, progress: Progress) -> None:
-        self._lab = lab
+    def __init__(self, pipeline: Pipeline, study: Study, me: DriverId, progress: Progress) -> None:
+        self._pipeline = pipeline
         self._study = study
         self._me = me
         self._progress = progress
@@ -50,13 +50,13 @@ class Watch:
                 await asyncio.gather(self._ahead, return_exceptions=True)
 
     def _tell(self) -> None:
-        device = self._lab.device
+        device = self._pipeline.device
         self._progress.waits(device.waits())
-        absence = device.absence
-        if absence is not None and self._since_s is None:
-            self._since_s = absence.since_s
-            self._remember(stored(device.name, absence, self._me))
-        elif absence is None and self._since_s is not None:
+        outage = device.outage
+        if outage is not None and self._since_s is None:
+            self._since_s = outage.since_s
+            self._remember(stored(device.name, outage, self._me))
+        elif outage is None and self._since_s is not None:
             silent = duration(time.monotonic() - self._since_s)
             self._progress.note(f"device {device.name} answers again, after {silent}")
             self._since_s = None
@@ -70,11 +70,11 @@ class Watch:
             logger.warning("the database was not told whether the device answers: %s", error)
 
     async def _work_ahead(self, unpruned: Iterable[Plan], asked: Iterable[Plan]) -> None:
-        """Bases and anatomies of the leaderboard, and the signals of trials that wait for their screens."""
+        """Bases and anatomies of the leaderboard, and the proxies of trials that wait for their screens."""
         for plan in unpruned:
-            await self._make("base", plan, self._lab.prepare)
+            await self._make("base", plan, self._pipeline.prepare)
         for plan in asked:
-            await self._make("signal", plan, self._signal)
+            await self._make("proxy", plan, self._proxy)
 
     async def _make(self, what: str, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:
         if self._since_s is None or (what, plan) in self._begun:
@@ -83,5 +83,5 @@ class Watch:
         with suppress(VitsearchError):  # whoever needs it meets it again
             await make(plan)
 
-    async def _signal(self, plan: Plan) -> object:
-        return await self._lab.signal(await self._lab.prepare(plan))
+    async def _proxy(self, plan: Plan) -> object:
+        return await self._pipeline.proxy(await self._pipeline.prepare(plan))

@@ -27,9 +27,9 @@ from vitsearch.devices.agent_device import (
 )
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import ResourceError
-from vitsearch.pipeline.config import Setting, Teacher
-from vitsearch.pipeline.jobs import DataJob, Source, Workshop
-from vitsearch.pipeline.pipeline import Lab
+from vitsearch.pipeline.config import StageConfig, Teacher
+from vitsearch.pipeline.jobs import DataJob, Source, Workspace
+from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.driver import Driver, Ended, Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
@@ -37,7 +37,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-from vitsearch.workers.process_reaper import Guard
+from vitsearch.workers.process_reaper import ProcessReaper
 from vitsearch.workers.ray_runner import RayRunner, Resources
 
 
@@ -52,10 +52,10 @@ class Home:
         file = sqlite_file(space.storage)
         return cls(((file.parent if file else Path("studies")) / space.study).resolve())
 
-    def workshop(self, space: SearchSpace) -> Workshop:
+    def workspace(self, space: SearchSpace) -> Workspace:
         from vitsearch.storage.files import FileStore
 
-        return Workshop(
+        return Workspace(
             data_spec(space),
             FileStore(self.root / "artifacts"),
             FileStore(self.root / "scratch"),
@@ -80,7 +80,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores.trainers)
     with ExitStack() as closing:
-        closing.enter_context(Guard())
+        closing.enter_context(ProcessReaper())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         study = Study.open(space)
@@ -102,7 +102,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
         try:
-            return asyncio.run(drive(crew, home.workshop(space), options))
+            return asyncio.run(drive(crew, home.workspace(space), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
@@ -116,38 +116,38 @@ class Crew:
     ledger: Ledger
     runner: Runner
     device: Device
-    places: int
+    slots: int
     progress: Progress
 
 
-async def drive(crew: Crew, workshop: Workshop, options: Options) -> Ended:
+async def drive(crew: Crew, workspace: Workspace, options: Options) -> Ended:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
     with crew.progress.stage("data"):
-        ready, _ = await crew.runner.run(DataJob(workshop))
+        ready, _ = await crew.runner.run(DataJob(workspace))
     crew.study.adopt_data(ready.description)
     plans = PlanSpace(
         crew.space, crew.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
     )
-    me, setting = DriverId.current(), setting_of(plans, ready.description)
-    lab = Lab(setting, workshop, crew.ledger, crew.runner, crew.device, me, crew.progress)
-    session = Session(crew.space, crew.study, crew.ledger, lab, plans, me, crew.places, crew.progress)
+    me, config = DriverId.current(), stage_config_of(plans, ready.description)
+    pipeline = Pipeline(config, workspace, crew.ledger, crew.runner, crew.device, me, crew.progress)
+    session = Session(crew.space, crew.study, crew.ledger, pipeline, plans, me, crew.slots, crew.progress)
     return await Driver(session).run(options.retry_failed)
 
 
-def setting_of(plans: PlanSpace, data: dict[str, Any]) -> Setting:
+def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
     space = plans.space
     identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
     teacher, seed = space.task.teacher, space.search.seed
-    return Setting(
+    return StageConfig(
         data=identity,
         base_recipe=space.task.base.recipe(seed),
         teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
         base_resolution=plans.base_resolution,
         starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
-        calibration_images=space.task.signal.calibration_images,
-        quantization_images=space.task.signal.quantization_images,
-        signal_images=space.task.signal.validation_images,
+        calibration_images=space.task.proxy.calibration_images,
+        quantization_images=space.task.proxy.quantization_images,
+        proxy_images=space.task.proxy.validation_images,
         wall_clock_decides=any(name.startswith(("latency_ms", "throughput_ips")) for name in space.objectives),
         seed=seed,
         qat=space.task.quantization_aware.settings(),
@@ -175,10 +175,10 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     free = len(cores.trainers) if cores else os.cpu_count() or 1
     trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
     if trainers * wanted.cpus > free:
-        beside = " beside the one that measures" if cores and cores.device != cores.trainers else ""
+        auxiliary_loss = " beside the one that measures" if cores and cores.device != cores.trainers else ""
         raise ResourceError(
             f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
-            f"but this machine has {free}{beside}"
+            f"but this machine has {free}{auxiliary_loss}"
         )
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys, Record, Signal, Values
+from vitsearch.core.record import Keys, ProxyScore, Record, Values
 from vitsearch.pipeline.pipeline import Measured
-from vitsearch.search.accuracy_model import Forecast, Observed
+from vitsearch.search.accuracy_model import AccuracyModel, Observed
 from vitsearch.search.cost_model import foretold
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
@@ -51,7 +51,7 @@ class Rules:
     reference: Loss
     margin: float
     candidates: int
-    places: int
+    slots: int
     wanted: int
     baseline: Values = field(default_factory=dict)
 
@@ -60,10 +60,10 @@ def never() -> bool:
     return False
 
 
-class Board:
+class TrialScheduler:
     """One per run; used from the driver's event loop only.
 
-    While the device ``is_away`` nothing new is measured and nothing confirmed: a round is then what has
+    While the device ``is_unavailable`` nothing new is measured and nothing confirmed: a round is then what has
     come so far, and who waits to be confirmed leaves the place to the next.
     """
 
@@ -72,15 +72,17 @@ class Board:
         rules: Rules,
         records: Mapping[int, Record],
         base_accuracy: Mapping[str, float],
-        is_away: Callable[[], bool] = never,
+        is_unavailable: Callable[[], bool] = never,
     ) -> None:
         self.rules = rules
-        self._is_away = is_away
+        self._is_away = is_unavailable
         self.records: dict[int, Record] = dict(records)
         self.base_accuracy = base_accuracy
         self.closed = False
         self._numbers = {
-            record.keys.identity: number for number, record in records.items() if record.keys and record.twin is None
+            record.keys.identity: number
+            for number, record in records.items()
+            if record.keys and record.duplicate_of is None
         }
         self._waiting: list[_Waiting] = []
         self._training: dict[int, Candidate] = {}
@@ -88,8 +90,8 @@ class Board:
 
     # ---- duplicates
 
-    def twin(self, number: int, plan: Plan, keys: Keys) -> Record | None:
-        """Told as the trial with the same effect; None for the first of its kind.
+    def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
+        """Reported as the trial with the same effect; None for the first of its kind.
 
         What was put aside (hopeless, not promoted) may be tried again: its stages are in the ledger.
         """
@@ -98,13 +100,15 @@ class Board:
             return None
         known = self.records.get(other)
         if known is None:
-            return Record("duplicate", plan, f"trial {other} with the same effect is under way", keys=keys, twin=other)
+            return Record(
+                "duplicate", plan, f"trial {other} with the same effect is under way", keys=keys, duplicate_of=other
+            )
         if known.outcome in FINAL:
-            return replace(known, plan=plan, twin=other, reason=f"same effect as trial {other}")
+            return replace(known, plan=plan, duplicate_of=other, reason=f"same effect as trial {other}")
         self._numbers[keys.identity] = number
         return None
 
-    def forgive(self) -> list[Plan]:
+    def forget_failures(self) -> list[Plan]:
         """Plans that failed and did not come out well since; they are no longer known as failed."""
         failed = {number for number, record in self.records.items() if record.outcome == "failed"}
         plans = dict.fromkeys(self.records[number].plan for number in sorted(failed))
@@ -144,7 +148,7 @@ class Board:
         return len(self._confirming)
 
     @property
-    def waiting_longer(self) -> int:
+    def losers_waiting(self) -> int:
         """Candidates that lost a round and compete in the next one too."""
         return sum(waiting.rounds > 0 for waiting in self._waiting)
 
@@ -164,7 +168,7 @@ class Board:
             if dominates(known, best):
                 best_known = f"the best accuracy known, {cap:.4f} (margin {self.rules.margin})"
                 reason = f"trial {number} would be better even at {best_known}"
-                return replace(so_far, outcome="hopeless", reason=reason, constraints=broken)
+                return replace(so_far, outcome="dominated", reason=reason, constraints=broken)
         return None
 
     def _cap(self, backbone: str) -> float:
@@ -181,19 +185,19 @@ class Board:
 
     # ---- choosing whom to train
 
-    def foretell(self, base_accuracy: float, kl: float) -> float:
+    def predict_accuracy(self, base_accuracy: float, kl: float) -> float:
         return self._forecast().accuracy(base_accuracy, kl)
 
-    def _forecast(self) -> Forecast:
+    def _forecast(self) -> AccuracyModel:
         observed = []
         for record in self.records.values():
             base = self.base_accuracy.get(record.plan.backbone)
             accuracy = record.values.get("accuracy")
-            if record.trained and record.signal and accuracy is not None and base is not None:
-                observed.append(Observed(record.signal.kl, base - accuracy))
-        return Forecast.fit(observed)
+            if record.trained and record.proxy and accuracy is not None and base is not None:
+                observed.append(Observed(record.proxy.kl, base - accuracy))
+        return AccuracyModel.fit(observed)
 
-    async def passed_over(self, candidate: Candidate) -> str | None:
+    async def wait_for_slot(self, candidate: Candidate) -> str | None:
         """Waits until a place is free and a round is full; None when this one is to be trained, else the reason."""
         self._training.pop(candidate.number, None)
         waiting = _Waiting(candidate, asyncio.get_running_loop().create_future())
@@ -206,33 +210,33 @@ class Board:
         self._confirming.add(number)
 
     def choose(self) -> None:
-        """Fill the free places from the full rounds; called whenever something has changed."""
+        """Fill the free slots from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         if self.closed:
-            self._let_go(self._waiting, "the search has ended")
+            self._drop(self._waiting, "the search has ended")
         while self._waiting and self._has_place() and self._round_is_full():
             best = max(self._waiting, key=lambda waiting: self._gain(waiting.candidate))
             if self._gain(best.candidate) <= 0.0:
-                self._let_go(self._waiting, NO_GAIN)
+                self._drop(self._waiting, NO_GAIN)
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate
             best.answer.set_result(None)
             for waiting in self._waiting:
                 waiting.rounds += 1
-            self._let_go([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
-            self._let_go([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], "others promised more")
+            self._drop([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
+            self._drop([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], "others promised more")
 
     def _has_place(self) -> bool:
-        """Also counts what is still wanted: two places must not train one plan too many."""
+        """Also counts what is still wanted: two slots must not train one plan too many."""
         busy = len(self._training) - (len(self._confirming) if self._is_away() else 0)
-        return busy < self.rules.places and len(self._training) < self.rules.wanted - self.trained
+        return busy < self.rules.slots and len(self._training) < self.rules.wanted - self.trained
 
     def _round_is_full(self) -> bool:
         needed = 1 if self._is_away() else self.rules.candidates
         return sum(waiting.rounds == 0 for waiting in self._waiting) >= needed
 
-    def _let_go(self, losers: Sequence[_Waiting], reason: str) -> None:
+    def _drop(self, losers: Sequence[_Waiting], reason: str) -> None:
         for waiting in list(losers):
             self._waiting.remove(waiting)
             waiting.answer.set_result(reason)
@@ -257,28 +261,28 @@ class Board:
             if record.trained and record.feasible and (point := loss(self.rules.objectives, record.values)) is not None
         ]
 
-    def would_take(self, record: Record) -> float:
+    def expected_gain(self, record: Record) -> float:
         """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""
-        if record.outcome not in ("infeasible", "hopeless", "not_promoted") or self.judge_screen(record):
+        if record.outcome not in ("infeasible", "dominated", "not_promoted") or self.judge_screen(record):
             return 0.0
-        accuracy = record.signal.forecast if record.signal else self._cap(record.plan.backbone)
+        accuracy = record.proxy.forecast if record.proxy else self._cap(record.plan.backbone)
         return self._gain(Candidate(-1, accuracy, record.screen))
 
     # ---- the last word on a trial
 
-    def not_promoted(self, so_far: Record, signal: Signal, rung: int, why: str) -> Record:
-        reason = f"{why}: foretold accuracy {signal.forecast:.4f}"
+    def not_promoted(self, so_far: Record, proxy: ProxyScore, rung: int, why: str) -> Record:
+        reason = f"{why}: foretold accuracy {proxy.forecast:.4f}"
         broken = constraints(screened(self.rules.bounds), so_far.screen)
-        return replace(so_far, outcome="not_promoted", reason=reason, signal=signal, rung=rung, constraints=broken)
+        return replace(so_far, outcome="not_promoted", reason=reason, proxy=proxy, rung=rung, constraints=broken)
 
-    def confirmed(self, so_far: Record, signal: Signal, rung: int, found: Measured) -> Record:
+    def confirmed(self, so_far: Record, proxy: ProxyScore, rung: int, found: Measured) -> Record:
         return replace(
             so_far,
             outcome="confirmed",
             keys=found.keys,
             values=found.values,
             errors=found.errors,
-            signal=signal,
+            proxy=proxy,
             rung=rung,
             constraints=constraints(self.rules.bounds, found.values),
         )

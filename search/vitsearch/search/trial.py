@@ -2,7 +2,7 @@
 
     resolve    which heads and channels stay; seen before?                    free
     screen     build, compress, export, measure on the device                 device seconds
-    signal     closed-form refit, divergence from the unpruned model: rung 0  one or two CPU-seconds
+    proxy     closed-form refit, divergence from the unpruned model: rung 0  one or two CPU-seconds
     train      fine-tune in rungs, the promoted plans only                    trainer seconds
     confirm    export what was trained, its accuracy, measure again           trainer and device
 
@@ -14,47 +14,47 @@ after a crash repeats nothing.
 from __future__ import annotations
 
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys, Record, Signal
+from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.errors import StageError
-from vitsearch.pipeline.pipeline import Lab, Prepared
-from vitsearch.search.scheduler import Board, Candidate
+from vitsearch.pipeline.pipeline import Pipeline, ResolvedTrial
+from vitsearch.search.scheduler import Candidate, TrialScheduler
 
 
-async def run_trial(number: int, plan: Plan, lab: Lab, board: Board) -> Record:
+async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
     """Never raises for what the plan itself did wrong; transient faults pass through."""
     keys = None
     try:
-        prepared = await lab.prepare(plan)
-        keys = prepared.keys()
-        if twin := board.twin(number, plan, keys):
-            return twin
-        return await _stages(number, prepared, lab, board)
+        trial = await pipeline.prepare(plan)
+        keys = trial.keys()
+        if duplicate_of := scheduler.duplicate_of(number, plan, keys):
+            return duplicate_of
+        return await _stages(number, trial, pipeline, scheduler)
     except StageError as error:
         return failure(plan, error, keys)
 
 
-async def _stages(number: int, prepared: Prepared, lab: Lab, board: Board) -> Record:
-    plan = prepared.plan
-    screen = await lab.screen(prepared)
-    keys, seen_first = prepared.keys(), screen.values
-    so_far = Record("hopeless", plan, keys=keys, screen=seen_first, values=seen_first, errors=screen.errors)
-    if verdict := board.judge_screen(so_far):
+async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
+    plan = trial.plan
+    screen = await pipeline.screen(trial)
+    keys, seen_first = trial.keys(), screen.values
+    so_far = Record("dominated", plan, keys=keys, screen=seen_first, values=seen_first, errors=screen.errors)
+    if verdict := scheduler.judge_screen(so_far):
         return verdict
 
-    seen = await lab.signal(prepared)
-    signal = Signal(seen.accuracy, seen.kl, board.foretell(prepared.base.accuracy, seen.kl))
-    candidate = Candidate(number, signal.forecast, screen.values)
+    seen = await pipeline.proxy(trial)
+    proxy = ProxyScore(seen.accuracy, seen.kl, scheduler.predict_accuracy(trial.base.accuracy, seen.kl))
+    candidate = Candidate(number, proxy.forecast, screen.values)
     rung = 0
     for next_rung in plan.recipe.rungs[1:]:
-        if why := await board.passed_over(candidate):
-            return board.not_promoted(so_far, signal, rung, why)
+        if why := await scheduler.wait_for_slot(candidate):
+            return scheduler.not_promoted(so_far, proxy, rung, why)
         rung = next_rung
-        trained = await lab.train(prepared, rung)
+        trained = await pipeline.train(trial, rung)
         candidate = Candidate(number, trained.accuracy, screen.values)
 
-    board.confirms(number)
-    confirmed = await lab.confirm(prepared, rung)
-    return board.confirmed(so_far, signal, rung, confirmed)
+    scheduler.confirms(number)
+    confirmed = await pipeline.confirm(trial, rung)
+    return scheduler.confirmed(so_far, proxy, rung, confirmed)
 
 
 def failure(plan: Plan, error: StageError, keys: Keys | None = None) -> Record:

@@ -249,8 +249,8 @@ class Teacher(Base):
         return self.model_copy(update={name: getattr(base, name) for name in left_out})
 
 
-class Signal(Section):
-    """Judging a compressed model without training it."""
+class Proxy(Section):
+    """DeviceAccuracy a compressed model without training it."""
 
     calibration_images: Count = 256
     """Images that importance and the closed-form refit are computed on."""
@@ -272,7 +272,7 @@ class Task(Section):
         Either(word_or("<mapping>"), {"<word>": Literal["none", "self"], "<mapping>": Teacher}),
     ] = "self"
     """self: each backbone's own unpruned base; none: no distillation; or a model."""
-    signal: Signal = Signal()
+    proxy: Proxy = Proxy()
 
     @field_validator("teacher")
     @classmethod

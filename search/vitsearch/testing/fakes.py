@@ -17,10 +17,10 @@ from typing import Any, cast
 
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
-from vitsearch.core.resolve import Anatomy, BlockAnatomy, Effect, Scores
-from vitsearch.devices.agent_device import DEADLINE_S, Absence
+from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
+from vitsearch.devices.agent_device import DEADLINE_S, Outage
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.config import Setting
+from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.stage_cost import StageCost
@@ -46,16 +46,16 @@ DATA: dict[str, Any] = {
 }
 
 
-def fake_anatomy() -> tuple[Anatomy, Scores]:
-    blocks = tuple(BlockAnatomy(f"blocks.{i}", HEADS, 32, FFN) for i in range(BLOCKS))
+def fake_block_structure() -> tuple[BlockStructure, Scores]:
+    blocks = tuple(BlockShape(f"blocks.{i}", HEADS, 32, FFN) for i in range(BLOCKS))
     heads = tuple(tuple(1.0 + (7 * i + 3 * j) % 11 for j in range(HEADS)) for i in range(BLOCKS))
     ffn = tuple(tuple(1.0 + (5 * i + 13 * j) % 97 for j in range(FFN)) for i in range(BLOCKS))
-    return Anatomy("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
+    return BlockStructure("fake_vit", 28, 192, 50, blocks), Scores(heads, ffn)
 
 
-def fake_setting() -> Setting:
+def fake_stage_config() -> StageConfig:
     """What the lab is told about the fake data and the fake backbone."""
-    return Setting(
+    return StageConfig(
         data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
         teacher=None,
@@ -63,28 +63,28 @@ def fake_setting() -> Setting:
         starts=lambda source: "ef" * 32,
         calibration_images=16,
         quantization_images=8,
-        signal_images=100,
+        proxy_images=100,
         wall_clock_decides=False,
         seed=0,
     )
 
 
-def share(effect: Effect) -> tuple[float, float]:
+def share(resolved: ResolvedPlan) -> tuple[float, float]:
     """Shares of heads and FFN channels that stay."""
-    heads = sum(len(block.heads) for block in effect.blocks) / (BLOCKS * HEADS)
-    ffn = sum(len(block.ffn) for block in effect.blocks) / (BLOCKS * FFN)
+    heads = sum(len(block.heads) for block in resolved.blocks) / (BLOCKS * HEADS)
+    ffn = sum(len(block.ffn) for block in resolved.blocks) / (BLOCKS * FFN)
     return heads, ffn
 
 
-def fake_cost_ms(effect: Effect) -> float:
-    heads, ffn = share(effect)
-    precision = effect.blocks[0].precision
-    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * effect.resolution / 28
+def fake_cost_ms(resolved: ResolvedPlan) -> float:
+    heads, ffn = share(resolved)
+    precision = resolved.blocks[0].precision
+    return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * resolved.resolution / 28
 
 
-def fake_accuracy(effect: Effect, trained: bool) -> float:
-    heads, ffn = share(effect)
-    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - effect.resolution / 28)
+def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
+    heads, ffn = share(resolved)
+    lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - resolved.resolution / 28)
     return 0.89 - lost * (0.5 if trained else 1.0)
 
 
@@ -108,30 +108,30 @@ class FakeRunner:
             case jobs.DataJob():
                 return jobs.DataReady(DATA)
             case jobs.BaseJob():
-                return jobs.Base(_stored(job.workshop.store, {"base": job.source.backbone}), 0.89, 1000)
-            case jobs.AnatomyJob():
-                anatomy, scores = fake_anatomy()
-                return jobs.AnatomyFound(anatomy.to_json(), scores.to_json(), DIGEST)
+                return jobs.Base(_stored(job.workspace.store, {"base": job.source.backbone}), 0.89, 1000)
+            case jobs.BlockStructureJob():
+                block_structure, scores = fake_block_structure()
+                return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), DIGEST)
             case jobs.SubsetJob():
-                return jobs.Stored(_stored(job.workshop.store, {"resolution": job.resolution}), 1)
+                return jobs.Stored(_stored(job.workspace.store, {"resolution": job.resolution}), 1)
             case jobs.SensitivityJob():
-                damage = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
-                return jobs.Stored(_stored(job.workshop.store, damage), 1)
+                sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
+                return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
             case jobs.LogitsJob():
                 return jobs.Stored(DIGEST, 1)
             case jobs.ScreenJob():
-                sha256 = _stored(job.workshop.scratch, {"cost_ms": fake_cost_ms(job.pruned.effect)})
+                sha256 = _stored(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
                 return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
-            case jobs.SignalJob():
-                kl = (0.89 - fake_accuracy(job.pruned.effect, trained=False)) * 10
-                return jobs.SignalSeen(fake_accuracy(job.pruned.effect, trained=False), kl, job.images)
+            case jobs.ProxyJob():
+                kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
+                return jobs.ProxyFound(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
             case jobs.TrainJob():
-                accuracy = fake_accuracy(job.pruned.effect, trained=True)
+                accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
             case jobs.ExportJob():
-                effect = job.pruned.effect
-                sha256 = _stored(job.workshop.store, {"cost_ms": fake_cost_ms(effect), "of": effect.to_json()})
-                accuracy = fake_accuracy(effect, job.checkpoint_sha256 is not None)
+                resolved = job.spec.resolved
+                sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
+                accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.make}")
 
@@ -150,7 +150,7 @@ class FakeDevice:
     name: str = "local"
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
-    absence: Absence | None = None
+    outage: Outage | None = None
     deadline_s: float = DEADLINE_S
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 

@@ -36,7 +36,7 @@ from vitsearch.models.divergence import divergence
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
+class TargetBatch:
     """What a teacher gave for a batch: float32 ``logits`` (n, classes) and, for hints, the ``features``
     (n, width) that its classifier read."""
 
@@ -55,7 +55,7 @@ class Method(Protocol):
         """The logits that are compared with the labels, of what the model in training gives."""
         ...
 
-    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor: ...
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor: ...
 
 
 @contextmanager
@@ -123,8 +123,8 @@ class _Logits:
     def answer(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs).float()
 
-    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
-        return divergence(self.answer(outputs), taught.logits, self.temperature)
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
+        return divergence(self.answer(outputs), targets.logits, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class _SoftToken:
     def answer(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs[0]).float()
 
-    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
-        return divergence(outputs[1].float(), taught.logits, self.temperature)
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
+        return divergence(outputs[1].float(), targets.logits, self.temperature)
 
 
 class _HardToken:
@@ -148,8 +148,8 @@ class _HardToken:
     def answer(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs[0]).float()
 
-    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
-        return functional.cross_entropy(outputs[1].float(), taught.logits.argmax(dim=1))
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
+        return functional.cross_entropy(outputs[1].float(), targets.logits.argmax(dim=1))
 
 
 class _Hint:
@@ -167,13 +167,13 @@ class _Hint:
     def answer(self, outputs: Any) -> torch.Tensor:
         return self._logits.answer(outputs)
 
-    def distance(self, outputs: Any, taught: Taught) -> torch.Tensor:
-        assert taught.features is not None, "a teacher without features gives no hint"
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
+        assert targets.features is not None, "a teacher without features gives no hint"
         student = self._features().float()
         if self._bridge is not None:
             student = functional.linear(student, self._bridge.to(student.device).weight)
-        spread = taught.features.var(dim=0).mean().clamp_min(1e-6)
-        return self._logits.distance(outputs, taught) + functional.mse_loss(student, taught.features) / spread
+        spread = targets.features.var(dim=0).mean().clamp_min(1e-6)
+        return self._logits.distance(outputs, targets) + functional.mse_loss(student, targets.features) / spread
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.surgery import unfused_attention
 from vitsearch.training.augment import Views
-from vitsearch.training.distillation import Features, Method, Taught, feature_width, features_of
+from vitsearch.training.distillation import Features, Method, TargetBatch, feature_width, features_of
 from vitsearch.training.distillation import method as distillation_method
 from vitsearch.training.optimizer import (
     Precision,
@@ -55,7 +55,7 @@ class LiveTeacher:
     resolution: int
 
 
-BesideLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From the normalised inputs and the logits of a step, asked for behind its forward pass."""
 
 
@@ -87,7 +87,7 @@ class FineTuneTask:
     device: str = "cpu"
     pool: Labels | None = None
     live_teacher: LiveTeacher | None = None
-    beside: Callable[[nn.Module], AbstractContextManager[BesideLoss]] | None = None
+    auxiliary_loss: Callable[[nn.Module], AbstractContextManager[AuxiliaryLoss]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
@@ -124,13 +124,13 @@ class _Lesson:
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    taught: Taught | None
+    distilled: TargetBatch | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Losses:
     method: Method
-    beside: BesideLoss | None
+    auxiliary_loss: AuxiliaryLoss | None
 
 
 def training_pool(n: int, recipe: Recipe) -> Labels:
@@ -176,9 +176,9 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
         frozen_front(model, recipe.frozen_blocks),
         checkpointing(model, recipe.gradient_checkpointing),
         distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
-        task.beside(model) if task.beside else nullcontext() as beside,
+        task.auxiliary_loss(model) if task.auxiliary_loss else nullcontext() as auxiliary_loss,
     ):
-        losses = _descend(model, task, batches, _Losses(method, beside), precision)
+        losses = _descend(model, task, batches, _Losses(method, auxiliary_loss), precision)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
@@ -261,8 +261,8 @@ def _descend(
         lesson = _lesson(task, views, batch, precision)
         with autocast(task.device, precision):
             outputs = model(lesson.inputs)
-            beside = of.beside(lesson.inputs, method.answer(outputs)) if of.beside else 0.0
-        loss = _loss(method, outputs, lesson, recipe) + beside
+            auxiliary_loss = of.auxiliary_loss(lesson.inputs, method.answer(outputs)) if of.auxiliary_loss else 0.0
+        loss = _loss(method, outputs, lesson, recipe) + auxiliary_loss
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -287,16 +287,16 @@ def _lesson(task: FineTuneTask, views: Views | None, batch: Labels, precision: P
     if views is not None:
         images, targets = views.draw(images, task.labels[rows])
     inputs = to_tensor(images, task.resolution, task.mean, task.std, task.device)
-    return _Lesson(inputs, targets.to(task.device), _taught(task, batch, images, precision))
+    return _Lesson(inputs, targets.to(task.device), _distilled(task, batch, images, precision))
 
 
-def _taught(task: FineTuneTask, batch: Labels, images: Bytes, precision: Precision) -> Taught | None:
+def _distilled(task: FineTuneTask, batch: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
     """Read from the file where there is one, else asked of the teacher."""
     if not task.recipe.distillation_weight:
         return None
     if task.teacher_logits is not None:
         features = None if task.teacher_features is None else _on(task.teacher_features[batch], task.device)
-        return Taught(_on(task.teacher_logits[batch], task.device), features)
+        return TargetBatch(_on(task.teacher_logits[batch], task.device), features)
     return None if task.live_teacher is None else _asked(task.live_teacher, task, images, precision)
 
 
@@ -304,21 +304,21 @@ def _on(rows: Floats, device: str) -> torch.Tensor:
     return torch.tensor(rows, device=device, dtype=torch.float32)
 
 
-def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> Taught:
+def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> TargetBatch:
     model = teacher.model.to(task.device).eval()
     inputs = to_tensor(images, teacher.resolution, task.mean, task.std, task.device)
     with torch.no_grad(), autocast(task.device, precision), features_of(model) as features:
         logits: torch.Tensor = model(inputs)
-    return Taught(logits.float(), features().float() if task.distillation == "feature" else None)
+    return TargetBatch(logits.float(), features().float() if task.distillation == "feature" else None)
 
 
 def _loss(method: Method, outputs: Any, lesson: _Lesson, recipe: Recipe) -> torch.Tensor:
     answer = method.answer(outputs)
     loss = functional.cross_entropy(answer, lesson.targets, label_smoothing=recipe.label_smoothing)
-    if lesson.taught is None:
+    if lesson.distilled is None:
         return loss
     weight = recipe.distillation_weight
-    return (1 - weight) * loss + weight * method.distance(outputs, lesson.taught)
+    return (1 - weight) * loss + weight * method.distance(outputs, lesson.distilled)
 
 
 def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:

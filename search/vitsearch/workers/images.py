@@ -27,8 +27,8 @@ def _load_data(spec: tuple[tuple[str, object], ...], cache: Path) -> data.ImageD
     return data.load(data.DataSpec.from_json(dict(spec)), cache)
 
 
-def load_data(workshop: jobs.Workshop) -> data.ImageData:
-    return _load_data(tuple(sorted(workshop.data.items())), workshop.cache)
+def load_data(workspace: jobs.Workspace) -> data.ImageData:
+    return _load_data(tuple(sorted(workspace.data.items())), workspace.cache)
 
 
 def torch_device() -> str:
@@ -36,9 +36,9 @@ def torch_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def blank(resolution: int, workshop: jobs.Workshop) -> torch.Tensor:
+def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
     """One image of zeros, (1, C, H, W), for what only looks at shapes."""
-    return torch.zeros(1, load_data(workshop).identity.channels, resolution, resolution)
+    return torch.zeros(1, load_data(workspace).identity.channels, resolution, resolution)
 
 
 def drawn_rows(images: data.ImageData, wanted: jobs.Calibration) -> Labels:
@@ -46,15 +46,15 @@ def drawn_rows(images: data.ImageData, wanted: jobs.Calibration) -> Labels:
     return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
 
 
-def drawn(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
+def drawn(workspace: jobs.Workspace, wanted: jobs.Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
     """The training images that something is measured on, (N, C, H, W)."""
-    images = load_data(workshop)
+    images = load_data(workspace)
     return _tensor(images, images.train.images[drawn_rows(images, wanted)], resolution, device)
 
 
-def drawn_batches(workshop: jobs.Workshop, wanted: jobs.Calibration, resolution: int) -> Iterator[torch.Tensor]:
+def drawn_batches(workspace: jobs.Workspace, wanted: jobs.Calibration, resolution: int) -> Iterator[torch.Tensor]:
     """The same, some at a time."""
-    images = load_data(workshop)
+    images = load_data(workspace)
     return map(torch.from_numpy, batches(images, images.train.images[drawn_rows(images, wanted)], resolution))
 
 

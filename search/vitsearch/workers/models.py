@@ -19,8 +19,8 @@ from vitsearch.pipeline import jobs
 from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, torch_device
 
 
-def model_spec(source: jobs.Source, workshop: jobs.Workshop) -> backbones.ModelSpec:
-    identity = load_data(workshop).identity
+def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.ModelSpec:
+    identity = load_data(workspace).identity
     return backbones.ModelSpec(
         source.backbone,
         source.weights,
@@ -31,70 +31,70 @@ def model_spec(source: jobs.Source, workshop: jobs.Workshop) -> backbones.ModelS
     )
 
 
-def base_model(source: jobs.Source, workshop: jobs.Workshop) -> nn.Module:
+def base_model(source: jobs.Source, workspace: jobs.Workspace) -> nn.Module:
     """The unpruned model."""
-    return backbones.find(source.backbone).build(model_spec(source, workshop)).model.eval()
+    return backbones.find(source.backbone).build(model_spec(source, workspace)).model.eval()
 
 
-def shaped(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
     """Everything that the effect says about the graph and its zeros; the weights are those that were not cut."""
-    model = _cut(pruned, workshop)
-    if pruned.sparsity is not None:
-        sparsity.magnitude(model, pruned.effect.weight_sparsity)
-    tokens.apply(model, pruned.effect)
+    model = _cut(spec, workspace)
+    if spec.sparsity is not None:
+        sparsity.magnitude(model, spec.resolved.weight_sparsity)
+    tokens.apply(model, spec.resolved)
     return model
 
 
-def compressed(pruned: jobs.Pruned, workshop: jobs.Workshop, checkpoint: str | None) -> nn.Module:
+def compressed(spec: jobs.CompressionSpec, workspace: jobs.Workspace, checkpoint: str | None) -> nn.Module:
     """With the weights of ``checkpoint``; without one as rung 0 leaves it: refitted in closed form."""
     if checkpoint is None:
-        return refitted(pruned, workshop)
-    model = shaped(pruned, workshop)
-    fake_quant.load(model, load_file(workshop.store.get(checkpoint)))
+        return refitted(spec, workspace)
+    model = shaped(spec, workspace)
+    fake_quant.load(model, load_file(workspace.store.get(checkpoint)))
     return model
 
 
-def refitted(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
+def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
     """Rung 0: batch norms settled where the resolution is another, then cut, fitted in parallel and in sequence,
     and last the weights that become zero."""
-    base, backbone, effect = base_model(pruned.source, workshop), backbones.find(pruned.source.backbone), pruned.effect
-    _settle(base, pruned, workshop)
+    base, backbone, resolved = base_model(spec.source, workspace), backbones.find(spec.source.backbone), spec.resolved
+    _settle(base, spec, workspace)
     model = copy.deepcopy(base)
-    prune.apply(model, backbone, replace(effect, embed=()), blank(pruned.source.resolution, workshop))
-    refit.refit(model, base, backbone, effect, Statistics.load(workshop.store.get(pruned.statistics_sha256)))
-    fit = _sequential_fit(base, model, pruned, workshop)
-    if effect.embed:
-        backbone.slice_stream(model, effect.embed)
-    if not sequential.follows(effect) or pruned.token_predictors is not None:
+    prune.apply(model, backbone, replace(resolved, embed=()), blank(spec.source.resolution, workspace))
+    refit.refit(model, base, backbone, resolved, Statistics.load(workspace.store.get(spec.statistics_sha256)))
+    fit = _sequential_fit(base, model, spec, workspace)
+    if resolved.embed:
+        backbone.slice_stream(model, resolved.embed)
+    if not sequential.follows(resolved) or spec.token_predictors is not None:
         fit(model)
-    tokens.apply(model, effect)
-    if pruned.token_predictors is not None:
-        seen = drawn_batches(workshop, pruned.token_predictors, pruned.source.resolution)
+    tokens.apply(model, resolved)
+    if spec.token_predictors is not None:
+        seen = drawn_batches(workspace, spec.token_predictors, spec.source.resolution)
         tokens.fit_predictors(model.cpu(), seen)
-    if sequential.follows(effect):
+    if sequential.follows(resolved):
         fit(model)
-    if pruned.sparsity is not None:
-        _thin_out(model, pruned.sparsity, pruned, workshop)
+    if spec.sparsity is not None:
+        _sparsify(model, spec.sparsity, spec, workspace)
     return model.cpu()
 
 
-def _cut(pruned: jobs.Pruned, workshop: jobs.Workshop) -> nn.Module:
-    model = base_model(pruned.source, workshop)
-    image = blank(pruned.source.resolution, workshop)
-    prune.apply(model, backbones.find(pruned.source.backbone), pruned.effect, image)
+def _cut(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
+    model = base_model(spec.source, workspace)
+    image = blank(spec.source.resolution, workspace)
+    prune.apply(model, backbones.find(spec.source.backbone), spec.resolved, image)
     return model
 
 
 def _sequential_fit(
-    base: nn.Module, wide: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop
+    base: nn.Module, wide: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace
 ) -> Callable[[nn.Module], None]:
     """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing. ``wide``
     is cut but for the channels of the stream."""
-    if pruned.refit is None:
+    if spec.refit is None:
         return lambda model: None
-    backbone = backbones.find(pruned.source.backbone)
-    inputs = drawn(workshop, pruned.refit, pruned.source.resolution, torch_device())
-    embed = pruned.effect.embed
+    backbone = backbones.find(spec.source.backbone)
+    inputs = drawn(workspace, spec.refit, spec.source.resolution, torch_device())
+    embed = spec.resolved.embed
     wanted = sequential.targets(base.to(inputs.device), backbone, inputs, embed)
     read = prune_width.readings(base, wide, backbone, inputs) if embed else {}
 
@@ -105,14 +105,14 @@ def _sequential_fit(
     return fit
 
 
-def _thin_out(model: nn.Module, seen: jobs.Calibration, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
+def _sparsify(model: nn.Module, seen: jobs.Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
     """The first images of ``seen`` decide which weights go; behind them batch norms are settled on all of it."""
-    resolution = pruned.source.resolution
-    few = drawn(workshop, replace(seen, images=sparsity.IMAGES), resolution, torch_device())
-    sparsity.fit(model.to(few.device), pruned.effect.weight_sparsity, few)
-    batch_norms.settle(model.cpu(), drawn_batches(workshop, seen, resolution))
+    resolution = spec.source.resolution
+    few = drawn(workspace, replace(seen, images=sparsity.IMAGES), resolution, torch_device())
+    sparsity.fit(model.to(few.device), spec.resolved.weight_sparsity, few)
+    batch_norms.recalibrate(model.cpu(), drawn_batches(workspace, seen, resolution))
 
 
-def _settle(model: nn.Module, pruned: jobs.Pruned, workshop: jobs.Workshop) -> None:
-    if pruned.batch_norms is not None:
-        batch_norms.settle(model, drawn_batches(workshop, pruned.batch_norms, pruned.source.resolution))
+def _settle(model: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
+    if spec.batch_norms is not None:
+        batch_norms.recalibrate(model, drawn_batches(workspace, spec.batch_norms, spec.source.resolution))

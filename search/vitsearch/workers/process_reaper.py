@@ -25,15 +25,15 @@ GRACE_S = 1.0
 QUIET_SCANS = 20
 SCAN_S = 0.1
 START_S = 15.0
-LOOK_S = 0.5
+POLL_S = 0.5
 """How often descendants are looked for, once the first ``START_S`` are over."""
 PROC = Path("/proc")
 
 
-class Guard:
+class ProcessReaper:
     """Enter before anything else is started; leave when everything was ended in order."""
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> ProcessReaper:
         self._process: subprocess.Popen[bytes] | None = None
         if PROC.exists():
             os.environ[MARK] = secrets.token_hex(8)
@@ -130,7 +130,7 @@ def main() -> None:
     family = Family(sys.argv[1], int(sys.argv[2]))
     print("ready", flush=True)
     begin = time.monotonic()
-    while not select.select([sys.stdin], [], [], SCAN_S if time.monotonic() - begin < START_S else LOOK_S)[0]:
+    while not select.select([sys.stdin], [], [], SCAN_S if time.monotonic() - begin < START_S else POLL_S)[0]:
         family.look()
     if sys.stdin.buffer.read() == GOODBYE:
         family.end(quiet_scans=1)

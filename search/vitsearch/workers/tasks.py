@@ -47,54 +47,54 @@ ROUNDED_PARITY_LIMIT = 0.05
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
-    return jobs.DataReady(load_data(job.workshop).to_json())
+    return jobs.DataReady(load_data(job.workspace).to_json())
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     """Starting weights as they are when they know the user's classes, else trained on them."""
-    images = load_data(job.workshop)
-    built = backbones.find(job.source.backbone).build(model_spec(job.source, job.workshop))
+    images = load_data(job.workspace)
+    built = backbones.find(job.source.backbone).build(model_spec(job.source, job.workspace))
     if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
     logits = predict(built.model, images, images.validation.images, job.source.resolution)
     built.model.cpu()
     accuracy = fine_tune.accuracy(logits, images.validation.labels)
-    return jobs.Base(_save_weights(built.model, job.workshop.store), accuracy, len(logits))
+    return jobs.Base(_save_weights(built.model, job.workspace.store), accuracy, len(logits))
 
 
-def study_anatomy(job: jobs.AnatomyJob) -> jobs.AnatomyFound:
-    images, backbone = load_data(job.workshop), backbones.find(job.source.backbone)
-    model = base_model(job.source, job.workshop).to(torch_device())
-    inputs = drawn(job.workshop, job.calibration, job.source.resolution, torch_device())
+def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
+    images, backbone = load_data(job.workspace), backbones.find(job.source.backbone)
+    model = base_model(job.source, job.workspace).to(torch_device())
+    inputs = drawn(job.workspace, job.calibration, job.source.resolution, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
     found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
-    anatomy = backbone.anatomy(model, model_spec(job.source, job.workshop))
+    block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
         found.save(path)
-        sha256 = job.workshop.store.put(path)
-    return jobs.AnatomyFound(anatomy.to_json(), found.scores().to_json(), sha256)
+        sha256 = job.workspace.store.put(path)
+    return jobs.BlockStructureFound(block_structure.to_json(), found.scores().to_json(), sha256)
 
 
 def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
-    model = base_model(job.source, job.workshop).to(torch_device())
-    inputs = drawn(job.workshop, job.calibration, job.source.resolution, torch_device())
+    model = base_model(job.source, job.workspace).to(torch_device())
+    inputs = drawn(job.workspace, job.calibration, job.source.resolution, torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
-        path.write_text(json.dumps(sensitivity.rounding_damage(model, inputs)))
-        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+        path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs)))
+        return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
 def cache_logits(job: jobs.LogitsJob) -> jobs.Stored:
-    return _cached(job, base_model(job.source, job.workshop))
+    return _cached(job, base_model(job.source, job.workspace))
 
 
 def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
-    return _cached(job, distillation.Features(base_model(job.source, job.workshop)))
+    return _cached(job, distillation.Features(base_model(job.source, job.workspace)))
 
 
 def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
-    images = load_data(job.workshop)
+    images = load_data(job.workspace)
     if job.split == "train":
         pool = fine_tune.training_pool(len(images.train), job.recipe)
         logits = predict(model, images, images.train.images, job.source.resolution, pool)
@@ -103,11 +103,11 @@ def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logits.npy"
         np.save(path, logits)
-        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+        return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
-def cut_subset(job: jobs.SubsetJob) -> jobs.Stored:
-    images = load_data(job.workshop)
+def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
+    images = load_data(job.workspace)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "subset.npy"
         if job.resolution is None:
@@ -115,57 +115,57 @@ def cut_subset(job: jobs.SubsetJob) -> jobs.Stored:
         else:
             wanted = images.validation.images[: job.images]
             np.save(path, np.concatenate([*batches(images, wanted, job.resolution)]).astype("<f4"))
-        return jobs.Stored(job.workshop.store.put(path), path.stat().st_size)
+        return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     """The graph a plan leads to, from the starting weights: enough to measure its cost."""
-    model = _deployed(shaped(job.pruned, job.workshop), job)
-    macs_m, params_m = macs.count(model, blank(job.pruned.source.resolution, job.workshop))
+    model = _deployed(shaped(job.spec, job.workspace), job)
+    macs_m, params_m = macs.count(model, blank(job.spec.source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
-        return jobs.Graph(job.workshop.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
+        return jobs.Graph(job.workspace.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
-def take_signal(job: jobs.SignalJob) -> jobs.SignalSeen:
-    return _judge(refitted(job.pruned, job.workshop), job.pruned, job.base_logits_sha256, job.images, job.workshop)
+def score_proxy(job: jobs.ProxyJob) -> jobs.ProxyFound:
+    return _judge(refitted(job.spec, job.workspace), job.spec, job.base_logits_sha256, job.images, job.workspace)
 
 
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
     """Fine-tune from the rung before."""
-    return _tuned(compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
+    return _tuned(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
 
 
 def train_quantized(job: jobs.QatJob) -> jobs.Trained:
     """Fine-tune with the rounding of static int8 in place, from where post-training quantization stands."""
-    model = compressed(job.pruned, job.workshop, job.checkpoint_sha256)
-    fake_quant.prepare(model, drawn_batches(job.workshop, job.calibration, job.pruned.source.resolution))
+    model = compressed(job.spec, job.workspace, job.checkpoint_sha256)
+    fake_quant.prepare(model, drawn_batches(job.workspace, job.calibration, job.spec.source.resolution))
     return _tuned(model, job)
 
 
 def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
     """A tune that ends worse (accuracy and divergence) is thrown away."""
-    images, resolution = load_data(job.workshop), job.pruned.source.resolution
+    images, resolution = load_data(job.workspace), job.spec.source.resolution
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    before = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    before = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     task = _fine_tune_task(job, images, resolution)
-    with sparsity.frozen_zeros(model) if job.pruned.sparsity else nullcontext():
+    with sparsity.frozen_zeros(model) if job.spec.sparsity else nullcontext():
         report = fine_tune.fine_tune(model, task)
-    after = _judge(model, job.pruned, job.base_logits_sha256, job.images, job.workshop)
+    after = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
     if kept_start:
         model.load_state_dict(start)
         after = before
-    sha256 = _save_weights(model.cpu(), job.workshop.store)
+    sha256 = _save_weights(model.cpu(), job.workspace.store)
     return jobs.Trained(after.accuracy, after.kl, after.n, sha256, report.steps, kept_start)
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
-    images, resolution = load_data(job.workshop), job.pruned.source.resolution
-    model = _deployed(compressed(job.pruned, job.workshop, job.checkpoint_sha256), job)
+    images, resolution = load_data(job.workspace), job.spec.source.resolution
+    model = _deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
-        macs_m, params_m = macs.count(model, blank(resolution, job.workshop))
+        macs_m, params_m = macs.count(model, blank(resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path, parity = _export(model, job, Path(folder))
         split = batches(images, images.validation.images, resolution)
@@ -173,18 +173,18 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         if not np.isfinite(logits).all():
             raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
         correct = int((logits.argmax(1) == images.validation.labels).sum())
-        sha256 = job.workshop.store.put(path)
+        sha256 = job.workspace.store.put(path)
         return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
 
 
 def _judge(
-    model: nn.Module, pruned: jobs.Pruned, base_logits: str, count: int, workshop: jobs.Workshop
-) -> jobs.SignalSeen:
-    images = load_data(workshop)
-    logits = predict(model, images, images.validation.images[:count], pruned.source.resolution)
-    reference = np.load(workshop.store.get(base_logits), mmap_mode="r")
+    model: nn.Module, spec: jobs.CompressionSpec, base_logits: str, count: int, workspace: jobs.Workspace
+) -> jobs.ProxyFound:
+    images = load_data(workspace)
+    logits = predict(model, images, images.validation.images[:count], spec.source.resolution)
+    reference = np.load(workspace.store.get(base_logits), mmap_mode="r")
     labels = images.validation.labels[:count]
-    return jobs.SignalSeen(fine_tune.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
+    return jobs.ProxyFound(fine_tune.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
 
 
 def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
@@ -214,7 +214,7 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
 
 
 def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> fine_tune.FineTuneTask:
-    teaching, teacher, store = job.teaching, job.teaching.live_teacher, job.workshop.store
+    targets, teacher, store = job.targets, job.targets.live_teacher, job.workspace.store
     return fine_tune.FineTuneTask(
         images=images.train.images,
         labels=images.train.labels,
@@ -223,22 +223,22 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
         std=images.std,
         recipe=job.recipe,
         epochs=job.end - job.start,
-        distillation=teaching.method,
-        teacher_logits=_mapped(store, teaching.logits_sha256),
-        teacher_features=_mapped(store, teaching.features_sha256),
+        distillation=targets.method,
+        teacher_logits=_mapped(store, targets.logits_sha256),
+        teacher_features=_mapped(store, targets.features_sha256),
         epochs_before=job.start,
         device=torch_device(),
         pool=fine_tune.training_pool(len(images.train), job.recipe),
-        live_teacher=fine_tune.LiveTeacher(base_model(teacher, job.workshop), teacher.resolution) if teacher else None,
-        beside=_beside(job),
+        live_teacher=fine_tune.LiveTeacher(base_model(teacher, job.workspace), teacher.resolution) if teacher else None,
+        auxiliary_loss=_beside(job),
     )
 
 
-def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[fine_tune.BesideLoss]] | None:
+def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[fine_tune.AuxiliaryLoss]] | None:
     """Networks that choose tokens learn from the unpruned model too, at the same resolution."""
-    if job.pruned.token_predictors is None:
+    if job.spec.token_predictors is None:
         return None
-    return partial(tokens.lessons, unpruned=base_model(job.pruned.source, job.workshop))
+    return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
 
 
 def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
@@ -247,23 +247,23 @@ def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
 
 
 def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
-    source = job.pruned.source
-    shape = tuple(blank(source.resolution, job.workshop).shape)
+    source = job.spec.source
+    shape = tuple(blank(source.resolution, job.workspace).shape)
     ships = deploy.deployed(model, backbones.find(source.backbone), shape)
-    if job.pruned.sparsity is not None:
-        sparsity.verify(ships, job.pruned.effect.weight_sparsity)
+    if job.spec.sparsity is not None:
+        sparsity.verify(ships, job.spec.resolved.weight_sparsity)
     return ships
 
 
 def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
-    resolution = job.pruned.source.resolution
+    resolution = job.spec.source.resolution
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
-    shape = tuple(blank(resolution, job.workshop).shape)
+    shape = tuple(blank(resolution, job.workspace).shape)
     with fake_quant.unrounded(model):
         report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
-    inputs = drawn(job.workshop, job.calibration, resolution).numpy()
+    inputs = drawn(job.workspace, job.calibration, resolution).numpy()
     learned = fake_quant.learned(model)
-    left = fake_quant.weights_of(model, job.pruned.effect.fp32_layers)
+    left = fake_quant.weights_of(model, job.spec.resolved.fp32_layers)
     quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
     return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
 

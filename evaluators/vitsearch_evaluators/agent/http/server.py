@@ -50,7 +50,7 @@ _REASONS = {
 }
 
 
-class Door(NamedTuple):
+class Access(NamedTuple):
     """Who may come in, how, and how often. `encrypt` None answers in the clear."""
 
     tokens: TokenFile
@@ -61,7 +61,7 @@ class Door(NamedTuple):
 class AgentServer(Listener):
     """What the handlers of all connections share."""
 
-    def __init__(self, address: Tuple[str, int], api: Api, door: Door) -> None:
+    def __init__(self, address: Tuple[str, int], api: Api, door: Access) -> None:
         self.api = api
         self.door = door
         self.rates = RateLimit(door.limits.requests_per_s)

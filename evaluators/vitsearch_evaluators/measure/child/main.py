@@ -25,7 +25,7 @@ from vitsearch_evaluators.measure.child.subject import subject_of
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Equipment
-from vitsearch_evaluators.runtimes.tools.tool import Untold
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 _FILE_LIMIT_BYTES = 16 << 20
@@ -45,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     _limit(_file_limit_bytes(job))
     try:
         answer = _perform(job)
-    except Untold as untold:
-        answer = {"untold": str(untold)}
+    except NotProvided as not_provided:
+        answer = {"untold": str(not_provided)}
     except MeasurementFailed as failure:
         answer = _failure(failure.kind, str(failure))
     except InvalidRequest as refusal:

@@ -4,7 +4,7 @@
     throughput           its count, by the time that it took                        --> ThroughputReport
     power                rest, the program from its start to its end, rest          --> PowerReport
 
-What it cannot tell beside the latency is `Untold`, a reason in the measurement.
+What it cannot tell beside the latency is `NotProvided`, a reason in the measurement.
 """
 
 from typing import Any, Dict
@@ -19,7 +19,7 @@ RESTS = "at rest the program was not there: idle is the device before it started
 
 
 def perform(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
-    """Return the report of a phase as JSON. Raises Untold for what the program cannot tell."""
+    """Return the report of a phase as JSON. Raises NotProvided for what the program cannot tell."""
     asked = (subject.path, subject.options, subject.protocol)
     if phase == "prepare":
         runtime.prepare(*asked)

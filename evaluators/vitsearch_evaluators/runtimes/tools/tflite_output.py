@@ -7,14 +7,14 @@ import re
 from typing import Dict, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import Heard, Untold, Worked, number
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided, Received, Worked, number
 
 _MIB = 1.048576
 _LEAST_OF_RUNS = 0.95
 """Lines that are less than that share of their runs' time apart were held back on their way."""
 
 
-class Told(NamedTuple):
+class Reported(NamedTuple):
     """What one start printed; times in ms, None where it says nothing."""
 
     runs: int
@@ -26,25 +26,25 @@ class Told(NamedTuple):
     memory_mb: Optional[float]
 
 
-def worked(heard: Heard) -> Worked:
+def worked(received: Received) -> Worked:
     """Return when the timed runs were, by the lines before and after them.
 
-    Untold when lines are missing, or were held back on their way.
+    NotProvided when lines are missing, or were held back on their way.
     """
-    told = parse(heard.text)
-    marks = [line for line in heard.lines if re.search(r"\bcount=[0-9]+ |Running benchmark for at least", line.text)]
+    told = parse(received.text)
+    marks = [line for line in received.lines if re.search(r"\bcount=[0-9]+ |Running benchmark for at least", line.text)]
     done = max(index for index, line in enumerate(marks) if "count=" in line.text)
     if done == 0:
-        raise Untold("benchmark_model does not say when its warm-up was over")
+        raise NotProvided("benchmark_model does not say when its warm-up was over")
     window = marks[done - 1].at_s, marks[done].at_s
     apart_s = window[1] - window[0]
     ran_s = told.runs * (told.middle_ms if told.mean_ms is None else told.mean_ms) / 1e3
     if apart_s < _LEAST_OF_RUNS * ran_s or apart_s <= 0:
-        raise Untold(f"benchmark_model ran for {ran_s:.3g} s, but its lines are {apart_s:.3g} s apart: held back")
+        raise NotProvided(f"benchmark_model ran for {ran_s:.3g} s, but its lines are {apart_s:.3g} s apart: held back")
     return Worked(window, told.runs)
 
 
-def parse(told: str) -> Told:
+def parse(told: str) -> Reported:
     """Read what a start printed, whatever stands before it on a line (INFO:, a log's time).
 
     The last `count=` line is of the timed runs, those before of warm-up. MeasurementFailed `protocol` when there
@@ -56,7 +56,7 @@ def parse(told: str) -> Told:
     for key, is_median in (("median", True), ("avg", False), ("curr", "first" not in last)):
         if key in last and last.get("count", 0) >= 1:
             mean_us = last.get("avg")
-            return Told(
+            return Reported(
                 int(last["count"]),
                 None if mean_us is None else mean_us / 1e3,
                 last[key] / 1e3,

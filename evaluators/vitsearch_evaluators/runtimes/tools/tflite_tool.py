@@ -18,7 +18,15 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
-from vitsearch_evaluators.runtimes.tools.tool import Counted, ToolRuntime, ToolTimes, Untold, Worked, run_tool, unknown
+from vitsearch_evaluators.runtimes.tools.tool import (
+    Counted,
+    NotProvided,
+    ToolRuntime,
+    ToolTimes,
+    Worked,
+    run_tool,
+    unknown,
+)
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
 
 _FEWEST_RUNS = 3
@@ -87,12 +95,12 @@ class BenchmarkModelRuntime(ToolRuntime):
             for stream in range(protocol.streams)
         ]
         with ThreadPoolExecutor(protocol.streams) as streams:
-            all_worked = [worked(heard) for heard in streams.map(run_tool, commands)]
+            all_worked = [worked(received) for received in streams.map(run_tool, commands)]
         starts, ends = zip(*(one.window for one in all_worked))
         together = (min(ends) - max(starts)) / (max(ends) - min(starts))
         if together < _LEAST_TOGETHER:
             share = f"{max(0.0, together):.0%} of the time"
-            raise Untold(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
+            raise NotProvided(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
         return Counted(
             sum(one.runs for one in all_worked),
             sum(one.runs / (one.window[1] - one.window[0]) for one in all_worked),

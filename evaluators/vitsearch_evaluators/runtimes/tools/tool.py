@@ -18,7 +18,7 @@ _LINES_KEPT = 20000
 _LINE_BYTES = 4096
 
 
-class Untold(MeasurementFailed):
+class NotProvided(MeasurementFailed):
     """What a program cannot tell beside the latency; the job stands without it, with this reason in its place."""
 
     def __init__(self, reason: str) -> None:
@@ -57,7 +57,7 @@ class Worked(NamedTuple):
 
 
 class ToolRuntime(Runtime):
-    """A program measures latency; what else it can be asked for is in the methods that do more than raise `Untold`."""
+    """A program measures latency; every method that does not raise `NotProvided` is another thing it can be asked for."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return True
@@ -73,16 +73,16 @@ class ToolRuntime(Runtime):
         """Run the program; MeasurementFailed when it refuses the model or tells no times."""
 
     def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        """The same, after `soak_s` of load; or Untold."""
-        raise Untold(f"{self.name} keeps no load up before it measures")
+        """The same, after `soak_s` of load; or NotProvided."""
+        raise NotProvided(f"{self.name} keeps no load up before it measures")
 
     def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
-        """Count the runs of `streams` at a time within `throughput_s`; or Untold."""
-        raise Untold(f"{self.name} runs one inference at a time")
+        """Count the runs of `streams` at a time within `throughput_s`; or NotProvided."""
+        raise NotProvided(f"{self.name} runs one inference at a time")
 
     def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
-        """Run without a pause for `power_s`; or Untold, when nobody knows between which times exactly."""
-        raise Untold(f"{self.name} does not say when its runs began and ended")
+        """Run without a pause for `power_s`; or NotProvided, when nobody knows between which times exactly."""
+        raise NotProvided(f"{self.name} does not say when its runs began and ended")
 
     @property
     def program(self) -> str:
@@ -98,7 +98,7 @@ class Line(NamedTuple):
     text: str
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """All that a program printed, on either stream."""
 
     lines: Sequence[Line]
@@ -108,7 +108,7 @@ class Heard(NamedTuple):
         return "".join(line.text for line in self.lines)
 
 
-def run_tool(argv: Sequence[str]) -> Heard:
+def run_tool(argv: Sequence[str]) -> Received:
     """Run a program here and return what it printed, which goes to the log too.
 
     MeasurementFailed: `runtime_unavailable` when it cannot be started, `crash` for a signal,
@@ -129,27 +129,27 @@ def run_tool(argv: Sequence[str]) -> Heard:
         )
     except OSError as error:
         raise MeasurementFailed("runtime_unavailable", f"{argv[0]} cannot be started: {error.strerror}") from error
-    heard = _listen(started.stdout)
+    received = _listen(started.stdout)
     returncode = started.wait()
-    print(heard.text[-8192:])
+    print(received.text[-8192:])
     if returncode == 0:
-        return heard
-    last = " / ".join(_said(heard.text)) or "it said nothing"
+        return received
+    last = " / ".join(_said(received.text)) or "it said nothing"
     if returncode == -signal.SIGKILL and kills is not None and (processes.out_of_memory_kills() or 0) > kills:
         raise MeasurementFailed("out_of_memory", f"the kernel killed {argv[0]} for memory")
     if returncode < 0:
         raise MeasurementFailed("crash", f"{argv[0]} was ended by signal {-returncode}: {last}")
-    kind = "out_of_memory" if is_out_of_memory(RuntimeError(heard.text)) else "incompatible_artifact"
+    kind = "out_of_memory" if is_out_of_memory(RuntimeError(received.text)) else "incompatible_artifact"
     raise MeasurementFailed(kind, f"{argv[0]} ended with {returncode}: {last}")
 
 
-def _listen(pipe: Any) -> Heard:
+def _listen(pipe: Any) -> Received:
     """Read to the end; each line gets its time as it comes, of too many the first are let go."""
     lines: Deque[Line] = collections.deque(maxlen=_LINES_KEPT)
     with pipe:
         for raw in iter(lambda: pipe.readline(_LINE_BYTES), b""):
             lines.append(Line(time.monotonic(), raw.decode("utf-8", "replace")))
-    return Heard(lines)
+    return Received(lines)
 
 
 def _said(told: str) -> List[str]:

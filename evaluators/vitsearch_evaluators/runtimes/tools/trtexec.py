@@ -21,10 +21,10 @@ from vitsearch_evaluators.runtimes.engines import EngineCache
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.tools.tool import (
     Counted,
-    Heard,
+    NotProvided,
+    Received,
     ToolRuntime,
     ToolTimes,
-    Untold,
     Worked,
     run_tool,
     unknown,
@@ -119,26 +119,26 @@ class TrtexecRuntime(ToolRuntime):
             self._run(path, options, protocol, flags)
         except MeasurementFailed as failure:
             if protocol.streams > 1 and failure.kind in ("incompatible_artifact", "out_of_memory"):
-                raise Untold(f"with {protocol.streams} streams: {failure}") from failure
+                raise NotProvided(f"with {protocol.streams} streams: {failure}") from failure
             raise
         steady = read_steady(TIMES, load.warm_ms)
         return Counted(steady.runs, steady.runs / steady.seconds)
 
     def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
         load = Load(protocol.power_s, _warm_s(protocol))
-        heard = self._run(path, options, protocol, load.timed_flags())
-        return worked(heard, read_steady(TIMES, load.warm_ms))
+        received = self._run(path, options, protocol, load.timed_flags())
+        return worked(received, read_steady(TIMES, load.warm_ms))
 
-    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Heard:
+    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Received:
         """Run the engine of the model; it was made by `prepare`."""
         engine = self._cache().find(self._key(path, options))
         if engine is None:
             raise MeasurementFailed("runtime_unavailable", "the engine of this job is not there; TensorRT changed?")
         with contextlib.suppress(FileNotFoundError):
             os.remove(TIMES)  # of an earlier process
-        heard = run_tool([self.program, f"--loadEngine={engine}", *flags])
-        _check_batch(heard.text, protocol.batch)
-        return heard
+        received = run_tool([self.program, f"--loadEngine={engine}", *flags])
+        _check_batch(received.text, protocol.batch)
+        return received
 
     def _help(self) -> str:
         """Return what it says of itself now, whatever an earlier process heard."""

@@ -5,7 +5,7 @@ import re
 from typing import List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import Untold
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 
 TIMES = "times.json"
@@ -81,12 +81,14 @@ class Load(NamedTuple):
         return [*self.flags(), f"--exportTimes={TIMES}"]
 
 
-def stream_flags(told: str, streams: int) -> List[str]:
-    """Return the flags of several streams, named as this version's help does (since 8.6 `--infStreams`); Untold when
-    it names none."""
+def stream_flags(help_text: str, streams: int) -> List[str]:
+    """Return the flags of several streams, as this version's help names them (since 8.6 `--infStreams`).
+
+    Raises NotProvided when the help names none.
+    """
     if streams == 1:
         return []
     for name in ("--infStreams", "--streams"):
-        if re.search(name + r"\b", told):
+        if re.search(name + r"\b", help_text):
             return [f"{name}={streams}", "--threads"]
-    raise Untold(f"this trtexec has no flag for {streams} streams")
+    raise NotProvided(f"this trtexec has no flag for {streams} streams")

@@ -14,7 +14,7 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, TextIO, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import Heard, Untold, Worked
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided, Received, Worked
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 
 _CHUNK = 1 << 20
@@ -69,29 +69,29 @@ def read_steady(path: str, warm_ms: float) -> Steady:
     return Steady(count, start_ms, end_ms)
 
 
-def worked(heard: Heard, steady: Steady) -> Worked:
+def worked(received: Received, steady: Steady) -> Worked:
     """Return the part of the steady runs that certainly lies between two times of this machine's clock.
 
-    Untold when trtexec's lines do not bound it well enough.
+    NotProvided when trtexec's lines do not bound it well enough.
     """
-    begun_s, done_s = _bounds(heard)
+    begun_s, done_s = _bounds(received)
     unknown_s = done_s - begun_s - steady.end_ms / 1e3
     if unknown_s < -_AT_ONCE_S - _ROUNDING * steady.end_ms / 1e3:
-        raise Untold("trtexec's lines came later than it printed them: when it ran is not known")
+        raise NotProvided("trtexec's lines came later than it printed them: when it ran is not known")
     unknown_s = max(0.0, unknown_s)
     window = begun_s + unknown_s + steady.start_ms / 1e3, begun_s + steady.end_ms / 1e3
     if unknown_s > _MOST_UNKNOWN * steady.seconds:
-        raise Untold(
+        raise NotProvided(
             f"trtexec ran the model for {steady.seconds:.3g} s, but when that began is not known to {unknown_s:.3g} s"
         )
     return Worked(window, max(1, round(steady.runs * (window[1] - window[0]) / steady.seconds)))
 
 
-def _bounds(heard: Heard) -> Tuple[float, float]:
+def _bounds(received: Received) -> Tuple[float, float]:
     """Return when trtexec had not begun yet and when it was done."""
     last_s = None
     begun_s = None
-    for line in heard.lines:
+    for line in received.lines:
         if re.search(r"Warmup completed|Timing trace has|Performance summary", line.text):
             begun_s = last_s if begun_s is None else begun_s
             if begun_s is None:
@@ -100,7 +100,7 @@ def _bounds(heard: Heard) -> Tuple[float, float]:
         if "Starting inference" in line.text:
             begun_s = line.at_s
         last_s = line.at_s
-    raise Untold("trtexec does not say when it ran the model")
+    raise NotProvided("trtexec does not say when it ran the model")
 
 
 def _after_warm_up(path: str, warm_ms: float) -> Iterator[Run]:

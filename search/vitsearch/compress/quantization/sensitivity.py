@@ -14,7 +14,7 @@ from vitsearch.data.arrays import Floats
 from vitsearch.models.divergence import kl_divergence
 
 
-def rounding_damage(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
+def rounding_sensitivity(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Mean KL in nats of the answers on ``images`` (n, channels, height, width), in fp32 to those with one
     layer rounded, by layer in the order of the model. ``model`` is left as it was, in evaluation mode.
 
@@ -25,12 +25,12 @@ def rounding_damage(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     layers = fake_quant.quantized(model)
     for name, _ in layers:
         fake_quant.put(model, name, plain[name])
-    damage = {}
+    sensitivity = {}
     for name, layer in layers:
         fake_quant.put(model, name, layer)
-        damage[name] = kl_divergence(expected, _answers(model, images))
+        sensitivity[name] = kl_divergence(expected, _answers(model, images))
         fake_quant.put(model, name, plain[name])
-    return damage
+    return sensitivity
 
 
 def _answers(model: nn.Module, images: torch.Tensor) -> Floats:

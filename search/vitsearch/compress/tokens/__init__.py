@@ -21,47 +21,47 @@ from typing import Any, cast
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitsearch.compress.tokens.auxiliary_loss import auxiliary_loss
 from vitsearch.compress.tokens.base import DroppingBlock, Layout, TokenBlock, is_plain_block
 from vitsearch.compress.tokens.dynamicvit import PolicyBlock
 from vitsearch.compress.tokens.evit import EViTBlock
 from vitsearch.compress.tokens.fit import fit_predictors
-from vitsearch.compress.tokens.lessons import lessons
 from vitsearch.compress.tokens.tome import MergingBlock
 from vitsearch.compress.tokens.topk import TopKBlock
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.token_counts import METHODS
 from vitsearch.errors import StageError
 
-__all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "lessons"]
+__all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "auxiliary_loss"]
 
 
-def apply(model: nn.Module, effect: Effect) -> None:
+def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
     """Make the blocks of ``model`` leave the tokens that ``effect`` says, in place.
 
     What ``effect`` names no tokens for is not touched. :class:`StageError` when the effect is not of
     this model, or names a method that is not known.
     """
-    if not effect.tokens:
+    if not resolved.tokens:
         return
     vit = cast(VisionTransformer, model)
     layout = Layout.of(vit)
-    came = (int(vit.patch_embed.num_patches) + layout.prefix, *effect.tokens[:-1])
-    _check(vit, layout, came, effect)
-    if effect.token_pruning_method == "tome":
-        _merge(vit.blocks, layout, came, effect.tokens)
-    elif effect.token_pruning_method == "dynamicvit":
-        _decide(vit.blocks, layout, came, effect.tokens)
+    came = (int(vit.patch_embed.num_patches) + layout.prefix, *resolved.tokens[:-1])
+    _check(vit, layout, came, resolved)
+    if resolved.token_pruning_method == "tome":
+        _merge(vit.blocks, layout, came, resolved.tokens)
+    elif resolved.token_pruning_method == "dynamicvit":
+        _decide(vit.blocks, layout, came, resolved.tokens)
     else:
-        _drop(vit.blocks, layout, came, effect)
+        _drop(vit.blocks, layout, came, resolved)
 
 
 _DROPPING: dict[str, tuple[type[DroppingBlock], int]] = {"topk": (TopKBlock, 0), "evit": (EViTBlock, 1)}
 """The block of each method, and how many tokens it makes."""
 
 
-def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], effect: Effect) -> None:
-    kind, made = _DROPPING[str(effect.token_pruning_method)]
-    for index, (before, left) in enumerate(zip(came, effect.tokens, strict=True)):
+def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
+    kind, made = _DROPPING[str(resolved.token_pruning_method)]
+    for index, (before, left) in enumerate(zip(came, resolved.tokens, strict=True)):
         if left < before:
             _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - made))
 
@@ -89,13 +89,13 @@ def _replace(blocks: Any, index: int, block: TokenBlock) -> None:
     blocks[index] = block.train(blocks[index].training)
 
 
-def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], effect: Effect) -> None:
-    if effect.token_pruning_method not in METHODS:
-        raise StageError("tokens", "unknown", f"no method {effect.token_pruning_method!r} of token pruning")
-    if len(effect.tokens) != len(vit.blocks):
-        told = f"tokens behind {len(effect.tokens)} blocks, model of {len(vit.blocks)}"
+def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
+    if resolved.token_pruning_method not in METHODS:
+        raise StageError("tokens", "unknown", f"no method {resolved.token_pruning_method!r} of token pruning")
+    if len(resolved.tokens) != len(vit.blocks):
+        told = f"tokens behind {len(resolved.tokens)} blocks, model of {len(vit.blocks)}"
         raise StageError("tokens", "mismatch", told)
-    for block, before, left in zip(vit.blocks, came, effect.tokens, strict=True):
+    for block, before, left in zip(vit.blocks, came, resolved.tokens, strict=True):
         if not layout.prefix < left <= before or (left < before and not is_plain_block(block)):
             told = f"cannot leave {left} of {before} tokens behind a {type(block).__name__}"
             raise StageError("tokens", "mismatch", told)

@@ -7,8 +7,8 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result.
 from vitsearch.storage.ledger.engine import engine_options, sqlite_file, tune
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
-    AnatomyRow,
     ArtifactRow,
+    BlockStructureRow,
     Ledger,
     MeasurementRow,
     TrainingRow,
@@ -16,7 +16,7 @@ from vitsearch.storage.ledger.ledger import (
 
 __all__ = [
     "AccuracyRow",
-    "AnatomyRow",
+    "BlockStructureRow",
     "ArtifactRow",
     "Ledger",
     "MeasurementRow",

@@ -16,12 +16,12 @@ from vitsearch.storage.stage_cost import StageCost
 
 
 @dataclass(frozen=True)
-class AnatomyRow:
+class BlockStructureRow:
     key: str
     weights_sha256: str
     resolution: int
     calibration: str
-    anatomy: dict[str, Any]
+    block_structure: dict[str, Any]
     scores: dict[str, Any]
     statistics_sha256: str
 
@@ -70,10 +70,10 @@ class MeasurementRow:
     result: dict[str, Any]
 
 
-Row = TypeVar("Row", AnatomyRow, TrainingRow, ArtifactRow, AccuracyRow, MeasurementRow)
+Row = TypeVar("Row", BlockStructureRow, TrainingRow, ArtifactRow, AccuracyRow, MeasurementRow)
 
 _TABLES: dict[type[Any], Table] = {
-    AnatomyRow: tables.anatomy,
+    BlockStructureRow: tables.block_structure,
     TrainingRow: tables.training,
     ArtifactRow: tables.artifact,
     AccuracyRow: tables.accuracy,
@@ -112,8 +112,8 @@ class Ledger:
             if not self._holds(table, values):  # another driver was first; its row is as good as ours
                 raise
 
-    def anatomy(self, key: str) -> AnatomyRow | None:
-        return self._one(AnatomyRow, tables.anatomy.c.key == key)
+    def block_structure(self, key: str) -> BlockStructureRow | None:
+        return self._one(BlockStructureRow, tables.block_structure.c.key == key)
 
     def training(self, weights_key: str, rung: int) -> TrainingRow | None:
         t = tables.training.c

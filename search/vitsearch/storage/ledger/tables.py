@@ -26,14 +26,14 @@ def _made() -> list[Column[object]]:
     ]
 
 
-anatomy = Table(
-    "vs_anatomy",
+block_structure = Table(
+    "vs_block_structure",
     metadata,
     Column("key", String(64), primary_key=True),
     Column("weights_sha256", String(64), nullable=False),
     Column("resolution", Integer, nullable=False),
     Column("calibration", String(64), nullable=False),
-    Column("anatomy", JSON, nullable=False),
+    Column("block_structure", JSON, nullable=False),
     Column("scores", JSON, nullable=False),
     Column("statistics_sha256", String(64), nullable=False),
     *_made(),

@@ -30,9 +30,9 @@ class CuttingTests(Subject):
     """Of heads, channels of feed-forward networks and of the stream, whole blocks."""
 
     def test_an_effect_that_keeps_all_changes_nothing(self) -> None:
-        model, anatomy = self._model()
+        model, block_structure = self._model()
         before = self._logits(model)
-        self._prune(model, self._effect(anatomy, heads=False, ffn=False))
+        self._prune(model, self._effect(block_structure, heads=False, ffn=False))
         assert torch.equal(before, self._logits(model))
 
     def test_cut_heads_equal_masked_heads(self) -> None:
@@ -42,8 +42,8 @@ class CuttingTests(Subject):
         self._compare_with_masked(heads=False, ffn=self.cuts_ffn)
 
     def test_a_cut_model_costs_less(self) -> None:
-        whole, anatomy = self._model()
-        cut = self._ships(self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn)))
+        whole, block_structure = self._model()
+        cut = self._ships(self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn)))
         whole, example = self._ships(whole), self._images()[:1]
         before, after = macs.count(whole, example), macs.count(cut, example)
         if not (self.cuts_heads or self.cuts_ffn):
@@ -54,21 +54,21 @@ class CuttingTests(Subject):
 
     def test_without_blocks_it_equals_the_model_whose_blocks_add_nothing(self) -> None:
         """Every second of those that can be dropped is; then it trains, exports and costs less."""
-        whole, anatomy = self._model()
+        whole, block_structure = self._model()
         family = backbones.find(self.spec.backbone)
-        removable = [index for index, block in enumerate(anatomy.blocks) if block.removable]
+        removable = [index for index, block in enumerate(block_structure.blocks) if block.removable]
         offered = backbones.supports(self.spec.backbone, "depth_pruning_ratio", 0.5) is None
         assert offered == (len(removable) > 1)
         if not offered:
             return
         dropped = set(removable[::2])
-        effect = self._effect(anatomy, heads=False, ffn=False)
-        blocks = [replace(b, heads=(), ffn=()) if i in dropped else b for i, b in enumerate(effect.blocks)]
-        effect = replace(effect, blocks=tuple(blocks))
+        resolved = self._effect(block_structure, heads=False, ffn=False)
+        blocks = [replace(b, heads=(), ffn=()) if i in dropped else b for i, b in enumerate(resolved.blocks)]
+        resolved = replace(resolved, blocks=tuple(blocks))
         masked = copy.deepcopy(whole)
-        for name in (anatomy.blocks[index].name for index in dropped):
+        for name in (block_structure.blocks[index].name for index in dropped):
             masked.get_submodule(name).register_forward_hook(lambda _, inputs, __: inputs[0])
-        cut, example = self._pruned(whole, effect), self._images()[:1]
+        cut, example = self._pruned(whole, resolved), self._images()[:1]
         assert torch.equal(self._logits(cut), self._logits(masked))
         assert not torch.equal(self._logits(cut), self._logits(whole))
         silenced = copy.deepcopy(whole)
@@ -78,7 +78,7 @@ class CuttingTests(Subject):
         assert all(
             after < before for before, after in zip(macs.count(whole, example), macs.count(cut, example), strict=True)
         )
-        assert len(family.units(cut)) == len(anatomy.blocks)
+        assert len(family.units(cut)) == len(block_structure.blocks)
         with tempfile.TemporaryDirectory() as folder:
             report = OnnxExporter().export(self._ships(cut), tuple(self._images().shape), Path(folder) / "model.onnx")
         assert report.parity_rel <= 1e-4
@@ -87,14 +87,14 @@ class CuttingTests(Subject):
 
     def test_on_fewer_channels_it_equals_the_model_whose_norms_read_these_alone(self) -> None:
         """A model that is cut otherwise too; then it trains, exports and costs less."""
-        whole, anatomy = self._model()
-        channels = three_of_four(anatomy.embed_dim)
+        whole, block_structure = self._model()
+        channels = three_of_four(block_structure.embed_dim)
         if backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25):
             with pytest.raises(PlanError):
                 backbones.find(self.spec.backbone).slice_stream(whole, channels)
             return
-        effect = self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
-        wide, narrow = (self._pruned(whole, replace(effect, embed=embed)) for embed in ((), channels))
+        resolved = self._effect(block_structure, self.cuts_heads, self.cuts_ffn)
+        wide, narrow = (self._pruned(whole, replace(resolved, embed=embed)) for embed in ((), channels))
         masked, example = copy.deepcopy(wide), self._images()[:1]
         for norm in masked.modules():
             if isinstance(norm, nn.LayerNorm):
@@ -114,14 +114,14 @@ class CuttingTests(Subject):
         assert [name for name, value in narrow.named_parameters() if value.grad is None] == []
 
     def _compare_with_masked(self, heads: bool, ffn: bool) -> None:
-        whole, anatomy = self._model()
-        effect = self._effect(anatomy, heads, ffn)
+        whole, block_structure = self._model()
+        resolved = self._effect(block_structure, heads, ffn)
         masked = copy.deepcopy(whole)
         units = backbones.find(self.spec.backbone).units(masked)
-        for unit, kept in zip(units, effect.blocks, strict=True):
+        for unit, kept in zip(units, resolved.blocks, strict=True):
             _zero_columns(unit.proj, unit.head_columns(kept.heads))
             _zero_columns(unit.fc2, list(kept.ffn))
-        before, expected, found = (self._logits(m) for m in (whole, masked, self._pruned(whole, effect)))
+        before, expected, found = (self._logits(m) for m in (whole, masked, self._pruned(whole, resolved)))
         scale = float(expected.abs().max())
         assert float((found - expected).abs().max()) <= TOLERANCE * scale
         if heads or ffn:

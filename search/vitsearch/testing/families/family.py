@@ -58,23 +58,23 @@ class FamilyTests(Subject):
             path = Path(folder) / "weights.safetensors"
             save_file({name: value.contiguous() for name, value in whole.state_dict().items()}, path)
             other = family.build(replace(spec, weights=f"file:{path}")).model
-        anatomy = family.anatomy(other, spec)
-        assert anatomy.window_size == others[0]
+        block_structure = family.block_structure(other, spec)
+        assert block_structure.window_size == others[0]
         before, after = dict(whole.named_parameters()), dict(other.named_parameters())
         same = [name for name, value in before.items() if torch.equal(value, after[name])]
         resampled = [name for name, value in before.items() if value.shape != after[name].shape]
         assert len(same) + len(resampled) == len(before)
         assert macs.count(other, self._images()[:1])[0] != macs.count(whole, self._images()[:1])[0]
-        self._prune(other, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        self._prune(other, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         with tempfile.TemporaryDirectory() as folder:
             report = OnnxExporter().export(self._ships(other), tuple(self._images().shape), Path(folder) / "w.onnx")
         assert report.parity_rel <= 1e-4
 
     def test_anatomy_is_that_of_the_units(self) -> None:
-        model, anatomy = self._model()
+        model, block_structure = self._model()
         units = backbones.find(self.spec.backbone).units(model)
-        assert len(units) == len(anatomy.blocks) > 0
-        for unit, block in zip(units, anatomy.blocks, strict=True):
+        assert len(units) == len(block_structure.blocks) > 0
+        for unit, block in zip(units, block_structure.blocks, strict=True):
             counted = (unit.heads, unit.head_dim, unit.ffn_width, unit.removable)
             assert counted == (block.heads, block.head_dim, block.ffn_width, block.removable)
             assert (unit.proj.weight.shape[1] if unit.proj is not None else 0) == unit.heads * unit.head_dim

@@ -12,7 +12,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress import matrices, refit, scores, sequential
-from vitsearch.core.resolve import Effect
+from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.models.backbone import BlockUnits
 from vitsearch.testing.families.subject import Subject
 
@@ -28,13 +28,16 @@ class FittingTests(Subject):
 
     def test_a_refit_brings_every_consumer_nearer_to_what_it_gave(self) -> None:
         """On the inputs that the statistics are of: nearer than the cut left it, and right on average."""
-        whole, anatomy = self._model()
-        family, effect = backbones.find(self.spec.backbone), self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
+        whole, block_structure = self._model()
+        family, resolved = (
+            backbones.find(self.spec.backbone),
+            self._effect(block_structure, self.cuts_heads, self.cuts_ffn),
+        )
         statistics = scores.collect(whole, family, self._images(), torch.tensor([0, 1]))
-        cut = self._pruned(whole, effect)
+        cut = self._pruned(whole, resolved)
         fitted = copy.deepcopy(cut)
-        refit.refit(fitted, whole, family, effect, statistics)
-        inputs, kept = self._inputs_of_consumers(whole), _kept_columns(family.units(whole), effect)
+        refit.refit(fitted, whole, family, resolved, statistics)
+        inputs, kept = self._inputs_of_consumers(whole), _kept_columns(family.units(whole), resolved)
         consumers = (_consumers(family.units(model)) for model in (whole, cut, fitted))
         for before, as_cut, after, columns in zip(*consumers, kept, strict=True):
             seen = inputs[before.layer]
@@ -48,10 +51,10 @@ class FittingTests(Subject):
 
     def test_a_sequential_refit_comes_nearer_to_the_base(self) -> None:
         """On the images that it looks at; with nothing cut it changes nothing."""
-        whole, anatomy = self._model()
+        whole, block_structure = self._model()
         family, images = backbones.find(self.spec.backbone), self._images()
         wanted = sequential.targets(whole, family, images)
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         before, expected = self._logits(cut), self._logits(whole)
         sequential.fit(cut, family, wanted, images)
         if not (self.cuts_heads or self.cuts_ffn):
@@ -100,10 +103,10 @@ def _consumers(units: Sequence[BlockUnits]) -> list[_Consumer]:
     return [consumer for consumer in found if consumer.layer is not None]
 
 
-def _kept_columns(units: Sequence[BlockUnits], effect: Effect) -> list[list[int]]:
+def _kept_columns(units: Sequence[BlockUnits], resolved: ResolvedPlan) -> list[list[int]]:
     """Of every consumer of the unpruned model, in the same order."""
     kept = []
-    for unit, block in zip(units, effect.blocks, strict=True):
+    for unit, block in zip(units, resolved.blocks, strict=True):
         kept += [unit.head_columns(block.heads)] if unit.proj is not None else []
         kept += [list(block.ffn)] if unit.fc2 is not None else []
     return kept

@@ -35,8 +35,8 @@ class LearningTests(Subject):
     """From labels and teachers; with fewer tokens, sparse weights, int8; and its file gives what was learned."""
 
     def test_a_cut_model_trains(self) -> None:
-        whole, anatomy = self._model()
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn)).train()
+        whole, block_structure = self._model()
+        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn)).train()
         for module in cut.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = 0.0  # or chance decides whether a block learns
@@ -49,14 +49,14 @@ class LearningTests(Subject):
 
     def test_a_cut_model_takes_every_distillation_that_it_supports(self) -> None:
         """The unpruned model teaches; one step each."""
-        whole, anatomy = self._model()
+        whole, block_structure = self._model()
         images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, self.spec.channels), dtype=np.uint8)
         seen = (images, self.spec.resolution, (0.5,) * self.spec.channels, (0.5,) * self.spec.channels)
         logits, features = fine_tune.predict_logits(whole, *seen), fine_tune.predict_features(whole, *seen)
         for name in ("feature", "token", "token_hard"):
             if backbones.supports(self.spec.backbone, "distillation", name) is not None:
                 continue
-            cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+            cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
             before = [value.clone() for value in cut.parameters()]
             pixels, size, mean, std = seen
             fine_tune.fine_tune(
@@ -77,13 +77,13 @@ class LearningTests(Subject):
         asked = (("token_pruning_ratio", 0.5), ("token_pruning_method", method))
         if any(backbones.supports(self.spec.backbone, knob, value) for knob, value in asked):
             return
-        whole, anatomy = self._model()
-        effect = self._narrow_effect(anatomy)
-        cut = self._pruned(whole, effect)
-        patches, prefix = anatomy.tokens - anatomy.prefix_tokens, anatomy.prefix_tokens
-        left = tokens_left(method, 0.5, (), len(anatomy.blocks), patches, prefix)
+        whole, block_structure = self._model()
+        resolved = self._narrow_effect(block_structure)
+        cut = self._pruned(whole, resolved)
+        patches, prefix = block_structure.tokens - block_structure.prefix_tokens, block_structure.prefix_tokens
+        left = tokens_left(method, 0.5, (), len(block_structure.blocks), patches, prefix)
         fewer = copy.deepcopy(cut)
-        tokens.apply(fewer, replace(effect, tokens=left, token_pruning_method=method))
+        tokens.apply(fewer, replace(resolved, tokens=left, token_pruning_method=method))
         before, after = (macs.count(model, self._images()[:1]) for model in (cut, fewer))
         assert after[0] < 0.8 * before[0]
         nn.functional.cross_entropy(fewer.train()(self._images()), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
@@ -97,8 +97,8 @@ class LearningTests(Subject):
         kind = sparsity.PATTERN
         if backbones.supports(self.spec.backbone, "weight_sparsity", kind):
             return
-        whole, anatomy = self._model()
-        cut, images = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn)), self._images()
+        whole, block_structure = self._model()
+        cut, images = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn)), self._images()
         sparsity.magnitude(cut, kind)
         layers = sparsity.layers(cut)
         before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
@@ -122,8 +122,8 @@ class LearningTests(Subject):
         reason = backbones.supports(self.spec.backbone, "quantization", "int8_qat")
         if reason is not None:
             pytest.skip(reason)
-        whole, anatomy = self._model()
-        cut = self._pruned(whole, self._narrow_effect(anatomy))
+        whole, block_structure = self._model()
+        cut = self._pruned(whole, self._narrow_effect(block_structure))
         fake_quant.prepare(cut, [self._images()])
         output = cut.train()(self._images())
         nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]

@@ -26,8 +26,8 @@ class ShippingTests(Subject):
 
     def test_what_ships_gives_what_was_trained(self) -> None:
         """With batch norms that have something to merge; the trained model is left as it was."""
-        whole, anatomy = self._model()
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        whole, block_structure = self._model()
+        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         _use_norms(cut)
         before = self._logits(cut)
         ships = deploy.deployed(cut, backbones.find(self.spec.backbone), tuple(self._images().shape))
@@ -36,8 +36,8 @@ class ShippingTests(Subject):
         assert torch.equal(self._logits(cut), before)
 
     def test_a_cut_model_exports_and_agrees_with_its_runtime(self) -> None:
-        whole, anatomy = self._model()
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        whole, block_structure = self._model()
+        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         ships = self._ships(cut)
         with tempfile.TemporaryDirectory() as folder:
             report = OnnxExporter().export(ships, tuple(self._images().shape), Path(folder) / "model.onnx")
@@ -48,8 +48,8 @@ class ShippingTests(Subject):
         """``int8_mixed`` with its last linear layer in fp32."""
         if backbones.supports(self.spec.backbone, "quantization", precision):
             return
-        whole, anatomy = self._model()
-        cut = self._pruned(whole, self._effect(anatomy, self.cuts_heads, self.cuts_ffn))
+        whole, block_structure = self._model()
+        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         ships = self._ships(cut)
         with tempfile.TemporaryDirectory() as folder:
             plain, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"

@@ -12,7 +12,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress import prune
-from vitsearch.core.resolve import Anatomy, BlockEffect, Effect
+from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.models.backbone import ModelSpec
 
 TOLERANCE = 1e-5
@@ -29,7 +29,7 @@ class Subject:
     cuts_heads: ClassVar[bool] = True
     cuts_ffn: ClassVar[bool] = True
 
-    def _model(self, resolution: int | None = None) -> tuple[nn.Module, Anatomy]:
+    def _model(self, resolution: int | None = None) -> tuple[nn.Module, BlockStructure]:
         spec = ModelSpec(
             self.spec.backbone,
             self.spec.weights,
@@ -38,7 +38,7 @@ class Subject:
             self.spec.channels,
         )
         model = copy.deepcopy(_built(spec))
-        return model, backbones.find(spec.backbone).anatomy(model, spec)
+        return model, backbones.find(spec.backbone).block_structure(model, spec)
 
     def _images(self, resolution: int | None = None) -> torch.Tensor:
         size = resolution or self.spec.resolution
@@ -52,30 +52,30 @@ class Subject:
     def _ships(self, model: nn.Module) -> nn.Module:
         return backbones.find(self.spec.backbone).deployable(model)
 
-    def _effect(self, anatomy: Anatomy, heads: bool, ffn: bool) -> Effect:
+    def _effect(self, block_structure: BlockStructure, heads: bool, ffn: bool) -> ResolvedPlan:
         """Every second unit, another one first in each block."""
         blocks = tuple(
-            BlockEffect(
+            ResolvedBlock(
                 _every_second(block.heads, index) if heads else tuple(range(block.heads)),
                 _every_second(block.ffn_width, index) if ffn else tuple(range(block.ffn_width)),
                 "fp32",
             )
-            for index, block in enumerate(anatomy.blocks)
+            for index, block in enumerate(block_structure.blocks)
         )
-        return Effect(anatomy.backbone, anatomy.resolution, None, blocks)
+        return ResolvedPlan(block_structure.backbone, block_structure.resolution, None, blocks)
 
-    def _narrow_effect(self, anatomy: Anatomy) -> Effect:
+    def _narrow_effect(self, block_structure: BlockStructure) -> ResolvedPlan:
         """Everything of it that can be cut, the residual stream too."""
-        effect = self._effect(anatomy, self.cuts_heads, self.cuts_ffn)
+        resolved = self._effect(block_structure, self.cuts_heads, self.cuts_ffn)
         refused = backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25)
-        return effect if refused else replace(effect, embed=three_of_four(anatomy.embed_dim))
+        return resolved if refused else replace(resolved, embed=three_of_four(block_structure.embed_dim))
 
-    def _prune(self, model: nn.Module, effect: Effect) -> None:
-        prune.apply(model, backbones.find(self.spec.backbone), effect, self._images()[:1])
+    def _prune(self, model: nn.Module, resolved: ResolvedPlan) -> None:
+        prune.apply(model, backbones.find(self.spec.backbone), resolved, self._images()[:1])
 
-    def _pruned(self, model: nn.Module, effect: Effect) -> nn.Module:
+    def _pruned(self, model: nn.Module, resolved: ResolvedPlan) -> nn.Module:
         cut = copy.deepcopy(model)
-        self._prune(cut, effect)
+        self._prune(cut, resolved)
         return cut
 
 

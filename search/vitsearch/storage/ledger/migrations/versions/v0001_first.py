@@ -1,4 +1,4 @@
-"""The first tables: anatomy, training, artifact, accuracy, measurement, claim."""
+"""The first tables: block_structure, training, artifact, accuracy, measurement, claim."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,12 +19,12 @@ def _made() -> list[sa.Column[object]]:
 
 def upgrade() -> None:
     op.create_table(
-        "vs_anatomy",
+        "vs_block_structure",
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("weights_sha256", sa.String(64), nullable=False),
         sa.Column("resolution", sa.Integer, nullable=False),
         sa.Column("calibration", sa.String(64), nullable=False),
-        sa.Column("anatomy", sa.JSON, nullable=False),
+        sa.Column("block_structure", sa.JSON, nullable=False),
         sa.Column("scores", sa.JSON, nullable=False),
         sa.Column("statistics_sha256", sa.String(64), nullable=False),
         *_made(),
@@ -82,5 +82,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("claim", "measurement", "accuracy", "artifact", "training", "anatomy"):
+    for table in ("claim", "measurement", "accuracy", "artifact", "training", "block_structure"):
         op.drop_table(f"vs_{table}")

@@ -1,0 +1,69 @@
+"""What the networks that decide in DynamicViT learn from, beside the loss of the fine-tune (Rao et al. 2021):
+
+2    (share that stays - share that should)^2        mean over the decisions and images
+0.5  KL(unpruned || model) of the logits
+0.5  mean squared difference to the unpruned model's last tokens, of those that are left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from vitsearch.compress.tokens.dynamicvit import Masked, PolicyBlock
+from vitsearch.models.divergence import divergence
+
+RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@contextmanager
+def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
+    """Gives ``loss(inputs, logits)``, to be asked for behind each forward pass of ``model`` in training.
+
+    ``unpruned`` takes the same images. Its tokens are compared where there are as many of as many
+    channels: not behind decisions that are frozen, nor where channels of the stream were cut.
+    """
+    vit, teacher = cast(VisionTransformer, model), cast(VisionTransformer, unpruned.eval())
+    deciding = [block for block in vit.blocks if isinstance(block, PolicyBlock) and block.kept]
+    seen: dict[nn.Module, torch.Tensor] = {}
+
+    def keep(module: nn.Module, _: Any, out: torch.Tensor | Masked) -> None:
+        seen[module] = out if isinstance(out, torch.Tensor) else out.there
+
+    def loss(inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            tokens = teacher.forward_features(inputs)
+            answer = teacher.forward_head(tokens).float()
+        masks = [(block, seen[block]) for block in deciding if block.training]
+        total = LOGITS_WEIGHT * divergence(logits.float(), answer, temperature=1.0)
+        if masks:
+            total = total + RATIO_WEIGHT * torch.stack([_off_ratio(*mask) for mask in masks]).mean()
+        if masks and seen[vit.norm].shape == tokens.shape:
+            total = total + TOKENS_WEIGHT * _apart(seen[vit.norm].float(), tokens.float(), masks[-1][1])
+        return total
+
+    teacher.to(next(model.parameters()).device)
+    hooks = [module.register_forward_hook(keep) for module in [*deciding, vit.norm]]
+    try:
+        yield loss
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _off_ratio(block: PolicyBlock, there: torch.Tensor) -> torch.Tensor:
+    patches = there[:, block.layout.prefix :]
+    return ((patches.mean(dim=1) - block.kept / patches.shape[1]) ** 2).mean()
+
+
+def _apart(tokens: torch.Tensor, others: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    left = there.detach()
+    return ((tokens - others).square().mean(dim=2) * left).sum() / left.sum()

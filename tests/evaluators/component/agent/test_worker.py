@@ -1,0 +1,267 @@
+"""The worker inside a real agent, driven over HTTP."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.client.client import RequestOptions
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.config import LimitsConfig
+from vitsearch_evaluators.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
+
+
+def read_pid(path):
+    return int(path.read_text())
+
+
+def in_thread(call):
+    """Start `call` and return a function that waits for its result or error."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def result():
+        thread.join(300)
+        return outcome[0]
+
+    return result
+
+
+def test_a_child_that_was_killed_from_outside_is_tried_again(faulty_client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    result = in_thread(
+        lambda: faulty_client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    )
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        until(note.exists)
+        pid = read_pid(note)
+        note.unlink()
+        os.kill(pid, number)
+    gate.write_text("open")
+    assert result().attempts == 3
+
+
+def test_a_model_that_crashes_is_tried_twice_and_the_agent_goes_on(faulty_client, blob, tiny_protocol):
+    told = []
+    with pytest.raises(MeasurementFailed) as caught:
+        faulty_client.measure(
+            blob, "faults", {"fault": "segfault"}, tiny_protocol, request=RequestOptions(on_event=told.append)
+        )
+    assert (caught.value.kind, caught.value.details["signal"]) == ("crash", "SIGSEGV")
+    assert "about to read address 0" in caught.value.details["output_tail"]
+    assert [event.what for event in told].count("started") == 2
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):
+    here = client.device().environment_id
+    with pytest.raises(EnvironmentChanged) as caught:
+        client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id="ab" * 32))
+    assert caught.value.transient
+    assert caught.value.details == {"wanted": "ab" * 32, "found": here}
+    assert client.jobs() == []
+    measurement = client.measure(
+        blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
+    )
+    assert measurement.environment_id == here
+
+
+def test_an_escaped_process_is_gone_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
+    options = {"fault": "escape", "note": str(tmp_path / "pid")}
+    assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
+    assert processes.identify(read_pid(tmp_path / "pid.escaped")) is None
+
+
+def test_agent_killed_while_measuring_measures_again(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((tmp_path / "pid").exists)
+    child = read_pid(tmp_path / "pid")
+    os.kill(faulty_agent.pid, signal.SIGKILL)
+    until(lambda: processes.identify(child) is None, "the child to die with the agent")
+    gate.write_text("open")
+    measurement = result()
+    assert measurement.attempts == 2
+    assert measurement.latency_ms.n == 11
+
+
+def test_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+    note = tmp_path / "pid"
+    options = {"gate": "/never/there", "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    for _ in range(LimitsConfig().interruptions_max):
+        until(note.exists)
+        note.unlink()
+        os.kill(faulty_agent.pid, signal.SIGKILL)
+    error = result()
+    assert isinstance(error, MeasurementFailed)
+    assert error.kind == "interrupted"
+
+
+def test_a_service_that_is_stopped_with_its_children_interrupts_nothing(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    """systemd ends all processes of a unit at once, and the child may hear it first."""
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    options = {"gate": str(gate), "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until(note.exists)
+    for pid in (read_pid(note), faulty_agent.pid):
+        os.kill(pid, signal.SIGTERM)
+    gate.write_text("open")
+    found = result()
+    assert found.attempts == 2
+    assert "interrupted" not in [event.what for event in faulty_client.events(found.job_id)]
+
+
+def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
+    gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
+    notes = [tmp_path / "pid-a", tmp_path / "pid-b"]
+    clients = [faulty_agent.client("a"), faulty_agent.client("b")]
+    results = [
+        in_thread(
+            lambda client=client, gate=gate, note=note: client.measure(
+                blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol
+            )
+        )
+        for client, gate, note in zip(clients, gates, notes)  # noqa: B905 - Python 3.6
+    ]
+    until(lambda: any(note.exists() for note in notes))
+    until(lambda: clients[0].device().queued == 1)
+    assert clients[0].device().running == 1
+    assert sum(note.exists() for note in notes) == 1
+    assert {job.owner.study for job in clients[0].jobs()} == {"a", "b"}
+    for gate in gates:
+        gate.write_text("open")
+    for result in results:
+        assert result().latency_ms.n == 11
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no two sets of them")
+def test_a_result_of_another_environment_is_no_answer_to_who_names_his(tmp_path, blob, tiny_protocol):
+    """The processors that the agent may use are part of its environment."""
+    state, found = str(tmp_path / "state"), []
+    for cpus in ("0,1", "0"):
+        with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
+            here = client.device().environment_id
+            unasked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+            asked = client.measure(
+                blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
+            )
+        found.append((here, unasked.environment_id, asked.environment_id))
+    (first, *_), (second, *_) = found
+    assert found == [(first, first, first), (second, first, second)]
+    assert first != second
+
+
+@pytest.mark.parametrize("by", ["event", "request"])
+def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, tmp_path, until, by):
+    options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
+    cancel = threading.Event()
+    result = in_thread(
+        lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, request=RequestOptions(cancel=cancel))
+    )
+    until((tmp_path / "pid").exists)
+    if by == "event":
+        cancel.set()
+    else:
+        faulty_client.cancel(faulty_client.jobs()[0].id)
+    assert isinstance(result(), JobCancelled)
+    until(lambda: processes.identify(read_pid(tmp_path / "pid")) is None)
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+
+
+def test_work_folders_are_cleaned(agent, client, blob, tiny_protocol, tmp_path, until):
+    client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    work = str(tmp_path / "state" / "work")
+    until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
+
+
+def test_an_upload_during_a_measurement_is_flagged(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((tmp_path / "pid").exists)
+    (tmp_path / "other").write_bytes(b"other")
+    with faulty_agent.client("other") as other:
+        other.upload(str(tmp_path / "other"))
+    gate.write_text("open")
+    assert "concurrent_io" in result().flags
+
+
+def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
+    """Seen in an experiment: OSError from Popen ended the thread, and the job ran for ever."""
+    from vitsearch_evaluators.agent import worker
+    from vitsearch_evaluators.agent.device import Device
+    from vitsearch_evaluators.conditions.environment import DeviceIdentity
+    from vitsearch_evaluators.measure import child_process
+    from vitsearch_evaluators.queue.blob_store import BlobStore
+    from vitsearch_evaluators.queue.queue import JobQueue
+    from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
+
+    def refuse(*arguments, **more):
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(child_process.subprocess, "Popen", refuse)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    store = BlobStore(str(tmp_path))
+    store.append(X_SHA256, 0, 1, b"x")
+    device = Device(DeviceIdentity("d", "physical"), "0")
+    thread = worker.Worker(queue, store, str(tmp_path / "work"), device)
+    thread.start()
+    spec = JobSpec("measure", (BlobRef("model.onnx", X_SHA256, 1),), "noop", {}, tiny_protocol)
+    for number in (1, 2):
+        identifier = f"{number:064x}"
+        queue.put(identifier, spec, Owner("a"))
+        status = queue.wait(identifier, 120.0)
+        assert status.state == "failed"
+        assert status.error["details"]["kind"] == "spawn"
+    assert thread.is_alive()
+    thread.stop()
+    queue.close()
+    assert json.dumps(status.error)
+
+
+X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"
+
+
+def test_nobody_looks_at_the_settings_while_the_canary_is_measured(tmp_path, monkeypatch):
+    """`nvpmodel` beside it would disturb it, and die with the children of the canary: another environment."""
+    from vitsearch_evaluators.agent import canary, device, worker
+    from vitsearch_evaluators.conditions.environment import DeviceIdentity
+    from vitsearch_evaluators.errors import EvaluatorError
+    from vitsearch_evaluators.queue.blob_store import BlobStore
+    from vitsearch_evaluators.queue.queue import JobQueue
+
+    looks, fingerprint = [], device.fingerprint
+    monkeypatch.setattr(device, "fingerprint", lambda *given: looks.append(given) or fingerprint(*given))
+
+    def measure(*_given):
+        before = len(looks)
+        board.environment()
+        assert len(looks) == before
+        raise EvaluatorError("enough", "seen")
+
+    monkeypatch.setattr(canary, "measure", measure)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    board = device.Device(DeviceIdentity("device", "physical"), "1")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board)
+    board.ready.set()
+    measuring._look_at_canary()
+    board.environment()
+    assert len(looks) == 2, "looked at again as soon as it was over"
+    queue.close()

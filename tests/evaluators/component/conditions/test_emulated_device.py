@@ -1,0 +1,219 @@
+"""A real agent on a board that a script heats up and slows down."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+
+import pytest
+
+from support import AGENT_HOME
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.client.client import RequestOptions
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
+from vitsearch_evaluators.conditions.thermal import Thermometer
+from vitsearch_evaluators.config import load
+from vitsearch_evaluators.errors import EnvironmentChanged
+from vitsearch_evaluators.wire.measurement import Temperature
+
+
+class Board:
+    """An emulated Jetson; `config.json` tells the agent where its tree is."""
+
+    def __init__(self, folder, slowdown=4.0):
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.tree = DeviceTree(str(folder / "board"))
+        self.heat(40.0)
+        self.tree.over_current(27390)
+        self.tree.write("/proc/vmstat", "pswpin 100\npswpout 100")
+        self.configure(slowdown)
+
+    def configure(self, slowdown):
+        emulation = {"slowdown": slowdown, "root": self.tree.root}
+        (self.state / "config.json").write_text(json.dumps({"emulation": emulation}))
+
+    def heat(self, celsius):
+        self.tree.zone(0, "cpu-thermal", int(celsius * 1000))
+
+
+@contextlib.contextmanager
+def running(script):
+    thread = threading.Thread(target=script)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@pytest.fixture
+def board(tmp_path):
+    return Board(tmp_path)
+
+
+@pytest.fixture
+def client(board, faulty_environment):
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        yield client
+
+
+def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
+    info = client.device()
+    assert info.kind == "emulated"
+    assert info.device_id.startswith("emu-")
+    assert info.emulation["slowdown"] == 4.0
+    assert info.fingerprint["cpu"] is None
+    assert client.conditions() == {"temperature_c": 40.0, "zone": "cpu-thermal", "reason": None}
+    found = client.measure(blob, "noop", {"busy_us": 500}, tiny_protocol)
+    assert found.emulated
+    assert found.latency_ms.min >= 4 * 0.5
+    assert found.temperature.max_c == 40.0
+    assert found.swap_mb == 0.0
+    assert not {"throttled", "warm_start", "swapped"} & set(found.flags)
+    assert "throttling" not in found.reasons
+
+
+def test_energy_grows_with_the_time_that_is_declared(board, client, blob, tiny_protocol):
+    monitor = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+    for name, value in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
+        board.tree.write(f"{monitor}/{name}", value)
+    protocol = tiny_protocol._replace(power_s=0.5, idle_s=0.2)
+    found = client.measure(blob, "noop", {"busy_us": 2000}, protocol)
+    assert found.power is not None, found.reasons
+    assert found.power.mean_w == pytest.approx(5.0)
+    assert found.power.energy_mj >= 4 * 2.0 * 5.0 * 0.99
+    assert found.power.estimated
+
+
+def test_throttled_it_cools_down_and_measures_again(board, client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    pids = []
+
+    def script():
+        until(note.exists)
+        pids.append(int(note.read_text()))
+        board.heat(85.0)
+        board.tree.over_current(27402)
+        gate.write_text("open")
+        until(lambda: processes.identify(pids[0]) is None)
+        board.heat(42.5)
+
+    with running(script):
+        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    assert int(note.read_text()) not in pids
+    assert found.temperature == Temperature("cpu-thermal", 42.5, 42.5, 42.5)
+    assert not {"throttled", "sustained_throttling"} & set(found.flags)
+    assert found.attempts == 1
+
+
+def test_throttled_again_and_again_it_says_so(board, client, blob, tiny_protocol):
+    ended = threading.Event()
+
+    def script():
+        events = 27390
+        while not ended.wait(0.02):
+            events += 1
+            board.tree.over_current(events)
+            board.tree.write("/proc/vmstat", f"pswpin 100\npswpout {100 * events}")
+
+    with running(script):
+        try:
+            found = client.measure(blob, "noop", {"busy_us": 2000}, tiny_protocol)
+        finally:
+            ended.set()
+    assert {"throttled", "sustained_throttling", "swapped"} <= set(found.flags)
+    assert "latency: oc3 (instantaneous over-current) by" in found.reasons["throttling"]
+    assert found.latency_ms.n == 11
+
+
+def test_a_reboot_keeps_the_environment_and_another_setting_changes_it(board):
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    board.tree.write(f"{policy}/scaling_governor", "schedutil")
+    board.tree.write(f"{policy}/scaling_max_freq", 1500000)
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        before = client.device().environment_id
+        brake = "/sys/class/thermal/cooling_device0"
+        board.tree.write(f"{policy}/scaling_max_freq", 900000)
+        board.tree.write(f"{brake}/type", "cpufreq-cpu0")
+        board.tree.write(f"{brake}/cur_state", 2)
+        assert client.device().environment_id == before, "the kernel braked, nobody set anything"
+        board.tree.write(f"{brake}/cur_state", 0)
+        board.tree.write(f"{policy}/scaling_max_freq", 1500000)
+    board.heat(61.0)
+    board.tree.over_current(0)
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        assert client.device().environment_id == before
+        board.tree.write(f"{policy}/scaling_governor", "powersave")
+        assert client.device().environment_id != before
+
+
+def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    board.tree.write("/etc/nvpmodel.conf", "")
+    board.tree.command(["nvpmodel", "-q"], "NV Power Mode: MAXN\n0")
+
+    def script(agent):
+        until(note.exists)
+        os.kill(agent.pid, signal.SIGKILL)
+        board.tree.command(["nvpmodel", "-q"], "NV Power Mode: 15W\n2")
+        gate.write_text("open")
+
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        before = client.device().environment_id
+        options = {"gate": str(gate), "note": str(note)}
+        with running(lambda: script(agent)), pytest.raises(EnvironmentChanged) as caught:
+            client.measure(blob, "faults", options, tiny_protocol, request=RequestOptions(environment_id=before))
+        after = client.device()
+    assert caught.value.details == {"wanted": before, "found": after.environment_id}
+    assert after.fingerprint["settings"]["power_mode"] == "15W (2)"
+
+
+def test_nobody_looks_at_the_settings_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until):
+    gate, note = tmp_path / "gate", tmp_path / "pid"
+    before = client.device().environment_id
+
+    def script():
+        until(note.exists)
+        board.tree.write("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave")
+        meanwhile.append(client.device().environment_id)
+        gate.write_text("open")
+
+    meanwhile = []
+    with running(script):
+        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    assert meanwhile == [before] == [found.environment_id]
+    assert client.device().environment_id != before
+
+
+def test_no_longer_emulated_it_is_another_device(board):
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        emulated = client.device()
+    (board.state / "config.json").unlink()
+    with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
+        physical = client.device()
+    assert physical.kind == "physical"
+    assert physical.emulation is None
+    assert physical.device_id != emulated.device_id
+    assert physical.memory_mb > 0
+
+
+def test_the_page_of_the_package_shows_how(tmp_path):
+    text = pathlib.Path(AGENT_HOME, "README.md").read_text()
+    section = text.split("## A device that is not there")[1].split("\n## ")[0]
+    config, script = (block.split("```")[0] for block in (section.split("```\n")[1], section.split("```python\n")[1]))
+    root = str(tmp_path / "board")
+    exec(script.replace("/srv/board", root), {})
+    emulation = load_text(tmp_path, config.replace("/srv/board", root)).emulation
+    system = emulated_system(emulation, str(tmp_path))
+    assert emulation.slowdown == 8.0
+    assert Thermometer(system).read() == ("cpu-thermal", 48.3)
+    assert "NV Power Mode: 15W" in system.run(["nvpmodel", "-q"]).stdout
+
+
+def load_text(folder, text):
+    (folder / "config.json").write_text(text)
+    return load(str(folder))

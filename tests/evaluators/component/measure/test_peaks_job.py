@@ -1,0 +1,68 @@
+import glob
+import os
+import signal
+
+import pytest
+
+from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
+from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
+from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.peaks_job import probe
+from vitsearch_evaluators.wire.protocol import PROBE, JobSpec
+
+CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 1, 0.5)
+SPEC = JobSpec("probe", (), "onnxruntime", {}, PROBE._replace(min_s=0.01, threads=2))
+
+
+@pytest.fixture
+def job_folder(tmp_path):
+    return JobFolder(str(tmp_path), StopSignal())
+
+
+def test_each_precision_with_one_thread_and_all(job_folder):
+    pytest.importorskip("onnxruntime")
+    phases = []
+    found = probe(SPEC, CONDITIONS, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
+    assert [(one.precision, one.threads, one.size) for one in found.gemm] == [
+        (precision, threads, GEMM_SIZE) for precision in PRECISIONS for threads in (1, 2)
+    ]
+    assert all(one.gflops.best >= one.gflops.median > 0 for one in found.gemm)
+    assert (found.copy_bytes, found.options["provider"]) == (COPY_BYTES, "CPUExecutionProvider")
+    assert found.emulated is False
+    assert len(set(phases)) == 7
+
+    again = probe(
+        SPEC, CONDITIONS._replace(slowdown=4.0), job_folder._replace(on_start=lambda *_: phases.append("again"))
+    )
+    assert "again" not in phases, "what an interrupted attempt left is used"
+    assert again.emulated
+    assert again.gemm[0].gflops.best == pytest.approx(found.gemm[0].gflops.best / 4)
+    assert again.copy_gb_per_s.median == pytest.approx(found.copy_gb_per_s.median / 4)
+
+
+def test_what_a_runtime_does_not_take_is_a_reason(job_folder):
+    found = probe(SPEC._replace(runtime="noop"), CONDITIONS, job_folder)
+    assert (found.gemm, found.runtime_version) == ((), None)
+    assert all("noop gives no outputs" in found.reasons[precision] for precision in PRECISIONS)
+    assert found.copy_gb_per_s.best > 0
+
+
+def test_what_the_disk_has_spoilt_is_measured_again(job_folder):
+    probe(SPEC._replace(runtime="noop"), CONDITIONS, job_folder)
+    (path,) = glob.glob(os.path.join(job_folder.folder, "answer-*-copy-1.json"))
+    with open(path, "wb") as stream:
+        stream.write(b"\0" * 200)
+    assert probe(SPEC._replace(runtime="noop"), CONDITIONS, job_folder).copy_gb_per_s.best > 0
+
+
+def test_a_child_that_was_killed_from_outside_is_no_reason(job_folder):
+    with pytest.raises(ChildDied):
+        probe(SPEC, CONDITIONS, job_folder._replace(on_start=lambda _, child: os.kill(child.pid, signal.SIGKILL)))
+
+
+def test_once_for_each_environment(client):
+    found = client.probe("noop", threads=1)
+    assert found.environment_id == client.device().environment_id
+    assert client.probe("noop", threads=1) == found
+    assert client.jobs() == []

@@ -1,0 +1,341 @@
+"""trtexec behind its runtime, by a program that behaves as far as trtexec's words are known (fake_trtexec.py)."""
+
+import json
+import os
+import shutil
+import sys
+import time
+
+import pytest
+
+from support import SUPPORT
+from vitsearch_evaluators.base.onnx_writer import Value, model, node
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.engines import ENGINES_KEPT, EngineCache
+from vitsearch_evaluators.runtimes.tools import trtexec
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided
+from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name
+from vitsearch_evaluators.runtimes.tools.trtexec_flags import build_flags, read_version, stream_flags
+from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_evaluators.wire.protocol import SCREEN
+
+
+class FakeTool:
+    """A trtexec of some version, and what it was asked for."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        self._folder = folder
+        self.path = str(folder / "trtexec")
+        shutil.copy(os.path.join(SUPPORT, "fake_trtexec.py"), str(folder / "fake.py"))
+        (folder / "trtexec").write_text(f'#!/bin/sh\nexec {sys.executable} {folder / "fake.py"} "$@"\n')
+        (folder / "trtexec").chmod(0o755)
+        self.install("v8201")
+
+    def install(self, banner, **special):
+        (self._folder / "tensorrt.json").write_text(json.dumps(dict(special, banner=banner)))
+
+    def calls(self, flag):
+        log = self._folder / "calls.jsonl"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [call for call in map(json.loads, lines) if flag in call]
+
+
+@pytest.fixture
+def tool(tmp_path):
+    return FakeTool(tmp_path / "tensorrt")
+
+
+@pytest.fixture
+def equipped(tool, tmp_path, monkeypatch):
+    """equipped(environment) -> the runtime as a child has it, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(environment="one"):
+        runtime = TrtexecRuntime()
+        runtime.equipment = Equipment(tool.path, str(tmp_path / "cache"), environment)
+        return runtime
+
+    return make
+
+
+@pytest.fixture
+def plain_onnx(tmp_path):
+    """Write a model without the package onnx, which a Jetson Nano's Python lacks: plain_onnx(width=8) -> path."""
+
+    def write(width=8):
+        ends = Value("image", "float32", (1, width)), Value("logits", "float32", (1, width))
+        path = tmp_path / f"{width}.onnx"
+        path.write_bytes(model([node("Identity", ["image"], "logits")], [ends[0]], [ends[1]], 13, 7))
+        return str(path)
+
+    return write
+
+
+class TestTrtexec(RuntimeTestCase):
+    @pytest.fixture(autouse=True)
+    def _parts(self, equipped, plain_onnx):
+        self.make_runtime = equipped
+        self.model = plain_onnx()
+
+    def make_model(self, folder):
+        return shutil.copy(self.model, os.path.join(folder, "model.onnx"))
+
+    def make_options(self):
+        return {"precision": "fp16"}
+
+
+FP32 = {"precision": "fp32"}
+
+
+def prepare(runtime, path, precision="fp32"):
+    runtime.prepare(path, {"precision": precision}, SCREEN)
+
+
+class TestEngines:
+    """Fault 26: an engine of another TensorRT or power mode is never used."""
+
+    def test_one_engine_serves_many_processes(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
+        for _ in range(3):
+            prepare(equipped(), path)
+            assert len(equipped().measure(path, {"precision": "fp32"}, SCREEN).wall_ms) == 200
+        assert len(tool.calls("--onnx")) == 1
+
+    def test_another_tensorrt_builds_anew_and_the_old_engine_is_not_loaded(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        tool.install("v100300] [b17")
+        with pytest.raises(MeasurementFailed, match="the engine of this job is not there"):
+            equipped().measure(path, {"precision": "fp32"}, SCREEN)
+        prepare(equipped(), path)
+        equipped().measure(path, {"precision": "fp32"}, SCREEN)
+        assert len(tool.calls("--onnx")) == 2
+        assert len({call["--loadEngine"] for call in tool.calls("--loadEngine")}) == 1
+
+    def test_another_power_mode_model_or_precision_builds_anew(self, tool, equipped, plain_onnx):
+        one, other = plain_onnx(), plain_onnx(width=9)
+        prepare(equipped("15W"), one)
+        prepare(equipped("7W"), one)
+        prepare(equipped("15W"), other)
+        prepare(equipped("15W"), one, "fp16")
+        assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 4
+
+    def test_another_gpu_builds_anew(self, tool, equipped, plain_onnx, monkeypatch):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        monkeypatch.setattr(trtexec, "gpu_name", lambda: "another one")
+        prepare(equipped(), path)
+        assert len(tool.calls("--onnx")) == 2
+
+    @pytest.mark.parametrize("damage", ["engine", "description"])
+    def test_what_is_damaged_is_built_anew(self, tool, equipped, plain_onnx, tmp_path, damage):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        (engine,) = (tmp_path / "cache" / "engines").glob("*.engine" + (".json" if damage == "description" else ""))
+        engine.write_bytes(engine.read_bytes()[:-1])
+        prepare(equipped(), path)
+        assert len(tool.calls("--onnx")) == 2
+
+    def test_an_engine_that_does_not_load_is_dropped(self, tool, equipped, plain_onnx, monkeypatch):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        key = equipped()._key(path, FP32)
+        monkeypatch.setattr(TrtexecRuntime, "_build", lambda self, options: ((8, 2, 1), build_flags((8, 2, 1), "fp32")))
+        tool.install("v8401")
+        with pytest.raises(MeasurementFailed, match="not compatible with this version"):
+            equipped().measure(path, FP32, SCREEN)
+        assert equipped()._cache().find(key) is None
+
+    def test_a_build_that_fails_leaves_nothing(self, tmp_path):
+        cache = EngineCache(str(tmp_path / "engines"))
+
+        def build(path):
+            with open(path, "w") as stream:
+                stream.write("half")
+            raise RuntimeError("no")
+
+        with pytest.raises(RuntimeError):
+            cache.make({"a": 1}, build)
+        assert os.listdir(str(tmp_path / "engines")) == []
+
+    def test_the_least_recently_used_go(self, tmp_path):
+        cache = EngineCache(str(tmp_path / "engines"))
+
+        def build(path):
+            with open(path, "w") as stream:
+                stream.write("engine")
+
+        for number in range(ENGINES_KEPT):
+            os.utime(cache.make({"n": number}, build), (number, number))
+        assert cache.find({"n": 0}) is not None
+        cache.make({"n": "new"}, build)
+        assert cache.find({"n": 1}) is None
+        assert cache.find({"n": 0}) is not None
+
+
+def test_what_it_tells_and_what_it_does_not(equipped, plain_onnx):
+    path = plain_onnx()
+    prepare(equipped(), path)
+    times = equipped().measure(path, {"precision": "fp32"}, SCREEN)
+    assert times.wall_ms[:2] == [2.5, 2.51]
+    assert times.load_ms == pytest.approx(12.5)
+    assert times.settled == {"gpu_compute_ms_p50": 2.0}
+    assert times.reasons["cpu_ms"] == "the program tells no CPU time"
+
+
+@pytest.mark.parametrize("banner", ["v8201", "v8503", "v100300] [b17"])
+def test_samples_are_of_after_the_warm_up_though_old_versions_leave_it_in_the_file(banner, tool, equipped, plain_onnx):
+    tool.install(banner)
+    path = plain_onnx()
+    prepare(equipped(), path)
+    assert set(equipped().measure(path, FP32, SCREEN._replace(warmup_min_s=0.5)).wall_ms) == {2.5, 2.51}
+
+
+def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(tool, equipped, plain_onnx):
+    path = plain_onnx()
+    prepare(equipped(), path)
+    times = equipped().sustained(path, FP32, SCREEN._replace(soak_s=600.0))
+    assert set(times.wall_ms) == {2.5, 2.51}
+    soak, timed = tool.calls("--loadEngine")
+    assert (soak["--duration"], soak["--warmUp"], "--exportTimes" in soak) == ("570", "0", False)
+    assert (timed["--duration"], timed["--warmUp"]) == ("2", "30200")
+
+
+def test_a_short_soak_is_a_longer_warm_up(tool, equipped, plain_onnx):
+    path = plain_onnx()
+    prepare(equipped(), path)
+    equipped().sustained(path, FP32, SCREEN._replace(soak_s=5.0))
+    (timed,) = tool.calls("--loadEngine")
+    assert timed["--warmUp"] == "5200"
+
+
+class TestThroughput:
+    @pytest.mark.parametrize(("banner", "flag"), [("v8201", "--streams"), ("v100300] [b17", "--infStreams")])
+    def test_all_streams_are_counted_by_the_time_of_their_runs(self, banner, flag, tool, equipped, plain_onnx):
+        tool.install(banner)
+        path = plain_onnx()
+        prepare(equipped(), path)
+        asked = SCREEN._replace(throughput_s=4.5, streams=3)
+        counted = equipped().throughput(path, FP32, asked)
+        (call,) = tool.calls("--loadEngine")
+        assert (call[flag], call["--threads"], call["--duration"]) == ("3", "", "5")
+        assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
+        assert counted.runs_per_s == pytest.approx(1e3, rel=1e-3)
+
+    def test_one_stream_needs_no_flag(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        assert equipped().throughput(path, FP32, SCREEN._replace(throughput_s=3.0)).runs_per_s == pytest.approx(
+            1e3 / 3, rel=1e-3
+        )
+        (call,) = tool.calls("--loadEngine")
+        assert not {"--streams", "--infStreams", "--threads"} & set(call)
+
+    def test_streams_that_it_refuses_are_a_reason_and_the_engine_stays(self, tool, equipped, plain_onnx):
+        tool.install("v8201", most_streams=1)
+        path = plain_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(NotProvided, match="with 2 streams: .* Unable to create execution context"):
+            equipped().throughput(path, FP32, SCREEN._replace(throughput_s=1.0, streams=2))
+        assert equipped().measure(path, FP32, SCREEN).wall_ms
+
+    def test_a_version_without_such_a_flag_is_a_reason(self):
+        with pytest.raises(NotProvided, match="no flag for 2 streams"):
+            stream_flags("--iterations=N", 2)
+
+
+class TestPower:
+    """The steady runs, between two times of the machine's clock."""
+
+    def test_loading_and_warm_up_are_outside(self, tool, equipped, plain_onnx):
+        tool.install("v8201", sleeps=True, before_s=0.1, after_s=0.02)
+        path = plain_onnx()
+        prepare(equipped(), path)
+        before = time.monotonic()
+        found = equipped().work(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
+        after = time.monotonic()
+        start, end = found.window
+        # What is before the runs and what is after them are not known apart: as much is cut off at either end.
+        assert before + 0.1 + 0.3 <= start < end <= after
+        assert 2.7 < end - start < 3.0
+        assert found.runs == pytest.approx((end - start) / 0.003, abs=3)
+
+    def test_lines_that_came_at_once_are_a_reason(self, tool, equipped, plain_onnx):
+        path = plain_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(NotProvided, match="lines came later than it printed them"):
+            equipped().work(path, FP32, SCREEN._replace(power_s=1.0))
+
+    def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, plain_onnx):
+        tool.install("v8201", sleeps=True, before_s=0.2)
+        path = plain_onnx()
+        prepare(equipped(), path)
+        with pytest.raises(NotProvided, match="when that began is not known to 0.2"):
+            equipped().work(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
+
+
+def test_another_batch_is_refused(equipped, plain_onnx):
+    with pytest.raises(MeasurementFailed, match="asks for 8"):
+        equipped().prepare(plain_onnx(), {"precision": "fp32"}, SCREEN._replace(batch=8))
+
+
+@pytest.mark.parametrize(
+    ("banner", "version"),
+    [("v8201", (8, 2, 1)), ("v8601", (8, 6, 1)), ("v100300] [b17", (10, 3, 0)), ("v101602] [b10", (10, 16, 2)),
+     ("v11.1.0.106] [b48", (11, 1, 0)), ("v", None), ("v1.2", None), ("v123", None)],
+)  # fmt: skip
+def test_the_version_in_its_first_line(banner, version):
+    assert read_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] # trtexec --help") == version
+
+
+def test_no_version_is_unavailable(tool, equipped):
+    tool.install("x")
+    state = equipped().available()
+    assert not state.available
+    assert "does not say which TensorRT" in state.reason
+
+
+def test_each_version_is_told_all_that_its_defaults_would_change():
+    assert build_flags((8, 2, 1), "fp32") == ["--workspace=1024", "--buildOnly", "--noTF32"]
+    assert build_flags((10, 3, 0), "int8") == [
+        "--memPoolSize=workspace:1024",
+        "--skipInference",
+        "--noTF32",
+        "--int8",
+        "--fp16",
+    ]
+    with pytest.raises(MeasurementFailed, match="11.1.0 takes fp16 from the model alone"):
+        build_flags((11, 1, 0), "fp16")
+
+
+def test_the_gpus_name_is_the_drivers_or_the_boards(tmp_path):
+    assert gpu_name(str(tmp_path)) == "unknown GPU"
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("NVIDIA Orin Nano\0")
+    assert gpu_name(str(tmp_path)) == "NVIDIA Orin Nano"
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0/information").write_text("Model: \t\t NVIDIA T4\nIRQ: 5\n")
+    assert gpu_name(str(tmp_path)) == "NVIDIA T4"
+
+
+def test_through_the_agent(tool, plain_onnx, serve_agent, tiny_protocol):
+    served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path}}})
+    with served.client() as client:
+        (told,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
+        one = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
+        asked = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
+        all_of_it = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked)
+        tool.install("v8201", most_streams=1)
+        not_all = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
+    assert (told.available, told.version, told.program) == (True, "8.2.1", tool.path)
+    assert (one.latency_ms.n, one.latency_ms.p50, one.cpu_ms) == (22, 2.5, None)
+    assert one.reasons["first_inference_ms"]
+    assert one.options["gpu_compute_ms_p50"] == 2.0
+    assert (all_of_it.sustained.n, all_of_it.sustained.p50) == (11, 2.5)
+    assert all_of_it.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
+    assert (all_of_it.power, "power" in all_of_it.reasons) == (None, True)
+    assert (not_all.throughput_ips, not_all.sustained) == (None, all_of_it.sustained)
+    assert not_all.reasons["throughput_ips"].startswith("with 2 streams: ")
+    assert len(tool.calls("--onnx")) == 1

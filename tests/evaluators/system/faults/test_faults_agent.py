@@ -1,0 +1,100 @@
+"""Faults 3 and 14 of the list in `test_faults`: a device that comes back otherwise, and clocks that jump."""
+
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+
+import vitsearch_evaluators
+from vitsearch_evaluators.client.client import RequestOptions
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.errors import EnvironmentChanged
+
+two_processors = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="the processors that an agent may use are part of its environment, and here is only one",
+)
+
+
+def half_done(state, blob, protocol, options, until, environment_of=lambda info: None):
+    """Kill an agent whose first measuring process has answered and whose second one measures."""
+    with EmbeddedAgent(state, cpus="0,1") as agent, agent.client("s", deadline_s=0.0) as client:
+        digest = client.upload(blob)
+        submit(client, digest, protocol, options, environment_of(client.device()))
+        until(lambda: os.path.exists(options["note"] + ".second"), "the second process")
+        os.kill(agent.pid, signal.SIGKILL)
+        agent._process.wait()
+
+
+def submit(client, digest, protocol, options, environment):
+    """Ask for a measurement and do not wait for it."""
+
+    class Enough(Exception):
+        pass
+
+    def stop(event):
+        raise Enough
+
+    with pytest.raises(Enough):
+        client.measure(
+            digest, "faults", options, protocol, request=RequestOptions(environment_id=environment, on_event=stop)
+        )
+
+
+@two_processors
+@pytest.mark.parametrize(("cpus", "processes"), [("0,1", 1), ("0", 2)])
+def test_half_done_work_goes_on_only_in_the_same_environment(
+    tmp_path, faulty_environment, blob, tiny_protocol, until, cpus, processes
+):
+    state, gate = str(tmp_path / "state"), tmp_path / "gate"
+    options = {"fault": "second_waits", "gate": str(gate), "note": str(tmp_path / "note")}
+    twice = tiny_protocol._replace(id="test-twice", processes=2)
+    half_done(state, blob, twice, options, until)
+    gate.write_text("open")
+    with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
+        found = client.measure(blob, "faults", options, twice)
+        assert (found.attempts, found.latency_ms.n) == (2, 22)
+        assert found.environment_id == client.device().environment_id
+        whats = [event.what for event in client.events(found.job_id)]
+    last_start = len(whats) - whats[::-1].index("started")
+    assert whats[last_start:] == ["phase"] * processes + ["done"]
+
+
+@two_processors
+def test_a_job_for_the_old_environment_fails_in_the_new_and_may_be_planned_again(
+    tmp_path, faulty_environment, blob, tiny_protocol, until
+):
+    state, gate = str(tmp_path / "state"), tmp_path / "gate"
+    options = {"fault": "second_waits", "gate": str(gate), "note": str(tmp_path / "note")}
+    twice = tiny_protocol._replace(id="test-twice", processes=2)
+    pinned = []
+
+    def pin(info):
+        pinned.append(info.environment_id)
+        return info.environment_id
+
+    half_done(state, blob, twice, options, until, pin)
+    gate.write_text("open")
+    with EmbeddedAgent(state, cpus="0") as agent, agent.client("s") as client:
+        until(lambda: client.jobs() == [])
+        with pytest.raises(EnvironmentChanged) as caught:
+            client.measure(blob, "faults", options, twice, request=RequestOptions(environment_id=pinned[0]))
+        assert caught.value.transient
+        here = client.device().environment_id
+        assert caught.value.details == {"wanted": pinned[0], "found": here}
+        assert client.measure(blob, "faults", options, twice).environment_id == here, "another client does not mind"
+        assert (
+            client.measure(blob, "faults", options, twice, request=RequestOptions(environment_id=here)).environment_id
+            == here
+        )
+
+
+def test_no_duration_is_taken_from_a_clock_that_may_jump():
+    """The wall clock is asked for what a person reads, as UTC text. The one who has to know it, an external
+    meter whose samples bear it, takes it from System and watches for its jumps."""
+    home = pathlib.Path(vitsearch_evaluators.__file__).parent
+    jumping = re.compile(r"\btime\.time\b|\bdatetime\.(now|utcnow|today)\b|\btime\.localtime\b|from time import")
+    found = [path.name for path in sorted(home.rglob("*.py")) if jumping.search(path.read_text())]
+    assert found == ["system.py"]

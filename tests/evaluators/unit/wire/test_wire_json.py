@@ -1,0 +1,247 @@
+"""What a device answers, as JSON that no later version may read otherwise."""
+
+import pytest
+
+from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
+from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
+from vitsearch_evaluators.wire.job_status import JobStatus
+from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
+from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
+
+LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
+LATENCY_JSON = {
+    "n": 70,
+    "p50": 2.0,
+    "p90": 2.5,
+    "p95": None,
+    "p99": None,
+    "mean": 2.1,
+    "min": 1.9,
+    "max": 3.0,
+    "ci95_low": 1.95,
+    "ci95_high": 2.05,
+}
+MEASUREMENT = Measurement(
+    job_id="a1" * 32,
+    artifact="b2" * 32,
+    device_id="device-1",
+    environment_id="c3" * 32,
+    protocol=SCREEN,
+    runtime="onnxruntime",
+    runtime_version="1.23.2",
+    options={"provider": "CPUExecutionProvider"},
+    latency_ms=LATENCY,
+    cpu_ms=LATENCY,
+    load_ms=12.5,
+    first_inference_ms=4.0,
+    throughput_ips=476.2,
+    peak_memory_mb=30.5,
+    runtime_baseline_mb=50.0,
+    between_process_rel_spread=None,
+    sustained=LATENCY,
+    temperature=Temperature("cpu-thermal", 41.5, 60.0, 61.25),
+    power=Power(4.5, 2.1, 9.0, 4.8, "ina3221", "module", False, 20.0, 200, 0.01),
+    swap_mb=None,
+    contention=Contention(0.01, 1.0),
+    flags=("contended",),
+    reasons={"swap_mb": "no /proc/vmstat"},
+    attempts=1,
+    queue_s=0.5,
+    seconds=2.5,
+    emulated=False,
+    started_at="2026-01-02T03:04:05Z",
+)
+MEASUREMENT_JSON = {
+    "job_id": "a1" * 32,
+    "artifact": "b2" * 32,
+    "device_id": "device-1",
+    "environment_id": "c3" * 32,
+    "protocol": SCREEN.to_json(),
+    "runtime": "onnxruntime",
+    "runtime_version": "1.23.2",
+    "options": {"provider": "CPUExecutionProvider"},
+    "latency_ms": LATENCY_JSON,
+    "cpu_ms": LATENCY_JSON,
+    "load_ms": 12.5,
+    "first_inference_ms": 4.0,
+    "throughput_ips": 476.2,
+    "peak_memory_mb": 30.5,
+    "runtime_baseline_mb": 50.0,
+    "between_process_rel_spread": None,
+    "sustained": LATENCY_JSON,
+    "temperature": {"zone": "cpu-thermal", "start_c": 41.5, "end_c": 60.0, "max_c": 61.25},
+    "power": {
+        "mean_w": 4.5,
+        "idle_w": 2.1,
+        "energy_mj": 9.0,
+        "energy_net_mj": 4.8,
+        "source": "ina3221",
+        "scope": "module",
+        "estimated": False,
+        "rate_hz": 20.0,
+        "n": 200,
+        "relative_error": 0.01,
+    },
+    "swap_mb": None,
+    "contention": {"wait_over_cpu": 0.01, "wall_over_cpu": 1.0},
+    "flags": ["contended"],
+    "reasons": {"swap_mb": "no /proc/vmstat"},
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 2.5,
+    "emulated": False,
+    "started_at": "2026-01-02T03:04:05Z",
+}
+DEVICE = DeviceInfo(
+    api_min=2,
+    api_max=2,
+    agent_version="0.1.0",
+    device_id="device-1",
+    kind="physical",
+    environment_id="c3" * 32,
+    fingerprint={"cores": 4},
+    runtimes=(RuntimeInfo("onnxruntime", False, "not installed", None, (), ("onnx",), 23, 11, ("fp32",)),),
+    job_kinds=("measure",),
+    max_blob_bytes=1000,
+    queued=1,
+    running=0,
+    memory_mb=4000,
+    power_meter="ina3221",
+    quarantined=None,
+    emulation=None,
+)
+DEVICE_JSON = {
+    "api_min": 2,
+    "api_max": 2,
+    "agent_version": "0.1.0",
+    "device_id": "device-1",
+    "kind": "physical",
+    "environment_id": "c3" * 32,
+    "fingerprint": {"cores": 4},
+    "runtimes": [
+        {
+            "name": "onnxruntime",
+            "available": False,
+            "reason": "not installed",
+            "version": None,
+            "providers": [],
+            "artifacts": ["onnx"],
+            "max_opset": 23,
+            "max_ir_version": 11,
+            "precisions": ["fp32"],
+            "program": None,
+        }
+    ],
+    "job_kinds": ["measure"],
+    "max_blob_bytes": 1000,
+    "queued": 1,
+    "running": 0,
+    "memory_mb": 4000,
+    "power_meter": "ina3221",
+    "quarantined": None,
+    "emulation": None,
+}
+STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
+STATUS_JSON = {
+    "id": "a1" * 32,
+    "kind": "measure",
+    "state": "done",
+    "owner": {"study": "study", "trial": 7},
+    "attempts": 1,
+    "error": None,
+    "result": MEASUREMENT_JSON,
+}
+ACCURACY_JSON = {
+    "job_id": "a1" * 32,
+    "artifact": "b2" * 32,
+    "images": "c3" * 32,
+    "labels": "d4" * 32,
+    "device_id": "device-1",
+    "environment_id": "e5" * 32,
+    "runtime": "onnxruntime",
+    "runtime_version": "1.20.1",
+    "options": {},
+    "n": 200,
+    "correct": 170,
+    "not_finite": 1,
+    "classes": 10,
+    "ci95_low": 0.79,
+    "ci95_high": 0.89,
+    "logits_sha256": "f6" * 32,
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 12.5,
+    "emulated": False,
+    "started_at": "2026-11-25T12:00:00Z",
+}
+ACCURACY = AccuracyResult(**ACCURACY_JSON)
+PROBE_JSON = {
+    "job_id": "a1" * 32,
+    "device_id": "device-1",
+    "environment_id": "e5" * 32,
+    "runtime": "onnxruntime",
+    "runtime_version": "1.20.1",
+    "options": {},
+    "gemm": [{"precision": "fp32", "threads": 4, "size": 1024, "gflops": {"best": 91.5, "median": 90.0, "n": 12}}],
+    "copy_gb_per_s": {"best": 10.5, "median": 10.0, "n": 20},
+    "copy_bytes": 67108864,
+    "temperature_c": 48.5,
+    "wait_over_cpu": None,
+    "reasons": {"fp16": "not a number", "wait_over_cpu": "no scheduler statistics"},
+    "attempts": 1,
+    "queue_s": 0.5,
+    "seconds": 12.5,
+    "emulated": False,
+    "started_at": "2026-11-25T12:00:00Z",
+}
+PROBE = PeaksResult(
+    **dict(
+        PROBE_JSON,
+        gemm=(Gemm("fp32", 4, 1024, Rate(91.5, 90.0, 12)),),
+        copy_gb_per_s=Rate(10.5, 10.0, 20),
+    )
+)
+GOLDEN = [
+    (ACCURACY, ACCURACY_JSON),
+    (PROBE, PROBE_JSON),
+    (
+        STATUS._replace(kind="accuracy", result=ACCURACY),
+        dict(STATUS_JSON, kind="accuracy", result=ACCURACY_JSON),
+    ),
+    (LATENCY, LATENCY_JSON),
+    (MEASUREMENT, MEASUREMENT_JSON),
+    (DEVICE, DEVICE_JSON),
+    (STATUS, STATUS_JSON),
+]
+IDS = [f"{type(record).__name__}-{getattr(record, 'kind', '')}" for record, _ in GOLDEN]
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
+def test_golden_json(record, golden):
+    assert record.to_json() == golden
+    assert digest(type(record).from_json(golden).to_json()) == digest(golden)
+    assert type(record).from_json(golden) == record
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
+def test_every_key_is_needed_and_no_other_taken(record, golden):
+    for key in golden:
+        lacking = {name: value for name, value in golden.items() if name != key}
+        with pytest.raises(InvalidRequest, match=f"missing {key}"):
+            type(record).from_json(lacking)
+    with pytest.raises(InvalidRequest, match="unknown surprise"):
+        type(record).from_json(dict(golden, surprise=1))
+
+
+def test_a_result_is_read_as_its_kind_says():
+    with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
+        JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
+    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, probe"):
+        JobStatus.from_json(dict(STATUS_JSON, kind="dance"))
+
+
+def test_final_states():
+    assert STATUS.final
+    assert not STATUS._replace(state="running").final

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from timm.layers import Attention
+from timm.models.byobnet import BottleneckBlock
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.errors import PlanError
+from vitsearch.testing.families import BackboneTestCase
+
+SMALL = ModelSpec("mobilevit_xxs", "none", 64, 10)
+
+
+class TestMobileViT(BackboneTestCase):
+    spec = SMALL
+    other_resolution = 50
+    unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
+
+
+class TestGreyImagesOf28Pixels(BackboneTestCase):
+    """Maps of odd sides, down to a single pixel, which the model interpolates to whole patches."""
+
+    spec = ModelSpec("mobilevit_xxs", "none", 28, 10, 1)
+    other_resolution = 56
+    unsupported = (("window_size", 2),)
+
+
+class TestMobileViTv2(BackboneTestCase):
+    spec = ModelSpec("mobilevitv2_050", "none", 64, 10)
+    other_resolution = 50
+    cuts_heads = False
+    unsupported = (("head_pruning_ratio", 0.5), ("window_size", 7))
+
+
+def test_a_single_head_is_told():
+    reason = backbones.supports("mobilevitv2_050", "head_pruning_ratio", 0.5)
+    assert reason == "mobilevitv2_050 attends with a single head (linear self-attention), which cannot be removed"
+    assert backbones.supports("mobilevitv2_050", "head_pruning_ratio", 0.0) is None
+    assert backbones.supports("mobilevit_xxs", "head_pruning_ratio", 0.5) is None
+
+
+def test_every_attention_and_every_inverted_residual_is_a_unit():
+    family = backbones.find(SMALL.backbone)
+    model = family.build(SMALL).model
+    with_heads = [unit.name for unit in family.units(model) if unit.heads]
+    without = [unit.name for unit in family.units(model) if not unit.heads]
+    modules = dict(model.named_modules())
+    assert with_heads == [name.removesuffix(".attn") for name, found in modules.items() if type(found) is Attention]
+    assert without == [name for name, found in modules.items() if type(found) is BottleneckBlock]
+    assert (len(with_heads), len(without)) == (9, 7)
+
+
+def test_kept_heads_are_the_ones_asked_for():
+    family = backbones.find(SMALL.backbone)
+    model = family.build(SMALL).model
+    index = next(place for place, unit in enumerate(family.units(model)) if unit.heads)
+    attention = model.get_submodule(family.units(model)[index].name).attn
+    values = attention.qkv.weight.detach().reshape(3, 4, attention.head_dim, -1)
+    family.slice_heads(model, index, (0, 3))
+    assert torch.equal(attention.qkv.weight, values[:, [0, 3]].flatten(0, 2))
+
+
+@pytest.mark.parametrize("name", ["mobilevit_xxs", "mobilevitv2_050"])
+def test_a_block_without_heads_refuses(name):
+    family = backbones.find(name)
+    with pytest.raises(PlanError, match="cannot keep heads"):
+        family.slice_heads(family.build(ModelSpec(name, "none", 32, 10)).model, 0, (0,))
+
+
+def test_anatomy_says_what_the_first_attention_sees():
+    family = backbones.find(SMALL.backbone)
+    block_structure = family.block_structure(family.unbuilt(SMALL.backbone), ModelSpec("mobilevit_xxs", "none", 50, 10))
+    assert (block_structure.tokens, block_structure.embed_dim) == (4 * 4, 80)

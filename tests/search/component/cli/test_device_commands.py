@@ -1,0 +1,270 @@
+"""``vitsearch devices`` against a real agent that speaks TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from support import SPACE_FILES
+from vitsearch.cli import device_commands, device_tables
+from vitsearch.errors import DeviceLost, ResourceError, UnknownName
+from vitsearch.search.run import Home, open_device
+from vitsearch.space import load
+from vitsearch_evaluators.base import processes, tokens
+from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_evaluators.client.transport import Transport
+from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
+
+PATIENCE_S = 60.0
+SMALL = Path(SPACE_FILES, "small.yaml")
+
+
+class TrialScheduler:
+    """An agent with TLS on loopback."""
+
+    def __init__(self, state):
+        self.token_file = state / tokens.FILE_NAME
+        port_file = state.parent / "port.json"
+        command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--tls", "--exit-with-stdin"]
+        command += ["--state", str(state), "--port-file", str(port_file)]
+        with open(state.parent / "agent.log", "wb") as log:
+            environment = processes.with_package_path(dict(os.environ))
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, env=environment)
+        end = time.monotonic() + PATIENCE_S
+        while not port_file.exists():
+            assert self.process.poll() is None, "the agent did not start"
+            assert time.monotonic() < end, "the agent takes too long to start"
+            time.sleep(0.02)
+        where = json.loads(port_file.read_text())
+        self.fingerprint, self.device_id = where["fingerprint"], where["device_id"]
+        self.url = f"https://127.0.0.1:{where['port']}"
+
+    @property
+    def token(self):
+        return tokens.read_tokens(str(self.token_file))[0]
+
+    def client(self):
+        return DeviceClient(self.url, self.token, fingerprint=self.fingerprint)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    board = TrialScheduler(tmp_path_factory.mktemp("board") / "state")
+    yield board
+    board.close()
+
+
+@pytest.fixture(autouse=True)
+def book(tmp_path, monkeypatch):
+    """The user's configuration folder; nobody else's is touched."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "vitsearch" / "devices.json"
+
+
+def devices(*arguments, stdin=""):
+    """What a command prints, or the error that it raises."""
+    done = CliRunner().invoke(device_commands.app, list(arguments), input=stdin, env={"COLUMNS": "200"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def told(*arguments, stdin=""):
+    return json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
+
+
+@pytest.fixture
+def nano(board):
+    added = told("add", board.url, "nano", "--fingerprint", board.fingerprint, stdin=board.token + "\n")
+    assert added["reachable"]
+    return "nano"
+
+
+def test_a_device_is_added_listed_and_removed(board, nano, book):
+    stored = json.loads(book.read_text())["devices"]["nano"]
+    assert stored == {"url": board.url, "token": board.token, "fingerprint": board.fingerprint}
+    ((row),) = told("list")
+    assert (row["name"], row["reachable"], row["kind"], row["queued"]) == ("nano", True, "physical", 0)
+    assert "nano" in devices("list").stdout
+    assert told("remove", "nano") == {"removed": "nano"}
+    assert told("list") == []
+    assert "Add one" in devices("list").stdout
+
+
+def test_the_token_is_shown_nowhere(board, nano):
+    for command in (["list"], ["status", "nano"], ["list", "--json"], ["status", "nano", "--json"]):
+        assert board.token not in devices(*command).output
+
+
+def test_a_person_compares_the_certificate_once(board, monkeypatch):
+    monkeypatch.setattr(device_commands, "_is_interactive", lambda: True)
+    done = devices("add", board.url, "nano", stdin=f"n\n{board.token}\n")
+    assert done.exit_code == 1
+    assert board.fingerprint in done.output
+    assert told("list") == []
+    assert "devices: [nano]" in devices("add", board.url, "nano", stdin=f"y\n{board.token}\n").output
+    assert "certificate" not in devices("add", board.url, "nano", stdin=f"{board.token}\n").output
+
+
+def test_a_pipe_cannot_compare_it(board):
+    with pytest.raises(ResourceError, match="--fingerprint"):
+        devices("add", board.url, stdin=board.token)
+
+
+def test_a_token_in_a_file(board):
+    added = told("add", board.url, "--fingerprint", board.fingerprint, "--token-file", str(board.token_file))
+    assert added["name"] == "127-0-0-1"
+
+
+@pytest.mark.parametrize(
+    ("pin", "token", "message"),
+    [
+        ("sha256:" + "ab" * 32, None, "is pinned.*new --fingerprint"),
+        (None, "t" * 64, "the token is missing, wrong"),
+        (None, "x", "32"),
+    ],
+)
+def test_what_does_not_answer_rightly_is_not_kept(board, pin, token, message, book):
+    with pytest.raises((DeviceLost, ResourceError), match=message):
+        devices("add", board.url, "--fingerprint", pin or board.fingerprint, stdin=token or board.token)
+    assert not book.exists()
+
+
+def test_a_token_is_not_sent_in_the_clear_to_who_speaks_tls(board, monkeypatch):
+    asked, request = [], Transport.request
+
+    def noted(self, method, path, *more, **named):
+        asked.append(self._headers(None))
+        return request(self, method, path, *more, **named)
+
+    monkeypatch.setattr(Transport, "request", noted)
+    with pytest.raises(DeviceLost, match="its address begins with https://"):
+        devices("add", board.url.replace("https", "http"), stdin=board.token)
+    assert asked == [{}]
+
+
+def test_a_device_that_is_away_is_listed_with_the_reason(nano, book):
+    content = json.loads(book.read_text())
+    content["devices"]["gone"] = {"url": "https://127.0.0.1:9", "token": None, "fingerprint": None}
+    book.write_text(json.dumps(content))
+    here, gone = told("list")
+    assert (gone["name"], gone["reachable"], here["reachable"]) == ("gone", False, True)
+    assert "refused" in gone["reason"]
+    assert "not usable" in devices("list").stdout
+    with pytest.raises(DeviceLost, match="gone"):
+        devices("status", "gone")
+
+
+def test_status_tells_what_it_is_and_can(board, nano):
+    found = told("status", "nano")
+    assert found["device_id"] == board.device_id
+    assert {"onnxruntime", "noop"} <= {runtime["name"] for runtime in found["runtimes"]}
+    assert found["queue"] == []
+    assert (found["conditions"]["temperature_c"] is None) == (found["conditions"]["reason"] is not None)
+    shown = devices("status", "nano").stdout
+    for heading in ("board", "environment", "memory", "temperature", "power meter", "runtime", "queue"):
+        assert heading in shown
+
+
+def test_a_space_file_needs_only_its_name(board, nano, tmp_path):
+    space = load(SMALL, ["devices=[nano]"]).space
+    with open_device(space, Home(tmp_path), None) as device:
+        assert device.info.device_id == board.device_id
+
+
+def submit(board, study, busy_us):
+    """Queue a job that keeps the device busy for a while, and wait for nothing."""
+    content = study.encode() * 100
+    blob = BlobRef("model.onnx", hashlib.sha256(content).hexdigest(), len(content))
+    protocol = SCREEN._replace(id="long", max_s=PATIENCE_S, min_s=PATIENCE_S)
+    spec = JobSpec("measure", (blob,), "noop", {"busy_us": busy_us}, protocol)
+    identifier = job_id(spec, board.device_id)
+    with board.client() as client:
+        headers = {"Upload-Offset": "0", "Upload-Length": str(blob.size)}
+        client._transport.request("PATCH", f"/v1/blobs/{blob.sha256}", content, headers)
+        body = {"api": 2, "device_id": board.device_id, "owner": Owner(study, 7).to_json(), "spec": spec.to_json()}
+        client._transport.request("PUT", f"/v1/jobs/{identifier}", body)
+    return identifier
+
+
+def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
+    first, second = submit(board, "anna\x1b[2J", 1000), submit(board, "ben", 1000)
+    queue = told("status", "nano")["queue"]
+    assert [(job["id"], job["study"], job["trial"]) for job in queue] == [(first, "anna\x1b[2J", 7), (second, "ben", 7)]
+    assert {job["kind"] for job in queue} == {"measure"}
+    assert queue[1]["last"] is None
+    assert "anna" in devices("status", "nano").stdout
+    with pytest.raises(UnknownName, match=first[:12]):
+        devices("cancel", "nano", "zz")
+    with pytest.raises(ResourceError, match="2 jobs begin with ''"):
+        devices("cancel", "nano", "")
+    assert told("cancel", "nano", second[:8])["state"] == "cancelled"
+    shown = devices("cancel", "nano", first).stdout
+    assert f"{first[:12]} of anna\N{REPLACEMENT CHARACTER}[2J" in shown
+    with board.client() as client:
+        end = time.monotonic() + PATIENCE_S
+        while client.jobs() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert client.jobs() == []
+    with pytest.raises(ResourceError, match="device nano: no job waits or runs"):
+        devices("cancel", "nano", first)
+
+
+def test_a_rotated_token_is_added_again_without_comparing(board, nano):
+    tokens.rotate(str(board.token_file), keep_old=False)
+    ((row),) = told("list")
+    assert not row["reachable"]
+    assert row["reason"].endswith(f"rotated, or is wrong; with the right one: vitsearch devices add {board.url} nano")
+    assert told("add", board.url, "nano", stdin=board.token)["reachable"]
+
+
+def test_the_peaks_are_measured_once(board, nano):
+    found = told("probe", "nano", "--runtime", "noop", "--threads", "1")
+    assert (found["name"], found["gemm"]) == ("nano", [])
+    assert "noop gives no outputs" in found["reasons"]["fp32"]
+    assert told("probe", "nano", "--runtime", "noop", "--threads", "1") == found
+    shown = devices("probe", "nano", "--runtime", "noop", "--threads", "1").stdout
+    assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
+    assert "fp32: noop gives no outputs" in shown
+
+
+def test_peaks_as_a_table_with_what_is_wrong_with_them(capsys):
+    rate = {"best": 91.53, "median": 90.0, "n": 12}
+    found = {
+        "name": "nano",
+        "gemm": [{"precision": "int8", "threads": 4, "size": 1024, "gflops": rate}],
+        "copy_gb_per_s": rate,
+        "reasons": {"fp16": "it refuses"},
+        "runtime": "onnxruntime",
+        "runtime_version": "1.20",
+        "environment_id": "ab" * 32,
+        "temperature_c": 48.25,
+        "wait_over_cpu": 0.25,
+        "started_at": "2026-11-25T12:00:00Z",
+        "emulated": True,
+    }
+    device_tables.print_probe(found)
+    shown = capsys.readouterr().out
+    assert "91.53 GFLOP/s" in shown
+    for line in (
+        "fp16: it refuses",
+        "waited 25% of the time",
+        "EMULATED",
+        "onnxruntime 1.20, environment abababababab",
+    ):
+        assert line in shown

@@ -1,0 +1,163 @@
+"""What the terminal shows, letter by letter."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from vitsearch.cli.tables import front_table, print_front, print_status, status
+from vitsearch.core.plan import Compression
+from vitsearch.core.record import Keys
+from vitsearch.study.front import Front, Point
+
+KEYS = Keys("w", "g", "a", "d")
+FRONT = """\
+Pareto front of study fake: 2 models, all fake_vit@28
+trial  plan                                     accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
+ base  fp32                                   0.900±0.02         4±0.1             4.1    not measured        9
+    4  heads-33% ffn-50% global int8_dynamic       0.871      1 (0.25)             1.1    not measured      2.5
+  12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
+± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."""
+LEADERBOARD = """\
+Leaderboard: unpruned models as they would be shipped
+model             accuracy  cpu_ms_p50  latency_ms_p50  peak_memory_mb       size_mb      params_m        macs_m
+fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not measured  not measured  not measured"""
+
+
+def shown(show, *what, width=112):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    show(*what, console)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+@pytest.fixture
+def front(plan):
+    def values(accuracy, ms, mb):
+        return {
+            "accuracy": accuracy,
+            "cpu_ms_p50": ms,
+            "latency_ms_p50": ms + 0.1,
+            "peak_memory_mb": None,
+            "size_mb": mb,
+        }
+
+    cut = replace(plan, compression=Compression(1 / 3, 0.5, scope="global"))
+    int8 = replace(cut, deployments=(replace(plan.deployment, precision="int8_dynamic"),))
+    errors = {"accuracy": (0.87, 0.91), "cpu_ms_p50": (1.9, 2.1)}
+    points = (
+        Point(4, int8, KEYS, values(0.871, 1.0, 2.5), {}),
+        Point(12, cut, KEYS, values(0.89, 2.0, 6.25), errors),
+    )
+    baseline = Point(None, plan, KEYS, values(0.9, 4.0, 9.0), errors)
+    return Front("fake", ("accuracy", "cpu_ms_p50"), baseline, points, 1)
+
+
+def test_the_table_of_the_front(front):
+    assert shown(print_front, front) == FRONT
+
+
+@pytest.mark.parametrize("width", range(80, 160, 7))
+def test_only_whole_columns_are_shown(front, width):
+    text = shown(print_front, front, width=width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines()[:-1])) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width):
+    text = shown(print_front, front, width=width)
+    assert "…" not in text
+    names = [line.split()[0] for line in text.splitlines() if line[:5].strip()]
+    assert names[names.index("trial") + 1 :][:3] == ["base", "4", "12*"]
+    assert all(cell in text for cell in ("0.900±0.02", "4±0.1", "0.890±0.02", "2±0.1 (0.50)"))
+
+
+def test_models_are_named_where_there_are_several(front):
+    first, second = front.points
+    other = replace(first, plan=replace(first.plan, backbone="other_vit"))
+    assert "other_vit@28 heads-33%" in shown(print_front, replace(front, points=(other, second)))
+
+
+def test_a_study_without_a_model_says_where_to_look(front):
+    text = shown(print_front, replace(front, points=()))
+    assert text == "Study fake has no feasible trained model yet: see 'vitsearch status fake'."
+
+
+def test_a_front_without_a_baseline_has_no_ratios(front):
+    text = shown(lambda front, console: console.print(front_table(front, console.width)), replace(front, baseline=None))
+    assert "\nbase" not in text
+    assert "(" not in text
+
+
+STATE = {
+    "study": "fake",
+    "emulated": False,
+    "trained": 3,
+    "wanted": 8,
+    "open": 1,
+    "waits": None,
+    "outcomes": {"dominated": 2, "confirmed": 3},
+    "failures": {5: "train failed (not_finite): loss is nan"},
+    "cpu_seconds": {"block_structure": 2.4, "training": 61.7, "artifact": 0.0},
+    "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+    "leaderboard": [],
+}
+
+
+def test_a_device_that_was_not_itself_is_told(front):
+    first, second = front.points
+    hot = replace(second, flags=("contended", "throttled", "sustained_throttling"))
+    last = shown(print_front, replace(front, points=(first, hot))).splitlines()[-1]
+    assert last == "trial 12 was measured on a device with flags: throttled, sustained_throttling"
+
+
+def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
+    assert shown(print_front, replace(front, emulated=True)) == "EMULATED: " + FRONT
+    rows = [{"plan": plan.to_json(), "values": {"accuracy": 0.8912}}]
+    lines = shown(print_status, STATE | {"leaderboard": rows, "emulated": True}).splitlines()
+    assert [line.split(":")[0] for line in lines if "EMULATED" in line] == ["EMULATED", "EMULATED"]
+
+
+def test_a_status_in_words():
+    assert shown(print_status, STATE) == (
+        "Study fake: 3 of 8 plans trained, 1 open\n"
+        "Outcomes: 3 confirmed, 2 dominated\n"
+        "  trial 5: train failed (not_finite): loss is nan\n"
+        "CPU-seconds by stage: block_structure 2, training 62"
+    )
+
+
+def test_a_run_that_waits_for_its_device_is_told():
+    told = "waits for device nano, no answer for 3 min: no route to host"
+    lines = shown(print_status, STATE | {"waits": told}).splitlines()
+    assert lines[1] == f"A run {told}"
+
+
+def test_a_status_before_the_first_trial():
+    text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0})
+    assert text.startswith("Study fake: 0 of 8 plans trained, 0 open\nOutcomes: none yet\n")
+
+
+def test_the_leaderboard_stands_below(plan):
+    rows = [
+        {"plan": plan.to_json(), "values": {"accuracy": 0.8912, "cpu_ms_p50": 3.6, "energy_mj": None}},
+    ]
+    text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
+    assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
+
+
+def test_the_state_of_a_real_study(finished):
+    with finished.opened() as (study, ledger):
+        state = status(study, ledger)
+        outcomes = state["outcomes"]
+        records = study.records().values()
+        shown(print_status, state)
+    assert (state["trained"], state["wanted"], state["open"]) == (8, 8, 0)
+    assert sum(outcomes.values()) == len(records)
+    assert outcomes["confirmed"] == 8
+    assert outcomes.get("duplicate", 0) == sum(record.duplicate_of is not None for record in records)
+    assert state["failures"] == {}
+    assert len(state["leaderboard"]) == 2

@@ -1,0 +1,68 @@
+"""The builtin base with 256 calibration images, its statistics, and effects to cut it by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import Backbone, ModelSpec
+from vitsearch.compress import scores
+from vitsearch.compress.statistics import Statistics
+from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
+from vitsearch.data.tensors import to_tensor
+
+SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    family: Backbone
+    statistics: Statistics
+    calibration: tuple[torch.Tensor, torch.Tensor]
+    held_out: tuple[torch.Tensor, torch.Tensor]
+
+    def model(self) -> nn.Module:
+        return self.family.build(SPEC).model
+
+    def resolved(self, heads: int = 6, ffn: int = 768) -> ResolvedPlan:
+        """Keep the best of each block."""
+        found = self.statistics.scores()
+        rows = zip(found.heads, found.ffn, strict=True)
+        blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
+        return ResolvedPlan(SPEC.backbone, 28, None, blocks)
+
+
+def best(row: tuple[float, ...], count: int) -> tuple[int, ...]:
+    return tuple(sorted(np.argsort(row)[::-1][:count].tolist()))
+
+
+@pytest.fixture(scope="session")
+def base() -> Base:
+    family = backbones.find(SPEC.backbone)
+    calibration, held_out = images(0, 256), images(256, 200)
+    return Base(family, scores.collect(family.build(SPEC).model, family, *calibration), calibration, held_out)
+
+
+def images(start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the training part of the data set that ships with vitsearch."""
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
+        pixels, labels = (archive[f"train_{part}"][start : start + count] for part in ("images", "labels"))
+    pixels = pixels if pixels.ndim == 4 else pixels[..., None]
+    return to_tensor(pixels, 28, (0.286,), (0.353,)), torch.tensor(labels.astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def logits() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    def run(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = model.eval()(inputs)
+        return found
+
+    return run

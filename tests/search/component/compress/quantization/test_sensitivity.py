@@ -1,0 +1,42 @@
+import copy
+
+import pytest
+import torch
+
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.compress.quantization.sensitivity import rounding_sensitivity
+
+
+@pytest.fixture(scope="module")
+def images(base):
+    return base.calibration[0][:16]
+
+
+@pytest.fixture(scope="module")
+def sensitivity(base, images):
+    return rounding_sensitivity(base.model(), images)
+
+
+def test_every_linear_layer_has_its_damage(sensitivity):
+    names = [f"blocks.{i}.{part}" for i in range(6) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    assert list(sensitivity) == [*names, "head"]
+    assert all(0 <= value < 0.1 for value in sensitivity.values())
+
+
+def test_the_same_images_give_the_same_damage_and_the_model_is_as_it_was(base, images, sensitivity, logits):
+    model = base.model()
+    assert rounding_sensitivity(model, images) == sensitivity
+    assert fake_quant.quantized(model) == []
+    assert torch.equal(logits(model, images), logits(base.model(), images))
+
+
+def test_a_layer_with_outliers_is_found(base, images, sensitivity):
+    model = base.model()
+    block = model.blocks[3]
+    with torch.no_grad():
+        block.norm2.weight[:4] *= 300
+        block.norm2.bias[:4] *= 300
+        block.mlp.fc1.weight[:, :4] /= 300
+    found = rounding_sensitivity(copy.deepcopy(model), images)
+    assert max(found, key=found.get) == "blocks.3.mlp.fc1"
+    assert found["blocks.3.mlp.fc1"] > 10 * sensitivity["blocks.3.mlp.fc1"]

@@ -1,0 +1,69 @@
+"""Readers of a narrower residual stream, fitted on the base that ships with vitsearch."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional
+
+from vitsearch.compress import prune, prune_width, sequential, tokens
+from vitsearch.compress.statistics import Statistics
+from vitsearch.core.token_counts import tokens_left
+
+EXAMPLE = torch.zeros(1, 1, 28, 28)
+IMAGES = 96
+CHANNELS = tuple(channel for channel in range(192) if channel % 4)
+
+
+def kl(reference, found):
+    return float(
+        functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
+    )
+
+
+def fitted(base, resolved, readers=True):
+    """Down to ``effect`` and CHANNELS, fitted in sequence."""
+    images, model = base.calibration[0][:IMAGES], base.model()
+    prune.apply(model, base.family, resolved, EXAMPLE)
+    wanted = sequential.targets(base.model(), base.family, images, CHANNELS)
+    read = prune_width.readings(base.model(), model, base.family, images)
+    base.family.slice_stream(model, CHANNELS)
+    tokens.apply(model, resolved)
+    auxiliary_loss = partial(prune_width.fitting, model, base.family, CHANNELS, read) if readers else None
+    sequential.fit(model, base.family, wanted, images, auxiliary_loss)
+    return model
+
+
+def test_fitted_readers_bring_a_narrower_model_much_nearer_to_its_base(base, logits):
+    inputs, model = base.held_out[0], base.model()
+    expected = logits(model, inputs)
+    prune.apply(model, base.family, dataclasses.replace(base.resolved(), embed=CHANNELS), EXAMPLE)
+    without, withal = (fitted(base, base.resolved(), readers) for readers in (False, True))
+    losses = [kl(expected, logits(found, inputs)) for found in (model, without, withal)]
+    assert losses[1] < 0.4 * losses[0]
+    assert losses[2] < 0.5 * losses[1]
+    assert not any(module._forward_hooks for module in withal.modules())
+
+
+@pytest.mark.parametrize("method", ["topk", "evit"])
+def test_they_follow_the_heads_channels_and_tokens_that_stay_and_blocks_that_go(base, logits, method):
+    resolved, inputs = base.resolved(4, 384), base.held_out[0]
+    gone = dataclasses.replace(resolved.blocks[3], heads=(), ffn=())
+    left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)
+    left = (*left[:3], left[2], *left[4:])
+    blocks = (*resolved.blocks[:3], gone, *resolved.blocks[4:])
+    resolved = dataclasses.replace(resolved, blocks=blocks, tokens=left, token_pruning_method=method)
+    expected = logits(base.model(), inputs)
+    losses = [kl(expected, logits(fitted(base, resolved, readers), inputs)) for readers in (False, True)]
+    assert losses[1] < 0.9 * losses[0]
+
+
+def test_every_channel_is_scored_once_and_the_scores_are_kept_in_the_file(base, tmp_path):
+    worth = base.statistics.scores().embed
+    assert len(worth) == 192
+    assert all(score > 0 for score in worth)
+    base.statistics.save(tmp_path / "statistics.safetensors")
+    assert Statistics.load(tmp_path / "statistics.safetensors").embed == worth

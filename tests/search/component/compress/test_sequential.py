@@ -1,0 +1,119 @@
+"""The fit that goes layer by layer, on the base that ships with vitsearch."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress import prune, refit, sequential, tokens
+from vitsearch.core.token_counts import tokens_left
+from vitsearch.errors import StageError
+
+EXAMPLE = torch.zeros(1, 1, 28, 28)
+IMAGES = 96
+
+
+@pytest.fixture(scope="module")
+def wanted(base):
+    return sequential.targets(base.model(), base.family, base.calibration[0][:IMAGES])
+
+
+def cut(base, resolved):
+    """As the parallel fit leaves it."""
+    model = base.model()
+    prune.apply(model, base.family, resolved, EXAMPLE)
+    refit.refit(model, base.model(), base.family, resolved, base.statistics)
+    return model
+
+
+def kl(reference, found):
+    return float(
+        functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
+    )
+
+
+def test_nothing_cut_changes_nothing(base, wanted):
+    model, whole = base.model(), base.model().state_dict()
+    sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
+    assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items())
+
+
+def test_layers_in_front_of_the_first_cut_stay(base, wanted):
+    resolved = base.resolved(ffn=384)
+    last = resolved.blocks[-1]
+    resolved = dataclasses.replace(resolved, blocks=(*base.resolved().blocks[:-1], last))
+    model, whole = cut(base, resolved), base.model().state_dict()
+    sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, whole[name])}
+    assert {name.rpartition(".")[0] for name in changed} == {"blocks.5.mlp.fc1", "blocks.5.mlp.fc2", "head"}
+
+
+@pytest.fixture(scope="module")
+def all_wanted(base):
+    return sequential.targets(base.model(), base.family, base.calibration[0])
+
+
+def test_it_beats_the_parallel_fit(base, all_wanted, logits):
+    model, (inputs, _) = cut(base, base.resolved(2, 192)), base.held_out
+    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    sequential.fit(model, base.family, all_wanted, base.calibration[0])
+    assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
+
+
+@pytest.mark.parametrize("method", ["topk", "evit", "dynamicvit"])
+def test_it_follows_the_tokens_that_stay(base, all_wanted, logits, method):
+    """A model with fewer tokens is fitted to what the base gave for them."""
+    left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)
+    resolved = dataclasses.replace(base.resolved(4, 384), tokens=left, token_pruning_method=method)
+    model, (inputs, _) = cut(base, resolved), base.held_out
+    tokens.apply(model, resolved)
+    tokens.fit_predictors(model, [base.calibration[0]])
+    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    assert sequential.follows(resolved)
+    sequential.fit(model, base.family, all_wanted, base.calibration[0])
+    assert kl(expected, logits(model, inputs)) < 0.8 * kl(expected, before)
+    assert "drop_from" not in model.blocks[1].__dict__
+
+
+def test_it_makes_up_for_a_block_that_is_dropped(base, wanted, logits):
+    resolved, (inputs, _) = base.resolved(), base.held_out
+    blocks = (*resolved.blocks[:3], dataclasses.replace(resolved.blocks[3], heads=(), ffn=()), *resolved.blocks[4:])
+    model = cut(base, dataclasses.replace(resolved, blocks=blocks))
+    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
+    assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
+
+
+def test_it_repairs_what_the_layers_before_left_wrong(base, wanted, logits):
+    """The constant of a layer in front is wrong; no fit can see why, the stream behind it is right again."""
+    model, images = base.model(), base.calibration[0][:IMAGES]
+    expected = logits(base.model(), base.held_out[0])
+    with torch.no_grad():
+        model.blocks[0].norm1.bias += 0.5
+    broken = kl(expected, logits(model, base.held_out[0]))
+    sequential.fit(model, base.family, wanted, images)
+    assert kl(expected, logits(model, base.held_out[0])) < 0.2 * broken
+
+
+def test_a_layer_of_a_convolutional_family_with_a_batch_norm_behind(logits):
+    spec = ModelSpec("efficientvit_fmnist", "builtin", 28, 10, 1)
+    family = backbones.find(spec.backbone)
+    whole, model = family.build(spec).model, family.build(spec).model
+    images = torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms[3].running_mean += 0.3
+    expected, broken = logits(whole, images), logits(model, images)
+    sequential.fit(model, family, sequential.targets(whole, family, images), images)
+    assert kl(expected, logits(model, images)) < 0.2 * kl(expected, broken)
+
+
+def test_a_fit_that_is_not_finite_is_refused(base, wanted):
+    model = base.model()
+    with torch.no_grad():
+        model.blocks[2].norm1.bias.fill_(torch.nan)
+    with pytest.raises(StageError, match="NaN or infinity"):
+        sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])

@@ -1,0 +1,417 @@
+"""Stages: looked up, else made once, whoever wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from vitsearch.core.plan import Augmentation, Compression, QuantizationAware
+from vitsearch.errors import StageError
+from vitsearch.pipeline import single_flight
+from vitsearch.pipeline.config import Teacher
+from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, ProxyJob, ScreenJob, TrainJob
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger
+from vitsearch.testing.fakes import fake_stage_config
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+
+
+@pytest.fixture
+def ledger(fake_study):
+    ledger = Ledger.open(fake_study.space.storage)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def pipeline(fake_study, ledger):
+    return fake_study.pipeline(ledger)
+
+
+@pytest.fixture
+def cut(plan):
+    return replace(plan, compression=Compression(0.5, 0.5))
+
+
+async def through(pipeline, plan):
+    """All stages of a plan."""
+    trial = await pipeline.prepare(plan)
+    await pipeline.screen(trial)
+    await pipeline.proxy(trial)
+    await pipeline.train(trial, 1)
+    return await pipeline.confirm(trial, 1)
+
+
+ONCE = {
+    "prepare_base": 1, "find_block_structure": 1, "build_graph": 1,
+    "cache_logits": 2, "score_proxy": 1, "train_rung": 1,
+    "export_artifact": 1,
+}  # fmt: skip
+
+
+def test_all_stages_are_made_once(pipeline, cut, fake_study):
+    found = asyncio.run(through(pipeline, cut))
+    assert found.values["cpu_ms_p50"] == pytest.approx(2.0)
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
+    found = asyncio.run(through(pipeline, cut))
+    assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_two_that_want_a_stage_at_once_make_it_once(pipeline, cut, fake_study):
+    async def both():
+        return await asyncio.gather(through(pipeline, cut), through(pipeline, cut))
+
+    one, other = asyncio.run(both())
+    assert one == other
+    assert fake_study.runner.made == ONCE
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_one_training_serves_every_precision(pipeline, cut, fake_study):
+    quantized = replace(cut, deployments=(replace(cut.deployment, precision="int8_dynamic"),))
+    for plan in (cut, quantized):
+        asyncio.run(through(pipeline, plan))
+    made = fake_study.runner.made
+    assert (made["train_rung"], made["score_proxy"]) == (1, 1)
+    assert (made["export_artifact"], made["build_graph"]) == (2, 2)
+
+
+def quantization_aware(cut):
+    return replace(cut, deployments=(replace(cut.deployment, precision="int8_qat"),))
+
+
+def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, fake_study, ledger):
+    seen = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob | ExportJob) else None
+    for plan in (cut, quantization_aware(cut)):
+        asyncio.run(through(pipeline, plan))
+    made = fake_study.runner.made
+    assert (made["score_proxy"], made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 1, 1, 2)
+    trained, _, rounded, _ = seen
+    assert (rounded.start, rounded.end) == (1, 2.0)
+    assert rounded.targets == trained.targets
+    assert rounded.calibration == Calibration(8, 0)
+
+
+def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, cut, fake_study):
+    plan = quantization_aware(cut)
+    with_options = replace(plan, deployments=(replace(plan.deployment, options=(("graph_optimization", "basic"),)),))
+    one, other = (asyncio.run(through(pipeline, it)).keys for it in (plan, with_options))
+    assert fake_study.runner.made["train_quantized"] == 1
+    assert fake_study.runner.made["export_artifact"] == 2
+    assert one.weights_key == other.weights_key
+    assert one.graph_key != other.graph_key
+
+
+@pytest.mark.parametrize(
+    "change", [{"qat": QuantizationAware(lr_share=0.3)}, {"qat": QuantizationAware(2.0)}, {"quantization_images": 9}]
+)
+def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
+    plan = quantization_aware(cut)
+    keys = [asyncio.run(through(fake_study.pipeline(ledger, **it), plan)).keys for it in ({}, change)]
+    made = fake_study.runner.made
+    assert (made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 2, 2)
+    assert keys[0].artifact_key != keys[1].artifact_key
+    assert keys[0].weights_key == keys[1].weights_key
+
+
+def test_mixed_precisions_share_one_look_at_the_layers_and_the_training(pipeline, cut, fake_study):
+    mixed = replace(cut, deployments=(replace(cut.deployment, precision="int8_mixed"),))
+    lighter = replace(mixed, compression=Compression(0.5, 0.25))
+
+    async def trial():
+        return [await pipeline.prepare(plan) for plan in (cut, mixed, lighter)]
+
+    plain, one, other = asyncio.run(trial())
+    assert fake_study.runner.made["study_sensitivity"] == 1
+    assert plain.resolved.fp32_layers == ()
+    assert one.resolved.fp32_layers == other.resolved.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
+    assert plain.weights_key == one.weights_key
+
+
+def test_the_leaderboard_does_not_train_for_int8(pipeline, cut, fake_study):
+    async def unpruned():
+        return await pipeline.confirm(await pipeline.prepare(quantization_aware(cut)), 0)
+
+    asyncio.run(unpruned())
+    assert fake_study.runner.made["train_quantized"] == 0
+    assert fake_study.runner.made["export_artifact"] == 1
+
+
+def files_of(fake_study, ledger, plan, **changes):
+    """Names of the exported file and of the graph, and the calibrations that workers were told."""
+    told = []
+    fake_study.runner.before = lambda job: (
+        told.append(job.calibration) if isinstance(job, (ScreenJob, ExportJob)) else None
+    )
+    keys = asyncio.run(through(fake_study.pipeline(ledger, **changes), plan)).keys
+    return keys.artifact_key, keys.graph_key, told
+
+
+@pytest.mark.parametrize("change", [{"quantization_images": 9}, {"seed": 1}])
+@pytest.mark.parametrize(("precision", "another"), [("fp32", False), ("int8_dynamic", False), ("int8_ptq", True)])
+def test_other_calibration_images_give_another_file_of_static_int8_only(
+    fake_study, ledger, cut, precision, another, change
+):
+    plan = replace(cut, deployments=(replace(cut.deployment, precision=precision),))
+    artifact, graph, told = files_of(fake_study, ledger, plan)
+    other_artifact, same_graph, _ = files_of(fake_study, ledger, plan, **change)
+    assert told == [Calibration(8, 0)] * 2  # the screen and the export
+    assert (other_artifact != artifact) is another
+    assert same_graph == graph
+
+
+def test_two_that_fail_together_fail_alike_and_may_try_again(pipeline, cut, fake_study):
+    def fail(job):
+        if isinstance(job, ProxyJob):
+            raise StageError("proxy", "not_finite", "nan")
+
+    fake_study.runner.before = fail
+
+    async def both():
+        trial = await pipeline.prepare(cut)
+        return await asyncio.gather(pipeline.proxy(trial), pipeline.proxy(trial), return_exceptions=True)
+
+    assert [error.kind for error in asyncio.run(both())] == ["not_finite"] * 2
+    fake_study.runner.before = lambda job: None
+    asyncio.run(through(pipeline, cut))
+    assert fake_study.runner.made["score_proxy"] == 1
+
+
+def test_one_that_gives_up_does_not_stop_the_other(pipeline, cut, fake_study):
+    async def both():
+        trial = await pipeline.prepare(cut)
+        one, other = (asyncio.ensure_future(pipeline.proxy(trial)) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        return await other
+
+    assert asyncio.run(both()).accuracy > 0.8
+
+
+# ---- claims
+
+
+def token(driver):
+    return json.dumps(driver.to_json(), sort_keys=True)
+
+
+ELSEWHERE = replace(DriverId.current(), host="elsewhere")
+
+
+def test_a_stage_that_another_driver_makes_is_waited_for(pipeline, cut, fake_study, ledger, monkeypatch):
+    polls = []
+
+    async def poll(seconds):
+        """While we wait, the other driver finishes."""
+        if seconds == single_flight.CLAIM_POLL_S and not polls:
+            polls.append(seconds)
+            ledger.release(key, token(ELSEWHERE))
+            await through(other, cut)
+        else:
+            await real_sleep(0)
+
+    real_sleep = asyncio.sleep
+    other = fake_study.pipeline(ledger, ELSEWHERE)
+    trial = asyncio.run(pipeline.prepare(cut))
+    key = f"train:{trial.weights_key}:1"
+    assert ledger.claim(key, token(ELSEWHERE), 60)
+    monkeypatch.setattr(single_flight.asyncio, "sleep", poll)
+    asyncio.run(through(pipeline, cut))
+    assert polls == [single_flight.CLAIM_POLL_S]
+    assert fake_study.runner.made == ONCE
+
+
+def test_what_was_ended_between_look_and_claim_is_not_made_again(pipeline, cut, fake_study, ledger, monkeypatch):
+    other = fake_study.pipeline(ledger, ELSEWHERE)
+    asyncio.run(through(other, cut))
+    looks = []
+    real = Ledger.training
+
+    def late(self, key, rung):
+        """The first look of each key finds nothing yet."""
+        first = (key, rung) not in looks
+        looks.append((key, rung))
+        return None if first else real(self, key, rung)
+
+    monkeypatch.setattr(Ledger, "training", late)
+    asyncio.run(through(pipeline, cut))
+    assert fake_study.runner.made == ONCE
+    assert ledger.claims() == {}
+
+
+def test_a_claim_is_held_while_a_stage_is_made_and_released_after(pipeline, cut, fake_study, ledger):
+    held = []
+    fake_study.runner.before = lambda job: held.extend(ledger.claims()) if isinstance(job, TrainJob) else None
+    asyncio.run(through(pipeline, cut))
+    assert any(key.startswith("train:") for key in held)
+    assert ledger.claims() == {}
+
+
+def test_a_claim_is_released_when_the_stage_fails(pipeline, cut, fake_study, ledger):
+    def fail(job):
+        raise StageError("base", "crash", "x")
+
+    fake_study.runner.before = fail
+    with pytest.raises(StageError):
+        asyncio.run(pipeline.prepare(cut))
+    assert ledger.claims() == {}
+
+
+def test_claims_are_renewed_while_stages_are_made(pipeline, cut, fake_study, ledger):
+    def before(job):
+        for key in ledger.claims():
+            ledger.claim(key, pipeline.single_flight._token, -1)  # it has nearly run out
+            pipeline.single_flight.renew()
+            assert not ledger.claim(key, "another", 60)
+
+    fake_study.runner.before = before
+    asyncio.run(through(pipeline, cut))
+
+
+def test_claims_of_drivers_that_died_here_are_dropped(pipeline, ledger):
+    dead = replace(DriverId.current(), started="1")
+    for driver in (dead, ELSEWHERE, DriverId.current()):
+        ledger.claim(f"train:{driver.host}:{driver.started}", token(driver), 60)
+    pipeline.single_flight.drop_dead()
+    assert token(dead) not in ledger.claims().values()
+    assert len(ledger.claims()) == 2
+
+
+# ---- files
+
+
+def test_what_was_screened_is_dropped_from_the_scratch_store(pipeline, cut, fake_study):
+    asyncio.run(through(pipeline, cut))
+    scratch = fake_study.folder / "scratch"
+    assert [path for path in scratch.rglob("*") if path.is_file()] == []
+
+
+def test_two_plans_of_the_same_bytes_are_screened_side_by_side(pipeline, cut, plan, fake_study, monkeypatch):
+    """As int8_ptq and int8_qat of one cut: the first that is measured does not drop the other's file."""
+    rounded = [replace(cut, deployments=(replace(cut.deployment, precision=p),)) for p in ("int8_ptq", "int8_qat")]
+    measure, first = fake_study.device.measure, asyncio.Event()
+
+    async def in_turn(*asked):
+        if first.is_set():
+            await asyncio.sleep(0.01)
+        first.set()
+        return await measure(*asked)
+
+    monkeypatch.setattr(fake_study.device, "measure", in_turn)
+
+    async def side_by_side():
+        return await asyncio.gather(*[pipeline.screen(await pipeline.prepare(plan)) for plan in rounded])
+
+    one, other = asyncio.run(side_by_side())
+    assert one.values["cpu_ms_p50"] == other.values["cpu_ms_p50"]
+    assert fake_study.device.measured == {SCREEN.id: 2}
+    assert [path for path in (fake_study.folder / "scratch").rglob("*") if path.is_file()] == []
+
+
+def test_a_scratch_file_that_was_lost_is_built_again(pipeline, cut, fake_study):
+    def lose(path):
+        path.unlink()
+        raise StageError("measure", "crash", "the agent died")
+
+    fake_study.device.before = lose
+    with pytest.raises(StageError):
+        asyncio.run(through(pipeline, cut))
+    fake_study.device.before = lambda path: None
+    asyncio.run(through(pipeline, cut))
+    assert fake_study.runner.made["build_graph"] == 2
+    assert fake_study.device.measured[SCREEN.id] == 1
+
+
+# ---- measuring
+
+
+def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, ledger):
+    asyncio.run(through(pipeline, cut))
+    fake_study.device.info = fake_study.device.info._replace(environment_id="1" * 64)
+    asyncio.run(through(fake_study.pipeline(ledger), cut))
+    assert fake_study.device.measured == {SCREEN.id: 2, CONFIRM.id: 2}
+    assert fake_study.runner.made["train_rung"] == 1
+
+
+def test_the_quiet_measurement_is_made_once(pipeline, cut, fake_study):
+    found = asyncio.run(through(pipeline, cut))
+    assert asyncio.run(pipeline.remeasure_when_idle(found.keys, cut))
+    assert not asyncio.run(pipeline.remeasure_when_idle(found.keys, cut))
+    assert fake_study.device.measured[CONFIRM.id] == 2
+
+
+def test_without_distillation_no_teacher_is_asked(pipeline, cut, fake_study):
+    asyncio.run(through(pipeline, replace(cut, distillation="none")))
+    assert fake_study.runner.made["cache_logits"] == 1  # of the base, for the divergence
+
+
+def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
+    seen: list[BaseJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, BaseJob) else None
+    longer = replace(cut.recipe, rungs=(0, 9), lr=1e-3)
+    pipeline = fake_study.pipeline(
+        ledger, teacher=Teacher("big_vit", "hub", longer), starts=lambda source: source.backbone
+    )
+    asyncio.run(through(pipeline, cut))
+    assert {job.source.backbone: job.recipe for job in seen} == {
+        "fake_vit": pipeline.config.base_recipe,
+        "big_vit": longer,
+    }
+    assert pipeline.base_accuracy.keys() == {"fake_vit"}  # nobody searches among the teacher's plans
+
+
+def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fake_study, ledger, cut):
+    own = replace(fake_stage_config().base_recipe, rungs=(0, 9))
+    for recipe, bases in ((fake_stage_config().base_recipe, 1), (own, 2)):
+        pipeline = fake_study.pipeline(ledger, teacher=Teacher("fake_vit", "builtin", recipe))
+        asyncio.run(through(pipeline, cut))
+        assert fake_study.runner.made["prepare_base"] == bases
+
+
+def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
+    seen: list[TrainJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
+    pipeline = fake_study.pipeline(ledger)
+    for ratio in (0.25, 0.5):
+        plan = replace(cut, distillation="feature", compression=replace(cut.compression, ffn_pruning_ratio=ratio))
+        asyncio.run(through(pipeline, plan))
+    assert fake_study.runner.made["cache_features"] == 1
+    assert {(job.targets.method, job.targets.features_sha256 is None) for job in seen} == {("feature", False)}
+
+
+def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution(fake_study, ledger, cut):
+    seen: list[TrainJob] = []
+    fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
+    sizes = {"big_vit": 56, "fake_vit": 28}
+    teacher = Teacher("big_vit", "hub", cut.recipe)
+    pipeline = fake_study.pipeline(
+        ledger, teacher=teacher, base_resolution=sizes.__getitem__, starts=lambda source: source.backbone
+    )
+    views = replace(cut.recipe, augmentation=Augmentation(flip=0.5))
+    for recipe in (cut.recipe, views):
+        asyncio.run(through(pipeline, replace(cut, recipe=recipe)))
+    cached, live = seen
+    assert (cached.targets.logits_sha256 is None, cached.targets.live_teacher) == (False, None)
+    assert live.targets.logits_sha256 is None
+    assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
+    assert live.targets.live_teacher.weights.startswith("file:")
+    assert fake_study.runner.made["cache_logits"] == 2  # the teacher's for the first plan, the base's for both
+
+
+def test_a_window_asked_for_is_another_anatomy_and_another_graph(fake_study, pipeline, plan):
+    own, other = (asyncio.run(pipeline.prepare(replace(plan, window_size=window))) for window in (None, 2))
+    assert other.spec.source.window_size == other.resolved.window_size == 2
+    assert own.graph_key != other.graph_key
+    assert own.weights_key != other.weights_key
+    assert other.spec.batch_norms is not None
+    assert fake_study.runner.made["find_block_structure"] == 2

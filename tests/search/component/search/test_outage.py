@@ -1,0 +1,176 @@
+"""The search while its device is away: what needs no device goes on, what does is told once, when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from optuna.trial import TrialState
+
+from vitsearch.cli import tables
+from vitsearch.core.progress import Silent
+from vitsearch.devices import availability
+from vitsearch.devices.agent_device import Outage
+from vitsearch.errors import DeviceLost, StageError
+from vitsearch.pipeline.jobs import ProxyJob
+from vitsearch.search import driver, outage
+from vitsearch.testing.fakes import FakeDevice
+
+LEAVES_AT = 4
+"""Baseline, the other precision of the leaderboard, one screen; then it is away."""
+
+
+@dataclass
+class Leaving(FakeDevice):
+    """Gives no answer to the ``leaves_at``-th question and all that follow, until ``is_back`` says so."""
+
+    leaves_at: int = LEAVES_AT
+    is_back: Callable[[], bool] = lambda: False
+    waiting: int = 0
+    asked: int = 0
+    most_waiting: int = 0
+
+    async def measure(self, artifact, deployment, protocol, repeat):
+        self.asked += 1
+        if self.asked >= self.leaves_at and not self.is_back():
+            self.waiting += 1
+            self.most_waiting = max(self.most_waiting, self.waiting)
+            try:
+                await self._silence()
+            finally:
+                self.waiting -= 1
+        return await super().measure(artifact, deployment, protocol, repeat)
+
+    async def _silence(self):
+        self.outage = self.outage or Outage(time.monotonic(), "no route to host")
+        while not self.is_back():
+            await asyncio.sleep(0.01)
+        self.outage = None
+
+
+@dataclass
+class Lines(Silent):
+    said: list[str] = field(default_factory=list)
+    waits_for: list[str] = field(default_factory=list)
+
+    def note(self, text):
+        self.said.append(text)
+
+    def waits(self, text):
+        if text is not None:
+            self.waits_for.append(text)
+
+
+@pytest.fixture
+def study(fake_study, monkeypatch):
+    monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.0)
+    monkeypatch.setattr(availability, "POLL_S", 0.05)
+    monkeypatch.setattr(outage, "WATCH_S", 0.01)
+    monkeypatch.setattr(driver, "POLL_S", 0.01)
+    return replace(fake_study.with_space(search__trials=4), device=Leaving(deadline_s=20.0), progress=Lines())
+
+
+def states(study):
+    with study.opened() as (opened, _):
+        return Counter(trial.state for trial in opened._study.get_trials())
+
+
+def status(study):
+    with study.opened() as (opened, ledger):
+        return tables.status(opened, ledger)["waits"]
+
+
+def test_training_goes_on_and_every_trial_is_told_once(study):
+    device, made, seen = study.device, study.runner.made, {}
+
+    def has_trained_without_it():
+        if made["train_rung"] and device.waiting and "status" not in seen:
+            seen["status"] = status(study)
+        return bool(seen.get("status"))
+
+    device.is_back = has_trained_without_it
+    assert study.run().complete
+    assert seen["status"].startswith("waits for device local, no answer for 0 s: no route to host")
+    assert seen["status"] in study.progress.waits_for
+    assert any(said.startswith("device local answers again, after ") for said in study.progress.said)
+    assert status(study) is None
+    assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
+    records = study.records()
+    assert sum(record.trained for record in records.values()) == 4
+    with study.opened() as (_, ledger):
+        keys = {record.keys.graph_key for record in records.values()}
+        rows = [row for key in keys for row in ledger.measurements(key, device.info.device_id)]
+    assert len({(row.graph_key, row.protocol, row.repeat) for row in rows}) == len(rows)
+    assert len(rows) <= sum(device.measured.values()) <= len(rows) + 2  # and the baseline's, which may be no trial's
+
+
+@pytest.mark.parametrize(("may_wait", "waiting"), [(1, 1), (9, 2)])
+def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, waiting):
+    """A screen waits when the device leaves; the plan that is trained without it frees a round for one more."""
+    monkeypatch.setattr(driver, "WAITING_FOR_DEVICE", may_wait)
+    study.device.deadline_s = 0.1
+    with pytest.raises(DeviceLost):
+        study.run()
+    assert study.device.most_waiting == waiting
+
+
+def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch):
+    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 6)
+    two = study.with_space(space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28])
+    two.device.deadline_s = 0.1
+    with pytest.raises(DeviceLost):
+        two.run()
+    assert 3 <= sum(record.duplicate_of is not None for record in two.records().values()) < 6
+
+
+def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(study):
+    device = study.device
+    device.deadline_s = 0.1
+    with pytest.raises(DeviceLost, match=r"device local: no route to host \(gave up after .* useful answer\)"):
+        study.run()
+    assert study.runner.made["train_rung"] >= 1  # all that could be done without it
+    assert status(study) is None
+    assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
+    device.outage, device.is_back = None, lambda: True
+    assert study.run().complete
+    assert sum(record.trained for record in study.records().values()) == 4
+    assert study.runner.made["train_rung"] == len(
+        {record.keys.weights_key for record in study.records().values() if record.trained}
+    )
+
+
+def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(study):
+    two = [{"name": name, "weights": "builtin"} for name in ("fake_vit", "another_vit")]
+    both = study.with_space(space__backbone=two)
+    both.device.leaves_at = 1
+    both.device.is_back = lambda: both.runner.made["prepare_base"] == 2
+    assert both.run().complete  # else it would be away for ever
+    assert not states(both).keys() & {TrialState.FAIL, TrialState.RUNNING}
+
+
+def test_signals_are_taken_of_plans_that_wait_for_their_screen(study):
+    study.device.leaves_at = 3  # the first screen of all
+    study.device.is_back = lambda: study.runner.made["score_proxy"] >= 1
+    assert study.run().complete  # else it would be away for ever
+    proxies = {record.keys.weights_key for record in study.records().values() if record.proxy}
+    assert study.runner.made["score_proxy"] == len(proxies)
+
+
+def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):
+    refused = Counter()
+
+    def no_signal(job):
+        if isinstance(job, ProxyJob) and not refused:
+            refused["proxy"] += 1
+            raise StageError("proxy", "not_finite", "no number")
+
+    few = study.with_space(search__trials=1)
+    few.runner.before = no_signal
+    few.device.leaves_at = 3
+    few.device.is_back = lambda: bool(refused)
+    assert few.run().complete
+    assert not states(few).keys() & {TrialState.FAIL, TrialState.RUNNING}

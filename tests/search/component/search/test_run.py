@@ -1,0 +1,94 @@
+"""Putting a run together: what is refused before anything starts, and what each part is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vitsearch.data import DataSpec
+from vitsearch.devices.agent_device import Cores
+from vitsearch.errors import ResourceError
+from vitsearch.search import run
+from vitsearch.space import SearchSpace
+from vitsearch.study.sampling import PlanSpace
+
+FOUR = Cores(device=(3,), trainers=(0, 1, 2))
+
+
+def with_resources(space: SearchSpace, **resources: object) -> SearchSpace:
+    return SearchSpace.from_json(space.to_json() | {"resources": resources})
+
+
+def plans_of(space: SearchSpace) -> PlanSpace:
+    return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+
+
+def test_trainers_get_the_cores_that_do_not_measure(space):
+    assert run.resources_of(space, FOUR).trainers == 3
+    assert run.resources_of(with_resources(space, cpus=2), FOUR).trainers == 1
+    assert run.resources_of(space, FOUR).cores == (0, 1, 2)
+
+
+def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
+    with pytest.raises(ResourceError, match="4 trainers with 1 cores each want 4 cores, but this machine has 3 beside"):
+        run.resources_of(with_resources(space, trainers=4), FOUR)
+
+
+def test_a_machine_with_one_core_measures_and_trains_on_it(space):
+    one = Cores(device=(0,), trainers=(0,))
+    assert run.resources_of(space, one).trainers == 1
+
+
+def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
+    assert run.resources_in_cluster(with_resources(space, trainers=64, cpus=8)).trainers == 64
+
+
+def test_files_of_a_study_lie_beside_its_database(space, tmp_path):
+    assert run.Home.of(space).root == tmp_path / "fake"
+
+
+def test_files_of_a_study_on_a_server_lie_in_studies(space):
+    remote = SearchSpace.from_json(space.to_json() | {"storage": "postgresql+psycopg://me@db/studies"})
+    assert run.Home.of(remote).root == Path("studies/fake").resolve()
+
+
+def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
+    value = space.to_json()
+    value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
+    assert run.data_spec(SearchSpace.from_json(value))["image_size"] == 28
+
+
+def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
+    value = space.to_json()
+    value["task"]["data"] = {"source": "wds/parts", "root": "parts", "class_names": ["bolt", "nut"]}
+    given = run.data_spec(SearchSpace.from_json(value))
+    assert DataSpec.from_json(given).class_names == ("bolt", "nut")
+    assert hash(tuple(sorted(given.items())))
+
+
+def test_the_setting_says_whose_clock_decides(space):
+    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
+    assert not run.stage_config_of(plans_of(space), data).wall_clock_decides
+    latency = space.to_json() | {"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}
+    assert run.stage_config_of(plans_of(SearchSpace.from_json(latency)), data).wall_clock_decides
+
+
+def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):
+    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
+    value = space.to_json()
+    value["task"]["base"] |= {"epochs": 4, "weight_decay": 0.1, "warmup_steps": 3, "augmentation": "light"}
+    value["task"]["teacher"] = {"backbone": "big_vit", "weights": "hub", "epochs": 9}
+    config = run.stage_config_of(plans_of(SearchSpace.from_json(value)), data)
+    base, teacher = config.base_recipe, config.teacher
+    assert (base.rungs, base.weight_decay, base.warmup_steps, base.distillation_weight) == ((0, 4), 0.1, 3, 0.0)
+    assert base.augmentation.flip == 0.5
+    assert (teacher.backbone, teacher.weights) == ("big_vit", "hub")
+    assert teacher.recipe == replace(base, rungs=(0, 9))
+
+
+@pytest.mark.parametrize("gpus", ["auto", 0.0, 0.5])
+def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
+    assert run.resources_of(with_resources(space, gpus=gpus), FOUR).gpus == gpus
+    assert run.resources_in_cluster(with_resources(space, gpus=gpus)).gpus == gpus

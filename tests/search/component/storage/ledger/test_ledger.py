@@ -1,0 +1,173 @@
+"""What every database must do for the ledger; a new kind joins by one more parameter of ``storage``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, BlockStructureRow, Ledger, MeasurementRow, TrainingRow
+from vitsearch.storage.stage_cost import StageCost
+
+KEY, OTHER = "a" * 64, "b" * 64
+MADE = StageCost(1.5, {"torch": "2.9"})
+ANATOMY = BlockStructureRow(KEY, "1" * 64, 28, "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
+TRAINING = TrainingRow(KEY, 1, 0.875, 0.25, 1000, "4" * 64)
+ARTIFACT = ArtifactRow(KEY, "onnx", "5" * 64, 3 * 10**6, "/store", {"macs_m": 1.5})
+ACCURACY = AccuracyRow(KEY, "6" * 64, 1000, "worker", 880)
+MEASUREMENT = MeasurementRow(KEY, "5" * 64, "7" * 64, "8" * 64, "screen-1", 0, {"cpu_ms": {"p50": 1.25}})
+
+
+@pytest.fixture
+def ledger(storage):
+    ledger = Ledger.open(storage)
+    yield ledger
+    ledger.close()
+
+
+def read(ledger, row):
+    match row:
+        case BlockStructureRow():
+            return ledger.block_structure(KEY)
+        case TrainingRow():
+            return ledger.training(KEY, row.rung)
+        case ArtifactRow():
+            return ledger.artifact(KEY)
+        case AccuracyRow():
+            return ledger.accuracy(KEY, row.split)
+        case MeasurementRow():
+            (found,) = ledger.measurements(KEY, row.device_id)
+            return found
+
+
+def test_each_row_comes_out_as_it_went_in(ledger):
+    for row in (ANATOMY, TRAINING, ArtifactRow(*vars(ARTIFACT).values()), ACCURACY, MEASUREMENT):
+        ledger.add(row, MADE)
+        assert read(ledger, row) == row
+
+
+def test_what_is_not_there_is_none(ledger):
+    assert ledger.block_structure(OTHER) is None
+    assert ledger.training(KEY, 0) is None
+    assert ledger.artifact(OTHER) is None
+    assert ledger.accuracy(KEY, "test") is None
+    assert ledger.measurements(KEY, "nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        (ANATOMY, {"resolution": 14}),
+        (TRAINING, {"accuracy": 0.1}),
+        (ARTIFACT, {"size_bytes": 1}),
+        (ACCURACY, {"correct": 1}),
+        (MEASUREMENT, {"result": {}}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_first_write_wins(ledger, first, change):
+    ledger.add(first, MADE)
+    ledger.add(replace(first, **change), MADE)
+    assert read(ledger, first) == first
+
+
+def test_each_rung_is_a_row(ledger):
+    for rung in (0, 1, 3):
+        ledger.add(replace(TRAINING, rung=rung, accuracy=rung / 4), MADE)
+    assert [ledger.training(KEY, rung).accuracy for rung in (0, 1, 3)] == [0, 0.25, 0.75]
+
+
+def test_the_accuracy_on_most_images_is_told(ledger):
+    for n in (500, 2000, 1000):
+        ledger.add(replace(ACCURACY, n=n, correct=n // 2), MADE)
+    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
+    ledger.add(replace(ACCURACY, n=500, evaluated_on="device-1"), MADE)
+    assert ledger.accuracy(KEY, ACCURACY.split).n == 2000
+    assert ledger.accuracy(KEY, ACCURACY.split, evaluated_on="device-1").n == 500
+
+
+def test_measurements_are_told_oldest_first_and_by_protocol(ledger):
+    for repeat in (0, 1, 2):
+        ledger.add(replace(MEASUREMENT, repeat=repeat), MADE)
+    ledger.add(replace(MEASUREMENT, protocol="confirm-1"), MADE)
+    ledger.add(replace(MEASUREMENT, device_id="9" * 64), MADE)
+    found = ledger.measurements(KEY, MEASUREMENT.device_id, "screen-1")
+    assert [row.repeat for row in found] == [0, 1, 2]
+    assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 4
+
+
+def test_a_measurement_in_another_environment_is_another_row(ledger):
+    ledger.add(MEASUREMENT, MADE)
+    ledger.add(replace(MEASUREMENT, environment_id="c" * 64), MADE)
+    assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 2
+
+
+def test_cpu_seconds_are_added_up_by_table(ledger):
+    assert set(ledger.cpu_seconds().values()) == {0}
+    ledger.add(TRAINING, MADE)
+    ledger.add(replace(TRAINING, rung=3), MADE)
+    ledger.add(ARTIFACT, StageCost(0.25, {}))
+    spent = ledger.cpu_seconds()
+    assert (spent["training"], spent["artifact"], spent["block_structure"]) == (3, 0.25, 0)
+
+
+def test_a_claim_keeps_others_out_until_it_is_released(ledger):
+    assert ledger.claim("train:x", "me", 60)
+    assert not ledger.claim("train:x", "you", 60)
+    assert ledger.claim("train:y", "you", 60)
+    ledger.release("train:x", "me")
+    assert ledger.claim("train:x", "you", 60)
+
+
+def test_a_claim_is_renewed_by_who_holds_it(ledger):
+    assert ledger.claim("train:x", "me", -1)
+    assert ledger.claim("train:x", "me", 60)
+    assert not ledger.claim("train:x", "you", 60)
+
+
+def test_a_claim_that_ran_out_goes_to_the_next(ledger):
+    assert ledger.claim("train:x", "me", -1)
+    assert ledger.claim("train:x", "you", 60)
+    assert ledger.claims() == {"train:x": "you"}
+    assert not ledger.claim("train:x", "me", 60)
+
+
+def test_only_its_holder_releases_a_claim(ledger):
+    ledger.claim("train:x", "me", 60)
+    ledger.release("train:x", "you")
+    assert ledger.claims() == {"train:x": "me"}
+
+
+@pytest.mark.parametrize("before", ["free", "run out"])
+def test_of_eight_that_race_for_a_claim_one_wins(ledger, before):
+    if before == "run out":
+        ledger.claim("train:x", "old", -1)
+    start = Barrier(8)
+
+    def take(number: int) -> bool:
+        start.wait()
+        return ledger.claim("train:x", f"driver {number}", 60)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(8))) == 1
+
+
+def test_eight_that_write_the_same_row_leave_one(ledger):
+    start = Barrier(8)
+
+    def write(number: int) -> None:
+        start.wait()
+        ledger.add(replace(MEASUREMENT, result={"writer": number}), MADE)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 1
+
+
+def test_two_ledgers_on_one_database_see_each_other(storage, ledger):
+    other = Ledger.open(storage)
+    ledger.add(TRAINING, MADE)
+    assert other.training(KEY, 1) == TRAINING
+    other.close()

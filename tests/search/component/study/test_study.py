@@ -1,0 +1,420 @@
+"""Asking and telling, resuming with another file, and drivers that died."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from vitsearch.core.record import Keys, Record
+from vitsearch.errors import StudyError
+from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import GRACE_S, Study, _quiet
+from vitsearch.testing.fakes import DATA
+
+ME = DriverId.current()
+VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
+
+
+@pytest.fixture
+def open_study(space, tmp_path):
+    """Opens the study for the space with changes, as one more run would; all are closed at the end."""
+    opened = []
+
+    def open_(storage=None, **changes):
+        value = space.to_json()
+        for path, change in changes.items():
+            section, _, key = path.partition("__")
+            value[section] = value[section] | {key: change} if key else change
+        asked = SearchSpace.from_json(value | {"storage": storage or space.storage})
+        study = Study.open(asked)
+        opened.append(study)
+        return study, PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+
+    yield open_
+    for study in opened:
+        study.close()
+
+
+def trials(study):
+    return {trial.number: trial for trial in study._study.get_trials()}
+
+
+def only(study):
+    (trial,) = trials(study).values()
+    return trial
+
+
+def dead_driver() -> DriverId:
+    """Of a real process of this machine that has ended."""
+    code = (
+        "import json; from vitsearch.storage.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    return DriverId.from_json(json.loads(done.stdout))
+
+
+def silent_since(study, asked, seconds):
+    """Move the trial's heartbeat into the past."""
+    then = datetime.now() - timedelta(seconds=seconds)
+    with study._storage.engine.begin() as connection:
+        now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
+        now = datetime.fromisoformat(now) if isinstance(now, str) else now.replace(tzinfo=None)
+        then = now - timedelta(seconds=seconds)
+        where = {"then": then, "id": asked.trial._trial_id}
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = :then WHERE trial_id = :id"), where)
+
+
+# ---- the main path, on both databases
+
+
+def test_a_trial_is_asked_run_and_told(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, ME)
+    assert asked.record is None
+    assert plans.contains(asked.plan)
+    study.tell(asked, Record("confirmed", asked.plan, values=VALUES, constraints={"accuracy>=0.86": -0.01}))
+    trial = only(study)
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.875, 1.25])
+    assert trial.constraints == {"accuracy>=0.86": -0.01}
+    assert study.records()[asked.number].values == VALUES
+
+
+def test_a_second_run_sees_what_the_first_told(open_study, storage):
+    first, plans = open_study(storage)
+    asked = first.ask(plans, ME)
+    first.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    second, _ = open_study(storage)
+    assert second.records() == first.records()
+    assert second.space().objectives == {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
+
+
+def test_a_study_and_a_ledger_share_a_database(open_study, storage):
+    Ledger.open(storage).close()
+    study, plans = open_study(storage)
+    study.ask(plans, ME)
+    ledger = Ledger.open(storage)
+    assert ledger.claim("x", "me", 60)
+    ledger.close()
+
+
+def test_optuna_opens_it_as_it_is(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    plain = optuna.load_study(study_name="fake", storage=study._storage)
+    assert plain.metric_names == ["accuracy", "cpu_ms_p50"]
+    assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert [trial.number for trial in plain.best_trials] == [0]
+
+
+def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, ME)
+    study.release(asked)
+    assert only(study).state == TrialState.WAITING
+    again, _ = open_study(storage)
+    resumed = again.ask(plans, ME)
+    assert (resumed.number, resumed.plan) == (asked.number, asked.plan)
+    assert resumed.trial.params == asked.trial.params
+
+
+def test_words_that_come_and_go_keep_the_trials(open_study, storage):
+    study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
+    study.enqueue(plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")), "test")
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    grown, plans = open_study(
+        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
+    )
+    new = plans.unpruned("new_vit", "onnxruntime", "fp32")
+    grown.enqueue(plans.parameters(new), "test")
+    second = grown.ask(plans, ME)
+    assert second.plan == new
+    grown.tell(second, Record("confirmed", new, values=VALUES))
+    again, plans = open_study(
+        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("new_vit", "third", "fake_vit")]
+    )
+    third = plans.unpruned("third", "onnxruntime", "int8_dynamic")
+    again.enqueue(plans.parameters(third), "test")
+    assert again.ask(plans, ME).plan == third
+    params = [trial.params for trial in trials(again).values()]
+    assert [p.get("backbone") for p in params] == [None, "new_vit", "third"]
+    assert [p["quantization@onnxruntime"] for p in params] == ["int8_dynamic", "fp32", "int8_dynamic"]
+    assert again.attributes["choices"]["backbone"] == ["fake_vit", "new_vit", "third"]
+
+
+# ---- why the lists are ours to keep
+
+
+def test_optuna_alone_refuses_a_list_that_grew():
+    study = optuna.create_study()
+    study.ask().suggest_categorical("w", ("a", "b"))
+    with pytest.raises(ValueError, match="does not support dynamic value space"):
+        study.ask().suggest_categorical("w", ("a", "b", "c"))
+
+
+def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storage):
+    names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
+    one, plans = open_study(storage, space__backbone=names("a", "b"))
+    early, done = one.ask(plans, ME), one.ask(plans, ME)
+    one.tell(done, Record("confirmed", done.plan, values=VALUES))
+    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
+    other.ask(wider, ME)
+    late = one.ask(plans, ME)
+    assert plans.contains(late.plan) or late.record
+    for asked in (early, late):
+        one.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    assert other.ask(wider, ME).number == 4
+
+
+def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
+    study, plans = open_study()
+    study.ask(plans, ME)
+    smaller, plans = open_study(space__quantization=["fp32"])
+    smaller.enqueue({"quantization@onnxruntime": "int8_dynamic"}, "test")
+    asked = smaller.ask(plans, ME)
+    assert asked.record.outcome == "off_space"
+    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+    smaller.tell(asked, asked.record)
+    trial = trials(smaller)[asked.number]
+    assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"in_space": 1.0})
+
+
+def test_a_number_that_is_gone_becomes_the_nearest(open_study):
+    study, plans = open_study()
+    cut = plans.unpruned("fake_vit", "onnxruntime", "fp32")
+    cut = replace(cut, compression=replace(cut.compression, ffn_pruning_ratio=0.75))
+    study.enqueue(plans.parameters(cut), "test")
+    smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
+    assert smaller.ask(plans, ME).plan.compression.ffn_pruning_ratio == 0.5
+
+
+# ---- what may change, and what may not
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}, "objectives.latency_ms_p50"),
+        (
+            {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize", "size_mb": "minimize"}},
+            "objectives.size_mb",
+        ),
+        ({"task__data": {"source": "builtin:fashion-mnist"}}, "task.data.source"),
+        ({"baseline__resolution": 24}, "baseline.resolution: 28 -> 24"),
+    ],
+)
+def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
+    open_study()
+    with pytest.raises(StudyError, match="cannot go on with another objective, data set or baseline") as caught:
+        open_study(**change)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"search__trials": 99}, {"limits": {}}, {"space__resolution": [28, 32]}])
+def test_what_may_change_is_stored(open_study, change):
+    open_study()
+    study, plans = open_study(**change)
+    assert study.space() == plans.space
+
+
+def test_other_data_is_refused_with_what_differs(open_study):
+    study, _ = open_study()
+    study.adopt_data(DATA)
+    study.adopt_data(json.loads(json.dumps(DATA)))
+    with pytest.raises(StudyError, match="made on other data.*channels: the study has 1, the data now 3"):
+        study.adopt_data(DATA | {"fingerprint": "other", "channels": 3})
+
+
+def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
+    study, _ = open_study()
+    study.adopt_device("nano", "emulated")
+    study.adopt_device("other", "emulated")
+    assert study.is_emulated
+    with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
+        study.adopt_device("pi", "physical")
+
+
+def test_a_study_of_before_was_measured_on_a_physical_device(open_study):
+    study, _ = open_study()
+    study.remember("baseline", {})
+    study.adopt_device("nano", "physical")
+    assert not study.is_emulated
+    with pytest.raises(StudyError, match="measured on physical devices"):
+        study.adopt_device("nano", "emulated")
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are(open_study, space):
+    open_study()
+    with pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"):
+        Study.read(space.storage, "other")
+
+
+# ---- what Optuna is told
+
+
+BROKEN, MET = {"cpu_ms_p50<=1": 0.25}, {"cpu_ms_p50<=2": -0.375}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "state", "values"),
+    [
+        ("confirmed", {"values": VALUES, "constraints": MET}, "COMPLETE", [0.875, 1.25]),
+        ("confirmed", {"values": VALUES, "constraints": MET, "duplicate_of": 0}, "COMPLETE", [0.875, 1.25]),
+        ("confirmed", {"values": VALUES | {"cpu_ms_p50": None}, "constraints": MET}, "PRUNED", None),
+        ("confirmed", {"values": {"accuracy": 0.875}}, "PRUNED", None),
+        ("duplicate", {"duplicate_of": 0}, "PRUNED", None),
+        ("infeasible", {"constraints": BROKEN}, "PRUNED", None),
+        ("dominated", {"constraints": MET}, "PRUNED", None),
+        ("not_promoted", {"constraints": MET}, "PRUNED", None),
+        ("does_not_fit", {"constraints": {"fits": 1.0}}, "PRUNED", None),
+        ("off_space", {"constraints": {"in_space": 1.0}}, "PRUNED", None),
+        ("failed", {"failure": {"stage": "train", "kind": "crash", "message": "x"}}, "FAIL", None),
+    ],
+)
+def test_each_outcome_is_told_as_its_state(open_study, outcome, more, state, values):
+    study, plans = open_study()
+    asked = study.ask(plans, ME)
+    record = Record(outcome, asked.plan, "why", **more)
+    study.tell(asked, record)
+    trial = only(study)
+    assert (trial.state.name, trial.values) == (state, values)
+    assert trial.constraints == record.constraints
+    assert study.records() == {0: record}
+    assert study.unfinished() == 0
+
+
+def test_what_is_told_after_it_ended_is_ignored(open_study):
+    study, plans = open_study()
+    asked = study.ask(plans, ME)
+    first = Record("infeasible", asked.plan, "first")
+    study.tell(asked, first)
+    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    assert (only(study).state, study.records()) == (TrialState.PRUNED, {0: first})
+
+
+def test_a_trial_with_a_record_can_be_told_again_after_a_stop(open_study):
+    study, plans = open_study()
+    asked = study.ask(plans, ME)
+    asked.trial.set_constraint("fits", 1.0)  # a driver died between the constraint and the state
+    study.release(asked)
+    again = study.ask(plans, ME)
+    study.tell(again, Record("does_not_fit", again.plan, constraints={"fits": 1.0}))
+    assert only(study).state == TrialState.PRUNED
+
+
+# ---- what is asked next
+
+
+def test_what_was_enqueued_is_asked_first_and_says_why(open_study):
+    study, plans = open_study()
+    wanted = plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")
+    study.enqueue(plans.parameters(wanted), "leaderboard")
+    assert study.ask(plans, ME).plan == wanted
+    assert only(study).user_attrs["enqueued"] == "leaderboard"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_waits_is_not_enqueued_twice(open_study, again):
+    study, plans = open_study()
+    for _ in range(2):
+        study.enqueue(plans.parameters(plans.baseline()), "test", again)
+    assert len(trials(study)) == 1
+
+
+def test_what_has_ended_is_asked_again_only_when_that_is_meant(open_study):
+    study, plans = open_study()
+    parameters = plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "fp32"))
+    study.enqueue(parameters, "leaderboard")
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("infeasible", asked.plan))
+    study.enqueue(parameters, "leaderboard")
+    assert study.unfinished() == 0
+    study.enqueue(parameters, "limits have changed", again=True)
+    assert study.ask(plans, ME).plan == asked.plan
+
+
+# ---- drivers that died
+
+
+def test_trials_of_a_driver_that_died_here_keep_their_number(open_study):
+    study, plans = open_study()
+    lost = study.ask(plans, dead_driver())
+    again, _ = open_study()
+    assert again.recover() == 1
+    assert again.ask(plans, ME).number == lost.number
+
+
+def test_they_keep_it_also_when_it_died_long_ago(open_study):
+    study, plans = open_study()
+    lost = study.ask(plans, dead_driver())
+    silent_since(study, lost, GRACE_S + 60)
+    assert study.recover() == 1
+    resumed = study.ask(plans, ME)
+    assert (resumed.number, resumed.plan) == (lost.number, lost.plan)
+
+
+def test_trials_of_a_driver_that_lives_are_left_alone(open_study):
+    study, plans = open_study()
+    study.ask(plans, ME)
+    study.ask(plans, replace(ME, host="elsewhere"))
+    assert study.recover() == 0
+    assert {trial.state for trial in trials(study).values()} == {TrialState.RUNNING}
+
+
+def test_a_driver_that_died_before_it_signed_leaves_no_trial_running(open_study):
+    study, plans = open_study()
+    with _quiet():
+        unsigned = study._study.ask()
+    assert study.recover() == 0  # it may be about to sign
+    with study._storage.engine.begin() as connection:
+        then = datetime.now() - timedelta(seconds=GRACE_S + 60)
+        connection.execute(text("UPDATE trials SET datetime_start = :then"), {"then": then})
+    assert study.recover() == 1
+    assert study.ask(plans, ME).number == unsigned.number
+
+
+def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(open_study, storage):
+    study, plans = open_study(storage)
+    lost = study.ask(plans, replace(ME, host="elsewhere"))
+    lost.trial.set_constraint("fits", 1.0)
+    silent_since(study, lost, GRACE_S + 60)
+    assert study.recover() == 0
+    assert trials(study)[lost.number].state == TrialState.FAIL
+    resumed = study.ask(plans, ME)
+    assert resumed.number != lost.number
+    assert (resumed.plan, resumed.trial.params) == (lost.plan, lost.trial.params)
+    assert resumed.trial.constraints == {}
+    assert trials(study)[resumed.number].user_attrs["enqueued"] == f"trial {lost.number} was lost"
+
+
+def test_a_heartbeat_keeps_a_trial(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, replace(ME, host="elsewhere"))
+    silent_since(study, asked, GRACE_S + 60)
+    study.beat([asked])
+    study.recover()
+    assert only(study).state == TrialState.RUNNING
+
+
+def test_what_a_reaped_driver_tells_late_is_ignored(open_study):
+    study, plans = open_study()
+    lost = study.ask(plans, replace(ME, host="elsewhere"))
+    silent_since(study, lost, GRACE_S + 60)
+    study.recover()
+    keys = Keys("w", "g", None, "d")
+    study.tell(lost, Record("confirmed", lost.plan, keys=keys, values=VALUES))
+    assert trials(study)[lost.number].state == TrialState.FAIL
+    assert study.records() == {}

@@ -1,0 +1,448 @@
+"""Every stage on real parts: the committed base, Fashion-MNIST, torch-pruning, onnxruntime. Small numbers."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vitsearch import backbones
+from vitsearch.compress.sparsity import sparse_file
+from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.space import SearchSpace
+from vitsearch.storage.files import FileStore
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.training import fine_tune
+from vitsearch.workers import images, models, tasks
+from vitsearch_evaluators.base.npy import check_subset
+
+pytestmark = pytest.mark.slow
+OPSET = 17
+RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
+FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+CALIBRATION = jobs.Calibration(images=32, seed=0)
+DATA = {
+    "source": "builtin:fashion-mnist-14k",
+    "root": None,
+    "image_size": None,
+    "channels": None,
+    "validation_share": 0.1,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> jobs.Workspace:
+    folder = tmp_path_factory.mktemp("workshop")
+    return jobs.Workspace(DATA, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def base(workspace) -> jobs.Base:
+    return tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), RECIPE))
+
+
+@pytest.fixture(scope="module")
+def source(workspace, base) -> jobs.Source:
+    return jobs.Source("vit_fmnist_p4", f"file:{workspace.store.get(base.weights_sha256)}", 28)
+
+
+@pytest.fixture(scope="module")
+def block_structure(workspace, source) -> jobs.BlockStructureFound:
+    return tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, jobs.Calibration(32, 0)))
+
+
+@pytest.fixture(scope="module")
+def base_logits(workspace, source) -> str:
+    return tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, 100)).sha256
+
+
+@pytest.fixture(scope="module")
+def cut(source, block_structure):
+    """Makes the job's picture of a plan with these ratios."""
+
+    def make(heads: float, ffn: float, precision: str = "fp32") -> jobs.CompressionSpec:
+        plan = Plan(
+            "vit_fmnist_p4",
+            "builtin",
+            28,
+            None,
+            Compression(heads, ffn, width_multiple=16),
+            "logits",
+            RECIPE,
+            (replace(FP32, precision=precision),),
+        )
+        resolved = resolve(
+            plan, BlockStructure.from_json(block_structure.block_structure), Scores.from_json(block_structure.scores)
+        )
+        return jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, None)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def fewer_tokens(cut):
+    """Of a model whose heads and channels are cut too; 50 tokens come in."""
+
+    def make(method: str, tokens: tuple[int, ...]) -> jobs.CompressionSpec:
+        spec = cut(0.33, 0.5)
+        return replace(spec, resolved=replace(spec.resolved, tokens=tokens, token_pruning_method=method))
+
+    return make
+
+
+def test_the_data_is_described_without_its_pixels(workspace):
+    description = tasks.describe_data(jobs.DataJob(workspace)).description
+    assert len(description["class_names"]) == 10
+    assert len(description["fingerprint"]) == 64
+
+
+def test_a_base_that_knows_the_classes_is_taken_as_it_is(base):
+    assert base.accuracy > 0.88
+    assert base.n == 2000
+
+
+def test_the_anatomy_is_that_of_the_base(block_structure):
+    blocks = BlockStructure.from_json(block_structure.block_structure).blocks
+    assert [(block.heads, block.head_dim, block.ffn_width) for block in blocks] == [(6, 32, 768)] * 6
+    assert all(len(row) == 768 for row in block_structure.scores["ffn"])
+
+
+@pytest.fixture
+def screened(workspace, cut):
+    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.Graph:
+        spec, deployment = cut(heads, ffn, precision), replace(FP32, precision=precision)
+        return tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, calibration))
+
+    return build
+
+
+@pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
+def test_cutting_makes_the_graph_smaller_and_int8_the_file(precision, workspace, screened):
+    whole, half, int8 = screened(0, 0), screened(0.5, 0.5), screened(0.5, 0.5, precision)
+    assert half.macs_m < 0.6 * whole.macs_m
+    assert half.params_m < 0.6 * whole.params_m
+    assert int8.size_bytes < 0.4 * half.size_bytes
+    assert whole.parity <= 1e-4
+    onnxruntime.InferenceSession(str(workspace.scratch.get(int8.sha256)), providers=["CPUExecutionProvider"])
+
+
+def test_static_int8_is_calibrated_on_training_images_of_the_seed(workspace, screened, monkeypatch):
+    seen, quantize = [], tasks.quantize.quantize
+
+    def watched(onnx_in, onnx_out, precision, images, *more):
+        seen.append(images)
+        quantize(onnx_in, onnx_out, precision, images, *more)
+
+    monkeypatch.setattr(tasks.quantize, "quantize", watched)
+    calibrations = CALIBRATION, CALIBRATION, replace(CALIBRATION, seed=1)
+    first, again, other = (screened(0, 0, "int8_ptq", calibration) for calibration in calibrations)
+    assert first.sha256 == again.sha256
+    assert first.sha256 != other.sha256
+    about = tasks.describe_data(jobs.DataJob(workspace)).description
+    pixels = np.rint((seen[0] * about["std"][0] + about["mean"][0]) * 255).astype(np.uint8)
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
+        train = {image.tobytes() for image in archive["train_images"]}
+    assert pixels.shape == (CALIBRATION.images, 1, 28, 28)
+    assert all(image.tobytes() in train for image in pixels)
+
+
+def test_an_uncut_model_does_not_differ_from_its_base(workspace, cut, base_logits):
+    seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), base_logits, 100))
+    assert seen.kl == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_signal_tells_light_from_heavy_cuts(workspace, cut, base_logits):
+    light = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), base_logits, 100))
+    heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
+    assert light.kl < heavy.kl
+    assert light.n == 100
+
+
+@pytest.fixture(scope="module")
+def trained(workspace, source, cut, base_logits) -> jobs.Trained:
+    targets = jobs.DistillationTargets(
+        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+    )
+    return tasks.train_rung(
+        jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, base_logits, images=100)
+    )
+
+
+def test_training_takes_steps_and_never_ends_worse(workspace, cut, base_logits, trained):
+    before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
+    assert trained.steps == 4
+    assert trained.accuracy >= before.accuracy or trained.kl <= before.kl
+
+
+def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(workspace, cut, trained):
+    exported = tasks.export_artifact(
+        jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    )
+    assert exported.n == 2000
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+    assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
+
+
+def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):
+    """dynamicvit has all that the others have, and weights of its own that are fitted and trained."""
+    spec = replace(fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14)), token_predictors=jobs.Calibration(64, 0))
+    deployment = replace(FP32, precision="int8_dynamic")
+    graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
+    whole = tasks.build_graph(jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION))
+    assert graph.macs_m < 0.75 * whole.macs_m
+    assert graph.params_m == pytest.approx(whole.params_m + 2 * 0.0606, abs=1e-3)
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100)).accuracy > 0.6
+    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+    targets = jobs.DistillationTargets("logits", logits_sha256=teacher)
+    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, base_logits, images=100))
+    exported = tasks.export_artifact(
+        jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    )
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+
+
+STRUCTURE = {
+    "embed_pruning_ratio": 0.25,
+    "depth_pruning_ratio": {"low": 0.34, "high": 0.34, "step": 0.1},
+    "ffn_pruning_ratio": 0.5,
+    "pruning_scope": "isomorphic",
+    "distillation": "none",
+}
+
+
+def test_a_drawn_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
+    workspace, source, block_structure, cut, base_logits
+):
+    """Ranked over blocks of one shape, in static int8."""
+    space = {
+        "backbone": "vit_fmnist_p4", "resolution": 28, "width_multiple": 16, "quantization": "int8_ptq",
+    } | STRUCTURE  # fmt: skip
+    file = {"study": "x", "task": {"data": {"source": "builtin:fashion-mnist-14k"}}, "space": space}
+    parsed = SearchSpace.model_validate(file | {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"}})
+    plan = PlanSpace(parsed, "local", backbones.supports, backbones.native_resolution).random(random.Random(0))
+    assert (plan.compression.depth_pruning_ratio, plan.compression.scope) == (0.34, "isomorphic")
+    parts, worth = BlockStructure.from_json(block_structure.block_structure), Scores.from_json(block_structure.scores)
+    resolved = resolve(plan, parts, worth)
+    left = [index for index, block in enumerate(resolved.blocks) if block.heads]
+    assert set(range(6)) - set(left) == set(sorted(range(6), key=lambda block: worth.depth[block])[:2])
+    assert len({len(resolved.blocks[index].ffn) for index in left}) > 1
+    refit = Calibrations.of(resolved, parts, 28, jobs.Calibration(64, 0)).refit
+    spec = jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, refit=refit)
+    graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, plan.deployment, OPSET, CALIBRATION))
+    half = tasks.build_graph(jobs.ScreenJob(workspace, cut(0, 0.5), FP32, OPSET, CALIBRATION))
+    assert len(resolved.embed) == 144
+    assert graph.macs_m < 0.75**2 * half.macs_m
+    assert graph.params_m < 0.75**2 * half.params_m
+    unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, refit=None), base_logits, 100))
+    fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100))
+    assert fitted.kl < 0.7 * unfitted.kl
+    trained = tasks.train_rung(
+        jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, jobs.DistillationTargets("none"), base_logits, images=100)
+    )
+    exported = tasks.export_artifact(
+        jobs.ExportJob(workspace, spec, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    )
+    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+
+
+def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_logits):
+    """Of fewer heads and channels, trained, then trained for int8: the pattern is in its file."""
+    dense, few = cut(0.33, 0.5, "int8_qat"), jobs.Calibration(64, 0)
+    spec = replace(dense, resolved=replace(dense.resolved, weight_sparsity="2:4"), refit=few, sparsity=few)
+    deployment, targets = replace(FP32, precision="int8_qat"), jobs.DistillationTargets("none")
+    graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100)).accuracy > 0.6
+    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, base_logits, images=100))
+    start = trained.checkpoint_sha256
+    rounded = tasks.train_quantized(
+        jobs.QatJob(workspace, spec, RECIPE, 1, 2, start, targets, base_logits, 100, CALIBRATION)
+    )
+    job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, rounded.checkpoint_sha256)
+    for path in (workspace.scratch.get(graph.sha256), workspace.store.get(tasks.export_artifact(job).sha256)):
+        found = [zero for zero in sparse_file.zeros(path) if (zero.reshape(-1, 4).sum(1) >= 2).all()]
+        assert len(found) == 4 * 6
+
+
+def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(workspace, cut, base_logits, trained):
+    spec, start = cut(0.67, 0.875, "int8_qat"), trained.checkpoint_sha256
+    job = jobs.QatJob(
+        workspace, spec, RECIPE, 1, 1.5, start, jobs.DistillationTargets("none"), base_logits, 100, CALIBRATION
+    )
+    seen = tasks.train_quantized(job)
+    assert seen.steps == 2
+    before, after = (load_file(workspace.store.get(sha256)) for sha256 in (start, seen.checkpoint_sha256))
+    assert before.keys() < after.keys()
+    assert seen.kept_start or not np.array_equal(before["head.weight"], after["head.weight"])
+    deployment = replace(FP32, precision="int8_qat")
+    exported = tasks.export_artifact(
+        jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, seen.checkpoint_sha256)
+    )
+    assert 0 < exported.parity < 0.02
+    screened = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
+    costs = [(made.macs_m, made.params_m, made.size_bytes) for made in (screened, exported)]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-3)
+
+
+def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(workspace, source, cut, screened):
+    found = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, jobs.Calibration(16, 0)))
+    sensitivity = json.loads(workspace.store.get(found.sha256).read_text())
+    assert len(sensitivity) == 4 * 6 + 1
+    spec = cut(0.5, 0.5, "int8_mixed")
+    named = replace(spec, resolved=replace(spec.resolved, fp32_layers=("blocks.1.mlp.fc1", "head")))
+    deployment = replace(FP32, precision="int8_mixed")
+    graph = tasks.build_graph(jobs.ScreenJob(workspace, named, deployment, OPSET, CALIBRATION))
+    kinds = Counter(node.op_type for node in onnx.load(workspace.scratch.get(graph.sha256)).graph.node)
+    assert kinds["MatMulIntegerToFloat"] == 4 * 6 + 1 - 2
+    assert screened(0.5, 0.5, "int8_ptq").size_bytes < graph.size_bytes < screened(0.5, 0.5).size_bytes
+
+
+def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
+    deployment = replace(FP32, precision="int8_ptq")
+    job = jobs.ExportJob(workspace, cut(0, 0, "int8_ptq"), deployment, OPSET, CALIBRATION, None)
+    exported = tasks.export_artifact(job)
+    assert exported.correct / exported.n >= base.accuracy - 0.01
+
+
+def test_an_augmented_rung_is_taught_by_the_live_teacher(workspace, source, cut, base_logits, trained):
+    views = replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.7))
+    targets = jobs.DistillationTargets("logits", live_teacher=source)
+    job = jobs.TrainJob(workspace, cut(0.67, 0.875), views, 0, 1, None, targets, base_logits, 100)
+    seen = tasks.train_rung(job)
+    assert seen.steps == 4
+    assert not seen.kept_start
+    assert seen.checkpoint_sha256 != trained.checkpoint_sha256
+
+
+def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, base_logits, trained):
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+    features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE, 0)).sha256
+    targets = jobs.DistillationTargets("feature", logits, features)
+    seen = tasks.train_rung(jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, base_logits, 100))
+    assert np.load(workspace.store.get(features)).shape == (len(np.load(workspace.store.get(logits))), 192)
+    assert seen.checkpoint_sha256 != trained.checkpoint_sha256
+
+
+def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_logits):
+    """The teacher's logits are those at its own resolution."""
+    small = replace(source, resolution=24)
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
+    resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
+    spec = jobs.CompressionSpec(small, resolved, found.statistics_sha256, None)
+    recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
+    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe, 0)).sha256
+    seen = tasks.train_rung(
+        jobs.TrainJob(
+            workspace, spec, recipe, 0, 1, None, jobs.DistillationTargets("logits", teacher), base_logits, 100
+        )
+    )
+    assert seen.steps == 4
+    start = load_file(source.weights.removeprefix("file:"))
+    after = load_file(workspace.store.get(seen.checkpoint_sha256))
+    same = {name for name in start if start[name].shape == after[name].shape and (start[name] == after[name]).all()}
+    assert {"blocks.1.mlp.fc1.weight", "patch_embed.proj.weight"} <= same
+    assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same) or seen.kept_start
+
+
+def test_settled_batch_norms_mend_a_changed_resolution(workspace):
+    small = jobs.Source("efficientvit_fmnist", "builtin", 20)
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
+    resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
+    as_it_was = jobs.CompressionSpec(small, resolved, found.statistics_sha256, None)
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, small, "validation", RECIPE, 500)).sha256
+    settled = replace(as_it_was, batch_norms=jobs.Calibration(512, 0))
+    before, after = (
+        tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, 500)).accuracy for spec in (as_it_was, settled)
+    )
+    assert after > before + 0.01
+
+
+def test_a_model_cut_at_another_resolution_has_the_norms_of_its_settled_base(workspace):
+    """Settled behind the cut they would be those of its errors, and no fit knows the scale that they give."""
+    small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20), Compression()
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    variances = []
+    for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
+        plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
+        resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
+        model = models.refitted(
+            jobs.CompressionSpec(small, resolved, found.statistics_sha256, jobs.Calibration(64, 0)), workspace
+        ).state_dict()
+        variances.append({name: value for name, value in model.items() if name.endswith("running_var")})
+    uncut = [name for name, value in variances[0].items() if value.shape == variances[1][name].shape]
+    assert len(uncut) < len(variances[0])
+    assert all(torch.equal(*(of[name] for of in variances)) for name in uncut)
+
+
+def test_cached_logits_are_those_of_the_pool_in_its_order(workspace, source):
+    logits = np.load(
+        workspace.store.get(tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256)
+    )
+    split = images.load_data(workspace).train
+    pool = fine_tune.training_pool(len(split), RECIPE)
+    assert logits.shape == (128, 10)
+    assert fine_tune.accuracy(logits, split.labels[pool]) > 0.85
+
+
+@pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_in_sight_is_used(monkeypatch, there, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert images.torch_device() == device
+
+
+def test_models_go_to_the_device_of_the_worker_to_predict(workspace, source, monkeypatch):
+    monkeypatch.setattr(images, "torch_device", lambda: "meta")
+    loaded, model = images.load_data(workspace), models.base_model(source, workspace)
+    with pytest.raises(NotImplementedError, match="meta tensor"):  # its results cannot be copied back
+        images.predict(model, loaded, loaded.validation.images[:4], 28)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_a_head_for_other_classes_is_trained(tmp_path):
+    draw = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = draw.integers(0, 100, (28, 28), dtype=np.uint8) + (150 if name == "light" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{index}.png")
+    data = DATA | {"source": "folder", "root": str(tmp_path / "images"), "image_size": 28}
+    folder = Path(tmp_path)
+    workspace = jobs.Workspace(data, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder / "cache")
+    recipe = replace(RECIPE, rungs=(0, 3), images_per_epoch=0, batch_size=8, lr=1e-3)
+    base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), recipe))
+    weights = load_file(workspace.store.get(base.weights_sha256))
+    assert weights["head.weight"].shape == (2, 192)
+    assert base.accuracy == 1.0  # of what is dark or light
+    longer = replace(recipe, rungs=(0, 4), augmentation=Augmentation(flip=0.5), layer_decay=0.75, label_smoothing=0.1)
+    again = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), longer))
+    assert again.accuracy == 1.0
+    assert again.weights_sha256 != base.weights_sha256
+
+
+def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspace, source):
+    stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, 28, 40)).sha256)
+    labels = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, None, 40)).sha256)
+    assert check_subset(str(stored_images), str(labels)) == 40
+    split = images.load_data(workspace).validation
+    assert (np.load(labels) == split.labels[:40]).all()
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, 40)).sha256
+    model = models.base_model(source, workspace)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(np.load(stored_images)))
+    np.testing.assert_allclose(found.numpy(), np.load(workspace.store.get(logits)), atol=1e-4)

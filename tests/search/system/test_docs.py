@@ -1,0 +1,74 @@
+"""The pages under docs/: code that stands there runs, files that they name exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import support
+from vitsearch import backbones, data
+from vitsearch.errors import DataError
+from vitsearch.space import check, load
+
+REPOSITORY = Path(support.REPOSITORY)
+AGENT_PAGES = sorted((REPOSITORY / "evaluators").glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *AGENT_PAGES]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    named = [page.parent / (first or second) for first, second in LINK.findall(page.read_text())]
+    assert [str(path) for path in named if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_space_files_that_stand_in_a_page_are_right(page, tmp_path):
+    for number, text in enumerate(text for text in YAML.findall(page.read_text()) if "\ntask:" in text):
+        path = tmp_path / f"space_{number}.yaml"
+        path.write_text(text)
+        assert check(load(path, []), backbones.supports) == []
+
+
+def test_the_folder_of_the_tutorial_has_the_defects_that_it_tells(tmp_path):
+    root = tmp_path / "clothes"
+    made = [sys.executable, str(REPOSITORY / "tools" / "make_example_folder.py"), str(root)]
+    subprocess.run(made, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    spec = data.DataSpec.from_json({"source": "folder", "root": str(root), "image_size": 64, "channels": 1})
+    with pytest.raises(DataError) as caught:
+        data.load(spec, tmp_path / "cache")
+    told = str(caught.value)
+    for defect in ("no images in 'Hat'", "cut short.jpg", "page.png: not an image"):
+        assert defect in told
+        assert defect in (REPOSITORY / "docs" / "your_own_folder.md").read_text()
+    (root / "Hat").rmdir()
+    for name in ("cut short.jpg", "page.png"):
+        (root / "Ankle boot" / name).unlink()
+    images = data.load(spec, tmp_path / "cache")
+    assert len(images.train) + len(images.validation) == 600
+    assert "T-shirt or top" in images.class_names
+
+
+def test_the_family_of_the_page_passes_its_own_conformance_test(tmp_path):
+    for name, code in PYTHON.findall((REPOSITORY / "docs" / "add_a_family.md").read_text()):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+    (tmp_path / "conftest.py").write_text(
+        "from vitsearch.backbones import FAMILIES\nFAMILIES.register('vit_relpos', 'my_families.relpos:RelPosFamily')\n"
+    )  # what the entry point does for an installed package
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\npythonpath = . {REPOSITORY / 'search'} {REPOSITORY / 'evaluators'}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "tests"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout

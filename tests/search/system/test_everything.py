@@ -1,0 +1,105 @@
+"""The whole space at once: plans drawn from ``spaces/everything.yaml`` come to effects, files and answers."""
+
+from __future__ import annotations
+
+import collections
+import random
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support import REPOSITORY
+from vitsearch import backbones
+from vitsearch.core.graph import OPSET
+from vitsearch.core.legality import reasons
+from vitsearch.core.plan import Plan
+from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
+from vitsearch.export import evaluate
+from vitsearch.pipeline import jobs
+from vitsearch.space import load
+from vitsearch.storage.files import FileStore
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.workers import tasks
+
+SPACE = Path(REPOSITORY, "spaces", "everything.yaml")
+RESOLVED, BUILT, SEED = 2_000, 60, 0
+
+
+@pytest.fixture(scope="module")
+def plans() -> PlanSpace:
+    return PlanSpace(load(SPACE).space, "local", backbones.supports, backbones.native_resolution)
+
+
+@lru_cache
+def anatomy_of(spec: backbones.ModelSpec) -> BlockStructure:
+    family = backbones.find(spec.backbone)
+    return family.block_structure(family.build(spec).model, spec)
+
+
+def effect_of(plan: Plan) -> ResolvedPlan:
+    spec = backbones.ModelSpec(plan.backbone, plan.weights, plan.resolution, 10, 1, plan.window_size)
+    block_structure = anatomy_of(spec)
+    chance = random.Random(plan.backbone)
+    heads = tuple(tuple(chance.random() for _ in range(block.heads)) for block in block_structure.blocks)
+    ffn = tuple(tuple(chance.random() for _ in range(block.ffn_width)) for block in block_structure.blocks)
+    depth = tuple(chance.random() for _ in block_structure.blocks)
+    return resolve(
+        plan,
+        block_structure,
+        Scores(heads, ffn, depth, tuple(chance.random() for _ in range(block_structure.embed_dim))),
+    )
+
+
+def test_two_thousand_plans_resolve(plans):
+    seen = collections.Counter()
+    chance = random.Random(SEED)
+    for plan in (plans.random(chance) for _ in range(RESOLVED)):
+        assert reasons(plan, backbones.supports) == []
+        resolved = effect_of(plan)
+        assert ResolvedPlan.from_json(resolved.to_json()) == resolved
+        seen[plan.backbone] += 1
+    assert set(seen) == set(plans.backbones())
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> jobs.Workspace:
+    folder = tmp_path_factory.mktemp("everything")
+    data = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
+    stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+    return jobs.Workspace(data | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def sample(plans) -> list[Plan]:
+    """Plans of every backbone, as evenly as the number allows."""
+    chance, names, found = random.Random(SEED + 1), plans.backbones(), []
+    while len(found) < BUILT:
+        plan = plans.random(chance)
+        if plan.backbone == names[len(found) % len(names)]:
+            found.append(plan)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(BUILT))
+def test_a_plan_builds_exports_and_runs(sample, workspace, index):
+    plan = sample[index]
+    resolved = effect_of(plan)
+    source = jobs.Source(plan.backbone, plan.weights, plan.resolution, plan.window_size)
+    sparse = jobs.Calibration(2, SEED) if resolved.weight_sparsity != "none" else None
+    job = jobs.ScreenJob(
+        workspace,
+        jobs.CompressionSpec(source, resolved, "", sparsity=sparse),
+        plan.deployment,
+        OPSET,
+        jobs.Calibration(2, SEED),
+    )
+    graph = tasks.build_graph(job)
+    images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)
+    answers = evaluate.logits(workspace.scratch.get(graph.sha256), images, batch_size=3)
+    assert answers.shape == (3, 10)
+    assert np.isfinite(answers).all()
+    assert graph.parity <= 1e-4
+    assert graph.macs_m > 0

@@ -1,0 +1,132 @@
+"""Stages on real Ray workers: results, failures, deaths, and resources that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from vitsearch.errors import ResourceError, StageError
+from vitsearch.pipeline.jobs import Job
+from vitsearch.workers import ray_runner as runners
+from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class StageJob(Job[int]):
+    """A job whose stage is put into a stand-in for vitsearch.workers.tasks on the worker."""
+
+    make = "stage"
+    how: str
+
+
+@pytest.fixture(scope="module")
+def ray_runner():
+    runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"))
+    assert isinstance(runner.resources.gpus, float)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def with_stage(ray_runner, monkeypatch):
+    """Sends our own work function instead of the one that imports torch."""
+    remote = ray_runner._ray.remote(num_cpus=1, max_retries=0)(_work)
+    monkeypatch.setattr(ray_runner, "_work", remote)
+    return ray_runner
+
+
+def _work(job, resources):
+    import signal
+    from pathlib import Path
+
+    from vitsearch.errors import StageError
+
+    if job.how == "stage error":
+        raise StageError("train", "not_finite", "the loss is NaN at step 3")
+    if job.how == "bug":
+        raise KeyError("weights")
+    if job.how.startswith("die"):
+        deaths = Path(job.how.partition(" ")[2])
+        seen = len(deaths.read_text()) if deaths.exists() else 0
+        if seen < job.workspace:
+            deaths.write_text("x" * (seen + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+    return 7, None
+
+
+def run(runner, how, workspace=None):
+    return asyncio.run(runner.run(StageJob(workspace, how)))
+
+
+def test_a_result_comes_back(with_stage):
+    assert run(with_stage, "well")[0] == 7
+
+
+def test_a_stage_error_arrives_as_itself(with_stage):
+    with pytest.raises(StageError, match="the loss is NaN at step 3") as caught:
+        run(with_stage, "stage error")
+    assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
+
+
+def test_any_other_exception_becomes_a_stage_error_that_names_it(with_stage):
+    with pytest.raises(StageError, match="weights") as caught:
+        run(with_stage, "bug")
+    assert caught.value.kind == "KeyError"
+
+
+def test_a_worker_that_dies_is_replaced(with_stage, tmp_path):
+    assert run(with_stage, f"die {tmp_path / 'deaths'}", workspace=2)[0] == 7
+
+
+def test_a_stage_that_kills_its_worker_again_and_again_has_failed(with_stage, tmp_path):
+    with pytest.raises(StageError, match="died 5 times") as caught:
+        run(with_stage, f"die {tmp_path / 'deaths'}", workspace=9)
+    assert caught.value.kind == "crash"
+
+
+def test_gpus_that_are_not_there_are_refused_at_the_start(ray_runner):
+    with pytest.raises(ResourceError, match="wants 8 GPU, but this machine has"):
+        runners.refuse_lacking(Resources(1, 1, 8.0), {"CPU": 1.0}, None)
+
+
+@pytest.mark.parametrize(
+    ("trainers", "gpus", "there", "each"),
+    [
+        (1, "auto", 0, 0),
+        (1, "auto", 1, 1),
+        (3, "auto", 1, 1 / 3),
+        (3, "auto", 2, 0.5),
+        (2, "auto", 8, 1),
+        (4, 0.0, 1, 0),
+    ],
+)
+def test_gpus_that_are_there_are_shared_out(trainers, gpus, there, each):
+    resources = Resources(trainers, 1, gpus)
+    assert runners.gpus_of(resources, there) == each
+    runners.refuse_lacking(resources, {"CPU": 1.0, "GPU": there}, None)
+
+
+@pytest.mark.parametrize(("gpus", "in_sight"), [(0.0, ""), (0.5, "0,1")])
+def test_a_worker_without_a_gpu_sees_none(monkeypatch, gpus, in_sight):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(runners, "work", lambda job: os.environ["CUDA_VISIBLE_DEVICES"])
+    assert runners._work_with(StageJob(None, "well"), Resources(1, 1, gpus)) == in_sight
+
+
+def test_the_inline_runner_notes_what_a_stage_cost(monkeypatch):
+    import vitsearch.workers.tasks
+
+    monkeypatch.setattr(vitsearch.workers.tasks, "stage", lambda job: 7, raising=False)
+    result, made = asyncio.run(InlineRunner().run(StageJob(None, "well")))
+    assert result == 7
+    assert made.cpu_seconds >= 0.0
+    assert "torch" in made.versions
+
+
+def test_versions_are_those_of_the_installed_distributions():
+    assert versions()["torch-pruning"].startswith("1.6")

@@ -1,0 +1,142 @@
+"""The keys: values here are committed, for a change makes every ledger worthless."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support import GOLDEN
+from vitsearch.core.keys import DataIdentity, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.plan import Augmentation, Plan, QuantizationAware
+from vitsearch.core.resolve import ResolvedPlan
+
+DATA = DataIdentity("cd" * 32, 10, 1)
+PLAN = Plan.from_json(json.loads(Path(GOLDEN, "plan.json").read_text(encoding="utf-8")))
+START, TEACHER = "ef" * 32, "12" * 32
+
+
+@pytest.fixture
+def asked(golden) -> Plan:
+    return Plan.from_json(golden("plan"))
+
+
+@pytest.fixture
+def resolved(golden) -> ResolvedPlan:
+    return ResolvedPlan.from_json(golden("resolved_plan"))
+
+
+def key_of_weights(resolved, plan, **changed):
+    return weights_key(resolved, plan, **{"start": START, "teacher": TEACHER, "data": DATA} | changed)
+
+
+def test_the_keys_are_the_committed_ones(asked, resolved):
+    weights = key_of_weights(resolved, asked)
+    graph = graph_key(resolved, asked.deployment, DATA, 17)
+    assert weights == "7c6e96e2efd8e88c88d5cc355e1d3052ba9f6b891909697bce34ed4cc5083395"
+    assert graph == "1b9acf1e732f58c28102dece0d81c10c1eac71f04049474737eac2150c1e3b5d"
+    assert artifact_key(weights, 1, graph, None) == "5943013d91cc53aab702eea6048bc7327194b6de62f64fa2e8604433c0ec9ad4"
+
+
+def with_precision(resolved, precision):
+    return replace(resolved, blocks=tuple(replace(block, precision=precision) for block in resolved.blocks))
+
+
+def with_other_indices(resolved):
+    first = resolved.blocks[0]
+    moved = replace(first, ffn=tuple(index + 1 for index in first.ffn))
+    return replace(resolved, blocks=(moved, *resolved.blocks[1:]))
+
+
+def with_fewer_channels(resolved):
+    first = resolved.blocks[0]
+    return replace(resolved, blocks=(replace(first, ffn=first.ffn[:-1]), *resolved.blocks[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "weights_change", "graph_changes"),
+    [
+        (lambda resolved: with_precision(resolved, "int8_dynamic"), False, True),
+        (with_other_indices, True, False),
+        (with_fewer_channels, True, True),
+        (lambda resolved: replace(resolved, resolution=14), True, True),
+        (lambda resolved: replace(resolved, tokens=(50, 40, 40)), True, True),
+        (lambda resolved: replace(resolved, token_pruning_method="tome"), True, True),
+        (lambda resolved: replace(resolved, embed=(0, 1)), True, True),
+        (lambda resolved: replace(resolved, weight_sparsity="50%"), True, False),
+        (lambda resolved: replace(resolved, fp32_layers=("blocks.0",)), False, True),
+    ],
+    ids=[
+        *("precision", "indices", "counts", "resolution", "tokens", "method", "embed", "sparsity"),
+        "fp32_layers",
+    ],
+)
+def test_what_an_effect_changes(asked, resolved, change, weights_change, graph_changes):
+    other = change(resolved)
+    assert (key_of_weights(other, asked) != key_of_weights(resolved, asked)) == weights_change
+    keys = [graph_key(e, asked.deployment, DATA, 17) for e in (resolved, other)]
+    assert (keys[0] != keys[1]) == graph_changes
+
+
+@pytest.mark.parametrize(
+    "changed", [{"start": "0" * 64}, {"teacher": "0" * 64}, {"data": replace(DATA, fingerprint="0" * 64)}]
+)
+def test_weights_depend_on_where_they_come_from(asked, resolved, changed):
+    assert key_of_weights(resolved, asked, **changed) != key_of_weights(resolved, asked)
+
+
+def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
+    views = {"augmentation": Augmentation(flip=0.5)}
+    for change in ({"seed": 1}, {"lr": 1.0}, {"rungs": (0, 2)}, {"layer_decay": 0.75}, {"frozen_blocks": 1}, views):
+        other = replace(asked, recipe=replace(asked.recipe, **change))
+        assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
+
+
+def test_how_rung_0_is_made_enters_the_weights_key_of_what_is_cut_alone(asked, resolved):
+    assert key_of_weights(resolved, asked, refit="sequential") != key_of_weights(resolved, asked)
+    assert key_of_weights(resolved, asked, refit=None) == key_of_weights(resolved, asked)
+
+
+def test_without_distillation_the_teacher_does_not_matter(asked, resolved):
+    plain = replace(asked, distillation="none")
+    assert key_of_weights(resolved, plain, teacher=None) == key_of_weights(resolved, plain)
+    assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
+
+
+@pytest.mark.parametrize("change", [{"runtime": "x"}, {"provider": "x"}, {"options": (("threads", 2),)}])
+def test_the_deployment_enters_the_graph_key(asked, resolved, change):
+    other = replace(asked.deployment, **change)
+    assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
+
+
+def test_the_device_and_the_data_itself_do_not_enter_the_graph_key(asked, resolved):
+    before = graph_key(resolved, asked.deployment, DATA, 17)
+    elsewhere = replace(asked.deployment, device="pi")
+    assert graph_key(resolved, elsewhere, replace(DATA, fingerprint="0" * 64), 17) == before
+    assert graph_key(resolved, asked.deployment, DATA, 18) != before
+    assert graph_key(resolved, asked.deployment, replace(DATA, classes=11), 17) != before
+
+
+def test_no_path_enters_a_key(asked, resolved):
+    moved = replace(asked, weights="file:/somewhere/else.safetensors")
+    assert key_of_weights(resolved, moved) == key_of_weights(resolved, asked)
+
+
+def test_the_rung_and_the_calibration_enter_the_artifact_key():
+    keys = {artifact_key("w", rung, "g", calibration) for rung in (0, 1) for calibration in (None, "c")}
+    assert len(keys) == 4
+
+
+def test_a_training_for_int8_is_named_by_where_it_starts_and_how_it_goes_on():
+    settings = QuantizationAware()
+    key = qat_key("w", 1, settings, "c")
+    others = [
+        qat_key("v", 1, settings, "c"),
+        qat_key("w", 2, settings, "c"),
+        qat_key("w", 1, replace(settings, lr_share=0.1), "c"),
+        qat_key("w", 1, settings, "d"),
+    ]
+    assert len({key, *others}) == 5
+    assert key == qat_key("w", 1, QuantizationAware(1.0, 1.0), "c")

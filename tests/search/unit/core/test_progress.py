@@ -1,0 +1,44 @@
+"""Plain lines: one for each thing that ended."""
+
+from __future__ import annotations
+
+import io
+
+from vitsearch.core import progress
+from vitsearch.core.progress import PlainLines, describe
+from vitsearch.core.record import Record
+
+
+def test_a_trial_is_one_line_with_what_came_out(plan):
+    stream = io.StringIO()
+    lines = PlainLines(("accuracy", "cpu_ms_p50"), stream)
+    lines.ended(7, Record("confirmed", plan, values={"accuracy": 0.91, "cpu_ms_p50": 1.25}), 3, 12)
+    (line,) = stream.getvalue().splitlines()
+    assert "trial   7  confirmed" in line
+    assert "accuracy 0.91  cpu_ms_p50 1.25" in line
+    assert line.endswith("[3/12 trained]")
+
+
+def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    for now[0] in (20.0, 21.0, 300.0, 321.0, 322.0):
+        lines.waits(f"since {now[0]:g}")
+    lines.waits(None)
+    now[0] = 330.0
+    lines.waits("once more")
+    assert [line.partition(" s  ")[2] for line in stream.getvalue().splitlines()] == [
+        "since 20",
+        "since 321",
+        "once more",
+    ]
+
+
+def test_a_duplicate_names_its_twin(plan):
+    assert describe(Record("confirmed", plan, duplicate_of=3), ()).startswith("as trial 3")
+
+
+def test_what_was_not_measured_is_left_out(plan):
+    assert "energy_mj" not in describe(Record("dominated", plan, values={"energy_mj": None}), ("energy_mj",))

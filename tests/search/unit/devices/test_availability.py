@@ -1,0 +1,151 @@
+"""A device that stays away: who needs it waits while there is something else to do, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices import availability
+from vitsearch.devices.agent_device import Outage
+from vitsearch.devices.availability import AvailableDevice, duration, still_waiting, stored
+from vitsearch.errors import DeviceLost
+from vitsearch.pipeline.single_flight import SingleFlight
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger, TrainingRow
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.testing.fakes import FakeDevice
+from vitsearch_evaluators.wire.protocol import SCREEN
+
+DEPLOYMENT = Deployment("nano", "onnxruntime", "CPUExecutionProvider", "fp32")
+
+
+@dataclass
+class Silent(FakeDevice):
+    """Says nothing from second 0 of its clock on, until ``answers`` is set."""
+
+    name: str = "nano"
+    outage: Outage | None = Outage(0.0, "no route to host")
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def measure(self, artifact, deployment, protocol, repeat):
+        await self.answers.wait()
+        self.outage = None
+        return await super().measure(artifact, deployment, protocol, repeat)
+
+
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def single_flight(tmp_path, monkeypatch):
+    monkeypatch.setattr(availability, "POLL_S", 0.001)
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
+    yield SingleFlight(ledger, DriverId.current())
+    ledger.close()
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text(json.dumps({"cost_ms": 2.0}))
+    return path
+
+
+def measuring(device, model):
+    return asyncio.ensure_future(device.measure(model, DEPLOYMENT, SCREEN, 0))
+
+
+async def some_looks():
+    await asyncio.sleep(0.05)
+
+
+def test_what_was_asked_for_comes_when_the_device_answers_again(single_flight, clock, model):
+    silent = Silent()
+    device = AvailableDevice(silent, lambda: bool(single_flight.kinds() - {"measure"}), clock)
+
+    async def wait():
+        asked = measuring(device, model)
+        clock.now_s = silent.deadline_s - 1
+        await some_looks()
+        assert not asked.done()
+        silent.answers.set()
+        return await asked
+
+    assert asyncio.run(wait()).latency_ms.p50 == 2.0
+    assert not device.is_unavailable
+    assert device.waits() is None
+
+
+def test_a_device_that_stays_away_is_lost_when_there_is_nothing_else_to_do(single_flight, clock, model):
+    device = AvailableDevice(Silent(deadline_s=60.0), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+
+    async def wait():
+        asked = measuring(device, model)
+        await some_looks()
+        clock.now_s = 61.0
+        await asked
+
+    with pytest.raises(DeviceLost, match=r"^device nano: no route to host \(gave up after 61 s without a "):
+        asyncio.run(wait())
+
+
+def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model):
+    device = AvailableDevice(Silent(deadline_s=60.0), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+
+    async def wait():
+        trained = asyncio.Event()
+
+        async def train():
+            await trained.wait()
+            return TrainingRow("ab" * 32, 1, 0.9, None, 100, None), StageCost(1.0, {})
+
+        training = asyncio.ensure_future(single_flight.get("train:it", lambda: None, train))
+        asked = measuring(device, model)
+        for clock.now_s in (61.0, 1e4, 1e5):
+            await some_looks()
+            assert not asked.done()
+        trained.set()
+        await training
+        await asked
+
+    with pytest.raises(DeviceLost):
+        asyncio.run(wait())
+
+
+def test_a_short_silence_is_no_absence(single_flight, clock):
+    device = AvailableDevice(Silent(), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+    clock.now_s = availability.OUTAGE_AFTER_S - 1
+    assert not device.is_unavailable
+    clock.now_s = 190.0
+    assert device.is_unavailable
+    assert device.waits() == "waits for device nano, no answer for 3 min: no route to host"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (3599.0, "59 min"), (7500.0, "2 h 5 min")]
+)
+def test_durations_are_told_in_words(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_another_process_reads_that_a_run_waits_unless_that_was_killed():
+    me, since = DriverId.current(), Outage(time.monotonic() - 130, "refused")
+    told = json.loads(json.dumps(stored("nano", since, me)))
+    assert still_waiting(told) == "waits for device nano, no answer for 2 min: refused"
+    assert still_waiting(stored("nano", since, replace(me, started="0"))) is None
+    assert still_waiting(None) is None
