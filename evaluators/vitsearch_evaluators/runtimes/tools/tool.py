@@ -57,7 +57,7 @@ class Worked(NamedTuple):
 
 
 class ToolRuntime(Runtime):
-    """A program measures latency; every method that does not raise `NotProvided` is another thing it can be asked for."""
+    """A program that measures latency, and what else its methods can do: those that do not raise `NotProvided`."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return True

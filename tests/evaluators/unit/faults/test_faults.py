@@ -115,7 +115,7 @@ FAULTS = {
         "test_availability.py::test_it_is_not_lost_while_something_else_is_made",
         "test_agent_device.py::test_another_board_at_its_address_is_a_lost_device",
         "test_client.py::test_silence_ends_at_the_deadline",
-        "test_devices.py::test_a_device_that_does_not_answer_is_one_message",
+        "test_agent_device.py::test_a_device_that_does_not_answer_is_one_message",
     ),
     20: (
         "client and agent share no protocol version: both versions are named",
