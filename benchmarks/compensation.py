@@ -20,7 +20,7 @@ from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.workers import tasks
 
@@ -34,7 +34,7 @@ PLANS = (
     ("efficientvit_fmnist", {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}),
     ("mobilevit_fmnist", {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}),
 )
-STUDY, CALIBRATION = jobs.Calibration(256, 0), jobs.Calibration(32, 0)
+STUDY, CALIBRATION = Calibration(256, 0), Calibration(32, 0)
 PRECISIONS = ("fp32", "int8_ptq")
 """In onnxruntime; the ranges of int8_ptq are those on 32 training images."""
 
@@ -62,7 +62,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
     resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
     made = Calibrations.of(resolved, block_structure, 28, STUDY)
-    spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made.batch_norms, made.refit)
+    spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made)
     plain, data = bare(source, spec, folder), Data()
     values = []
     for precision in PRECISIONS:

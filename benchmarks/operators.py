@@ -33,7 +33,7 @@ from vitsearch.core.plan import Compression, Deployment, Plan, QuantizationAware
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.training import fine_tune
 from vitsearch.workers import tasks
@@ -42,7 +42,7 @@ BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
 RECIPE = Recipe((0, 1), 4096, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 QAT = QuantizationAware()
-STUDIED, QUANTIZED = jobs.Calibration(256, 0), jobs.Calibration(32, 0)
+STUDIED, QUANTIZED = Calibration(256, 0), Calibration(32, 0)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,7 @@ class JobFolder:
         sensitivity = self._damage(source) if asked.deployment.precision in precisions.MIXED else None
         resolved: ResolvedPlan = resolve(asked, block_structure, Scores.from_json(found.scores), sensitivity)
         steps = Calibrations.of(resolved, block_structure, RESOLUTION, STUDIED)
-        seen = steps.batch_norms, steps.refit, steps.token_predictors, steps.sparsity
-        return jobs.CompressionSpec(source, resolved, found.statistics_sha256, *seen)
+        return jobs.CompressionSpec(source, resolved, found.statistics_sha256, steps)
 
     def _damage(self, source: jobs.Source) -> dict[str, float]:
         stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workspace, source, QUANTIZED))

@@ -48,7 +48,7 @@ def _artifact(point: Point, ledger: Ledger) -> str:
 
 
 def _agrees(point: Point, now_ms: float) -> bool:
-    shown, (low, high) = point.values[METRIC] or 0.0, point.errors[METRIC]
+    shown, (low, high) = point.metrics.value(METRIC) or 0.0, point.metrics.intervals[METRIC]
     off = now_ms / shown - 1.0
     agrees = low <= now_ms <= high or abs(off) <= TOLERANCE
     print(

@@ -22,10 +22,11 @@ from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration
 from vitsearch.storage.files import FileStore
 from vitsearch.workers import tasks
 
-BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", jobs.Calibration(256, 0), 2000
+BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", Calibration(256, 0), 2000
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")

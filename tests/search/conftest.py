@@ -20,9 +20,11 @@ from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.progress import Progress, Silent
 from vitsearch.core.record import Record
 from vitsearch.devices.protocols import Phases
+from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
-from vitsearch.search.driver import Driver, Ended, Session
+from vitsearch.search.driver import Driver, Ended
+from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
@@ -78,10 +80,9 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> Ended:
         study.recover()
         study.adopt_data(DATA)
-        me = DriverId.current()
-        pipeline = self.pipeline(ledger, me)
-        session = Session(self.space, study, ledger, pipeline, self.plans(), me, self.slots, self.progress)
-        return await Driver(session).run(retry_failed)
+        driver = DriverId.current()
+        session = Session(self.space, study, ledger, self.runner, self.device, driver, self.slots, self.progress)
+        return await Driver(session, self.pipeline(ledger, driver), self.plans()).run(retry_failed)
 
     def plans(self) -> PlanSpace:
         return PlanSpace(self.space, "local", everything_supported, lambda backbone: 28)
@@ -92,7 +93,8 @@ class FakeStudy:
         driver = driver or DriverId.current()
         phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
         config = replace(fake_stage_config(), **{"phases": phases, "device_images": self.judged_images, **changes})
-        return Pipeline(config, workspace, ledger, self.runner, self.device, driver, self.progress)
+        context = StageContext.of(workspace, ledger, self.runner, driver, self.progress)
+        return Pipeline(config, context, self.device)
 
     def records(self) -> dict[int, Record]:
         with self.opened() as (study, _):

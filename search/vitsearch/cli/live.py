@@ -18,6 +18,7 @@ from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import cut_text
 from vitsearch.core.progress import PlainLines, Progress, describe
 from vitsearch.core.record import Record
+from vitsearch.core.stage import Stage
 from vitsearch.space import SearchSpace
 
 
@@ -38,7 +39,7 @@ class LiveView:
     def __init__(self, objectives: tuple[str, ...], wanted: int) -> None:
         self.console = Console()
         self._objectives = objectives
-        self._running: Counter[str] = Counter()
+        self._running: Counter[Stage] = Counter()
         self._confirmed: dict[int, Record] = {}
         self._waits: str | None = None
         self._start = time.monotonic()
@@ -52,12 +53,12 @@ class LiveView:
         self._task = self._bar.add_task("trained", total=wanted, left="")
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._running[name] += 1
+    def stage(self, stage: Stage) -> Iterator[None]:
+        self._running[stage] += 1
         try:
             yield
         finally:
-            self._running[name] -= 1
+            self._running[stage] -= 1
 
     def note(self, text: str) -> None:
         self.console.print(f"[dim]{text}[/dim]", highlight=False)
@@ -79,12 +80,18 @@ class LiveView:
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
     def __rich__(self) -> RenderableType:
-        stages = ", ".join(name if count == 1 else f"{name} x{count}" for name, count in self._running.items() if count)
+        stages = ", ".join(
+            stage if count == 1 else f"{stage} x{count}" for stage, count in self._running.items() if count
+        )
         waits = [Text(self._waits, style="yellow")] if self._waits else []
         return Group(self._front(), f"running: {stages or 'nothing'}", *waits, self._bar)
 
     def _front(self) -> Table:
-        known = {n: point for n, record in self._confirmed.items() if (point := loss(self._objectives, record.values))}
+        known = {
+            n: point
+            for n, record in self._confirmed.items()
+            if (point := loss(self._objectives, record.metrics.values))
+        }
         numbers = list(known)
         best = [numbers[index] for index in front(list(known.values()))]
         table = Table(title=f"front so far: {len(best)}", title_justify="left")
@@ -97,6 +104,6 @@ class LiveView:
             table.add_row(
                 str(number),
                 cut_text(record.plan),
-                *(f"{record.values[name]:.4g}" for name in self._objectives),
+                *(f"{record.metrics.value(name):.4g}" for name in self._objectives),
             )
         return table

@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, cut_text, model_text
-from vitsearch.core.record import Values
+from vitsearch.core.record import Record
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point
@@ -19,7 +20,7 @@ from vitsearch.study.study import Study
 BASELINE = "base"
 EMULATED = "EMULATED: "
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
-"""Flags that make a time one of a device that was not itself."""
+"""Flags of a device that was not in its normal state, so its times are not either."""
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -30,21 +31,24 @@ def print_front(front: Front, console: Console | None = None) -> None:
         return
     console.print(front_table(front, console.width))
     console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
+    columns = [*front.objectives, *EXTRA]
+    for note in missing_notes(columns, {point.name: point.metrics for point in front.shown()}):
+        console.print(note, style="dim")
     for point in front.shown():
-        if told := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
-            console.print(f"{point.name} was measured on a device with flags: {told}", style="yellow")
+        if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
+            console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow")
     for point in front.shown():
         if disagreement := _disagreement(point):
             console.print(disagreement, style="yellow")
 
 
 def _disagreement(point: Point) -> str | None:
-    """What the device says of a model's accuracy, when chance does not explain that the worker says otherwise."""
-    found, accuracy = point.on_device, point.values.get("accuracy")
+    """The accuracy on the device, when chance does not explain its difference to the worker's."""
+    found, accuracy = point.on_device, point.metrics.value("accuracy")
     if found is None or accuracy is None or found.agrees(accuracy):
         return None
     low, high = found.interval
-    there = f"{found.correct / found.n:.3f} of {found.n} images right ({low:.3f} to {high:.3f})"
+    there = f"{found.correct / found.n:.3f} of {found.n} images correctly ({low:.3f} to {high:.3f})"
     return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
 
 
@@ -63,12 +67,12 @@ def front_table(front: Front, width: int) -> Table:
     ]
     about = "" if several else f", all {model_text(points[0].plan)}"
     marked = EMULATED if front.emulated else ""
-    title = f"{marked}Pareto front of study {front.study}: {len(front.points)} models{about}"
+    title = f"{marked}Pareto front of study {front.study}: {counted(len(front.points), 'model')}{about}"
     return fitted(title, ["trial", "plan", *map(_heading, columns)], rows, 2 + len(front.objectives), width)
 
 
 def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
-    """A table of the ``needed`` first columns and of as many more as fit; where not even those do, plans are broken."""
+    """A table of the ``needed`` first columns and of as many more as fit; plans are wrapped where those do not."""
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     shown = needed
     while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
@@ -96,18 +100,35 @@ def _heading(name: str) -> str:
     return f"{name} [{unit}]" if unit and unit.lower() not in name else name
 
 
-def _cell(point: Point, name: str, with_error: bool, baseline: Point | None) -> str:
-    value = point.values.get(name)
+def _cell(point: Point, name: str, with_interval: bool, baseline: Point | None) -> str:
+    value = point.metrics.value(name)
     if value is None:
         return "not measured"
-    if not with_error:
+    if not with_interval:
         return f"{value:.3g}"
     text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
-    if name in point.errors:
-        low, high = point.errors[name]
+    if name in point.metrics.intervals:
+        low, high = point.metrics.intervals[name]
         text += f"±{(high - low) / 2:.1g}"
-    base = baseline.values.get(name) if baseline and point.trial is not None else None
+    base = baseline.metrics.value(name) if baseline and point.trial is not None else None
     return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
+
+
+def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
+    """Why a cell says "not measured": one line for each metric and reason, with the models that it holds for."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for name in dict.fromkeys(columns):
+        for model, metrics in models.items():
+            if reason := metrics.reasons.get(name):
+                missing.setdefault((name, reason), []).append(model)
+    return [
+        f"{name} is not measured ({'all' if len(names) == len(models) else ', '.join(names)}): {reason}"
+        for (name, reason), names in missing.items()
+    ]
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def status(study: Study, ledger: Ledger) -> dict[str, Any]:
@@ -121,7 +142,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "wanted": space.search.trials,
         "open": study.unfinished(),
         "waits": still_waiting(study.attributes.get("waits")),
-        "outcomes": dict(Counter(_outcome(record.outcome, record.duplicate_of) for record in records.values())),
+        "outcomes": dict(Counter(_outcome(record) for record in records.values())),
         "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
@@ -131,8 +152,8 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _outcome(outcome: str, duplicate_of: int | None) -> str:
-    return "duplicate" if duplicate_of is not None else outcome
+def _outcome(record: Record) -> str:
+    return "duplicate" if record.duplicate_of is not None else record.outcome
 
 
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
@@ -143,14 +164,17 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     )
     if state["waits"]:
         console.print(f"A run {state['waits']}", style="yellow")
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
-    console.print(f"Outcomes: {told or 'none yet'}")
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
+    console.print(f"Outcomes: {outcomes or 'none yet'}")
     for number, reason in state["failures"].items():
         console.print(f"  trial {number}: {reason}", style="red")
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
+        leaders = {cut_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
+        for note in missing_notes([*state["objectives"], *EXTRA], leaders):
+            console.print(note, style="dim")
 
 
 def leaderboard_table(state: dict[str, Any], width: int) -> Table:
@@ -158,8 +182,8 @@ def leaderboard_table(state: dict[str, Any], width: int) -> Table:
     columns = [*objectives, *(name for name in EXTRA if name not in objectives)]
     rows = []
     for leader in state["leaderboard"]:
-        values: Values = leader["values"]
-        shown = ["not measured" if (v := values.get(name)) is None else f"{v:.4g}" for name in columns]
+        metrics = Metrics.from_json(leader)
+        shown = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
         rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
     return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

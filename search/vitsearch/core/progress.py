@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a protocol, and plain lines for logs. The live view is in ``live.py``."""
+"""What a run reports while it runs: a protocol, and plain lines for logs. The live view is ``cli/live.py``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol, TextIO
 
 from vitsearch.core.plan import cut_text
 from vitsearch.core.record import Record
+from vitsearch.core.stage import Stage
 
 WAITING_LINES_S = 300.0
 
@@ -19,14 +20,14 @@ class Progress(Protocol):
     """Called from the driver's event loop; must return at once."""
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, stage: Stage) -> Iterator[None]:
         """A stage is running inside this block; several may at the same time."""
         ...
 
     def note(self, text: str) -> None: ...
 
     def waits(self, text: str | None) -> None:
-        """What the run waits for; told every second while it does, None when it does not."""
+        """What the run waits for, reported every second; None when it does not wait."""
         ...
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None: ...
@@ -34,7 +35,7 @@ class Progress(Protocol):
 
 class Silent:
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, stage: Stage) -> Iterator[None]:
         yield
 
     def note(self, text: str) -> None:
@@ -54,19 +55,19 @@ class PlainLines:
     objectives: tuple[str, ...]
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     _start: float = field(default_factory=time.monotonic)
-    _told_waiting: float | None = None
+    _reported_waiting: float | None = None
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, stage: Stage) -> Iterator[None]:
         yield
 
     def waits(self, text: str | None) -> None:
-        """At once, then every five minutes."""
-        now, told = time.monotonic(), self._told_waiting
+        """Print at once, then every five minutes."""
+        now, reported = time.monotonic(), self._reported_waiting
         if text is None:
-            self._told_waiting = None
-        elif told is None or now - told >= WAITING_LINES_S:
-            self._told_waiting = now
+            self._reported_waiting = None
+        elif reported is None or now - reported >= WAITING_LINES_S:
+            self._reported_waiting = now
             self.note(text)
 
     def note(self, text: str) -> None:
@@ -78,6 +79,8 @@ class PlainLines:
 
 def describe(record: Record, objectives: tuple[str, ...]) -> str:
     """A trial in one line: outcome, what was cut, what came out."""
-    numbers = "  ".join(f"{name} {value:.4g}" for name in objectives if (value := record.values.get(name)) is not None)
+    numbers = "  ".join(
+        f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
+    )
     outcome = f"as trial {record.duplicate_of}" if record.duplicate_of is not None else record.outcome
     return "  ".join(part for part in (f"{outcome:<12}", cut_text(record.plan), numbers, record.reason) if part)

@@ -1,25 +1,27 @@
-"""What became of a trial: the record that is stored with it and everything else is derived from.
+"""What became of a trial: the record that is stored with it, from which everything else is derived.
 
-    outcome        Optuna is told                          counts as trained   later
-    confirmed      COMPLETE, values, constraints           yes
-    duplicate      PRUNED: its twin is still under way     no                  capped in a row
-    (with a twin)  as that trial, values looked up         no                  capped in a row
-    infeasible     PRUNED, constraints, reason             no                  again when limits change
-    hopeless       PRUNED, reason                          no                  again when the cap changes
-    not_promoted   PRUNED, proxy, reason                  no                  goes on when the front moves
-    does_not_fit   PRUNED, constraint ``fits``             no                  asked of the device again
-    off_space      PRUNED, constraint ``in_space``         no                  a choice the file dropped
-    failed         FAIL with stage, kind, message          no                  only with --retry-failed
+    outcome        Optuna is told                             counts as trained   later
+    confirmed      COMPLETE, values, constraints              yes
+    duplicate      PRUNED: the other trial still runs         no                  capped in a row
+    (duplicate_of) as that trial, values looked up            no                  capped in a row
+    infeasible     PRUNED, constraints, reason                no                  again when the limits change
+    dominated      PRUNED, reason                             no                  again when the cap changes
+    not_promoted   PRUNED, proxy score, reason                no                  resumed when the front moves
+    does_not_fit   PRUNED, constraint ``fits``                no                  the device is asked again
+    off_space      PRUNED, constraint ``in_space``            no                  the file dropped a choice
+    failed         FAIL with stage, kind, message             no                  only with --retry-failed
 
-Transient faults (network, reboot, a lost node) and a killed driver tell Optuna nothing: the trial
-stays open and goes on.
+Transient faults (network, reboot, a lost node) and a killed driver report nothing to Optuna: the trial
+stays open and is resumed.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.plan import Plan
 
 Outcome = Literal[
@@ -28,9 +30,6 @@ Outcome = Literal[
 PRUNED: frozenset[Outcome] = frozenset(
     {"duplicate", "infeasible", "dominated", "not_promoted", "does_not_fit", "off_space"}
 )
-
-Values = dict[str, float | None]
-Errors = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -50,25 +49,54 @@ class Keys:
 
 @dataclass(frozen=True)
 class ProxyScore:
-    """Rung 0: accuracy and divergence (nats) of the refitted, untrained model; accuracy that was foretold."""
+    """Rung 0: accuracy and divergence (nats) of the refitted, untrained model, and the accuracy that is predicted
+    after its fine-tune."""
 
     accuracy: float
     kl: float
-    forecast: float
+    predicted_accuracy: float
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial between its screening measurement and its record. ``metrics`` are those of the screening
+    measurement, ``accuracy`` is the best estimate so far: predicted at rung 0, then that of the last rung."""
+
+    number: int
+    plan: Plan
+    keys: Keys
+    metrics: Metrics
+    proxy: ProxyScore | None = None
+    rung: int = 0
+    accuracy: float | None = None
+
+    def trained(self, rung: int, accuracy: float) -> RunningTrial:
+        return replace(self, rung=rung, accuracy=accuracy)
+
+    def ended(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:
+        """The record of a trial that stops before it is confirmed."""
+        return Record(
+            outcome,
+            self.plan,
+            reason,
+            self.keys,
+            self.metrics,
+            dict(constraints),
+            proxy=self.proxy,
+            rung=self.rung,
+        )
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trial's story. ``values`` and ``errors`` are those of the last measurement of this trial
-    (the screen's when it was never trained); a metric that was not measured is None."""
+    """The story of one trial. ``metrics`` are those of its last measurement: of the screening one when it was
+    never trained."""
 
     outcome: Outcome
     plan: Plan
     reason: str = ""
     keys: Keys | None = None
-    screen: Values = field(default_factory=dict)
-    values: Values = field(default_factory=dict)
-    errors: Errors = field(default_factory=dict)
+    metrics: Metrics = NO_METRICS
     constraints: dict[str, float] = field(default_factory=dict)
     proxy: ProxyScore | None = None
     rung: int = 0
@@ -81,13 +109,23 @@ class Record:
 
     @property
     def trained(self) -> bool:
-        """Counts towards ``search.trials``: a duplicate shows its twin's values and counts nothing."""
+        """Counts towards ``search.trials``: a duplicate shows the values of the other trial and counts nothing."""
         return self.outcome == "confirmed" and self.duplicate_of is None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {
+        plain = {
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "constraints": self.constraints,
+            "rung": self.rung,
+            "duplicate_of": self.duplicate_of,
+            "failure": self.failure,
+        }
+        return plain | {
             "plan": self.plan.to_json(),
-            "errors": {name: list(pair) for name, pair in self.errors.items()},
+            "keys": asdict(self.keys) if self.keys else None,
+            "metrics": self.metrics.to_json(),
+            "proxy": asdict(self.proxy) if self.proxy else None,
         }
 
     @classmethod
@@ -97,7 +135,7 @@ class Record:
             | {
                 "plan": Plan.from_json(value["plan"]),
                 "keys": Keys(**value["keys"]) if value["keys"] else None,
+                "metrics": Metrics.from_json(value["metrics"]),
                 "proxy": ProxyScore(**value["proxy"]) if value["proxy"] else None,
-                "errors": {name: (low, high) for name, (low, high) in value["errors"].items()},
             }
         )

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan
-from vitsearch.pipeline.jobs import Calibration
 from vitsearch_evaluators.base.canonical_json import digest
 
 BATCH_NORM_IMAGES = 2048
-"""So many training images of so many pixels a side settle batch norms: 512 cost an unpruned EfficientViT
+"""Training images of :data:`FULL_COUNT_PIXELS` a side that recalibrate batch norms: 512 cost an unpruned EfficientViT
 0.2 points in noise, 4096 gained nothing more."""
 MIN_BATCH_NORM_IMAGES = 256
 MIN_REFIT_IMAGES = 128
@@ -19,33 +18,45 @@ FULL_COUNT_PIXELS = 28
 
 
 @dataclass(frozen=True)
-class Calibrations:
-    """``None`` where a step has nothing to do: batch norms keep what they have, nothing is cut, no network
-    chooses tokens, no weights become zero."""
+class Calibration:
+    """The training images that a step looks at: ``images`` of them, drawn by ``seed``."""
 
-    batch_norms: Calibration | None
-    refit: Calibration | None
-    token_predictors: Calibration | None
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """The images of each closed-form step, None where it has nothing to do.
+
+    ``batch_norms`` recalibrate them (None: they keep what they have); ``refit`` is the sequential refit (None:
+    nothing is cut); ``token_predictors`` start the networks that choose tokens (None: there are none);
+    ``sparsity`` decides which weights become zero and recalibrates the batch norms behind them (None: none do).
+    """
+
+    batch_norms: Calibration | None = None
+    refit: Calibration | None = None
+    token_predictors: Calibration | None = None
     sparsity: Calibration | None = None
 
     @classmethod
     def of(
         cls, resolved: ResolvedPlan, block_structure: BlockStructure, base_resolution: int, study: Calibration
     ) -> Calibrations:
-        """``study`` are the images that anatomies are made on.
+        """``study`` are the images that block structures are found on.
 
-        Batch norms are settled only at another resolution or window than the base's: at its own the
-        sequential refit brings every layer back to the statistics that the norms have; behind a layer of
-        which weights became zero too.
+        Batch norms are recalibrated at another resolution or window than the base's, and behind a layer of
+        which weights became zero. Elsewhere the sequential refit brings every layer back to the statistics
+        that the norms have.
         """
         as_the_base = resolved.resolution == base_resolution and not resolved.window_size
-        settling = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, resolved.resolution)
+        recalibrating = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, resolved.resolution)
         fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), resolved.resolution)
         return cls(
-            None if as_the_base else Calibration(settling, study.seed),
+            None if as_the_base else Calibration(recalibrating, study.seed),
             None if resolved.keeps_all(block_structure) else Calibration(fitting, study.seed),
             study if resolved.token_pruning_method == "dynamicvit" else None,
-            None if resolved.weight_sparsity == "none" else Calibration(settling, study.seed),
+            None if resolved.weight_sparsity == "none" else Calibration(recalibrating, study.seed),
         )
 
     def refit_digest(self) -> str | None:
@@ -53,16 +64,19 @@ class Calibrations:
         steps: dict[str, Any] = {}
         if self.refit is not None:
             steps |= {"method": "sequential", "images": self.refit.images}
-            if self.batch_norms:  # settled in the base, before it is cut
+            if self.batch_norms:  # recalibrated in the base, before it is cut
                 steps["batch_norms"] = self.batch_norms.images
-            if self.token_predictors:  # and fitted once more to whom they choose
+            if self.token_predictors:  # and fitted once more to the tokens that they choose
                 steps |= {"token_predictors": self.token_predictors.images, "follows": True}
         if self.sparsity is not None:
             steps["sparsity"] = self.sparsity.images
         return digest(steps) if steps else None
 
 
+NO_CALIBRATIONS = Calibrations()
+
+
 def _fewer(images: int, least: int, resolution: int) -> int:
-    """Of images larger than :data:`FULL_COUNT_PIXELS` fewer do: each gives more positions to average over."""
+    """Images larger than :data:`FULL_COUNT_PIXELS` have more positions to average over, so fewer are enough."""
     share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
     return max(least, round(images * share))

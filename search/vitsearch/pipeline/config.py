@@ -1,4 +1,4 @@
-"""What the stages need to know of a space file."""
+"""What the stages need from a space file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.devices.protocols import Phases
-from vitsearch.pipeline.jobs import Calibration, Source
+from vitsearch.pipeline.calibration import Calibration
+from vitsearch.pipeline.jobs import Source
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,8 @@ class Teacher:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """What the stages need to know of the space file. ``teacher`` None: each backbone's own unpruned base.
-    ``starts`` gives the digest of a backbone's starting weights; the device judges the models of the front on
-    ``device_images`` images."""
+    """``teacher`` None: each backbone is distilled from its own unpruned base. ``starts`` gives the digest of a
+    backbone's starting weights. The device evaluates the models of the front on ``device_images`` images."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -42,10 +42,10 @@ class StageConfig:
 
     @property
     def calibration(self) -> Calibration:
-        """Of static quantization."""
+        """The images of static quantization."""
         return Calibration(self.quantization_images, self.seed)
 
     @property
     def structure_calibration(self) -> Calibration:
-        """Of importance, statistics and what is fitted in closed form."""
+        """The images of importance scores, statistics and closed-form fits."""
         return Calibration(self.calibration_images, self.seed)

@@ -1,4 +1,4 @@
-"""What stages are made with, and where what they made is written."""
+"""What every stage is made with, and where its result is written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vitsearch.core.progress import Progress
+from vitsearch.core.stage import StageKey
 from vitsearch.pipeline.jobs import FileJob, Job, Workspace
 from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
@@ -25,17 +27,23 @@ class StageContext:
     runner: Runner
     progress: Progress
 
+    @classmethod
+    def of(
+        cls, workspace: Workspace, ledger: Ledger, runner: Runner, driver: DriverId, progress: Progress
+    ) -> StageContext:
+        return cls(workspace, ledger, SingleFlight(ledger, driver), runner, progress)
+
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
-        with self.progress.stage(job.make):
+        with self.progress.stage(job.stage):
             return await self.runner.run(job)
 
     async def file(self, key: str, job: FileJob) -> str:
-        """The file that ``job`` makes, made once for every trial and every rung."""
+        """The digest of the file that ``job`` makes, once for every trial and every rung."""
 
         async def make() -> tuple[ArtifactRow, StageCost]:
-            stored, made = await self.run(job)
+            stored, cost = await self.run(job)
             where = str(self.workspace.store.root)
-            return ArtifactRow(key, job.kind, stored.sha256, stored.size_bytes, where, {}), made
+            return ArtifactRow(key, job.stage, stored.sha256, stored.size_bytes, where, {}), cost
 
-        row = await self.single_flight.get(f"{job.kind}:{key}", lambda: self.ledger.artifact(key), make)
+        row = await self.single_flight.get(StageKey(job.stage, key), lambda: self.ledger.artifact(key), make)
         return row.sha256

@@ -1,7 +1,7 @@
 """What goes to a worker and what comes back: one frozen job and one frozen result for each stage.
 
-Jobs carry digests and plain values, never modules or database addresses. ``make`` names the function
-in :mod:`vitsearch.workers.tasks` that does the work; only a worker imports it.
+Jobs carry digests and plain values, never modules or database addresses. :mod:`vitsearch.workers.tasks` does the
+work; only a worker imports it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from vitsearch.core.plan import Deployment, Distillation, Recipe
 from vitsearch.core.resolve import ResolvedPlan
+from vitsearch.core.stage import Stage
+from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 
 
@@ -36,20 +38,12 @@ class Source:
     window_size: int | None = None
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Which training images something is measured on: ``images`` of them, drawn by ``seed``."""
-
-    images: int
-    seed: int
-
-
 R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
 class Job(Generic[R_co]):
-    make: ClassVar[str]
+    stage: ClassVar[Stage]
     workspace: Workspace
 
 
@@ -62,7 +56,7 @@ class DataReady:
 
 @dataclass(frozen=True)
 class DataJob(Job[DataReady]):
-    make = "describe_data"
+    stage = Stage.DATA
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Base:
 class BaseJob(Job[Base]):
     """Load the starting weights; train them when the classifier is new for these classes."""
 
-    make = "prepare_base"
+    stage = Stage.BASE
     source: Source
     recipe: Recipe
 
@@ -94,7 +88,7 @@ class BlockStructureFound:
 class BlockStructureJob(Job[BlockStructureFound]):
     """What may be cut, importance of each unit, and the statistics for the closed-form refit."""
 
-    make = "find_block_structure"
+    stage = Stage.BLOCK_STRUCTURE
     source: Source
     calibration: Calibration
 
@@ -109,9 +103,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class FileJob(Job[Stored]):
-    """A stage whose result is one file; ``kind`` names it in the ledger."""
-
-    kind: ClassVar[str]
+    """A stage whose result is one file."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +111,7 @@ class SensitivityJob(FileJob):
     """What the rounding of each layer of an unpruned model does to its answers on the calibration images: a
     JSON file of KL in nats that rounding it alone gives, by the layer's name."""
 
-    make = "study_sensitivity"
-    kind = "sensitivity"
+    stage = Stage.SENSITIVITY
     source: Source
     calibration: Calibration
 
@@ -130,8 +121,7 @@ class LogitsJob(FileJob):
     """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images: a
     .npy file, float32 (images, classes)."""
 
-    make = "cache_logits"
-    kind = "logits"
+    stage = Stage.LOGITS
     source: Source
     split: str
     recipe: Recipe
@@ -143,27 +133,20 @@ class SubsetJob(FileJob):
     """The first validation images as a model takes them at a resolution, or (None) their labels, for a device
     to judge by: a .npy file, float32 (images, channels, height, width) or int64 (images)."""
 
-    make = "make_subset"
-    kind = "subset"
+    stage = Stage.SUBSET
     resolution: int | None
     images: int
 
 
 @dataclass(frozen=True)
 class CompressionSpec:
-    """How to make the compressed model: the unpruned one, what stays, and the statistics for the parallel
-    refit. ``batch_norms`` are the images that settle them (``None``: they keep what they have), ``refit``
-    those of the sequential refit (``None``: nothing is cut), ``token_predictors`` those on which networks
-    that choose tokens get their start (``None``: there are none), ``sparsity`` those that decide which
-    weights become zero, the first of them, and settle the batch norms behind (``None``: none)."""
+    """How to make the compressed model: the unpruned one, what stays of it, the statistics for the parallel refit, and
+    the images that each closed-form step looks at."""
 
     source: Source
     resolved: ResolvedPlan
     statistics_sha256: str
-    batch_norms: Calibration | None = None
-    refit: Calibration | None = None
-    token_predictors: Calibration | None = None
-    sparsity: Calibration | None = None
+    calibrations: Calibrations = NO_CALIBRATIONS
 
 
 @dataclass(frozen=True)
@@ -179,7 +162,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class ScreenJob(Job[Graph]):
-    make = "build_graph"
+    stage = Stage.SCREEN
     spec: CompressionSpec
     deployment: Deployment
     opset: int
@@ -197,7 +180,7 @@ class ProxyFound:
 class ProxyJob(Job[ProxyFound]):
     """Rung 0: refit in closed form, then accuracy and KL to the base on ``images`` validation images."""
 
-    make = "score_proxy"
+    stage = Stage.PROXY
     spec: CompressionSpec
     base_logits_sha256: str
     images: int
@@ -217,8 +200,7 @@ class Trained:
 class FeaturesJob(LogitsJob):
     """What the classifier of an unpruned model reads, on the same images: a .npy file (images, width)."""
 
-    make = "cache_features"
-    kind = "features"
+    stage = Stage.FEATURES
 
 
 @dataclass(frozen=True)
@@ -236,7 +218,7 @@ class DistillationTargets:
 class TrainJob(Job[Trained]):
     """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
 
-    make = "train_rung"
+    stage = Stage.TRAIN
     spec: CompressionSpec
     recipe: Recipe
     start: int
@@ -252,7 +234,7 @@ class QatJob(TrainJob):
     """From the weights of rung ``start``, with the rounding of static int8 in place; ranges start as seen on
     the ``calibration`` images. The start is what post-training quantization gives."""
 
-    make = "train_quantized"
+    stage = Stage.TRAIN_INT8
     calibration: Calibration
 
 
@@ -273,7 +255,7 @@ class Exported:
 class ExportJob(Job[Exported]):
     """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut)."""
 
-    make = "export_artifact"
+    stage = Stage.EXPORT
     spec: CompressionSpec
     deployment: Deployment
     opset: int

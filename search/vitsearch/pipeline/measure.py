@@ -3,96 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from vitsearch.core.plan import Deployment
-from vitsearch.core.progress import Progress
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
-from vitsearch.pipeline.single_flight import SingleFlight
-from vitsearch.storage.ledger import Ledger, MeasurementRow
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 CONTENDED_REPEATS = 2
-UNTRUSTED_FLAGS = {
+DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
     "warm_start": "it did not cool down to measure.start_max_c in time",
     "swapped": "it swapped memory while it measured",
 }
-
-
-@dataclass(frozen=True)
-class Measurand:
-    """A file, and the graph in it, which is what costs."""
-
-    path: Path
-    sha256: str
-    graph_key: str
-    deployment: Deployment
+"""Flags that describe the device and not a moment, with what they mean."""
 
 
 class DeviceMeasurements:
-    """One per run. Where ``wall_clock_decides``, what other work disturbed is measured again."""
+    """One per run. Where ``wall_clock_decides``, what other load disturbed is measured again."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        single_flight: SingleFlight,
-        device: Device,
-        progress: Progress,
-        wall_clock_decides: bool,
-        protocols: Protocols = PLAIN,
+        self, context: StageContext, device: Device, wall_clock_decides: bool, protocols: Protocols = PLAIN
     ) -> None:
         self.protocols = protocols
         self._warned: set[str] = set()
-        self._ledger = ledger
-        self._once = single_flight
+        self._context = context
         self._device = device
-        self._progress = progress
         self._attempts = 1 + (CONTENDED_REPEATS if wall_clock_decides else 0)
 
     def latest(self, graph: str, protocol: MeasureProtocol, repeat: int | None = None) -> MeasurementRow | None:
         """The newest of this device in its present environment."""
-        rows = [
-            row
-            for row in self._ledger.measurements(graph, self._device.info.device_id, protocol.id)
-            if row.environment_id == self._device.info.environment_id and repeat in (None, row.repeat)
-        ]
+        rows = [row for row in self._rows(graph, protocol) if repeat in (None, row.repeat)]
         return rows[-1] if rows else None
 
-    async def measure(self, wanted: Measurand, protocol: MeasureProtocol, repeat: int = 0) -> MeasurementRow:
-        """The last attempt stands, flagged if it was disturbed too."""
-        graph, deployment = wanted.graph_key, wanted.deployment
+    async def measure(
+        self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, repeat: int = 0
+    ) -> MeasurementRow:
+        """Measure the file of a trial's graph. The last attempt is kept, flagged if it was disturbed too."""
+        graph, deployment = trial.keys.graph_key, trial.plan.deployment
 
         async def make() -> tuple[MeasurementRow, StageCost]:
             for attempt in range(self._attempts):
-                with self._progress.stage("measure"):
+                with self._context.progress.stage(Stage.MEASURE):
                     number = repeat * self._attempts + attempt
-                    found = await self._device.measure(wanted.path, deployment, protocol, number)
+                    found = await self._device.measure(file, deployment, protocol, number)
                 if "contended" not in found.flags:
                     break
             self._warn(found.flags)
             where = found.device_id, found.environment_id
-            row = MeasurementRow(graph, wanted.sha256, *where, protocol.id, repeat, found.to_json())
+            row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json())
             return row, StageCost(found.seconds, {deployment.runtime: found.runtime_version})
 
-        name = f"measure:{graph}:{protocol.id}:{repeat}"
-        return await self._once.get(name, lambda: self.latest(graph, protocol, repeat), make)
+        key = StageKey(Stage.MEASURE, f"{graph}:{protocol.id}:{repeat}")
+        return await self._context.single_flight.get(key, lambda: self.latest(graph, protocol, repeat), make)
+
+    async def measure_again(self, trial: ResolvedTrial, file: Path) -> bool:
+        """Repeat the confirmation measurement once; False when that was done before."""
+        if any(row.repeat > 0 for row in self._rows(trial.keys.graph_key, self.protocols.confirm)):
+            return False
+        await self.measure(trial, file, self.protocols.confirm, repeat=1)
+        return True
+
+    def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:
+        info = self._device.info
+        rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)
+        return [row for row in rows if row.environment_id == info.environment_id]
 
     def _warn(self, flags: Iterable[str]) -> None:
-        """SingleFlight a run for each of the flags that tell of the device and not of a moment."""
-        for flag in sorted(UNTRUSTED_FLAGS.keys() & set(flags) - self._warned):
+        """Note each flag that describes the device once a run."""
+        for flag in sorted(DEVICE_FLAGS.keys() & set(flags) - self._warned):
             self._warned.add(flag)
-            self._progress.note(f"device {self._device.name}: {UNTRUSTED_FLAGS[flag]} (flag {flag})")
-
-    async def again(self, wanted: Measurand) -> bool:
-        """SingleFlight more under the full protocol; False when that was done before."""
-        confirm = self.protocols.confirm
-        known = self._ledger.measurements(wanted.graph_key, self._device.info.device_id, confirm.id)
-        if any(row.repeat > 0 and row.environment_id == self._device.info.environment_id for row in known):
-            return False
-        await self.measure(wanted, confirm, repeat=1)
-        return True
+            self._context.progress.note(f"device {self._device.name}: {DEVICE_FLAGS[flag]} (flag {flag})")

@@ -1,12 +1,16 @@
-"""What many trials share: bases, anatomies, and what teachers answer. StageCost once, for whoever comes first."""
+"""What many trials share: bases, block structures, and the outputs of teachers. Made once, for the first that asks."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vitsearch.core.plan import Plan, Recipe
+from vitsearch.core.precisions import MIXED
+from vitsearch.core.resolve import BlockStructure, Scores
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import (
@@ -29,47 +33,117 @@ BLOCK_STRUCTURE_SCHEMA = 1
 VALIDATION = "validation"
 
 
+@dataclass(frozen=True)
+class SharedParts:
+    """What trials of one backbone at one resolution and window share.
+
+    ``source`` is the unpruned model there; ``sensitivity`` the KL in nats that rounding each layer alone gives
+    (None where no precision is mixed); ``teacher`` is None without distillation.
+    """
+
+    base: Base
+    source: Source
+    structure: BlockStructure
+    scores: Scores
+    statistics_sha256: str
+    sensitivity: Mapping[str, float] | None
+    teacher: Base | None
+
+
 class SharedStages:
     """One per run. Every call looks into the ledger first."""
 
-    def __init__(self, config: StageConfig, tools: StageContext) -> None:
+    def __init__(self, config: StageConfig, context: StageContext) -> None:
         self._config = config
-        self._context = tools
-        self._workspace = tools.workspace
-        self._ledger = tools.ledger
+        self._context = context
+        self._workspace = context.workspace
+        self._ledger = context.ledger
 
-    async def unpruned(self, backbone: str, weights: str, recipe: Recipe) -> Base:
+    async def parts(self, plan: Plan) -> SharedParts:
+        """Everything that a plan shares with others and that its resolution needs."""
+        base = await self.base(plan.backbone, plan.weights, self._config.base_recipe)
+        source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
+        found = await self._block_structure(source, base)
+        is_mixed = plan.deployment.precision in MIXED
+        return SharedParts(
+            base,
+            source,
+            BlockStructure.from_json(found.block_structure),
+            Scores.from_json(found.scores),
+            found.statistics_sha256,
+            await self._sensitivity(source, base) if is_mixed else None,
+            await self._teacher(plan, base),
+        )
+
+    async def base(self, backbone: str, weights: str, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
         source = Source(backbone, weights, self._config.base_resolution(backbone))
         key = digest(
             {
-                "stage": "base",
+                "stage": Stage.BASE,
                 "backbone": backbone,
                 "resolution": source.resolution,
                 "start": self._config.starts(source),
                 "recipe": recipe.to_json(),
-                "data": self._config.data.__dict__,
+                "data": asdict(self._config.data),
             }
         )
         rung = recipe.rungs[-1]
 
         async def make() -> tuple[TrainingRow, StageCost]:
-            base, made = await self._context.run(BaseJob(self._workspace, source, recipe))
-            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), made
+            base, cost = await self._context.run(BaseJob(self._workspace, source, recipe))
+            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), cost
 
-        row = await self._context.single_flight.get(f"base:{key}", lambda: self._ledger.training(key, rung), make)
+        row = await self._context.single_flight.get(
+            StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
+        )
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
 
-    async def block_structure(self, source: Source, base: Base) -> BlockStructureRow:
-        """What can be cut of it and how important each part is, at this resolution and window."""
+    async def base_logits(self, plan: Plan, base: Base) -> str:
+        """The outputs of the unpruned model on validation images: divergence is measured against them."""
+        source = self._unpruned_source(plan.backbone, base)
+        job = LogitsJob(self._workspace, source, VALIDATION, plan.recipe, self._config.proxy_images)
+        return await self._outputs(job, base)
+
+    async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
+        """What a fine-tune learns from beside the labels: logits (and features, for hints) that are made once for
+        all plans, or, where images are augmented, the teacher itself. Both at the teacher's own resolution."""
+        if teacher is None:
+            return DistillationTargets(plan.distillation)
+        named = self._config.teacher
+        source = self._unpruned_source(named.backbone if named else plan.backbone, teacher)
+        if not plan.recipe.augmentation.is_none:
+            return DistillationTargets(plan.distillation, live_teacher=source)
+        job = LogitsJob(self._workspace, source, "train", plan.recipe, images=0)
+        logits, features = await self._outputs(job, teacher), None
+        if plan.distillation == "feature":
+            job = FeaturesJob(self._workspace, source, "train", plan.recipe, images=0)
+            features = await self._outputs(job, teacher)
+        return DistillationTargets(plan.distillation, logits, features)
+
+    async def subset(self, resolution: int | None, images: int) -> Path:
+        """The file of the first ``images`` validation images at a resolution, or (None) of their labels."""
+        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "resolution": resolution}
+        job = SubsetJob(self._workspace, resolution, images)
+        sha256 = await self._context.file(digest(described | {"images": images}), job)
+        return self._workspace.store.get(sha256)
+
+    async def _block_structure(self, source: Source, base: Base) -> BlockStructureRow:
+        """What can be cut of a model and how important each part is, at this resolution and window."""
         wanted = self._config.structure_calibration
         calibration = digest({"data": self._config.data.fingerprint} | asdict(wanted))
-        described = {"weights": base.weights_sha256, "resolution": source.resolution, "calibration": calibration}
-        windows = {} if source.window_size is None else {"window_size": source.window_size}
-        key = digest({"schema": BLOCK_STRUCTURE_SCHEMA} | described | windows)
+        key = digest(
+            {
+                "schema": BLOCK_STRUCTURE_SCHEMA,
+                "weights": base.weights_sha256,
+                "resolution": source.resolution,
+                "window_size": source.window_size,
+                "calibration": calibration,
+            }
+        )
 
         async def make() -> tuple[BlockStructureRow, StageCost]:
-            found, made = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
+            found, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
             row = BlockStructureRow(
                 key,
                 base.weights_sha256,
@@ -79,76 +153,45 @@ class SharedStages:
                 found.scores,
                 found.statistics_sha256,
             )
-            return row, made
+            return row, cost
 
         return await self._context.single_flight.get(
-            f"block_structure:{key}", lambda: self._ledger.block_structure(key), make
+            StageKey(Stage.BLOCK_STRUCTURE, key), lambda: self._ledger.block_structure(key), make
         )
 
-    async def rounding_sensitivity(self, source: Source, base: Base) -> dict[str, float]:
+    async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
         """Of each layer of the unpruned model alone; made once for all plans that mix precisions."""
         calibration = asdict(self._config.calibration) | {"data": self._config.data.fingerprint}
-        seen = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
-        key = digest({"stage": "sensitivity", "calibration": calibration} | seen)
-
+        model = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
+        key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads(self._workspace.store.get(sha256).read_text())
         return sensitivity
 
-    async def teacher(self, plan: Plan, own: Base) -> Base | None:
+    async def _teacher(self, plan: Plan, own: Base) -> Base | None:
         """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
         if plan.distillation == "none":
             return None
         named = self._config.teacher
-        return own if named is None else await self.unpruned(named.backbone, named.weights, named.recipe)
+        return own if named is None else await self.base(named.backbone, named.weights, named.recipe)
 
-    async def targets(self, plan: Plan, base: Base) -> DistillationTargets:
-        """What a fine-tune learns from: logits (and features, for hints) that are made once for all plans,
-        or, where images are augmented, the teacher itself. Both at the teacher's own resolution."""
-        teacher = await self.teacher(plan, base)
-        if teacher is None:
-            return DistillationTargets(plan.distillation)
-        source = self.unpruned_source(self._config.teacher.backbone if self._config.teacher else plan.backbone, teacher)
-        if not plan.recipe.augmentation.is_none:
-            return DistillationTargets(plan.distillation, live_teacher=source)
-        job = LogitsJob(self._workspace, source, "train", plan.recipe, images=0)
-        logits, features = await self._answers(job, teacher), None
-        if plan.distillation == "feature":
-            job = FeaturesJob(self._workspace, source, "train", plan.recipe, images=0)
-            features = await self._answers(job, teacher)
-        return DistillationTargets(plan.distillation, logits, features)
-
-    async def base_logits(self, plan: Plan, base: Base) -> str:
-        """What the unpruned model answers on validation images: what divergence is taken from."""
-        source = self.unpruned_source(plan.backbone, base)
-        job = LogitsJob(self._workspace, source, VALIDATION, plan.recipe, self._config.proxy_images)
-        return await self._answers(job, base)
-
-    async def subset(self, resolution: int | None, images: int) -> Path:
-        """So many validation images at a resolution, or (None) their labels, as a device takes them."""
-        described = {"stage": "subset", "data": self._config.data.fingerprint, "resolution": resolution}
-        job = SubsetJob(self._workspace, resolution, images)
-        sha256 = await self._context.file(digest(described | {"images": images}), job)
-        return self._workspace.store.get(sha256)
-
-    async def _answers(self, job: LogitsJob, model: Base) -> str:
-        """The file of what ``model`` answers."""
+    async def _outputs(self, job: LogitsJob, model: Base) -> str:
+        """The file of what ``model`` gives for the images of ``job``."""
         pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
         key = digest(
             {
-                "stage": job.kind,
+                "stage": job.stage,
                 "weights": model.weights_sha256,
                 "resolution": job.source.resolution,
                 "data": self._config.data.fingerprint,
                 "split": job.split,
-                "seen": pool if job.split == "train" else [job.images],
+                "images": pool if job.split == "train" else [job.images],
             }
         )
-
         return await self._context.file(key, job)
 
-    def source(self, backbone: str, base: Base, resolution: int) -> Source:
+    def _source(self, backbone: str, base: Base, resolution: int) -> Source:
         return Source(backbone, f"file:{self._workspace.store.get(base.weights_sha256)}", resolution)
 
-    def unpruned_source(self, backbone: str, base: Base) -> Source:
-        return self.source(backbone, base, self._config.base_resolution(backbone))
+    def _unpruned_source(self, backbone: str, base: Base) -> Source:
+        return self._source(backbone, base, self._config.base_resolution(backbone))

@@ -1,7 +1,7 @@
-"""Each stage once: looked up, else made by one of us and waited for by all others.
+"""Each stage once: look it up, else make it in one place while all others wait for it.
 
 Inside one driver, whoever wants what is being made waits for the same task. Between drivers a claim in
-the ledger says who makes it; a claim that is not renewed runs out by the database's clock.
+the ledger says who makes it; a claim that is not renewed expires by the database's clock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
@@ -26,10 +27,10 @@ class SingleFlight:
     def __init__(self, ledger: Ledger, driver: DriverId) -> None:
         self._ledger = ledger
         self._token = json.dumps(driver.to_json(), sort_keys=True)
-        self._making: dict[str, asyncio.Task[Any]] = {}
+        self._making: dict[StageKey, asyncio.Task[Any]] = {}
 
     async def get(
-        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
+        self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
         """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key."""
         found = find()
@@ -37,44 +38,45 @@ class SingleFlight:
             return found
         task = self._making.get(key)
         if task is None:
-            task = self._making[key] = asyncio.ensure_future(self._make(key, find, make))
+            task = self._making[key] = asyncio.ensure_future(self._make(str(key), find, make))
             task.add_done_callback(lambda _: self._making.pop(key, None))
         result: R = await asyncio.shield(task)
         return result
 
     async def _make(
-        self, key: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
+        self, claim: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
-        while not self._ledger.claim(key, self._token, CLAIM_S):
+        while not self._ledger.claim(claim, self._token, CLAIM_S):
             await asyncio.sleep(CLAIM_POLL_S)
             if (found := find()) is not None:
                 return found
         try:
-            if (found := find()) is not None:  # another driver ended it between our look and our claim
+            if (found := find()) is not None:  # another driver finished it between our look and our claim
                 return found
-            row, made = await make()
-            self._ledger.add(row, made)  # type: ignore[type-var]  # every R here is one of the ledger's rows
+            row, cost = await make()
+            self._ledger.add(row, cost)  # type: ignore[type-var]  # every R here is one of the ledger's rows
             return row
         finally:
-            self._ledger.release(key, self._token)
+            self._ledger.release(claim, self._token)
 
-    def kinds(self) -> set[str]:
-        """Of what is being made now: the word before the colon of each key."""
-        return {key.partition(":")[0] for key in self._making}
+    @property
+    def running(self) -> frozenset[Stage]:
+        """The stages of what is being made now."""
+        return frozenset(key.stage for key in self._making)
 
     def renew(self) -> None:
         """Called well within ``CLAIM_S`` while stages run."""
         for key in list(self._making):
-            self._ledger.claim(key, self._token, CLAIM_S)
+            self._ledger.claim(str(key), self._token, CLAIM_S)
 
     def drop_dead(self) -> None:
-        """Claims of drivers that died on this machine need not run out."""
-        for key, token in self._ledger.claims().items():
+        """Release the claims of drivers that died on this machine: they need not expire."""
+        for claim, token in self._ledger.claims().items():
             if DriverId.from_json(json.loads(token)).is_dead_here():
-                self._ledger.release(key, token)
+                self._ledger.release(claim, token)
 
     async def stop(self) -> None:
-        """End what is being made; its claims are released."""
+        """End what is being made and release its claims."""
         tasks = list(self._making.values())
         for task in tasks:
             task.cancel()

@@ -1,8 +1,8 @@
-"""The accuracy a plan will have after its fine-tune, foretold from rung 0.
+"""Predicts the accuracy that a plan will have after its fine-tune from rung 0.
 
 ``accuracy = base + offset + slope * sqrt(KL)``, where KL (nats) is the divergence of the refitted,
-untrained model from the unpruned base. Two parameters, refitted whenever a training ends; on the
-project's base the leave-one-out error was half a point, the noise of the accuracies themselves.
+untrained model from the unpruned base. Two parameters, fitted again whenever a training ends. On the
+project's base the leave-one-out error was half a point, which is the noise of the accuracies themselves.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 ENOUGH_POINTS = 5
 DEFAULT_SPREAD = 0.02
-"""Doubt in a forecast before there are points to fit; at least ``LEAST_SPREAD`` afterwards."""
-LEAST_SPREAD = 0.005
+"""Uncertainty of a prediction before there are points to fit; at least ``MIN_SPREAD`` afterwards."""
+MIN_SPREAD = 0.005
 DEFAULT_SLOPE = -0.07
 """Used before there are points to fit: between the light and the heavy plans of the project's base."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One finished training: its rung-0 divergence and what it gained or lost against its base."""
+    """One finished training: its rung-0 divergence, and the accuracy that it lost against its base."""
 
     kl: float
     drop: float
@@ -37,7 +37,8 @@ class AccuracyModel:
 
     @classmethod
     def fit(cls, observed: Sequence[Observed]) -> AccuracyModel:
-        """Least squares on sqrt(KL); the default while there is too little to fit, or no spread, or a rising line."""
+        """Least squares on sqrt(KL). The default slope stays while there are too few points or all have the same KL;
+        a rising line is flattened."""
         if len(observed) < ENOUGH_POINTS:
             return cls()
         xs = [math.sqrt(max(0.0, point.kl)) for point in observed]
@@ -49,12 +50,13 @@ class AccuracyModel:
         slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
         slope = min(slope, 0.0)
         offset = mean_y - slope * mean_x
-        left = sum((y - offset - slope * x) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
-        return cls(offset, slope, max(LEAST_SPREAD, math.sqrt(left)))
+        residual = sum((y - offset - slope * x) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
+        return cls(offset, slope, max(MIN_SPREAD, math.sqrt(residual)))
 
     def accuracy(self, base_accuracy: float, kl: float) -> float:
         return base_accuracy + self.offset + self.slope * math.sqrt(max(0.0, kl))
 
-    def hoped(self, accuracy: float) -> float:
-        """A forecast as it is judged: one spread better, so that a wrong line is found out and not obeyed."""
+    def upper(self, accuracy: float) -> float:
+        """The optimistic estimate by which candidates are ranked: one spread better, so that trainings can correct a
+        wrong line."""
         return min(1.0, accuracy + self.spread)

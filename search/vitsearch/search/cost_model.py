@@ -1,4 +1,4 @@
-"""Costs that only a confirming measurement takes, foretold from what the screen saw.
+"""Predicts costs that only a confirmation measurement takes, from those of the screening measurement.
 
 A soak or a power phase lasts minutes, too long for models that are only screened. Energy and
 sustained latency follow latency closely enough to choose by: the ratio of the two is that of the
@@ -10,35 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from statistics import median
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
-from vitsearch.core.record import Values
 
-PROXIES: Mapping[str, str | None] = {
+PROPORTIONAL_TO: Mapping[str, str | None] = {
     "energy_mj": "latency_ms_p50",
     "latency_ms_sustained_p50": "latency_ms_p50",
     "latency_ms_p95": "latency_ms_p50",
     "power_w": None,
 }
-"""What a metric is in proportion to; None: to nothing, it is about the same for all."""
+"""The screened metric that a cost is in proportion to; None: it is about the same for all models."""
 
 
-def foretold(objectives: Iterable[str], screen: Values, confirmed: Iterable[Values]) -> Values:
-    """``screen`` with the objectives that it lacks; one that cannot be foretold yet is still None."""
+def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:
+    """The values of ``screen``, completed with predictions; None where there is none yet."""
     known = list(confirmed)
-    return screen | {name: _foretold(name, screen, known) for name in objectives if screen.get(name) is None}
+    missing = [name for name in objectives if screen.value(name) is None]
+    return screen.values | {name: _predicted(name, screen, known) for name in missing}
 
 
-def _foretold(name: str, screen: Values, known: list[Values]) -> float | None:
+def _predicted(name: str, screen: Metrics, known: list[Metrics]) -> float | None:
     metric = split(name)[0].name
-    proxy = PROXIES.get(metric)
-    seen = _cost(screen, proxy)
-    if metric not in PROXIES or seen is None:
+    if metric not in PROPORTIONAL_TO:
+        return None
+    screened = PROPORTIONAL_TO[metric]
+    seen = _scale(screen, screened)
+    if seen is None:
         return None
     ratios = [
-        value / cost for values in known if (value := values.get(name)) is not None and (cost := _cost(values, proxy))
+        value / scale
+        for metrics in known
+        if (value := metrics.value(name)) is not None and (scale := _scale(metrics, screened))
     ]
     return median(ratios) * seen if ratios else None
 
 
-def _cost(values: Values, proxy: str | None) -> float | None:
-    return 1.0 if proxy is None else values.get(proxy)
+def _scale(metrics: Metrics, screened: str | None) -> float | None:
+    return 1.0 if screened is None else metrics.value(screened)

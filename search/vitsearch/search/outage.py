@@ -1,4 +1,4 @@
-"""While the device of a run is away: it is said wherever somebody looks, and what needs no device is made."""
+"""While the device of a run is unavailable: report it wherever somebody looks, and work on what needs no device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.progress import Progress
+from vitsearch.core.stage import Stage
 from vitsearch.devices.availability import duration, stored
 from vitsearch.errors import VitsearchError
 from vitsearch.pipeline.pipeline import Pipeline
@@ -19,27 +20,27 @@ from vitsearch.study.study import Study
 
 logger = logging.getLogger(__name__)
 
-WATCH_S = 1.0
+LOOK_EVERY_S = 1.0
 
 
-class Watch:
+class OutageHandler:
     """One per run, beside everything else."""
 
-    def __init__(self, pipeline: Pipeline, study: Study, me: DriverId, progress: Progress) -> None:
+    def __init__(self, pipeline: Pipeline, study: Study, driver: DriverId, progress: Progress) -> None:
         self._pipeline = pipeline
         self._study = study
-        self._me = me
+        self._driver = driver
         self._progress = progress
         self._since_s: float | None = None
         self._ahead: asyncio.Task[None] | None = None
-        self._begun: set[tuple[str, Plan]] = set()
+        self._begun: set[tuple[Stage, Plan]] = set()
 
-    async def keep(self, unpruned: Iterable[Plan], asked: Callable[[], Iterable[Plan]]) -> None:
-        """Until it is cancelled. ``unpruned`` is the leaderboard, ``asked`` gives the plans of the open trials."""
+    async def watch(self, unpruned: Iterable[Plan], asked: Callable[[], Iterable[Plan]]) -> None:
+        """Run until cancelled. ``unpruned`` is the leaderboard, ``asked`` gives the plans of the open trials."""
         try:
             while True:
-                await asyncio.sleep(WATCH_S)
-                self._tell()
+                await asyncio.sleep(LOOK_EVERY_S)
+                self._report()
                 if self._since_s is not None and (self._ahead is None or self._ahead.done()):
                     self._ahead = asyncio.create_task(self._work_ahead(unpruned, asked()))
         finally:
@@ -49,13 +50,13 @@ class Watch:
                 self._ahead.cancel()
                 await asyncio.gather(self._ahead, return_exceptions=True)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         device = self._pipeline.device
         self._progress.waits(device.waits())
         outage = device.outage
         if outage is not None and self._since_s is None:
             self._since_s = outage.since_s
-            self._remember(stored(device.name, outage, self._me))
+            self._remember(stored(device.name, outage, self._driver))
         elif outage is None and self._since_s is not None:
             silent = duration(time.monotonic() - self._since_s)
             self._progress.note(f"device {device.name} answers again, after {silent}")
@@ -66,22 +67,22 @@ class Watch:
         """For ``vitsearch status``."""
         try:
             self._study.remember("waits", value)
-        except Exception as error:  # noqa: BLE001 - whatever the database said, it is told on the screen too
-            logger.warning("the database was not told whether the device answers: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever the database raised, the screen shows the outage too
+            logger.warning("the study could not store whether the device answers: %s", error)
 
     async def _work_ahead(self, unpruned: Iterable[Plan], asked: Iterable[Plan]) -> None:
-        """Bases and anatomies of the leaderboard, and the proxies of trials that wait for their screens."""
+        """Bases and block structures of the leaderboard, and proxy scores of trials that wait to be screened."""
         for plan in unpruned:
-            await self._make("base", plan, self._pipeline.prepare)
+            await self._make(Stage.BASE, plan, self._pipeline.resolve)
         for plan in asked:
-            await self._make("proxy", plan, self._proxy)
+            await self._make(Stage.PROXY, plan, self._proxy)
 
-    async def _make(self, what: str, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:
-        if self._since_s is None or (what, plan) in self._begun:
+    async def _make(self, stage: Stage, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:
+        if self._since_s is None or (stage, plan) in self._begun:
             return
-        self._begun.add((what, plan))
-        with suppress(VitsearchError):  # whoever needs it meets it again
+        self._begun.add((stage, plan))
+        with suppress(VitsearchError):  # the trial that needs it raises it again
             await make(plan)
 
     async def _proxy(self, plan: Plan) -> object:
-        return await self._pipeline.proxy(await self._pipeline.prepare(plan))
+        return await self._pipeline.proxy(await self._pipeline.resolve(plan))

@@ -15,6 +15,7 @@ from vitsearch import backbones
 from vitsearch.core.graph import OPSET
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.progress import Progress
+from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import (
     FOR_EVER_S,
     AgentDevice,
@@ -28,10 +29,11 @@ from vitsearch.devices.agent_device import (
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.config import StageConfig, Teacher
+from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Source, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
-from vitsearch.pipeline.runner import Runner
-from vitsearch.search.driver import Driver, Ended, Session
+from vitsearch.search.driver import Driver, Ended
+from vitsearch.search.session import Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger, sqlite_file
@@ -86,7 +88,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first of all: a run that is stopped while it starts leaves none open either
-            progress.note(f"{revived} open trial{'s' if revived > 1 else ''} of a run that was cut off go on")
+            progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
         refuse_unable(device.name, device.info, space.space.backend, OPSET)
@@ -100,39 +102,26 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
-        crew = Crew(space, study, ledger, runner, device, resources.trainers, progress)
+        slots, driver = resources.trainers, DriverId.current()
+        session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            return asyncio.run(drive(crew, home.workspace(space), options))
+            return asyncio.run(drive(session, home.workspace(space), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
 
-@dataclass(frozen=True)
-class Crew:
-    """What was opened for a run, before anything is known of its data."""
-
-    space: SearchSpace
-    study: Study
-    ledger: Ledger
-    runner: Runner
-    device: Device
-    slots: int
-    progress: Progress
-
-
-async def drive(crew: Crew, workspace: Workspace, options: Options) -> Ended:
+async def drive(session: Session, workspace: Workspace, options: Options) -> Ended:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
-    with crew.progress.stage("data"):
-        ready, _ = await crew.runner.run(DataJob(workspace))
-    crew.study.adopt_data(ready.description)
+    with session.progress.stage(Stage.DATA):
+        ready, _ = await session.runner.run(DataJob(workspace))
+    session.study.adopt_data(ready.description)
     plans = PlanSpace(
-        crew.space, crew.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
+        session.space, session.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
     )
-    me, config = DriverId.current(), stage_config_of(plans, ready.description)
-    pipeline = Pipeline(config, workspace, crew.ledger, crew.runner, crew.device, me, crew.progress)
-    session = Session(crew.space, crew.study, crew.ledger, pipeline, plans, me, crew.slots, crew.progress)
-    return await Driver(session).run(options.retry_failed)
+    context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
+    pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
+    return await Driver(session, pipeline, plans).run(options.retry_failed)
 
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:

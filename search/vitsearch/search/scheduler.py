@@ -1,7 +1,7 @@
-"""What the study knows so far, and the decisions that follow from it: judge a screen, choose whom to train.
+"""Decides which plans are trained, from what the study knows so far.
 
-Plans are trained in the order of greedy hypervolume on their foretold accuracy: of a round of
-measured candidates the one that would add most to the front is chosen. Choosing by rank alone
+Plans are trained in the order of greedy hypervolume on their predicted accuracy: of a round of
+screened candidates the one is chosen that would add most to the front. Choosing by rank alone
 filled up with large models and kept half of the hypervolume.
 """
 
@@ -9,42 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys, ProxyScore, Record, Values
-from vitsearch.pipeline.pipeline import Measured
+from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
+from vitsearch.pipeline.jobs import ProxyFound
 from vitsearch.search.accuracy_model import AccuracyModel, Observed
-from vitsearch.search.cost_model import foretold
+from vitsearch.search.cost_model import predict_costs
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
-NO_GAIN = "it promised no gain"
+NO_GAIN = "not trained"
+OUTRANKED = "outranked by other candidates"
+ENDED = "the search has ended"
 ROUNDS_KEPT = 2
-"""A candidate that was not chosen competes in this many rounds before it is let go."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A measured plan that waits to be trained (further)."""
-
-    number: int
-    accuracy: float
-    values: Values
+"""Rounds that a candidate may lose before it is dropped."""
 
 
 @dataclass
 class _Waiting:
-    candidate: Candidate
+    candidate: RunningTrial
     answer: asyncio.Future[str | None]
     rounds: int = 0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What does not change while a study runs. ``reference`` is where hypervolume is measured from,
-    ``baseline`` what the unpruned model was measured to cost."""
+    """What does not change while a study runs. Hypervolume is measured from ``reference``; ``baseline`` are the
+    metrics of the unpruned model; ``slots`` plans are trained at the same time."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -53,7 +47,7 @@ class Rules:
     candidates: int
     slots: int
     wanted: int
-    baseline: Values = field(default_factory=dict)
+    baseline: Metrics = NO_METRICS
 
 
 def never() -> bool:
@@ -63,8 +57,8 @@ def never() -> bool:
 class TrialScheduler:
     """One per run; used from the driver's event loop only.
 
-    While the device ``is_unavailable`` nothing new is measured and nothing confirmed: a round is then what has
-    come so far, and who waits to be confirmed leaves the place to the next.
+    While the device is unavailable nothing new is measured and nothing confirmed: a round is then
+    what has come so far, and a trial that waits for its confirmation leaves its slot to the next.
     """
 
     def __init__(
@@ -75,7 +69,7 @@ class TrialScheduler:
         is_unavailable: Callable[[], bool] = never,
     ) -> None:
         self.rules = rules
-        self._is_away = is_unavailable
+        self._is_unavailable = is_unavailable
         self.records: dict[int, Record] = dict(records)
         self.base_accuracy = base_accuracy
         self.closed = False
@@ -85,41 +79,40 @@ class TrialScheduler:
             if record.keys and record.duplicate_of is None
         }
         self._waiting: list[_Waiting] = []
-        self._training: dict[int, Candidate] = {}
+        self._training: dict[int, RunningTrial] = {}
         self._confirming: set[int] = set()
 
     # ---- duplicates
 
     def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
-        """Reported as the trial with the same effect; None for the first of its kind.
+        """The record of the trial that resolved to the same plan; None for the first of its kind.
 
-        What was put aside (hopeless, not promoted) may be tried again: its stages are in the ledger.
+        A plan that was put aside (dominated, not promoted) may be tried again: its stages are in the ledger.
         """
         other = self._numbers.setdefault(keys.identity, number)
         if other == number:
             return None
         known = self.records.get(other)
         if known is None:
-            return Record(
-                "duplicate", plan, f"trial {other} with the same effect is under way", keys=keys, duplicate_of=other
-            )
+            reason = f"trial {other} resolves to the same plan and is still running"
+            return Record("duplicate", plan, reason, keys, duplicate_of=other)
         if known.outcome in FINAL:
-            return replace(known, plan=plan, duplicate_of=other, reason=f"same effect as trial {other}")
+            return replace(known, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
         self._numbers[keys.identity] = number
         return None
 
     def forget_failures(self) -> list[Plan]:
-        """Plans that failed and did not come out well since; they are no longer known as failed."""
+        """Plans that failed and were not trained since; their failures no longer count as known."""
         failed = {number for number, record in self.records.items() if record.outcome == "failed"}
         plans = dict.fromkeys(self.records[number].plan for number in sorted(failed))
         self._numbers = {identity: number for identity, number in self._numbers.items() if number not in failed}
-        well = {record.plan for record in self.records.values() if record.trained}
-        return [plan for plan in plans if plan not in well]
+        trained = {record.plan for record in self.records.values() if record.trained}
+        return [plan for plan in plans if plan not in trained]
 
-    # ---- keeping the books
+    # ---- keeping count
 
     def add(self, number: int, record: Record) -> None:
-        """A trial has ended. Frees its place and lets the next candidate be chosen."""
+        """A trial has ended: free its slot and choose the next candidate."""
         self.records[number] = record
         self.forget(number)
         self.choose()
@@ -144,7 +137,7 @@ class TrialScheduler:
 
     @property
     def confirming(self) -> int:
-        """Of those in training, who needs the device next."""
+        """Of those in training, the trials that need the device next."""
         return len(self._confirming)
 
     @property
@@ -152,69 +145,75 @@ class TrialScheduler:
         """Candidates that lost a round and compete in the next one too."""
         return sum(waiting.rounds > 0 for waiting in self._waiting)
 
-    # ---- judging a screen
+    # ---- judging a screening measurement
 
-    def judge_screen(self, so_far: Record) -> Record | None:
-        """``so_far`` completed as infeasible or hopeless, or None when it may go on."""
-        broken = constraints(screened(self.rules.bounds), so_far.screen)
-        if any(value > 0 for value in broken.values()):
-            names = ", ".join(name for name, value in broken.items() if value > 0)
-            return replace(so_far, outcome="infeasible", reason=f"the screen breaks {names}", constraints=broken)
-        cap = self._cap(so_far.plan.backbone)
-        best = loss(self.rules.objectives, {**so_far.screen, "accuracy": cap})
+    def judge_screen(self, trial: RunningTrial) -> Record | None:
+        """The record of a trial that is infeasible or dominated; None when it may continue."""
+        broken = self._screened_constraints(trial.metrics)
+        if names := [name for name, value in broken.items() if value > 0]:
+            return trial.ended("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
+        return self._dominated(trial, broken)
+
+    def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
+        cap = self._cap(trial.plan.backbone)
+        best = loss(self.rules.objectives, trial.metrics.values | {"accuracy": cap})
         if best is None:
             return None
         for number, known in self._front_losses():
             if dominates(known, best):
-                best_known = f"the best accuracy known, {cap:.4f} (margin {self.rules.margin})"
-                reason = f"trial {number} would be better even at {best_known}"
-                return replace(so_far, outcome="dominated", reason=reason, constraints=broken)
+                best_known = f"{cap:.4f} (best known accuracy + {self.rules.margin})"
+                return trial.ended("dominated", f"dominated by trial {number} even if it reached {best_known}", broken)
         return None
 
+    def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
+        return constraints(screened(self.rules.bounds), metrics.values)
+
     def _cap(self, backbone: str) -> float:
-        """The best accuracy seen of this backbone, trained or not, and a margin; never above 1."""
+        """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
         seen = [self.base_accuracy.get(backbone, 1.0)]
         seen += [
             accuracy
             for record in self.records.values()
             if record.plan.backbone == backbone
             and record.trained
-            and (accuracy := record.values.get("accuracy")) is not None
+            and (accuracy := record.metrics.value("accuracy")) is not None
         ]
         return min(1.0, max(seen) + self.rules.margin)
 
-    # ---- choosing whom to train
+    # ---- choosing the next plan to train
 
-    def predict_accuracy(self, base_accuracy: float, kl: float) -> float:
-        return self._forecast().accuracy(base_accuracy, kl)
+    def predict(self, trial: RunningTrial, base_accuracy: float, found: ProxyFound) -> RunningTrial:
+        """The trial with its proxy score and the accuracy that is predicted from it."""
+        predicted = self._accuracy_model().accuracy(base_accuracy, found.kl)
+        return replace(trial, proxy=ProxyScore(found.accuracy, found.kl, predicted), accuracy=predicted)
 
-    def _forecast(self) -> AccuracyModel:
+    def _accuracy_model(self) -> AccuracyModel:
         observed = []
         for record in self.records.values():
             base = self.base_accuracy.get(record.plan.backbone)
-            accuracy = record.values.get("accuracy")
+            accuracy = record.metrics.value("accuracy")
             if record.trained and record.proxy and accuracy is not None and base is not None:
                 observed.append(Observed(record.proxy.kl, base - accuracy))
         return AccuracyModel.fit(observed)
 
-    async def wait_for_slot(self, candidate: Candidate) -> str | None:
-        """Waits until a place is free and a round is full; None when this one is to be trained, else the reason."""
-        self._training.pop(candidate.number, None)
-        waiting = _Waiting(candidate, asyncio.get_running_loop().create_future())
+    async def wait_for_slot(self, trial: RunningTrial) -> str | None:
+        """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""
+        self._training.pop(trial.number, None)
+        waiting = _Waiting(trial, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.choose()
         return await waiting.answer
 
-    def confirms(self, number: int) -> None:
-        """All rungs of a trial are trained; what is left is to export and to measure it."""
+    def mark_confirming(self, number: int) -> None:
+        """All rungs of a trial are trained; it has yet to be exported and measured."""
         self._confirming.add(number)
 
     def choose(self) -> None:
         """Fill the free slots from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         if self.closed:
-            self._drop(self._waiting, "the search has ended")
-        while self._waiting and self._has_place() and self._round_is_full():
+            self._drop(self._waiting, ENDED)
+        while self._waiting and self._has_slot() and self._round_is_full():
             best = max(self._waiting, key=lambda waiting: self._gain(waiting.candidate))
             if self._gain(best.candidate) <= 0.0:
                 self._drop(self._waiting, NO_GAIN)
@@ -225,15 +224,15 @@ class TrialScheduler:
             for waiting in self._waiting:
                 waiting.rounds += 1
             self._drop([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
-            self._drop([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], "others promised more")
+            self._drop([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], OUTRANKED)
 
-    def _has_place(self) -> bool:
-        """Also counts what is still wanted: two slots must not train one plan too many."""
-        busy = len(self._training) - (len(self._confirming) if self._is_away() else 0)
+    def _has_slot(self) -> bool:
+        """Never trains more plans than are still wanted, however many slots there are."""
+        busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
         return busy < self.rules.slots and len(self._training) < self.rules.wanted - self.trained
 
     def _round_is_full(self) -> bool:
-        needed = 1 if self._is_away() else self.rules.candidates
+        needed = 1 if self._is_unavailable() else self.rules.candidates
         return sum(waiting.rounds == 0 for waiting in self._waiting) >= needed
 
     def _drop(self, losers: Sequence[_Waiting], reason: str) -> None:
@@ -241,48 +240,56 @@ class TrialScheduler:
             self._waiting.remove(waiting)
             waiting.answer.set_result(reason)
 
-    def _gain(self, candidate: Candidate) -> float:
-        point = self._foreseen(candidate)
-        known = [point_ for _, point_ in self._front_losses()]
-        coming = [foreseen for c in self._training.values() if (foreseen := self._foreseen(c)) is not None]
+    def _gain(self, candidate: RunningTrial) -> float:
+        """The hypervolume that a candidate is predicted to add to the front and to what is being trained."""
+        point = self._predicted_loss(candidate)
+        known = [known_point for _, known_point in self._front_losses()]
+        coming = [loss_ for other in self._training.values() if (loss_ := self._predicted_loss(other)) is not None]
         return gain(point, [*known, *coming], self.rules.reference) if point is not None else 0.0
 
-    def _foreseen(self, candidate: Candidate) -> Loss | None:
-        hoped = self._forecast().hoped(candidate.accuracy)
-        confirmed = (record.values for record in self.records.values() if record.trained)
-        costs = foretold(self.rules.objectives, candidate.values, [self.rules.baseline, *confirmed])
-        return loss(self.rules.objectives, {**costs, "accuracy": hoped})
+    def _predicted_loss(self, candidate: RunningTrial) -> Loss | None:
+        if candidate.accuracy is None:
+            return None
+        accuracy = self._accuracy_model().upper(candidate.accuracy)
+        confirmed = (record.metrics for record in self.records.values() if record.trained)
+        costs = predict_costs(self.rules.objectives, candidate.metrics, [self.rules.baseline, *confirmed])
+        return loss(self.rules.objectives, costs | {"accuracy": accuracy})
 
     def _front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""
         return [
             (number, point)
             for number, record in self.records.items()
-            if record.trained and record.feasible and (point := loss(self.rules.objectives, record.values)) is not None
+            if record.trained
+            and record.feasible
+            and (point := loss(self.rules.objectives, record.metrics.values)) is not None
         ]
 
-    def expected_gain(self, record: Record) -> float:
+    def expected_gain(self, number: int, record: Record) -> float:
         """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""
-        if record.outcome not in ("infeasible", "dominated", "not_promoted") or self.judge_screen(record):
+        if record.outcome not in ("infeasible", "dominated", "not_promoted") or record.keys is None:
             return 0.0
-        accuracy = record.proxy.forecast if record.proxy else self._cap(record.plan.backbone)
-        return self._gain(Candidate(-1, accuracy, record.screen))
+        accuracy = record.proxy.predicted_accuracy if record.proxy else self._cap(record.plan.backbone)
+        trial = RunningTrial(number, record.plan, record.keys, record.metrics, record.proxy, accuracy=accuracy)
+        return 0.0 if self.judge_screen(trial) else self._gain(trial)
 
     # ---- the last word on a trial
 
-    def not_promoted(self, so_far: Record, proxy: ProxyScore, rung: int, why: str) -> Record:
-        reason = f"{why}: foretold accuracy {proxy.forecast:.4f}"
-        broken = constraints(screened(self.rules.bounds), so_far.screen)
-        return replace(so_far, outcome="not_promoted", reason=reason, proxy=proxy, rung=rung, constraints=broken)
+    def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
+        estimate = f"predicted accuracy {trial.accuracy:.4f}"
+        if trial.rung:
+            estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
+        verdict = " would not improve the front" if reason == NO_GAIN else ""
+        return trial.ended("not_promoted", f"{reason}: {estimate}{verdict}", self._screened_constraints(trial.metrics))
 
-    def confirmed(self, so_far: Record, proxy: ProxyScore, rung: int, found: Measured) -> Record:
-        return replace(
-            so_far,
-            outcome="confirmed",
-            keys=found.keys,
-            values=found.values,
-            errors=found.errors,
-            proxy=proxy,
-            rung=rung,
-            constraints=constraints(self.rules.bounds, found.values),
+    def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
+        return Record(
+            "confirmed",
+            trial.plan,
+            "",
+            keys,
+            metrics,
+            constraints(self.rules.bounds, metrics.values),
+            trial.proxy,
+            trial.rung,
         )

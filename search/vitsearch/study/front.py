@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitsearch.core.figures import Metrics, metrics_of
 from vitsearch.core.limits import bounds, constraints
-from vitsearch.core.measured import values_of
 from vitsearch.core.pareto import Loss, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Errors, Keys, Values
+from vitsearch.core.record import Keys
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
 from vitsearch_evaluators.wire.protocol import CONFIRM
@@ -18,7 +18,7 @@ from vitsearch_evaluators.wire.protocol import CONFIRM
 
 @dataclass(frozen=True)
 class OnDevice:
-    """How many of ``n`` validation images the device itself classifies right."""
+    """How many of ``n`` validation images the device itself classifies correctly."""
 
     correct: int
     n: int
@@ -28,14 +28,14 @@ class OnDevice:
         return wilson(self.correct, self.n)
 
     def agrees(self, accuracy: float) -> bool:
-        """With the worker's accuracy on the whole split: chance may explain what differs."""
+        """Whether chance may explain the difference to the worker's accuracy on the whole split."""
         low, high = self.interval
         return low <= accuracy <= high
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model that could be shipped: ``errors`` are 95 % intervals; ``trial`` is None for the baseline.
+    """A model that could be shipped; ``trial`` is None for the baseline.
 
     ``flags`` are those of its newest measurement: what the device went through meanwhile.
     """
@@ -43,8 +43,7 @@ class Point:
     trial: int | None
     plan: Plan
     keys: Keys
-    values: Values
-    errors: Errors
+    metrics: Metrics
     feasible: bool = True
     flags: tuple[str, ...] = ()
     on_device: OnDevice | None = None
@@ -57,15 +56,14 @@ class Point:
         return {
             "trial": self.trial,
             "plan": self.plan.to_json(),
-            "values": self.values,
-            "errors": {name: list(pair) for name, pair in self.errors.items()},
+            **self.metrics.to_json(),
             "feasible": self.feasible,
             "flags": list(self.flags),
             "on_device": self._on_device(),
         }
 
     def _on_device(self) -> dict[str, Any] | None:
-        found, accuracy = self.on_device, self.values.get("accuracy")
+        found, accuracy = self.on_device, self.metrics.value("accuracy")
         if found is None:
             return None
         agrees = None if accuracy is None else found.agrees(accuracy)
@@ -76,7 +74,7 @@ class Point:
 class Front:
     """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one.
 
-    ``emulated``: the times are those of a device that is not there, and of no board.
+    ``emulated``: the times are those of an emulated device.
     """
 
     study: str
@@ -91,11 +89,10 @@ class Front:
         return [*([self.baseline] if self.baseline else []), *self.points]
 
     def to_json(self) -> dict[str, Any]:
-        baseline = self.baseline.to_json() if self.baseline else None
         return {
             "study": self.study,
             "emulated": self.emulated,
-            "baseline": {"plan": baseline["plan"], "values": baseline["values"]} if baseline else None,
+            "baseline": self.baseline.to_json() if self.baseline else None,
             "points": [point.to_json() for point in self.points],
         }
 
@@ -107,21 +104,21 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     protocol = study.attributes.get("protocol", CONFIRM.id)
     baseline = _baseline(study, ledger, protocol)
     split = (study.attributes.get("data") or {}).get("fingerprint", "")
-    baseline = baseline and _judged(baseline, ledger, split)
-    limits = bounds(space.limits, baseline.values if baseline else {})
+    baseline = baseline and _with_device_accuracy(baseline, ledger, split)
+    limits = bounds(space.limits, baseline.metrics.values if baseline else {})
     found: list[tuple[Point, Loss]] = []
     for number, record in study.records().items():
         if not record.trained or record.keys is None:
             continue
-        point = _newest(Point(number, record.plan, record.keys, record.values, record.errors), ledger, protocol)
-        point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.values).values()))
-        losses = loss(objectives, point.values)
+        point = _newest(Point(number, record.plan, record.keys, record.metrics), ledger, protocol)
+        point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.metrics.values).values()))
+        losses = loss(objectives, point.metrics.values)
         if point.feasible and losses is not None:
             found.append((point, losses))
     kept = [found[index] for index in front([losses for _, losses in found])]
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
-    points = tuple(_judged(point, ledger, split) for point, _ in kept)
+    points = tuple(_with_device_accuracy(point, ledger, split) for point, _ in kept)
     return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]), study.is_emulated)
 
 
@@ -129,23 +126,20 @@ def _baseline(study: Study, ledger: Ledger, protocol: str) -> Point | None:
     stored = study.attributes.get("baseline")
     if stored is None:
         return None
-    errors: Errors = {name: (low, high) for name, (low, high) in stored["errors"].items()}
-    point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), stored["values"], errors)
+    point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), Metrics.from_json(stored["metrics"]))
     return _newest(point, ledger, protocol)
 
 
-def _judged(point: Point, ledger: Ledger, split: str) -> Point:
-    """With what the device says of its accuracy, if it was asked."""
+def _with_device_accuracy(point: Point, ledger: Ledger, split: str) -> Point:
+    """The point with its accuracy on the device, if the device was asked."""
     found = ledger.accuracy(point.keys.artifact_key or "", split, evaluated_on=point.keys.device_id)
     return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
 
 
 def _newest(point: Point, ledger: Ledger, protocol: str) -> Point:
-    """A valid measurement is never averaged away: the latest one is shown."""
+    """The point with its latest measurement."""
     rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, protocol)
     if not rows:
         return point
     result = rows[-1].result
-    values, errors = values_of(result)
-    flags = tuple(result.get("flags", ()))
-    return replace(point, values=point.values | values, errors=point.errors | errors, flags=flags)
+    return replace(point, metrics=point.metrics | metrics_of(result), flags=tuple(result["flags"]))

@@ -149,7 +149,7 @@ class Study:
             return TrialState.FAIL, None
         if record.outcome in PRUNED:
             return TrialState.PRUNED, None
-        values = [record.values.get(name) for name in self._study.metric_names or []]
+        values = [record.metrics.value(name) for name in self._study.metric_names or []]
         if any(value is None for value in values):
             return TrialState.PRUNED, None  # an objective that the device cannot measure: see record.reason
         return TrialState.COMPLETE, [float(value) for value in values if value is not None]

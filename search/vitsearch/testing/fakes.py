@@ -18,6 +18,7 @@ from typing import Any, cast
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
+from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DEADLINE_S, Outage
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
@@ -54,7 +55,7 @@ def fake_block_structure() -> tuple[BlockStructure, Scores]:
 
 
 def fake_stage_config() -> StageConfig:
-    """What the lab is told about the fake data and the fake backbone."""
+    """The stages' configuration for the fake data and the fake backbone."""
     return StageConfig(
         data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
@@ -90,14 +91,14 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages by name; ``before`` is called first and may raise (a fault to inject)."""
+    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject)."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
-    made: Counter[str] = field(default_factory=Counter)
+    made: Counter[Stage] = field(default_factory=Counter)
 
     async def run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
         self.before(job)
-        self.made[job.make] += 1
+        self.made[job.stage] += 1
         return cast(R_co, self._answer(job)), StageCost(0.0, {})
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class FakeRunner:
                 sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
-        raise AssertionError(f"no answer for {job.make}")
+        raise AssertionError(f"no answer for {job.stage}")
 
 
 def _stored(store: FileStore, value: object) -> str:

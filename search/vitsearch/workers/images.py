@@ -17,6 +17,7 @@ from vitsearch import data
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration
 from vitsearch.training import fine_tune
 
 EVALUATION_BATCH = 100
@@ -41,18 +42,18 @@ def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
     return torch.zeros(1, load_data(workspace).identity.channels, resolution, resolution)
 
 
-def drawn_rows(images: data.ImageData, wanted: jobs.Calibration) -> Labels:
+def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
     """Indices of training images, of all where there are fewer than wanted."""
     return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
 
 
-def drawn(workspace: jobs.Workspace, wanted: jobs.Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
+def drawn(workspace: jobs.Workspace, wanted: Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
     """The training images that something is measured on, (N, C, H, W)."""
     images = load_data(workspace)
     return _tensor(images, images.train.images[drawn_rows(images, wanted)], resolution, device)
 
 
-def drawn_batches(workspace: jobs.Workspace, wanted: jobs.Calibration, resolution: int) -> Iterator[torch.Tensor]:
+def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, resolution: int) -> Iterator[torch.Tensor]:
     """The same, some at a time."""
     images = load_data(workspace)
     return map(torch.from_numpy, batches(images, images.train.images[drawn_rows(images, wanted)], resolution))

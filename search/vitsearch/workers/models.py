@@ -16,6 +16,7 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.compress.statistics import Statistics
 from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration
 from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, torch_device
 
 
@@ -39,7 +40,7 @@ def base_model(source: jobs.Source, workspace: jobs.Workspace) -> nn.Module:
 def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
     """Everything that the effect says about the graph and its zeros; the weights are those that were not cut."""
     model = _cut(spec, workspace)
-    if spec.sparsity is not None:
+    if spec.calibrations.sparsity is not None:
         sparsity.magnitude(model, spec.resolved.weight_sparsity)
     tokens.apply(model, spec.resolved)
     return model
@@ -65,16 +66,16 @@ def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module
     fit = _sequential_fit(base, model, spec, workspace)
     if resolved.embed:
         backbone.slice_stream(model, resolved.embed)
-    if not sequential.follows(resolved) or spec.token_predictors is not None:
+    if not sequential.follows(resolved) or spec.calibrations.token_predictors is not None:
         fit(model)
     tokens.apply(model, resolved)
-    if spec.token_predictors is not None:
-        seen = drawn_batches(workspace, spec.token_predictors, spec.source.resolution)
+    if spec.calibrations.token_predictors is not None:
+        seen = drawn_batches(workspace, spec.calibrations.token_predictors, spec.source.resolution)
         tokens.fit_predictors(model.cpu(), seen)
     if sequential.follows(resolved):
         fit(model)
-    if spec.sparsity is not None:
-        _sparsify(model, spec.sparsity, spec, workspace)
+    if spec.calibrations.sparsity is not None:
+        _sparsify(model, spec.calibrations.sparsity, spec, workspace)
     return model.cpu()
 
 
@@ -90,10 +91,10 @@ def _sequential_fit(
 ) -> Callable[[nn.Module], None]:
     """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing. ``wide``
     is cut but for the channels of the stream."""
-    if spec.refit is None:
+    if spec.calibrations.refit is None:
         return lambda model: None
     backbone = backbones.find(spec.source.backbone)
-    inputs = drawn(workspace, spec.refit, spec.source.resolution, torch_device())
+    inputs = drawn(workspace, spec.calibrations.refit, spec.source.resolution, torch_device())
     embed = spec.resolved.embed
     wanted = sequential.targets(base.to(inputs.device), backbone, inputs, embed)
     read = prune_width.readings(base, wide, backbone, inputs) if embed else {}
@@ -105,7 +106,7 @@ def _sequential_fit(
     return fit
 
 
-def _sparsify(model: nn.Module, seen: jobs.Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
+def _sparsify(model: nn.Module, seen: Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
     """The first images of ``seen`` decide which weights go; behind them batch norms are settled on all of it."""
     resolution = spec.source.resolution
     few = drawn(workspace, replace(seen, images=sparsity.IMAGES), resolution, torch_device())
@@ -114,5 +115,5 @@ def _sparsify(model: nn.Module, seen: jobs.Calibration, spec: jobs.CompressionSp
 
 
 def _settle(model: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
-    if spec.batch_norms is not None:
-        batch_norms.recalibrate(model, drawn_batches(workspace, spec.batch_norms, spec.source.resolution))
+    if spec.calibrations.batch_norms is not None:
+        batch_norms.recalibrate(model, drawn_batches(workspace, spec.calibrations.batch_norms, spec.source.resolution))

@@ -103,9 +103,9 @@ class RayRunner:
                 return result
             except self._lost_worker as error:
                 crashes += 1
-                logger.warning("a worker died in %s (%d of %d)", job.make, crashes, CRASHES_ALLOWED + 1)
+                logger.warning("a worker died in %s (%d of %d)", job.stage, crashes, CRASHES_ALLOWED + 1)
                 if crashes > CRASHES_ALLOWED:
-                    raise StageError(job.make, "crash", f"its worker died {crashes} times: {error}") from error
+                    raise StageError(job.stage, "crash", f"its worker died {crashes} times: {error}") from error
 
     async def _submit(self, job: Job[Any]) -> Any:
         reference = self._work.remote(job, self.resources)
@@ -118,11 +118,11 @@ class RayRunner:
             cause = error.cause
             if isinstance(cause, VitsearchError):
                 raise cause from error
-            raise StageError(job.make, type(cause).__name__, str(cause)) from error
+            raise StageError(job.stage, type(cause).__name__, str(cause)) from error
         except self._lost_worker:
             raise
         except self._ray.exceptions.RayError as error:
-            raise WorkersLost(f"Ray stopped working in {job.make}: {str(error).splitlines()[0]}") from error
+            raise WorkersLost(f"Ray stopped working in {job.stage}: {str(error).splitlines()[0]}") from error
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -165,7 +165,7 @@ def work(job: Job[R]) -> tuple[R, StageCost]:
     """Run the stage that ``job`` names and note its CPU-seconds (all threads of this process)."""
     stages = importlib.import_module("vitsearch.workers.tasks")
     started = time.process_time()
-    result: R = getattr(stages, job.make)(job)
+    result: R = stages.TASKS[type(job)](job)
     return result, StageCost(time.process_time() - started, versions())
 
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
     start = {name: value.clone() for name, value in model.state_dict().items()}
     before = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     task = _fine_tune_task(job, images, resolution)
-    with sparsity.frozen_zeros(model) if job.spec.sparsity else nullcontext():
+    with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
         report = fine_tune.fine_tune(model, task)
     after = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
@@ -236,7 +237,7 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
 
 def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[fine_tune.AuxiliaryLoss]] | None:
     """Networks that choose tokens learn from the unpruned model too, at the same resolution."""
-    if job.spec.token_predictors is None:
+    if job.spec.calibrations.token_predictors is None:
         return None
     return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
 
@@ -250,7 +251,7 @@ def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modu
     source = job.spec.source
     shape = tuple(blank(source.resolution, job.workspace).shape)
     ships = deploy.deployed(model, backbones.find(source.backbone), shape)
-    if job.spec.sparsity is not None:
+    if job.spec.calibrations.sparsity is not None:
         sparsity.verify(ships, job.spec.resolved.weight_sparsity)
     return ships
 
@@ -285,3 +286,20 @@ def _save_weights(model: nn.Module, store: FileStore) -> str:
         path = Path(folder) / "weights.safetensors"
         save_file({name: value.contiguous() for name, value in fake_quant.state_of(model).items()}, path)
         return store.put(path)
+
+
+TASKS: dict[type[jobs.Job[Any]], Callable[[Any], Any]] = {
+    jobs.DataJob: describe_data,
+    jobs.BaseJob: prepare_base,
+    jobs.BlockStructureJob: find_block_structure,
+    jobs.SensitivityJob: study_sensitivity,
+    jobs.LogitsJob: cache_logits,
+    jobs.FeaturesJob: cache_features,
+    jobs.SubsetJob: make_subset,
+    jobs.ScreenJob: build_graph,
+    jobs.ProxyJob: score_proxy,
+    jobs.TrainJob: train_rung,
+    jobs.QatJob: train_quantized,
+    jobs.ExportJob: export_artifact,
+}
+"""What a worker does for each job."""

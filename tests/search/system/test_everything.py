@@ -18,6 +18,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import evaluate
 from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import load
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
@@ -88,13 +89,13 @@ def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]
     resolved = effect_of(plan)
     source = jobs.Source(plan.backbone, plan.weights, plan.resolution, plan.window_size)
-    sparse = jobs.Calibration(2, SEED) if resolved.weight_sparsity != "none" else None
+    sparse = Calibration(2, SEED) if resolved.weight_sparsity != "none" else None
     job = jobs.ScreenJob(
         workspace,
-        jobs.CompressionSpec(source, resolved, "", sparsity=sparse),
+        jobs.CompressionSpec(source, resolved, "", Calibrations(sparsity=sparse)),
         plan.deployment,
         OPSET,
-        jobs.Calibration(2, SEED),
+        Calibration(2, SEED),
     )
     graph = tasks.build_graph(job)
     images = np.random.default_rng(SEED).normal(size=(3, 1, plan.resolution, plan.resolution)).astype(np.float32)

@@ -27,7 +27,7 @@ KILLS = {"driver": 8, "worker": 4, "agent": 4, "child": 4}
 TRIALS = 60
 PATIENCE_S = 240
 TABLES = {
-    "vs_anatomy": "key",
+    "vs_block_structure": "key",
     "vs_training": "weights_key || ':' || rung",
     "vs_artifact": "artifact_key",
     "vs_accuracy": "artifact_key || ':' || split",
@@ -46,7 +46,7 @@ task:
   base: {{epochs: 1, batch_size: 16}}
   fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
   proxy: {{calibration_images: 16, validation_images: 20}}
-# Many objectives, some of them noisy: there is always a plan that promises a gain.
+# Many objectives, some of them noisy: there is always a plan with a predicted gain.
 objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize, load_ms: minimize}}
 limits: {{accuracy: {{max_drop: 1.0}}}}
 space:

@@ -8,13 +8,15 @@ from rich.console import Console
 
 from vitsearch.cli import live
 from vitsearch.cli.live import LiveView
+from vitsearch.core.figures import Metrics
 from vitsearch.core.progress import PlainLines
 from vitsearch.core.record import Record
+from vitsearch.core.stage import Stage
 from vitsearch.space import SearchSpace
 
 
 def confirmed(plan, accuracy: float, cost: float) -> Record:
-    return Record("confirmed", plan, values={"accuracy": accuracy, "cpu_ms_p50": cost})
+    return Record("confirmed", plan, metrics=Metrics.of({"accuracy": accuracy, "cpu_ms_p50": cost}))
 
 
 def shown(view: LiveView) -> str:
@@ -27,16 +29,16 @@ def test_the_view_shows_stages_and_the_front_without_dominated_points(plan):
     view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
     view.ended(1, confirmed(plan, 0.9, 2.0), trained=1, wanted=4)
     view.ended(2, confirmed(plan, 0.8, 3.0), trained=2, wanted=4)
-    with view.stage("train_rung"), view.stage("train_rung"), view.stage("measure"):
+    with view.stage(Stage.TRAIN), view.stage(Stage.TRAIN), view.stage(Stage.MEASURE):
         text = shown(view)
     assert "front so far: 1" in text
-    assert "train_rung x2, measure" in text
+    assert "train x2, measure" in text
     assert "2/4" in text
 
 
 def test_a_stage_that_ended_is_not_shown(plan):
     view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
-    with view.stage("measure"):
+    with view.stage(Stage.MEASURE):
         pass
     assert "running: nothing" in shown(view)
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from vitsearch.cli.tables import front_table, print_front, print_status, status
+from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
@@ -20,11 +21,13 @@ trial  plan                                     accuracy    cpu_ms_p50  latency_
  base  fp32                                   0.900±0.02         4±0.1             4.1    not measured        9
     4  heads-33% ffn-50% global int8_dynamic       0.871      1 (0.25)             1.1    not measured      2.5
   12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
-± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."""
+± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
+peak_memory_mb is not measured (all): VmHWM cannot be read"""
 LEADERBOARD = """\
 Leaderboard: unpruned models as they would be shipped
 model             accuracy  cpu_ms_p50  latency_ms_p50  peak_memory_mb       size_mb      params_m        macs_m
-fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not measured  not measured  not measured"""
+fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not measured  not measured  not measured
+peak_memory_mb is not measured (all): VmHWM cannot be read"""
 
 
 def shown(show, *what, width=112):
@@ -35,23 +38,26 @@ def shown(show, *what, width=112):
 
 @pytest.fixture
 def front(plan):
-    def values(accuracy, ms, mb):
-        return {
+    def metrics(accuracy, ms, mb, intervals=None):
+        values = {
             "accuracy": accuracy,
             "cpu_ms_p50": ms,
             "latency_ms_p50": ms + 0.1,
             "peak_memory_mb": None,
             "size_mb": mb,
+            "params_m": 1.0,
+            "macs_m": 2.0,
         }
+        return Metrics.of(values, intervals, {"peak_memory_mb": "VmHWM cannot be read"})
 
     cut = replace(plan, compression=Compression(1 / 3, 0.5, scope="global"))
     int8 = replace(cut, deployments=(replace(plan.deployment, precision="int8_dynamic"),))
-    errors = {"accuracy": (0.87, 0.91), "cpu_ms_p50": (1.9, 2.1)}
+    intervals = {"accuracy": (0.87, 0.91), "cpu_ms_p50": (1.9, 2.1)}
     points = (
-        Point(4, int8, KEYS, values(0.871, 1.0, 2.5), {}),
-        Point(12, cut, KEYS, values(0.89, 2.0, 6.25), errors),
+        Point(4, int8, KEYS, metrics(0.871, 1.0, 2.5)),
+        Point(12, cut, KEYS, metrics(0.89, 2.0, 6.25, intervals)),
     )
-    baseline = Point(None, plan, KEYS, values(0.9, 4.0, 9.0), errors)
+    baseline = Point(None, plan, KEYS, metrics(0.9, 4.0, 9.0, intervals))
     return Front("fake", ("accuracy", "cpu_ms_p50"), baseline, points, 1)
 
 
@@ -63,7 +69,7 @@ def test_the_table_of_the_front(front):
 def test_only_whole_columns_are_shown(front, width):
     text = shown(print_front, front, width=width)
     assert "…" not in text
-    assert max(map(len, text.splitlines()[:-1])) <= width
+    assert max(map(len, text.splitlines()[:-2])) <= width
 
 
 @pytest.mark.parametrize("width", [40, 60])
@@ -107,7 +113,7 @@ STATE = {
 }
 
 
-def test_a_device_that_was_not_itself_is_told(front):
+def test_flags_of_the_device_are_shown(front):
     first, second = front.points
     hot = replace(second, flags=("contended", "throttled", "sustained_throttling"))
     last = shown(print_front, replace(front, points=(first, hot))).splitlines()[-1]
@@ -116,7 +122,7 @@ def test_a_device_that_was_not_itself_is_told(front):
 
 def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
     assert shown(print_front, replace(front, emulated=True)) == "EMULATED: " + FRONT
-    rows = [{"plan": plan.to_json(), "values": {"accuracy": 0.8912}}]
+    rows = [{"plan": plan.to_json(), **Metrics.of({"accuracy": 0.8912}).to_json()}]
     lines = shown(print_status, STATE | {"leaderboard": rows, "emulated": True}).splitlines()
     assert [line.split(":")[0] for line in lines if "EMULATED" in line] == ["EMULATED", "EMULATED"]
 
@@ -130,10 +136,10 @@ def test_a_status_in_words():
     )
 
 
-def test_a_run_that_waits_for_its_device_is_told():
-    told = "waits for device nano, no answer for 3 min: no route to host"
-    lines = shown(print_status, STATE | {"waits": told}).splitlines()
-    assert lines[1] == f"A run {told}"
+def test_a_run_that_waits_for_its_device_is_shown():
+    waits = "waits for device nano, no answer for 3 min: no route to host"
+    lines = shown(print_status, STATE | {"waits": waits}).splitlines()
+    assert lines[1] == f"A run {waits}"
 
 
 def test_a_status_before_the_first_trial():
@@ -142,9 +148,9 @@ def test_a_status_before_the_first_trial():
 
 
 def test_the_leaderboard_stands_below(plan):
-    rows = [
-        {"plan": plan.to_json(), "values": {"accuracy": 0.8912, "cpu_ms_p50": 3.6, "energy_mj": None}},
-    ]
+    values = {"accuracy": 0.8912, "cpu_ms_p50": 3.6, "peak_memory_mb": None, "size_mb": None}
+    metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
+    rows = [{"plan": plan.to_json(), **metrics.to_json()}]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
     assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
 

@@ -1,4 +1,4 @@
-"""What a device measures is looked up, else measured once; what was disturbed, again."""
+"""A measurement is looked up, else made once; what other load disturbed is repeated."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 
 import pytest
 
-from vitsearch.core.plan import Deployment
 from vitsearch.core.progress import Silent
-from vitsearch.pipeline.measure import CONTENDED_REPEATS, DeviceMeasurements, Measurand
-from vitsearch.pipeline.single_flight import SingleFlight
+from vitsearch.core.record import Keys
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.measure import CONTENDED_REPEATS, DeviceMeasurements
+from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.testing.fakes import FakeDevice
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
@@ -27,19 +28,24 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def wanted(tmp_path) -> Measurand:
+def file(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text(json.dumps({"cost_ms": 2.0}))
-    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
-    return Measurand(path, "cd" * 32, GRAPH, deployment)
+    return path
+
+
+@pytest.fixture
+def trial(plan) -> ResolvedTrial:
+    return ResolvedTrial(plan, None, None, Keys("cd" * 32, GRAPH, None, "d" * 64))
 
 
 def measuring(ledger, device, wall_clock_decides=False) -> DeviceMeasurements:
-    return DeviceMeasurements(ledger, SingleFlight(ledger, DriverId.current()), device, Silent(), wall_clock_decides)
+    context = StageContext.of(None, ledger, FakeRunner(), DriverId.current(), Silent())
+    return DeviceMeasurements(context, device, wall_clock_decides)
 
 
 def contended(device, times):
-    """The device says for ``times`` measurements that other work disturbed it; returns the repeats it was asked for."""
+    """The device reports ``times`` measurements as disturbed; returns the repeats that it was asked for."""
     measure, asked = device.measure, []
 
     async def measured(artifact, deployment, protocol, repeat):
@@ -51,33 +57,33 @@ def contended(device, times):
     return asked
 
 
-def test_a_graph_is_measured_once(ledger, wanted):
+def test_a_graph_is_measured_once(ledger, trial, file):
     device = FakeDevice()
     for _ in range(2):
-        found = asyncio.run(measuring(ledger, device).measure(wanted, SCREEN))
+        found = asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
     assert found.result["cpu_ms"]["p50"] == 2.0
     assert device.measured == {SCREEN.id: 1}
 
 
 @pytest.mark.parametrize(("decides", "asked"), [(True, [0, 1]), (False, [0])])
-def test_a_disturbed_measurement_is_repeated_when_wall_time_decides(ledger, wanted, decides, asked):
+def test_a_disturbed_measurement_is_repeated_when_wall_time_decides(ledger, trial, file, decides, asked):
     device = FakeDevice()
     seen = contended(device, 1)
-    asyncio.run(measuring(ledger, device, decides).measure(wanted, SCREEN))
+    asyncio.run(measuring(ledger, device, decides).measure(trial, file, SCREEN))
     assert seen == asked
 
 
-def test_the_last_of_disturbed_measurements_stands_flagged(ledger, wanted):
+def test_the_last_of_disturbed_measurements_is_kept_and_flagged(ledger, trial, file):
     device = FakeDevice()
     seen = contended(device, 99)
-    found = asyncio.run(measuring(ledger, device, wall_clock_decides=True).measure(wanted, SCREEN))
+    found = asyncio.run(measuring(ledger, device, wall_clock_decides=True).measure(trial, file, SCREEN))
     assert len(seen) == CONTENDED_REPEATS + 1
     assert found.result["flags"] == ["contended"]
 
 
-def test_doubts_about_the_device_are_told_once(ledger, wanted, monkeypatch):
-    device, told = FakeDevice(), []
-    monkeypatch.setattr(Silent, "note", lambda self, text: told.append(text))
+def test_a_flag_of_the_device_is_noted_once(ledger, trial, file, monkeypatch):
+    device, notes = FakeDevice(), []
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
     measure = device.measure
 
     async def measured(*arguments):
@@ -86,23 +92,23 @@ def test_doubts_about_the_device_are_told_once(ledger, wanted, monkeypatch):
     device.measure = measured
     run = measuring(ledger, device)
     for repeat in range(2):
-        asyncio.run(run.measure(wanted, SCREEN, repeat))
-    assert told == ["device local: its canary drifted, so its numbers are not trusted now (flag unverified_device)"]
+        asyncio.run(run.measure(trial, file, SCREEN, repeat))
+    assert notes == ["device local: its canary drifted, so its numbers are not trusted now (flag unverified_device)"]
 
 
-def test_in_another_environment_it_is_measured_again(ledger, wanted):
+def test_in_another_environment_it_is_measured_again(ledger, trial, file):
     device = FakeDevice()
-    asyncio.run(measuring(ledger, device).measure(wanted, SCREEN))
+    asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
     device.info = device.info._replace(environment_id="1" * 64)
     assert measuring(ledger, device).latest(GRAPH, SCREEN) is None
-    asyncio.run(measuring(ledger, device).measure(wanted, SCREEN))
+    asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
     assert device.measured == {SCREEN.id: 2}
 
 
-def test_once_more_is_once(ledger, wanted):
+def test_a_measurement_is_repeated_once(ledger, trial, file):
     device = FakeDevice()
     both = measuring(ledger, device)
-    asyncio.run(both.measure(wanted, CONFIRM))
-    assert [asyncio.run(both.again(wanted)) for _ in range(2)] == [True, False]
+    asyncio.run(both.measure(trial, file, CONFIRM))
+    assert [asyncio.run(both.measure_again(trial, file)) for _ in range(2)] == [True, False]
     assert device.measured == {CONFIRM.id: 2}
     assert both.latest(GRAPH, CONFIRM).repeat == 1

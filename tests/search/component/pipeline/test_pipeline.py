@@ -38,7 +38,7 @@ def cut(plan):
 
 async def through(pipeline, plan):
     """All stages of a plan."""
-    trial = await pipeline.prepare(plan)
+    trial = await pipeline.resolve(plan)
     await pipeline.screen(trial)
     await pipeline.proxy(trial)
     await pipeline.train(trial, 1)
@@ -46,15 +46,15 @@ async def through(pipeline, plan):
 
 
 ONCE = {
-    "prepare_base": 1, "find_block_structure": 1, "build_graph": 1,
-    "cache_logits": 2, "score_proxy": 1, "train_rung": 1,
-    "export_artifact": 1,
+    "base": 1, "block_structure": 1, "screen": 1,
+    "logits": 2, "proxy": 1, "train": 1,
+    "export": 1,
 }  # fmt: skip
 
 
 def test_all_stages_are_made_once(pipeline, cut, fake_study):
-    found = asyncio.run(through(pipeline, cut))
-    assert found.values["cpu_ms_p50"] == pytest.approx(2.0)
+    _, metrics = asyncio.run(through(pipeline, cut))
+    assert metrics.value("cpu_ms_p50") == pytest.approx(2.0)
     assert fake_study.runner.made == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
@@ -81,8 +81,8 @@ def test_one_training_serves_every_precision(pipeline, cut, fake_study):
     for plan in (cut, quantized):
         asyncio.run(through(pipeline, plan))
     made = fake_study.runner.made
-    assert (made["train_rung"], made["score_proxy"]) == (1, 1)
-    assert (made["export_artifact"], made["build_graph"]) == (2, 2)
+    assert (made["train"], made["proxy"]) == (1, 1)
+    assert (made["export"], made["screen"]) == (2, 2)
 
 
 def quantization_aware(cut):
@@ -95,7 +95,7 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
     for plan in (cut, quantization_aware(cut)):
         asyncio.run(through(pipeline, plan))
     made = fake_study.runner.made
-    assert (made["score_proxy"], made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 1, 1, 2)
+    assert (made["proxy"], made["train"], made["train_int8"], made["export"]) == (1, 1, 1, 2)
     trained, _, rounded, _ = seen
     assert (rounded.start, rounded.end) == (1, 2.0)
     assert rounded.targets == trained.targets
@@ -105,9 +105,9 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
 def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, cut, fake_study):
     plan = quantization_aware(cut)
     with_options = replace(plan, deployments=(replace(plan.deployment, options=(("graph_optimization", "basic"),)),))
-    one, other = (asyncio.run(through(pipeline, it)).keys for it in (plan, with_options))
-    assert fake_study.runner.made["train_quantized"] == 1
-    assert fake_study.runner.made["export_artifact"] == 2
+    one, other = (asyncio.run(through(pipeline, it))[0] for it in (plan, with_options))
+    assert fake_study.runner.made["train_int8"] == 1
+    assert fake_study.runner.made["export"] == 2
     assert one.weights_key == other.weights_key
     assert one.graph_key != other.graph_key
 
@@ -117,9 +117,9 @@ def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, c
 )
 def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
     plan = quantization_aware(cut)
-    keys = [asyncio.run(through(fake_study.pipeline(ledger, **it), plan)).keys for it in ({}, change)]
+    keys = [asyncio.run(through(fake_study.pipeline(ledger, **it), plan))[0] for it in ({}, change)]
     made = fake_study.runner.made
-    assert (made["train_rung"], made["train_quantized"], made["export_artifact"]) == (1, 2, 2)
+    assert (made["train"], made["train_int8"], made["export"]) == (1, 2, 2)
     assert keys[0].artifact_key != keys[1].artifact_key
     assert keys[0].weights_key == keys[1].weights_key
 
@@ -129,22 +129,22 @@ def test_mixed_precisions_share_one_look_at_the_layers_and_the_training(pipeline
     lighter = replace(mixed, compression=Compression(0.5, 0.25))
 
     async def trial():
-        return [await pipeline.prepare(plan) for plan in (cut, mixed, lighter)]
+        return [await pipeline.resolve(plan) for plan in (cut, mixed, lighter)]
 
     plain, one, other = asyncio.run(trial())
-    assert fake_study.runner.made["study_sensitivity"] == 1
-    assert plain.resolved.fp32_layers == ()
-    assert one.resolved.fp32_layers == other.resolved.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
-    assert plain.weights_key == one.weights_key
+    assert fake_study.runner.made["sensitivity"] == 1
+    assert plain.spec.resolved.fp32_layers == ()
+    assert one.spec.resolved.fp32_layers == other.spec.resolved.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
+    assert plain.keys.weights_key == one.keys.weights_key
 
 
 def test_the_leaderboard_does_not_train_for_int8(pipeline, cut, fake_study):
     async def unpruned():
-        return await pipeline.confirm(await pipeline.prepare(quantization_aware(cut)), 0)
+        return await pipeline.confirm(await pipeline.resolve(quantization_aware(cut)), 0)
 
     asyncio.run(unpruned())
-    assert fake_study.runner.made["train_quantized"] == 0
-    assert fake_study.runner.made["export_artifact"] == 1
+    assert fake_study.runner.made["train_int8"] == 0
+    assert fake_study.runner.made["export"] == 1
 
 
 def files_of(fake_study, ledger, plan, **changes):
@@ -153,7 +153,7 @@ def files_of(fake_study, ledger, plan, **changes):
     fake_study.runner.before = lambda job: (
         told.append(job.calibration) if isinstance(job, (ScreenJob, ExportJob)) else None
     )
-    keys = asyncio.run(through(fake_study.pipeline(ledger, **changes), plan)).keys
+    keys = asyncio.run(through(fake_study.pipeline(ledger, **changes), plan))[0]
     return keys.artifact_key, keys.graph_key, told
 
 
@@ -178,18 +178,18 @@ def test_two_that_fail_together_fail_alike_and_may_try_again(pipeline, cut, fake
     fake_study.runner.before = fail
 
     async def both():
-        trial = await pipeline.prepare(cut)
+        trial = await pipeline.resolve(cut)
         return await asyncio.gather(pipeline.proxy(trial), pipeline.proxy(trial), return_exceptions=True)
 
     assert [error.kind for error in asyncio.run(both())] == ["not_finite"] * 2
     fake_study.runner.before = lambda job: None
     asyncio.run(through(pipeline, cut))
-    assert fake_study.runner.made["score_proxy"] == 1
+    assert fake_study.runner.made["proxy"] == 1
 
 
 def test_one_that_gives_up_does_not_stop_the_other(pipeline, cut, fake_study):
     async def both():
-        trial = await pipeline.prepare(cut)
+        trial = await pipeline.resolve(cut)
         one, other = (asyncio.ensure_future(pipeline.proxy(trial)) for _ in range(2))
         await asyncio.sleep(0)
         one.cancel()
@@ -222,8 +222,8 @@ def test_a_stage_that_another_driver_makes_is_waited_for(pipeline, cut, fake_stu
 
     real_sleep = asyncio.sleep
     other = fake_study.pipeline(ledger, ELSEWHERE)
-    trial = asyncio.run(pipeline.prepare(cut))
-    key = f"train:{trial.weights_key}:1"
+    trial = asyncio.run(pipeline.resolve(cut))
+    key = f"train:{trial.keys.weights_key}:1"
     assert ledger.claim(key, token(ELSEWHERE), 60)
     monkeypatch.setattr(single_flight.asyncio, "sleep", poll)
     asyncio.run(through(pipeline, cut))
@@ -263,15 +263,15 @@ def test_a_claim_is_released_when_the_stage_fails(pipeline, cut, fake_study, led
 
     fake_study.runner.before = fail
     with pytest.raises(StageError):
-        asyncio.run(pipeline.prepare(cut))
+        asyncio.run(pipeline.resolve(cut))
     assert ledger.claims() == {}
 
 
 def test_claims_are_renewed_while_stages_are_made(pipeline, cut, fake_study, ledger):
     def before(job):
         for key in ledger.claims():
-            ledger.claim(key, pipeline.single_flight._token, -1)  # it has nearly run out
-            pipeline.single_flight.renew()
+            ledger.claim(key, pipeline.context.single_flight._token, -1)  # it has nearly run out
+            pipeline.context.single_flight.renew()
             assert not ledger.claim(key, "another", 60)
 
     fake_study.runner.before = before
@@ -282,7 +282,7 @@ def test_claims_of_drivers_that_died_here_are_dropped(pipeline, ledger):
     dead = replace(DriverId.current(), started="1")
     for driver in (dead, ELSEWHERE, DriverId.current()):
         ledger.claim(f"train:{driver.host}:{driver.started}", token(driver), 60)
-    pipeline.single_flight.drop_dead()
+    pipeline.context.single_flight.drop_dead()
     assert token(dead) not in ledger.claims().values()
     assert len(ledger.claims()) == 2
 
@@ -310,10 +310,10 @@ def test_two_plans_of_the_same_bytes_are_screened_side_by_side(pipeline, cut, pl
     monkeypatch.setattr(fake_study.device, "measure", in_turn)
 
     async def side_by_side():
-        return await asyncio.gather(*[pipeline.screen(await pipeline.prepare(plan)) for plan in rounded])
+        return await asyncio.gather(*[pipeline.screen(await pipeline.resolve(plan)) for plan in rounded])
 
     one, other = asyncio.run(side_by_side())
-    assert one.values["cpu_ms_p50"] == other.values["cpu_ms_p50"]
+    assert one.value("cpu_ms_p50") == other.value("cpu_ms_p50")
     assert fake_study.device.measured == {SCREEN.id: 2}
     assert [path for path in (fake_study.folder / "scratch").rglob("*") if path.is_file()] == []
 
@@ -328,7 +328,7 @@ def test_a_scratch_file_that_was_lost_is_built_again(pipeline, cut, fake_study):
         asyncio.run(through(pipeline, cut))
     fake_study.device.before = lambda path: None
     asyncio.run(through(pipeline, cut))
-    assert fake_study.runner.made["build_graph"] == 2
+    assert fake_study.runner.made["screen"] == 2
     assert fake_study.device.measured[SCREEN.id] == 1
 
 
@@ -340,19 +340,19 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
     fake_study.device.info = fake_study.device.info._replace(environment_id="1" * 64)
     asyncio.run(through(fake_study.pipeline(ledger), cut))
     assert fake_study.device.measured == {SCREEN.id: 2, CONFIRM.id: 2}
-    assert fake_study.runner.made["train_rung"] == 1
+    assert fake_study.runner.made["train"] == 1
 
 
-def test_the_quiet_measurement_is_made_once(pipeline, cut, fake_study):
-    found = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure_when_idle(found.keys, cut))
-    assert not asyncio.run(pipeline.remeasure_when_idle(found.keys, cut))
+def test_the_final_measurement_is_made_once(pipeline, cut, fake_study):
+    keys, _ = asyncio.run(through(pipeline, cut))
+    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut))
+    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut))
     assert fake_study.device.measured[CONFIRM.id] == 2
 
 
 def test_without_distillation_no_teacher_is_asked(pipeline, cut, fake_study):
     asyncio.run(through(pipeline, replace(cut, distillation="none")))
-    assert fake_study.runner.made["cache_logits"] == 1  # of the base, for the divergence
+    assert fake_study.runner.made["logits"] == 1  # of the base, for the divergence
 
 
 def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
@@ -375,7 +375,7 @@ def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fa
     for recipe, bases in ((fake_stage_config().base_recipe, 1), (own, 2)):
         pipeline = fake_study.pipeline(ledger, teacher=Teacher("fake_vit", "builtin", recipe))
         asyncio.run(through(pipeline, cut))
-        assert fake_study.runner.made["prepare_base"] == bases
+        assert fake_study.runner.made["base"] == bases
 
 
 def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
@@ -385,7 +385,7 @@ def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
     for ratio in (0.25, 0.5):
         plan = replace(cut, distillation="feature", compression=replace(cut.compression, ffn_pruning_ratio=ratio))
         asyncio.run(through(pipeline, plan))
-    assert fake_study.runner.made["cache_features"] == 1
+    assert fake_study.runner.made["features"] == 1
     assert {(job.targets.method, job.targets.features_sha256 is None) for job in seen} == {("feature", False)}
 
 
@@ -405,13 +405,13 @@ def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution
     assert live.targets.logits_sha256 is None
     assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
     assert live.targets.live_teacher.weights.startswith("file:")
-    assert fake_study.runner.made["cache_logits"] == 2  # the teacher's for the first plan, the base's for both
+    assert fake_study.runner.made["logits"] == 2  # the teacher's for the first plan, the base's for both
 
 
-def test_a_window_asked_for_is_another_anatomy_and_another_graph(fake_study, pipeline, plan):
-    own, other = (asyncio.run(pipeline.prepare(replace(plan, window_size=window))) for window in (None, 2))
-    assert other.spec.source.window_size == other.resolved.window_size == 2
-    assert own.graph_key != other.graph_key
-    assert own.weights_key != other.weights_key
-    assert other.spec.batch_norms is not None
-    assert fake_study.runner.made["find_block_structure"] == 2
+def test_another_window_is_another_block_structure_and_graph(fake_study, pipeline, plan):
+    own, other = (asyncio.run(pipeline.resolve(replace(plan, window_size=window))) for window in (None, 2))
+    assert other.spec.source.window_size == other.spec.resolved.window_size == 2
+    assert own.keys.graph_key != other.keys.graph_key
+    assert own.keys.weights_key != other.keys.weights_key
+    assert other.spec.calibrations.batch_norms is not None
+    assert fake_study.runner.made["block_structure"] == 2

@@ -65,11 +65,11 @@ def test_a_second_run_makes_nothing_new(finished):
 
 def test_each_stage_is_made_once(finished):
     made = finished.runner.made
-    assert made["prepare_base"] == 1
-    assert made["find_block_structure"] == 2  # one for each resolution
-    assert made["cache_logits"] == 2  # validation and training images
-    assert made["train_rung"] == trainings(finished)
-    assert made["export_artifact"] == 8 + 2  # and the leaderboard, whose fp32 model is the baseline
+    assert made["base"] == 1
+    assert made["block_structure"] == 2  # one for each resolution
+    assert made["logits"] == 2  # validation and training images
+    assert made["train"] == trainings(finished)
+    assert made["export"] == 8 + 2  # and the leaderboard, whose fp32 model is the baseline
 
 
 def test_every_trial_is_told_in_full(finished):
@@ -77,16 +77,16 @@ def test_every_trial_is_told_in_full(finished):
         assert record.keys is not None
         assert record.outcome == "confirmed" or record.reason
         if record.trained:
-            assert {"accuracy", "cpu_ms_p50", "size_mb", "macs_m", "params_m"} <= record.values.keys()
-            assert record.screen["cpu_ms_p50"] > 0
-            assert record.errors.keys() >= {"accuracy", "cpu_ms_p50"}
+            assert {"accuracy", "cpu_ms_p50", "size_mb", "macs_m", "params_m"} <= record.metrics.values.keys()
+            assert record.metrics.value("cpu_ms_p50") > 0
+            assert record.metrics.intervals.keys() >= {"accuracy", "cpu_ms_p50"}
             assert (record.rung, record.keys.artifact_key is None) == (1, False)
 
 
 def test_the_study_remembers_baseline_reference_and_leaderboard(finished):
     with finished.opened() as (study, _):
         known = study.attributes
-        assert known["baseline"]["values"]["accuracy"] == 0.89
+        assert known["baseline"]["metrics"]["values"]["accuracy"] == 0.89
         assert known["reference_point"] == pytest.approx({"accuracy": 0.86, "cpu_ms_p50": 3.6 * 1.1})
         rows = [
             (row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]
@@ -98,14 +98,14 @@ def test_a_larger_number_of_trials_goes_on(fake_study):
     for trials in (2, 4):
         assert fake_study.with_space(search__trials=trials).run().complete
         assert trained(fake_study) == trials
-        assert fake_study.runner.made["train_rung"] == trainings(fake_study)
+        assert fake_study.runner.made["train"] == trainings(fake_study)
 
 
 def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
     none = fake_study.with_space(search__trials=0)
     assert none.run() == Ended("0 plans are trained", complete=True)
     assert none.records() == {}
-    assert none.runner.made.keys() == {"prepare_base", "find_block_structure", "export_artifact"}
+    assert none.runner.made.keys() == {"base", "block_structure", "export"}
     with none.opened() as (study, _):
         assert [row["values"]["accuracy"] for row in study.attributes["leaderboard"]] == [0.89, 0.89]
 
@@ -127,7 +127,7 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
     few = fake_study.with_space(search__trials=3)
 
     def break_the_last(job):
-        if isinstance(job, ExportJob) and few.runner.made["export_artifact"] == 4:
+        if isinstance(job, ExportJob) and few.runner.made["export"] == 4:
             few.runner.before = lambda job: None
             raise StageError("export", "parity", "outputs differ")
 
@@ -153,7 +153,7 @@ def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
 
 
 def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
@@ -166,7 +166,7 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
 
 
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
@@ -178,7 +178,7 @@ def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeyp
 
 
 def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 8)
+    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
     small = fake_study.with_space(
         space__head_pruning_ratio=[0.0, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
         space__pruning_scope=["uniform"], limits={"cpu_ms_p50": {"max": 1.6}}, search__trials=2,
@@ -195,7 +195,7 @@ def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeyp
 
 
 def again(trial):
-    return trial.user_attrs.get("enqueued") == "limits or front have changed"
+    return trial.user_attrs.get("enqueued") == "the limits or the front have changed"
 
 
 def test_the_time_limit_ends_the_search(fake_study):
@@ -205,13 +205,13 @@ def test_the_time_limit_ends_the_search(fake_study):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
 
 
-def test_a_search_that_promises_nothing_more_ends(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 6)
+def test_a_search_without_improvement_ends(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 6)
     small = fake_study.with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
-    assert ended == Ended("6 plans in a row promised no gain: the front looks finished", complete=False)
+    assert ended == Ended("6 trials in a row brought no improvement: the front has converged", complete=False)
     assert trained(small) <= 2
 
 
@@ -251,8 +251,8 @@ class Killed(BaseException):
 
 
 STAGES = (
-    "prepare_base", "find_block_structure", "build_graph",
-    "score_proxy", "cache_logits", "train_rung", "export_artifact",
+    "base", "block_structure", "screen",
+    "proxy", "logits", "train", "export",
 )  # fmt: skip
 
 
@@ -260,16 +260,14 @@ def crash_at(name, nth, error):
     seen = Counter()
 
     def before(job):
-        seen[job.make] += 1
-        if job.make == name and seen[name] == nth:
+        seen[job.stage] += 1
+        if job.stage == name and seen[name] == nth:
             raise error
 
     return before
 
 
-@pytest.mark.parametrize(
-    ("stage", "nth"), [(stage, 1) for stage in STAGES] + [("train_rung", 2), ("export_artifact", 3)]
-)
+@pytest.mark.parametrize(("stage", "nth"), [(stage, 1) for stage in STAGES] + [("train", 2), ("export", 3)])
 def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, stage, nth):
     study = fake_study.with_space(search__trials=2)
     study.runner.before = crash_at(stage, nth, Killed())
@@ -281,12 +279,12 @@ def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, 
     assert trained(study) == 2
     assert numbers_by_state(study).keys() <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
     made = study.runner.made
-    assert (made["prepare_base"], made["cache_logits"]) == (1, 2)
-    assert made["train_rung"] == trainings(study)
-    assert made["export_artifact"] == 2 + 2
+    assert (made["base"], made["logits"]) == (1, 2)
+    assert made["train"] == trainings(study)
+    assert made["export"] == 2 + 2
     with study.opened() as (_, ledger):
         assert ledger.claims() == {}
-        assert made["score_proxy"] == len({r.keys.weights_key for r in study.records().values() if r.proxy})
+        assert made["proxy"] == len({r.keys.weights_key for r in study.records().values() if r.proxy})
 
 
 @pytest.mark.parametrize(
@@ -310,11 +308,11 @@ def test_a_crash_while_measuring_repeats_nothing(fake_study, nth, error):
     study.device.before = lambda path: None
     assert study.run().complete
     assert trained(study) == 2
-    assert study.runner.made["train_rung"] == trainings(study)
+    assert study.runner.made["train"] == trainings(study)
     with study.opened() as (opened, ledger):
         keys = {record.keys.graph_key for record in opened.records().values()}
         rows = [row for key in keys for row in ledger.measurements(key, study.device.info.device_id)]
-    base = 1 + 1  # the baseline's full measurement, and in quiet; its graph may be a trial's too
+    base = 1 + 1  # the baseline's confirmation measurement, and the final one; its graph may be a trial's too
     assert len(rows) <= sum(study.device.measured.values()) <= len(rows) + base
 
 
@@ -327,7 +325,7 @@ spec.loader.exec_module(conftest)
 study = conftest.FakeStudy(pathlib.Path(folder), conftest.SearchSpace.from_json(json.loads(space)))
 
 def before(job):
-    if job.make == stage and study.runner.made[stage] == int(nth) - 1:
+    if job.stage == stage and study.runner.made[stage] == int(nth) - 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 study.runner.before = before
@@ -335,7 +333,7 @@ study.run()
 """
 
 
-@pytest.mark.parametrize(("stage", "nth"), [("train_rung", 1), ("export_artifact", 3)])
+@pytest.mark.parametrize(("stage", "nth"), [("train", 1), ("export", 3)])
 def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     study = fake_study.with_space(search__trials=2)
     home = Path(TESTS, "search", "conftest.py")
@@ -349,8 +347,8 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     assert study.run().complete
     assert trained(study) == 2
     made = study.runner.made
-    assert made["prepare_base"] == 0  # found in the ledger
-    assert made["train_rung"] <= trainings(study) - (nth > 1)
+    assert made["base"] == 0  # found in the ledger
+    assert made["train"] <= trainings(study) - (nth > 1)
     with study.opened() as (opened, ledger):
         assert ledger.claims() == {}
         states = {trial.number: trial.state for trial in opened._study.get_trials()}
@@ -376,13 +374,13 @@ def test_an_objective_decides_how_the_device_is_asked(fake_study):
     assert set(study.device.measured) == {"screen-1", "confirm-2+soak60+power20-10"}
     with study.opened() as (opened, ledger):
         (first, *_) = read_front(opened, ledger).points
-    assert first.values["energy_mj"] == pytest.approx(4.0 * first.values["cpu_ms_p50"])
-    assert first.values["latency_ms_sustained_p50"] == pytest.approx(1.5 * first.values["cpu_ms_p50"])
+    assert first.metrics.value("energy_mj") == pytest.approx(4.0 * first.metrics.value("cpu_ms_p50"))
+    assert first.metrics.value("latency_ms_sustained_p50") == pytest.approx(1.5 * first.metrics.value("cpu_ms_p50"))
 
 
 def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can(fake_study):
     energy = fake_study.with_space(objectives={"accuracy": "maximize", "energy_mj": "minimize"})
-    with pytest.raises(StudyError, match="device local does not measure energy_mj.*it measures .*cpu_ms_p50"):
+    with pytest.raises(StudyError, match="device local does not measure energy_mj.*the device measures .*cpu_ms_p50"):
         energy.run()
 
 
@@ -407,7 +405,7 @@ def test_a_board_judges_the_front_once(fake_study):
         shown = read_front(opened, ledger).shown()
     assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
     assert study.device.measured["accuracy"] == len(shown)
-    assert sum("classifies 9 of 10 images right on the device" in said for said in notes.said) == len(shown)
+    assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)
     study.run()
     assert study.device.measured["accuracy"] == len(shown)
 
@@ -417,9 +415,9 @@ def test_a_board_that_cannot_judge_ends_no_run(fake_study):
     study = replace(fake_study, device=Judges(), progress=notes, judged_images=100)
     study.device.refused = StageError("judge", "invalid_request", "trtexec gives no outputs")
     assert study.run().complete
-    assert any("was not judged on the device" in said and "gives no outputs" in said for said in notes.said)
+    assert any("was not evaluated on the device" in said and "gives no outputs" in said for said in notes.said)
 
 
 def test_this_machine_is_not_asked_again(finished):
     assert finished.device.measured["accuracy"] == 0
-    assert finished.runner.made["make_subset"] == 0
+    assert finished.runner.made["subset"] == 0

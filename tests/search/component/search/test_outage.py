@@ -69,7 +69,7 @@ class Lines(Silent):
 def study(fake_study, monkeypatch):
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.0)
     monkeypatch.setattr(availability, "POLL_S", 0.05)
-    monkeypatch.setattr(outage, "WATCH_S", 0.01)
+    monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(driver, "POLL_S", 0.01)
     return replace(fake_study.with_space(search__trials=4), device=Leaving(deadline_s=20.0), progress=Lines())
 
@@ -88,7 +88,7 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
     device, made, seen = study.device, study.runner.made, {}
 
     def has_trained_without_it():
-        if made["train_rung"] and device.waiting and "status" not in seen:
+        if made["train"] and device.waiting and "status" not in seen:
             seen["status"] = status(study)
         return bool(seen.get("status"))
 
@@ -119,7 +119,7 @@ def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, wa
 
 
 def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch):
-    monkeypatch.setattr(driver, "SCREENS_IN_A_ROW", 6)
+    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 6)
     two = study.with_space(space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28])
     two.device.deadline_s = 0.1
     with pytest.raises(DeviceLost):
@@ -132,13 +132,13 @@ def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(stud
     device.deadline_s = 0.1
     with pytest.raises(DeviceLost, match=r"device local: no route to host \(gave up after .* useful answer\)"):
         study.run()
-    assert study.runner.made["train_rung"] >= 1  # all that could be done without it
+    assert study.runner.made["train"] >= 1  # all that could be done without it
     assert status(study) is None
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     device.outage, device.is_back = None, lambda: True
     assert study.run().complete
     assert sum(record.trained for record in study.records().values()) == 4
-    assert study.runner.made["train_rung"] == len(
+    assert study.runner.made["train"] == len(
         {record.keys.weights_key for record in study.records().values() if record.trained}
     )
 
@@ -147,17 +147,17 @@ def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(s
     two = [{"name": name, "weights": "builtin"} for name in ("fake_vit", "another_vit")]
     both = study.with_space(space__backbone=two)
     both.device.leaves_at = 1
-    both.device.is_back = lambda: both.runner.made["prepare_base"] == 2
+    both.device.is_back = lambda: both.runner.made["base"] == 2
     assert both.run().complete  # else it would be away for ever
     assert not states(both).keys() & {TrialState.FAIL, TrialState.RUNNING}
 
 
-def test_signals_are_taken_of_plans_that_wait_for_their_screen(study):
+def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
     study.device.leaves_at = 3  # the first screen of all
-    study.device.is_back = lambda: study.runner.made["score_proxy"] >= 1
+    study.device.is_back = lambda: study.runner.made["proxy"] >= 1
     assert study.run().complete  # else it would be away for ever
     proxies = {record.keys.weights_key for record in study.records().values() if record.proxy}
-    assert study.runner.made["score_proxy"] == len(proxies)
+    assert study.runner.made["proxy"] == len(proxies)
 
 
 def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):

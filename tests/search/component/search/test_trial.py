@@ -31,7 +31,7 @@ def ledger(fake_study):
 
 @pytest.fixture
 def run(fake_study, ledger):
-    """Runs trials of these plans, one scheduler and one lab for all."""
+    """Runs trials of these plans, one scheduler and one pipeline for all."""
     pipeline = fake_study.pipeline(ledger)
 
     def run_(*plans, bounds=(), candidates=1):
@@ -58,16 +58,16 @@ def test_a_plan_that_keeps_all_limits_is_confirmed(run, cut):
     (record,) = run(cut)
     assert (record.outcome, record.rung, record.trained) == ("confirmed", 1, True)
     assert record.keys.artifact_key is not None
-    assert record.proxy.accuracy < record.values["accuracy"]
-    assert record.values["cpu_ms_p50"] == record.screen["cpu_ms_p50"] == pytest.approx(2.0)
+    assert record.proxy.accuracy < record.metrics.value("accuracy")
+    assert record.metrics.value("cpu_ms_p50") == pytest.approx(2.0)
 
 
 def test_what_is_infeasible_at_the_screen_is_never_trained(run, cut, fake_study):
     (record,) = run(cut, bounds=(Bound("cpu_ms_p50", "<=", 1.0),))
-    assert (record.outcome, record.reason) == ("infeasible", "the screen breaks cpu_ms_p50<=1")
-    assert record.values == record.screen
+    assert (record.outcome, record.reason) == ("infeasible", "its screening measurement breaks cpu_ms_p50<=1")
+    assert record.metrics.value("cpu_ms_p50") > 1
     made = fake_study.runner.made
-    assert (made["build_graph"], made["score_proxy"], made["train_rung"], made["export_artifact"]) == (1, 0, 0, 0)
+    assert (made["screen"], made["proxy"], made["train"], made["export"]) == (1, 0, 0, 0)
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -120,7 +120,7 @@ def test_what_the_device_cannot_hold_does_not_fit(run, cut, fake_study, kind):
     (record,) = run(cut)
     assert (record.outcome, record.reason) == ("does_not_fit", "512 MB are not enough")
     assert record.constraints == {"fits": 1.0}
-    assert fake_study.runner.made["train_rung"] == 0
+    assert fake_study.runner.made["train"] == 0
 
 
 def test_a_worker_without_memory_is_a_failure(plan):

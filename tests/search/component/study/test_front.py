@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.cli.tables import print_front
+from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
@@ -24,8 +25,8 @@ ME = DriverId.current()
 
 
 @pytest.fixture
-def told(space):
-    """A study in which these records were told; returns its front. Call it again for more."""
+def front_of(space):
+    """A study with these records; returns its front. Call it again for more."""
     ledger, opened = Ledger.open(space.storage), []
 
     def tell(*records, asked=space, baseline=None, protocol=None, data=None):
@@ -34,9 +35,8 @@ def told(space):
         plans = PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
         if baseline:
             plan, keys = plans.baseline().to_json(), keys_of("base").__dict__
-            study.remember(
-                "baseline", {"plan": plan, "keys": keys, "values": baseline, "errors": {"accuracy": [0.8, 0.9]}}
-            )
+            metrics = Metrics.of(baseline, {"accuracy": [0.8, 0.9]}).to_json()
+            study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
             study.adopt_data(data)
         if protocol:
@@ -58,14 +58,14 @@ def keys_of(name):
 
 
 def confirmed(name, accuracy, ms, **more):
-    values = {"accuracy": accuracy, "cpu_ms_p50": ms}
-    return Record("confirmed", None, keys=keys_of(name), values=values, **more)
+    metrics = Metrics.of({"accuracy": accuracy, "cpu_ms_p50": ms})
+    return Record("confirmed", None, keys=keys_of(name), metrics=metrics, **more)
 
 
 def measured(ledger, name, ms, protocol=CONFIRM.id, repeat=1, device="device", **more):
-    times = {"p50": ms, "p95": None, "ci95_low": ms - 0.1, "ci95_high": ms + 0.1}
-    plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms"))
-    result = {"latency_ms": times, "cpu_ms": times} | plain | more
+    times = {"n": 20, "p50": ms, "p95": None, "ci95_low": ms - 0.1, "ci95_high": ms + 0.1}
+    plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms", "power", "sustained"))
+    result = {"latency_ms": times, "cpu_ms": times, "flags": [], "reasons": {"power": "no meter"}} | plain | more
     ledger.add(MeasurementRow(f"g-{name}", "s", device, "e", protocol, repeat, result), StageCost(0, {}))
 
 
@@ -73,122 +73,128 @@ def names(front):
     return [point.name for point in front.points]
 
 
-def test_an_empty_study_has_an_empty_front(told):
-    front = told()
+def test_an_empty_study_has_an_empty_front(front_of):
+    front = front_of()
     assert (front.points, front.knee, front.baseline) == ((), None, None)
     assert front.to_json() == {"study": "fake", "emulated": False, "baseline": None, "points": []}
 
 
-def test_what_is_dominated_is_not_shown(told):
-    front = told(confirmed("a", 0.9, 2.0), confirmed("b", 0.89, 2.5), confirmed("c", 0.87, 1.0))
+def test_dominated_models_are_not_shown(front_of):
+    front = front_of(confirmed("a", 0.9, 2.0), confirmed("b", 0.89, 2.5), confirmed("c", 0.87, 1.0))
     assert names(front) == ["trial 2", "trial 0"]
 
 
-def test_only_what_was_trained_is_shown(told):
-    front = told(
-        Record("infeasible", None, keys=keys_of("a"), values={"accuracy": 0.99, "cpu_ms_p50": 0.1}),
+def test_only_trained_models_are_shown(front_of):
+    front = front_of(
+        Record("infeasible", None, keys=keys_of("a"), metrics=Metrics.of({"accuracy": 0.99, "cpu_ms_p50": 0.1})),
         confirmed("b", 0.9, 1.0),
         confirmed("b", 0.9, 1.0, duplicate_of=1),
     )
     assert names(front) == ["trial 1"]
 
 
-def test_limits_are_todays(told, space):
-    front = told(confirmed("a", 0.9, 2.0), confirmed("b", 0.8, 1.0), baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
+def test_the_limits_of_today_decide(front_of, space):
+    front = front_of(confirmed("a", 0.9, 2.0), confirmed("b", 0.8, 1.0), baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
     assert names(front) == ["trial 0"]  # the other loses more than 0.03
     relaxed = space.from_json(space.to_json() | {"limits": {"accuracy": {"max_drop": 0.2}}})
-    assert names(told(asked=relaxed)) == ["trial 1", "trial 0"]
+    assert names(front_of(asked=relaxed)) == ["trial 1", "trial 0"]
 
 
-def test_without_a_baseline_relative_limits_bind_nothing(told):
-    assert names(told(confirmed("b", 0.1, 1.0))) == ["trial 0"]
+def test_without_a_baseline_relative_limits_bind_nothing(front_of):
+    assert names(front_of(confirmed("b", 0.1, 1.0))) == ["trial 0"]
 
 
-def test_an_objective_that_was_not_measured_is_not_on_the_front(told):
-    assert names(told(confirmed("a", 0.9, None), confirmed("b", 0.8, 1.0))) == ["trial 1"]
+def test_an_objective_that_was_not_measured_is_not_on_the_front(front_of):
+    assert names(front_of(confirmed("a", 0.9, None), confirmed("b", 0.8, 1.0))) == ["trial 1"]
 
 
-def test_the_newest_full_measurement_is_shown_and_decides(told):
-    told(confirmed("a", 0.9, 2.0), confirmed("b", 0.88, 1.0))
-    measured(told.ledger, "a", 0.5, repeat=0)
-    measured(told.ledger, "a", 0.75, repeat=1)
-    front = told()
+def test_the_newest_full_measurement_is_shown_and_decides(front_of):
+    front_of(confirmed("a", 0.9, 2.0), confirmed("b", 0.88, 1.0))
+    measured(front_of.ledger, "a", 0.5, repeat=0)
+    measured(front_of.ledger, "a", 0.75, repeat=1)
+    front = front_of()
     assert names(front) == ["trial 0"]
-    assert front.points[0].values["cpu_ms_p50"] == 0.75
-    assert front.points[0].errors["cpu_ms_p50"] == pytest.approx((0.65, 0.85))
-    assert front.points[0].values["accuracy"] == 0.9
+    assert front.points[0].metrics.value("cpu_ms_p50") == 0.75
+    assert front.points[0].metrics.intervals["cpu_ms_p50"] == pytest.approx((0.65, 0.85))
+    assert front.points[0].metrics.value("accuracy") == 0.9
 
 
-def test_only_the_protocol_of_the_study_counts(told):
-    told(confirmed("a", 0.9, 2.0), protocol="confirm-2+soak60")
-    measured(told.ledger, "a", 0.5)
-    assert told().points[0].values["cpu_ms_p50"] == 2.0
-    measured(told.ledger, "a", 0.75, protocol="confirm-2+soak60")
-    assert told().points[0].values["cpu_ms_p50"] == 0.75
+def test_only_the_protocol_of_the_study_counts(front_of):
+    front_of(confirmed("a", 0.9, 2.0), protocol="confirm-2+soak60")
+    measured(front_of.ledger, "a", 0.5)
+    assert front_of().points[0].metrics.value("cpu_ms_p50") == 2.0
+    measured(front_of.ledger, "a", 0.75, protocol="confirm-2+soak60")
+    assert front_of().points[0].metrics.value("cpu_ms_p50") == 0.75
 
 
-def test_a_screen_and_another_device_change_nothing(told):
-    told(confirmed("a", 0.9, 2.0))
-    measured(told.ledger, "a", 0.5, protocol=SCREEN.id)
-    measured(told.ledger, "a", 0.5, device="another")
-    assert told().points[0].values["cpu_ms_p50"] == 2.0
+def test_screening_and_other_devices_change_nothing(front_of):
+    front_of(confirmed("a", 0.9, 2.0))
+    measured(front_of.ledger, "a", 0.5, protocol=SCREEN.id)
+    measured(front_of.ledger, "a", 0.5, device="another")
+    assert front_of().points[0].metrics.value("cpu_ms_p50") == 2.0
 
 
-def test_the_baseline_is_shown_as_it_was_measured_last(told):
-    told(baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
-    measured(told.ledger, "base", 2.5)
-    baseline = told().baseline
-    assert (baseline.name, baseline.values["cpu_ms_p50"], baseline.values["accuracy"]) == ("baseline", 2.5, 0.9)
-    assert [point.name for point in told().shown()] == ["baseline"]
+def test_the_baseline_is_shown_as_it_was_measured_last(front_of):
+    front_of(baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
+    measured(front_of.ledger, "base", 2.5)
+    baseline = front_of().baseline
+    assert (baseline.name, baseline.metrics.value("cpu_ms_p50"), baseline.metrics.value("accuracy")) == (
+        "baseline",
+        2.5,
+        0.9,
+    )
+    assert [point.name for point in front_of().shown()] == ["baseline"]
 
 
-def test_points_are_sorted_by_cost_wherever_accuracy_stands(told, space):
+def test_points_are_sorted_by_cost_wherever_accuracy_stands(front_of, space):
     costs_first = {"cpu_ms_p50": "minimize", "accuracy": "maximize"}
     asked = space.from_json(space.to_json() | {"objectives": costs_first})
-    front = told(confirmed("a", 0.9, 2.0), confirmed("c", 0.87, 1.0), confirmed("d", 0.88, 1.5), asked=asked)
+    front = front_of(confirmed("a", 0.9, 2.0), confirmed("c", 0.87, 1.0), confirmed("d", 0.88, 1.5), asked=asked)
     assert front.objectives == ("cpu_ms_p50", "accuracy")
-    assert [point.values["cpu_ms_p50"] for point in front.points] == [1.0, 1.5, 2.0]
+    assert [point.metrics.value("cpu_ms_p50") for point in front.points] == [1.0, 1.5, 2.0]
 
 
-def test_a_point_has_the_flags_of_its_newest_measurement(told):
-    told(confirmed("a", 0.9, 1.0))
-    measured(told.ledger, "a", 1.1, flags=["contended"])
-    measured(told.ledger, "a", 1.2, repeat=2, flags=["sustained_throttling"])
-    assert told().points[0].flags == ("sustained_throttling",)
+def test_a_point_has_the_flags_of_its_newest_measurement(front_of):
+    front_of(confirmed("a", 0.9, 1.0))
+    measured(front_of.ledger, "a", 1.1, flags=["contended"])
+    measured(front_of.ledger, "a", 1.2, repeat=2, flags=["sustained_throttling"])
+    assert front_of().points[0].flags == ("sustained_throttling",)
 
 
-def test_the_knee_is_the_balanced_point(told):
-    front = told(confirmed("a", 0.9, 4.0), confirmed("b", 0.89, 1.2), confirmed("c", 0.7, 1.0))
+def test_the_knee_is_the_balanced_point(front_of):
+    front = front_of(confirmed("a", 0.9, 4.0), confirmed("b", 0.89, 1.2), confirmed("c", 0.7, 1.0))
     assert front.points[front.knee].name == "trial 1"
 
 
-def test_the_json_form_is_the_promised_one(finished):
+def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
-    assert value["baseline"].keys() == {"plan", "values"}
+    keys = {"trial", "plan", "values", "intervals", "reasons", "feasible", "flags", "on_device"}
+    assert value["baseline"].keys() == keys
     for point in value["points"]:
-        assert point.keys() == {"trial", "plan", "values", "errors", "feasible", "flags", "on_device"}
+        assert point.keys() == keys
         assert Plan.from_json(point["plan"]).backbone == "fake_vit"
-        assert all(len(pair) == 2 for pair in point["errors"].values())
+        assert all(len(pair) == 2 for pair in point["intervals"].values())
         assert point["values"]["energy_mj"] is None
+        assert point["reasons"]["energy_mj"] == "a fake has no meter"
 
 
 def test_no_point_of_a_real_run_dominates_another(finished):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
-    losses = [loss(front.objectives, point.values) for point in front.points]
+    losses = [loss(front.objectives, point.metrics.values) for point in front.points]
     assert not any(dominates(one, other) for one in losses for other in losses)
     assert front.baseline.plan.compression.is_identity
 
 
 @pytest.mark.parametrize(("correct", "agrees"), [(85, True), (70, False)])
-def test_the_device_may_disagree_beyond_chance(told, capsys, correct, agrees):
-    told()  # the study is there
-    told.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct), StageCost(0, {}))
-    front = told(confirmed("a", 0.9, 2.0), data=DATA)
+def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
+    front_of()  # the study is there
+    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct), StageCost(0, {}))
+    front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     found = front.to_json()["points"][0]["on_device"]
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
     print_front(front)
-    assert ("classifies 0.700 of 100 images right" in capsys.readouterr().out) is not agrees
+    assert ("classifies 0.700 of 100 images correctly" in capsys.readouterr().out) is not agrees

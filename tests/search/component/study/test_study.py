@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
@@ -24,6 +25,7 @@ from vitsearch.testing.fakes import DATA
 
 ME = DriverId.current()
 VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
+METRICS = Metrics.of(VALUES)
 
 
 @pytest.fixture
@@ -84,17 +86,17 @@ def test_a_trial_is_asked_run_and_told(open_study, storage):
     asked = study.ask(plans, ME)
     assert asked.record is None
     assert plans.contains(asked.plan)
-    study.tell(asked, Record("confirmed", asked.plan, values=VALUES, constraints={"accuracy>=0.86": -0.01}))
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS, constraints={"accuracy>=0.86": -0.01}))
     trial = only(study)
     assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.875, 1.25])
     assert trial.constraints == {"accuracy>=0.86": -0.01}
-    assert study.records()[asked.number].values == VALUES
+    assert study.records()[asked.number].metrics == METRICS
 
 
 def test_a_second_run_sees_what_the_first_told(open_study, storage):
     first, plans = open_study(storage)
     asked = first.ask(plans, ME)
-    first.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     second, _ = open_study(storage)
     assert second.records() == first.records()
     assert second.space().objectives == {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
@@ -112,7 +114,7 @@ def test_a_study_and_a_ledger_share_a_database(open_study, storage):
 def test_optuna_opens_it_as_it_is(open_study, storage):
     study, plans = open_study(storage)
     asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     plain = optuna.load_study(study_name="fake", storage=study._storage)
     assert plain.metric_names == ["accuracy", "cpu_ms_p50"]
     assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -134,7 +136,7 @@ def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
     study.enqueue(plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")), "test")
     asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     grown, plans = open_study(
         storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
     )
@@ -142,7 +144,7 @@ def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     grown.enqueue(plans.parameters(new), "test")
     second = grown.ask(plans, ME)
     assert second.plan == new
-    grown.tell(second, Record("confirmed", new, values=VALUES))
+    grown.tell(second, Record("confirmed", new, metrics=METRICS))
     again, plans = open_study(
         storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("new_vit", "third", "fake_vit")]
     )
@@ -169,13 +171,13 @@ def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storag
     names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
     one, plans = open_study(storage, space__backbone=names("a", "b"))
     early, done = one.ask(plans, ME), one.ask(plans, ME)
-    one.tell(done, Record("confirmed", done.plan, values=VALUES))
+    one.tell(done, Record("confirmed", done.plan, metrics=METRICS))
     other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
     other.ask(wider, ME)
     late = one.ask(plans, ME)
     assert plans.contains(late.plan) or late.record
     for asked in (early, late):
-        one.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+        one.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     assert other.ask(wider, ME).number == 4
 
 
@@ -271,10 +273,10 @@ BROKEN, MET = {"cpu_ms_p50<=1": 0.25}, {"cpu_ms_p50<=2": -0.375}
 @pytest.mark.parametrize(
     ("outcome", "more", "state", "values"),
     [
-        ("confirmed", {"values": VALUES, "constraints": MET}, "COMPLETE", [0.875, 1.25]),
-        ("confirmed", {"values": VALUES, "constraints": MET, "duplicate_of": 0}, "COMPLETE", [0.875, 1.25]),
-        ("confirmed", {"values": VALUES | {"cpu_ms_p50": None}, "constraints": MET}, "PRUNED", None),
-        ("confirmed", {"values": {"accuracy": 0.875}}, "PRUNED", None),
+        ("confirmed", {"metrics": METRICS, "constraints": MET}, "COMPLETE", [0.875, 1.25]),
+        ("confirmed", {"metrics": METRICS, "constraints": MET, "duplicate_of": 0}, "COMPLETE", [0.875, 1.25]),
+        ("confirmed", {"metrics": Metrics.of(VALUES | {"cpu_ms_p50": None}), "constraints": MET}, "PRUNED", None),
+        ("confirmed", {"metrics": Metrics.of({"accuracy": 0.875})}, "PRUNED", None),
         ("duplicate", {"duplicate_of": 0}, "PRUNED", None),
         ("infeasible", {"constraints": BROKEN}, "PRUNED", None),
         ("dominated", {"constraints": MET}, "PRUNED", None),
@@ -301,7 +303,7 @@ def test_what_is_told_after_it_ended_is_ignored(open_study):
     asked = study.ask(plans, ME)
     first = Record("infeasible", asked.plan, "first")
     study.tell(asked, first)
-    study.tell(asked, Record("confirmed", asked.plan, values=VALUES))
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     assert (only(study).state, study.records()) == (TrialState.PRUNED, {0: first})
 
 
@@ -415,6 +417,6 @@ def test_what_a_reaped_driver_tells_late_is_ignored(open_study):
     silent_since(study, lost, GRACE_S + 60)
     study.recover()
     keys = Keys("w", "g", None, "d")
-    study.tell(lost, Record("confirmed", lost.plan, keys=keys, values=VALUES))
+    study.tell(lost, Record("confirmed", lost.plan, keys=keys, metrics=METRICS))
     assert trials(study)[lost.number].state == TrialState.FAIL
     assert study.records() == {}

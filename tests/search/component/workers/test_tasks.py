@@ -22,7 +22,7 @@ from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibrations
+from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 OPSET = 17
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
-CALIBRATION = jobs.Calibration(images=32, seed=0)
+CALIBRATION = Calibration(images=32, seed=0)
 DATA = {
     "source": "builtin:fashion-mnist-14k",
     "root": None,
@@ -63,7 +63,7 @@ def source(workspace, base) -> jobs.Source:
 
 @pytest.fixture(scope="module")
 def block_structure(workspace, source) -> jobs.BlockStructureFound:
-    return tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, jobs.Calibration(32, 0)))
+    return tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, Calibration(32, 0)))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def cut(source, block_structure):
         resolved = resolve(
             plan, BlockStructure.from_json(block_structure.block_structure), Scores.from_json(block_structure.scores)
         )
-        return jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, None)
+        return jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256)
 
     return make
 
@@ -200,7 +200,8 @@ def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(work
 
 def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):
     """dynamicvit has all that the others have, and weights of its own that are fitted and trained."""
-    spec = replace(fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14)), token_predictors=jobs.Calibration(64, 0))
+    spec = fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14))
+    spec = replace(spec, calibrations=Calibrations(token_predictors=Calibration(64, 0)))
     deployment = replace(FP32, precision="int8_dynamic")
     graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
     whole = tasks.build_graph(jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION))
@@ -241,14 +242,14 @@ def test_a_drawn_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     left = [index for index, block in enumerate(resolved.blocks) if block.heads]
     assert set(range(6)) - set(left) == set(sorted(range(6), key=lambda block: worth.depth[block])[:2])
     assert len({len(resolved.blocks[index].ffn) for index in left}) > 1
-    refit = Calibrations.of(resolved, parts, 28, jobs.Calibration(64, 0)).refit
-    spec = jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, refit=refit)
+    refit = Calibrations.of(resolved, parts, 28, Calibration(64, 0)).refit
+    spec = jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, Calibrations(refit=refit))
     graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, plan.deployment, OPSET, CALIBRATION))
     half = tasks.build_graph(jobs.ScreenJob(workspace, cut(0, 0.5), FP32, OPSET, CALIBRATION))
     assert len(resolved.embed) == 144
     assert graph.macs_m < 0.75**2 * half.macs_m
     assert graph.params_m < 0.75**2 * half.params_m
-    unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, refit=None), base_logits, 100))
+    unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, calibrations=Calibrations()), base_logits, 100))
     fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100))
     assert fitted.kl < 0.7 * unfitted.kl
     trained = tasks.train_rung(
@@ -262,8 +263,9 @@ def test_a_drawn_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
 
 def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_logits):
     """Of fewer heads and channels, trained, then trained for int8: the pattern is in its file."""
-    dense, few = cut(0.33, 0.5, "int8_qat"), jobs.Calibration(64, 0)
-    spec = replace(dense, resolved=replace(dense.resolved, weight_sparsity="2:4"), refit=few, sparsity=few)
+    dense, few = cut(0.33, 0.5, "int8_qat"), Calibration(64, 0)
+    spec = replace(dense, resolved=replace(dense.resolved, weight_sparsity="2:4"))
+    spec = replace(spec, calibrations=Calibrations(refit=few, sparsity=few))
     deployment, targets = replace(FP32, precision="int8_qat"), jobs.DistillationTargets("none")
     graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
     assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100)).accuracy > 0.6
@@ -299,7 +301,7 @@ def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(works
 
 
 def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(workspace, source, cut, screened):
-    found = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, jobs.Calibration(16, 0)))
+    found = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, Calibration(16, 0)))
     sensitivity = json.loads(workspace.store.get(found.sha256).read_text())
     assert len(sensitivity) == 4 * 6 + 1
     spec = cut(0.5, 0.5, "int8_mixed")
@@ -340,10 +342,10 @@ def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, bas
 def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_logits):
     """The teacher's logits are those at its own resolution."""
     small = replace(source, resolution=24)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
-    spec = jobs.CompressionSpec(small, resolved, found.statistics_sha256, None)
+    spec = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
     teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe, 0)).sha256
     seen = tasks.train_rung(
@@ -359,14 +361,14 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_log
     assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same) or seen.kept_start
 
 
-def test_settled_batch_norms_mend_a_changed_resolution(workspace):
+def test_recalibrated_batch_norms_repair_a_changed_resolution(workspace):
     small = jobs.Source("efficientvit_fmnist", "builtin", 20)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
-    as_it_was = jobs.CompressionSpec(small, resolved, found.statistics_sha256, None)
+    as_it_was = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, small, "validation", RECIPE, 500)).sha256
-    settled = replace(as_it_was, batch_norms=jobs.Calibration(512, 0))
+    settled = replace(as_it_was, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
     before, after = (
         tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, 500)).accuracy for spec in (as_it_was, settled)
     )
@@ -376,13 +378,13 @@ def test_settled_batch_norms_mend_a_changed_resolution(workspace):
 def test_a_model_cut_at_another_resolution_has_the_norms_of_its_settled_base(workspace):
     """Settled behind the cut they would be those of its errors, and no fit knows the scale that they give."""
     small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20), Compression()
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, jobs.Calibration(32, 0)))
+    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     variances = []
     for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
         plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
         resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
         model = models.refitted(
-            jobs.CompressionSpec(small, resolved, found.statistics_sha256, jobs.Calibration(64, 0)), workspace
+            jobs.CompressionSpec(small, resolved, found.statistics_sha256, Calibrations(Calibration(64, 0))), workspace
         ).state_dict()
         variances.append({name: value for name, value in model.items() if name.endswith("running_var")})
     uncut = [name for name, value in variances[0].items() if value.shape == variances[1][name].shape]

@@ -25,8 +25,10 @@ from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.search import outage
 from vitsearch.search.driver import Ended
-from vitsearch.search.run import Crew, Home, Options, drive
+from vitsearch.search.run import Home, Options, drive
+from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
@@ -76,7 +78,7 @@ class Watched(Silent):
 
 
 @dataclass
-class TrialScheduler:
+class RemoteStudy:
     """The study, its agent, and what lies between them."""
 
     space: SearchSpace
@@ -94,8 +96,8 @@ class TrialScheduler:
             closing(Ledger.open(self.space.storage)) as ledger,
             closing(Study.open(self.space)) as study,
         ):
-            crew = Crew(self.space, study, ledger, self.runner, device, 1, self.progress)
-            return asyncio.run(drive(crew, Home.of(self.space).workspace(self.space), Options()))
+            session = Session(self.space, study, ledger, self.runner, device, DriverId.current(), 1, self.progress)
+            return asyncio.run(drive(session, Home.of(self.space).workspace(self.space), Options()))
 
     def cut_when_training(self) -> None:
         """The board is gone while the first plan of the search is trained to its first rung."""
@@ -143,11 +145,11 @@ def board(tmp_path, make_proxy, monkeypatch):
     )
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)
     monkeypatch.setattr(availability, "POLL_S", 0.2)
-    monkeypatch.setattr(outage, "WATCH_S", 0.05)
+    monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.05)
     write_images(tmp_path / "images")
     with EmbeddedAgent(str(tmp_path / "agent")) as agent:
         proxy = make_proxy(int(agent.url.rpartition(":")[2]))
-        board = TrialScheduler(SearchSpace.from_json(space_json(tmp_path)), agent, proxy, tmp_path / "agent")
+        board = RemoteStudy(SearchSpace.from_json(space_json(tmp_path)), agent, proxy, tmp_path / "agent")
         yield board
         board.runner.thread.shutdown()
 
@@ -161,7 +163,7 @@ def space_json(folder: Path) -> dict[str, object]:
             "fine_tune": {"rungs": list(RUNGS), "images_per_epoch": 32, "batch_size": 16},
             "proxy": {"calibration_images": 16, "validation_images": 20},
         },
-        # Many objectives, some of them noisy: there is always a plan that promises a gain.
+        # Many objectives, some of them noisy: there is always a plan with a predicted gain.
         "objectives": {
             "accuracy": "maximize",
             "cpu_ms_p50": "minimize",

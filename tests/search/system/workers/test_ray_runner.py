@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 class StageJob(Job[int]):
     """A job whose stage is put into a stand-in for vitsearch.workers.tasks on the worker."""
 
-    make = "stage"
+    stage = "stage"
     how: str
 
 

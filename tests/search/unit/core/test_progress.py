@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from vitsearch.core import progress
+from vitsearch.core.figures import Metrics
 from vitsearch.core.progress import PlainLines, describe
 from vitsearch.core.record import Record
 
@@ -12,7 +13,7 @@ from vitsearch.core.record import Record
 def test_a_trial_is_one_line_with_what_came_out(plan):
     stream = io.StringIO()
     lines = PlainLines(("accuracy", "cpu_ms_p50"), stream)
-    lines.ended(7, Record("confirmed", plan, values={"accuracy": 0.91, "cpu_ms_p50": 1.25}), 3, 12)
+    lines.ended(7, Record("confirmed", plan, metrics=Metrics.of({"accuracy": 0.91, "cpu_ms_p50": 1.25})), 3, 12)
     (line,) = stream.getvalue().splitlines()
     assert "trial   7  confirmed" in line
     assert "accuracy 0.91  cpu_ms_p50 1.25" in line
@@ -41,4 +42,6 @@ def test_a_duplicate_names_its_twin(plan):
 
 
 def test_what_was_not_measured_is_left_out(plan):
-    assert "energy_mj" not in describe(Record("dominated", plan, values={"energy_mj": None}), ("energy_mj",))
+    assert "energy_mj" not in describe(
+        Record("dominated", plan, metrics=Metrics.of({"energy_mj": None})), ("energy_mj",)
+    )

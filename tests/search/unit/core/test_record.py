@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import PRUNED, Keys, Outcome, ProxyScore, Record
 
 
@@ -18,9 +19,13 @@ def full(plan) -> Record:
         plan,
         reason="",
         keys=Keys("w" * 64, "g" * 64, "a" * 64, "d" * 64),
-        screen={"cpu_ms_p50": 1.5, "energy_mj": None},
-        values={"accuracy": 0.875, "cpu_ms_p50": 1.25},
-        errors={"cpu_ms_p50": (1.125, 1.375)},
+        metrics=Metrics(
+            {
+                "accuracy": Figure(0.875),
+                "cpu_ms_p50": Figure(1.25, 1.125, 1.375),
+                "energy_mj": Figure(None, reason="no meter"),
+            }
+        ),
         constraints={"accuracy>=0.86": -0.01},
         proxy=ProxyScore(0.8, 0.25, 0.86),
         rung=1,
@@ -46,17 +51,17 @@ def test_a_duplicate_counts_nothing(full):
     assert not replace(full, duplicate_of=1).trained
 
 
-def test_every_outcome_is_told_as_one_state():
+def test_every_outcome_has_one_state_in_optuna():
     assert set(get_args(Outcome)) - PRUNED == {"confirmed", "failed"}
 
 
-def test_what_touches_its_limit_is_feasible(full):
+def test_a_value_at_its_limit_is_feasible(full):
     assert replace(full, constraints={}).feasible
     assert replace(full, constraints={"a": 0.0, "b": -1.0}).feasible
     assert not replace(full, constraints={"a": 0.0, "b": 1e-9}).feasible
 
 
-def test_two_artifacts_of_one_effect_are_one_plan(full):
+def test_two_artifacts_of_one_resolved_plan_have_one_identity(full):
     assert replace(full.keys, artifact_key=None).identity == full.keys.identity
     assert replace(full.keys, graph_key="h" * 64).identity != full.keys.identity
     assert replace(full.keys, weights_key="h" * 64).identity != full.keys.identity

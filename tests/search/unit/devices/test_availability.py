@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from vitsearch.core.plan import Deployment
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.availability import AvailableDevice, duration, still_waiting, stored
@@ -76,7 +77,7 @@ async def some_looks():
 
 def test_what_was_asked_for_comes_when_the_device_answers_again(single_flight, clock, model):
     silent = Silent()
-    device = AvailableDevice(silent, lambda: bool(single_flight.kinds() - {"measure"}), clock)
+    device = AvailableDevice(silent, lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         asked = measuring(device, model)
@@ -92,7 +93,7 @@ def test_what_was_asked_for_comes_when_the_device_answers_again(single_flight, c
 
 
 def test_a_device_that_stays_away_is_lost_when_there_is_nothing_else_to_do(single_flight, clock, model):
-    device = AvailableDevice(Silent(deadline_s=60.0), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+    device = AvailableDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         asked = measuring(device, model)
@@ -105,7 +106,7 @@ def test_a_device_that_stays_away_is_lost_when_there_is_nothing_else_to_do(singl
 
 
 def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model):
-    device = AvailableDevice(Silent(deadline_s=60.0), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+    device = AvailableDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         trained = asyncio.Event()
@@ -114,7 +115,7 @@ def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model
             await trained.wait()
             return TrainingRow("ab" * 32, 1, 0.9, None, 100, None), StageCost(1.0, {})
 
-        training = asyncio.ensure_future(single_flight.get("train:it", lambda: None, train))
+        training = asyncio.ensure_future(single_flight.get(StageKey(Stage.TRAIN, "it"), lambda: None, train))
         asked = measuring(device, model)
         for clock.now_s in (61.0, 1e4, 1e5):
             await some_looks()
@@ -128,7 +129,7 @@ def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model
 
 
 def test_a_short_silence_is_no_absence(single_flight, clock):
-    device = AvailableDevice(Silent(), lambda: bool(single_flight.kinds() - {"measure"}), clock)
+    device = AvailableDevice(Silent(), lambda: Stage.TRAIN in single_flight.running, clock)
     clock.now_s = availability.OUTAGE_AFTER_S - 1
     assert not device.is_unavailable
     clock.now_s = 190.0

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import StageError
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
@@ -14,6 +15,9 @@ from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
 ROW = ArtifactRow("k", "onnx", "ab" * 32, 1, "here", {})
+
+
+KEY = StageKey(Stage.TRAIN, "key")
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger):
     maker, single_flight = Maker(ledger), SingleFlight(ledger, DriverId.current())
 
     async def three() -> list[ArtifactRow]:
-        return await asyncio.gather(*(single_flight.get("key", maker.find, maker.make) for _ in range(3)))
+        return await asyncio.gather(*(single_flight.get(KEY, maker.find, maker.make) for _ in range(3)))
 
     assert asyncio.run(three()) == [ROW] * 3
     assert maker.made == 1
@@ -57,7 +61,7 @@ def test_a_maker_that_failed_leaves_no_claim_behind(ledger):
         raise StageError("train", "crash", "x")
 
     with pytest.raises(StageError):
-        asyncio.run(single_flight.get("key", lambda: None, fail))
+        asyncio.run(single_flight.get(KEY, lambda: None, fail))
     assert ledger.claims() == {}
 
 
@@ -69,7 +73,7 @@ def test_stop_ends_what_is_being_made(ledger):
         raise AssertionError("unreachable")
 
     async def begin_and_stop() -> None:
-        waiting = asyncio.ensure_future(single_flight.get("key", lambda: None, forever))
+        waiting = asyncio.ensure_future(single_flight.get(KEY, lambda: None, forever))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await single_flight.stop()

@@ -1,0 +1,107 @@
+"""The figures of a model: each with its value and interval, or with the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NO_REASON = "the device gave no reason"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``value`` in the metric's unit, ``low`` and ``high`` its 95 % interval where there is one. A figure that was
+    not measured has the value None and a ``reason``."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The figures of a model, by the names in :mod:`vitsearch.core.metrics`. A name that is missing was not asked."""
+
+    figures: Mapping[str, Figure]
+
+    def value(self, name: str) -> float | None:
+        figure = self.figures.get(name)
+        return None if figure is None else figure.value
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        return {name: figure.value for name, figure in self.figures.items()}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        return {
+            name: (figure.low, figure.high)
+            for name, figure in self.figures.items()
+            if figure.low is not None and figure.high is not None
+        }
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why a figure is missing, by its name."""
+        return {name: figure.reason for name, figure in self.figures.items() if figure.reason is not None}
+
+    def __or__(self, other: Metrics) -> Metrics:
+        """These figures, replaced by those of ``other`` where it has them."""
+        return Metrics({**self.figures, **other.figures})
+
+    def to_json(self) -> dict[str, Any]:
+        intervals = {name: list(pair) for name, pair in self.intervals.items()}
+        return {"values": self.values, "intervals": intervals, "reasons": self.reasons}
+
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[str, float | None],
+        intervals: Mapping[str, Sequence[float]] | None = None,
+        reasons: Mapping[str, str] | None = None,
+    ) -> Metrics:
+        """Figures from the three views that the JSON form has."""
+        figures = {}
+        for name, value in values.items():
+            low, high = (intervals or {}).get(name, (None, None))
+            figures[name] = Figure(value, low, high, (reasons or {}).get(name))
+        return cls(figures)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Metrics:
+        return cls.of(value["values"], value["intervals"], value["reasons"])
+
+
+NO_METRICS = Metrics({})
+
+
+def metrics_of(result: Mapping[str, Any]) -> Metrics:
+    """The figures of a device's answer, which is the JSON of a ``Measurement`` (:mod:`vitsearch_evaluators.wire`)."""
+    reasons: Mapping[str, str] = result["reasons"]
+
+    def figure(value: float | None, reason: str) -> Figure:
+        return Figure(value) if value is not None else Figure(None, reason=reasons.get(reason, NO_REASON))
+
+    def median(times: Mapping[str, Any] | None, reason: str, with_interval: bool = True) -> Figure:
+        if times is None:
+            return figure(None, reason)
+        return Figure(times["p50"], times["ci95_low"], times["ci95_high"]) if with_interval else Figure(times["p50"])
+
+    latency, power = result["latency_ms"], result["power"] or {}
+    too_few = f"{latency['n']} runs are too few for a 95th percentile"
+    p95 = Figure(latency["p95"]) if latency["p95"] is not None else Figure(None, reason=too_few)
+    return Metrics(
+        {
+            "latency_ms_p50": median(latency, "latency_ms"),
+            "latency_ms_p95": p95,
+            "latency_ms_sustained_p50": median(result["sustained"], "sustained", with_interval=False),
+            "cpu_ms_p50": median(result["cpu_ms"], "cpu_ms"),
+            "throughput_ips": figure(result["throughput_ips"], "throughput_ips"),
+            "energy_mj": figure(power.get("energy_mj"), "power"),
+            "power_w": figure(power.get("mean_w"), "power"),
+            "peak_memory_mb": figure(result["peak_memory_mb"], "peak_memory_mb"),
+            "load_ms": figure(result["load_ms"], "load_ms"),
+        }
+    )

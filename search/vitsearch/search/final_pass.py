@@ -1,0 +1,43 @@
+"""After the search: the front is re-measured on an idle machine and evaluated on the device itself."""
+
+from __future__ import annotations
+
+from vitsearch.errors import StageError
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.search.session import Session
+from vitsearch.study.front import Point, read_front
+
+
+class FinalPass:
+    """One per run, after its search."""
+
+    def __init__(self, session: Session, pipeline: Pipeline) -> None:
+        self._study = session.study
+        self._ledger = session.ledger
+        self._progress = session.progress
+        self._pipeline = pipeline
+
+    async def run(self) -> None:
+        """Re-measure one point after the other on the idle machine, until every point that is shown was."""
+        trained = [record.plan for record in self._study.records().values() if record.trained]
+        shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
+        await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
+        self._pipeline.stop_workers()
+        measured: set[str] = set()
+        while todo := [point for point in read_front(self._study, self._ledger).shown() if point.name not in measured]:
+            for point in todo:
+                measured.add(point.name)
+                if await self._pipeline.remeasure_when_idle(point.keys, point.plan):
+                    self._progress.note(f"{point.name} re-measured on an idle machine")
+        for point in read_front(self._study, self._ledger).shown():
+            await self._evaluate_on_device(point)
+
+    async def _evaluate_on_device(self, point: Point) -> None:
+        """A device that cannot is noted and does not end the run: the worker evaluated the same file."""
+        try:
+            found = await self._pipeline.accuracy_on_device(point.keys, point.plan)
+        except StageError as error:
+            self._progress.note(f"{point.name} was not evaluated on the device: {error}")
+            return
+        if found is not None:
+            self._progress.note(f"{point.name} classifies {found.correct} of {found.n} images correctly on the device")
