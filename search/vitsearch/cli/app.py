@@ -51,50 +51,46 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try plans again whose stages failed.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed plans again.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
 ) -> None:
-    """Search: train, export and measure plans until the study is complete. The same command goes on with it."""
-    from vitsearch import space as spaces
+    """Search: train, export and measure plans until the study is complete. Run the same command again to resume."""
+    from vitsearch import api
     from vitsearch.cli import live
-    from vitsearch.search.run import Options
-    from vitsearch.search.run import run as run_study
 
-    loaded = spaces.load(space, overrides or [])
-    _refuse_illegal(loaded)
+    loaded = api.load_space(space, *overrides or ())
     try:
-        with live.progress(loaded.space, plain or not sys.stdout.isatty()) as progress:
-            ended = run_study(loaded.space, progress, Options(address, retry_failed))
+        with live.progress(loaded, plain or not sys.stdout.isatty()) as progress:
+            ended = api.run(loaded, address=address, retry_failed=retry_failed, progress=progress)
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
-        typer.echo(f"Stopped; nothing is lost. Go on with: {again}", err=True)
+        typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.space.study}")
+    typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.study}")
 
 
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Tell everything that is wrong with a space file or its data, how large the space is and what the data takes."""
-    from vitsearch import backbones
-    from vitsearch import space as spaces
+    """Report every problem in a space file and its data, the size of the space and what the data takes."""
+    from vitsearch import api, backbones
     from vitsearch.data import DataSpec
     from vitsearch.data.estimate import estimate
     from vitsearch.devices.agent_device import unreached
     from vitsearch.search.run import data_spec
     from vitsearch.study.sampling import PlanSpace
 
-    loaded = spaces.load(space, overrides or [])
-    _refuse_illegal(loaded)
-    device = loaded.space.device_names[0]
-    plans = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
+    loaded = api.load_space(space, *overrides or ())
+    plans = PlanSpace(
+        loaded, loaded.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
+    )
     count = plans.count()
-    data = estimate(DataSpec.from_json(data_spec(loaded.space)))
-    notes = unreached(loaded.space.devices, os.environ)
-    found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials, "notes": notes}
+    data = estimate(DataSpec.from_json(data_spec(loaded)))
+    notes = unreached(loaded.devices, os.environ)
+    found = {"study": loaded.study, "plans": count, "trials": loaded.search.trials, "notes": notes}
     if as_json:
-        typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.space.to_json()}, indent=2))
+        typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.to_json()}, indent=2))
     else:
-        typer.echo(f"{space}: fine. {count} plans, of which {loaded.space.search.trials} will be trained.")
+        typer.echo(f"{space}: fine. {count} plans, of which {loaded.search.trials} will be trained.")
         typer.echo(f"data: {data.describe()}.")
         for note in notes:
             typer.echo(f"A run from this machine would end at once: {note}")
@@ -102,24 +98,21 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
 
 @app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
-    """How far a study is: outcomes, leaderboard, cost so far."""
+    """Show where a study stands: outcomes, leaderboard, cost so far."""
+    from vitsearch import api
     from vitsearch.cli import tables
-    from vitsearch.study import lookup
 
-    with lookup.opened(study) as (found, ledger):
-        state = tables.status(found, ledger)
+    state = api.open_study(study).status()
     typer.echo(json.dumps(state, indent=2)) if as_json else tables.print_status(state)
 
 
 @app.command()
 def front(study: StudyName, as_json: AsJson = False) -> None:
-    """The Pareto front: feasible models that nothing dominates, with error bars and the knee."""
+    """Show the Pareto front: feasible models that nothing dominates, with intervals and the knee."""
+    from vitsearch import api
     from vitsearch.cli import tables
-    from vitsearch.study import lookup
-    from vitsearch.study.front import read_front
 
-    with lookup.opened(study) as (found, ledger):
-        points = read_front(found, ledger)
+    points = api.open_study(study).front()
     typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else tables.print_front(points)
 
 
@@ -127,7 +120,7 @@ def front(study: StudyName, as_json: AsJson = False) -> None:
 def plan(
     file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (JSON), as front --json prints it.")],
 ) -> None:
-    """Tell whether a plan that was written by hand can be built, and every reason why not."""
+    """Check whether a plan that was written by hand can be built, and report every reason why not."""
     from vitsearch import backbones
     from vitsearch.core import legality, plan_file
     from vitsearch.core.plan import cut_text
@@ -143,7 +136,7 @@ def capabilities(
         list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Default: one of each family.")
     ] = None,
 ) -> None:
-    """Which operators each backbone takes and which precisions each runtime, with the reasons where not (Markdown)."""
+    """List the operators of each backbone and the precisions of each runtime, with reasons where not (Markdown)."""
     from vitsearch.cli.capabilities import describe, examples
 
     typer.echo(describe(names or examples()))
@@ -155,19 +148,6 @@ def schema() -> None:
     from vitsearch.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _refuse_illegal(loaded: object) -> None:
-    """What the file asks for and no backbone or runtime can do."""
-    from vitsearch import backbones
-    from vitsearch.errors import SpaceError
-    from vitsearch.space import LoadedSpace
-    from vitsearch.space import check as check_support
-
-    assert isinstance(loaded, LoadedSpace)
-    problems = check_support(loaded, backbones.supports)
-    if problems:
-        raise SpaceError(str(loaded.source.path), problems)
 
 
 @app.callback(invoke_without_command=True)

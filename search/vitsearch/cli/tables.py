@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -11,11 +10,7 @@ from rich.table import Table
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, cut_text, model_text
-from vitsearch.core.record import Record
-from vitsearch.devices.availability import still_waiting
-from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point
-from vitsearch.study.study import Study
 
 BASELINE = "base"
 EMULATED = "EMULATED: "
@@ -129,31 +124,6 @@ def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
 
 def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def status(study: Study, ledger: Ledger) -> dict[str, Any]:
-    """Where a study stands, as JSON."""
-    records = study.records()
-    space = study.space()
-    return {
-        "study": study.name,
-        "emulated": study.is_emulated,
-        "trained": sum(record.trained for record in records.values()),
-        "wanted": space.search.trials,
-        "open": study.unfinished(),
-        "waits": still_waiting(study.attributes.get("waits")),
-        "outcomes": dict(Counter(_outcome(record) for record in records.values())),
-        "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
-        "objectives": dict(space.objectives),
-        "data": study.attributes.get("data"),
-        "reference_point": study.attributes.get("reference_point"),
-        "leaderboard": study.attributes.get("leaderboard", []),
-        "cpu_seconds": ledger.cpu_seconds(),
-    }
-
-
-def _outcome(record: Record) -> str:
-    return "duplicate" if record.duplicate_of is not None else record.outcome
 
 
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:

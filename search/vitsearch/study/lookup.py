@@ -1,4 +1,4 @@
-"""Finding a study by what a person types: a name, a storage URL with ``#name``, or its space file."""
+"""Finds a study by what a person types: its name, its ``.db`` file, a storage URL with ``#NAME``, or its space file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Found:
 
 
 def find(text: str) -> Found:
-    """:class:`StudyError` says where it was looked for and which studies are near."""
+    """Where a study is; :class:`StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
         storage, _, name = text.partition("#")
         if not name:
@@ -32,6 +32,8 @@ def find(text: str) -> Found:
 
         space = load(text).space
         found = Found(space.storage, space.study)
+    elif text.endswith(".db"):
+        found = Found(f"sqlite:///{text}", Path(text).stem)
     else:
         found = Found(f"sqlite:///{FOLDER / text}.db", text)
     file = sqlite_file(found.storage)
@@ -43,7 +45,7 @@ def find(text: str) -> Found:
 
 @contextmanager
 def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
-    """The study and its ledger, to look at."""
+    """The study and its ledger, to read."""
     found = find(text)
     ledger = Ledger.open(found.storage)
     try:

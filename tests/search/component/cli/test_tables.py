@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from vitsearch.cli.tables import front_table, print_front, print_status, status
+from vitsearch.cli.tables import front_table, print_front, print_status
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
@@ -153,17 +153,3 @@ def test_the_leaderboard_stands_below(plan):
     rows = [{"plan": plan.to_json(), **metrics.to_json()}]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
     assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
-
-
-def test_the_state_of_a_real_study(finished):
-    with finished.opened() as (study, ledger):
-        state = status(study, ledger)
-        outcomes = state["outcomes"]
-        records = study.records().values()
-        shown(print_status, state)
-    assert (state["trained"], state["wanted"], state["open"]) == (8, 8, 0)
-    assert sum(outcomes.values()) == len(records)
-    assert outcomes["confirmed"] == 8
-    assert outcomes.get("duplicate", 0) == sum(record.duplicate_of is not None for record in records)
-    assert state["failures"] == {}
-    assert len(state["leaderboard"]) == 2

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 from optuna.trial import TrialState
 
-from vitsearch.cli import tables
 from vitsearch.core.progress import Silent
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.jobs import ProxyJob
 from vitsearch.search import driver, outage
+from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
 
 LEAVES_AT = 4
@@ -81,7 +81,7 @@ def states(study):
 
 def status(study):
     with study.opened() as (opened, ledger):
-        return tables.status(opened, ledger)["waits"]
+        return study_status.status(opened, ledger)["waits"]
 
 
 def test_training_goes_on_and_every_trial_is_told_once(study):

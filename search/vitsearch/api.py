@@ -1,0 +1,87 @@
+"""The Python API. ``import vitsearch as vs`` gives these names; everything else is internal."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitsearch.core.progress import Progress
+    from vitsearch.search.driver import Ended
+    from vitsearch.space import LoadedSpace, SearchSpace
+    from vitsearch.study.front import Front
+
+
+def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
+    """Read a space file and apply ``KEY=VALUE`` overrides.
+
+    Raises :class:`vitsearch.errors.SpaceError` with every problem of the file, among them values that no
+    backbone or runtime supports.
+    """
+    return supported(path, overrides).space
+
+
+def supported(path: str | os.PathLike[str], overrides: tuple[str, ...] | list[str]) -> LoadedSpace:
+    """A space file with the place of each of its values, after everything in it was checked."""
+    # timm and torch: only for those who load a space
+    from vitsearch import backbones
+    from vitsearch.errors import SpaceError
+    from vitsearch.space import check, load
+
+    loaded = load(path, overrides)
+    if problems := check(loaded, backbones.supports):
+        raise SpaceError(str(loaded.source.path), problems)
+    return loaded
+
+
+def run(
+    space: SearchSpace, *, address: str | None = None, retry_failed: bool = False, progress: Progress | None = None
+) -> Ended:
+    """Search until the study is complete, and resume it when it was interrupted.
+
+    ``address`` is that of a running Ray cluster (host:port); ``retry_failed`` tries failed plans again. Reports
+    to ``progress`` (default: plain lines on standard output). Ctrl-C ends the run cleanly and raises
+    KeyboardInterrupt.
+    """
+    # ray, optuna and torch: only for those who search
+    from vitsearch.core.progress import PlainLines
+    from vitsearch.search.run import Options
+    from vitsearch.search.run import run as run_space
+
+    return run_space(space, progress or PlainLines(tuple(space.objectives)), Options(address, retry_failed))
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study in its database, to read. Each call opens the database and closes it again."""
+
+    where: str
+
+    def front(self) -> Front:
+        """The Pareto front: feasible trained models that nothing dominates, by cost."""
+        from vitsearch.study.front import read_front  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.lookup import opened
+
+        with opened(self.where) as (study, ledger):
+            return read_front(study, ledger)
+
+    def status(self) -> dict[str, Any]:
+        """Outcomes, leaderboard and cost so far, as ``vitsearch status --json`` prints them."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.status import status
+
+        with opened(self.where) as (study, ledger):
+            return status(study, ledger)
+
+
+def open_study(where: str | os.PathLike[str]) -> StoredStudy:
+    """A study by its name (in ``studies/``), its ``.db`` file, its space file, or a storage URL with ``#NAME``.
+
+    Raises :class:`vitsearch.errors.StudyError` where there is none.
+    """
+    from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+
+    stored = StoredStudy(os.fspath(where))
+    with opened(stored.where):
+        return stored

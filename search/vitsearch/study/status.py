@@ -1,0 +1,36 @@
+"""Where a study stands: outcomes, the leaderboard of unpruned models, cost so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from vitsearch.core.record import Record
+from vitsearch.devices.availability import still_waiting
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
+
+
+def status(study: Study, ledger: Ledger) -> dict[str, Any]:
+    """The state of a study as JSON."""
+    records = study.records()
+    space = study.space()
+    return {
+        "study": study.name,
+        "emulated": study.is_emulated,
+        "trained": sum(record.trained for record in records.values()),
+        "wanted": space.search.trials,
+        "open": study.unfinished(),
+        "waits": still_waiting(study.attributes.get("waits")),
+        "outcomes": dict(Counter(_outcome(record) for record in records.values())),
+        "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
+        "objectives": dict(space.objectives),
+        "data": study.attributes.get("data"),
+        "reference_point": study.attributes.get("reference_point"),
+        "leaderboard": study.attributes.get("leaderboard", []),
+        "cpu_seconds": ledger.cpu_seconds(),
+    }
+
+
+def _outcome(record: Record) -> str:
+    return "duplicate" if record.duplicate_of is not None else record.outcome

@@ -1,0 +1,40 @@
+"""The Python API: spaces are checked when they are loaded, stored studies are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import vitsearch as vs
+from support import SPACE_FILES
+
+SMALL = Path(SPACE_FILES, "small.yaml")
+
+
+def test_load_space_applies_overrides():
+    assert vs.load_space(SMALL, "search.trials=3").search.trials == 3
+
+
+def test_load_space_refuses_what_no_runtime_supports():
+    with pytest.raises(vs.errors.SpaceError, match="bf16"):
+        vs.load_space(SMALL, "space.quantization=[fp32, bf16]")
+
+
+def test_a_stored_study_has_a_front_and_a_status(finished):
+    study = vs.open_study(f"{finished.space.storage}#{finished.space.study}")
+    front = study.front()
+    assert front.points
+    for point in front.points:
+        low, high = point.metrics.intervals["accuracy"]
+        assert low <= point.metrics.value("accuracy") <= high
+    assert study.status()["trained"] == finished.space.search.trials
+
+
+def test_a_study_is_found_by_its_database_file(finished):
+    assert vs.open_study(finished.folder / "fake.db").front().study == "fake"
+
+
+def test_a_study_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(vs.errors.StudyError, match="does not exist"):
+        vs.open_study(tmp_path / "nothing.db")
