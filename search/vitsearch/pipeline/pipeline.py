@@ -44,7 +44,7 @@ from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import Loans
+from vitsearch.storage.files import ScratchFiles
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
@@ -96,7 +96,7 @@ class Pipeline:
         self.single_flight = SingleFlight(ledger, driver)
         self._context = StageContext(workspace, ledger, self.single_flight, runner, progress)
         self._shared = SharedStages(config, self._context)
-        self._loans = Loans(workspace.scratch)
+        self._scratch_files = ScratchFiles(workspace.scratch)
         self.device = AvailableDevice(device, lambda: bool(self.single_flight.kinds() - BY_DEVICE))
         self.protocols = Protocols.of(config.phases, device.info)
         measured = config.wall_clock_decides, self.protocols
@@ -161,11 +161,11 @@ class Pipeline:
         row = await self.single_flight.get(f"screen:{key}", lambda: self._ledger.artifact(key), make)
         measured = self._measuring.latest(trial.graph_key, self.protocols.screen)
         if measured is None:
-            with self._loans.lent(row.sha256):
+            with self._scratch_files.using(row.sha256):
                 if not self._workspace.scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     rebuilt, _ = await make()
                     row = rebuilt
-                with self._loans.lent(row.sha256):
+                with self._scratch_files.using(row.sha256):
                     path = self._workspace.scratch.get(row.sha256)
                     measured = await self._measuring.measure(_measurand(trial, path, row), self.protocols.screen)
         return self._measured(trial.keys(), row, measured)

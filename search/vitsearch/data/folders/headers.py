@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from vitsearch.data.pixels import GREY
-from vitsearch.data.store import write_atomically
+from vitsearch.data.store import write_to_cache
 from vitsearch_evaluators.base.canonical_json import digest
 
 _TAIL = 256  # bytes
@@ -65,7 +65,7 @@ class Memory:
 
     def save(self) -> None:
         if self._file is not None and self._changed:
-            write_atomically(self._file, json.dumps(self._seen).encode())
+            write_to_cache(self._file, json.dumps(self._seen).encode())
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

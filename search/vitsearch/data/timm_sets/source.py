@@ -23,7 +23,7 @@ from vitsearch.data.sizes import common_size
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split, stored_splits
 from vitsearch.data.statistics import mean_and_std
-from vitsearch.data.store import write_atomically
+from vitsearch.data.store import write_to_cache
 from vitsearch.data.timm_sets.labels import class_names_of, label_of, relabelled
 from vitsearch.data.timm_sets.open import open_split
 from vitsearch.data.timm_sets.read import Broken, OpenSplit
@@ -106,7 +106,7 @@ def index_of(split: OpenSplit, spec: DataSpec, cache_dir: Path | None) -> Index:
         return known
     index = _passed(split)
     if file is not None:
-        write_atomically(file, index.to_bytes())
+        write_to_cache(file, index.to_bytes())
     return index
 
 
