@@ -98,7 +98,7 @@ class DeviceBook:
         try:
             if content["version"] != _VERSION:
                 raise ResourceError(
-                    f"{self.path} has format version {content['version']!r}, but this vitsearch reads version {_VERSION}"
+                    f"{self.path} has format version {content['version']!r}; this vitsearch reads version {_VERSION}"
                 )
             return {str(name): KnownDevice(**device) for name, device in content["devices"].items()}
         except (KeyError, TypeError, AttributeError) as error:
