@@ -56,5 +56,5 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataSpec:
-        names = value["class_names"]
+        names = value.get("class_names")
         return cls(**(value | {"class_names": None if names is None else tuple(names)}))

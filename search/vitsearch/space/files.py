@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 from vitsearch.errors import SpaceError, did_you_mean
-from vitsearch.space.nodes import Node, Place, Unreadable, parse
-from vitsearch.space.source import told
+from vitsearch.space.nodes import Location, Node, Unreadable, parse
+from vitsearch.space.source import report_lines
 
 MAX_BYTES = 1_000_000
-Found = list[tuple[Place, str]]
+Found = list[tuple[Location, str]]
 
 
 def read(path: FilePath, found: Found) -> Node:
@@ -24,7 +24,7 @@ def read(path: FilePath, found: Found) -> Node:
     merged = node
     while (parent := _extended(node, path, found)) is not None:
         chain.append(path.resolve())
-        extends = _entries(node)["extends"].place
+        extends = _entries(node)["extends"].location
         if parent.resolve() in chain:
             names = " -> ".join(p.name for p in (*chain, parent))
             raise SpaceError(str(path), _lines(path, found, extends, f"extends: goes in a circle: {names}"))
@@ -32,7 +32,7 @@ def read(path: FilePath, found: Found) -> Node:
             raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
         path, node = parent, _read_one(parent, str(parent), found)
         merged = _merged(node, merged)
-    return Node(merged.place, {key: value for key, value in _entries(merged).items() if key != "extends"})
+    return Node(merged.location, {key: value for key, value in _entries(merged).items() if key != "extends"})
 
 
 def _read_one(path: FilePath, name: str, found: Found) -> Node:
@@ -67,7 +67,7 @@ def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
     if entry is None or entry.value is None:
         return None
     if not isinstance(entry.value, str) or "\0" in entry.value or not entry.value:
-        raise SpaceError(str(path), _lines(path, found, entry.place, "extends: must be the name of one file"))
+        raise SpaceError(str(path), _lines(path, found, entry.location, "extends: must be the name of one file"))
     return path.parent / entry.value
 
 
@@ -80,8 +80,8 @@ def _no_file(path: FilePath) -> str:
     return f"no file {str(path)!r}{did_you_mean(path.name, yamls)}"
 
 
-def _lines(path: FilePath, found: Found, place: Place, message: str) -> list[str]:
-    return told(str(path), [*found, (place, message)])
+def _lines(path: FilePath, found: Found, location: Location, message: str) -> list[str]:
+    return report_lines(str(path), [*found, (location, message)])
 
 
 def _entries(node: Node) -> dict[str, Node]:
@@ -95,24 +95,24 @@ def _merged(parent: Node, child: Node) -> Node:
     entries = dict(parent.value)
     for key, node in child.value.items():
         entries[key] = _merged(entries[key], node) if key in entries else node
-    return Node(child.place, entries)
+    return Node(child.location, entries)
 
 
 def override(root: Node, texts: Sequence[str], found: Found) -> Node:
     """``search.trials=10`` for each text; the value is YAML, null takes the key away."""
-    place = Place(root.place.file, 0)
+    location = Location(root.location.file, 0)
     for text in texts:
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            found.append((place, f"{key!r}: write it as KEY.PATH=VALUE, for example search.trials=10"))
+            found.append((location, f"{key!r}: write it as KEY.PATH=VALUE, for example search.trials=10"))
             continue
         try:
-            given = parse(value, place.file, found)
+            given = parse(value, location.file, found)
         except Unreadable as error:
-            found.append((place, f"{key}: {error.message}"))
+            found.append((location, f"{key}: {error.message}"))
             continue
-        root = _with(root, parts, _at(given, place) if given else Node(place, None), found, key)
+        root = _with(root, parts, _at(given, location) if given else Node(location, None), found, key)
     return root
 
 
@@ -121,20 +121,20 @@ def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> 
     if not parts:
         return value
     if isinstance(node.value, list):
-        found.append((value.place, f"{key}: goes into a list; give the whole list instead"))
+        found.append((value.location, f"{key}: goes into a list; give the whole list instead"))
         return node
     entries = dict(_entries(node))
-    child = entries.get(parts[0], Node(value.place, None))
+    child = entries.get(parts[0], Node(value.location, None))
     entries[parts[0]] = _with(child, parts[1:], value, found, key)
     if len(parts) == 1 and value.value is None:
         del entries[parts[0]]
-    return Node(node.place if isinstance(node.value, dict) else value.place, entries)
+    return Node(node.location if isinstance(node.value, dict) else value.location, entries)
 
 
-def _at(node: Node, place: Place) -> Node:
-    """``node`` and all that is in it, as if written at ``place``."""
+def _at(node: Node, location: Location) -> Node:
+    """``node`` and all that is in it, as if written at ``location``."""
     if isinstance(node.value, dict):
-        return Node(place, {key: _at(child, place) for key, child in node.value.items()})
+        return Node(location, {key: _at(child, location) for key, child in node.value.items()})
     if isinstance(node.value, list):
-        return Node(place, [_at(child, place) for child in node.value])
-    return Node(place, node.value)
+        return Node(location, [_at(child, location) for child in node.value])
+    return Node(location, node.value)

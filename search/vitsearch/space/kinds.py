@@ -122,7 +122,7 @@ def seconds(value: Any) -> float | None:
     return found
 
 
-def lasting(most_minutes: int) -> Callable[[Any], float]:
+def duration_up_to(most_minutes: int) -> Callable[[Any], float]:
     """A validator: as :func:`seconds`, of what always has an end and lasts no longer than that."""
 
     def read(value: Any) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
-from vitsearch.space.sections import Pixels, Section, Weights, default_weights, with_weights
+from vitsearch.space.section_base import Pixels, Section, Weights, default_weights, with_weights
 
 
 class Backbone(Section):
@@ -43,7 +43,7 @@ Backbones = Annotated[tuple[Backbone, ...], Choices(_OneBackbone, name_of=lambda
 Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
 _Block = Annotated[Int, Field(ge=0, le=255)]
-_Places = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
+_Positions = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
 Scope = Literal["uniform", "global", "isomorphic"]
 TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
 Sparsity = Literal["none", "50%", "75%", "2:4"]
@@ -73,7 +73,7 @@ class Knobs(Section):
     """Share of the tokens that is dropped at each of the places."""
     token_pruning_method: Annotated[tuple[TokenPruning, ...], Choices(TokenPruning)] = ("topk",)
     """How tokens are chosen; asked only where some are dropped."""
-    token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Places, least=0)] = ()
+    token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Positions, least=0)] = ()
     """Lists of blocks, counted from 0, behind which tokens are dropped (default: the method's own)."""
     pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
     """uniform cuts each block alike; global ranks over all blocks, isomorphic over blocks of one shape."""

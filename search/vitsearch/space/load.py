@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from vitsearch.errors import SpaceError
 from vitsearch.space.files import Found, override, read
 from vitsearch.space.model import SearchSpace
-from vitsearch.space.parts import valid_parts
-from vitsearch.space.rules import broken
-from vitsearch.space.source import Problem, Source, told
+from vitsearch.space.rules import find_problems, valid_parts
+from vitsearch.space.source import Problem, Source, report_lines
 from vitsearch.space.wording import problems_of
 
 
@@ -34,14 +33,14 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedS
     file = FilePath(path)
     found: Found = []
     tree = override(read(file, found), overrides, found)
-    source = Source(str(file), tree.places())
+    source = Source(str(file), tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
         raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", file.stem.lower()).strip("_-")[:64] or "study"
     space, problems = _validated(raw)
-    placed = [source.placed(problem) for problem in problems]
-    if placed or found:
-        raise SpaceError(source.path, told(source.path, [*found, *placed]))
+    located = [source.located(problem) for problem in problems]
+    if located or found:
+        raise SpaceError(source.path, report_lines(source.path, [*found, *located]))
     assert space is not None  # without problems there is one
     return LoadedSpace(space, source)
 
@@ -52,4 +51,4 @@ def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:
         space = SearchSpace.model_validate(raw)
     except ValidationError as error:
         problems = problems_of(error)
-    return space, [*problems, *broken(valid_parts(raw))]
+    return space, [*problems, *find_problems(valid_parts(raw))]

@@ -11,7 +11,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Section, Task
+from vitsearch.space.section_base import Section
+from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search
+from vitsearch.space.task import Task
 
 LOCAL_DEVICE = "local"
 

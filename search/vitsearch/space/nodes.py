@@ -18,7 +18,7 @@ Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """``file`` as the user named it; ``line`` counts from 1, 0 is an override on the command line."""
 
     file: str
@@ -27,9 +27,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place; children of mappings and lists are nodes again."""
+    """A value with its location; children of mappings and lists are nodes again."""
 
-    place: Place
+    location: Location
     value: dict[str, Node] | list[Node] | Scalar
 
     def plain(self) -> Any:
@@ -39,14 +39,14 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
-    def places(self, path: Path = ()) -> dict[Path, Place]:
-        found = {path: self.place}
+    def locations(self, path: Path = ()) -> dict[Path, Location]:
+        found = {path: self.location}
         if isinstance(self.value, dict):
             for key, node in self.value.items():
-                found |= node.places((*path, key))
+                found |= node.locations((*path, key))
         elif isinstance(self.value, list):
             for index, node in enumerate(self.value):
-                found |= node.places((*path, index))
+                found |= node.locations((*path, index))
         return found
 
 
@@ -60,7 +60,7 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
-def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
+def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | None:
     """The document as a tree, None when it is empty.
 
     Problems that leave the rest readable (tags, keys written twice) are appended to ``found``.
@@ -81,8 +81,8 @@ def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
         raise Unreadable(line, f"character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF"
         raise Unreadable(1, "not valid YAML: a \\U escape names no character") from None
-    found += [(Place(file, line), message) for line, message in loader.refused]
-    return _tree(root, Place(file, 1), found) if root is not None else None
+    found += [(Location(file, line), message) for line, message in loader.refused]
+    return _tree(root, Location(file, 1), found) if root is not None else None
 
 
 class _Loader(yaml.SafeLoader):
@@ -117,26 +117,26 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?|[-+]?
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
-def _tree(node: yaml.Node, place: Place, found: list[tuple[Place, str]]) -> Node:
+def _tree(node: yaml.Node, location: Location, found: list[tuple[Location, str]]) -> Node:
     if isinstance(node, yaml.MappingNode):
-        return Node(place, _mapping(node, place.file, found))
+        return Node(location, _mapping(node, location.file, found))
     if isinstance(node, yaml.SequenceNode):
-        return Node(place, [_tree(item, _at(item, place.file), found) for item in node.value])
+        return Node(location, [_tree(item, _at(item, location.file), found) for item in node.value])
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return Node(place, _scalar(node.value) if plain else node.value)
+    return Node(location, _scalar(node.value) if plain else node.value)
 
 
-def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Place, str]]) -> dict[str, Node]:
+def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Location, str]]) -> dict[str, Node]:
     entries: dict[str, Node] = {}
     for key, value in node.value:
-        place = _at(key, file)
+        location = _at(key, file)
         if not isinstance(key, yaml.ScalarNode):
-            found.append((place, "a key must be a plain word, not a list or a mapping"))
+            found.append((location, "a key must be a plain word, not a list or a mapping"))
         elif key.value in entries:
-            first = entries[key.value].place.line
-            found.append((place, f"key {key.value!r} is written twice; first on line {first}"))
+            first = entries[key.value].location.line
+            found.append((location, f"key {key.value!r} is written twice; first on line {first}"))
         else:
-            entries[key.value] = _tree(value, place, found)
+            entries[key.value] = _tree(value, location, found)
     return entries
 
 
@@ -149,8 +149,8 @@ def _scalar(text: str) -> Scalar:
     return float(lower.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(lower) else text
 
 
-def _at(node: yaml.Node, file: str) -> Place:
-    return Place(file, node.start_mark.line + 1)
+def _at(node: yaml.Node, file: str) -> Location:
+    return Location(file, node.start_mark.line + 1)
 
 
 def _opened(problem: str | None) -> bool:

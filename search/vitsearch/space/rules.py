@@ -9,19 +9,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.space.kinds import NOT_YET
-from vitsearch.space.sections import Data, Limit, Measure, Teacher
+from vitsearch.space.model import SearchSpace
+from vitsearch.space.sections import Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
+from vitsearch.space.task import Data, Teacher
 
 Found = Iterator[Problem]
 Names = tuple[str, ...]
 
 
-def broken(parts: Mapping[str, Any]) -> list[Problem]:
+def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
     """The problems that all rules find in ``parts``."""
     problems: list[Problem] = []
     for rule in RULES:
@@ -127,3 +131,63 @@ RULES: tuple[Callable[..., Found], ...] = (
     data_keys_fit_the_source,
     distillation_has_a_teacher,
 )
+
+
+READS: dict[str, tuple[str, ...]] = {
+    "objectives": ("objectives",),
+    "limits": ("limits",),
+    "data": ("task", "data"),
+    "teacher": ("task", "teacher"),
+    "distillation": ("space", "distillation"),
+    "measure": ("measure",),
+}
+
+
+def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
+    """Each part of :data:`READS` that is right, or its default; of mappings the entries that are right.
+
+    ``objective_names`` and ``device_names`` are the names alone, right or wrong.
+    """
+    parts = {name: _part(raw, path) for name, path in READS.items()}
+    parts["objective_names"] = _names(raw, "objectives")
+    parts["device_names"] = _names(raw, "devices") or _listed(raw, "devices")
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _names(raw: dict[str, Any], section: str) -> tuple[str, ...] | None:
+    given = raw.get(section)
+    return tuple(given) if isinstance(given, dict) else None
+
+
+def _listed(raw: dict[str, Any], section: str) -> tuple[str, ...]:
+    given = raw.get(section)
+    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
+
+
+def _part(raw: Any, path: tuple[str, ...]) -> Any:
+    section: type[BaseModel] = SearchSpace
+    for key in path[:-1]:
+        section = cast(type[BaseModel], section.model_fields[key].annotation)
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    field = section.model_fields[path[-1]]
+    given = raw.get(path[-1]) if isinstance(raw, dict) else None
+    if given is None:
+        return None if field.is_required() else field.get_default()
+    kind: Any = field.annotation
+    for metadata in field.metadata:
+        kind = Annotated[kind, metadata]
+    validate = TypeAdapter[Any](kind).validate_python
+    if path in (("objectives",), ("limits",)) and isinstance(given, dict):
+        return _right_entries(given, validate)
+    try:
+        return validate(given)
+    except ValidationError:
+        return None
+
+
+def _right_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], validate(given))
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors()}
+    return cast(dict[str, Any], validate({key: value for key, value in given.items() if key not in wrong}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitsearch.errors import did_you_mean
-from vitsearch.space.nodes import Path, Place
+from vitsearch.space.nodes import Location, Path
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
@@ -24,43 +24,43 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """The space file's name and the place of every key and list item that was written."""
+    """The space file's name and the location of every key and list item that was written."""
 
     path: str
-    places: Mapping[Path, Place]
+    locations: Mapping[Path, Location]
 
-    def place(self, path: Path) -> Place:
+    def location(self, path: Path) -> Location:
         """Where ``path`` is written, or the nearest key around it."""
-        while path and path not in self.places:
+        while path and path not in self.locations:
             path = path[:-1]
-        return self.places.get(path, Place(self.path, 1))
+        return self.locations.get(path, Location(self.path, 1))
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
         """One line for the user per problem, in the order of the file."""
-        return told(self.path, [self.placed(problem) for problem in problems])
+        return report_lines(self.path, [self.located(problem) for problem in problems])
 
-    def placed(self, problem: Problem) -> tuple[Place, str]:
+    def located(self, problem: Problem) -> tuple[Location, str]:
         path = problem.path
-        while path and isinstance(path[-1], int) and path not in self.places:
+        while path and isinstance(path[-1], int) and path not in self.locations:
             path = path[:-1]
-        place = self.place(path if problem.at is None else problem.at)
-        return place, f"{dotted(path)}: {problem.message}" if path else problem.message
+        location = self.location(path if problem.at is None else problem.at)
+        return location, f"{dotted(path)}: {problem.message}" if path else problem.message
 
 
-def told(file: str, placed: Iterable[tuple[Place, str]]) -> list[str]:
+def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str]:
     """``line 3: ...`` for ``file``, ``base.yaml line 3: ...`` for others, ``override: ...`` last."""
-    order = sorted(dict.fromkeys(placed), key=lambda item: _rank(file, item[0]))
-    return [f"{_where(file, place)}: {message}" for place, message in order]
+    order = sorted(dict.fromkeys(located), key=lambda item: _rank(file, item[0]))
+    return [f"{_where(file, location)}: {message}" for location, message in order]
 
 
-def _rank(file: str, place: Place) -> tuple[bool, bool, int]:
-    return place.line == 0, place.file != file, place.line
+def _rank(file: str, location: Location) -> tuple[bool, bool, int]:
+    return location.line == 0, location.file != file, location.line
 
 
-def _where(file: str, place: Place) -> str:
-    if place.line == 0:
+def _where(file: str, location: Location) -> str:
+    if location.line == 0:
         return "override"
-    return f"line {place.line}" if place.file == file else f"{place.file} line {place.line}"
+    return f"line {location.line}" if location.file == file else f"{location.file} line {location.line}"
 
 
 def dotted(path: Path) -> str:

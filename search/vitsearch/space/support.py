@@ -11,8 +11,8 @@ from vitsearch.errors import UnknownName
 from vitsearch.space.load import LoadedSpace
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
-from vitsearch.space.sections import Teacher
 from vitsearch.space.source import Problem
+from vitsearch.space.task import Teacher
 
 NAMED = 3
 """Backbones of one reason that a message names."""
@@ -32,8 +32,8 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     known = [choice.name for choice in space.space.backbone if choice.name not in missing]
     problems += _weights(space, known, supports)
     if known:
-        problems += _useless(space, known, supports)
-        problems += _left_out(space, known, supports, {problem.path for problem in problems})
+        problems += _unusable_values(space, known, supports)
+        problems += _unusable_backbones(space, known, supports, {problem.path for problem in problems})
     if space.baseline.backbone not in missing:
         problems += _baseline(loaded, supports, {problem.path for problem in problems})
     return source.lines(problems)
@@ -61,13 +61,13 @@ def _weights(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
             yield Problem(("space", "backbone", index), f"weights {choice.weights!r}: {reason}")
 
 
-def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
+def _unusable_values(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
     for knob, values in space.choices().items():
-        if knob == "backbone" or not _asked(space, knob):
+        if knob == "backbone" or not _is_searched(space, knob):
             continue
         for index, value in enumerate(values):
-            if knob == "quantization" and (unmade := _unmade(space, value)):
-                yield Problem(("space", knob, index), unmade)
+            if knob == "quantization" and (why := _why_not_made(space, value)):
+                yield Problem(("space", knob, index), why)
                 continue
             reasons = {name: _reason(space, supports, name, (knob, value)) for name in known}
             if all(reason is not None for reason in reasons.values()):
@@ -89,7 +89,7 @@ def _grouped(reasons: dict[str, str | None]) -> str:
 
 
 def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str, Any]) -> str | None:
-    """A window must divide the maps at one of the resolutions; the reason told is that of the last."""
+    """A window must divide the maps at one of the resolutions; the reason reported is that of the last."""
     knob, value = asked
     reason = supports(name, knob, value)
     if reason is not None or knob != "window_size":
@@ -98,22 +98,24 @@ def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str,
     return None if None in fits else fits[-1]
 
 
-def _asked(space: SearchSpace, knob: str) -> bool:
+def _is_searched(space: SearchSpace, knob: str) -> bool:
     """How and where tokens are dropped is asked only where some are."""
     return knob not in ("token_pruning_method", "token_pruning_at") or any(space.space.token_pruning_ratio)
 
 
-def _unmade(space: SearchSpace, precision: str) -> str | None:
+def _why_not_made(space: SearchSpace, precision: str) -> str | None:
     """Why no runtime of the file can be given ``precision``."""
     reasons = [precisions.supports(runtime, precision) for runtime in space.space.backend]
     return None if None in reasons else "; ".join(map(str, reasons))
 
 
-def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: set[Path]) -> Iterator[Problem]:
+def _unusable_backbones(
+    space: SearchSpace, known: list[str], supports: Supports, reported: set[Path]
+) -> Iterator[Problem]:
     """Backbones that none of the values of a knob suits, though others can use them."""
     for knob in ("resolution", "distillation", "quantization"):
         values = space.choices()[knob]
-        if any(("space", knob, index) in told for index in range(len(values))):
+        if any(("space", knob, index) in reported for index in range(len(values))):
             continue
         for index, choice in enumerate(space.space.backbone):
             reasons = [supports(choice.name, knob, value) for value in values] if choice.name in known else []
@@ -124,15 +126,15 @@ def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: se
 _SAME_AS = {"weights": "backbone", "resolution": "resolution"}
 
 
-def _baseline(loaded: LoadedSpace, supports: Supports, told: set[Path]) -> Iterator[Problem]:
-    """What the baseline cannot use, unless it only took it from a knob that is told already."""
+def _baseline(loaded: LoadedSpace, supports: Supports, reported: set[Path]) -> Iterator[Problem]:
+    """What the baseline cannot use, unless it only took it from a knob that is reported already."""
     base = loaded.space.baseline
     for key in ("weights", "resolution"):
         value = getattr(base, key)
-        written = ("baseline", key) in loaded.source.places
+        written = ("baseline", key) in loaded.source.locations
         knob, choices = _SAME_AS[key], loaded.space.choices()
         taken = base.backbone if key == "weights" else value
-        same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in told
+        same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in reported
         reason = None if same else supports(base.backbone, key, value)
         if reason is not None:
             yield Problem(("baseline", key), f"{base.backbone} cannot use {value!r}: {reason}")

@@ -120,9 +120,9 @@ def test_extends_nothing_that_exists(tmp_path, extends, message):
 def test_places(tmp_path):
     source = load(SMALL, ["search.seed=1"]).source
     lines = SMALL.read_text().splitlines()
-    assert "resolution:" in lines[source.place(("space", "resolution", 1)).line - 1]
-    assert "limits:" in lines[source.place(("limits", "size_mb", "max")).line - 1]
-    assert source.place(("search", "seed")).line == 0
+    assert "resolution:" in lines[source.location(("space", "resolution", 1)).line - 1]
+    assert "limits:" in lines[source.location(("limits", "size_mb", "max")).line - 1]
+    assert source.location(("search", "seed")).line == 0
 
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
