@@ -51,7 +51,7 @@ def source_problem(source: str) -> str | None:
     if kind in ("hfids", "tfds"):
         return f"{kind}/ is not supported; hfds/ reads Hugging Face sets and parquet files, wds/ tar shards"
     near = did_you_mean(source, SOURCES)
-    return f"{source!r} is not known; allowed: {ALLOWED_SOURCES}{near}"
+    return f"{source!r} is not a valid source; allowed: {ALLOWED_SOURCES}{near}"
 
 
 def unfitting_keys(source: str) -> tuple[str, ...]:

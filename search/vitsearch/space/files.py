@@ -1,7 +1,7 @@
 """Space files on disk: reading, ``extends``, and overrides from the command line.
 
-child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key, child wins;
-overrides   KEY.PATH=VALUE, applied last                     null takes a key back to its default
+child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key; the child's value wins
+overrides   KEY.PATH=VALUE, applied last                     null resets a key to its default
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ Found = list[tuple[Location, str]]
 
 
 def read(path: FilePath, found: Found) -> Node:
-    """The merged tree of ``path`` and the files it extends; SpaceError where no tree can be had."""
+    """The merged tree of ``path`` and the files that it extends.
+
+    Appends to ``found`` the problems that leave the rest readable; raises :class:`SpaceError` for the others.
+    """
     chain: list[FilePath] = []
     node = _read_one(path, str(path), found)
     merged = node
@@ -27,7 +30,9 @@ def read(path: FilePath, found: Found) -> Node:
         extends = _entries(node)["extends"].location
         if parent.resolve() in chain:
             names = " -> ".join(p.name for p in (*chain, parent))
-            raise SpaceError(str(path), _lines(path, found, extends, f"extends: goes in a circle: {names}"))
+            raise SpaceError(
+                str(path), _lines(path, found, extends, f"extends: the files extend each other in a circle: {names}")
+            )
         if not parent.is_file():
             raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
         path, node = parent, _read_one(parent, str(parent), found)
@@ -46,9 +51,9 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
         raise SpaceError(name, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise SpaceError(name, [f"line {line}: not UTF-8 text"]) from None
+        raise SpaceError(name, [f"line {line}: the text is not UTF-8"]) from None
     if len(data) > MAX_BYTES:
-        raise SpaceError(name, [f"larger than {MAX_BYTES:,} bytes: this is no space file"])
+        raise SpaceError(name, [f"the file is too large for a space file; allowed: up to {MAX_BYTES:,} bytes"])
     try:
         node = parse(text, name, found)
     except Unreadable as error:
@@ -58,7 +63,7 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
         raise SpaceError(name, ["the file is empty; it needs at least task, objectives and space"])
     if not isinstance(node.value, dict):
         kind = "a list" if isinstance(node.value, list) else "a single value"
-        raise SpaceError(name, [f"line 1: a space file is a mapping of sections, this is {kind}"])
+        raise SpaceError(name, [f"line 1: a space file must be a mapping of sections, not {kind}"])
     return node
 
 
@@ -67,7 +72,7 @@ def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
     if entry is None or entry.value is None:
         return None
     if not isinstance(entry.value, str) or "\0" in entry.value or not entry.value:
-        raise SpaceError(str(path), _lines(path, found, entry.location, "extends: must be the name of one file"))
+        raise SpaceError(str(path), _lines(path, found, entry.location, "extends: must be the name of a file"))
     return path.parent / entry.value
 
 
@@ -77,7 +82,7 @@ def _no_file(path: FilePath) -> str:
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
     yamls = [name for name in names if name.endswith((".yaml", ".yml"))]
-    return f"no file {str(path)!r}{did_you_mean(path.name, yamls)}"
+    return f"the file {str(path)!r} does not exist{did_you_mean(path.name, yamls)}"
 
 
 def _lines(path: FilePath, found: Found, location: Location, message: str) -> list[str]:
@@ -89,7 +94,7 @@ def _entries(node: Node) -> dict[str, Node]:
 
 
 def _merged(parent: Node, child: Node) -> Node:
-    """``child`` over ``parent``: mappings key by key, anything else as the child says."""
+    """Merge ``child`` over ``parent``: mappings key by key, any other value from the child."""
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
         return child
     entries = dict(parent.value)
@@ -99,13 +104,13 @@ def _merged(parent: Node, child: Node) -> Node:
 
 
 def override(root: Node, texts: Sequence[str], found: Found) -> Node:
-    """``search.trials=10`` for each text; the value is YAML, null takes the key away."""
+    """Apply each text, such as ``search.trials=10``, to the tree. The value is YAML; null removes the key."""
     location = Location(root.location.file, 0)
     for text in texts:
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            found.append((location, f"{key!r}: write it as KEY.PATH=VALUE, for example search.trials=10"))
+            found.append((location, f"{key!r} is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10"))
             continue
         try:
             given = parse(value, location.file, found)
@@ -121,7 +126,7 @@ def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> 
     if not parts:
         return value
     if isinstance(node.value, list):
-        found.append((value.location, f"{key}: goes into a list; give the whole list instead"))
+        found.append((value.location, f"{key}: an item of a list cannot be overridden; give the whole list"))
         return node
     entries = dict(_entries(node))
     child = entries.get(parts[0], Node(value.location, None))
@@ -132,7 +137,7 @@ def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> 
 
 
 def _at(node: Node, location: Location) -> Node:
-    """``node`` and all that is in it, as if written at ``location``."""
+    """A copy of ``node`` in which every value has the location ``location``."""
     if isinstance(node.value, dict):
         return Node(location, {key: _at(child, location) for key, child in node.value.items()})
     if isinstance(node.value, list):

@@ -1,4 +1,4 @@
-"""``load``: a space file becomes a SearchSpace, or one SpaceError with all its problems.
+"""Loading of a space file: the result is a SearchSpace, or one SpaceError with all problems.
 
 text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpace --rules--> LoadedSpace
 """
@@ -22,14 +22,17 @@ from vitsearch.space.wording import problems_of
 
 
 class LoadedSpace(NamedTuple):
-    """A space, and where each of its values was written."""
+    """A space, and the location of each of its values."""
 
     space: SearchSpace
     source: Source
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedSpace:
-    """Read ``path`` (and what it extends), apply ``KEY.PATH=VALUE`` overrides, check everything."""
+    """Read ``path`` and the files that it extends, apply ``KEY.PATH=VALUE`` overrides, and check everything.
+
+    Raises one :class:`~vitsearch.errors.SpaceError` with every problem.
+    """
     file = FilePath(path)
     found: Found = []
     tree = override(read(file, found), overrides, found)

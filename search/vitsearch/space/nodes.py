@@ -1,7 +1,7 @@
-"""YAML text -> a tree of plain values that remember where they were written.
+"""Parsing of YAML text into a tree of plain values with their locations.
 
-A space file is data only, in the YAML 1.2 sense: ``yes`` and ``1:30`` are text, ``5e-4`` is a number.
-Tags, anchors and aliases are refused: they can run code, recurse, or grow a small file without end.
+A space file contains only data, as defined by YAML 1.2: ``yes`` and ``1:30`` are text, ``5e-4`` is a number. Tags,
+anchors and aliases are refused, because they can run code, recurse, or expand a small file without limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Location:
-    """``file`` as the user named it; ``line`` counts from 1, 0 is an override on the command line."""
+    """A line of a file. ``file`` is the name that the user gave; ``line`` counts from 1, and 0 is an override on the
+    command line."""
 
     file: str
     line: int
@@ -27,7 +28,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its location; children of mappings and lists are nodes again."""
+    """A value with its location; the children of mappings and lists are nodes too."""
 
     location: Location
     value: dict[str, Node] | list[Node] | Scalar
@@ -40,6 +41,7 @@ class Node:
         return self.value
 
     def locations(self, path: Path = ()) -> dict[Path, Location]:
+        """The location of this node and of all nodes below it, by key path."""
         found = {path: self.location}
         if isinstance(self.value, dict):
             for key, node in self.value.items():
@@ -51,7 +53,7 @@ class Node:
 
 
 class Unreadable(Exception):
-    """The text is no YAML that a space file may hold: ``line`` and ``message`` for the user."""
+    """The text cannot be read as a space file. ``line``, ``column`` and ``message`` are for the user."""
 
     def __init__(self, line: int, message: str, column: int | None = None) -> None:
         self.line = line
@@ -61,9 +63,10 @@ class Unreadable(Exception):
 
 
 def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | None:
-    """The document as a tree, None when it is empty.
+    """Parse the document into a tree; None when it is empty.
 
-    Problems that leave the rest readable (tags, keys written twice) are appended to ``found``.
+    Appends to ``found`` the problems that leave the rest readable (tags, keys written twice). Raises
+    :class:`Unreadable` for the others.
     """
     try:
         loader = _Loader(text)
@@ -80,13 +83,13 @@ def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | Non
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, f"character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF"
-        raise Unreadable(1, "not valid YAML: a \\U escape names no character") from None
+        raise Unreadable(1, "not valid YAML: a \\U escape does not name a character") from None
     found += [(Location(file, line), message) for line, message in loader.refused]
     return _tree(root, Location(file, 1), found) if root is not None else None
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only (nothing is constructed); resolves scalars as YAML 1.2 core does."""
+    """A loader that only composes nodes and constructs no objects; it leaves scalars as text for :func:`_scalar`."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -101,7 +104,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise Unreadable(line, "anchors (&) and aliases (*) are not allowed; write the value out")
         if event.tag is not None:
-            self.refused.append((line, f"tag {event.tag!r} is not allowed; a space file is plain data"))
+            self.refused.append((line, f"tag {event.tag!r} is not allowed; a space file contains only data"))
             event.tag = None
             event.implicit = (True, False) if isinstance(event, yaml.ScalarEvent) else True
         if self._depth == MAX_DEPTH:
@@ -154,20 +157,20 @@ def _at(node: yaml.Node, file: str) -> Location:
 
 
 def _opened(problem: str | None) -> bool:
-    """The mistake is where a list, mapping or quote opens, not where the text ends."""
+    """Whether the error is best located where a list, mapping or quote opens, instead of where the parser stopped."""
     return problem is not None and problem.startswith(("expected ','", "found unexpected end of stream"))
 
 
 _HINTS = {
-    "mapping values are not allowed": "a ':' where no key can be; quote the value or check the indentation",
-    r"'\t' that cannot start": "a tab; indent with spaces",
-    "could not find expected ':'": "a key without ':'",
-    "expected ',' or ']'": "a list that is not closed with ']'",
-    "expected ',' or '}'": "a mapping that is not closed with '}'",
-    "expected <block end>": "indentation that fits no key above",
+    "mapping values are not allowed": "unexpected ':'; quote the value or check the indentation",
+    r"'\t' that cannot start": "unexpected tab; indent with spaces",
+    "could not find expected ':'": "a key has no ':'",
+    "expected ',' or ']'": "a list is not closed with ']'",
+    "expected ',' or '}'": "a mapping is not closed with '}'",
+    "expected <block end>": "the indentation does not match any key above",
     "expected the node content": "a value is missing",
-    "unexpected end of stream": "a quote that is not closed",
-    "but found another document": "a second document ('---'); a space file is one document",
+    "unexpected end of stream": "a quote is not closed",
+    "but found another document": "a second document begins ('---'); a space file is one document",
 }
 
 

@@ -1,7 +1,7 @@
-"""What must fit together between the values of a space file.
+"""Rules about values of a space file that must fit together.
 
-A rule's parameters name what it reads (see :mod:`.parts`); it is skipped while one of these is wrong
-by itself.
+The parameters of a rule name the parts of the file that it reads (see :data:`READS`). A rule is skipped while one of
+its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def objectives_are_metrics(objectives: dict[str, str], objective_names: Names, d
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
-                wrong = f"{objectives[name]!r} is the wrong way for this metric; allowed: {right}"
+                wrong = f"{objectives[name]!r} is the wrong direction for this metric; allowed: {right}"
         if wrong is not None:
             yield Problem(("objectives", name), wrong)
 
 
 def objectives_are_two(objective_names: Names) -> Found:
     if len(objective_names) < 2:
-        yield Problem(("objectives",), f"needs two or more metrics, has {len(objective_names)}")
+        yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
 def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names) -> Found:
@@ -65,12 +65,12 @@ def _limit_problems(name: str, limit: Limit) -> Found:
     allowed = f"allowed: {', '.join(words)}"
     given = [word for word in Limit.model_fields if getattr(limit, word) is not None]
     if not given:
-        yield Problem(("limits", name), f"sets no bound; {allowed}")
+        yield Problem(("limits", name), f"has no bound; {allowed}")
     for word in given:
         if word not in words:
-            yield Problem(("limits", name, word), f"does not fit this metric; {allowed}")
+            yield Problem(("limits", name, word), f"is not a bound of this metric; {allowed}")
     if name == "accuracy" and limit.min is not None and not 0 <= limit.min <= 1:
-        yield Problem(("limits", name, "min"), f"{limit.min:g} is no share; allowed: 0 to 1")
+        yield Problem(("limits", name, "min"), f"{limit.min:g} is out of range; allowed: 0 to 1")
 
 
 def _limit_words(metric: str) -> Names:
@@ -86,7 +86,7 @@ def _metric_problem(name: str, device_names: Names) -> str | None:
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:
-        known = nearest_or_all(device, device_names) if device_names else "; the file declares no device"
+        known = nearest_or_all(device, device_names) if device_names else "; the file has no devices"
         return f"unknown device {device!r}{known}"
     return None
 
@@ -96,7 +96,7 @@ def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[
     for key, metrics in NEEDS.items():
         field = f"{key}_s"
         if getattr(measure, field) != Measure.model_fields[field].default and not asked & set(metrics):
-            yield Problem(("measure", key), f"has no meaning without {' or '.join(metrics)} in objectives or limits")
+            yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
 def devices_are_one(device_names: Names) -> Found:
@@ -104,7 +104,7 @@ def devices_are_one(device_names: Names) -> Found:
         yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            yield Problem(("devices", name), "a device's name is made of a-z, 0-9, - and _")
+            yield Problem(("devices", name), "is not a valid device name; allowed: a-z, 0-9, - and _")
 
 
 def data_keys_fit_the_source(data: Data) -> Found:
@@ -112,7 +112,7 @@ def data_keys_fit_the_source(data: Data) -> Found:
         yield Problem(("task", "data", "root"), message)
     for key in unfitting_keys(data.source):
         if getattr(data, key) != Data.model_fields[key].default:
-            yield Problem(("task", "data", key), f"has no meaning with source {data.source!r}")
+            yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
 def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Found:
@@ -141,12 +141,13 @@ READS: dict[str, tuple[str, ...]] = {
     "distillation": ("space", "distillation"),
     "measure": ("measure",),
 }
+"""A part that rules read -> its key path."""
 
 
 def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
-    """Each part of :data:`READS` that is right, or its default; of mappings the entries that are right.
+    """Each part of :data:`READS` that is valid, or its default; of objectives and limits, the entries that are valid.
 
-    ``objective_names`` and ``device_names`` are the names alone, right or wrong.
+    ``objective_names`` and ``device_names`` are all names, valid or not.
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["objective_names"] = _names(raw, "objectives")
@@ -178,14 +179,14 @@ def _part(raw: Any, path: tuple[str, ...]) -> Any:
         kind = Annotated[kind, metadata]
     validate = TypeAdapter[Any](kind).validate_python
     if path in (("objectives",), ("limits",)) and isinstance(given, dict):
-        return _right_entries(given, validate)
+        return _valid_entries(given, validate)
     try:
         return validate(given)
     except ValidationError:
         return None
 
 
-def _right_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dict[str, Any]:
+def _valid_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], validate(given))
     except ValidationError as error:

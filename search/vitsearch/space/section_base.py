@@ -1,4 +1,4 @@
-"""The base class of all sections of a space file, and the types that several sections use."""
+"""The base class of all sections of a space file, and the types that several sections share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from vitsearch.space.kinds import Int, Number, Text, weights_name
 
 BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
-"""Backbones whose starting weights come with vitsearch; every other one starts from the hub."""
+"""Backbones whose starting weights are part of vitsearch; every other backbone starts from the hub by default."""
 
 Weights = Annotated[Text, AfterValidator(weights_name)]
 Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
@@ -20,13 +20,13 @@ Pixels = Annotated[Int, Field(ge=8, le=4096)]
 
 
 class Section(BaseModel):
-    """Frozen, without unknown keys; a key with nothing behind it counts as left out."""
+    """A frozen section that refuses unknown keys. A key without a value counts as left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nothing(cls, data: Any) -> Any:
+    def _without_empty_keys(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         known = {field.alias or name for name, field in cls.model_fields.items()}

@@ -34,45 +34,46 @@ _UpTo7Days = Annotated[float, BeforeValidator(duration_up_to(7 * 24 * 60)), _DUR
 
 
 class Limit(Section):
-    """A bound that every shown model keeps, absolute or against the baseline."""
+    """A bound that models must satisfy, absolute or relative to the baseline."""
 
     min: Number | None = None
-    """At least this much, for metrics where more is better."""
+    """Smallest allowed value, for metrics where more is better."""
     max: Positive | None = None
-    """At most this much, for metrics where less is better."""
+    """Largest allowed value, for metrics where less is better."""
     max_drop: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """Accuracy that may be lost against the baseline: 0.02 is two points."""
+    """Largest allowed loss of accuracy against the baseline; 0.02 is two percentage points."""
     max_ratio: Positive | None = None
-    """At most this share of the baseline's cost."""
+    """Largest allowed value as a multiple of the baseline's, for metrics where less is better."""
     min_ratio: Positive | None = None
-    """At least this many times what the baseline reaches, for metrics where more is better: throughput_ips."""
+    """Smallest allowed value as a multiple of the baseline's, for metrics where more is better (throughput_ips)."""
 
 
 class Device(Section):
-    """A board with a running agent. What is left out was stored under its name by 'vitsearch devices add'."""
+    """A device with a running agent. Keys that are left out come from 'vitsearch devices add' under the same name."""
 
     url: Annotated[Text, AfterValidator(agent_url)] | None = None
     """Address of the agent, such as https://nano.local:8470."""
     token: Annotated[
         str | None, BeforeValidator(token_name), WithJsonSchema({"type": "string", "pattern": "^env:"})
     ] = None
-    """env:NAME, the environment variable that holds the agent's token."""
+    """env:NAME, where NAME is the environment variable that holds the agent's token."""
     fingerprint: _Fingerprint | None = None
-    """Digest of the agent's certificate, as 'vitsearch-agent serve' prints it."""
+    """Fingerprint of the agent's certificate, as 'vitsearch-agent serve' prints it."""
     accuracy_images: Annotated[Int, Field(ge=0, le=10**5)] = 500
-    """Validation images that it classifies itself with each model of the front; 0: none."""
+    """Number of validation images that the device itself classifies with each model of the front; 0 for none."""
     deadline_s: _UpTo7Days = Field(default=900.0, alias="deadline")
-    """How long a run with nothing else left to do waits for it while it does not answer, such as 15m."""
+    """How long a run that has no other work waits for a device that does not answer (default: 15m)."""
 
     @field_validator("fingerprint")
     @classmethod
     def _of_a_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and (info.data.get("url") or "").startswith("http:"):
-            raise problem("is that of a certificate, and an http address has none; write https, or leave it out")
+            raise problem("an http address has no certificate; write https, or leave the fingerprint out")
         return value
 
 
 def devices_by_name(names: tuple[str, ...]) -> dict[str, Device]:
+    """Devices without keys of their own, by name."""
     return {name: Device() for name in names}
 
 
@@ -89,54 +90,59 @@ Devices = Annotated[
 
 
 class Measure(Section):
-    """How a device measures; phases cost their time for each model that is confirmed."""
+    """How the device measures. Each phase takes its time for every model that is confirmed."""
 
     threads: Annotated[Int, Field(ge=1, le=256)] = 1
-    """Threads of one inference."""
+    """Number of threads of one inference."""
     throughput_s: _UpTo1Hour = Field(default=5.0, alias="throughput")
-    """For throughput_ips: as many inferences at a time as the agent has cores, for so long."""
+    """Length of the throughput phase (for throughput_ips): one inference at a time on each core of the agent."""
     soak_s: _UpTo2Hours = Field(default=300.0, alias="soak")
-    """For latency_ms_sustained_p50: load without a pause before it is taken, such as 10m."""
+    """Length of the load without pauses before the sustained latency is measured (for latency_ms_sustained_p50)."""
     power_s: _UpTo1Hour = Field(default=30.0, alias="power")
-    """For energy_mj and power_w: load while the device's meter is read."""
+    """Length of the load during which the power meter is read (for energy_mj and power_w)."""
     idle_s: _UpTo10Minutes = Field(default=10.0, alias="idle")
-    """For energy_mj and power_w: rest before and after, which the net energy is taken against."""
+    """Length of the rest before and after that load, which gives the idle power to subtract (for energy_mj and
+    power_w)."""
     start_max_c: Annotated[Number, Field(ge=-40, le=150)] | None = None
-    """Degrees Celsius that the device cools down to before each measuring process; none waits for nothing."""
+    """Temperature in degrees Celsius that the device must cool down to before each measuring process (default: no
+    waiting)."""
     cooldown_s: _UpTo1Hour = Field(default=300.0, alias="cooldown")
-    """It waits no longer than this for that; the result is then flagged warm_start."""
+    """Longest wait for start_max_c; after it the measurement starts, and its result is flagged warm_start."""
 
 
 class Search(Section):
-    """How long and how the search runs."""
+    """Length and method of the search."""
 
     trials: Annotated[Int, Field(ge=0, le=10**9)] = 12
-    """Plans that the study trains, in all its runs together; 0 for the baseline and the leaderboard alone."""
+    """Number of plans to train, in all runs of the study together; 0 for only the baseline and the leaderboard."""
     timeout_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = (
         Field(default=None, alias="timeout")
     )
     """Wall time of one run: 8h, 30m, seconds, or none."""
     sampler: Literal["auto", "tpe", "nsga2", "random"] = "auto"
+    """How plans are proposed: tpe and nsga2 are Optuna's samplers, random draws uniformly; auto is tpe."""
     seed: Seed = 0
+    """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3
-    """Plans that are measured for each one that is trained."""
+    """Number of plans to measure for each plan that is trained."""
     margin: Annotated[Number, Field(ge=0, le=1)] = 0.01
-    """Added to the best accuracy known when a plan is judged hopeless before it is trained."""
+    """Added to the best known accuracy to test whether a plan is dominated before it is trained."""
     duplicates_in_a_row: Count = 20
-    """After so many in a row that came to a plan that is known, one that nobody asked for is tried."""
+    """After this many proposals in a row that repeat a known plan, a random plan is tried."""
 
 
 class Resources(Section):
-    """What trainings may use; a machine that lacks it is told so at the start."""
+    """Resources that trainings may use. A run on a machine that lacks them stops at the start with a message."""
 
     trainers: Annotated[
         int | Literal["auto"], Either(word_or("<number>"), {"<number>": Count, "<word>": Literal["auto"]})
     ] = "auto"
-    """Trainings at the same time."""
+    """Number of trainings at the same time; auto: as many as the cores allow."""
     cpus: Count = 1
-    """Cores for each."""
+    """Number of cores for each training."""
     gpus: Annotated[
         float | Literal["auto"],
         Either(word_or("<number>"), {"<number>": Annotated[Number, Field(ge=0, le=64)], "<word>": Literal["auto"]}),
     ] = "auto"
-    """GPUs for each; 0.5 lets two share one, 0 trains on the CPU; auto: those of the machine, shared."""
+    """Number of GPUs for each training; 0.5 lets two trainings share one, 0 trains on the CPU; auto: the GPUs of the
+    machine, shared."""

@@ -1,4 +1,4 @@
-"""Where each value of a space came from, and how a problem with it is told."""
+"""The locations of the values of a space file, and how problems with them are reported."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 class Problem(NamedTuple):
-    """What is wrong (``message``) at a key path; ``()`` is the whole file."""
+    """A problem at a key path; the path ``()`` is the whole file."""
 
     path: Path
     message: str
     at: Path | None = None
-    """Where it is written, when that is not ``path`` (an unknown key is told under its section)."""
+    """The path whose location is reported, if not ``path`` (an unknown key is reported under its section)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The space file's name and the location of every key and list item that was written."""
+    """The name of the space file, and the location of every key and list item in it."""
 
     path: str
     locations: Mapping[Path, Location]
 
     def location(self, path: Path) -> Location:
-        """Where ``path`` is written, or the nearest key around it."""
+        """The location of ``path``, or of the nearest key around it."""
         while path and path not in self.locations:
             path = path[:-1]
         return self.locations.get(path, Location(self.path, 1))
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
-        """One line for the user per problem, in the order of the file."""
+        """One line for each problem, in the order of the file."""
         return report_lines(self.path, [self.located(problem) for problem in problems])
 
     def located(self, problem: Problem) -> tuple[Location, str]:
+        """The location and the text of a problem."""
         path = problem.path
         while path and isinstance(path[-1], int) and path not in self.locations:
             path = path[:-1]
@@ -48,7 +49,7 @@ class Source:
 
 
 def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str]:
-    """``line 3: ...`` for ``file``, ``base.yaml line 3: ...`` for others, ``override: ...`` last."""
+    """One line for each problem: ``line 3: ...``, ``base.yaml line 3: ...`` in another file, ``override: ...`` last."""
     order = sorted(dict.fromkeys(located), key=lambda item: _rank(file, item[0]))
     return [f"{_where(file, location)}: {message}" for location, message in order]
 
@@ -75,6 +76,6 @@ def dotted(path: Path) -> str:
 
 
 def nearest_or_all(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?``, or all that is allowed when nothing is near."""
+    """``; did you mean 'x'?`` for a similar name, or all allowed names when none is similar."""
     names = list(known)
     return did_you_mean(name, names) or f"; allowed: {', '.join(names)}"

@@ -1,5 +1,7 @@
-"""Does any backbone of the file support what the file asks for? Asked through a function, so that
-this package knows no backbone and imports no torch."""
+"""A check that at least one backbone of a space file supports each value in it.
+
+The backbones are asked through a function, so that this package depends on no backbone and imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,16 @@ from vitsearch.space.source import Problem
 from vitsearch.space.task import Teacher
 
 NAMED = 3
-"""Backbones of one reason that a message names."""
+"""Largest number of backbones that a message names for one reason."""
 Supports = Callable[[str, str, Any], str | None]
-"""``supports(backbone, knob, value)``: None when it does, else the reason why not.
+"""``supports(backbone, knob, value)`` returns None when the backbone supports the value, otherwise the reason why not.
 
-It raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of
-``SearchSpace.choices()`` and ``weights``."""
+Raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of ``SearchSpace.choices()`` and
+``weights``."""
 
 
 def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
-    """Lines for the user: unknown backbones, and values that no backbone of the file can use."""
+    """Lines for the user about unknown backbones and about values that no backbone of the file supports."""
     space, source = loaded
     unknown = dict(_unknown(space, supports))
     problems = [Problem(path, message) for path, (_, message) in unknown.items()]
@@ -72,12 +74,12 @@ def _unusable_values(space: SearchSpace, known: list[str], supports: Supports) -
             reasons = {name: _reason(space, supports, name, (knob, value)) for name in known}
             if all(reason is not None for reason in reasons.values()):
                 yield Problem(
-                    ("space", knob, index), f"no backbone of the file can use {value!r} ({_grouped(reasons)})"
+                    ("space", knob, index), f"no backbone of the file supports {value!r} ({_grouped(reasons)})"
                 )
 
 
 def _grouped(reasons: dict[str, str | None]) -> str:
-    """``a, b: why; c: why``: backbones that share a reason stand together, and long lists are cut."""
+    """Format reasons as ``a, b: why; c: why``: backbones are grouped by reason, and long groups are shortened."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(str(reason).removeprefix(f"{name} "), []).append(name)
@@ -89,7 +91,8 @@ def _grouped(reasons: dict[str, str | None]) -> str:
 
 
 def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str, Any]) -> str | None:
-    """A window must divide the maps at one of the resolutions; the reason reported is that of the last."""
+    """Why a backbone does not support a knob's value, or None. A window must divide the maps at one of the resolutions
+    at least; the reason is that of the last one."""
     knob, value = asked
     reason = supports(name, knob, value)
     if reason is not None or knob != "window_size":
@@ -99,12 +102,12 @@ def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str,
 
 
 def _is_searched(space: SearchSpace, knob: str) -> bool:
-    """How and where tokens are dropped is asked only where some are."""
+    """Whether the knob matters: method and positions of token pruning do only when some ratio is above 0."""
     return knob not in ("token_pruning_method", "token_pruning_at") or any(space.space.token_pruning_ratio)
 
 
 def _why_not_made(space: SearchSpace, precision: str) -> str | None:
-    """Why no runtime of the file can be given ``precision``."""
+    """Why ``precision`` can be made for no runtime of the file, or None when it can."""
     reasons = [precisions.supports(runtime, precision) for runtime in space.space.backend]
     return None if None in reasons else "; ".join(map(str, reasons))
 
@@ -112,7 +115,7 @@ def _why_not_made(space: SearchSpace, precision: str) -> str | None:
 def _unusable_backbones(
     space: SearchSpace, known: list[str], supports: Supports, reported: set[Path]
 ) -> Iterator[Problem]:
-    """Backbones that none of the values of a knob suits, though others can use them."""
+    """Backbones that support no value of a knob, although other backbones do."""
     for knob in ("resolution", "distillation", "quantization"):
         values = space.choices()[knob]
         if any(("space", knob, index) in reported for index in range(len(values))):
@@ -120,14 +123,14 @@ def _unusable_backbones(
         for index, choice in enumerate(space.space.backbone):
             reasons = [supports(choice.name, knob, value) for value in values] if choice.name in known else []
             if reasons and all(reason is not None for reason in reasons):
-                yield Problem(("space", "backbone", index), f"no {knob} of the file suits it: {reasons[-1]}")
+                yield Problem(("space", "backbone", index), f"supports no {knob} of the file: {reasons[-1]}")
 
 
 _SAME_AS = {"weights": "backbone", "resolution": "resolution"}
 
 
 def _baseline(loaded: LoadedSpace, supports: Supports, reported: set[Path]) -> Iterator[Problem]:
-    """What the baseline cannot use, unless it only took it from a knob that is reported already."""
+    """Values that the baseline does not support, except those taken from a knob that is already reported."""
     base = loaded.space.baseline
     for key in ("weights", "resolution"):
         value = getattr(base, key)
@@ -137,4 +140,4 @@ def _baseline(loaded: LoadedSpace, supports: Supports, reported: set[Path]) -> I
         same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in reported
         reason = None if same else supports(base.backbone, key, value)
         if reason is not None:
-            yield Problem(("baseline", key), f"{base.backbone} cannot use {value!r}: {reason}")
+            yield Problem(("baseline", key), f"{base.backbone} does not support {value!r}: {reason}")

@@ -31,7 +31,7 @@ def test_known_sources(source):
     [
         ("folders", "did you mean 'folder'"),
         ("torch/fashion-mnist", "did you mean 'fashion_mnist'"),
-        ("torch/", "is not known; allowed: builtin"),
+        ("torch/", "is not a valid source; allowed: builtin"),
         ("hfds/", "torch/NAME, hfds/NAME_OR_FOLDER, wds/NAME"),
         ("tfds/mnist", "tfds/ is not supported; hfds/"),
     ],
