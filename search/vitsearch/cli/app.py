@@ -79,7 +79,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     from vitsearch import space as spaces
     from vitsearch.data import DataSpec
     from vitsearch.data.estimate import estimate
-    from vitsearch.devices.agent_device import unreached
+    from vitsearch.devices.connection import connection_problems
     from vitsearch.search.run import data_spec
     from vitsearch.study.sampling import PlanSpace
 
@@ -89,7 +89,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     plans = PlanSpace(loaded.space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
     count = plans.count()
     data = estimate(DataSpec.from_json(data_spec(loaded.space)))
-    notes = unreached(loaded.space.devices, os.environ)
+    notes = connection_problems(loaded.space.devices, os.environ)
     found = {"study": loaded.space.study, "plans": count, "trials": loaded.space.search.trials, "notes": notes}
     if as_json:
         typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.space.to_json()}, indent=2))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vitsearch.devices.agent_device import connect
+from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.client.client import DeviceClient

@@ -22,7 +22,7 @@ from vitsearch.core.progress import Progress
 from vitsearch.core.record import Errors, Keys, Values
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.devices.agent_device import Device
-from vitsearch.devices.availability import AvailableDevice
+from vitsearch.devices.availability import WaitingDevice
 from vitsearch.devices.protocols import Protocols
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
@@ -97,7 +97,7 @@ class Pipeline:
         self._context = StageContext(workspace, ledger, self.single_flight, runner, progress)
         self._shared = SharedStages(config, self._context)
         self._scratch_files = ScratchFiles(workspace.scratch)
-        self.device = AvailableDevice(device, lambda: bool(self.single_flight.kinds() - BY_DEVICE))
+        self.device = WaitingDevice(device, lambda: bool(self.single_flight.kinds() - BY_DEVICE))
         self.protocols = Protocols.of(config.phases, device.info)
         measured = config.wall_clock_decides, self.protocols
         self._measuring = DeviceMeasurements(ledger, self.single_flight, self.device, progress, *measured)

@@ -152,9 +152,8 @@ class PlanSpace:
             resolution=base.resolution,
             window_size=None,
             compression=Compression(width_multiple=self.space.space.width_multiple),
-            distillation=self._choices("distillation")[
-                0
-            ],  # not trained; as on the leaderboard, so that both are one plan
+            # Without effect here; equal to that of the leaderboard, so that a model on both is built once.
+            distillation=self._choices("distillation")[0],
             recipe=self.space.recipe(),
             deployments=(self._deployment(self._choices("backend")[0], "fp32"),),
         )
