@@ -87,7 +87,7 @@ class AgentDevice:
     def __init__(self, name: str, client: DeviceClient, failures: int = 0, deadline_s: float = DEADLINE_S) -> None:
         """Connect to the agent. Raises :class:`DeviceLost` when it does not answer.
 
-        ``failures`` is the number of earlier failures that are retried; the repeats of this run are numbered after theirs.
+        ``failures`` is the number of earlier failures that are retried; this run numbers its repeats after theirs.
         """
         self.name = name
         self.deadline_s = deadline_s
