@@ -24,8 +24,9 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, engine_options, tune
-from vitsearch.study.sampling import PlanSpace, make_sampler
+from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
+from vitsearch.study.suggest import make_sampler
 from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]

@@ -21,7 +21,7 @@ from vitsearch import backbones
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, ImageData, load
 from vitsearch.models.surgery import keep_columns, keep_rows
-from vitsearch.space.sections import AUGMENTATIONS
+from vitsearch.space.task import AUGMENTATIONS
 from vitsearch.training import fine_tune
 
 NAME, IMAGES = "vit_fmnist_p4", 2048

@@ -1,17 +1,17 @@
-"""Every error that vitsearch raises for a person to read.
+"""The errors that vitsearch raises for the user to read.
 
-    VitsearchError                 exit 1   the message is the user's message
-    ├── SpaceError                 exit 2   a space file (or an override) is wrong; lists every problem at once
+    VitsearchError                 exit 1   base class; the message is for the user
+    ├── SpaceError                 exit 2   a space file or an override is not valid; lists every problem
     ├── DataError                  exit 2   the data set cannot be read or is not the study's
     ├── WeightsError               exit 2   starting weights cannot be found or do not fit
     ├── ResourceError              exit 2   this machine or cluster lacks what was asked for
-    ├── UnknownName                exit 2   no plugin, backbone or study bears that name (nearest one told)
-    ├── PlanError                  exit 2   a plan asks for what a backbone or runtime cannot do
-    ├── StudyError                 exit 2   a study cannot be opened or resumed as asked
+    ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
+    ├── PlanError                  exit 2   a plan needs what a backbone or runtime does not support
+    ├── StudyError                 exit 2   a study cannot be opened or resumed as requested
     ├── StoreError                 exit 1   an artifact is missing or damaged
-    ├── WorkersLost                exit 1   Ray itself has failed; the same command goes on
-    ├── DeviceLost                 exit 1   a device does not answer or refuses; the same command goes on
-    └── StageError                 exit 1   a stage of one trial failed by itself (stage, kind, message)
+    ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
+    ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
+    └── StageError                 exit 1   a stage of one trial failed (stage, kind, message)
 
 A message says what happened, where, which value was seen and what is allowed.
 """
@@ -23,13 +23,13 @@ from collections.abc import Iterable
 
 
 class VitsearchError(Exception):
-    """Base of the tree; ``str(error)`` is what the user reads."""
+    """Base class of all errors; ``str(error)`` is what the user reads."""
 
     exit_code = 1
 
 
 class SpaceError(VitsearchError):
-    """All problems of one space file; ``problems`` holds one line each."""
+    """All problems of one space file; ``problems`` has one line for each."""
 
     exit_code = 2
 
@@ -89,10 +89,10 @@ class DeviceLost(VitsearchError):
 
 
 class StageError(VitsearchError):
-    """A stage of one trial failed by itself: it is not repeated unless asked for.
+    """A stage of one trial failed. The failure is final; a run retries it only on request.
 
-    ``stage`` is where (screen, signal, train, export, measure), ``kind`` a short class
-    (crash, timeout, not_finite, parity, ...), ``message`` what a person reads.
+    ``stage`` is the stage (screen, proxy, train, export, measure, ...), ``kind`` the class of the failure (crash,
+    timeout, not_finite, parity, ...), ``message`` the explanation for the user.
     """
 
     def __init__(self, stage: str, kind: str, message: str) -> None:
@@ -106,6 +106,6 @@ class StageError(VitsearchError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` when a known name is near, else an empty string."""
+    """``"; did you mean 'x'?"`` when a known name is similar, otherwise an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""

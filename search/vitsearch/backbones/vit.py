@@ -18,7 +18,7 @@ from vitsearch.backbones import vit_stream
 from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.compress import tokens
-from vitsearch.core.token_counts import refused_places
+from vitsearch.core.token_counts import position_problem
 from vitsearch.models.backbone import BlockUnits, Reader
 
 NEEDS_CLASS_TOKEN = {
@@ -54,7 +54,7 @@ class ViTFamily(TimmFamily):
             return f"{name} {self.why_no_tokens}"
         if knob == "token_pruning_method" and value in NEEDS_CLASS_TOKEN and not tokens.Layout.of(vit).readers:
             return f"{name} {NEEDS_CLASS_TOKEN[value]}"
-        reason = refused_places(value, len(vit.blocks)) if knob == "token_pruning_at" else None
+        reason = position_problem(value, len(vit.blocks)) if knob == "token_pruning_at" else None
         return None if reason is None else f"{name} {reason}"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:

@@ -75,7 +75,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     from vitsearch import api, backbones
     from vitsearch.data import DataSpec
     from vitsearch.data.estimate import estimate
-    from vitsearch.devices.agent_device import unreached
+    from vitsearch.devices.connection import connection_problems
     from vitsearch.search.run import data_spec
     from vitsearch.study.sampling import PlanSpace
 
@@ -85,7 +85,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
     )
     count = plans.count()
     data = estimate(DataSpec.from_json(data_spec(loaded)))
-    notes = unreached(loaded.devices, os.environ)
+    notes = connection_problems(loaded.devices, os.environ)
     found = {"study": loaded.study, "plans": count, "trials": loaded.search.trials, "notes": notes}
     if as_json:
         typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.to_json()}, indent=2))

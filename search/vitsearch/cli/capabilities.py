@@ -1,6 +1,7 @@
-"""Which backbone takes which operator, and which runtime which precision: read from ``supports``, never kept apart.
+"""The tables of the operators that each backbone supports, and of the precisions that each runtime supports.
 
-``vitsearch capabilities`` prints what :func:`describe` gives; ``docs/capabilities.md`` is that output.
+They are built by asking ``supports``, so they cannot differ from it. ``vitsearch capabilities`` prints what
+:func:`describe` returns; ``docs/capabilities.md`` contains that output.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EXAMPLES = (
     "repvit_m0_9",
     "edgenext_xx_small",
 )
-"""One of each design; of a family that is not among them its first variant stands for it."""
+"""One backbone of each design. A family without an example is represented by its first variant."""
 RATIO = 0.25
 ASKED: tuple[tuple[str, str, Any], ...] = (
     ("heads", "head_pruning_ratio", RATIO),
@@ -46,22 +47,22 @@ YES = "yes"
 
 @dataclass
 class _Notes:
-    """Reasons, numbered as they come; the same reason has one number."""
+    """Reasons, numbered in the order of their first use."""
 
-    told: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
     def mark(self, name: str, reason: str) -> str:
         reason = reason.replace(f"{name} ", "", 1).replace(name, "the model")
-        if reason not in self.told:
-            self.told.append(reason)
-        return f"no [{self.told.index(reason) + 1}]"
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"no [{self.reasons.index(reason) + 1}]"
 
     def lines(self) -> list[str]:
-        return [f"{number}. {reason}" for number, reason in enumerate(self.told, 1)]
+        return [f"{number}. {reason}" for number, reason in enumerate(self.reasons, 1)]
 
 
 def examples() -> tuple[str, ...]:
-    """Backbones that stand for every family that is registered, in the order of :data:`EXAMPLES`."""
+    """At least one backbone of every registered family, in the order of :data:`EXAMPLES`."""
     families = {name: backbones.FAMILIES.get(name)() for name in backbones.FAMILIES.names()}
     claimed = [name for name in EXAMPLES if any(family.claims(name) for family in families.values())]
     missing = [f for f in families.values() if not any(f.claims(name) for name in claimed)]
@@ -69,14 +70,14 @@ def examples() -> tuple[str, ...]:
 
 
 def describe(names: Sequence[str]) -> str:
-    """Two tables and the reasons, in Markdown. :class:`~vitsearch.errors.UnknownName` for no backbone."""
+    """Two tables and the reasons, in Markdown. Raises :class:`~vitsearch.errors.UnknownName` for an unknown name."""
     notes = _Notes()
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
     made = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
     made += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
-    return "\n".join([*map(_line, rows), "", *map(_line, made), "", "Where not, why:", "", *notes.lines()])
+    return "\n".join([*map(_line, rows), "", *map(_line, made), "", "Reasons:", "", *notes.lines()])
 
 
 def _row(name: str, notes: _Notes) -> list[str]:
@@ -94,7 +95,7 @@ def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
 
 
 def _windows(name: str, notes: _Notes) -> str:
-    """Those that fit at the native resolution."""
+    """The windows that fit at the native resolution."""
     fitting = backbones.find(name).windows(name, backbones.native_resolution(name))
     if fitting:
         return ", ".join(map(str, fitting))

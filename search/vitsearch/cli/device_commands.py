@@ -1,4 +1,4 @@
-"""``vitsearch devices``: boards that this user knows, what they are and what they are doing."""
+"""``vitsearch devices``: the devices that this user has added, their properties and their queues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from vitsearch.errors import ResourceError
 
-app = typer.Typer(help="Boards: which are known, what they are, what they are doing.", no_args_is_help=True)
+app = typer.Typer(help="Add, list and inspect devices, and manage their queues.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As 'vitsearch devices list' shows it.", show_default=False)]
@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As 'vitsearch devices
 
 @app.command("list")
 def list_devices(as_json: AsJson = False) -> None:
-    """All devices that are known here, and whether they answer."""
+    """List all known devices, and whether they answer."""
     from vitsearch.cli import device_tables
 
     rows = device_tables.overview(_book().devices())
@@ -28,17 +28,18 @@ def list_devices(as_json: AsJson = False) -> None:
 
 @app.command()
 def add(
-    url: Annotated[str, typer.Argument(metavar="URL", help="https://board.local:8470", show_default=False)],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: from the host's name.")] = None,
+    url: Annotated[str, typer.Argument(metavar="URL", help="https://nano.local:8470", show_default=False)],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: taken from the host name.")] = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="Of the certificate, as the agent prints it; else it is shown to be confirmed.")
+        str | None,
+        typer.Option(help="Fingerprint of the certificate, which the agent prints; default: ask."),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token; else it is asked for, or read from a pipe.")
+        Path | None, typer.Option(help="File with the token; default: ask for it, or read it from a pipe.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a device known: its address, its certificate and its token. Again with the same name replaces them."""
+    """Add a device with its address, certificate and token, or replace the device of that name."""
     from vitsearch.cli import device_tables
     from vitsearch.devices import pairing
 
@@ -50,20 +51,21 @@ def add(
     if as_json:
         _print(device_tables.row(asked.name, found.device, found.info))
     else:
-        typer.echo(f"{asked.name} is {device_tables.board(found.info)}; a space file now says: devices: [{asked.name}]")
+        description = device_tables.describe(found.info)
+        typer.echo(f"{asked.name} is {description}; to use it in a space file: devices: [{asked.name}]")
 
 
 @app.command()
 def remove(name: Name, as_json: AsJson = False) -> None:
-    """Forget a device and its token."""
+    """Remove a device and its token."""
     book = _book()
     book.remove(name)
-    _print({"removed": name}) if as_json else typer.echo(f"{name} is forgotten.")
+    _print({"removed": name}) if as_json else typer.echo(f"{name} was removed.")
 
 
 @app.command()
 def status(name: Name, as_json: AsJson = False) -> None:
-    """One device: its queue and whose jobs they are, its conditions, what it can run and measure."""
+    """Show the conditions of a device, its runtimes and meters, and the jobs in its queue with their owners."""
     from vitsearch.cli import device_tables
 
     found = device_tables.status(name, _book().get(name))
@@ -73,15 +75,16 @@ def status(name: Name, as_json: AsJson = False) -> None:
 @app.command()
 def probe(
     name: Name,
-    runtime: Annotated[str, typer.Option(help="Of the device.")] = "onnxruntime",
+    runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = "onnxruntime",
     threads: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Beside one; default: all of its processors.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=256, help="Threads besides 1; default: all processors.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The peaks of a device, for a roofline: products of matrices for each precision, copies of memory.
+    """Measure the peaks of a device for a roofline: matrix products in each precision, and memory copies.
 
-    They are measured once in each environment of the device, in half a minute or so on a small board.
+    A device measures them once in each of its environments, which takes about half a minute on a small device.
     """
     from vitsearch.cli import device_tables
 
@@ -92,10 +95,10 @@ def probe(
 @app.command()
 def cancel(
     name: Name,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The beginning of its id is enough.", show_default=False)],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Beginning of the job's id.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Cancel a job that waits or runs, whoever sent it."""
+    """Cancel a waiting or running job of any owner."""
     from vitsearch.cli import device_tables
 
     cancelled = device_tables.cancel(name, _book().get(name), job)
@@ -121,20 +124,22 @@ def _is_interactive() -> bool:
 
 
 def _confirm(url: str, fingerprint: str) -> None:
-    """The first time, a person compares; nobody else can."""
+    """Ask the user to compare the certificate, the first time that the device is added."""
     if not _is_interactive():
-        raise ResourceError(f"{url}: give its --fingerprint, which the agent prints when it starts")
-    typer.echo(f"{url} shows the certificate\n  {fingerprint}\nIt must be the one that the agent prints.", err=True)
-    typer.confirm("Is it?", abort=True, err=True)
+        raise ResourceError(f"{url}: --fingerprint is required without a terminal; the agent prints it at its start")
+    typer.echo(f"{url} has the certificate\n  {fingerprint}\nThe agent must print the same fingerprint.", err=True)
+    typer.confirm("Does it?", abort=True, err=True)
 
 
 def _token(file: Path | None) -> str:
-    """Never from the arguments, which everybody on the machine can read."""
+    """Read the token from a file, a prompt or a pipe, but never from an argument: every user can read those."""
     if file is not None:
         try:
             return file.read_text().partition("\n")[0].strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ResourceError(f"--token-file {file}: {error}") from error
     if _is_interactive():
-        return str(typer.prompt("Token (vitsearch-agent token shows it)", hide_input=True, err=True)).strip()
+        return str(
+            typer.prompt("Token ('vitsearch-agent token' on the device prints it)", hide_input=True, err=True)
+        ).strip()
     return sys.stdin.readline().strip()

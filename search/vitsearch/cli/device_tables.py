@@ -1,4 +1,4 @@
-"""What ``vitsearch devices`` tells, as JSON and as tables."""
+"""The output of ``vitsearch devices``, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vitsearch.devices.agent_device import connect
+from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.client.client import DeviceClient
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 def overview(known: Mapping[str, KnownDevice]) -> list[dict[str, Any]]:
-    """One row for each device; all are asked at the same time."""
+    """One row for each device. All devices are asked at the same time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(_row, known, known.values()))
 
@@ -37,6 +37,7 @@ def _row(name: str, device: KnownDevice) -> dict[str, Any]:
 
 
 def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
+    """The row of a device that answered."""
     return {
         "name": name,
         "url": device.url,
@@ -50,13 +51,13 @@ def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
     }
 
 
-def board(info: DeviceInfo) -> str:
-    """In words: ``NVIDIA Jetson Nano (physical)``."""
+def describe(info: DeviceInfo) -> str:
+    """A device in words: ``NVIDIA Jetson Nano (physical)``."""
     return printable(f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})")
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:
-    """All that the agent tells; ``queue`` as it will be served, what runs first."""
+    """Everything that the agent reports. ``queue`` is in the order of execution, running jobs first."""
 
     def ask(client: DeviceClient) -> tuple[DeviceInfo, list[dict[str, Any]], Mapping[str, Any]]:
         queue = [_job(job) | {"last": _last_event(client, job)} for job in client.jobs()]
@@ -67,7 +68,7 @@ def status(name: str, device: KnownDevice) -> dict[str, Any]:
 
 
 def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
-    """What happened last to a job that runs; one that waits has nothing to tell."""
+    """The last event of a running job; None for a waiting one."""
     if job.state != "running":
         return None
     events = client.events(job.id)
@@ -75,15 +76,20 @@ def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
 
 
 def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
-    """Cancel the one job whose id begins so; :class:`UnknownName` for none, :class:`ResourceError` for several."""
+    """Cancel the job whose id begins with ``beginning``.
+
+    Raises :class:`UnknownName` when there is no such job, and :class:`ResourceError` when there are several.
+    """
 
     def ask(client: DeviceClient) -> JobStatus:
         ids = [job.id for job in client.jobs()]
         matching = [identifier for identifier in ids if identifier.startswith(beginning.lower())]
         if not ids:
-            raise ResourceError(f"device {name}: no job waits or runs")
+            raise ResourceError(f"device {name}: no job is waiting or running")
         if len(matching) > 1:
-            raise ResourceError(f"device {name}: {len(matching)} jobs begin with {beginning!r}: give more of the id")
+            raise ResourceError(
+                f"device {name}: the ids of {len(matching)} jobs begin with {beginning!r}; give more of the id"
+            )
         if not matching:
             raise UnknownName("waiting or running job", beginning, [identifier[:_SHORT_ID] for identifier in ids])
         return client.cancel(matching[0])
@@ -92,7 +98,7 @@ def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
 
 
 def probe(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
-    """The device's peaks as the agent tells them; it is asked until it answers."""
+    """The peaks of a device, as its agent reports them. Waits until the agent has measured them."""
     result = _ask(name, device, lambda client: client.probe(runtime, threads))
     return {"name": name, **result.to_json()}
 
@@ -116,25 +122,27 @@ def _probe_notes(found: dict[str, Any]) -> list[str]:
     version, heat, wait = found["runtime_version"], found["temperature_c"], found["wait_over_cpu"]
     notes = [f"{key}: {reason}" for key, reason in found["reasons"].items()]
     warm = "" if heat is None else f", {heat:.1f} °C"
-    told = f"{found['runtime']} {version or ''}".strip()
+    runtime = f"{found['runtime']} {version or ''}".strip()
     notes.append(
-        f"{found['name']}: {told}, environment {found['environment_id'][:_SHORT_ID]}{warm}, {found['started_at']}"
+        f"{found['name']}: {runtime}, environment {found['environment_id'][:_SHORT_ID]}{warm}, {found['started_at']}"
     )
     if wait is not None and wait > CONTENDED_WAIT_OVER_CPU:
-        notes.append(f"Something else ran meanwhile (waited {wait:.0%} of the time it ran): the peaks are higher.")
+        notes.append(
+            f"Other work ran on the device (waited {wait:.0%} of the time it ran), so the true peaks are higher."
+        )
     if found["emulated"]:
-        notes.append("EMULATED: the peaks of no board")
+        notes.append("EMULATED: these are not the peaks of a real device")
     return notes
 
 
 def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:
     console = console or Console()
     if not rows:
-        console.print("No device is known here. Add one: vitsearch devices add https://board.local:8470")
+        console.print("No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
         return
     table = Table("device", "address", "board", "kind", "queue", box=None, header_style="bold")
     for found in rows:
-        state = _queue_text(found) if found["reachable"] else "not usable, see below"
+        state = _queue_text(found) if found["reachable"] else "unavailable, see below"
         cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
         table.add_row(*map(plain, cells), style=None if found["reachable"] else "dim")
     console.print(table)
@@ -164,12 +172,12 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
 
 
 def printable(text: str) -> str:
-    """Names and reasons are written by others: an escape among them is no word to our terminal."""
+    """``text`` without control characters. Names and reasons come from others and could contain terminal escapes."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def plain(text: str) -> Text:
-    """As it stands, ``[/x]`` too."""
+    """Text that is printed literally, markup such as ``[/x]`` included."""
     return Text(printable(text))
 
 
@@ -202,8 +210,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
         f"{what} {runtime[key]}" for what, key in (("opset", "max_opset"), ("IR", "max_ir_version")) if runtime[key]
     ]
     up_to = f", up to {' and '.join(limits)}" if limits else ""
-    said = (f"{runtime['name']} {runtime['version']}{up_to}", ", ".join(runtime["providers"]), runtime["program"])
-    return "; ".join(part for part in said if part)
+    parts = (f"{runtime['name']} {runtime['version']}{up_to}", ", ".join(runtime["providers"]), runtime["program"])
+    return "; ".join(part for part in parts if part)
 
 
 def _queue_text(found: dict[str, Any]) -> str:
@@ -211,7 +219,7 @@ def _queue_text(found: dict[str, Any]) -> str:
 
 
 def _state_text(job: dict[str, Any]) -> str:
-    """``running: phase latency-2``, with what the agent told last."""
+    """The state of a job with its last event: ``running: phase latency-2``."""
     last = job["last"]
     if last is None or last["what"] == "started":
         return str(job["state"])
@@ -229,7 +237,7 @@ def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) 
             return question(client)
         except Unauthorized as error:
             again = f"vitsearch devices add {device.url} {name}"
-            told = f"device {name}: its token was rotated, or is wrong; with the right one: {again}"
-            raise DeviceLost(told) from error
+            message = f"device {name}: its token was rotated or is wrong; with the right token, run: {again}"
+            raise DeviceLost(message) from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {name}: {error}") from error

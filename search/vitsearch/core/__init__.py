@@ -1,1 +1,1 @@
-"""Plans, what they resolve to, and the keys that name results. No torch, no database."""
+"""Plans, what they resolve to, and the keys that name results. Imports no torch and no database."""

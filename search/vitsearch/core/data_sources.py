@@ -1,6 +1,6 @@
-"""Where labelled images come from: the names of sources, and which keys of ``task.data`` each understands.
+"""The sources of labelled images: their names, and the keys of ``task.data`` that each one uses.
 
-Space files and :mod:`vitsearch.data` both read this; it imports nothing heavy.
+Both :mod:`vitsearch.space` and :mod:`vitsearch.data` use this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TORCH_NAMES = (
     "cifar10", "cifar100", "fashion_mnist", "folder", "image_folder", "imagenet", "inat", "inaturalist",
     "kmnist", "mnist", "places365", "qmnist",
 )  # fmt: skip
-"""What timm's ``create_dataset`` knows behind ``torch/``."""
+"""The names that timm's ``create_dataset`` accepts after ``torch/``."""
 SOURCE_PATTERN = "^(torch|hfds|wds)/."
 ALLOWED_SOURCES = f"{', '.join(SOURCES)}, torch/NAME, hfds/NAME_OR_FOLDER, wds/NAME"
 
@@ -36,12 +36,12 @@ _ROOTS = {
 
 
 def kind_of(source: str) -> str:
-    """``hfds`` of ``hfds/NAME``; a source without a name is its own kind."""
+    """The kind of a source: ``hfds`` for ``hfds/NAME``; a source without a name is its own kind."""
     return source if source in SOURCES else source.partition("/")[0]
 
 
 def source_problem(source: str) -> str | None:
-    """What is wrong with the name of a source, or ``None``."""
+    """Why ``source`` is not valid, or ``None`` when it is."""
     kind, _, name = source.partition("/")
     if source in SOURCES or (kind in ("hfds", "wds") and name):
         return None
@@ -49,18 +49,18 @@ def source_problem(source: str) -> str | None:
         near = did_you_mean(name, TORCH_NAMES)
         return None if name in TORCH_NAMES else f"torch/ has no {name!r}; allowed: {', '.join(TORCH_NAMES)}{near}"
     if kind in ("hfids", "tfds"):
-        return f"{kind}/ is not supported; hfds/ reads Hugging Face sets and parquet files, wds/ tar shards"
+        return f"{kind}/ is not supported; use hfds/ for Hugging Face sets and parquet files, wds/ for tar shards"
     near = did_you_mean(source, SOURCES)
-    return f"{source!r} is not known; allowed: {ALLOWED_SOURCES}{near}"
+    return f"{source!r} is not a valid source; allowed: {ALLOWED_SOURCES}{near}"
 
 
 def unfitting_keys(source: str) -> tuple[str, ...]:
-    """The keys of :class:`DataSpec` that have no meaning with ``source``."""
+    """The keys of ``task.data`` that have no effect with ``source``."""
     every = dict.fromkeys(key for keys in _KEYS.values() for key in keys)
     return tuple(key for key in every if key not in _KEYS[kind_of(source)])
 
 
 def missing_root(source: str) -> str | None:
-    """What ``root`` has to be where ``source`` cannot do without one."""
+    """The message for a missing ``root`` when ``source`` needs one, otherwise ``None``."""
     needed = _ROOTS.get(kind_of(source))
     return f"is missing; 'source: {source}' needs {needed}" if needed else None

@@ -1,4 +1,4 @@
-"""What every exported graph has in common: the names of its input and output, and its ONNX opset."""
+"""Properties that all exported graphs share: the names of input and output, and the ONNX opset."""
 
 INPUT, OUTPUT = "images", "logits"
 """float32 (batch, channels, height, width) and float32 (batch, classes)."""

@@ -1,12 +1,13 @@
-"""The four keys that name what follows from a resolved plan: sha256 of canonical JSON.
+"""The four keys under which the results of a resolved plan are stored: sha256 of canonical JSON.
 
+    key            made from                                                   names
     weights_key    indices, starting weights, data, teacher, recipe, seed      trainings and rungs
     qat_key        a training and its rung, settings, calibration              trainings for static int8
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
-    artifact_key   both, and the calibration                                   artifacts, accuracies
+    artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
 
-No key holds a path or a library version; contents enter as digests. ``SCHEMA`` is raised by hand
-when the meaning of a key changes. Golden values: ``tests/search/core/test_keys.py``.
+A key contains no path and no library version; contents enter as digests. Raise ``SCHEMA`` by hand when the meaning of
+a key changes. Golden values: ``tests/search/unit/core/test_keys.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """The part of a data set that keys depend on."""
+    """The properties of a data set that keys depend on."""
 
     fingerprint: str
     classes: int
@@ -32,9 +33,9 @@ class DataIdentity:
 def weights_key(
     resolved: ResolvedPlan, plan: Plan, start: str, teacher: str | None, data: DataIdentity, refit: str | None = None
 ) -> str:
-    """Names a training. ``start`` and ``teacher`` are digests of weights; precision does not enter.
+    """The key of a training. ``start`` and ``teacher`` are digests of weights; the precision does not enter.
 
-    ``refit`` names how rung 0 is made of a model that is cut; None where nothing is.
+    ``refit`` names the method that makes rung 0 from a pruned model; None when nothing is pruned.
     """
     return digest(
         {
@@ -52,8 +53,11 @@ def weights_key(
 
 
 def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: str) -> str:
-    """Names a training with rounding in place, from the float training ``weights`` at ``rung``; ``calibration``
-    is the digest of the images that its ranges start from. Shared by all deployments that want it."""
+    """The key of a quantization-aware training that starts from the float training ``weights`` at ``rung``.
+
+    ``calibration`` is the digest of the images from which the ranges start. All deployments that need this training
+    share it.
+    """
     return digest(
         {
             "schema": SCHEMA,
@@ -67,7 +71,7 @@ def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: s
 
 
 def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity, opset: int) -> str:
-    """Names a measurement: the same graph costs the same whatever its weights are."""
+    """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them."""
     return digest(
         {
             "schema": SCHEMA,
@@ -84,7 +88,7 @@ def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity
 
 
 def artifact_key(weights: str, rung: int, graph: str, calibration: str | None) -> str:
-    """Names an exported file: trained weights, graph and, for static int8, the calibration digest."""
+    """The key of an exported file: trained weights, graph and, for static int8, the digest of the calibration."""
     return digest(
         {
             "schema": SCHEMA,

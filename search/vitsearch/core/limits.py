@@ -1,4 +1,4 @@
-"""Limits of the space file as bounds on numbers, and what a set of values does to them."""
+"""The limits of the space file as bounds, and how far values violate them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 from vitsearch.core.metrics import split
 
 COST_MARGIN = 1.1
-"""The reference point lies this far beyond the baseline's cost."""
+"""Factor between the baseline's cost and the cost of the reference point."""
 DEFAULT_DROP = 0.05
-"""Accuracy that the reference point gives away when the file sets no limit on it."""
+"""Difference between the baseline's accuracy and that of the reference point, when the file has no accuracy limit."""
 
 
 class Limit(Protocol):
-    """What the space file allows for one metric; None where it says nothing."""
+    """The limits of the space file for one metric; None for a limit that it does not set."""
 
     @property
     def min(self) -> float | None: ...
@@ -31,7 +31,7 @@ class Limit(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """``metric`` must be at least or at most ``value``."""
+    """A bound on a metric: ``sense`` is ``<=`` or ``>=``."""
 
     metric: str
     sense: str
@@ -42,13 +42,13 @@ class Bound:
         return f"{self.metric}{self.sense}{self.value:.6g}"
 
     def violation(self, seen: float) -> float:
-        """Positive when broken, relative to the bound, as Optuna wants constraints."""
+        """The violation relative to the bound, positive when the bound is violated (as Optuna defines constraints)."""
         scale = abs(self.value) or 1.0
         return (seen - self.value if self.sense == "<=" else self.value - seen) / scale
 
 
 def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[Bound, ...]:
-    """A relative limit needs the baseline's value; where that was not measured it cannot be judged and is left out."""
+    """The bounds of all limits. A relative limit is left out when the baseline's value was not measured."""
     found = []
     for metric, limit in limits.items():
         seen = baseline.get(metric)
@@ -66,19 +66,22 @@ def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) ->
 
 
 def constraints(limits: Sequence[Bound], values: Mapping[str, float | None]) -> dict[str, float]:
-    """Violation by bound (0 or less is kept) for every metric that was measured."""
+    """The violation of each bound whose metric was measured; 0 or less means that the bound is satisfied."""
     return {bound.name: bound.violation(seen) for bound in limits if (seen := values.get(bound.metric)) is not None}
 
 
 def screened(limits: Sequence[Bound]) -> tuple[Bound, ...]:
-    """The bounds that the quick screen can judge; the rest wait for the confirming measurement."""
+    """The bounds on metrics that the screening measurement gives; the others need the confirmation measurement."""
     return tuple(bound for bound in limits if split(bound.metric)[0].screened)
 
 
 def reference_values(
     objectives: Sequence[str], limits: Sequence[Bound], baseline: Mapping[str, float | None]
 ) -> dict[str, float]:
-    """The corner that hypervolume is measured from: fixed when the baseline is known, and stored."""
+    """The reference point of the hypervolume. It is fixed and stored when the baseline is known.
+
+    Raises ValueError when an objective was not measured for the baseline.
+    """
     accuracy_floor = [bound.value for bound in limits if bound.metric == "accuracy" and bound.sense == ">="]
     corner = {}
     for name in objectives:

@@ -1,6 +1,6 @@
-"""The names of everything that is measured: one table for file, database, JSON and report.
+"""The metrics and their names, the same in space files, database, JSON and reports.
 
-A study with several devices writes ``latency_ms_p50@nano``; :func:`split` takes the two apart.
+A study with several devices writes ``latency_ms_p50@nano``; :func:`split` separates metric and device.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """``direction`` is the way that is better; ``on_device`` tells a device measured it;
-    ``screened`` tells that the quick screen before training supports it."""
+    """One metric. ``direction`` says whether more or less is better; ``on_device`` whether a device measures it;
+    ``screened`` whether the screening measurement before training gives it."""
 
     name: str
     unit: str
@@ -49,10 +49,10 @@ NEEDS = {
     "power": ("energy_mj", "power_w"),
     "idle": ("energy_mj", "power_w"),
 }
-"""A key of the section ``measure`` -> the metrics that it is for."""
+"""A key of the section ``measure`` -> the metrics that need it."""
 
 
 def split(name: str) -> tuple[Metric, str | None]:
-    """``"cpu_ms_p50@pi"`` -> (the metric, ``"pi"``); KeyError for an unknown metric."""
+    """Split ``"cpu_ms_p50@pi"`` into the metric and ``"pi"``. Raises KeyError for an unknown metric."""
     base, _, device = name.partition("@")
     return METRICS[base], device or None

@@ -1,7 +1,7 @@
-"""Dominance, hypervolume and the knee, on losses: tuples in which less is better in every place.
+"""Dominance, hypervolume and the knee of losses. A loss is a tuple in which less is better in every component.
 
-Costs enter as logarithms (a model twice as fast is the same step anywhere on the axis), accuracy as
-the error. Hypervolume is moocore's (Guerreiro, Fonseca, Paquete 2021).
+Costs enter as logarithms, so that a model twice as fast is the same step anywhere on the axis; accuracy enters as the
+error. The hypervolume is computed by moocore (Guerreiro, Fonseca, Paquete 2021).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Loss = tuple[float, ...]
 
 
 def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss | None:
-    """``values`` as losses in the order of ``objectives``; None when one of them was not measured."""
+    """The loss for ``values``, in the order of ``objectives``; None when an objective was not measured."""
     losses = []
     for name in objectives:
         value = values.get(name)
@@ -30,12 +30,12 @@ def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss 
 
 
 def dominates(one: Loss, other: Loss) -> bool:
-    """Nowhere worse and somewhere better."""
+    """Whether ``one`` is nowhere worse than ``other`` and somewhere better."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
 
 
 def front(points: Sequence[Loss]) -> list[int]:
-    """Indices of the points that no other dominates; of equal points the first."""
+    """Indices of the points that no other point dominates; of equal points only the first."""
     seen: set[Loss] = set()
     kept = []
     for index, point in enumerate(points):
@@ -46,7 +46,8 @@ def front(points: Sequence[Loss]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
-    """Volume that ``points`` dominate inside ``reference``; points outside count nothing."""
+    """The volume that ``points`` dominate up to ``reference``. Points beyond ``reference`` add nothing."""
+    # Imported here to keep start-up fast: only the hypervolume needs them.
     import numpy as np
     from moocore import hypervolume as volume
 
@@ -57,13 +58,13 @@ def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
 
 
 def gain(point: Loss, points: Sequence[Loss], reference: Loss) -> float:
-    """Hypervolume that ``point`` would add to ``points``."""
+    """The hypervolume that ``point`` would add to ``points``."""
     added: float = hypervolume([*points, point], reference) - hypervolume(points, reference)
     return float(max(0.0, added))
 
 
 def knee(points: Sequence[Loss]) -> int | None:
-    """Index of the point nearest to the ideal corner after scaling each axis to [0, 1]; None without points."""
+    """Index of the point nearest to the ideal point after scaling each axis to [0, 1]; None without points."""
     if not points:
         return None
     low = [min(axis) for axis in zip(*points, strict=True)]
@@ -76,7 +77,7 @@ def knee(points: Sequence[Loss]) -> int | None:
 
 
 def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
+    """The confidence interval of a share (Wilson 1927); 95 % by default."""
     share = correct / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)

@@ -1,7 +1,7 @@
-"""A plan: what one trial was asked to build. Plain frozen values, JSON there and back.
+"""A plan: the description of the model that one trial builds. Plain frozen values that convert to and from JSON.
 
-A plan says ratios; what they come to on one backbone (which heads, which channels) is its
-:class:`~vitsearch.core.resolve.Effect`. The JSON form is a contract: ``tests/search/golden/plan.json``.
+A plan has ratios; the heads and channels that they select on one backbone are its
+:class:`~vitsearch.core.resolve.ResolvedPlan`. The JSON form is a contract: ``tests/search/golden/plan.json``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Scope = Literal["uniform", "global", "isomorphic"]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how the model will run. ``device`` is the name of the device in the space file."""
+    """Where and how the model runs. ``device`` is the name of the device in the space file."""
 
     device: str
     runtime: str
@@ -26,11 +26,11 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random views of training images; as it stands, none. See :mod:`vitsearch.training.augment`.
+    """Random changes of training images (none by default). See :mod:`vitsearch.training.augment`.
 
-    ``flip`` is the chance of a mirror image; ``crop`` the smallest share of the area that a random
-    resized crop keeps; ``randaugment`` the magnitude, 0 to 30, of two random operations for each
-    image; ``mixup`` and ``cutmix`` the alpha of their Beta distribution, 0 for off.
+    ``flip`` is the probability of mirroring; ``crop`` the smallest share of the area that a random resized crop keeps;
+    ``randaugment`` the magnitude, 0 to 30, of two random operations for each image; ``mixup`` and ``cutmix`` the alpha
+    of their Beta distributions, 0 for off.
     """
 
     flip: float = 0.0
@@ -48,11 +48,11 @@ class Augmentation:
 class Recipe:
     """How a promoted plan is fine-tuned.
 
-    ``rungs`` are epochs, rising from 0 (closed form, no gradient step); each rung starts from the
-    weights of the one before and decays its own learning rate to zero, so that every rung's
-    accuracy is a finished one. ``images_per_epoch`` is how many training images one epoch sees.
-    ``layer_decay`` multiplies the learning rate once for each layer between a weight and the
-    classifier (1: all alike); the stem and the first ``frozen_blocks`` blocks do not learn.
+    ``rungs`` are epochs, rising from 0 (closed form, no gradient step). Each rung starts from the weights of the one
+    before and decays its own learning rate to zero, so that every rung ends with a finished model.
+    ``images_per_epoch`` is the number of training images in one epoch. ``layer_decay`` multiplies the learning rate
+    once for each layer between a weight and the classifier (1 for equal rates). The stem and the first
+    ``frozen_blocks`` blocks are not trained.
     """
 
     rungs: tuple[int, ...]
@@ -81,8 +81,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class QuantizationAware:
-    """Training for ``int8_qat``, behind the last rung and with its recipe but for ``epochs_share`` of that
-    rung's epochs, at a peak learning rate of ``lr_share`` of the recipe's."""
+    """Quantization-aware training for ``int8_qat``, which follows the last rung with the same recipe, except that it
+    has ``epochs_share`` of that rung's epochs and ``lr_share`` of the recipe's peak learning rate."""
 
     epochs_share: float = 1.0
     lr_share: float = 1.0
@@ -96,11 +96,11 @@ class QuantizationAware:
 
 @dataclass(frozen=True)
 class Compression:
-    """Ratios in [0, 1): the share that is removed. ``width_multiple`` rounds FFN and stream widths.
+    """What is removed from the backbone. Each ratio, in [0, 1), is the share that is removed.
 
-    ``depth_pruning_ratio`` is of the blocks that can be dropped.
-    ``token_pruning_at`` are the blocks (from 0) behind which tokens are dropped; none named: the
-    method's own places. ``weight_sparsity`` is ``none``, a share (``50%``) or a pattern (``2:4``).
+    ``width_multiple`` rounds the widths of the FFNs and of the stream. ``depth_pruning_ratio`` counts only removable
+    blocks. ``token_pruning_at`` are the blocks (from 0) after which tokens are dropped; empty for the method's default
+    positions. ``weight_sparsity`` is ``none``, a share (``50%``) or a pattern (``2:4``).
     """
 
     head_pruning_ratio: float = 0.0
@@ -130,7 +130,8 @@ class Compression:
 
 @dataclass(frozen=True)
 class Plan:
-    """``weights`` is where training starts: ``builtin``, ``hub``, ``none`` or ``file:PATH``."""
+    """The model that one trial builds. ``weights`` are the starting weights: ``builtin``, ``hub``, ``none`` or
+    ``file:PATH``."""
 
     backbone: str
     weights: str
@@ -143,12 +144,12 @@ class Plan:
 
     @property
     def deployment(self) -> Deployment:
-        """The one deployment; fleets (several) come later and will not use this."""
+        """The only deployment. Raises ValueError when there are several."""
         (only,) = self.deployments
         return only
 
     def unpruned(self) -> Plan:
-        """Nothing cut, the windows that the backbone has by itself."""
+        """The same plan without compression, with the backbone's own windows."""
         whole = replace(Compression(), width_multiple=self.compression.width_multiple)
         return replace(self, window_size=None, compression=whole)
 
@@ -175,11 +176,12 @@ class Plan:
 
 
 def model_text(plan: Plan) -> str:
+    """The model of a plan, such as ``vit_fmnist_p4@28``."""
     return f"{plan.backbone}@{plan.resolution}"
 
 
 def cut_text(plan: Plan, with_model: bool = True) -> str:
-    """What a plan is, in one short line."""
+    """A plan in one short line."""
     cut = plan.compression
     parts = [model_text(plan)] if with_model else []
     if plan.window_size:
@@ -195,8 +197,8 @@ def cut_text(plan: Plan, with_model: bool = True) -> str:
     if cut.scope != "uniform" and not cut.is_identity:
         parts.append(cut.scope)
     if cut.token_pruning_ratio:
-        places = f" behind {','.join(map(str, cut.token_pruning_at))}" if cut.token_pruning_at else ""
-        parts.append(f"{cut.token_pruning_method}-{cut.token_pruning_ratio:.0%}{places}")
+        positions = f" after {','.join(map(str, cut.token_pruning_at))}" if cut.token_pruning_at else ""
+        parts.append(f"{cut.token_pruning_method}-{cut.token_pruning_ratio:.0%}{positions}")
     if cut.weight_sparsity != "none":
         parts.append(f"sparse {cut.weight_sparsity}")
     if plan.distillation not in ("none", "logits"):

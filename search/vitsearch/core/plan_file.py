@@ -1,4 +1,4 @@
-"""Plans that a person wrote, as JSON: read strictly, with one line for each thing that is wrong."""
+"""Reading of plans that a person wrote as JSON, with one line for each problem."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ _REQUIRED: dict[type, tuple[str, ...]] = {
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan from a JSON file, as ``vitsearch front --json`` prints it.
+    """Read a plan from a JSON file in the form that ``vitsearch front --json`` prints.
 
-    :class:`PlanError` names what is missing, unknown or of the wrong kind.
+    Raises :class:`~vitsearch.errors.PlanError` with every key that is missing, unknown or of the wrong kind.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PlanError(f"{path}: no such file") from None
+        raise PlanError(f"{path}: the file does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PlanError(f"{path}: not a JSON file ({error})") from None
-    problems = [f"  {problem}" for problem in _form(value)]
+        raise PlanError(f"{path}: cannot be read as JSON ({error})") from None
+    problems = [f"  {problem}" for problem in _problems(value)]
     if problems:
-        raise PlanError("\n".join([f"{path}: not a plan", *problems]))
+        raise PlanError("\n".join([f"{path}: not a valid plan", *problems]))
     return Plan.from_json(value)
 
 
-def _form(value: Any) -> Iterator[str]:
-    """Unknown and missing keys, then values of the wrong kind."""
+def _problems(value: Any) -> Iterator[str]:
+    """Unknown and missing keys; without those, values of the wrong kind."""
     keys = list(_keys(Plan, value, ""))
     if keys:
         yield from keys
         return
+    # Imported here to keep start-up fast: only the reading of a plan file needs it.
     from pydantic import TypeAdapter, ValidationError
 
     pairs = [d | {"options": list(d["options"].items())} for d in value["deployments"]]

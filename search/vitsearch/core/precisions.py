@@ -1,4 +1,4 @@
-"""Which precision can be made for each runtime, and what a precision depends on."""
+"""The precisions that can be made for each runtime, and what each precision needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"onnxruntime": ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed")}
 )
-"""What can be made for each runtime."""
+"""Runtime -> the precisions that can be made for it."""
 CALIBRATED: Mapping[str, str] = MappingProxyType(
     {
         "int8_ptq": "lowest and highest value",
@@ -16,24 +16,24 @@ CALIBRATED: Mapping[str, str] = MappingProxyType(
         "int8_mixed": "lowest and highest value",
     }
 )
-"""Precisions whose files depend on calibration images, and how ranges are found on them; enters keys."""
+"""Precision whose files depend on calibration images -> how ranges are found on them. The text enters keys."""
 REFUSED: Mapping[tuple[str, str], str] = MappingProxyType(
     {("onnxruntime", "bf16"): "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"}
 )
-"""What a runtime could not run if it were made, and why."""
+"""Runtime and precision that it cannot run -> the reason."""
 MIXED = frozenset({"int8_mixed"})
-"""Precisions that leave the layers in fp32 whose rounding changes the answers most (``sensitivity``)."""
+"""Precisions that leave the most sensitive layers in fp32 (see :mod:`vitsearch.compress.quantization.sensitivity`)."""
 TRAINED = frozenset({"int8_qat"})
-"""Precisions that a model is trained for, after its fine-tune (``fake_quant``)."""
+"""Precisions that need training after the fine-tuning (see :mod:`vitsearch.compress.quantization.fake_quant`)."""
 
 
 def supports(runtime: str, precision: str) -> str | None:
-    """``None`` when ``precision`` can be made for ``runtime``, else the reason, in one sentence."""
+    """Why ``precision`` cannot be made for ``runtime``, in one sentence; ``None`` when it can."""
     made = PRECISIONS.get(runtime)
     if made is None:
-        return f"no files are made for runtime {runtime!r}, only for {', '.join(PRECISIONS)}"
+        return f"runtime {runtime!r} is not supported; allowed: {', '.join(PRECISIONS)}"
     if why := REFUSED.get((runtime, precision)):
         return f"{precision!r}: {why}"
     if precision not in made:
-        return f"{precision!r} is not made for {runtime}; it takes {', '.join(made)}"
+        return f"{precision!r} is not supported for {runtime}; allowed: {', '.join(made)}"
     return None

@@ -1,7 +1,7 @@
-"""What a plan comes to on one backbone: pure arithmetic, no torch, run in the driver.
+"""Resolution of a plan on one backbone: pure arithmetic without torch, run in the driver.
 
-``resolve(plan, anatomy, scores)`` turns ratios into the indices that each block keeps. Two plans
-with the same effect are one plan; :mod:`vitsearch.core.keys` names what follows from it.
+``resolve(plan, block_structure, scores)`` turns ratios into the indices that each block keeps. Two plans with the same
+resolved plan are duplicates; :mod:`vitsearch.core.keys` makes the keys of its results.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from vitsearch.core.token_counts import tokens_left
 
 @dataclass(frozen=True)
 class BlockShape:
-    """One transformer block: how many heads of which width, how wide its FFN; 0 where not cut.
-    ``removable``: it adds to a stream of the same shape, so the model works without it."""
+    """The dimensions of one transformer block: number and width of its heads, width of its FFN; 0 for a part that
+    cannot be pruned. A ``removable`` block adds to a stream of the same shape, so the model works without it."""
 
     name: str
     heads: int
@@ -28,8 +28,8 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """What of a backbone may be cut. ``tokens`` counts the ``prefix_tokens`` too. ``window_size`` None:
-    the family's own at this resolution."""
+    """The parts of a backbone that can be pruned. ``tokens`` includes the ``prefix_tokens``. ``window_size`` None means
+    the family's own window at this resolution."""
 
     backbone: str
     resolution: int
@@ -49,8 +49,8 @@ class BlockStructure:
 
 @dataclass(frozen=True)
 class Scores:
-    """Importance of each head and each FFN neuron, per block, of whole blocks (``depth``) and of each channel of
-    the residual stream (``embed``); larger is more important."""
+    """Importance scores; larger is more important. ``heads`` and ``ffn`` have a row for each block, ``depth`` a score
+    for each block, ``embed`` a score for each channel of the residual stream."""
 
     heads: tuple[tuple[float, ...], ...]
     ffn: tuple[tuple[float, ...], ...]
@@ -69,8 +69,8 @@ class Scores:
 
 @dataclass(frozen=True)
 class ResolvedBlock:
-    """Indices kept in one block, ascending; ``precision`` of its linear layers. A block that has heads
-    or neurons and keeps none of either is dropped whole."""
+    """The indices kept in one block, ascending, and the ``precision`` of its linear layers. A block that has heads or
+    neurons and keeps none of them is removed."""
 
     heads: tuple[int, ...]
     ffn: tuple[int, ...]
@@ -79,9 +79,9 @@ class ResolvedBlock:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """``tokens`` are those that leave each block, prefix tokens included (none named: all of them);
-    ``embed`` the channels of the residual stream that stay (none named: all); ``fp32_layers`` the
-    units that a mixed precision leaves in fp32."""
+    """A plan with indices instead of ratios. ``tokens`` is the number of tokens that leave each block, prefix tokens
+    included (empty when all stay); ``embed`` the channels of the residual stream that stay (empty when all stay);
+    ``fp32_layers`` the layers that a mixed precision leaves in fp32."""
 
     backbone: str
     resolution: int
@@ -94,14 +94,14 @@ class ResolvedPlan:
     weight_sparsity: str = "none"
 
     def keeps_all(self, block_structure: BlockStructure) -> bool:
-        """Whether nothing of ``anatomy`` is cut, tokens included."""
+        """Whether nothing of ``block_structure`` is pruned, tokens included."""
         if self.tokens or self.embed:
             return False
         pairs = zip(self.blocks, block_structure.blocks, strict=True)
         return all((len(kept.heads), len(kept.ffn)) == (block.heads, block.ffn_width) for kept, block in pairs)
 
     def kept_indices(self) -> dict[str, Any]:
-        """Which indices are kept: decides what the weights can become."""
+        """The kept indices, on which the weights depend."""
         return {
             "backbone": self.backbone,
             "resolution": self.resolution,
@@ -114,7 +114,8 @@ class ResolvedPlan:
         }
 
     def kept_counts(self) -> dict[str, Any]:
-        """How many are kept: decides what the graph costs. Weights that are zero cost what others cost."""
+        """The kept counts, on which the cost of the graph depends. Sparsity does not enter: zero weights cost as much
+        as others."""
         blocks = [{"heads": len(b.heads), "ffn": len(b.ffn), "precision": b.precision} for b in self.blocks]
         counted = {"blocks": blocks, "embed": len(self.embed), "fp32_layers": list(self.fp32_layers)}
         kept = self.kept_indices() | counted
@@ -133,12 +134,13 @@ class ResolvedPlan:
 
 
 MIXED_SHARE, MIXED_LAYERS = 0.5, 0.25
-"""A mixed precision leaves the worst layers in fp32 until these do no more than this share of all damage,
-but never more than this share of the layers."""
+"""A mixed precision leaves the most sensitive layers in fp32 until the others have at most MIXED_SHARE of the total
+sensitivity, but never more than MIXED_LAYERS of the layers."""
 
 
 def sensitive_layers(sensitivity: Mapping[str, float]) -> tuple[str, ...]:
-    """The layers that a mixed precision leaves in fp32, of the damage that rounding each alone does; sorted."""
+    """The layers that a mixed precision leaves in fp32, sorted. ``sensitivity`` is the error from rounding each layer
+    alone."""
     worst = sorted(sensitivity, key=lambda name: (-sensitivity[name], name))[: int(len(sensitivity) * MIXED_LAYERS)]
     left, wanted = sum(sensitivity.values()), sum(sensitivity.values()) * MIXED_SHARE
     chosen: list[str] = []
@@ -153,14 +155,15 @@ def sensitive_layers(sensitivity: Mapping[str, float]) -> tuple[str, ...]:
 def resolve(
     plan: Plan, block_structure: BlockStructure, scores: Scores, sensitivity: Mapping[str, float] | None = None
 ) -> ResolvedPlan:
-    """The indices that ``plan`` keeps. At least one head and ``width_multiple`` channels stay of a block
-    that is not dropped, ``width_multiple`` channels of the stream, and at least one of the blocks that could go.
+    """Resolve ``plan`` to the indices that it keeps.
 
-    ``damage`` of rounding each layer alone decides which a mixed precision leaves in fp32.
+    A block that is not removed keeps at least one head and ``width_multiple`` channels; the stream keeps at least
+    ``width_multiple`` channels; at least one of the removable blocks stays. ``sensitivity``, the error from rounding
+    each layer alone, decides which layers a mixed precision leaves in fp32.
 
-    ``uniform`` takes the same share from each block; ``global`` ranks all units of the backbone
-    together after dividing each block's scores by their mean; ``isomorphic`` ranks the units of blocks
-    of the same shape together, by their scores as they are (Fang et al. 2024, "Isomorphic pruning").
+    The scope ``uniform`` removes the same share from each block; ``global`` ranks all units of the backbone together,
+    after dividing each block's scores by their mean; ``isomorphic`` ranks the units of blocks of the same shape
+    together, by their unscaled scores (Fang et al. 2024, "Isomorphic pruning").
     """
     cut = plan.compression
     dropped = _dropped(cut, block_structure, scores)
@@ -188,21 +191,22 @@ def resolve(
 
 
 def _embed(cut: Compression, scores: Scores) -> tuple[int, ...]:
-    """Named only where some go."""
+    """The channels of the stream that stay; empty when all stay."""
     width = len(scores.embed)
     count = _rounded(width * (1.0 - cut.embed_pruning_ratio), width, cut.width_multiple)
     return _top(scores.embed, count) if count < width else ()
 
 
 def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[ResolvedBlock, ...]) -> tuple[int, ...]:
-    """Counted over the blocks that stay: a place behind one that is dropped moves to the next."""
+    """The tokens after each block. Positions count over the blocks that stay: a position at a removed block moves to
+    the next block."""
     if not cut.token_pruning_ratio or cut.token_pruning_method is None:
         return ()
     staying = [index for index, block in enumerate(blocks) if block.heads or block.ffn]
-    places = {sum(index < place for index in staying) for place in cut.token_pruning_at}
+    positions = {sum(index < position for index in staying) for position in cut.token_pruning_at}
     patches, prefix = block_structure.tokens - block_structure.prefix_tokens, block_structure.prefix_tokens
     left = tokens_left(
-        cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(places)), len(staying), patches, prefix
+        cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(positions)), len(staying), patches, prefix
     )
     if not left:
         return ()
@@ -212,7 +216,7 @@ def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[Res
 
 @dataclass(frozen=True)
 class _Units:
-    """Heads or neurons of all blocks: ``sizes`` and ``scores`` of each block, counts in steps of ``multiple``."""
+    """The heads or neurons of all blocks: ``sizes`` and ``scores`` by block; counts are multiples of ``multiple``."""
 
     shapes: list[BlockShape]
     sizes: list[int]
@@ -224,7 +228,7 @@ _GONE = BlockShape("dropped", 0, 0, 0)
 
 
 def _dropped(cut: Compression, block_structure: BlockStructure, scores: Scores) -> frozenset[int]:
-    """The least important of the blocks that can be: the ratio is of their number."""
+    """The least important removable blocks; the ratio refers to their number."""
     if not cut.depth_pruning_ratio:
         return frozenset()
     removable = [index for index, block in enumerate(block_structure.blocks) if block.removable]
@@ -246,7 +250,7 @@ def _kept(cut: Compression, ratio: float, units: _Units) -> list[tuple[int, ...]
 def _ranked_together(
     ratio: float, units: _Units, groups: Sequence[Hashable], weigh: Callable[[Sequence[float]], list[float]]
 ) -> list[float]:
-    """How many each block keeps when ``ratio`` of the units of each group of blocks goes, the lowest first."""
+    """How many units each block keeps when ``ratio`` of the units of each group of blocks is removed, lowest first."""
     kept = [float(size) for size in units.sizes]
     for group in set(groups):
         members = [index for index, other in enumerate(groups) if other == group and units.sizes[index]]
@@ -262,7 +266,7 @@ def _over_mean(row: Sequence[float]) -> list[float]:
 
 
 def _rounded(count: float, size: int, multiple: int) -> int:
-    """``count`` to the nearest multiple, at least one multiple, never above ``size``; 0 stays 0."""
+    """``count`` rounded to the nearest multiple, at least one multiple, at most ``size``; a ``size`` of 0 gives 0."""
     if size == 0 or count >= size:
         return size
     return min(size, max(multiple, round(count / multiple) * multiple))

@@ -1,14 +1,15 @@
-"""Labelled images: where they come from, how they are split, what tells one data set from another.
+"""Labelled images: sources, splits, and the fingerprint of a data set.
 
-spec.py           DataSpec: what the space file says
-image_data.py     ImageData: what the search sees; fingerprint; describe_difference
-fashion_mnist.py  the two built-in sets           idx.py        their file format
-folder.py         the user's own folders          scan.py       which files     headers.py   what they are
-timm_source.py    every set that timm reads       timm_*.py     its splits, samples, labels and messages
-holdout.py        images to judge by              sizes.py, statistics.py       of images
-pixels.py         one image to uint8              store.py      many, decoded once, on disk
-defects.py        all that is wrong, at once      estimate.py   memory and time, beforehand
-tensors.py        uint8 arrays to torch (the only file here that imports torch)
+spec.py           DataSpec: the section task.data of a space file
+image_data.py     ImageData: a data set as the search uses it; fingerprint; describe_difference
+fashion_mnist.py  the two built-in sets
+folders/          the user's own folders of images
+timm_sets/        every set that timm reads
+splits.py         Split: images, labels and digest        holdout.py   choice of the validation images
+pixels.py         decoding of one image to uint8          store.py     decoded images on disk
+statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
+problems.py       every problem of a data set, reported together
+tensors.py        uint8 arrays to torch tensors (the only module here that imports torch)
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ __all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "
 
 
 def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
-    """The data of ``spec``. Decoded images are kept in ``cache_dir`` and mapped from there; without
-    it they are decoded into memory each time. Raises :class:`~vitsearch.errors.DataError`."""
+    """Load the data set of ``spec``.
+
+    Decoded images are stored in ``cache_dir`` and mapped from there; without ``cache_dir`` every call decodes them into
+    memory. Raises :class:`~vitsearch.errors.DataError`.
+    """
     if spec.source.startswith("builtin:"):
         return load_fashion_mnist(spec)
     return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)

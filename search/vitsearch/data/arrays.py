@@ -1,4 +1,4 @@
-"""Names for the arrays that data and training pass around."""
+"""Types of the arrays that data and training exchange."""
 
 from __future__ import annotations
 

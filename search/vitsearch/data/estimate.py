@@ -1,4 +1,4 @@
-"""What a data set will take, told before anything is decoded as a whole."""
+"""An estimate of the memory and decoding time of a data set, from a sample of its images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image
 
 from vitsearch.data.folders.reader import survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
-from vitsearch.data.problems import Defects
-from vitsearch.data.sizes import common_size
+from vitsearch.data.problems import Problems
 from vitsearch.data.spec import DataSpec
+from vitsearch.data.statistics import common_size
 from vitsearch.data.timm_sets.labels import label_of
 from vitsearch.data.timm_sets.open import open_split
-from vitsearch.data.timm_sets.read import Broken, OpenSplit, Sample, StreamSplit
+from vitsearch.data.timm_sets.read import OpenSplit, Sample, StreamSplit, UnreadableImage
 from vitsearch.data.timm_sets.splits import split_names
 
 SAMPLE = 32  # images
@@ -26,8 +26,8 @@ _BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist":
 
 @dataclass(frozen=True)
 class Estimate:
-    """``bytes`` of the decoded training and validation images. ``decode_cpu_s`` is the CPU time of
-    decoding them once, extrapolated from ``sampled`` images; 0 where nothing is decoded."""
+    """``bytes`` is the size of the decoded training and validation images. ``decode_cpu_s`` is the CPU time of
+    decoding them once, extrapolated from ``sampled`` images; 0 for sets that are not decoded."""
 
     images: int
     image_size: int
@@ -44,17 +44,21 @@ class Estimate:
         return asdict(self) | {"bytes": self.bytes}
 
     def describe(self) -> str:
+        """The estimate in words."""
         shape = f"{self.images:,} images, stored as {self.image_size}x{self.image_size}x{self.channels}"
-        place = "on disk, mapped into memory as it is needed" if self.mapped else "in memory"
-        text = f"{shape}: {_size(self.bytes)} {place}"
+        storage = "on disk, mapped into memory as needed" if self.mapped else "in memory"
+        text = f"{shape}: {_size(self.bytes)} {storage}"
         if not self.sampled:
             return text
-        taken = f"{_duration(self.decode_cpu_s)} of CPU time (an estimate from {self.sampled} images)"
-        return f"{text}; decoding them once takes about {taken}"
+        decoding = f"{_duration(self.decode_cpu_s)} of CPU time (estimated from {self.sampled} images)"
+        return f"{text}; decoding them once takes about {decoding}"
 
 
 def estimate(spec: DataSpec) -> Estimate:
-    """Headers and a sample of :data:`SAMPLE` images are read. :class:`DataError` for what is found wrong so far."""
+    """Read the headers and decode a sample of :data:`SAMPLE` images.
+
+    Raises :class:`~vitsearch.errors.DataError` with every problem that these show.
+    """
     if spec.source in _BUILTIN_IMAGES:
         return Estimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)
     return _of_folder(spec) if spec.source == "folder" else _of_timm(spec)
@@ -63,60 +67,61 @@ def estimate(spec: DataSpec) -> Estimate:
 def _of_folder(spec: DataSpec) -> Estimate:
     survey = survey_folder(spec, None)
     files = survey.files
-    chosen = [(str(files[row].path), files[row].path) for row in _spread(len(files))]
-    decode_s = _measured(str(survey.root), chosen, survey.image_size, survey.channels)
+    chosen = [(str(files[row].path), files[row].path) for row in _evenly_spaced(len(files))]
+    decode_s = _decode_seconds(str(survey.root), chosen, survey.image_size, survey.channels)
     return Estimate(len(files), survey.image_size, survey.channels, True, decode_s * len(files), len(chosen))
 
 
 def _of_timm(spec: DataSpec) -> Estimate:
     names = split_names(spec)
     opened = [open_split(spec, name) for name in (names.train, names.validation) if name is not None]
-    images, defects = sum(map(len, opened)), Defects(spec.source)
+    images, problems = sum(map(len, opened)), Problems(spec.source)
+    # Samples are read first and decoded later, so that each step is timed alone.
     started = time.process_time()
     samples = _sampled(opened[0])
     read_s = time.process_time() - started
     chosen: list[tuple[str, Content]] = []
     for sample in samples:
-        if isinstance(sample.content, Broken):
-            defects.broken(sample.name, sample.content.why)
-        elif label_of(sample, defects) is not None:
+        if isinstance(sample.content, UnreadableImage):
+            problems.add_unreadable(sample.name, sample.content.why)
+        elif label_of(sample, problems) is not None:
             chosen.append((sample.name, sample.content))
-    headers = list(_headers(chosen, defects))
-    size = spec.image_size or common_size(((header.width, header.height) for header in headers), defects)
-    defects.refuse()
+    headers = list(_headers(chosen, problems))
+    size = spec.image_size or common_size(((header.width, header.height) for header in headers), problems)
+    problems.raise_any()
     channels = spec.channels or (1 if all(header.mode in GREY for header in headers) else 3)
-    decode_s = _measured(opened[0].where, chosen, size, channels)
-    # Read twice, decoded once: see timm_source.
+    decode_s = _decode_seconds(opened[0].where, chosen, size, channels)
+    # timm_sets/source.py reads every sample twice and decodes it once.
     return Estimate(images, size, channels, True, (decode_s + 2 * read_s / len(samples)) * images, len(samples))
 
 
 def _sampled(split: OpenSplit) -> list[Sample]:
-    """Evenly spaced, or the first ones where reading starts at the beginning."""
-    rows = range(min(SAMPLE, len(split))) if isinstance(split, StreamSplit) else _spread(len(split))
+    """Evenly spaced samples, or the first ones of a stream, which can only be read from its beginning."""
+    rows = range(min(SAMPLE, len(split))) if isinstance(split, StreamSplit) else _evenly_spaced(len(split))
     return list(split.read(rows))
 
 
-def _spread(count: int) -> list[int]:
+def _evenly_spaced(count: int) -> list[int]:
     return sorted({round(step * (count - 1) / (SAMPLE - 1)) for step in range(SAMPLE)}) if count else []
 
 
-def _headers(chosen: Iterable[tuple[str, Content]], defects: Defects) -> Iterator[Image.Image]:
+def _headers(chosen: Iterable[tuple[str, Content]], problems: Problems) -> Iterator[Image.Image]:
     for name, content in chosen:
         try:
             yield header_of(content)
         except UNREADABLE as error:
-            defects.broken(name, reason(error))
+            problems.add_unreadable(name, reason(error))
 
 
-def _measured(where: str, chosen: Sequence[tuple[str, Content]], size: int, channels: int) -> float:
-    """CPU-seconds of one image."""
-    defects, started = Defects(where), time.process_time()
+def _decode_seconds(where: str, chosen: Sequence[tuple[str, Content]], size: int, channels: int) -> float:
+    """CPU-seconds of decoding one image, on average."""
+    problems, started = Problems(where), time.process_time()
     for name, content in chosen:
         try:
             decode_image(content, size, channels)
         except UNREADABLE as error:
-            defects.broken(name, reason(error))
-    defects.refuse()
+            problems.add_unreadable(name, reason(error))
+    problems.raise_any()
     return (time.process_time() - started) / max(1, len(chosen))
 
 

@@ -1,12 +1,14 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017; MIT): the committed subset and the full set.
 
-Both share class names, normalisation and the same 2,000 validation images, which are taken out of
-the official training set, so that a model that was trained on one is judged fairly on the other.
+Both have the same class names, normalisation and 2,000 validation images. The validation images are removed from the
+official training set, so that a model trained on one set is judged fairly on the other.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from vitsearch.data.arrays import Bytes, Labels
-from vitsearch.data.idx import read_idx
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
@@ -29,16 +30,17 @@ CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-# Of the 58,000 official training images that are not validation images, in units of 255.
+# Over the 58,000 official training images that are not validation images, of pixels in [0, 1].
 MEAN, STD = (0.2860,), (0.3530,)
+_IDX_UNSIGNED_BYTE = 8
 
 
 def load_fashion_mnist(spec: DataSpec) -> ImageData:
-    """``builtin:fashion-mnist-14k`` or ``builtin:fashion-mnist``; with 3 channels the grey is repeated."""
+    """Load ``builtin:fashion-mnist-14k`` or ``builtin:fashion-mnist``; 3 channels repeat the grey one."""
     if spec.image_size not in (None, 28):
         raise DataError(
-            f"data.image_size: {spec.image_size}; {spec.source} has images of 28 pixels, "
-            "leave it out: a plan's resolution resizes them"
+            f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of 28 pixels; "
+            "leave the key out: a plan's resolution resizes the images"
         )
     channels = spec.channels or 1
     read: Callable[[str], Split] = subset_split
@@ -56,7 +58,7 @@ def load_fashion_mnist(spec: DataSpec) -> ImageData:
 
 
 def _repeated(split: Split, channels: int) -> Split:
-    """The same split, named as before, with its grey channel ``channels`` times."""
+    """The split with its grey channel repeated ``channels`` times, under the same digest."""
     images: Bytes = np.repeat(split.images, channels, axis=3) if channels > 1 else split.images
     return Split(images, split.labels, split.sha256)
 
@@ -66,20 +68,20 @@ def _read_repeated(read: Callable[[str], Split], name: str, channels: int) -> Sp
 
 
 def subset_split(name: str) -> Split:
-    """``train`` (10,000), ``validation`` (2,000) or ``test`` (2,000) of the committed subset."""
+    """Read ``train`` (10,000 images), ``validation`` (2,000) or ``test`` (2,000) of the committed subset."""
     with np.load(SUBSET_ASSET, allow_pickle=False) as arrays:
         return Split.of(arrays[f"{name}_images"][..., None], arrays[f"{name}_labels"].astype(np.int64))
 
 
 def validation_index() -> Labels:
-    """Where the validation images stand in the official training set, as drawn."""
+    """The indices of the validation images in the official training set, in the order in which they were drawn."""
     with np.load(SUBSET_ASSET, allow_pickle=False) as arrays:
         index: Labels = arrays["validation_index"].astype(np.int64)
         return index
 
 
 def full_split(folder: Path, name: str) -> Split:
-    """``train`` (58,000), ``validation`` (the subset's 2,000) or ``test`` (10,000) of the full set."""
+    """Read ``train`` (58,000 images), ``validation`` (the subset's 2,000) or ``test`` (10,000) of the full set."""
     if name == "test":
         return read_official(folder, "t10k")
     official, held_out = read_official(folder, "train"), validation_index()
@@ -90,30 +92,54 @@ def full_split(folder: Path, name: str) -> Split:
 
 
 def read_official(folder: Path, prefix: str) -> Split:
-    """``train`` or ``t10k`` of the official files in ``folder``."""
+    """Read the official files in ``folder`` that begin with ``prefix``: ``train`` or ``t10k``."""
     images = read_idx(_file(folder, f"{prefix}-images-idx3-ubyte"))
     labels = read_idx(_file(folder, f"{prefix}-labels-idx1-ubyte"))
     count = {"train": 60_000, "t10k": 10_000}[prefix]
     if images.shape != (count, 28, 28) or labels.shape != (count,):
         raise DataError(
-            f"{folder}: the {prefix} files hold images of {images.shape} and labels of {labels.shape}, "
+            f"{folder}: the {prefix} files hold images of shape {images.shape} and labels of shape {labels.shape}; "
             f"Fashion-MNIST has ({count}, 28, 28) and ({count},)"
         )
     return Split.of(images[..., None], labels.astype(np.int64))
 
 
+def read_idx(path: Path) -> Bytes:
+    """Read an IDX file (the format of MNIST), plain or gzipped: a uint8 array in the shape that its header states.
+
+    Format: two zero bytes, a type byte (8: unsigned byte), the number of dimensions, each dimension as a big-endian
+    32-bit integer, then the values. Raises :class:`~vitsearch.errors.DataError` when the file has another form or
+    type, or is cut short.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != _IDX_UNSIGNED_BYTE:
+        raise DataError(f"{path}: not an IDX file of unsigned bytes (it starts with {raw[:4]!r})")
+    values_at = 4 + 4 * raw[3]
+    if len(raw) < values_at:
+        raise DataError(f"{path}: ends within its header, after {len(raw)} bytes")
+    shape = tuple(int(size) for size in np.frombuffer(raw[4:values_at], dtype=">u4"))
+    values = np.frombuffer(raw, dtype=np.uint8, offset=values_at)
+    expected = int(np.prod(shape, dtype=np.int64))
+    if values.size != expected:
+        raise DataError(f"{path}: {values.size} values follow a header of {shape}, expected {expected}")
+    return values.reshape(shape)
+
+
 def find_full(root: Path | None, environment: Callable[[str], str | None] = os.environ.get) -> Path:
-    """The folder that holds the four official files; see the message for where it is looked for."""
-    places = _places(root, environment("VITSEARCH_DATA"))
-    for place in places:
-        if all(_exists(place, name) for name in _FILES):
-            return place
-    looked = "\n".join(f"  {place}" for place in places)
+    """The folder that holds the four official files. The error message lists the folders that were searched."""
+    folders = _folders(root, environment("VITSEARCH_DATA"))
+    for folder in folders:
+        if all(_exists(folder, name) for name in _FILES):
+            return folder
+    searched = "\n".join(f"  {folder}" for folder in folders)
     raise DataError(
-        f"builtin:fashion-mnist: the four files ({', '.join(_FILES)}, plain or .gz) were found in none of\n"
-        f"{looked}\n"
+        f"builtin:fashion-mnist: none of these folders holds the four files ({', '.join(_FILES)}, plain or .gz):\n"
+        f"{searched}\n"
         "Install the Debian package dataset-fashion-mnist, or download the set with "
-        "torchvision.datasets.FashionMNIST(DIR, download=True) and name DIR as `root` or in "
+        "torchvision.datasets.FashionMNIST(DIR, download=True) and give DIR as `root` or in "
         "$VITSEARCH_DATA; or use builtin:fashion-mnist-14k, which is part of vitsearch."
     )
 
@@ -124,14 +150,14 @@ _FILES = (
 )  # fmt: skip
 
 
-def _places(root: Path | None, data_folder: str | None) -> list[Path]:
+def _folders(root: Path | None, data_folder: str | None) -> list[Path]:
     if root is not None:
-        return _inside(root)
-    given = _inside(Path(data_folder).expanduser()) if data_folder else []
+        return _folders_below(root)
+    given = _folders_below(Path(data_folder).expanduser()) if data_folder else []
     return [*given, DEBIAN_FOLDER]
 
 
-def _inside(root: Path) -> list[Path]:
+def _folders_below(root: Path) -> list[Path]:
     return [root, root / "fashion-mnist", root / "FashionMNIST" / "raw"]
 
 

@@ -1,4 +1,4 @@
-"""Which images of a set without a validation part the search judges by."""
+"""The choice of validation images for a set without a validation split."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels
-from vitsearch.data.problems import Defects
+from vitsearch.data.problems import Problems
 
 
 def held_out(
-    sha256s: Sequence[str], labels: Labels, names: Sequence[str], share: float, seed: int, defects: Defects
+    sha256s: Sequence[str], labels: Labels, names: Sequence[str], share: float, seed: int, problems: Problems
 ) -> NDArray[np.bool_]:
-    """True for ``share`` of each class's images, at least one.
+    """A mask that is True for the validation images: ``share`` of each class, at least one image.
 
-    Images are ranked by the sha256 of the seed and their content, so that a renamed or added file moves
-    no other one, and copies of one image stay on the same side. A class with fewer than two different
-    images is added to ``defects``.
+    Images are ranked by the sha256 of the seed and their content. So a renamed or added file moves no other file to
+    the other side, and copies of one image stay on the same side. A class with fewer than two different images is
+    added to ``problems``.
     """
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label).tolist()
         contents = sorted({sha256s[row] for row in rows}, key=lambda sha256: _rank(seed, sha256))
         if len(contents) < 2:
-            defects.add(too_few(names[label], len(contents)))
+            problems.add(too_few(names[label], len(contents)))
             continue
         count = min(max(round(len(contents) * share), 1), len(contents) - 1)
         kept = set(contents[:count])
@@ -35,6 +35,7 @@ def held_out(
 
 
 def too_few(name: str, count: int) -> str:
+    """The message for a class that cannot be split."""
     return f"class {name!r} has {count} different image; at least 2 are needed, one to train on and one to validate on"
 
 

@@ -1,4 +1,4 @@
-"""A data set as the search sees it, and what tells it from another one."""
+"""A data set as the search uses it, and how two data sets differ."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vitsearch.core.keys import DataIdentity
+from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
 from vitsearch_evaluators.base.canonical_json import digest
 
@@ -16,11 +17,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images of ``image_size`` pixels squared with their classes, in the stored order of the classes.
+    """Square images with ``image_size`` pixels a side, and their classes in stored order.
 
     ``mean`` and ``std`` (one number per channel, of pixels in [0, 1]) come from the training images.
-    ``identity`` does not cover the test images: nothing that is searched depends on them, and they
-    are read only when :attr:`test` is first asked for, which the search never does.
+    ``identity`` does not cover the test images, because no result of the search depends on them. They are read on the
+    first use of :attr:`test`; the search itself never uses it.
     """
 
     class_names: tuple[str, ...]
@@ -40,11 +41,12 @@ class ImageData:
 
     @cached_property
     def test(self) -> Split | None:
-        """For the final report only; ``None`` when the data has no test images."""
+        """The test images, for the final report only; ``None`` when the data has none."""
         return self.read_test() if self.read_test is not None else None
 
     @cached_property
     def identity(self) -> DataIdentity:
+        """The fingerprint of classes, training and validation images that keys depend on."""
         fingerprint = digest(
             {
                 "schema": SCHEMA,
@@ -58,7 +60,7 @@ class ImageData:
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
 
     def to_json(self) -> dict[str, Any]:
-        """What a study stores and :func:`describe_difference` reads."""
+        """The description that a study stores and :func:`describe_difference` compares."""
         return {
             "fingerprint": self.identity.fingerprint,
             "class_names": list(self.class_names),
@@ -74,14 +76,14 @@ class ImageData:
 
 
 def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One line for each way in which two data sets differ, both as :meth:`ImageData.to_json` describes them.
+    """One line for each difference between two data sets, both as :meth:`ImageData.to_json` describes them.
 
-    Empty when both have one fingerprint: ``mean`` and ``std`` follow from the images.
+    Empty when the fingerprints are equal: ``mean`` and ``std`` follow from the images.
     """
     if stored["fingerprint"] == current["fingerprint"]:
         return []
     lines = [
-        f"{key}: the study has {stored[key]}, the data now {current[key]}"
+        f"{key}: the study has {stored[key]}, the data now has {current[key]}"
         for key in ("image_size", "channels")
         if stored[key] != current[key]
     ]
@@ -94,10 +96,10 @@ def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -
 
 def _class_lines(stored: list[str], current: list[str]) -> list[str]:
     gone, new = sorted(set(stored) - set(current)), sorted(set(current) - set(stored))
-    lines = [f"classes that the study has and the data lacks now: {_some(gone)}"] if gone else []
-    lines += [f"classes that the study does not know: {_some(new)}"] if new else []
+    lines = [f"classes of the study that the data lacks: {_quoted(gone)}"] if gone else []
+    lines += [f"classes of the data that the study lacks: {_quoted(new)}"] if new else []
     if not lines and stored != current:
-        lines = [f"order of the classes: the study has {_some(stored)}, the data now {_some(current)}"]
+        lines = [f"order of the classes: the study has {_quoted(stored)}, the data now has {_quoted(current)}"]
     return lines
 
 
@@ -106,12 +108,11 @@ def _split_lines(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
     for name in ("train", "validation"):
         before, after = stored[name], current[name]
         if before["images"] != after["images"]:
-            lines.append(f"{name}: the study has {before['images']} images, the data now {after['images']}")
+            lines.append(f"{name}: the study has {before['images']} images, the data now has {after['images']}")
         elif before["sha256"] != after["sha256"]:
-            lines.append(f"{name}: {after['images']} images as before, but images, labels or their order differ")
+            lines.append(f"{name}: {after['images']} images as before, but the images, labels or their order differ")
     return lines
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(repr(name) for name in names[:5]) + more
+def _quoted(names: list[str]) -> str:
+    return some(map(repr, names))

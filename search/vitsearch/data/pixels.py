@@ -1,4 +1,4 @@
-"""One image to uint8 pixels of the stored size, from whatever it comes as."""
+"""Decoding of one image to uint8 pixels of the stored size."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vitsearch.data.arrays import Bytes
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged or no images."""
+"""What Pillow raises for files that are damaged or are not images."""
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_SPARE = 2  # a JPEG is decoded at no less than this times the stored size, so that resizing decides how it looks
+_SPARE = 2  # a JPEG is decoded at this multiple of the stored size or more, so that our resizing decides its look
 
 Content: TypeAlias = Path | bytes | Image.Image
 """An image file, its bytes, or an image that a data set's own reader has decoded."""
 
 
 def decode_image(content: Content, image_size: int, channels: int) -> Bytes:
-    """uint8 (image_size, image_size, channels): turned as EXIF says, put on white where it is
-    transparent, made grey or colour, shorter side resized to ``image_size`` (bicubic, antialiased),
-    centre cropped. 16-bit images keep their upper 8 bits; of several frames the first is taken."""
+    """Decode an image to uint8 (image_size, image_size, channels).
+
+    The image is turned as its EXIF data says, transparent pixels become white, the mode becomes grey or colour, the
+    shorter side is resized to ``image_size`` (bicubic, antialiased), and the centre is cropped. 16-bit images keep
+    their upper 8 bits; of several frames the first is used. Raises one of :data:`UNREADABLE`.
+    """
     if isinstance(content, Image.Image):
         return _pixels(content, image_size, channels)
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
@@ -34,7 +37,7 @@ def decode_image(content: Content, image_size: int, channels: int) -> Bytes:
 
 
 def header_of(content: Content) -> Image.Image:
-    """For its size and mode; of bytes the pixels are not decoded."""
+    """The image opened for its size and mode; the pixels of files and bytes are not decoded."""
     if isinstance(content, Image.Image):
         return content
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
@@ -42,7 +45,7 @@ def header_of(content: Content) -> Image.Image:
 
 
 def content_digest(content: bytes | Image.Image) -> str:
-    """sha256 of a file's bytes; of a decoded image that of its mode, size and pixels."""
+    """The sha256 of a file's bytes, or of the mode, size and pixels of a decoded image."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     image = content.convert("RGBA") if content.mode == "P" else content
@@ -51,8 +54,8 @@ def content_digest(content: bytes | Image.Image) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why an image cannot be read, in words for a person."""
-    # Pillow names the buffer in its message, a memory address that says nothing to a reader.
+    """Why an image cannot be read, for a user."""
+    # Pillow's message names the buffer by its memory address, which does not help a reader.
     if isinstance(error, UnidentifiedImageError) or "BytesIO" in str(error):
         return "not an image, or damaged"
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: everything at once, each thing said once."""
+"""The problems of a data set, collected and reported together."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ _LISTED = 5
 _LISTED_FILES = 20
 
 
-class Defects:
-    """Collects what is found in ``where``; :meth:`refuse` raises it as one :class:`DataError`."""
+class Problems:
+    """Problems found at ``where``; :meth:`raise_any` raises them as one :class:`~vitsearch.errors.DataError`."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         self._lines: list[str] = []
-        self._broken: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
 
     def add(self, line: str) -> None:
         self._lines.append(line)
 
-    def broken(self, image: Path | str, why: str) -> None:
-        """An image that cannot be read."""
-        self._broken.setdefault(str(image), why)
+    def add_unreadable(self, image: Path | str, why: str) -> None:
+        """Add an image or a folder that cannot be read; only the first reason is kept."""
+        self._unreadable.setdefault(str(image), why)
 
-    def has(self, image: Path | str) -> bool:
-        return str(image) in self._broken
+    def is_unreadable(self, image: Path | str) -> bool:
+        return str(image) in self._unreadable
 
     def __len__(self) -> int:
-        return len(self._lines) + len(self._broken)
+        return len(self._lines) + len(self._unreadable)
 
-    def refuse(self) -> None:
-        """Raise what was collected, if anything was."""
-        problems = [*self._lines, *([self._about_broken()] if self._broken else [])]
+    def raise_any(self) -> None:
+        """Raise :class:`~vitsearch.errors.DataError` when there are problems."""
+        problems = [*self._lines, *([self._describe_unreadable()] if self._unreadable else [])]
         if len(problems) == 1:
             raise DataError(f"{self._where}: {problems[0]}")
         if problems:
             listed = "\n".join("  " + line for problem in problems for line in problem.splitlines())
             raise DataError(f"{self._where}: {len(problems)} problems\n{listed}")
 
-    def _about_broken(self) -> str:
-        count = len(self._broken)
-        lines = [f"  {image}: {why}" for image, why in list(self._broken.items())[:_LISTED_FILES]]
+    def _describe_unreadable(self) -> str:
+        count = len(self._unreadable)
+        lines = [f"  {image}: {why}" for image, why in list(self._unreadable.items())[:_LISTED_FILES]]
         lines += [f"  and {count - _LISTED_FILES} more"] if count > _LISTED_FILES else []
         return "\n".join([f"{count} image{'s' if count > 1 else ''} cannot be read", *lines])
 
 
 def some(values: Iterable[str]) -> str:
-    """Up to five of ``values``, and how many more there are."""
+    """The first five of ``values`` and the number of the others."""
     shown = list(values)
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
     return ", ".join(shown[:_LISTED]) + more

@@ -1,4 +1,4 @@
-"""Which data a study uses: what the ``task.data`` part of a space file says."""
+"""Which data a study uses: the section ``task.data`` of a space file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from vitsearch.errors import DataError
 
 @dataclass(frozen=True)
 class DataSpec:
-    """``source`` is one of :data:`vitsearch.core.data_sources.SOURCES` or torch/, hfds/, wds/ and a name.
+    """The source of the images and how to read it.
 
-    ``root`` is where it lies (see :func:`vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
-    Hugging Face.
-    ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) are those of the stored images; ``None``
-    takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; a set
-    without a validation split is split by ``validation_share`` and ``seed``. ``input_key`` and
-    ``target_key`` name the columns of hfds and the members of wds. ``class_names`` are for labels that
-    are bare numbers. Nothing is fetched unless ``download`` says so. Raises
-    :class:`~vitsearch.errors.DataError` for values that make no sense."""
+    ``source`` is one of :data:`vitsearch.core.data_sources.SOURCES`, or torch/, hfds/ or wds/ followed by a name.
+    ``root`` is its folder or file (see :func:`vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
+    Hugging Face. ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) describe the stored images; ``None``
+    takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; for a set without a
+    validation split, ``validation_share`` and ``seed`` choose the validation images. ``input_key`` and ``target_key``
+    name the columns of hfds and the members of wds. ``class_names`` name classes whose labels are only numbers.
+    ``download`` allows fetching a set from the network.
+
+    Raises :class:`~vitsearch.errors.DataError` for a value that is not allowed.
+    """
 
     source: str
     root: str | None = None

@@ -1,4 +1,4 @@
-"""Frozen values that a data set is made of, and the names of its arrays' digests."""
+"""The splits of a data set, named by digests of their contents."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` uint8 (N, H, W, C), C 1 or 3, perhaps a read-only memory map; ``labels`` int64 (N,),
-    indices into the class names; ``sha256`` names the contents in their order, whatever the path."""
+    """Images and labels. ``images`` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; ``labels``
+    is int64 (N,), indices into the class names; ``sha256`` depends on the contents and their order, not on paths."""
 
     images: Bytes
     labels: Labels
@@ -26,7 +26,7 @@ class Split:
 
     @classmethod
     def of(cls, images: Bytes, labels: Labels) -> Split:
-        """A split named by the bytes of its arrays."""
+        """A split whose digest is that of the bytes of its arrays."""
         return cls(images, labels, _digest(images.shape, [np.ascontiguousarray(images).data], labels))
 
     def __len__(self) -> int:
@@ -34,12 +34,12 @@ class Split:
 
 
 def digest_of_files(sha256s: Iterable[str], labels: Labels) -> str:
-    """Names a split by the bytes of its image files, so that every Pillow version agrees on it."""
+    """The digest of a split from the digests of its image files, so that it is the same with every Pillow version."""
     return _digest(labels.shape, ["\n".join(sha256s).encode("ascii")], labels)
 
 
 class Part(Protocol):
-    """Images that are to be decoded: their labels and the digests of their contents."""
+    """Images to decode: their labels and the digests of their contents."""
 
     @property
     def labels(self) -> Labels: ...
@@ -50,7 +50,7 @@ class Part(Protocol):
 def stored_splits(
     parts: Mapping[str, Part], size: int, channels: int, rows: Rows, cache_dir: Path | None
 ) -> dict[str, Split]:
-    """The splits of ``parts`` by name, their images decoded by ``rows`` unless they are in ``cache_dir``."""
+    """The splits of ``parts`` by name; ``rows`` decodes the images that are not in ``cache_dir`` yet."""
     wanted = {name: Wanted((len(part.labels), size, size, channels), part.sha256s) for name, part in parts.items()}
     images = stored(wanted, rows, cache_dir)
     return {

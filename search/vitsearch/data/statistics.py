@@ -1,22 +1,39 @@
-"""Mean and standard deviation of stored images."""
+"""Properties of all images of a set: their common size, their mean and standard deviation."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
 from vitsearch.data.arrays import Bytes
+from vitsearch.data.problems import Problems, some
 
 _IMAGES = 2048
-_AT_ONCE = 16  # float64 copies of these are held, beside the images themselves
+_AT_ONCE = 16  # images that are held as float64 at a time
+
+
+def common_size(sizes: Iterable[tuple[int, int]], problems: Problems) -> int:
+    """The side in pixels when all images are squares of one size; otherwise 0, and a line in ``problems``."""
+    different = sorted(set(sizes))
+    if len(different) == 1 and different[0][0] == different[0][1]:
+        return different[0][0]
+    if different:
+        seen = some(f"{width}x{height}" for width, height in different)
+        problems.add(
+            f"data.image_size: is missing, and the images are not all squares of one size ({seen}); "
+            "set it, preferably to the largest resolution of the space"
+        )
+    return 0
 
 
 def mean_and_std(images: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel, of up to 2,048 evenly spaced images, in [0, 1]."""
+    """Mean and standard deviation per channel, of pixels in [0, 1], over up to 2,048 evenly spaced images."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(np.int64)
     sums = squares = np.zeros(images.shape[3])
     pixels = 0
     for start in range(0, len(chosen), _AT_ONCE):
-        rows = _mapped_anew(images)[chosen[start : start + _AT_ONCE]]
+        rows = _reopened(images)[chosen[start : start + _AT_ONCE]]
         values = rows.reshape(-1, images.shape[3]).astype(np.float64) / 255
         sums, squares, pixels = sums + values.sum(0), squares + (values**2).sum(0), pixels + len(values)
     mean = sums / pixels
@@ -24,9 +41,9 @@ def mean_and_std(images: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(float(v) for v in np.round(mean, 4)), tuple(float(v) for v in np.round(std, 4))
 
 
-def _mapped_anew(images: Bytes) -> Bytes:
-    """What a map has read counts as this process's memory until the map is dropped."""
+def _reopened(images: Bytes) -> Bytes:
+    """A new map of the same file. Pages that a map has read count as this process's memory until the map is closed."""
     if not isinstance(images, np.memmap) or images.filename is None:
         return images
-    anew: Bytes = np.load(images.filename, mmap_mode="r")
-    return anew
+    reopened: Bytes = np.load(images.filename, mmap_mode="r")
+    return reopened

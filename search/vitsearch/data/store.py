@@ -1,34 +1,31 @@
-"""Decoded images on disk: written row by row, complete or not at all, read through a memory map."""
+"""Decoded images on disk: written image by image, replaced in one step, read through a memory map."""
 
 from __future__ import annotations
 
 import errno
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from vitsearch.data.arrays import Bytes
 from vitsearch.errors import DataError
+from vitsearch.storage.atomic_files import PART, replacing
 from vitsearch.storage.locks import locked
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 1  # raised when decoding changes what it returns
-MOST_IN_MEMORY = 2 * 10**9  # bytes; sets that are larger are read from a file only
+SCHEMA = 1  # raise it when decoding returns other pixels
+MOST_IN_MEMORY = 2 * 10**9  # bytes; a larger set needs a cache folder
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_PART = ".part"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Images to be stored: their shape (N, H, W, C) and the digests of what they are decoded from."""
+    """Images to store: their shape (N, H, W, C) and the digests of the contents that they are decoded from."""
 
     shape: tuple[int, int, int, int]
     sha256s: Sequence[str]
@@ -43,14 +40,15 @@ class Wanted:
 
 
 Rows = Callable[[frozenset[str]], Iterable[tuple[str, Bytes]]]
-"""``rows(names)``: every image (H, W, C) of the arrays ``names``, of each array in its order."""
+"""``rows(names)`` yields (name, image (H, W, C)) for every image of the arrays ``names``; the images of one array come
+in its order."""
 
 
 def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> dict[str, Bytes]:
-    """The arrays ``wanted`` by name: read-only maps of files in ``cache_dir``, or in memory without it.
+    """The arrays ``wanted`` by name: read-only maps of files in ``cache_dir``, or arrays in memory without one.
 
-    ``rows`` is asked only for arrays that are not there yet; of several processes one decodes and the
-    others wait. :class:`DataError` for a full disk and for what does not fit in memory.
+    Calls ``rows`` only for arrays that are not stored yet. Of several processes one decodes and the others wait.
+    Raises :class:`DataError` when the disk is full or the images do not fit in memory.
     """
     if cache_dir is None:
         return _in_memory(wanted, rows)
@@ -58,8 +56,8 @@ def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> 
     found = {name: images for name, path in targets.items() if (images := _mapped(path, wanted[name])) is not None}
     if len(found) == len(wanted):
         return found
-    with full_disk_told(cache_dir), _alone(cache_dir):
-        # Two names may want the same images: a file has one writer.
+    with full_disk_reported(cache_dir), _alone(cache_dir):
+        # Two names may want the same images, but one file must have one writer.
         missing = {path: name for name, path in targets.items() if _mapped(path, wanted[name]) is None}
         _refuse_full(cache_dir, sum(wanted[name].bytes for name in missing.values()))
         if missing:
@@ -67,39 +65,39 @@ def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> 
     return {name: np.load(path, mmap_mode="r") for name, path in targets.items()}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """``path`` has ``content`` or what it had before; :class:`DataError` for a full disk."""
-    with full_disk_told(path.parent), _replacing(path) as stream:
+def write_to_cache(path: Path, content: bytes) -> None:
+    """Replace the file ``path`` in one step. Raises :class:`DataError` when the disk is full."""
+    with full_disk_reported(path.parent), replacing(path) as stream:
         stream.write(content)
 
 
 @contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
-    """Turns a write that finds no space into one :class:`DataError`."""
+def full_disk_reported(folder: Path) -> Iterator[None]:
+    """Raise :class:`DataError` when a write in the block finds no space on the disk."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise DataError(f"{folder}: the disk is full; the images are decoded into this folder") from error
+        raise DataError(f"{folder}: the disk is full; decoded images are stored in this folder") from error
 
 
 def _in_memory(wanted: Mapping[str, Wanted], rows: Rows) -> dict[str, Bytes]:
     size = sum(each.bytes for each in wanted.values())
     if size > MOST_IN_MEMORY:
         raise DataError(
-            f"the images take {size / 1e9:.1f} GB and no cache folder was given; "
-            f"up to {MOST_IN_MEMORY / 1e9:.1f} GB are held in memory"
+            f"the decoded images take {size / 1e9:.1f} GB and no cache folder was given; "
+            f"without one, at most {MOST_IN_MEMORY / 1e9:.1f} GB are held in memory"
         )
     arrays: dict[str, Bytes] = {name: np.empty(each.shape, dtype=np.uint8) for name, each in wanted.items()}
-    places = {name: iter(array) for name, array in arrays.items()}
+    slots = {name: iter(array) for name, array in arrays.items()}
     for name, row in rows(frozenset(wanted)):
-        next(places[name])[...] = row
+        next(slots[name])[...] = row
     return arrays
 
 
 def _mapped(path: Path, wanted: Wanted) -> Bytes | None:
-    """``None`` as well for a file that something else has cut short."""
+    """The stored array, or ``None`` when the file is missing, cut short or of another shape."""
     try:
         images: Bytes = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -108,10 +106,10 @@ def _mapped(path: Path, wanted: Wanted) -> Bytes | None:
 
 
 def _write(targets: Mapping[str, Path], wanted: Mapping[str, Wanted], rows: Rows) -> None:
-    """Written as a stream and not through a map: written pages of a map count as the process's memory
-    until the system needs them, and a full disk would end the process by a signal."""
+    """Decode into files, as streams. Through a map, written pages would count as the process's memory until the system
+    needs them, and a full disk would kill the process with a signal."""
     with ExitStack() as closing:
-        streams = {name: closing.enter_context(_replacing(path)) for name, path in targets.items()}
+        streams = {name: closing.enter_context(replacing(path)) for name, path in targets.items()}
         for name, stream in streams.items():
             header = {"descr": "|u1", "fortran_order": False, "shape": wanted[name].shape}
             np.lib.format.write_array_header_1_0(stream, header)
@@ -120,31 +118,21 @@ def _write(targets: Mapping[str, Path], wanted: Mapping[str, Wanted], rows: Rows
             streams[name].write(np.ascontiguousarray(row).data)
             left[name] -= 1
         if any(left.values()):
-            raise DataError(f"{sum(left.values())} images fewer than before were read; did the files change meanwhile?")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=_PART)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+            raise DataError(
+                f"{sum(left.values())} images fewer than before were read; did the files change during the reading?"
+            )
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; what a killed one left half written is removed. A file system without
-    locks lets several decode at once: each replaces the file by the same content."""
+    """Let one process at a time decode into ``folder``, and remove the incomplete files of killed ones.
+
+    On a file system without locks several processes decode at once; each reslots the file with the same content.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "decoding.lock") as is_alone:
         if is_alone:
-            for left in folder.glob(f"images-*{_PART}"):
+            for left in folder.glob(f"images-*{PART}"):
                 left.unlink(missing_ok=True)
         yield
 

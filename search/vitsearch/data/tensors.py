@@ -1,4 +1,4 @@
-"""uint8 images to normalised torch tensors."""
+"""Conversion of uint8 images to normalised torch tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_tensor(
     std: Sequence[float],
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """float32 (N, C, resolution, resolution) of uint8 (N, H, W, C): ``(pixel / 255 - mean) / std``.
+    """Convert uint8 (N, H, W, C) to float32 (N, C, resolution, resolution): ``(pixel / 255 - mean) / std``.
 
     Images of another size are resized first, bilinear and antialiased, as in timm's evaluation.
     """

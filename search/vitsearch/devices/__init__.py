@@ -1,1 +1,1 @@
-"""The device of a run: connect, measure, wait while it is unavailable, remember its address."""
+"""The device of a run: its address, its measurements, and waiting while it is unavailable."""

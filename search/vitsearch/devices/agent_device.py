@@ -1,13 +1,12 @@
-"""The driver's side of a device: one thread that talks to its agent, so tokens never leave the driver."""
+"""The driver's side of a device: one thread that talks to its agent, so that tokens never leave the driver."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,33 +15,30 @@ from typing import Protocol
 
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.registry import DeviceBook, KnownDevice
-from vitsearch.errors import DeviceLost, ResourceError, StageError, VitsearchError
-from vitsearch.space.sections import Device as SpaceDevice
+from vitsearch.devices.connection import DEADLINE_S
+from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
-GREETINGS = 5
-GREETING_PAUSE_S = 0.5
-DEADLINE_S = 900.0
-FOR_EVER_S = math.inf
-ENVIRONMENTS = 3
-"""A device that changes its environment more often than this during one measurement is no use."""
-ROUND, MOST_ROUNDS = 10_000, 40
+CONNECT_ATTEMPTS = 5
+CONNECT_PAUSE_S = 0.5
+MAX_ENVIRONMENTS = 3
+"""A device counts as lost when its environment changes this many times during one measurement."""
+REPEATS_PER_FAILURE, MAX_FAILURES = 10_000, 40
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which processors measure and which train; the same ones when there is only one."""
+    """The processors that measure and those that train; the same when there is only one."""
 
     device: tuple[int, ...]
     trainers: tuple[int, ...]
 
     @classmethod
     def shared(cls) -> Cores:
-        """The last core of this process measures, the others train."""
+        """Divide the cores of this process: the last one measures, the others train."""
         allowed = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
@@ -51,16 +47,17 @@ class Cores:
 
 @dataclass(frozen=True)
 class Outage:
-    """Since when (``time.monotonic``) a device gives no useful answer, and what is in the way."""
+    """A device gives no useful answer since ``since_s`` (``time.monotonic``), because of ``why``."""
 
     since_s: float
     why: str
 
 
 class Device(Protocol):
-    """Guarantees: one measurement at a time; a transient fault is waited for, and told by ``absence`` meanwhile.
+    """A device that measures models.
 
-    A run that has nothing else to do waits for ``deadline_s`` and no longer.
+    Guarantees: it runs one measurement at a time; it waits for the end of a transient fault, and ``outage`` describes
+    the fault in the meantime. A run that has no other work waits at most ``deadline_s``.
     """
 
     @property
@@ -85,40 +82,46 @@ class Device(Protocol):
 
 
 class AgentDevice:
-    """A device behind an agent, for one study. How long to go on asking is what its client was told."""
+    """A device behind an agent, for one study. Its client decides how long to repeat a request."""
 
     def __init__(self, name: str, client: DeviceClient, failures: int = 0, deadline_s: float = DEADLINE_S) -> None:
-        """``failures``: earlier ones that may be tried again; measurements are numbered past theirs."""
+        """Connect to the agent. Raises :class:`DeviceLost` when it does not answer.
+
+        ``failures`` is the number of earlier failures that are retried; this run numbers its repeats after theirs.
+        """
         self.name = name
         self.deadline_s = deadline_s
         self.outage: Outage | None = None
-        self._first = min(failures, MOST_ROUNDS) * ROUND
+        self._first = min(failures, MAX_FAILURES) * REPEATS_PER_FAILURE
         self._client = client
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
         self._stop = threading.Event()
-        self.info: DeviceInfo = self._introduce()
+        self.info: DeviceInfo = self._connect()
 
-    def _introduce(self) -> DeviceInfo:
-        """An agent that was just started, or is being restarted, is asked again."""
-        for attempt in range(1, GREETINGS + 1):
+    def _connect(self) -> DeviceInfo:
+        """Ask several times, because an agent may just be starting."""
+        for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:
                 return self._client.device()
             except EvaluatorError as error:
-                if not error.transient or attempt == GREETINGS:
+                if not error.transient or attempt == CONNECT_ATTEMPTS:
                     raise DeviceLost(f"device {self.name}: {error}") from error
-                time.sleep(GREETING_PAUSE_S * attempt)
+                time.sleep(CONNECT_PAUSE_S * attempt)
         raise AssertionError("unreachable")
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        """:class:`StageError` when the artifact itself fails; :class:`DeviceLost` when the agent is gone for good."""
+        """Measure an artifact.
+
+        Raises :class:`StageError` when the artifact fails, and :class:`DeviceLost` when the agent stays unavailable.
+        """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
 
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
-        # A failed job is final for its id, and the repeat is part of that. What was killed from outside
-        # did not fail: the agent takes it again by itself (vitsearch_evaluators.base.interruptions).
+        # A failed job is final for its id, and the repeat is part of the id. A job that was killed from outside has
+        # not failed: the agent runs it again (vitsearch_evaluators.base.interruptions).
         ask = partial(
             self._client.measure,
             str(artifact),
@@ -128,30 +131,31 @@ class AgentDevice:
             self._first + repeat,
         )
         try:
-            for _ in range(ENVIRONMENTS):
+            for _ in range(MAX_ENVIRONMENTS):
                 try:
-                    return ask(self._wish(self.info.environment_id))
+                    return ask(self._options(self.info.environment_id))
                 except EnvironmentChanged:
-                    self._meet_again()
+                    self._refresh_info()
         except MeasurementFailed as error:
             raise StageError("measure", error.kind, str(error)) from error
         except JobCancelled as error:
-            raise self._ended("measure", error) from error
+            raise self._cancelled("measure", error) from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {self.name}: {error}") from error
         finally:
             self.outage = None
-        raise DeviceLost(f"device {self.name}: its environment changed {ENVIRONMENTS} times during one measurement")
+        raise DeviceLost(f"device {self.name}: its environment changed {MAX_ENVIRONMENTS} times during one measurement")
 
-    def _ended(self, stage: str, error: JobCancelled) -> BaseException:
-        """What we gave up ourselves ends its task; what somebody cancelled (`vitsearch devices cancel`) has failed."""
+    def _cancelled(self, stage: str, error: JobCancelled) -> BaseException:
+        """The error for a cancelled job: the task is cancelled if this run closes the device, otherwise the stage has
+        failed because somebody cancelled the job (`vitsearch devices cancel`)."""
         return asyncio.CancelledError() if self._stop.is_set() else StageError(stage, "cancelled", str(error))
 
-    def _wish(self, environment_id: str | None = None) -> RequestOptions:
-        return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note)
+    def _options(self, environment_id: str | None = None) -> RequestOptions:
+        return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note_trouble)
 
-    def _note(self, trouble: EvaluatorError | None) -> None:
-        """Called from the device's thread; who looks sees the old value or the new one."""
+    def _note_trouble(self, trouble: EvaluatorError | None) -> None:
+        """Called from the device's thread. A reader of ``outage`` sees the old value or the new one."""
         if trouble is None:
             self.outage = None
         elif self.outage is None:
@@ -159,18 +163,23 @@ class AgentDevice:
         else:
             self.outage = replace(self.outage, why=str(trouble))
 
-    def _meet_again(self) -> None:
-        """After a reboot into another power mode, or an update: what follows is compared within the new environment."""
-        now = self._client.await_device(self._wish())
+    def _refresh_info(self) -> None:
+        """Read the device's information again after a reboot into another power mode, or after an update. Later
+        measurements belong to the new environment."""
+        now = self._client.await_device(self._options())
         if now.device_id != self.info.device_id:
             raise DeviceLost(
-                f"device {self.name}: another one answers at its address (it was {self.info.device_id}, now it is "
-                f"{now.device_id}); numbers of two boards do not mix"
+                f"device {self.name}: another device answers at its address (expected {self.info.device_id}, found "
+                f"{now.device_id}); a study cannot mix measurements of two devices"
             )
         self.info = now
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """:class:`StageError` when the device cannot judge this artifact or none."""
+        """Measure the accuracy of an artifact on the device.
+
+        Raises :class:`StageError` when the device cannot do it, for this artifact or for any, and :class:`DeviceLost`
+        when the agent stays unavailable.
+        """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._accuracy, artifact, subset, deployment)
 
@@ -178,10 +187,10 @@ class AgentDevice:
         options = dict(deployment.options)
         try:
             return self._client.accuracy(
-                str(artifact), subset, deployment.runtime, options, repeat=self._first, request=self._wish()
+                str(artifact), subset, deployment.runtime, options, repeat=self._first, request=self._options()
             )
         except JobCancelled as error:
-            raise self._ended("judge", error) from error
+            raise self._cancelled("judge", error) from error
         except EvaluatorError as error:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error
@@ -190,82 +199,35 @@ class AgentDevice:
             self.outage = None
 
     def close(self) -> None:
-        """Cancels what is being measured."""
+        """Cancel the measurement that is running, and disconnect."""
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
 
 def refuse_unable(name: str, info: DeviceInfo, runtimes: Iterable[str], opset: int) -> None:
-    """:class:`ResourceError` when a device cannot run what a study will send, before anything is trained for it."""
+    """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study."""
     there = {runtime.name: runtime for runtime in info.runtimes}
     for wanted in runtimes:
         if wanted not in there:
-            raise ResourceError(f"device {name} has no {wanted}; it has {', '.join(sorted(there)) or 'no runtime'}")
+            raise ResourceError(
+                f"device {name} has no runtime {wanted}; available: {', '.join(sorted(there)) or 'none'}"
+            )
         found = there[wanted]
         if not found.available:
-            raise ResourceError(f"device {name}: {wanted} cannot be used there: {found.reason}")
+            raise ResourceError(f"device {name}: the runtime {wanted} is not usable: {found.reason}")
         if "onnx" in found.artifacts and found.max_opset is not None and found.max_opset < opset:
             raise ResourceError(
                 f"device {name}: models are exported with opset {opset}, "
-                f"its {wanted} ({found.version}) reads up to {found.max_opset}"
+                f"but its {wanted} ({found.version}) reads at most {found.max_opset}"
             )
 
 
 def refuse_unmetered(name: str, info: DeviceInfo, metrics: Iterable[str]) -> None:
-    """:class:`ResourceError` when objectives or limits ask for power and the device has no meter that can be read."""
+    """Raise :class:`ResourceError` when objectives or limits need a power meter and the device has none."""
     metered = [metric for metric in metrics if split(metric)[0].name in NEEDS["power"]]
     if metered and info.power_meter is None:
         raise ResourceError(
-            f"device {name} has no power meter that can be read, which {', '.join(metered)} needs: take it out of the "
-            "objectives and limits; 'vitsearch-agent power' on the device says what is missing"
+            f"device {name} has no usable power meter, but {', '.join(metered)} needs one: remove it from the "
+            "objectives and limits, or run 'vitsearch-agent power' on the device to see what is missing"
         )
-
-
-def reached(name: str, asked: SpaceDevice, environ: Mapping[str, str]) -> KnownDevice:
-    """How the device of a space file is reached; what the file leaves out is looked up by its name.
-
-    What was stored for one address and certificate is never sent to another. :class:`ResourceError`,
-    :class:`UnknownName`.
-    """
-    book = DeviceBook.of_user(environ)
-    if asked.url is None:
-        stored = book.get(name)
-    else:
-        found = book.devices().get(name)
-        stored = found if found is not None and found.url == asked.url else KnownDevice(asked.url)
-    token = stored.token if asked.token is None else token_from(asked.token, environ)
-    if asked.token is None and token is not None and asked.fingerprint not in (None, stored.fingerprint):
-        raise ResourceError(
-            f"device {name}: the space file names another certificate ({asked.fingerprint}) than the one for which its "
-            f"token is kept ({stored.fingerprint}); if it is the right one: vitsearch devices add {stored.url} {name} "
-            f"--fingerprint {asked.fingerprint}"
-        )
-    return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
-
-
-def unreached(devices: Mapping[str, SpaceDevice], environ: Mapping[str, str]) -> list[str]:
-    """Why a run from here would not know how to reach its devices; nobody is asked over the network."""
-    told = []
-    for name, asked in devices.items():
-        try:
-            reached(name, asked, environ)
-        except VitsearchError as error:
-            told.append(str(error))
-    return told
-
-
-def connect(name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S) -> DeviceClient:
-    """Nothing is sent yet; :class:`ResourceError` for a token or a fingerprint that is none."""
-    try:
-        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint, deadline_s=deadline_s)
-    except EvaluatorError as error:
-        raise ResourceError(f"device {name}: {error}") from error
-
-
-def token_from(reference: str, environ: Mapping[str, str]) -> str:
-    """``env:NAME`` -> the variable's value; :class:`ResourceError` when it is not set."""
-    name = reference.removeprefix("env:")
-    if name not in environ:
-        raise ResourceError(f"devices: the token is to be read from the environment variable {name}, which is not set")
-    return environ[name]

@@ -1,7 +1,7 @@
-"""A device that stops answering in the middle of a run: what needs it waits, everything else goes on.
+"""Waiting for a device that becomes unavailable during a run. Work that does not need the device continues.
 
-Waiting ends when the device answers, or when it has been away for longer than its deadline and nothing
-is left that could be done without it. A plan is never blamed for either.
+Waiting ends when the device answers, or when its outage is longer than its deadline and the run has no other work. In
+neither case does the plan count as failed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from vitsearch_evaluators.client.client import Subset
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 OUTAGE_AFTER_S = 15.0
-"""Silent for so long, a device is away. An agent that is started again, or a network that blinks, takes less."""
+"""Silence that counts as an outage. The restart of an agent, or a short failure of the network, takes less time."""
 POLL_S = 1.0
 IDLE_POLLS = 5
-"""A run that was found idle so many times in a row has nothing left to do: between two stages lies no second."""
+"""Number of consecutive idle polls after which a run has no other work: two stages are less than a second apart."""
 R = TypeVar("R")
 
 
-class AvailableDevice:
-    """The device of a run. Whoever asks it waits for as long as that makes sense, then gets :class:`DeviceLost`."""
+class WaitingDevice:
+    """The device of a run. A caller waits through an outage, and gets :class:`DeviceLost` when waiting is useless.
+
+    ``others_work`` says whether the run has work that does not need the device.
+    """
 
     def __init__(
         self, device: Device, others_work: Callable[[], bool], clock: Callable[[], float] = time.monotonic
@@ -51,7 +54,7 @@ class AvailableDevice:
 
     @property
     def outage(self) -> Outage | None:
-        """None also while its silence is too short to be one."""
+        """The current outage; None when the device answers, or is silent for less than :data:`OUTAGE_AFTER_S`."""
         found = self._device.outage
         return found if found is not None and self._clock() - found.since_s >= OUTAGE_AFTER_S else None
 
@@ -62,20 +65,20 @@ class AvailableDevice:
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        return await self._waited_for(self._device.measure(artifact, deployment, protocol, repeat))
+        return await self._wait_for(self._device.measure(artifact, deployment, protocol, repeat))
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        return await self._waited_for(self._device.accuracy(artifact, subset, deployment))
+        return await self._wait_for(self._device.accuracy(artifact, subset, deployment))
 
     def close(self) -> None:
         self._device.close()
 
     def waits(self) -> str | None:
-        """What the run waits for, in words; None when the device answers."""
+        """A message about what the run waits for; None when the device answers."""
         outage = self.outage
         return None if outage is None else waiting(self.name, self._clock() - outage.since_s, outage.why)
 
-    async def _waited_for(self, asked: Awaitable[R]) -> R:
+    async def _wait_for(self, asked: Awaitable[R]) -> R:
         task, idle = asyncio.ensure_future(asked), 0
         try:
             while not (await asyncio.wait({task}, timeout=POLL_S))[0]:
@@ -95,17 +98,18 @@ class AvailableDevice:
 
 
 def waiting(name: str, silent_s: float, why: str) -> str:
+    """The message about a run that waits."""
     return f"waits for device {name}, no answer for {duration(silent_s)}: {why}"
 
 
 def stored(name: str, outage: Outage, driver: DriverId) -> dict[str, Any]:
-    """What a study remembers while a run waits; ``since`` by the clock of the world."""
+    """What a study stores while a run waits; ``since`` is wall-clock time."""
     since = time.time() - (time.monotonic() - outage.since_s)
     return {"device": name, "since": since, "why": outage.why, "driver": driver.to_json()}
 
 
 def still_waiting(remembered: Mapping[str, Any] | None) -> str | None:
-    """In words, what ``stored`` wrote; None when no run waits, or the one that did was killed."""
+    """The message for what :func:`stored` wrote; None when no run waits, or the waiting run was killed."""
     if remembered is None or DriverId.from_json(remembered["driver"]).is_dead_here():
         return None
     return waiting(remembered["device"], max(0.0, time.time() - remembered["since"]), remembered["why"])

@@ -1,4 +1,4 @@
-"""How a device becomes known: its certificate is compared once, its token tried before it is kept."""
+"""Pairing with a device: the user compares its certificate once, and its token is tested before it is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from vitsearch.devices.agent_device import connect
+from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.space.kinds import agent_url
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Asked:
-    """What was said on the command line; :class:`ResourceError` when it is no address or no name."""
+    """The arguments of the command. Raises :class:`ResourceError` for an invalid address, name or fingerprint."""
 
     url: str
     name: str
@@ -31,7 +31,7 @@ class Asked:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ResourceError(f"{self.name!r} is no name for a device: it is made of a-z, 0-9, - and _")
+            raise ResourceError(f"{self.name!r} is not a valid device name; allowed: a-z, 0-9, - and _")
         try:
             object.__setattr__(self, "url", agent_url(self.url))
             if self.fingerprint is not None:
@@ -42,19 +42,24 @@ class Asked:
 
 @dataclass(frozen=True)
 class Paired:
+    """A device that answered to its token."""
+
     device: KnownDevice
     info: DeviceInfo
 
 
 def name_from(url: str) -> str:
-    """``https://nano.local:8470`` -> ``nano``; an address of digits in full, with dashes."""
+    """The default name of a device: ``nano`` for ``https://nano.local:8470``; an IP address as a whole, with dashes."""
     host = (urlsplit(url).hostname or "").lower()
     label = host if re.fullmatch(r"[0-9.:a-f]*[.:][0-9.:a-f]*", host) else host.partition(".")[0]
     return re.sub(r"[^a-z0-9_-]+", "-", label).strip("-_") or "device"
 
 
 def pin(asked: Asked, book: DeviceBook, confirm: Callable[[str, str], None]) -> str | None:
-    """The fingerprint to trust: the one given, the one known for this address, or one that ``confirm`` lets pass."""
+    """The fingerprint to trust: the given one, the stored one of this address, or one that ``confirm`` accepts.
+
+    None for an http address. Raises :class:`DeviceLost` when the device does not answer.
+    """
     if asked.fingerprint is not None or asked.url.startswith("http:"):
         return asked.fingerprint
     known = book.devices().get(asked.name)
@@ -69,7 +74,7 @@ def pin(asked: Asked, book: DeviceBook, confirm: Callable[[str, str], None]) -> 
 
 
 def verified(asked: Asked, fingerprint: str | None, token: str) -> Paired:
-    """Only a device that answers to this token is kept; :class:`DeviceLost` says why it does not."""
+    """Test the token with a request. Raises :class:`DeviceLost` with the reason when the device refuses it."""
     device = KnownDevice(asked.url, token, fingerprint)
     with connect(asked.name, device, "devices") as client:
         try:
@@ -77,13 +82,13 @@ def verified(asked: Asked, fingerprint: str | None, token: str) -> Paired:
                 _refuse_tls_behind(asked)
             return Paired(device, client.device())
         except UntrustedDevice as error:
-            new = "if that is so, add it again with the new --fingerprint"
-            raise DeviceLost(f"device {asked.name} was not added: {error}; {new}") from error
+            again = "if the certificate has changed, add the device again with the new --fingerprint"
+            raise DeviceLost(f"device {asked.name} was not added: {error}; {again}") from error
         except EvaluatorError as error:
             raise DeviceLost(f"device {asked.name} was not added: {error}") from error
 
 
 def _refuse_tls_behind(asked: Asked) -> None:
-    """Ask without the token first: with http:// by mistake it would cross the network in the clear, for a refusal."""
+    """Ask without the token first. With http:// by mistake, the token would cross the network unencrypted."""
     with connect(asked.name, KnownDevice(asked.url), "devices") as client, suppress(Unauthorized):
         client.device()

@@ -1,8 +1,10 @@
-"""What a study asks of its device: the two protocols of every study, and the phases that its metrics need.
+"""The two measurement protocols of a study, with the phases that its metrics need.
 
-throughput_ips              a throughput phase, in the screen too
-latency_ms_sustained_p50    samples after a soak, when a model is confirmed
-energy_mj, power_w          a power phase, when a model is confirmed, where the device has a meter
+The screening measurement is short and runs for every model; the confirmation measurement runs for trained models.
+
+throughput_ips              a throughput phase, in both protocols
+latency_ms_sustained_p50    samples after a soak, in the confirmation
+energy_mj, power_w          a power phase, in the confirmation, if the device has a meter
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ if TYPE_CHECKING:
     from vitsearch.space.sections import Measure
 
 SCREEN_THROUGHPUT_S = 1.0
-"""At most so long when thousands are screened."""
-STREAMS_MOST = 256
-ID_LONGEST = 64
+"""Longest throughput phase of a screening measurement, which runs for thousands of models."""
+MAX_STREAMS = 256
+MAX_ID_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class Phases:
-    """Seconds of each phase, 0 for what no metric needs; the device's temperature before each process."""
+    """The length of each phase in seconds, 0 for a phase that no metric needs, and the temperature of the device at
+    which a measuring process may start."""
 
     threads: int = 1
     throughput_s: float = 0.0
@@ -38,7 +41,7 @@ class Phases:
 
     @classmethod
     def of(cls, metrics: Iterable[str], measure: Measure) -> Phases:
-        """``metrics`` are those of the objectives and the limits."""
+        """The phases for ``metrics``, which are those of the objectives and the limits."""
         asked = {split(name)[0].name for name in metrics}
 
         def seconds(key: str, given: float) -> float:
@@ -57,14 +60,15 @@ class Phases:
 
 @dataclass(frozen=True)
 class Protocols:
-    """``screen`` is for every model, ``confirm`` for those that are trained."""
+    """The screening protocol, for every model, and the confirmation protocol, for trained models."""
 
     screen: MeasureProtocol = SCREEN
     confirm: MeasureProtocol = CONFIRM
 
     @classmethod
     def of(cls, phases: Phases, device: DeviceInfo) -> Protocols:
-        """A power phase is left out where there is no meter: the driver says then what is not measured."""
+        """The protocols for a device. Without a power meter they have no power phase; the driver then reports which
+        metrics are not measured."""
         metered = device.power_meter is not None
         screen, confirm = (
             plain._replace(
@@ -89,19 +93,19 @@ class Protocols:
 
 
 PLAIN = Protocols()
-"""Those of a study that asks for no phase."""
+"""The protocols of a study that needs no phase."""
 
 
 def streams(device: DeviceInfo) -> int:
-    """One for each core that the agent may use."""
+    """The number of streams of a throughput phase: one for each core that the agent may use."""
     cores = len(device.fingerprint.get("affinity") or ()) or device.fingerprint.get("cores") or 1
-    return min(cores, STREAMS_MOST)
+    return min(cores, MAX_STREAMS)
 
 
 def _named(protocol: MeasureProtocol) -> MeasureProtocol:
-    """The id tells everything that a study may set: rows of the ledger are found by it.
+    """The protocol with an id that contains everything a study can set, because rows of the ledger are found by it.
 
-    In words while they fit a column of the ledger, else as a digest.
+    The id is readable if it fits into the ledger's column, otherwise it ends in a digest.
     """
     words = [protocol.id]
     if protocol.threads != 1:
@@ -115,4 +119,6 @@ def _named(protocol: MeasureProtocol) -> MeasureProtocol:
     if protocol.start_max_c is not None:
         words.append(f"cool{protocol.start_max_c:.12g}-{protocol.cooldown_max_s:.12g}")
     name = "+".join(words)
-    return protocol._replace(id=name if len(name) <= ID_LONGEST else f"{protocol.id}+{digest(protocol.to_json())[:16]}")
+    return protocol._replace(
+        id=name if len(name) <= MAX_ID_LENGTH else f"{protocol.id}+{digest(protocol.to_json())[:16]}"
+    )

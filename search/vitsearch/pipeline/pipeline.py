@@ -21,7 +21,7 @@ from vitsearch.core.record import Keys
 from vitsearch.core.resolve import resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
-from vitsearch.devices.availability import AvailableDevice
+from vitsearch.devices.availability import WaitingDevice
 from vitsearch.devices.protocols import Protocols
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
@@ -31,7 +31,7 @@ from vitsearch.pipeline.jobs import CompressionSpec, ExportJob, ProxyFound, Prox
 from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
-from vitsearch.storage.files import Loans
+from vitsearch.storage.files import ScratchFiles
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, MeasurementRow, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
@@ -50,8 +50,8 @@ class Pipeline:
         self._ledger = context.ledger
         self._workspace = context.workspace
         self._shared = SharedStages(config, context)
-        self._loans = Loans(context.workspace.scratch)
-        self.device = AvailableDevice(device, self._workers_are_busy)
+        self._scratch_files = ScratchFiles(context.workspace.scratch)
+        self.device = WaitingDevice(device, self._workers_are_busy)
         self.protocols = Protocols.of(config.phases, device.info)
         self._measurements = DeviceMeasurements(context, self.device, config.wall_clock_decides, self.protocols)
         self._device_accuracy = DeviceAccuracy(config, context, self._shared, self.device)
@@ -94,10 +94,10 @@ class Pipeline:
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
         measured = self._measurements.latest(trial.keys.graph_key, self.protocols.screen)
         if measured is None:
-            with self._loans.lent(row.sha256):
+            with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
-                with self._loans.lent(row.sha256):
+                with self._scratch_files.using(row.sha256):
                     file = scratch.get(row.sha256)
                     measured = await self._measurements.measure(trial, file, self.protocols.screen)
         return self._metrics(row, measured)

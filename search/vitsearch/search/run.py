@@ -16,16 +16,8 @@ from vitsearch.core.graph import OPSET
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.progress import Progress
 from vitsearch.core.stage import Stage
-from vitsearch.devices.agent_device import (
-    FOR_EVER_S,
-    AgentDevice,
-    Cores,
-    Device,
-    connect,
-    reached,
-    refuse_unable,
-    refuse_unmetered,
-)
+from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
+from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.config import StageConfig, Teacher
@@ -191,12 +183,12 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
     with ExitStack() as closing:
         if cores is None:
             ((name, asked),) = space.devices.items()
-            client = connect(name, reached(name, asked, os.environ), space.study, FOR_EVER_S)
+            client = connect(name, known_device(name, asked, os.environ), space.study, FOREVER_S)
             found = AgentDevice(name, client, failures, asked.deadline_s)
         else:
             pinned = ",".join(map(str, cores.device))
             agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
-            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOR_EVER_S), failures)
+            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOREVER_S), failures)
         closing.callback(found.close)
         yield found
 

@@ -1,8 +1,8 @@
 """The space file: YAML in, one checked and frozen :class:`SearchSpace` out.
 
-loaded = load("spaces/quickstart.yaml", ["search.trials=10"])    # SpaceError tells all problems at once
+loaded = load("spaces/quickstart.yaml", ["search.trials=10"])    # SpaceError lists all problems
 loaded.space.choices()                                           # every knob with its values
-check(loaded, supports)                                          # does any backbone support them?
+check(loaded, supports)                                          # values that no backbone supports
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Space files on disk: reading, ``extends``, and overrides from the command line.
 
-child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key, child wins;
-overrides   KEY.PATH=VALUE, applied last                     null takes a key back to its default
+child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key; the child's value wins
+overrides   KEY.PATH=VALUE, applied last                     null resets a key to its default
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 from vitsearch.errors import SpaceError, did_you_mean
-from vitsearch.space.nodes import Node, Place, Unreadable, parse
-from vitsearch.space.source import told
+from vitsearch.space.nodes import Location, Node, Unreadable, parse
+from vitsearch.space.source import report_lines
 
 MAX_BYTES = 1_000_000
-Found = list[tuple[Place, str]]
+Found = list[tuple[Location, str]]
 
 
 def read(path: FilePath, found: Found) -> Node:
-    """The merged tree of ``path`` and the files it extends; SpaceError where no tree can be had."""
+    """The merged tree of ``path`` and the files that it extends.
+
+    Appends to ``found`` the problems that leave the rest readable; raises :class:`SpaceError` for the others.
+    """
     chain: list[FilePath] = []
     node = _read_one(path, str(path), found)
     merged = node
     while (parent := _extended(node, path, found)) is not None:
         chain.append(path.resolve())
-        extends = _entries(node)["extends"].place
+        extends = _entries(node)["extends"].location
         if parent.resolve() in chain:
             names = " -> ".join(p.name for p in (*chain, parent))
-            raise SpaceError(str(path), _lines(path, found, extends, f"extends: goes in a circle: {names}"))
+            raise SpaceError(
+                str(path), _lines(path, found, extends, f"extends: the files extend each other in a circle: {names}")
+            )
         if not parent.is_file():
             raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
         path, node = parent, _read_one(parent, str(parent), found)
         merged = _merged(node, merged)
-    return Node(merged.place, {key: value for key, value in _entries(merged).items() if key != "extends"})
+    return Node(merged.location, {key: value for key, value in _entries(merged).items() if key != "extends"})
 
 
 def _read_one(path: FilePath, name: str, found: Found) -> Node:
@@ -46,9 +51,9 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
         raise SpaceError(name, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise SpaceError(name, [f"line {line}: not UTF-8 text"]) from None
+        raise SpaceError(name, [f"line {line}: the text is not UTF-8"]) from None
     if len(data) > MAX_BYTES:
-        raise SpaceError(name, [f"larger than {MAX_BYTES:,} bytes: this is no space file"])
+        raise SpaceError(name, [f"the file is too large for a space file; allowed: up to {MAX_BYTES:,} bytes"])
     try:
         node = parse(text, name, found)
     except Unreadable as error:
@@ -58,7 +63,7 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
         raise SpaceError(name, ["the file is empty; it needs at least task, objectives and space"])
     if not isinstance(node.value, dict):
         kind = "a list" if isinstance(node.value, list) else "a single value"
-        raise SpaceError(name, [f"line 1: a space file is a mapping of sections, this is {kind}"])
+        raise SpaceError(name, [f"line 1: a space file must be a mapping of sections, not {kind}"])
     return node
 
 
@@ -67,7 +72,7 @@ def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
     if entry is None or entry.value is None:
         return None
     if not isinstance(entry.value, str) or "\0" in entry.value or not entry.value:
-        raise SpaceError(str(path), _lines(path, found, entry.place, "extends: must be the name of one file"))
+        raise SpaceError(str(path), _lines(path, found, entry.location, "extends: must be the name of a file"))
     return path.parent / entry.value
 
 
@@ -77,11 +82,11 @@ def _no_file(path: FilePath) -> str:
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
     yamls = [name for name in names if name.endswith((".yaml", ".yml"))]
-    return f"no file {str(path)!r}{did_you_mean(path.name, yamls)}"
+    return f"the file {str(path)!r} does not exist{did_you_mean(path.name, yamls)}"
 
 
-def _lines(path: FilePath, found: Found, place: Place, message: str) -> list[str]:
-    return told(str(path), [*found, (place, message)])
+def _lines(path: FilePath, found: Found, location: Location, message: str) -> list[str]:
+    return report_lines(str(path), [*found, (location, message)])
 
 
 def _entries(node: Node) -> dict[str, Node]:
@@ -89,30 +94,30 @@ def _entries(node: Node) -> dict[str, Node]:
 
 
 def _merged(parent: Node, child: Node) -> Node:
-    """``child`` over ``parent``: mappings key by key, anything else as the child says."""
+    """Merge ``child`` over ``parent``: mappings key by key, any other value from the child."""
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
         return child
     entries = dict(parent.value)
     for key, node in child.value.items():
         entries[key] = _merged(entries[key], node) if key in entries else node
-    return Node(child.place, entries)
+    return Node(child.location, entries)
 
 
 def override(root: Node, texts: Sequence[str], found: Found) -> Node:
-    """``search.trials=10`` for each text; the value is YAML, null takes the key away."""
-    place = Place(root.place.file, 0)
+    """Apply each text, such as ``search.trials=10``, to the tree. The value is YAML; null removes the key."""
+    location = Location(root.location.file, 0)
     for text in texts:
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            found.append((place, f"{key!r}: write it as KEY.PATH=VALUE, for example search.trials=10"))
+            found.append((location, f"{key!r} is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10"))
             continue
         try:
-            given = parse(value, place.file, found)
+            given = parse(value, location.file, found)
         except Unreadable as error:
-            found.append((place, f"{key}: {error.message}"))
+            found.append((location, f"{key}: {error.message}"))
             continue
-        root = _with(root, parts, _at(given, place) if given else Node(place, None), found, key)
+        root = _with(root, parts, _at(given, location) if given else Node(location, None), found, key)
     return root
 
 
@@ -121,20 +126,20 @@ def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> 
     if not parts:
         return value
     if isinstance(node.value, list):
-        found.append((value.place, f"{key}: goes into a list; give the whole list instead"))
+        found.append((value.location, f"{key}: an item of a list cannot be overridden; give the whole list"))
         return node
     entries = dict(_entries(node))
-    child = entries.get(parts[0], Node(value.place, None))
+    child = entries.get(parts[0], Node(value.location, None))
     entries[parts[0]] = _with(child, parts[1:], value, found, key)
     if len(parts) == 1 and value.value is None:
         del entries[parts[0]]
-    return Node(node.place if isinstance(node.value, dict) else value.place, entries)
+    return Node(node.location if isinstance(node.value, dict) else value.location, entries)
 
 
-def _at(node: Node, place: Place) -> Node:
-    """``node`` and all that is in it, as if written at ``place``."""
+def _at(node: Node, location: Location) -> Node:
+    """A copy of ``node`` in which every value has the location ``location``."""
     if isinstance(node.value, dict):
-        return Node(place, {key: _at(child, place) for key, child in node.value.items()})
+        return Node(location, {key: _at(child, location) for key, child in node.value.items()})
     if isinstance(node.value, list):
-        return Node(place, [_at(child, place) for child in node.value])
-    return Node(place, node.value)
+        return Node(location, [_at(child, location) for child in node.value])
+    return Node(location, node.value)

@@ -1,4 +1,4 @@
-"""The kinds of value that a space file holds, each with its own words for what is wrong."""
+"""The kinds of values in a space file, each with its own error messages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<mapping>
 
 
 def problem(message: str) -> PydanticCustomError:
-    """A validation error in our own words (braces in ``message`` are kept as they are)."""
+    """A validation error with our own message; braces in ``message`` stay as they are."""
     return PydanticCustomError("vitsearch", "{message}", {"message": message})
 
 
 class Either:
-    """A tagged choice between kinds: ``tag_of(value)`` names the one that is meant.
+    """A union of several kinds, in which ``tag_of(value)`` decides which kind a value is meant to be.
 
-    Unlike a plain union it reports only what is wrong with the kind that was meant.
+    Unlike a plain union it reports only the problems with that kind.
     """
 
     def __init__(self, tag_of: Callable[[Any], str], kinds: dict[str, Any]) -> None:
@@ -44,17 +44,20 @@ class Either:
 
 
 def word_or(other: str) -> Callable[[Any], str]:
-    """Text is meant as ``<word>``, anything else as ``other``."""
+    """A tag function: text is a ``<word>``, any other value is ``other``."""
     return lambda value: "<word>" if isinstance(value, str) else other
 
 
 def list_or(other: str) -> Callable[[Any], str]:
-    """A list is meant as ``<list>``, anything else as ``other``."""
+    """A tag function: a list is a ``<list>``, any other value is ``other``."""
     return lambda value: "<list>" if isinstance(value, list | tuple) else other
 
 
 class Choices:
-    """One value, a list of different values or (``span`` given) a range; always read as a tuple."""
+    """One value, a list of distinct values or, with ``span``, a range; the result is always a tuple.
+
+    ``least`` is the smallest length of a list; ``name_of`` gives what must be distinct.
+    """
 
     def __init__(
         self, item: Any, span: Any = None, least: int = 1, name_of: Callable[[Any], Any] = lambda it: it
@@ -91,15 +94,16 @@ class Choices:
 
 
 def mixing_alpha(value: float) -> float:
-    """Below 0.01 a Beta distribution gives 0 and 1 alone, and its arithmetic fails in the end."""
+    """Check the alpha of mixup or CutMix. A Beta distribution below 0.01 draws only 0 and 1, and then fails in its
+    arithmetic."""
     if 0 < value < 0.01:
-        raise problem(f"{value:g} is too small to mix anything; allowed: 0 (off), or 0.01 to 10")
+        raise problem(f"{value:g} is too small to mix images; allowed: 0 (off), or 0.01 to 10")
     return value
 
 
 def rising_rungs(rungs: tuple[int, ...]) -> tuple[int, ...]:
     if len(rungs) < 2 or rungs[0] != 0 or any(b <= a for a, b in zip(rungs, rungs[1:], strict=False)):
-        raise problem(f"{list(rungs)} is no ladder; allowed: two or more epochs that rise from 0")
+        raise problem(f"{list(rungs)} is not a valid list of rungs; allowed: two or more epochs that rise from 0")
     return rungs
 
 
@@ -107,7 +111,7 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\
 
 
 def seconds(value: Any) -> float | None:
-    """``8h``, ``1h30m``, ``45s`` or a number of seconds; ``none`` is no limit."""
+    """Parse ``8h``, ``1h30m``, ``45s`` or a number of seconds; ``none`` means no limit."""
     if value is None or value == "none":
         return None
     found: float | None = None
@@ -118,25 +122,25 @@ def seconds(value: Any) -> float | None:
         found = float(value)
     if found is None or not 0 < found < math.inf:
         shown = repr(value) if isinstance(value, str | int | float) else "this value"
-        raise problem(f"{shown} is no duration; allowed: 8h, 1h30m, 45s, seconds above 0, or none")
+        raise problem(f"{shown} is not a valid duration; allowed: 8h, 1h30m, 45s, seconds above 0, or none")
     return found
 
 
-def lasting(most_minutes: int) -> Callable[[Any], float]:
-    """A validator: as :func:`seconds`, of what always has an end and lasts no longer than that."""
+def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
+    """A validator like :func:`seconds` that refuses ``none`` and durations above ``max_minutes``."""
 
     def read(value: Any) -> float:
         found = seconds(value)
-        if found is None or found > 60 * most_minutes:
-            wrong = "needs an end" if found is None else f"{value!r} is too long"
-            raise problem(f"{wrong}; allowed: seconds above 0, or 45s, up to {most_minutes}m")
+        if found is None or found > 60 * max_minutes:
+            wrong = "must be limited" if found is None else f"{value!r} is too long"
+            raise problem(f"{wrong}; allowed: 45s, 2m or seconds above 0, up to {max_minutes}m")
         return found
 
     return read
 
 
 def token_name(value: Any) -> str:
-    """``env:NAME``; the token itself is refused and never shown."""
+    """Check ``env:NAME``. A token itself is refused, and the message does not show it."""
     if isinstance(value, str) and re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
         return value
     raise problem("a token does not belong in a space file; write env:NAME, an environment variable")
@@ -146,19 +150,19 @@ def agent_url(value: str) -> str:
     if "@" in value:
         raise problem("credentials do not belong in a url; use 'token: env:NAME'")
     if not re.fullmatch(r"https?://[A-Za-z0-9.\-_\[\]:]+(/[^\s?#]*)?", value):
-        raise problem(f"{value!r} is no agent's address; write it like https://nano.local:8470")
+        raise problem(f"{value!r} is not a valid address of an agent; write it like https://nano.local:8470")
     return value.rstrip("/")
 
 
 def certificate_digest(value: str) -> str:
     if re.fullmatch(r"sha256:[0-9a-f]{64}", value):
         return value
-    raise problem(f"{value!r} is no fingerprint; write sha256: and 64 hexadecimal digits")
+    raise problem(f"{value!r} is not a valid fingerprint; write sha256: and 64 hexadecimal digits")
 
 
 def rising_blocks(value: tuple[int, ...]) -> tuple[int, ...]:
     if any(after <= before for before, after in itertools.pairwise(value)):
-        raise problem(f"{list(value)} does not rise; name each block once, in order")
+        raise problem(f"{list(value)} does not rise; list each block once, in ascending order")
     return value
 
 
@@ -171,19 +175,19 @@ def data_source(value: str) -> str:
 def weights_name(value: str) -> str:
     if value in ("builtin", "hub", "none") or re.match(r"file:.+", value):
         return value
-    raise problem(f"{value!r} names no starting weights; allowed: builtin, hub, none, file:PATH")
+    raise problem(f"{value!r} is not a valid choice of starting weights; allowed: builtin, hub, none, file:PATH")
 
 
 def storage_url(value: str) -> str:
     shown = masked(value)
     if value.startswith("sqlite:"):
         if not re.match(r"sqlite:///[^?]+", value) or ":memory:" in value:
-            raise problem(f"{shown!r} names no file; write it like sqlite:///studies/name.db")
+            raise problem(f"{shown!r} does not name a file; write it like sqlite:///studies/name.db")
         return value
     if value.startswith("postgresql+psycopg://"):
         return value
     hint = "; did you mean postgresql+psycopg://?" if value.startswith("postgres") else ""
-    raise problem(f"{shown!r} is no storage; allowed: sqlite:///FILE, postgresql+psycopg://...{hint}")
+    raise problem(f"{shown!r} is not a valid storage; allowed: sqlite:///FILE, postgresql+psycopg://...{hint}")
 
 
 def masked(url: str) -> str:

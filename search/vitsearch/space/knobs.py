@@ -1,4 +1,4 @@
-"""What is searched, and the baseline that it is compared with."""
+"""The sections ``space`` and ``baseline`` of a space file: what is searched, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
-from vitsearch.space.sections import Pixels, Section, Weights, default_weights, with_weights
+from vitsearch.space.section_base import Pixels, Section, Weights, default_weights, with_weights
 
 
 class Backbone(Section):
-    """A backbone and the weights that it starts from."""
+    """A backbone and its starting weights."""
 
     name: Text
     weights: Weights = ""
-    """builtin, hub, none or file:PATH (default: builtin where there is one, else hub)."""
+    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -24,7 +24,7 @@ class Backbone(Section):
 
 
 class Range(Section):
-    """Every value from low to high in equal steps."""
+    """The values from low to high in equal steps."""
 
     low: Ratio
     high: Ratio
@@ -43,7 +43,7 @@ Backbones = Annotated[tuple[Backbone, ...], Choices(_OneBackbone, name_of=lambda
 Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
 _Block = Annotated[Int, Field(ge=0, le=255)]
-_Places = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
+_Positions = Annotated[tuple[_Block, ...], Field(min_length=1), AfterValidator(rising_blocks)]
 Scope = Literal["uniform", "global", "isomorphic"]
 TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
 Sparsity = Literal["none", "50%", "75%", "2:4"]
@@ -53,51 +53,56 @@ Runtime = Literal["onnxruntime"]
 
 
 class Knobs(Section):
-    """What is searched. Each knob takes one value or a list; ratios also take {low, high, step}."""
+    """The knobs that are searched. Each takes one value or a list; ratios also take {low, high, step}."""
 
     backbone: Backbones
     """Names of backbones, or {name, weights}."""
     resolution: Annotated[tuple[int, ...], Choices(Pixels)]
-    """Sides of the square input image, in pixels."""
+    """Side of the square input image, in pixels."""
     window_size: Annotated[tuple[int, ...], Choices(_Window, least=0)] = ()
-    """Attention windows, for the families that have them."""
+    """Side of the attention windows, for families that have windows."""
     head_pruning_ratio: Ratios = (0.0,)
-    """Share of the attention heads that is cut."""
+    """Share of the attention heads to remove."""
     ffn_pruning_ratio: Ratios = (0.0,)
-    """Share of the hidden channels of the FFNs that is cut."""
+    """Share of the hidden FFN channels to remove."""
     depth_pruning_ratio: Ratios = (0.0,)
-    """Share of the blocks that is dropped, of those that can be."""
+    """Share of the removable blocks to remove."""
     embed_pruning_ratio: Ratios = (0.0,)
-    """Share of the channels of the residual stream that is cut; plain ViTs only."""
+    """Share of the channels of the residual stream to remove; plain ViTs only."""
     token_pruning_ratio: Ratios = (0.0,)
-    """Share of the tokens that is dropped at each of the places."""
+    """Share of the tokens to drop or merge at each position."""
     token_pruning_method: Annotated[tuple[TokenPruning, ...], Choices(TokenPruning)] = ("topk",)
-    """How tokens are chosen; asked only where some are dropped."""
-    token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Places, least=0)] = ()
-    """Lists of blocks, counted from 0, behind which tokens are dropped (default: the method's own)."""
+    """How tokens are chosen; used only by plans that drop tokens."""
+    token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Positions, least=0)] = ()
+    """Positions of token pruning: lists of blocks, counted from 0, after which tokens are dropped (default: those of
+    the method)."""
     pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
-    """uniform cuts each block alike; global ranks over all blocks, isomorphic over blocks of one shape."""
+    """uniform removes the same share from each block; global ranks units over all blocks; isomorphic ranks them over
+    blocks of the same shape."""
     weight_sparsity: Annotated[tuple[Sparsity, ...], Choices(Sparsity)] = ("none",)
-    """Weights set to zero: smaller when compressed, faster on sparse kernels only."""
+    """Weights set to zero: a share, or a pattern. The file compresses better; only sparse kernels run faster."""
     width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8
-    """FFN and embedding widths are rounded to this; devices are slow on odd widths."""
+    """FFN and embedding widths are rounded to a multiple of this; devices are slow on odd widths."""
     distillation: Annotated[tuple[Distillation, ...], Choices(Distillation)] = ("logits",)
+    """What the model learns from the teacher: its logits, its features, or its answers through a distillation token."""
     quantization: Annotated[tuple[Precision, ...], Choices(Precision)] = ("fp32",)
+    """Precision of weights and arithmetic on the device."""
     backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
     """The runtime on the device."""
 
 
 class Baseline(Section):
-    """Measured first, always; relative limits refer to it. In fp32 on the first backend."""
+    """The unpruned model in fp32 on the first backend. It is always measured first; relative limits refer to it."""
 
     backbone: Text = ""
-    """Default: the first backbone of the space."""
+    """Backbone (default: the first of the space)."""
     weights: Weights = ""
-    """Default: as for that backbone in the space."""
+    """Starting weights (default: those of the same backbone in the space)."""
     resolution: Pixels = 0
-    """Default: the largest resolution of the space."""
+    """Side of the input image in pixels (default: the largest resolution of the space)."""
 
     def filled(self, knobs: Knobs) -> Baseline:
+        """The baseline with its defaults taken from ``knobs``."""
         name = self.backbone or knobs.backbone[0].name
         listed = {choice.name: choice.weights for choice in knobs.backbone}
         weights = self.weights or listed.get(name) or default_weights(name)

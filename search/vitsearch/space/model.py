@@ -1,4 +1,4 @@
-"""SearchSpace: a space file as one frozen value, every default filled in."""
+"""SearchSpace: a space file as one frozen value with all defaults filled in."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from pydantic import Field, ValidationInfo, field_validator
 from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Section, Task
+from vitsearch.space.section_base import Section
+from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search
+from vitsearch.space.task import Task
 
 LOCAL_DEVICE = "local"
 
 
 class SearchSpace(Section):
-    """What is searched for, in which space, under which limits, on which devices."""
+    """What to search, for which objectives, under which limits, on which device."""
 
     study: Annotated[Text, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["jetson_nano"])]
     """Name of the study (default: the file's name)."""
     task: Task
     objectives: dict[str, Direction]
-    """Two or more metrics that are traded off, each with its direction."""
+    """Two or more metrics to trade off, each with its direction."""
     limits: dict[str, Limit] = {}
-    """Bounds that a model must keep, by metric."""
+    """Bounds that a model must satisfy, by metric."""
     space: Knobs
     baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
     devices: Devices = {}
-    """Boards by name, or a list of names that 'vitsearch devices' knows; without one, the machine that searches
-    also measures."""
+    """Devices by name, or a list of names that 'vitsearch devices' knows (default: the machine that runs the search
+    also measures)."""
     measure: Measure = Measure()
     search: Search = Search()
     resources: Resources = Resources()
@@ -54,12 +56,12 @@ class SearchSpace(Section):
 
     @property
     def safe_storage(self) -> str:
-        """The storage with its password masked: the only form that is ever printed or stored."""
+        """The storage with its password masked. Only this form is printed or stored."""
         return masked(self.storage)
 
     @property
     def device_names(self) -> tuple[str, ...]:
-        """The devices of the file, or the embedded agent's name."""
+        """The devices of the file, or the name of the embedded agent."""
         return tuple(self.devices) or (LOCAL_DEVICE,)
 
     def weights_of(self, backbone: str) -> str:
@@ -67,16 +69,16 @@ class SearchSpace(Section):
         return next(choice.weights for choice in self.space.backbone if choice.name == backbone)
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Every knob with its values in the file's order; a knob that is not searched has none."""
+        """Every knob with its values in the order of the file; a knob that is not searched has no values."""
         knobs = {name: getattr(self.space, name) for name in Knobs.model_fields if name != "width_multiple"}
         return knobs | {"backbone": tuple(choice.name for choice in self.space.backbone)}
 
     def recipe(self) -> Recipe:
-        """How this study fine-tunes."""
+        """The recipe with which this study fine-tunes."""
         return self.task.fine_tune.recipe(self.search.seed)
 
     def to_json(self) -> dict[str, Any]:
-        """Fully resolved, JSON types only; the database's password is left out."""
+        """The space with all defaults, in JSON types; the password of the database is masked."""
         return self.model_dump(mode="json", by_alias=True) | {"storage": self.safe_storage}
 
     @classmethod
@@ -84,9 +86,9 @@ class SearchSpace(Section):
         return cls.model_validate(value)
 
     def differences(self, other: SearchSpace) -> list[str]:
-        """``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer one.
+        """A line such as ``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer space.
 
-        A key without a value is as one that is not there: so it is with what a newer version can be told besides.
+        A key whose value is null counts as absent, so that a new limit is described by the bounds that it sets.
         """
         old, new = dict(_leaves(self.to_json())), dict(_leaves(other.to_json()))
         keys = sorted(key for key in old.keys() | new.keys() if old.get(key, _NULL) != new.get(key, _NULL))

@@ -1,7 +1,7 @@
-"""YAML text -> a tree of plain values that remember where they were written.
+"""Parsing of YAML text into a tree of plain values with their locations.
 
-A space file is data only, in the YAML 1.2 sense: ``yes`` and ``1:30`` are text, ``5e-4`` is a number.
-Tags, anchors and aliases are refused: they can run code, recurse, or grow a small file without end.
+A space file contains only data, as defined by YAML 1.2: ``yes`` and ``1:30`` are text, ``5e-4`` is a number. Tags,
+anchors and aliases are refused, because they can run code, recurse, or expand a small file without limit.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Place:
-    """``file`` as the user named it; ``line`` counts from 1, 0 is an override on the command line."""
+class Location:
+    """A line of a file. ``file`` is the name that the user gave; ``line`` counts from 1, and 0 is an override on the
+    command line."""
 
     file: str
     line: int
@@ -27,9 +28,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place; children of mappings and lists are nodes again."""
+    """A value with its location; the children of mappings and lists are nodes too."""
 
-    place: Place
+    location: Location
     value: dict[str, Node] | list[Node] | Scalar
 
     def plain(self) -> Any:
@@ -39,19 +40,20 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
-    def places(self, path: Path = ()) -> dict[Path, Place]:
-        found = {path: self.place}
+    def locations(self, path: Path = ()) -> dict[Path, Location]:
+        """The location of this node and of all nodes below it, by key path."""
+        found = {path: self.location}
         if isinstance(self.value, dict):
             for key, node in self.value.items():
-                found |= node.places((*path, key))
+                found |= node.locations((*path, key))
         elif isinstance(self.value, list):
             for index, node in enumerate(self.value):
-                found |= node.places((*path, index))
+                found |= node.locations((*path, index))
         return found
 
 
 class Unreadable(Exception):
-    """The text is no YAML that a space file may hold: ``line`` and ``message`` for the user."""
+    """The text cannot be read as a space file. ``line``, ``column`` and ``message`` are for the user."""
 
     def __init__(self, line: int, message: str, column: int | None = None) -> None:
         self.line = line
@@ -60,10 +62,11 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
-def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
-    """The document as a tree, None when it is empty.
+def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | None:
+    """Parse the document into a tree; None when it is empty.
 
-    Problems that leave the rest readable (tags, keys written twice) are appended to ``found``.
+    Appends to ``found`` the problems that leave the rest readable (tags, keys written twice). Raises
+    :class:`Unreadable` for the others.
     """
     try:
         loader = _Loader(text)
@@ -80,13 +83,13 @@ def parse(text: str, file: str, found: list[tuple[Place, str]]) -> Node | None:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, f"character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF"
-        raise Unreadable(1, "not valid YAML: a \\U escape names no character") from None
-    found += [(Place(file, line), message) for line, message in loader.refused]
-    return _tree(root, Place(file, 1), found) if root is not None else None
+        raise Unreadable(1, "not valid YAML: a \\U escape does not name a character") from None
+    found += [(Location(file, line), message) for line, message in loader.refused]
+    return _tree(root, Location(file, 1), found) if root is not None else None
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only (nothing is constructed); resolves scalars as YAML 1.2 core does."""
+    """A loader that only composes nodes and constructs no objects; it leaves scalars as text for :func:`_scalar`."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -101,7 +104,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise Unreadable(line, "anchors (&) and aliases (*) are not allowed; write the value out")
         if event.tag is not None:
-            self.refused.append((line, f"tag {event.tag!r} is not allowed; a space file is plain data"))
+            self.refused.append((line, f"tag {event.tag!r} is not allowed; a space file contains only data"))
             event.tag = None
             event.implicit = (True, False) if isinstance(event, yaml.ScalarEvent) else True
         if self._depth == MAX_DEPTH:
@@ -117,26 +120,26 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?|[-+]?
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
-def _tree(node: yaml.Node, place: Place, found: list[tuple[Place, str]]) -> Node:
+def _tree(node: yaml.Node, location: Location, found: list[tuple[Location, str]]) -> Node:
     if isinstance(node, yaml.MappingNode):
-        return Node(place, _mapping(node, place.file, found))
+        return Node(location, _mapping(node, location.file, found))
     if isinstance(node, yaml.SequenceNode):
-        return Node(place, [_tree(item, _at(item, place.file), found) for item in node.value])
+        return Node(location, [_tree(item, _at(item, location.file), found) for item in node.value])
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return Node(place, _scalar(node.value) if plain else node.value)
+    return Node(location, _scalar(node.value) if plain else node.value)
 
 
-def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Place, str]]) -> dict[str, Node]:
+def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Location, str]]) -> dict[str, Node]:
     entries: dict[str, Node] = {}
     for key, value in node.value:
-        place = _at(key, file)
+        location = _at(key, file)
         if not isinstance(key, yaml.ScalarNode):
-            found.append((place, "a key must be a plain word, not a list or a mapping"))
+            found.append((location, "a key must be a plain word, not a list or a mapping"))
         elif key.value in entries:
-            first = entries[key.value].place.line
-            found.append((place, f"key {key.value!r} is written twice; first on line {first}"))
+            first = entries[key.value].location.line
+            found.append((location, f"key {key.value!r} is written twice; first on line {first}"))
         else:
-            entries[key.value] = _tree(value, place, found)
+            entries[key.value] = _tree(value, location, found)
     return entries
 
 
@@ -149,25 +152,25 @@ def _scalar(text: str) -> Scalar:
     return float(lower.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(lower) else text
 
 
-def _at(node: yaml.Node, file: str) -> Place:
-    return Place(file, node.start_mark.line + 1)
+def _at(node: yaml.Node, file: str) -> Location:
+    return Location(file, node.start_mark.line + 1)
 
 
 def _opened(problem: str | None) -> bool:
-    """The mistake is where a list, mapping or quote opens, not where the text ends."""
+    """Whether the error is best located where a list, mapping or quote opens, instead of where the parser stopped."""
     return problem is not None and problem.startswith(("expected ','", "found unexpected end of stream"))
 
 
 _HINTS = {
-    "mapping values are not allowed": "a ':' where no key can be; quote the value or check the indentation",
-    r"'\t' that cannot start": "a tab; indent with spaces",
-    "could not find expected ':'": "a key without ':'",
-    "expected ',' or ']'": "a list that is not closed with ']'",
-    "expected ',' or '}'": "a mapping that is not closed with '}'",
-    "expected <block end>": "indentation that fits no key above",
+    "mapping values are not allowed": "unexpected ':'; quote the value or check the indentation",
+    r"'\t' that cannot start": "unexpected tab; indent with spaces",
+    "could not find expected ':'": "a key has no ':'",
+    "expected ',' or ']'": "a list is not closed with ']'",
+    "expected ',' or '}'": "a mapping is not closed with '}'",
+    "expected <block end>": "the indentation does not match any key above",
     "expected the node content": "a value is missing",
-    "unexpected end of stream": "a quote that is not closed",
-    "but found another document": "a second document ('---'); a space file is one document",
+    "unexpected end of stream": "a quote is not closed",
+    "but found another document": "a second document begins ('---'); a space file is one document",
 }
 
 

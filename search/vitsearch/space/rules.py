@@ -1,7 +1,7 @@
-"""What must fit together between the values of a space file.
+"""Rules about values of a space file that must fit together.
 
-A rule's parameters name what it reads (see :mod:`.parts`); it is skipped while one of these is wrong
-by itself.
+The parameters of a rule name the parts of the file that it reads (see :data:`READS`). A rule is skipped while one of
+its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.space.kinds import NOT_YET
-from vitsearch.space.sections import Data, Limit, Measure, Teacher
+from vitsearch.space.model import SearchSpace
+from vitsearch.space.sections import Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
+from vitsearch.space.task import Data, Teacher
 
 Found = Iterator[Problem]
 Names = tuple[str, ...]
 
 
-def broken(parts: Mapping[str, Any]) -> list[Problem]:
+def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
     """The problems that all rules find in ``parts``."""
     problems: list[Problem] = []
     for rule in RULES:
@@ -37,14 +41,14 @@ def objectives_are_metrics(objectives: dict[str, str], objective_names: Names, d
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
-                wrong = f"{objectives[name]!r} is the wrong way for this metric; allowed: {right}"
+                wrong = f"{objectives[name]!r} is the wrong direction for this metric; allowed: {right}"
         if wrong is not None:
             yield Problem(("objectives", name), wrong)
 
 
 def objectives_are_two(objective_names: Names) -> Found:
     if len(objective_names) < 2:
-        yield Problem(("objectives",), f"needs two or more metrics, has {len(objective_names)}")
+        yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
 def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names) -> Found:
@@ -61,12 +65,12 @@ def _limit_problems(name: str, limit: Limit) -> Found:
     allowed = f"allowed: {', '.join(words)}"
     given = [word for word in Limit.model_fields if getattr(limit, word) is not None]
     if not given:
-        yield Problem(("limits", name), f"sets no bound; {allowed}")
+        yield Problem(("limits", name), f"has no bound; {allowed}")
     for word in given:
         if word not in words:
-            yield Problem(("limits", name, word), f"does not fit this metric; {allowed}")
+            yield Problem(("limits", name, word), f"is not a bound of this metric; {allowed}")
     if name == "accuracy" and limit.min is not None and not 0 <= limit.min <= 1:
-        yield Problem(("limits", name, "min"), f"{limit.min:g} is no share; allowed: 0 to 1")
+        yield Problem(("limits", name, "min"), f"{limit.min:g} is out of range; allowed: 0 to 1")
 
 
 def _limit_words(metric: str) -> Names:
@@ -82,7 +86,7 @@ def _metric_problem(name: str, device_names: Names) -> str | None:
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:
-        known = nearest_or_all(device, device_names) if device_names else "; the file declares no device"
+        known = nearest_or_all(device, device_names) if device_names else "; the file has no devices"
         return f"unknown device {device!r}{known}"
     return None
 
@@ -92,7 +96,7 @@ def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[
     for key, metrics in NEEDS.items():
         field = f"{key}_s"
         if getattr(measure, field) != Measure.model_fields[field].default and not asked & set(metrics):
-            yield Problem(("measure", key), f"has no meaning without {' or '.join(metrics)} in objectives or limits")
+            yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
 def devices_are_one(device_names: Names) -> Found:
@@ -100,7 +104,7 @@ def devices_are_one(device_names: Names) -> Found:
         yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            yield Problem(("devices", name), "a device's name is made of a-z, 0-9, - and _")
+            yield Problem(("devices", name), "is not a valid device name; allowed: a-z, 0-9, - and _")
 
 
 def data_keys_fit_the_source(data: Data) -> Found:
@@ -108,7 +112,7 @@ def data_keys_fit_the_source(data: Data) -> Found:
         yield Problem(("task", "data", "root"), message)
     for key in unfitting_keys(data.source):
         if getattr(data, key) != Data.model_fields[key].default:
-            yield Problem(("task", "data", key), f"has no meaning with source {data.source!r}")
+            yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
 def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Found:
@@ -127,3 +131,64 @@ RULES: tuple[Callable[..., Found], ...] = (
     data_keys_fit_the_source,
     distillation_has_a_teacher,
 )
+
+
+READS: dict[str, tuple[str, ...]] = {
+    "objectives": ("objectives",),
+    "limits": ("limits",),
+    "data": ("task", "data"),
+    "teacher": ("task", "teacher"),
+    "distillation": ("space", "distillation"),
+    "measure": ("measure",),
+}
+"""A part that rules read -> its key path."""
+
+
+def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
+    """Each part of :data:`READS` that is valid, or its default; of objectives and limits, the entries that are valid.
+
+    ``objective_names`` and ``device_names`` are all names, valid or not.
+    """
+    parts = {name: _part(raw, path) for name, path in READS.items()}
+    parts["objective_names"] = _names(raw, "objectives")
+    parts["device_names"] = _names(raw, "devices") or _listed(raw, "devices")
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _names(raw: dict[str, Any], section: str) -> tuple[str, ...] | None:
+    given = raw.get(section)
+    return tuple(given) if isinstance(given, dict) else None
+
+
+def _listed(raw: dict[str, Any], section: str) -> tuple[str, ...]:
+    given = raw.get(section)
+    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
+
+
+def _part(raw: Any, path: tuple[str, ...]) -> Any:
+    section: type[BaseModel] = SearchSpace
+    for key in path[:-1]:
+        section = cast(type[BaseModel], section.model_fields[key].annotation)
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    field = section.model_fields[path[-1]]
+    given = raw.get(path[-1]) if isinstance(raw, dict) else None
+    if given is None:
+        return None if field.is_required() else field.get_default()
+    kind: Any = field.annotation
+    for metadata in field.metadata:
+        kind = Annotated[kind, metadata]
+    validate = TypeAdapter[Any](kind).validate_python
+    if path in (("objectives",), ("limits",)) and isinstance(given, dict):
+        return _valid_entries(given, validate)
+    try:
+        return validate(given)
+    except ValidationError:
+        return None
+
+
+def _valid_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], validate(given))
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors()}
+    return cast(dict[str, Any], validate({key: value for key, value in given.items() if key not in wrong}))

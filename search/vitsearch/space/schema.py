@@ -7,11 +7,11 @@ from typing import Any
 from vitsearch.space.model import SearchSpace
 
 _PARTIAL = ("Task", "Knobs", "Data")
-"""Sections that a file which extends another may give in part."""
+"""Sections that may be incomplete in a file that extends another."""
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12, with titles and descriptions; knows ``extends`` too."""
+    """The schema (draft 2020-12) with titles and descriptions, ``extends`` included."""
     schema = SearchSpace.model_json_schema()
     for name in _PARTIAL:
         schema["$defs"][name].pop("required", None)
@@ -22,7 +22,10 @@ def json_schema() -> dict[str, Any]:
     properties = schema.pop("properties")
     for computed in ("baseline", "storage"):
         properties[computed].pop("default", None)
-    extends = {"type": "string", "description": "A space file whose keys hold where this one says nothing."}
+    extends = {
+        "type": "string",
+        "description": "Another space file; its values are used for the keys that this file leaves out.",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "vitsearch space file",

@@ -1,4 +1,4 @@
-"""Where each value of a space came from, and how a problem with it is told."""
+"""The locations of the values of a space file, and how problems with them are reported."""
 
 from __future__ import annotations
 
@@ -8,59 +8,60 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitsearch.errors import did_you_mean
-from vitsearch.space.nodes import Path, Place
+from vitsearch.space.nodes import Location, Path
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 class Problem(NamedTuple):
-    """What is wrong (``message``) at a key path; ``()`` is the whole file."""
+    """A problem at a key path; the path ``()`` is the whole file."""
 
     path: Path
     message: str
     at: Path | None = None
-    """Where it is written, when that is not ``path`` (an unknown key is told under its section)."""
+    """The path whose location is reported, if not ``path`` (an unknown key is reported under its section)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The space file's name and the place of every key and list item that was written."""
+    """The name of the space file, and the location of every key and list item in it."""
 
     path: str
-    places: Mapping[Path, Place]
+    locations: Mapping[Path, Location]
 
-    def place(self, path: Path) -> Place:
-        """Where ``path`` is written, or the nearest key around it."""
-        while path and path not in self.places:
+    def location(self, path: Path) -> Location:
+        """The location of ``path``, or of the nearest key around it."""
+        while path and path not in self.locations:
             path = path[:-1]
-        return self.places.get(path, Place(self.path, 1))
+        return self.locations.get(path, Location(self.path, 1))
 
     def lines(self, problems: Iterable[Problem]) -> list[str]:
-        """One line for the user per problem, in the order of the file."""
-        return told(self.path, [self.placed(problem) for problem in problems])
+        """One line for each problem, in the order of the file."""
+        return report_lines(self.path, [self.located(problem) for problem in problems])
 
-    def placed(self, problem: Problem) -> tuple[Place, str]:
+    def located(self, problem: Problem) -> tuple[Location, str]:
+        """The location and the text of a problem."""
         path = problem.path
-        while path and isinstance(path[-1], int) and path not in self.places:
+        while path and isinstance(path[-1], int) and path not in self.locations:
             path = path[:-1]
-        place = self.place(path if problem.at is None else problem.at)
-        return place, f"{dotted(path)}: {problem.message}" if path else problem.message
+        location = self.location(path if problem.at is None else problem.at)
+        return location, f"{dotted(path)}: {problem.message}" if path else problem.message
 
 
-def told(file: str, placed: Iterable[tuple[Place, str]]) -> list[str]:
-    """``line 3: ...`` for ``file``, ``base.yaml line 3: ...`` for others, ``override: ...`` last."""
-    order = sorted(dict.fromkeys(placed), key=lambda item: _rank(file, item[0]))
-    return [f"{_where(file, place)}: {message}" for place, message in order]
+def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str]:
+    """One line for each problem: ``line 3: ...``, ``base.yaml line 3: ...`` in another file, ``override: ...`` last."""
+    order = sorted(dict.fromkeys(located), key=lambda item: _rank(file, item[0]))
+    return [f"{_where(file, location)}: {message}" for location, message in order]
 
 
-def _rank(file: str, place: Place) -> tuple[bool, bool, int]:
-    return place.line == 0, place.file != file, place.line
+def _rank(file: str, location: Location) -> tuple[bool, bool, int]:
+    return location.line == 0, location.file != file, location.line
 
 
-def _where(file: str, place: Place) -> str:
-    if place.line == 0:
+def _where(file: str, location: Location) -> str:
+    if location.line == 0:
         return "override"
-    return f"line {place.line}" if place.file == file else f"{place.file} line {place.line}"
+    return f"line {location.line}" if location.file == file else f"{location.file} line {location.line}"
 
 
 def dotted(path: Path) -> str:
@@ -75,6 +76,6 @@ def dotted(path: Path) -> str:
 
 
 def nearest_or_all(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?``, or all that is allowed when nothing is near."""
+    """``; did you mean 'x'?`` for a similar name, or all allowed names when none is similar."""
     names = list(known)
     return did_you_mean(name, names) or f"; allowed: {', '.join(names)}"

@@ -1,5 +1,7 @@
-"""Does any backbone of the file support what the file asks for? Asked through a function, so that
-this package knows no backbone and imports no torch."""
+"""A check that at least one backbone of a space file supports each value in it.
+
+The backbones are asked through a function, so that this package depends on no backbone and imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,20 @@ from vitsearch.errors import UnknownName
 from vitsearch.space.load import LoadedSpace
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
-from vitsearch.space.sections import Teacher
 from vitsearch.space.source import Problem
+from vitsearch.space.task import Teacher
 
 NAMED = 3
-"""Backbones of one reason that a message names."""
+"""Largest number of backbones that a message names for one reason."""
 Supports = Callable[[str, str, Any], str | None]
-"""``supports(backbone, knob, value)``: None when it does, else the reason why not.
+"""``supports(backbone, knob, value)`` returns None when the backbone supports the value, otherwise the reason why not.
 
-It raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of
-``SearchSpace.choices()`` and ``weights``."""
+Raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of ``SearchSpace.choices()`` and
+``weights``."""
 
 
 def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
-    """Lines for the user: unknown backbones, and values that no backbone of the file can use."""
+    """Lines for the user about unknown backbones and about values that no backbone of the file supports."""
     space, source = loaded
     unknown = dict(_unknown(space, supports))
     problems = [Problem(path, message) for path, (_, message) in unknown.items()]
@@ -32,8 +34,8 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     known = [choice.name for choice in space.space.backbone if choice.name not in missing]
     problems += _weights(space, known, supports)
     if known:
-        problems += _useless(space, known, supports)
-        problems += _left_out(space, known, supports, {problem.path for problem in problems})
+        problems += _unusable_values(space, known, supports)
+        problems += _unusable_backbones(space, known, supports, {problem.path for problem in problems})
     if space.baseline.backbone not in missing:
         problems += _baseline(loaded, supports, {problem.path for problem in problems})
     return source.lines(problems)
@@ -61,23 +63,23 @@ def _weights(space: SearchSpace, known: list[str], supports: Supports) -> Iterat
             yield Problem(("space", "backbone", index), f"weights {choice.weights!r}: {reason}")
 
 
-def _useless(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
+def _unusable_values(space: SearchSpace, known: list[str], supports: Supports) -> Iterator[Problem]:
     for knob, values in space.choices().items():
-        if knob == "backbone" or not _asked(space, knob):
+        if knob == "backbone" or not _is_searched(space, knob):
             continue
         for index, value in enumerate(values):
-            if knob == "quantization" and (unmade := _unmade(space, value)):
-                yield Problem(("space", knob, index), unmade)
+            if knob == "quantization" and (why := _why_not_made(space, value)):
+                yield Problem(("space", knob, index), why)
                 continue
             reasons = {name: _reason(space, supports, name, (knob, value)) for name in known}
             if all(reason is not None for reason in reasons.values()):
                 yield Problem(
-                    ("space", knob, index), f"no backbone of the file can use {value!r} ({_grouped(reasons)})"
+                    ("space", knob, index), f"no backbone of the file supports {value!r} ({_grouped(reasons)})"
                 )
 
 
 def _grouped(reasons: dict[str, str | None]) -> str:
-    """``a, b: why; c: why``: backbones that share a reason stand together, and long lists are cut."""
+    """Format reasons as ``a, b: why; c: why``: backbones are grouped by reason, and long groups are shortened."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(str(reason).removeprefix(f"{name} "), []).append(name)
@@ -89,7 +91,8 @@ def _grouped(reasons: dict[str, str | None]) -> str:
 
 
 def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str, Any]) -> str | None:
-    """A window must divide the maps at one of the resolutions; the reason told is that of the last."""
+    """Why a backbone does not support a knob's value, or None. A window must divide the maps at one of the resolutions
+    at least; the reason is that of the last one."""
     knob, value = asked
     reason = supports(name, knob, value)
     if reason is not None or knob != "window_size":
@@ -98,41 +101,43 @@ def _reason(space: SearchSpace, supports: Supports, name: str, asked: tuple[str,
     return None if None in fits else fits[-1]
 
 
-def _asked(space: SearchSpace, knob: str) -> bool:
-    """How and where tokens are dropped is asked only where some are."""
+def _is_searched(space: SearchSpace, knob: str) -> bool:
+    """Whether the knob matters: method and positions of token pruning do only when some ratio is above 0."""
     return knob not in ("token_pruning_method", "token_pruning_at") or any(space.space.token_pruning_ratio)
 
 
-def _unmade(space: SearchSpace, precision: str) -> str | None:
-    """Why no runtime of the file can be given ``precision``."""
+def _why_not_made(space: SearchSpace, precision: str) -> str | None:
+    """Why ``precision`` can be made for no runtime of the file, or None when it can."""
     reasons = [precisions.supports(runtime, precision) for runtime in space.space.backend]
     return None if None in reasons else "; ".join(map(str, reasons))
 
 
-def _left_out(space: SearchSpace, known: list[str], supports: Supports, told: set[Path]) -> Iterator[Problem]:
-    """Backbones that none of the values of a knob suits, though others can use them."""
+def _unusable_backbones(
+    space: SearchSpace, known: list[str], supports: Supports, reported: set[Path]
+) -> Iterator[Problem]:
+    """Backbones that support no value of a knob, although other backbones do."""
     for knob in ("resolution", "distillation", "quantization"):
         values = space.choices()[knob]
-        if any(("space", knob, index) in told for index in range(len(values))):
+        if any(("space", knob, index) in reported for index in range(len(values))):
             continue
         for index, choice in enumerate(space.space.backbone):
             reasons = [supports(choice.name, knob, value) for value in values] if choice.name in known else []
             if reasons and all(reason is not None for reason in reasons):
-                yield Problem(("space", "backbone", index), f"no {knob} of the file suits it: {reasons[-1]}")
+                yield Problem(("space", "backbone", index), f"supports no {knob} of the file: {reasons[-1]}")
 
 
 _SAME_AS = {"weights": "backbone", "resolution": "resolution"}
 
 
-def _baseline(loaded: LoadedSpace, supports: Supports, told: set[Path]) -> Iterator[Problem]:
-    """What the baseline cannot use, unless it only took it from a knob that is told already."""
+def _baseline(loaded: LoadedSpace, supports: Supports, reported: set[Path]) -> Iterator[Problem]:
+    """Values that the baseline does not support, except those taken from a knob that is already reported."""
     base = loaded.space.baseline
     for key in ("weights", "resolution"):
         value = getattr(base, key)
-        written = ("baseline", key) in loaded.source.places
+        written = ("baseline", key) in loaded.source.locations
         knob, choices = _SAME_AS[key], loaded.space.choices()
         taken = base.backbone if key == "weights" else value
-        same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in told
+        same = not written and taken in choices[knob] and ("space", knob, choices[knob].index(taken)) in reported
         reason = None if same else supports(base.backbone, key, value)
         if reason is not None:
-            yield Problem(("baseline", key), f"{base.backbone} cannot use {value!r}: {reason}")
+            yield Problem(("baseline", key), f"{base.backbone} does not support {value!r}: {reason}")

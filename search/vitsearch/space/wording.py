@@ -1,6 +1,6 @@
-"""pydantic's errors in our words: what was seen, what is allowed, the nearest name.
+"""pydantic's errors as messages for the user: the value seen, the values allowed, the nearest name.
 
-What is allowed is read from the JSON Schema, so that it is written once, in :mod:`.sections`.
+The allowed values are read from the JSON Schema, so that each is defined only once, in its section.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ KINDS = {
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """One problem for each error; consequences of others are left out."""
+    """One problem for each error, without errors that follow from another one."""
     problems = [_problem(detail) for detail in error.errors(include_url=False)]
     return [problem for problem in problems if not _follows(problem, problems)]
 
 
 def _follows(problem: Problem, problems: list[Problem]) -> bool:
-    """A key that is missing because it is misspelt; a list that is empty because its items are wrong."""
+    """Whether a problem follows from another: a key is missing because it is misspelt, or a list is empty because its
+    items are invalid."""
     if problem.message == MISSING:
         misspelt = f"; did you mean {problem.path[-1]!r}?"
         return any(p.path == problem.path[:-1] and p.message.endswith(misspelt) for p in problems)
@@ -54,7 +55,7 @@ def _follows(problem: Problem, problems: list[Problem]) -> bool:
 
 
 def seen(value: Any, path: Path = ()) -> str:
-    """A value as the user wrote it, short, and never a secret."""
+    """A value as the user wrote it, shortened, with secrets masked."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -112,11 +113,11 @@ def _unknown_word(value: Any, path: Path) -> str:
     if isinstance(value, str) and value in LATER:
         return f"{value!r} {NOT_YET}; allowed: {allowed}"
     near = did_you_mean(value, words) if isinstance(value, str) else ""
-    return f"{seen(value, path)} is not known; allowed: {allowed}{near}"
+    return f"{seen(value, path)} is not a valid value; allowed: {allowed}{near}"
 
 
 def _other_kinds(path: Path) -> list[str]:
-    """What may stand where a word stands too."""
+    """The kinds of value that are allowed besides words."""
     schemas = _schemas(path)
     bounded = {schema["type"] for schema in schemas if "minimum" in schema}
     numbers = [words for kind, words in _NUMBERS.items() if kind in bounded]
@@ -127,7 +128,7 @@ _NUMBERS = {"integer": "a whole number", "number": "a number"}
 
 
 def _mapping(schema: dict[str, Any]) -> str:
-    """The keys that must be there, or all of them where none must."""
+    """The required keys of a mapping, or all keys when none is required."""
     required = schema.get("required", ())
     more = [*required, "..."] if 0 < len(required) < len(schema["properties"]) else list(schema["properties"])
     return f"{{{', '.join(more)}}}"
@@ -158,7 +159,7 @@ def _root() -> dict[str, Any]:
 
 
 def _schemas(path: Path) -> list[dict[str, Any]]:
-    """The parts of the JSON Schema that speak about ``path``."""
+    """The parts of the JSON Schema that describe ``path``."""
     found = list(_variants(_root()))
     for part in path:
         children = [child for schema in found for child in _child(schema, part)]

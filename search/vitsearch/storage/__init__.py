@@ -1,1 +1,1 @@
-"""Where results stay: files by content, locks, the ledger."""
+"""Where results are kept: files named by content, file locks, the ledger."""

@@ -1,4 +1,4 @@
-"""Who runs a trial: enough to tell, on the same machine, that the process is gone."""
+"""Which process runs a trial, in enough detail to see on the same machine that the process has ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class DriverId:
-    """``started`` (clock ticks since boot) tells a process from a later one with the same number."""
+    """The identity of a driver process. ``started`` (clock ticks since boot) distinguishes the process from a later
+    one with the same ``pid``."""
 
     host: str
     boot: str
@@ -24,10 +25,11 @@ class DriverId:
 
     @classmethod
     def current(cls) -> DriverId:
+        """The identity of this process; every call draws a new ``token``."""
         return cls(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or "", uuid.uuid4().hex)
 
     def is_dead_here(self) -> bool:
-        """True only when this is certain: same machine, and rebooted since or the process is gone."""
+        """True only when it is certain: this is the same machine, and it was rebooted or the process has ended."""
         if self.host != socket.gethostname():
             return False
         if self.boot != _boot():
@@ -50,7 +52,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """None when there is no such process, or it is a zombie."""
+    """The start time of a process, or None when it does not exist or is a zombie."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:

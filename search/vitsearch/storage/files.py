@@ -1,10 +1,8 @@
-"""Where files of a study live: named by the sha256 of their bytes, ``put`` and ``get``, nothing else."""
+"""The files of a study, named by the sha256 of their bytes."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,38 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.errors import StoreError
+from vitsearch.storage.atomic_files import replacing
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 
 @dataclass(frozen=True)
 class FileStore:
-    """A folder that all workers see. Two characters of the digest spread the files over folders.
+    """A folder that all workers see. The first two characters of the digest spread the files over subfolders.
 
-    Guarantees: what ``put`` named can be read by ``get`` under that name, byte for byte, from every
-    worker of the study; a second ``put`` of the same bytes is free; a crash leaves no half file.
+    Guarantees: every worker of the study reads with ``get`` the bytes that ``put`` stored under that name; a second
+    ``put`` of the same bytes copies nothing; a crash leaves no incomplete file under a digest's name.
     """
 
     root: Path
 
     def put(self, path: Path) -> str:
-        """Copy the file in and return its sha256."""
+        """Copy the file into the store and return its sha256."""
         sha256 = file_digest(str(path))
         target = self._path(sha256)
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
-            os.close(handle)
-            try:
-                shutil.copyfile(path, partial)
-                os.chmod(partial, 0o644)  # mkstemp's 0600 would keep other users' workers out
-                os.replace(partial, target)
-            except BaseException:
-                Path(partial).unlink(missing_ok=True)
-                raise
+            with path.open("rb") as source, replacing(target) as copy:
+                shutil.copyfileobj(source, copy)
         return sha256
 
     def get(self, sha256: str) -> Path:
-        """A readable local path; :class:`StoreError` when the store does not hold it."""
+        """Return the local path of a file. Raises :class:`StoreError` when the store does not hold it."""
         path = self._path(sha256)
         if not path.exists():
             raise StoreError(
@@ -52,23 +43,24 @@ class FileStore:
         return path
 
     def holds(self, sha256: str) -> bool:
+        """Whether the store has the file."""
         return self._path(sha256).exists()
 
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256[2:]
 
 
-class Loans:
-    """Files of a store that are used once and dropped. Two plans may need the same bytes at the same time: the
-    last that returns a file drops it."""
+class ScratchFiles:
+    """Files of a store that are deleted after use. Several plans may use the same file at the same time; the last
+    one deletes it."""
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
         self._users: Counter[str] = Counter()
 
     @contextmanager
-    def lent(self, sha256: str) -> Iterator[None]:
-        """Nobody drops the file meanwhile, should it be there; it stays when its use ends in an error."""
+    def using(self, sha256: str) -> Iterator[None]:
+        """Keep the file, if it exists, for the time of the block. An error in the block keeps it afterwards too."""
         self._users[sha256] += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Let one process at a time into a block."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Wait until nobody else holds the lock file ``path``, which is made where it is missing; its folder must be
-    there. Gives False on a file system that has no locks: then nobody waits for anybody.
+    """Wait for the lock on the file ``path``, hold it for the block, and give True.
 
-    The lock ends with the process at the latest. Raises OSError when the file cannot be opened.
+    Creates the file where it is missing; its folder must exist. Gives False on a file system without locks, where
+    no process waits for another. The lock is released at the latest when the process ends. Raises OSError when the
+    file cannot be opened.
     """
     with path.open("ab") as stream:
         try:

@@ -1,4 +1,4 @@
-"""What a stage cost whoever made it."""
+"""The cost of running one stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StageCost:
-    """CPU-seconds of the worker or the device, and the versions of the libraries that it used."""
+    """CPU-seconds of the worker or the device that ran the stage, and the versions of the libraries that it used."""
 
     cpu_seconds: float
     versions: dict[str, str]

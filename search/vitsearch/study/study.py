@@ -27,7 +27,8 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import engine_options, tune
-from vitsearch.study.sampling import OptunaSuggest, PlanSpace, make_sampler
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.suggest import OptunaSuggest, make_sampler
 
 HEARTBEAT_S = 60
 GRACE_S = 300

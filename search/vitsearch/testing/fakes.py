@@ -19,7 +19,8 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
 from vitsearch.core.stage import Stage
-from vitsearch.devices.agent_device import DEADLINE_S, Outage
+from vitsearch.devices.agent_device import Outage
+from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co

@@ -1,4 +1,4 @@
-"""The tree of errors is the one that its docstring draws."""
+"""The error classes agree with the docstring that lists them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ DRAWN = {name: int(code) for name, code in re.findall(r"(\w+)\s+exit (\d)", erro
 CLASSES = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, VitsearchError)]
 
 
-def test_every_class_is_drawn_with_its_exit_code():
+def test_the_docstring_lists_every_class_with_its_exit_code():
     assert {cls.__name__: cls.exit_code for cls in CLASSES} == DRAWN
 
 
-def test_every_class_hangs_on_the_root():
+def test_every_class_derives_from_the_base_class():
     assert all(cls.__bases__ == (VitsearchError,) for cls in CLASSES if cls is not VitsearchError)
 
 
-def test_a_stage_error_crosses_a_process_border():
+def test_pickle_round_trip_of_a_stage_error():
     error = pickle.loads(pickle.dumps(StageError("train", "not_finite", "loss is nan")))
     assert (error.stage, error.kind, error.message) == ("train", "not_finite", "loss is nan")
     assert str(error) == "train failed (not_finite): loss is nan"
@@ -33,7 +33,7 @@ def test_a_stage_error_crosses_a_process_border():
     [cls("what happened") for cls in CLASSES if cls not in (SpaceError, StageError, UnknownName)],
     ids=lambda error: type(error).__name__,
 )
-def test_plain_errors_cross_a_process_border(error):
+def test_pickle_round_trip_of_plain_errors(error):
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back)) == (type(error), "what happened")
 
@@ -41,24 +41,24 @@ def test_plain_errors_cross_a_process_border(error):
 @pytest.mark.parametrize(
     "error", [SpaceError("x.yaml", ["a", "b"]), UnknownName("runtime", "onx", ["onnxruntime"])], ids=["space", "name"]
 )
-def test_errors_with_parts_cross_a_process_border(error):
+def test_pickle_round_trip_of_errors_with_parts(error):
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back)) == (type(error), str(error))
 
 
-def test_a_space_error_tells_all_problems():
+def test_a_space_error_lists_all_problems():
     error = SpaceError("x.yaml", ["3: one", "7: two"])
     assert str(error) == "x.yaml: 2 problems\n  3: one\n  7: two"
     assert error.problems == ("3: one", "7: two")
     assert str(SpaceError("x.yaml", ["3: one"])).startswith("x.yaml: 1 problem\n")
 
 
-def test_an_unknown_name_tells_the_nearest_and_all():
+def test_an_unknown_name_is_reported_with_the_nearest_and_all_names():
     error = UnknownName("runtime", "onnxruntim", ["tensorrt", "onnxruntime"])
     assert str(error) == (
         "no runtime is called 'onnxruntim'; did you mean 'onnxruntime'?; known: onnxruntime, tensorrt"
     )
 
 
-def test_nothing_near_nothing_meant():
+def test_did_you_mean_is_empty_without_a_similar_name():
     assert did_you_mean("zebra", ["onnxruntime"]) == ""

@@ -1,7 +1,8 @@
-"""Plugins are found by name and imported only when they are asked for."""
+"""Plugins are found by name and imported on first use."""
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import metadata
 
@@ -24,21 +25,19 @@ def test_names_are_sorted_and_import_nothing(registry):
 
 
 def test_a_plugin_is_imported_when_asked_for(registry):
-    import json
-
     assert registry.get("decoder") is json.JSONDecoder
     with pytest.raises(ModuleNotFoundError):
         registry.get("absent")
 
 
-def test_an_unknown_name_is_told_with_the_nearest(registry):
+def test_an_unknown_name_is_reported_with_the_nearest(registry):
     with pytest.raises(
         UnknownName, match="no parser is called 'decodr'; did you mean 'decoder'.; known: absent, decoder"
     ):
         registry.get("decodr")
 
 
-def test_a_name_is_registered_once(registry):
+def test_a_second_target_for_a_name_is_refused(registry):
     registry.register("decoder", TABLE["decoder"])
     with pytest.raises(
         VitsearchError, match="parser 'decoder' is registered twice: 'json:JSONDecoder' and 'json:loads'"
@@ -46,20 +45,18 @@ def test_a_name_is_registered_once(registry):
         registry.register("decoder", "json:loads")
 
 
-def test_a_target_names_module_and_attribute(registry):
-    with pytest.raises(VitsearchError, match="target 'json' must read 'module:attribute'"):
+def test_a_target_must_name_module_and_attribute(registry):
+    with pytest.raises(VitsearchError, match="'json' is not a valid target; write 'module:attribute'"):
         registry.register("x", "json")
 
 
-def test_entry_points_join_the_table(monkeypatch):
+def test_entry_points_are_added_to_the_table(monkeypatch):
     point = metadata.EntryPoint("theirs", "json:dumps", "vitsearch.test_parsers")
     monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == point.group else [])
-    import json
-
     assert Registry("parser", TABLE, point.group).get("theirs") is json.dumps
 
 
-def test_an_entry_point_cannot_take_our_name(monkeypatch):
+def test_an_entry_point_cannot_replace_our_name(monkeypatch):
     point = metadata.EntryPoint("decoder", "json:dumps", "vitsearch.test_parsers")
     monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
     with pytest.raises(VitsearchError, match="registered twice"):

@@ -1,1 +1,1 @@
-"""Images in a folder or a tar file."""
+"""Images in the user's own folders."""

@@ -1,4 +1,4 @@
-"""Headers and digests of image files, remembered as long as a file's size and modification time stay."""
+"""Headers and digests of image files, kept until a file's size or modification time changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from vitsearch.data.pixels import GREY
-from vitsearch.data.store import write_atomically
+from vitsearch.data.store import write_to_cache
 from vitsearch_evaluators.base.canonical_json import digest
 
 _TAIL = 256  # bytes
@@ -32,8 +32,8 @@ class ImageFile:
         return self.mode in GREY
 
 
-class Memory:
-    """What was read of the files of ``folder``, kept in ``cache_dir`` when there is one."""
+class HeaderCache:
+    """Headers and digests of the image files of ``folder``, stored in ``cache_dir`` when one is given."""
 
     def __init__(self, folder: Path, cache_dir: Path | None) -> None:
         self._folder = folder
@@ -44,7 +44,10 @@ class Memory:
         self._changed = False
 
     def header(self, path: Path) -> ImageFile:
-        """Raises one of :data:`~vitsearch.data.pixels.UNREADABLE` for a file that is no image or is cut short."""
+        """Size and mode of an image file.
+
+        Raises one of :data:`~vitsearch.data.pixels.UNREADABLE` for a file that is not an image or is cut short.
+        """
         status = path.stat()
         name, stamp = self._name(path), [status.st_size, status.st_mtime_ns]
         known = self._known.get(name)
@@ -55,7 +58,7 @@ class Memory:
         return ImageFile(path, *known[2:5])
 
     def sha256(self, file: ImageFile) -> str:
-        """Of the bytes of a file whose header was read before."""
+        """The digest of a file's bytes; :meth:`header` must have read the file before."""
         entry = self._seen[self._name(file.path)]
         if entry[5] is None:
             with file.path.open("rb") as stream:
@@ -64,8 +67,9 @@ class Memory:
         return str(entry[5])
 
     def save(self) -> None:
+        """Store what was read, if anything changed."""
         if self._file is not None and self._changed:
-            write_atomically(self._file, json.dumps(self._seen).encode())
+            write_to_cache(self._file, json.dumps(self._seen).encode())
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
@@ -84,7 +88,7 @@ def _read_header(path: Path) -> tuple[int, int, str]:
         with Image.open(stream) as image:
             found = image.width, image.height, image.mode
             whole = _ends_well(stream, image.format or "")
-        if not whole:  # perhaps cut short: only decoding tells
+        if not whole:  # the file may be cut short, which only decoding shows
             stream.seek(0)
             with Image.open(stream) as image:
                 image.load()
@@ -92,7 +96,7 @@ def _read_header(path: Path) -> tuple[int, int, str]:
 
 
 def _ends_well(stream: BinaryIO, file_format: str) -> bool:
-    """Does the file end as its format says? ``False`` for formats that do not tell."""
+    """Whether the file ends as its format requires; ``False`` for formats without an end mark."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _TAIL))
     tail = stream.read()

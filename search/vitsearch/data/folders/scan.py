@@ -1,4 +1,4 @@
-"""The image files of a folder: which there are and of which class. Nothing is decoded, every defect is collected."""
+"""The image files of a folder by class. Nothing is decoded; every problem is collected."""
 
 from __future__ import annotations
 
@@ -6,78 +6,78 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitsearch.data.folders.headers import ImageFile, Memory
+from vitsearch.data.folders.headers import HeaderCache, ImageFile
 from vitsearch.data.pixels import UNREADABLE, reason
-from vitsearch.data.problems import Defects, some
+from vitsearch.data.problems import Problems, some
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 Classes = dict[str, list[ImageFile]]
 
 
-def scan_classes(folder: Path, memory: Memory, defects: Defects) -> Classes:
-    """Files by class, classes and files by name; a class is a subfolder, its own subfolders included.
+def scan_classes(folder: Path, cache: HeaderCache, problems: Problems) -> Classes:
+    """The image files of each class, both sorted by name. A class is a subfolder with all folders below it.
 
-    To ``defects`` go: no class, a class without images, files that are no images or cannot be read,
-    links that lead nowhere or in circles. Hidden files and those with other endings are passed over.
+    Adds to ``problems``: a folder without classes, a class without images, files that are not images or cannot be
+    read, links to nothing and links in a circle. Ignores hidden files and files with other endings.
     """
-    members = {entry.name: _images(entry, folder, defects) for entry in _class_folders(folder, defects)}
-    if not members and not len(defects):
+    members = {entry.name: _images(entry, folder, problems) for entry in _class_folders(folder, problems)}
+    if not members and not len(problems):
         loose = sum(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
-        seen = f"; {loose} image files lie directly in it" if loose else ""
-        defects.add(f"{folder}: no class folders{seen}; one folder of images for each class is expected")
-    empty = [name for name, paths in members.items() if not paths and not defects.has(folder / name)]
+        seen = f"; it directly holds {loose} image files" if loose else ""
+        problems.add(f"{folder}: has no class folders{seen}; put the images of each class into a folder of its own")
+    empty = [name for name, paths in members.items() if not paths and not problems.is_unreadable(folder / name)]
     if empty:
         there = sorted({path.suffix for name in empty for path in (folder / name).rglob("*") if path.suffix})
         others = f" (other files there: {some(there)})" if there else ""
-        defects.add(
+        problems.add(
             f"{folder}: no images in {some(repr(name) for name in empty)}{others}; remove empty class folders. "
-            f"Image files end in {', '.join(SUFFIXES)}"
+            f"Names of image files end in {', '.join(SUFFIXES)}"
         )
-    return {name: list(_headers(paths, memory, defects)) for name, paths in members.items()}
+    return {name: list(_headers(paths, cache, problems)) for name, paths in members.items()}
 
 
-def _class_folders(folder: Path, defects: Defects) -> list[Path]:
-    return [path for path in _entries(folder, defects) if _is_folder(path, (folder.resolve(),), defects)]
+def _class_folders(folder: Path, problems: Problems) -> list[Path]:
+    return [path for path in _entries(folder, problems) if _is_folder(path, (folder.resolve(),), problems)]
 
 
-def _images(folder: Path, parent: Path, defects: Defects) -> list[Path]:
-    found = _walk(folder, (parent.resolve(), folder.resolve()), defects)
+def _images(folder: Path, parent: Path, problems: Problems) -> list[Path]:
+    found = _walk(folder, (parent.resolve(), folder.resolve()), problems)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _walk(folder: Path, around: tuple[Path, ...], defects: Defects) -> Iterator[Path]:
-    for path in _entries(folder, defects):
-        if _is_folder(path, around, defects):
-            yield from _walk(path, (*around, path.resolve()), defects)
+def _walk(folder: Path, around: tuple[Path, ...], problems: Problems) -> Iterator[Path]:
+    for path in _entries(folder, problems):
+        if _is_folder(path, around, problems):
+            yield from _walk(path, (*around, path.resolve()), problems)
         elif path.suffix.lower() in SUFFIXES and path.is_file():
             yield path
 
 
-def _entries(folder: Path, defects: Defects) -> list[Path]:
+def _entries(folder: Path, problems: Problems) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        defects.broken(folder, error.strerror or str(error))
+        problems.add_unreadable(folder, error.strerror or str(error))
         return []
 
 
-def _is_folder(path: Path, around: tuple[Path, ...], defects: Defects) -> bool:
-    """A folder to go into: not one that links back to a folder around it, which would never end."""
+def _is_folder(path: Path, around: tuple[Path, ...], problems: Problems) -> bool:
+    """Whether ``path`` is a folder to search. A link back to one of the folders ``around`` it would never end."""
     try:
         os.stat(path)
     except OSError as error:
-        defects.broken(path, "a link that leads nowhere" if path.is_symlink() else error.strerror or str(error))
+        problems.add_unreadable(path, "a link to nothing" if path.is_symlink() else error.strerror or str(error))
         return False
     if path.is_symlink() and path.is_dir() and path.resolve() in around:
-        defects.broken(path, "a link to a folder around it")
+        problems.add_unreadable(path, "a link to a folder that contains it")
         return False
     return path.is_dir()
 
 
-def _headers(paths: list[Path], memory: Memory, defects: Defects) -> Iterator[ImageFile]:
+def _headers(paths: list[Path], cache: HeaderCache, problems: Problems) -> Iterator[ImageFile]:
     for path in paths:
         try:
-            yield memory.header(path)
+            yield cache.header(path)
         except UNREADABLE as error:
-            defects.broken(path, reason(error))
+            problems.add_unreadable(path, reason(error))

@@ -1,1 +1,1 @@
-"""Data sets that timm reads: torch/, hfds/ and wds/."""
+"""Data sets that timm reads: .tar files, torch/, hfds/ and wds/."""

@@ -1,4 +1,4 @@
-"""Labels of timm's data sets: whole numbers from 0, in one order of classes for every split."""
+"""Labels of timm's data sets: whole numbers from 0, with one order of classes for all splits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 
 from vitsearch.data.arrays import Labels
-from vitsearch.data.problems import Defects, some
+from vitsearch.data.problems import Problems, some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.timm_sets.read import Sample
 from vitsearch.errors import DataError
@@ -16,44 +16,49 @@ from vitsearch.errors import DataError
 _MOST = 100_000
 
 
-def label_of(sample: Sample, defects: Defects) -> int | None:
-    """The label, or ``None`` and a line in ``defects``."""
+def label_of(sample: Sample, problems: Problems) -> int | None:
+    """The label of a sample. When it is not valid: ``None``, and a line in ``problems``."""
     label = sample.label
     if label is None:
-        defects.broken(sample.name, "it has no label")
+        problems.add_unreadable(sample.name, "it has no label")
         return None
     if not isinstance(label, Integral):
-        defects.broken(sample.name, f"its label {label!r} is not a whole number".replace("\n", " ")[:200])
+        problems.add_unreadable(sample.name, f"its label {label!r} is not a whole number".replace("\n", " ")[:200])
         return None
     if not 0 <= int(label) < _MOST:
-        defects.broken(sample.name, f"its label is {label}; allowed: 0 to {_MOST - 1}")
+        problems.add_unreadable(sample.name, f"its label {label} is out of range (0 to {_MOST - 1})")
         return None
     return int(label)
 
 
 def class_names_of(spec: DataSpec, own: tuple[str, ...], labels: Sequence[Labels]) -> tuple[str, ...]:
-    """The set's own names in its own order, else those of ``spec``, else the numbers; stored with the study."""
+    """The set's own class names in its own order; without those, the names in ``spec``; without those, the numbers.
+
+    Raises :class:`~vitsearch.errors.DataError` when ``spec`` contradicts the set or has too few names.
+    """
     if own and spec.class_names not in (None, own):
-        raise DataError(f"data.class_names: {spec.source} has names of its own: {some(map(repr, own))}; leave it out")
+        raise DataError(
+            f"data.class_names: {spec.source} has class names of its own: {some(map(repr, own))}; leave the key out"
+        )
     highest = max(int(each.max()) for each in labels) + 1
     names = own or spec.class_names or tuple(str(label) for label in range(highest))
     if highest > len(names):
         key = "" if own else "data.class_names: "
-        raise DataError(f"{key}{spec.source} has the label {highest - 1}, and {len(names)} class names")
+        raise DataError(f"{key}{spec.source} has the label {highest - 1}, but only {len(names)} class names")
     return names
 
 
-def relabelled(labels: Labels, names: Sequence[str], train: Sequence[str], part: str, defects: Defects) -> Labels:
-    """Labels that count in ``names`` as labels that count in those of the training split.
+def relabelled(labels: Labels, names: Sequence[str], train: Sequence[str], part: str, problems: Problems) -> Labels:
+    """Convert labels that index ``names`` to labels that index ``train``, the class names of the training split.
 
-    timm and torchvision number the class folders of each split by themselves. Classes that train
-    lacks become -1 and are told.
+    timm and torchvision number the class folders of each split separately. A class that train lacks becomes -1 and is
+    added to ``problems``.
     """
     if tuple(names) == tuple(train):
         return labels
-    places = {name: label for label, name in enumerate(train)}
-    unknown = [repr(name) for label, name in enumerate(names) if name not in places and label in labels]
+    label_in_train = {name: label for label, name in enumerate(train)}
+    unknown = [repr(name) for label, name in enumerate(names) if name not in label_in_train and label in labels]
     if unknown:
         known = some(repr(name) for name in train)
-        defects.add(f"{part} has classes that train lacks: {some(unknown)}; train has {known}")
-    return np.array([places.get(name, -1) for name in names], np.int64)[labels]
+        problems.add(f"{part} has classes that train lacks: {some(unknown)}; train has {known}")
+    return np.array([label_in_train.get(name, -1) for name in names], np.int64)[labels]

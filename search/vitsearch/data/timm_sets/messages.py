@@ -1,4 +1,4 @@
-"""What timm and the libraries behind it raise, in words of our own."""
+"""Errors of timm and the libraries behind it, reported as :class:`~vitsearch.errors.DataError`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ _RAISED = (*UNREADABLE, KeyError, TypeError, AssertionError, RuntimeError, Impor
 
 
 @contextmanager
-def told(spec: DataSpec, where: str) -> Iterator[None]:
-    """Turns what timm and the libraries behind it raise into one :class:`DataError`."""
+def raises_data_error(spec: DataSpec, where: str) -> Iterator[None]:
+    """Raise :class:`~vitsearch.errors.DataError` for an error of timm or the libraries behind it in the block.
+
+    Also raised when the library that ``spec`` needs is not installed.
+    """
     kind = kind_of(spec.source)
     package = _PACKAGES.get(kind)
     if package is not None and importlib.util.find_spec(package) is None:
-        raise DataError(f"source {spec.source} needs the package {package}: pip install 'vitsearch[{kind}]'")
+        raise DataError(f"source {spec.source} needs the package {package}; run: pip install 'vitsearch[{kind}]'")
     expected: tuple[type[Exception], ...] = _RAISED
     with ExitStack() as closing:
         if kind == "hfds":
-            from datasets.exceptions import DatasetsError
+            from datasets.exceptions import DatasetsError  # here: an optional package that takes seconds to import
 
             closing.enter_context(_quiet_hub(spec.download))
             expected = (*_RAISED, DatasetsError)
@@ -37,30 +40,30 @@ def told(spec: DataSpec, where: str) -> Iterator[None]:
 
 
 def _explained(spec: DataSpec, error: Exception) -> str:
-    text = str(error).partition("\n")[0] or f"timm refuses it without a reason ({type(error).__name__})"
+    text = str(error).partition("\n")[0] or f"timm raised {type(error).__name__} without a message"
     if "download=True" in text:
         root = Path(spec.root or "").expanduser()
-        return f"not found in {root}, or damaged; put it there, or set data.download: true to fetch it"
+        return f"the set is not found in {root}, or is damaged; put it there, or set data.download: true to fetch it"
     if "save_to_disk" in text:
         return "the folder was written by save_to_disk, which timm cannot read; write it with to_parquet instead"
     if isinstance(error, ConnectionError) and not spec.download:
         return (
-            "not in the cache of Hugging Face data sets on this machine, and data.download is false; "
-            f"set it to true to fetch it, or give a folder (hfds/./FOLDER) ({text})"
+            "the set is not in the cache of Hugging Face on this machine, and data.download is false; "
+            f"set data.download: true to fetch it, or give a folder (hfds/./FOLDER) ({text})"
         )
     if isinstance(error, ConnectionError):
         return f"the hub cannot be reached, and the set is not in the cache on this machine ({text})"
     if isinstance(error, KeyError):
-        return f"{text} is missing in what describes the set"
+        return f"the description of the set has no {text}"
     if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}: pip install {error.name}"
+        return f"this source needs the package {error.name}; run: pip install {error.name}"
     return text
 
 
 @contextmanager
 def _quiet_hub(download: bool) -> Iterator[None]:
-    """Without ``download`` the libraries are kept from the network, as HF_HUB_OFFLINE=1 does."""
-    import datasets
+    """Hide progress bars; without ``download``, also keep the libraries off the network, as HF_HUB_OFFLINE=1 does."""
+    import datasets  # here: optional packages that take seconds to import
     from huggingface_hub import constants
 
     settings = (constants, datasets.config)

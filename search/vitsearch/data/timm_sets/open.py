@@ -1,4 +1,4 @@
-"""The splits of a data set, opened through timm's ``create_dataset``."""
+"""Opening of the splits of a data set through timm's ``create_dataset``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from vitsearch.core.data_sources import kind_of
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.timm_sets.messages import told
+from vitsearch.data.timm_sets.messages import raises_data_error
 from vitsearch.data.timm_sets.read import MapSplit, OpenSplit, StreamSplit
 from vitsearch.errors import DataError
 
@@ -19,9 +19,9 @@ _LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist
 
 
 def open_split(spec: DataSpec, split: str) -> OpenSplit:
-    """:class:`DataError` for a set or split that is not there, and for a library that is missing."""
+    """Open one split. Raises :class:`DataError` when the set, the split or a library is missing."""
     kind = kind_of(spec.source)
-    with told(spec, f"{spec.source}, split {split!r}" if split else spec.source):
+    with raises_data_error(spec, f"{spec.source}, split {split!r}" if split else spec.source):
         return _OPEN[kind](spec, split)
 
 
@@ -35,15 +35,15 @@ def _open_torch(spec: DataSpec, split: str) -> OpenSplit:
     if not spec.download and not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
     if name in _LOADED_FROM_PATHS:
-        options["loader"] = str  # the path as it is: we read the file
+        options["loader"] = str  # return the path itself: MapSplit reads the file
     dataset = create_dataset(spec.source, root=str(root), split=split or "train", **options)
-    names = getattr(dataset, "classes", None) or dataset.all_categories  # the latter of iNaturalist
+    names = getattr(dataset, "classes", None) or dataset.all_categories  # iNaturalist has only the latter
     where = f"{spec.source}, split {split!r}" if split else spec.source
     return MapSplit(where, _distinct(names), _stamp(_files_of(dataset, root)), len(dataset), dataset.__getitem__)
 
 
 def _files_of(dataset: Any, root: Path) -> Path:
-    """The folder of this set below a root that may hold several."""
+    """The folder of this set, below a root that may hold several sets."""
     if raw := getattr(dataset, "raw_folder", None):
         return Path(raw)
     return Path(dataset.root, getattr(dataset, "base_folder", "")) if getattr(dataset, "root", None) else root
@@ -57,7 +57,7 @@ def _open_hfds(spec: DataSpec, split: str) -> OpenSplit:
     name, root = hub_name(spec), None if spec.root is None else str(_root(spec))
     columns = datasets.load_dataset(name, split=split, cache_dir=root).column_names
     for option, key in keys.items():
-        if key.partition("/")[0] not in columns:  # timm opens it all the same
+        if key.partition("/")[0] not in columns:  # timm would open the set without an error
             raise DataError(f"data.{option}: {spec.source} has no column {key!r}; it has {', '.join(columns)}")
     dataset = create_dataset(f"hfds/{name}", root=root, split=split, **keys)
     reader = dataset.reader
@@ -67,7 +67,7 @@ def _open_hfds(spec: DataSpec, split: str) -> OpenSplit:
 
 
 def hub_name(spec: DataSpec) -> str:
-    """The folder or the hub's name behind ``hfds/``."""
+    """The folder, or the name on the hub, that follows ``hfds/``."""
     name = os.path.expanduser(spec.source.partition("/")[2])
     if name.startswith(("/", ".")) and not os.path.isdir(name):
         raise DataError(f"data.source: {name} is not a folder")
@@ -92,16 +92,16 @@ def _open_wds(spec: DataSpec, split: str) -> OpenSplit:
         spec.source,
         root=str(root),
         split=split,
-        input_img_mode="",  # as it is stored, to tell grey from colour
-        input_key=";".join(dict.fromkeys([*given, "jpg"])),  # timm hands the image on under this name
+        input_img_mode="",  # keeps the stored mode, so that grey stays grey
+        input_key=";".join(dict.fromkeys([*given, "jpg"])),  # timm stores the decoded image under the key jpg
         target_key=spec.target_key,
     )
     shards = [root / name for name in dataset.reader.split_info.filenames]
     missing = [path for path in shards if not path.is_file()]
     if missing:
-        raise DataError(f"{root}: _info.json lists shards that are not there: {', '.join(map(str, missing[:5]))}")
+        raise DataError(f"{root}: _info.json lists shards that do not exist: {', '.join(map(str, missing[:5]))}")
     if not len(dataset):
-        raise DataError(f"{root}: _info.json says num_samples 0 for split {split!r}")
+        raise DataError(f"{root}: _info.json has num_samples 0 for split {split!r}; at least 1 is needed")
     where, stamp = f"{spec.source}, split {split!r}", [entry for path in shards for entry in _stamp(path)]
     return StreamSplit(where, stamp, len(dataset), lambda: iter(dataset), "timm.data.readers.reader_wds")
 
@@ -119,14 +119,14 @@ def _root(spec: DataSpec) -> Path:
 
 
 def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
-    """As text; ImageNet gives several words for a class, and one word for two classes."""
+    """Class names as distinct texts: ImageNet has several words for one class, and one word for two classes."""
     found = [name if isinstance(name, str) else ", ".join(name) for name in names]
     times = Counter(found)
     return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(found))
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Name, size and modification time of a file, or of every file of a folder."""
+    """Name, size and modification time of a file, or of every file below a folder."""
     if path.is_file():
         status = path.stat()
         return [[path.name, status.st_size, status.st_mtime_ns]]

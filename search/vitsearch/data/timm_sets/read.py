@@ -1,13 +1,14 @@
-"""The samples of one split, read through timm's readers, with none replaced and none left out unsaid.
+"""The samples of one split, read through timm's readers, with every unreadable sample reported.
 
-timm's data sets put the next image in place of one that cannot be read, or leave it out. Here it is
-kept and told: the files behind the data set are read, and decoded by :mod:`.pixels` like everything else.
+timm's data sets replace an image that cannot be read by the next one, or skip it. This module reads the files behind
+the data set instead, decodes them with :mod:`vitsearch.data.pixels`, and yields an :class:`UnreadableImage` for such
+an image.
 """
 
 from __future__ import annotations
 
 import logging
-import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +19,22 @@ from PIL import Image
 
 from vitsearch.data.pixels import UNREADABLE, reason
 
-_REFUSALS = (*UNREADABLE, KeyError, TypeError, AssertionError)
-_HANDLED = re.compile(r"^Handling webdataset error \((.*)\)\. Ignoring\.$", re.DOTALL)
+_RAISED = (*UNREADABLE, KeyError, TypeError, AssertionError)
 
 
 @dataclass(frozen=True)
-class Broken:
-    """In place of an image that cannot be read."""
+class UnreadableImage:
+    """Stands for an image that cannot be read."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``row`` is the place in the split."""
+    """One sample of a split; ``row`` is its index there."""
 
     row: int
-    content: bytes | Image.Image | Broken
+    content: bytes | Image.Image | UnreadableImage
     label: Any = None
 
     @property
@@ -43,7 +43,7 @@ class Sample:
 
 
 class OpenSplit(Protocol):
-    """One split. ``class_names`` is empty where labels are bare numbers; ``stamp`` changes with the files."""
+    """One split. ``class_names`` is empty for a set whose labels are only numbers; ``stamp`` changes with the files."""
 
     @property
     def where(self) -> str: ...
@@ -53,12 +53,12 @@ class OpenSplit(Protocol):
     def stamp(self) -> list[Any]: ...
     def __len__(self) -> int: ...
     def read(self, rows: Sequence[int]) -> Iterator[Sample]:
-        """The samples at ``rows`` (rising), in the same order every time."""
+        """Yield the samples at ``rows``, which rise, in the same order on every call."""
 
 
 @dataclass(frozen=True)
 class MapSplit:
-    """``get(row)`` gives what can be read as an image, and its label."""
+    """A split with random access: ``get(row)`` returns an image, its file or its path, and its label."""
 
     where: str
     class_names: tuple[str, ...]
@@ -75,9 +75,9 @@ class MapSplit:
                 content, label = self.get(row)
                 yield Sample(row, _content(content), label)
             except UNREADABLE as error:
-                yield Sample(row, Broken(reason(error)))
-            except (AssertionError, KeyError, TypeError):  # timm's reader, where the column holds nothing
-                yield Sample(row, Broken("there is no image"))
+                yield Sample(row, UnreadableImage(reason(error)))
+            except (AssertionError, KeyError, TypeError):  # raised by timm's reader when the column is empty
+                yield Sample(row, UnreadableImage("there is no image"))
 
 
 def _content(given: Any) -> bytes | Image.Image:
@@ -91,7 +91,8 @@ def _content(given: Any) -> bytes | Image.Image:
 
 @dataclass(frozen=True)
 class StreamSplit:
-    """``start()`` begins anew; what is left out on the way is written to the logger of ``log``."""
+    """A split that is read from its beginning: ``start()`` opens it again. timm logs the samples that it skips to the
+    logger ``log``."""
 
     where: str
     stamp: list[Any]
@@ -105,40 +106,52 @@ class StreamSplit:
 
     def read(self, rows: Sequence[int]) -> Iterator[Sample]:
         chosen, last = frozenset(rows), max(rows, default=-1)
-        with _logged(self.log) as problems:
-            told = row = 0
-            for image, label in self._until_refused(problems):
-                yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
-                told = len(problems)
-                if row + told in chosen:
-                    yield Sample(row + told, image, label)
-                row += 1
-                if row + told > last and last < self.count - 1:
+        with _logged_errors(self.log) as errors:
+            readable = reported = 0
+            for image, label in self._until_refused(errors):
+                yield from _unreadable(errors[reported:], readable + reported)
+                reported = len(errors)
+                row = readable + reported
+                if row in chosen:
+                    yield Sample(row, image, label)
+                readable += 1
+                if row + 1 > last and last < self.count - 1:
                     return
-            yield from (Sample(row + told + more, Broken(why)) for more, why in enumerate(problems[told:]))
+            yield from _unreadable(errors[reported:], readable + reported)
 
-    def _until_refused(self, problems: list[str]) -> Iterator[tuple[Image.Image, Any]]:
-        """To some samples timm objects so much that it ends there."""
+    def _until_refused(self, errors: list[BaseException]) -> Iterator[tuple[Image.Image, Any]]:
+        """Yield samples until the end, or until an error that timm does not skip but raises (after logging it)."""
         try:
             yield from self.start()
-        except _REFUSALS as error:
-            problems.append(str(error) or type(error).__name__)
+        except _RAISED as error:
+            if error not in errors:
+                errors.append(error)
+
+
+def _unreadable(errors: Sequence[BaseException], first_row: int) -> Iterator[Sample]:
+    for row, error in enumerate(errors, first_row):
+        yield Sample(row, UnreadableImage(f"it has no {error}" if isinstance(error, KeyError) else reason(error)))
 
 
 @contextmanager
-def _logged(name: str) -> Iterator[list[str]]:
-    """The warnings of a logger, kept from the screen."""
-    logger, messages = logging.getLogger(name), list[str]()
+def _logged_errors(name: str) -> Iterator[list[BaseException]]:
+    """Collect the errors that a logger reports, and keep its messages from the screen.
+
+    webdataset hands errors to a ``handler``, but timm's ReaderWds always installs its own, which skips the sample and
+    logs the error as text. It logs while the exception is being handled, so the exception itself is at hand here and
+    no text has to be parsed. A pipeline of our own would have to repeat timm's private decoding of keys and labels.
+    """
+    logger, errors = logging.getLogger(name), list[BaseException]()
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(_HANDLED.sub(r"\1", record.getMessage()))
+            errors.append(sys.exception() or ValueError(record.getMessage()))
 
     collector, propagated = Collector(logging.WARNING), logger.propagate
     logger.addHandler(collector)
     logger.propagate = False
     try:
-        yield messages
+        yield errors
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagated

@@ -1,4 +1,4 @@
-"""Which splits of a timm data set are trained on, judged by, and kept for the end."""
+"""Which splits of a timm data set are used for training, for validation, and for the final test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitsearch.core.data_sources import kind_of
 from vitsearch.data.spec import DataSpec
-from vitsearch.data.timm_sets.messages import told
+from vitsearch.data.timm_sets.messages import raises_data_error
 from vitsearch.data.timm_sets.open import hub_name
 from vitsearch.errors import DataError, did_you_mean
 
@@ -21,7 +21,7 @@ _IN_TWO = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "qmnist")
 
 @dataclass(frozen=True)
 class SplitNames:
-    """``validation`` is ``None`` where it is held out of ``train``, ``test`` where there is none."""
+    """``validation`` is ``None`` when it is held out of ``train``; ``test`` is ``None`` when the set has none."""
 
     train: str
     validation: str | None = None
@@ -29,7 +29,10 @@ class SplitNames:
 
 
 def split_names(spec: DataSpec) -> SplitNames:
-    """As ``spec`` says, else those that the set has; :class:`DataError` names the ones that exist."""
+    """The splits that ``spec`` names; for those it leaves out, the set's own.
+
+    Raises :class:`~vitsearch.errors.DataError`, with the existing splits, for a split that does not exist.
+    """
     kind, name = kind_of(spec.source), spec.source.partition("/")[2]
     if kind == "tar":
         return _tar_splits(Path(spec.root or "").expanduser())
@@ -37,9 +40,9 @@ def split_names(spec: DataSpec) -> SplitNames:
         return _folder_splits(spec)
     if kind == "torch" and name in _IN_TWO:
         return _two_splits(spec)
-    if kind == "torch":  # torchvision checks the names, which are of its own for each set
+    if kind == "torch":  # torchvision checks the names, which differ from set to set
         return _different(spec, SplitNames(spec.train_split or "train", spec.validation_split or "validation"))
-    with told(spec, spec.source):
+    with raises_data_error(spec, spec.source):
         return _chosen(spec, _hub_splits(spec) if kind == "hfds" else _wds_splits(spec))
 
 
@@ -59,14 +62,14 @@ def _chosen(spec: DataSpec, names: Sequence[str]) -> SplitNames:
 def _different(spec: DataSpec, splits: SplitNames) -> SplitNames:
     if splits.train == splits.validation:
         raise DataError(
-            f"data.validation_split: {splits.validation!r} is what {spec.source} is trained on; "
-            "leave it out and a share is held out"
+            f"data.validation_split: {splits.validation!r} is also the split of {spec.source} to train on; "
+            "leave the key out to hold out a share of the training images"
         )
     return splits
 
 
 def _two_splits(spec: DataSpec) -> SplitNames:
-    """timm takes every word but train for the test split, misspelt ones too."""
+    """Check the words here, because timm opens the test split for every word but train, even a misspelt one."""
     words = dict.fromkeys(_TRAIN, "train") | dict.fromkeys((*_TEST, *_VALIDATION), "test")
     chosen: dict[str, str | None] = {}
     for key, split in (("train_split", spec.train_split or "train"), ("validation_split", spec.validation_split)):
@@ -85,7 +88,7 @@ def _folder_splits(spec: DataSpec) -> SplitNames:
     if spec.train_split is None and not set(_TRAIN) & set(names):
         if spec.validation_split is not None:
             raise DataError(f"data.train_split: {root} has no folder 'train'; it has {', '.join(names) or 'none'}")
-        return SplitNames("")  # the classes lie in the root itself
+        return SplitNames("")  # the root itself holds the class folders
     return _chosen(spec, names)
 
 
@@ -105,7 +108,7 @@ def _tar_splits(root: Path) -> SplitNames:
 
 
 def _hub_splits(spec: DataSpec) -> list[str]:
-    import datasets
+    import datasets  # here: an optional package that takes seconds to import
 
     root = None if spec.root is None else str(Path(spec.root).expanduser())
     builder = datasets.load_dataset_builder(hub_name(spec), cache_dir=root)
@@ -119,10 +122,10 @@ def _wds_splits(spec: DataSpec) -> list[str]:
             try:
                 return list(json.loads((root / name).read_bytes())["splits"])
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{root / name}: not JSON with 'splits': {error}") from error
+                raise DataError(f"{root / name}: is not JSON with a key 'splits': {error}") from error
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
     raise DataError(
-        f"{root}: no _info.json; timm wants one beside the shards: "
+        f"{root}: has no _info.json; timm needs one beside the shards: "
         '{"splits": {"train": {"name": "train", "filenames": [...], "shard_lengths": [...], "num_samples": N}}}'
     )

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from vitsearch.backbones import ModelSpec, weights
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import WeightsError
-from vitsearch.space.sections import BUILTIN_BASES
+from vitsearch.space.section_base import BUILTIN_BASES
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 

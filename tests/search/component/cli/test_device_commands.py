@@ -30,7 +30,7 @@ PATIENCE_S = 60.0
 SMALL = Path(SPACE_FILES, "small.yaml")
 
 
-class TrialScheduler:
+class TlsAgent:
     """An agent with TLS on loopback."""
 
     def __init__(self, state):
@@ -63,71 +63,71 @@ class TrialScheduler:
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    board = TrialScheduler(tmp_path_factory.mktemp("board") / "state")
-    yield board
-    board.close()
+def agent(tmp_path_factory):
+    agent = TlsAgent(tmp_path_factory.mktemp("device") / "state")
+    yield agent
+    agent.close()
 
 
 @pytest.fixture(autouse=True)
 def book(tmp_path, monkeypatch):
-    """The user's configuration folder; nobody else's is touched."""
+    """The file of devices in a temporary configuration folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return tmp_path / "vitsearch" / "devices.json"
 
 
 def devices(*arguments, stdin=""):
-    """What a command prints, or the error that it raises."""
+    """Run a command: return its result, or raise its error."""
     done = CliRunner().invoke(device_commands.app, list(arguments), input=stdin, env={"COLUMNS": "200"})
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
 
 
-def told(*arguments, stdin=""):
+def as_json(*arguments, stdin=""):
     return json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
 
 
 @pytest.fixture
-def nano(board):
-    added = told("add", board.url, "nano", "--fingerprint", board.fingerprint, stdin=board.token + "\n")
+def nano(agent):
+    added = as_json("add", agent.url, "nano", "--fingerprint", agent.fingerprint, stdin=agent.token + "\n")
     assert added["reachable"]
     return "nano"
 
 
-def test_a_device_is_added_listed_and_removed(board, nano, book):
+def test_a_device_is_added_listed_and_removed(agent, nano, book):
     stored = json.loads(book.read_text())["devices"]["nano"]
-    assert stored == {"url": board.url, "token": board.token, "fingerprint": board.fingerprint}
-    ((row),) = told("list")
+    assert stored == {"url": agent.url, "token": agent.token, "fingerprint": agent.fingerprint}
+    ((row),) = as_json("list")
     assert (row["name"], row["reachable"], row["kind"], row["queued"]) == ("nano", True, "physical", 0)
     assert "nano" in devices("list").stdout
-    assert told("remove", "nano") == {"removed": "nano"}
-    assert told("list") == []
-    assert "Add one" in devices("list").stdout
+    assert as_json("remove", "nano") == {"removed": "nano"}
+    assert as_json("list") == []
+    assert "To add one" in devices("list").stdout
 
 
-def test_the_token_is_shown_nowhere(board, nano):
+def test_the_token_is_never_shown(agent, nano):
     for command in (["list"], ["status", "nano"], ["list", "--json"], ["status", "nano", "--json"]):
-        assert board.token not in devices(*command).output
+        assert agent.token not in devices(*command).output
 
 
-def test_a_person_compares_the_certificate_once(board, monkeypatch):
+def test_the_user_confirms_the_certificate_once(agent, monkeypatch):
     monkeypatch.setattr(device_commands, "_is_interactive", lambda: True)
-    done = devices("add", board.url, "nano", stdin=f"n\n{board.token}\n")
+    done = devices("add", agent.url, "nano", stdin=f"n\n{agent.token}\n")
     assert done.exit_code == 1
-    assert board.fingerprint in done.output
-    assert told("list") == []
-    assert "devices: [nano]" in devices("add", board.url, "nano", stdin=f"y\n{board.token}\n").output
-    assert "certificate" not in devices("add", board.url, "nano", stdin=f"{board.token}\n").output
+    assert agent.fingerprint in done.output
+    assert as_json("list") == []
+    assert "devices: [nano]" in devices("add", agent.url, "nano", stdin=f"y\n{agent.token}\n").output
+    assert "certificate" not in devices("add", agent.url, "nano", stdin=f"{agent.token}\n").output
 
 
-def test_a_pipe_cannot_compare_it(board):
+def test_without_a_terminal_the_fingerprint_is_required(agent):
     with pytest.raises(ResourceError, match="--fingerprint"):
-        devices("add", board.url, stdin=board.token)
+        devices("add", agent.url, stdin=agent.token)
 
 
-def test_a_token_in_a_file(board):
-    added = told("add", board.url, "--fingerprint", board.fingerprint, "--token-file", str(board.token_file))
+def test_the_token_is_read_from_a_file(agent):
+    added = as_json("add", agent.url, "--fingerprint", agent.fingerprint, "--token-file", str(agent.token_file))
     assert added["name"] == "127-0-0-1"
 
 
@@ -139,13 +139,13 @@ def test_a_token_in_a_file(board):
         (None, "x", "32"),
     ],
 )
-def test_what_does_not_answer_rightly_is_not_kept(board, pin, token, message, book):
+def test_a_device_that_refuses_is_not_stored(agent, pin, token, message, book):
     with pytest.raises((DeviceLost, ResourceError), match=message):
-        devices("add", board.url, "--fingerprint", pin or board.fingerprint, stdin=token or board.token)
+        devices("add", agent.url, "--fingerprint", pin or agent.fingerprint, stdin=token or agent.token)
     assert not book.exists()
 
 
-def test_a_token_is_not_sent_in_the_clear_to_who_speaks_tls(board, monkeypatch):
+def test_the_token_is_not_sent_unencrypted_to_a_tls_agent(agent, monkeypatch):
     asked, request = [], Transport.request
 
     def noted(self, method, path, *more, **named):
@@ -154,25 +154,25 @@ def test_a_token_is_not_sent_in_the_clear_to_who_speaks_tls(board, monkeypatch):
 
     monkeypatch.setattr(Transport, "request", noted)
     with pytest.raises(DeviceLost, match="its address begins with https://"):
-        devices("add", board.url.replace("https", "http"), stdin=board.token)
+        devices("add", agent.url.replace("https", "http"), stdin=agent.token)
     assert asked == [{}]
 
 
-def test_a_device_that_is_away_is_listed_with_the_reason(nano, book):
+def test_an_unavailable_device_is_listed_with_the_reason(nano, book):
     content = json.loads(book.read_text())
     content["devices"]["gone"] = {"url": "https://127.0.0.1:9", "token": None, "fingerprint": None}
     book.write_text(json.dumps(content))
-    here, gone = told("list")
+    here, gone = as_json("list")
     assert (gone["name"], gone["reachable"], here["reachable"]) == ("gone", False, True)
     assert "refused" in gone["reason"]
-    assert "not usable" in devices("list").stdout
+    assert "unavailable" in devices("list").stdout
     with pytest.raises(DeviceLost, match="gone"):
         devices("status", "gone")
 
 
-def test_status_tells_what_it_is_and_can(board, nano):
-    found = told("status", "nano")
-    assert found["device_id"] == board.device_id
+def test_status_shows_identity_runtimes_and_conditions(agent, nano):
+    found = as_json("status", "nano")
+    assert found["device_id"] == agent.device_id
     assert {"onnxruntime", "noop"} <= {runtime["name"] for runtime in found["runtimes"]}
     assert found["queue"] == []
     assert (found["conditions"]["temperature_c"] is None) == (found["conditions"]["reason"] is not None)
@@ -181,69 +181,71 @@ def test_status_tells_what_it_is_and_can(board, nano):
         assert heading in shown
 
 
-def test_a_space_file_needs_only_its_name(board, nano, tmp_path):
+def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):
     space = load(SMALL, ["devices=[nano]"]).space
     with open_device(space, Home(tmp_path), None) as device:
-        assert device.info.device_id == board.device_id
+        assert device.info.device_id == agent.device_id
 
 
-def submit(board, study, busy_us):
-    """Queue a job that keeps the device busy for a while, and wait for nothing."""
+def submit(agent, study, busy_us):
+    """Queue a job that keeps the device busy for a while, and return at once."""
     content = study.encode() * 100
     blob = BlobRef("model.onnx", hashlib.sha256(content).hexdigest(), len(content))
     protocol = SCREEN._replace(id="long", max_s=PATIENCE_S, min_s=PATIENCE_S)
     spec = JobSpec("measure", (blob,), "noop", {"busy_us": busy_us}, protocol)
-    identifier = job_id(spec, board.device_id)
-    with board.client() as client:
+    identifier = job_id(spec, agent.device_id)
+    with agent.client() as client:
         headers = {"Upload-Offset": "0", "Upload-Length": str(blob.size)}
         client._transport.request("PATCH", f"/v1/blobs/{blob.sha256}", content, headers)
-        body = {"api": 2, "device_id": board.device_id, "owner": Owner(study, 7).to_json(), "spec": spec.to_json()}
+        body = {"api": 2, "device_id": agent.device_id, "owner": Owner(study, 7).to_json(), "spec": spec.to_json()}
         client._transport.request("PUT", f"/v1/jobs/{identifier}", body)
     return identifier
 
 
-def test_the_queue_shows_whose_jobs_they_are_and_one_is_cancelled(board, nano):
-    first, second = submit(board, "anna\x1b[2J", 1000), submit(board, "ben", 1000)
-    queue = told("status", "nano")["queue"]
+def test_the_queue_shows_owners_and_a_job_is_cancelled(agent, nano):
+    first, second = submit(agent, "anna\x1b[2J", 1000), submit(agent, "ben", 1000)
+    queue = as_json("status", "nano")["queue"]
     assert [(job["id"], job["study"], job["trial"]) for job in queue] == [(first, "anna\x1b[2J", 7), (second, "ben", 7)]
     assert {job["kind"] for job in queue} == {"measure"}
     assert queue[1]["last"] is None
     assert "anna" in devices("status", "nano").stdout
     with pytest.raises(UnknownName, match=first[:12]):
         devices("cancel", "nano", "zz")
-    with pytest.raises(ResourceError, match="2 jobs begin with ''"):
+    with pytest.raises(ResourceError, match="the ids of 2 jobs begin with ''"):
         devices("cancel", "nano", "")
-    assert told("cancel", "nano", second[:8])["state"] == "cancelled"
+    assert as_json("cancel", "nano", second[:8])["state"] == "cancelled"
     shown = devices("cancel", "nano", first).stdout
     assert f"{first[:12]} of anna\N{REPLACEMENT CHARACTER}[2J" in shown
-    with board.client() as client:
+    with agent.client() as client:
         end = time.monotonic() + PATIENCE_S
         while client.jobs() and time.monotonic() < end:
             time.sleep(0.05)
         assert client.jobs() == []
-    with pytest.raises(ResourceError, match="device nano: no job waits or runs"):
+    with pytest.raises(ResourceError, match="device nano: no job is waiting or running"):
         devices("cancel", "nano", first)
 
 
-def test_a_rotated_token_is_added_again_without_comparing(board, nano):
-    tokens.rotate(str(board.token_file), keep_old=False)
-    ((row),) = told("list")
+def test_a_rotated_token_is_replaced_without_confirmation(agent, nano):
+    tokens.rotate(str(agent.token_file), keep_old=False)
+    ((row),) = as_json("list")
     assert not row["reachable"]
-    assert row["reason"].endswith(f"rotated, or is wrong; with the right one: vitsearch devices add {board.url} nano")
-    assert told("add", board.url, "nano", stdin=board.token)["reachable"]
+    assert row["reason"].endswith(
+        f"rotated or is wrong; with the right token, run: vitsearch devices add {agent.url} nano"
+    )
+    assert as_json("add", agent.url, "nano", stdin=agent.token)["reachable"]
 
 
-def test_the_peaks_are_measured_once(board, nano):
-    found = told("probe", "nano", "--runtime", "noop", "--threads", "1")
+def test_the_peaks_are_measured_once(agent, nano):
+    found = as_json("probe", "nano", "--runtime", "noop", "--threads", "1")
     assert (found["name"], found["gemm"]) == ("nano", [])
     assert "noop gives no outputs" in found["reasons"]["fp32"]
-    assert told("probe", "nano", "--runtime", "noop", "--threads", "1") == found
+    assert as_json("probe", "nano", "--runtime", "noop", "--threads", "1") == found
     shown = devices("probe", "nano", "--runtime", "noop", "--threads", "1").stdout
     assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
     assert "fp32: noop gives no outputs" in shown
 
 
-def test_peaks_as_a_table_with_what_is_wrong_with_them(capsys):
+def test_peaks_are_printed_as_a_table_with_notes(capsys):
     rate = {"best": 91.53, "median": 90.0, "n": 12}
     found = {
         "name": "nano",

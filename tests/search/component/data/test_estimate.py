@@ -1,4 +1,4 @@
-"""What `check` tells of data: sizes that are right, a time that is measured, and defects."""
+"""The estimate that `check` prints: exact sizes, a measured time, and the problems of the data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_folder_is_estimated_from_a_sample(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
-def test_all_sources_give_the_same_sizes(tmp_path, source):
+def test_sources_agree_on_sizes(tmp_path, source):
     photos(tmp_path / "train", 20, (48, 48))
     photos(tmp_path / "val", 6, (48, 48))
     found = estimate(DataSpec(source, root=str(tmp_path)))
@@ -47,7 +47,7 @@ def test_all_sources_give_the_same_sizes(tmp_path, source):
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_builtin_sets_are_known(tmp_path):
+def test_builtin_sets_are_estimated_without_reading_them(tmp_path):
     small = estimate(DataSpec("builtin:fashion-mnist-14k"))
     data = load(DataSpec("builtin:fashion-mnist-14k"))
     assert small.images == len(data.train) + len(data.validation)
@@ -56,17 +56,17 @@ def test_builtin_sets_are_known(tmp_path):
     assert estimate(DataSpec("builtin:fashion-mnist", channels=3)).bytes == 60_000 * 28 * 28 * 3
 
 
-def test_what_is_told(tmp_path):
-    told = Estimate(12_000, 256, 3, True, 400.0, 32).describe()
-    assert told == (
-        "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as it is needed; "
-        "decoding them once takes about 7 min of CPU time (an estimate from 32 images)"
+def test_description_gives_size_and_time():
+    text = Estimate(12_000, 256, 3, True, 400.0, 32).describe()
+    assert text == (
+        "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as needed; "
+        "decoding them once takes about 7 min of CPU time (estimated from 32 images)"
     )
     assert "about 2.0 h" in Estimate(1, 8, 1, True, 7200.0, 1).describe()
     assert "about 60 s" in Estimate(1, 8, 1, True, 60.0, 1).describe()
 
 
-def test_defects_are_told_without_decoding_everything(tmp_path):
+def test_problems_are_reported_without_decoding_everything(tmp_path):
     photos(tmp_path, 60)
     whole = (tmp_path / "nut" / "001.jpg").read_bytes()
     (tmp_path / "nut" / "001.jpg").write_bytes(whole[:2000])

@@ -15,7 +15,7 @@ import torch
 
 from vitsearch.data import DataSpec, ImageData, Split, describe_difference, load
 from vitsearch.data import fashion_mnist as fm
-from vitsearch.data.idx import read_idx
+from vitsearch.data.fashion_mnist import read_idx
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import DataError
 
@@ -28,7 +28,7 @@ def subset() -> ImageData:
     return load(DataSpec("builtin:fashion-mnist-14k"))
 
 
-def test_subset_is_balanced_and_quick_to_load(subset):
+def test_subset_is_balanced_and_loads_fast(subset):
     assert (len(subset.train), len(subset.validation), len(subset.test)) == (10_000, 2_000, 2_000)
     for split, each in ((subset.train, 1000), (subset.validation, 200), (subset.test, 200)):
         assert split.images.dtype == np.uint8
@@ -40,7 +40,7 @@ def test_subset_is_balanced_and_quick_to_load(subset):
     assert time.process_time() - start < 1.5
 
 
-def test_no_image_is_in_two_splits(subset):
+def test_splits_share_no_image(subset):
     contents = [{image.tobytes() for image in s.images} for s in (subset.train, subset.validation, subset.test)]
     assert [len(each) for each in contents] == [10_000, 2_000, 2_000]
     assert len(set.union(*contents)) == 14_000
@@ -65,7 +65,7 @@ def test_colour_repeats_grey_and_changes_the_identity(subset):
     assert colour.identity != subset.identity
 
 
-def test_test_images_wait_until_they_are_asked_for(subset):
+def test_test_images_are_read_on_first_use(subset):
     reads = []
     split = Split.of(subset.train.images[:10], subset.train.labels[:10])
 
@@ -82,7 +82,7 @@ def test_test_images_wait_until_they_are_asked_for(subset):
     assert dataclasses.replace(data, read_test=None).test is None
 
 
-def test_data_goes_to_a_worker_by_pickle(subset):
+def test_pickle_round_trip(subset):
     again = pickle.loads(pickle.dumps(subset))
     assert again.identity == subset.identity
     assert again.test.sha256 == subset.test.sha256
@@ -110,12 +110,12 @@ def test_wrong_specs_are_refused(values, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_builtin_sets_have_one_size():
+def test_builtin_sets_refuse_another_image_size():
     with pytest.raises(DataError, match="images of 28 pixels"):
         load(DataSpec("builtin:fashion-mnist-14k", image_size=32))
 
 
-def test_spec_survives_json():
+def test_spec_json_round_trip():
     spec = DataSpec("folder", root="parts", image_size=64, channels=3, validation_share=0.2, seed=3)
     assert DataSpec.from_json(spec.to_json()) == spec
 
@@ -128,16 +128,16 @@ def test_difference_names_what_differs(subset):
     names = (*subset.class_names[:9], "Boot")
     other = dataclasses.replace(subset, class_names=names, train=fewer, validation=swapped)
     assert describe_difference(stored, other.to_json()) == [
-        "classes that the study has and the data lacks now: 'Ankle boot'",
-        "classes that the study does not know: 'Boot'",
-        "train: the study has 10000 images, the data now 9990",
-        "validation: 2000 images as before, but images, labels or their order differ",
+        "classes of the study that the data lacks: 'Ankle boot'",
+        "classes of the data that the study lacks: 'Boot'",
+        "train: the study has 10000 images, the data now has 9990",
+        "validation: 2000 images as before, but the images, labels or their order differ",
     ]
     turned = dataclasses.replace(subset, class_names=subset.class_names[::-1])
     (line,) = describe_difference(stored, turned.to_json())
     assert line.startswith("order of the classes: the study has 'T-shirt/top'")
     assert describe_difference(stored, load(DataSpec("builtin:fashion-mnist-14k", channels=3)).to_json()) == [
-        "channels: the study has 1, the data now 3"
+        "channels: the study has 1, the data now has 3"
     ]
 
 
@@ -155,7 +155,7 @@ def test_full_set_holds_out_the_same_validation_images(subset):
     assert np.isclose(full.train.images.std() / 255, full.std[0], atol=1e-4)
 
 
-def test_missing_full_set_says_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_missing_full_set_lists_the_searched_folders(tmp_path, monkeypatch):
     with pytest.raises(DataError) as caught:
         load(DataSpec("builtin:fashion-mnist", root=str(tmp_path)))
     message = str(caught.value)

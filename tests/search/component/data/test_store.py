@@ -1,4 +1,4 @@
-"""Decoded images on disk: complete or not at all, once, and never all of them in memory."""
+"""Decoded images on disk: a file is complete or missing, is decoded once, and is never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wanted(*names: str) -> dict[str, store.Wanted]:
 
 
 def counted(names: frozenset[str]):
-    """Row ``i`` of every array is filled with ``i``."""
+    """Fill row ``i`` of every array with ``i``."""
     for row in range(COUNT):
         for name in sorted(names):
             yield name, np.full((SIDE, SIDE, 3), row, np.uint8)
@@ -51,7 +51,7 @@ def test_arrays_are_written_in_order_and_mapped_read_only(tmp_path):
     assert (again["a"] == first["a"]).all()
 
 
-def test_only_what_is_missing_is_asked_for(tmp_path):
+def test_only_missing_arrays_are_decoded(tmp_path):
     store.stored(wanted("a"), counted, tmp_path)
     asked = []
 
@@ -63,14 +63,14 @@ def test_only_what_is_missing_is_asked_for(tmp_path):
     assert asked == [{"b"}]
 
 
-def test_two_names_for_the_same_images_are_one_file(tmp_path):
+def test_equal_arrays_share_one_file(tmp_path):
     same = wanted("a")["a"]
     found = store.stored({"train": same, "validation": same}, counted, tmp_path)
     assert (found["train"] == found["validation"]).all()
     assert len(list(tmp_path.glob("images-*.npy"))) == 1
 
 
-def test_without_a_folder_they_are_in_memory_up_to_a_limit(monkeypatch):
+def test_without_a_cache_folder_images_are_in_memory_up_to_a_limit(monkeypatch):
     images = store.stored(wanted("a"), counted, None)["a"]
     assert images[:, 0, 0, 0].tolist() == list(range(COUNT))
     monkeypatch.setattr(store, "MOST_IN_MEMORY", 100)
@@ -78,7 +78,7 @@ def test_without_a_folder_they_are_in_memory_up_to_a_limit(monkeypatch):
         store.stored(wanted("a"), never, None)
 
 
-def test_what_fails_on_the_way_leaves_nothing(tmp_path):
+def test_an_error_while_decoding_leaves_no_file(tmp_path):
     def rows(names):
         yield from list(counted(names))[:2]
         raise DataError("image 2 cannot be read")
@@ -88,20 +88,20 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["decoding.lock"]
 
 
-def test_files_that_lose_images_meanwhile_are_told(tmp_path):
+def test_images_that_disappear_while_decoding_are_reported(tmp_path):
     with pytest.raises(DataError, match="2 images fewer than before"):
         store.stored(wanted("a"), lambda names: list(counted(names))[:3], tmp_path)
     assert not leftovers(tmp_path)
 
 
-def test_a_file_that_was_cut_short_is_written_again(tmp_path):
+def test_a_truncated_file_is_decoded_again(tmp_path):
     store.stored(wanted("a"), counted, tmp_path)
     (file,) = tmp_path.glob("images-*.npy")
     file.write_bytes(file.read_bytes()[:-7])
     assert store.stored(wanted("a"), counted, tmp_path)["a"].shape == (COUNT, SIDE, SIDE, 3)
 
 
-def test_a_full_disk_is_one_message_before_and_while_it_happens(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_and_while_decoding(tmp_path, monkeypatch):
     def rows(names):
         yield from list(counted(names))[:2]
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -138,12 +138,12 @@ def process(folder: Path, pause_s: float) -> subprocess.Popen[str]:
 
 def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path):
     both = [process(tmp_path, 0.2) for _ in range(2)]
-    told = [each.communicate(timeout=60)[0].splitlines() for each in both]
-    assert sorted(map(len, told)) == [1, 2]
-    assert all(lines[-1] == "[0, 1, 2, 3, 4]" for lines in told)
+    printed = [each.communicate(timeout=60)[0].splitlines() for each in both]
+    assert sorted(map(len, printed)) == [1, 2]
+    assert all(lines[-1] == "[0, 1, 2, 3, 4]" for lines in printed)
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path):
+def test_the_leftovers_of_a_killed_process_are_not_used(tmp_path):
     killed = process(tmp_path, 30)
     assert killed.stdout is not None
     assert killed.stdout.readline() == "decoding\n"
@@ -172,7 +172,7 @@ def peak_bytes(root: Path, cache: Path) -> int:
     return int(done.stdout.split()[1])
 
 
-def test_decoding_needs_a_fraction_of_the_memory_of_what_it_writes(tmp_path):
+def test_decoding_uses_less_memory_than_it_writes(tmp_path):
     for count in (8, 1000):
         for number in range(count):
             path = tmp_path / f"{count}" / "ab"[number % 2] / f"{number}.png"
@@ -185,7 +185,7 @@ def test_decoding_needs_a_fraction_of_the_memory_of_what_it_writes(tmp_path):
     assert many - few < 0.25 * written
 
 
-def test_a_damaged_listing_is_not_trusted(tmp_path):
+def test_a_damaged_listing_is_read_again(tmp_path):
     for number in range(6):
         path = tmp_path / "in" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

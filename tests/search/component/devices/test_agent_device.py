@@ -1,4 +1,4 @@
-"""The driver's side of a device: a real agent, its death, and what becomes of failures."""
+"""The driver's side of a device, with a real agent: outages, restarts and failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import FOR_EVER_S, AgentDevice, Cores, refuse_unable, refuse_unmetered, token_from
+from vitsearch.devices.agent_device import AgentDevice, Cores, refuse_unable, refuse_unmetered
+from vitsearch.devices.connection import FOREVER_S, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, Subset
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
@@ -62,21 +63,21 @@ def test_a_model_is_measured(device, tmp_path):
     assert found.device_id == device.info.device_id
 
 
-def test_an_agent_that_died_is_started_again(device, agent, tmp_path):
+def test_a_killed_agent_is_restarted(device, agent, tmp_path):
     os.kill(agent.pid, signal.SIGKILL)
     assert measure(device, write_model(tmp_path / "b.onnx", "b")).latency_ms.n >= 11
 
 
-def test_a_file_that_is_no_model_is_the_stage_s_failure(device, tmp_path):
+def test_an_invalid_model_fails_the_stage(device, tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(b"this is no model")
+    path.write_bytes(b"not a model")
     with pytest.raises(StageError) as caught:
         measure(device, path)
     assert caught.value.stage == "measure"
 
 
-def test_a_job_that_somebody_else_cancels_fails_and_ends_nothing_else(device, agent, tmp_path):
-    """As a task that is cancelled it ended the whole run, which said that it was interrupted."""
+def test_a_job_cancelled_by_somebody_else_fails_only_its_stage(device, agent, tmp_path):
+    """As a cancelled task it would end the whole run with the message that it was interrupted."""
     endless = QUICK._replace(min_runs=5000, min_s=60.0, warmup_min_runs=2, warmup_min_s=60.0)
     model = write_model(tmp_path / "g.onnx", "g")
 
@@ -105,39 +106,39 @@ def test_a_token_comes_from_the_environment():
     assert token_from("env:NANO", {"NANO": "secret"}) == "secret"
 
 
-def test_a_token_that_is_not_set_names_the_variable():
-    with pytest.raises(ResourceError, match="NANO, which is not set"):
+def test_a_missing_token_is_reported_with_its_variable():
+    with pytest.raises(ResourceError, match="NANO must hold the token, but it is not set"):
         token_from("env:NANO", {})
 
 
-def test_a_device_in_a_new_environment_is_asked_again_there(device, tmp_path):
+def test_a_changed_environment_repeats_the_measurement_there(device, tmp_path):
     here = device.info.environment_id
     device.info = device.info._replace(environment_id="ab" * 32)
     assert measure(device, write_model(tmp_path / "c.onnx", "c")).environment_id == here
     assert device.info.environment_id == here
 
 
-def test_an_environment_that_never_holds_still_is_a_lost_device(device, tmp_path, monkeypatch):
+def test_an_environment_that_keeps_changing_means_a_lost_device(device, tmp_path, monkeypatch):
     model, moved = write_model(tmp_path / "d.onnx", "d"), device.info._replace(environment_id="ab" * 32)
     device.info = moved
-    monkeypatch.setattr(device, "_meet_again", lambda: None)
+    monkeypatch.setattr(device, "_refresh_info", lambda: None)
     with pytest.raises(DeviceLost, match="environment changed"):
         measure(device, model)
 
 
-def test_another_board_at_its_address_is_a_lost_device(device, tmp_path):
+def test_another_device_at_the_address_means_a_lost_device(device, tmp_path):
     device.info = device.info._replace(environment_id="ab" * 32, device_id="the one before")
-    with pytest.raises(DeviceLost, match="another one answers at its address"):
+    with pytest.raises(DeviceLost, match="another device answers at its address"):
         measure(device, write_model(tmp_path / "e.onnx", "e"))
 
 
-def test_while_it_does_not_answer_it_is_absent(agent, make_proxy, tmp_path):
+def test_a_device_that_does_not_answer_has_an_outage(agent, make_proxy, tmp_path):
     proxy = make_proxy(int(agent.url.rpartition(":")[2]))
-    device = AgentDevice("nano", DeviceClient(proxy.url, agent.token, "study", deadline_s=FOR_EVER_S))
+    device = AgentDevice("nano", DeviceClient(proxy.url, agent.token, "study", deadline_s=FOREVER_S))
     model = write_model(tmp_path / "f.onnx", "f")
     proxy.cut()
 
-    async def cut_and_mend():
+    async def cut_and_restore():
         measuring = asyncio.ensure_future(device.measure(model, DEPLOYMENT, QUICK, repeat=0))
         while device.outage is None:
             await asyncio.sleep(0.01)
@@ -145,14 +146,14 @@ def test_while_it_does_not_answer_it_is_absent(agent, make_proxy, tmp_path):
         proxy.mend()
         return why, await measuring
 
-    why, found = asyncio.run(cut_and_mend())
+    why, found = asyncio.run(cut_and_restore())
     device.close()
     assert proxy.url in why
     assert (found.attempts, device.outage) == (1, None)
 
 
-def test_a_device_that_does_not_answer_is_one_message(monkeypatch):
-    monkeypatch.setattr("vitsearch.devices.agent_device.GREETING_PAUSE_S", 0.0)
+def test_connecting_to_a_silent_device_fails_with_one_message(monkeypatch):
+    monkeypatch.setattr("vitsearch.devices.agent_device.CONNECT_PAUSE_S", 0.0)
     with pytest.raises(DeviceLost, match="device nano: "):
         AgentDevice("nano", DeviceClient("http://127.0.0.1:9", token="x" * 32))
 
@@ -161,37 +162,37 @@ ORT = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), max_opset=15, max_ir_v
 
 
 @pytest.mark.parametrize(
-    ("runtimes", "told"),
+    ("runtimes", "message"),
     [
-        ((ORT,), r"device nano: models are exported with opset 17, its onnxruntime \(1.9.0\) reads up to 15"),
-        ((ORT._replace(available=False, reason="no numpy"),), "onnxruntime cannot be used there: no numpy"),
-        ((ORT._replace(name="noop"),), "device nano has no onnxruntime; it has noop"),
-        ((), "it has no runtime"),
+        ((ORT,), r"device nano: models are exported with opset 17, but its onnxruntime \(1.9.0\) reads at most 15"),
+        ((ORT._replace(available=False, reason="no numpy"),), "the runtime onnxruntime is not usable: no numpy"),
+        ((ORT._replace(name="noop"),), "device nano has no runtime onnxruntime; available: noop"),
+        ((), "available: none"),
     ],
 )
-def test_a_device_that_cannot_run_the_study_is_refused_before_it_begins(runtimes, told):
+def test_a_device_that_cannot_run_the_study_is_refused(runtimes, message):
     info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
-    with pytest.raises(ResourceError, match=told):
+    with pytest.raises(ResourceError, match=message):
         refuse_unable("nano", info, ["onnxruntime"], 17)
 
 
 @pytest.mark.parametrize("newest", [17, 18, None])
-def test_a_device_that_reads_the_opset_or_does_not_say_is_taken(newest):
+def test_a_device_with_a_sufficient_or_unknown_opset_is_accepted(newest):
     ready = (ORT._replace(max_opset=newest),)
     info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, ready, ("measure",), 1, 0, 0)
     refuse_unable("nano", info, ["onnxruntime"], 17)
 
 
-def test_a_device_without_a_meter_is_refused_where_power_counts():
+def test_a_device_without_a_meter_is_refused_for_power_metrics():
     info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, (ORT,), ("measure",), 1, 0, 0)
-    told = "device nano has no power meter that can be read, which energy_mj@nano needs: .*'vitsearch-agent power'"
-    with pytest.raises(ResourceError, match=told):
+    message = "device nano has no usable power meter, but energy_mj@nano needs one: .*'vitsearch-agent power'"
+    with pytest.raises(ResourceError, match=message):
         refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50", "energy_mj@nano"])
     refuse_unmetered("nano", info._replace(power_meter="ina3221"), ["energy_mj"])
     refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50"])
 
 
-def test_a_device_judges_a_model_and_says_why_it_cannot(device, tmp_path):
+def test_accuracy_on_the_device_and_its_failure(device, tmp_path):
     generator = np.random.default_rng(0)
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["images"], ["logits"])],

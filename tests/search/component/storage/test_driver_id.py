@@ -1,7 +1,9 @@
-"""A driver is called dead only when that is certain."""
+"""A driver counts as dead only when that is certain."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +16,10 @@ from vitsearch.storage.driver_id import DriverId
 
 @pytest.fixture
 def ended():
-    """A real process that wrote who it is and ended."""
+    """The identity of a real process that has ended."""
     code = (
         "import json; from vitsearch.storage.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
     )
-    import json
-
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
@@ -35,27 +35,25 @@ def test_a_process_that_ended_is_dead(ended):
     assert ended.is_dead_here()
 
 
-def test_another_process_with_its_number_is_not_it():
+def test_another_process_with_the_same_pid_means_dead():
     assert replace(DriverId.current(), started="1").is_dead_here()
 
 
 def test_a_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     me = replace(DriverId.current(), pid=child.pid, started=driver_id._started(child.pid) or "")
-    child.stdout.read()  # it has ended, or is about to: nobody has asked for its exit status
-    import os
-
+    child.stdout.read()  # the child has ended, or is about to; its exit status is not collected yet
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert me.is_dead_here()
     child.wait()
     child.stdout.close()
 
 
-def test_before_a_reboot_is_dead():
+def test_a_driver_from_before_a_reboot_is_dead():
     assert replace(DriverId.current(), boot="another boot").is_dead_here()
 
 
-def test_of_another_machine_nothing_is_known():
+def test_a_driver_on_another_machine_is_not_called_dead():
     assert not replace(DriverId.current(), host="elsewhere", boot="other", pid=1, started="1").is_dead_here()
 
 
@@ -63,12 +61,12 @@ def test_two_runs_of_one_process_differ():
     assert DriverId.current() != DriverId.current()
 
 
-def test_it_comes_back_from_json():
+def test_json_round_trip():
     me = DriverId.current()
     assert DriverId.from_json(me.to_json()) == me
 
 
-def test_without_proc_the_process_number_decides(tmp_path, monkeypatch, ended):
+def test_without_proc_the_pid_decides(tmp_path, monkeypatch, ended):
     monkeypatch.setattr(driver_id, "PROC", tmp_path / "none")
     me = DriverId.current()
     assert not me.is_dead_here()

@@ -236,7 +236,7 @@ def test_other_data_is_refused_with_what_differs(open_study):
     study, _ = open_study()
     study.adopt_data(DATA)
     study.adopt_data(json.loads(json.dumps(DATA)))
-    with pytest.raises(StudyError, match="made on other data.*channels: the study has 1, the data now 3"):
+    with pytest.raises(StudyError, match="made on other data.*channels: the study has 1, the data now has 3"):
         study.adopt_data(DATA | {"fingerprint": "other", "channels": 3})
 
 

@@ -67,7 +67,7 @@ def test_check_accepts_the_shipped_space():
 def test_check_notes_a_device_that_is_not_known_here(tmp_path):
     file = tmp_path / "small.yaml"
     file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
-    told = "device 'nano' is not known here: vitsearch devices add URL nano"
+    told = "device 'nano' is not known here; add it: vitsearch devices add URL nano"
     done = vitsearch("check", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"A run from this machine would end at once: {told}" in done.stdout

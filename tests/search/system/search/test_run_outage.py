@@ -19,7 +19,8 @@ from PIL import Image
 
 from vitsearch.core.progress import Silent
 from vitsearch.devices import availability
-from vitsearch.devices.agent_device import FOR_EVER_S, AgentDevice
+from vitsearch.devices.agent_device import AgentDevice
+from vitsearch.devices.connection import FOREVER_S
 from vitsearch.devices.protocols import Protocols
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
@@ -90,7 +91,7 @@ class RemoteStudy:
     deadline_s: float = 900.0
 
     def run(self) -> Ended:
-        client = DeviceClient(self.proxy.url, self.agent.token, "away", 5.0, FOR_EVER_S, Backoff(0.05, 0.2))
+        client = DeviceClient(self.proxy.url, self.agent.token, "away", 5.0, FOREVER_S, Backoff(0.05, 0.2))
         with (
             closing(AgentDevice("nano", client, deadline_s=self.deadline_s)) as device,
             closing(Ledger.open(self.space.storage)) as ledger,

@@ -1,4 +1,4 @@
-"""The tables say what ``supports`` says."""
+"""The tables of capabilities agree with ``supports``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cells(text: str, first: str) -> dict[str, str]:
     return dict(zip(heads, row, strict=True))
 
 
-def test_a_no_carries_the_number_of_its_reason():
+def test_an_unsupported_operator_has_the_number_of_its_reason():
     text = capabilities.describe(["mobilevitv2_050", "deit_tiny_patch16_224"])
     seen = cells(text, "mobilevitv2_050")
     assert (seen["family"], seen["FFN"]) == ("mobilevit", "yes")
@@ -35,10 +35,10 @@ def test_a_no_carries_the_number_of_its_reason():
     assert cells(text, "deit_tiny_patch16_224")["heads"] == "yes"
 
 
-def test_the_same_reason_is_told_once():
+def test_equal_reasons_are_listed_once():
     text = capabilities.describe(["mobilevit_xxs", "mobilevit_xs"])
     assert cells(text, "mobilevit_xxs")["windows"] == cells(text, "mobilevit_xs")["windows"]
-    reasons = text.partition("Where not, why:")[2].split("\n")
+    reasons = text.partition("Reasons:")[2].split("\n")
     assert len(reasons) == len({reason.partition(". ")[2] for reason in reasons if reason}) + 2
 
 
@@ -46,12 +46,12 @@ def test_precisions_of_a_runtime():
     assert cells(capabilities.describe([]), "onnxruntime")["fp32"] == "yes"
 
 
-def test_an_unknown_backbone_is_told():
+def test_an_unknown_backbone_is_refused():
     with pytest.raises(UnknownName):
         capabilities.describe(["deit_tiny_patch61_224"])
 
 
-def test_the_page_is_current():
-    """StageCost anew by: vitsearch capabilities."""
+def test_the_capabilities_page_is_current():
+    """Update the page with the output of: vitsearch capabilities."""
     page = Path(REPOSITORY, "docs") / "capabilities.md"
     assert page.read_text().rstrip().endswith(capabilities.describe(capabilities.examples()).rstrip())

@@ -1,4 +1,4 @@
-"""What others wrote is shown as it stands."""
+"""Text from devices is printed literally."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from vitsearch.cli import device_tables
 
 
-def test_what_a_device_says_is_no_markup_and_no_escape():
+def test_text_of_a_device_is_printed_literally():
     board = "Rev [/b] [bold]x \x1b[2J"
     row = {"name": "nano", "url": "http://nano:1", "reachable": True, "reason": "[/dim] gone", "kind": "physical"}
     row |= {"board": board, "queued": 1, "running": 0, "quarantined": None}
@@ -20,7 +20,7 @@ def test_what_a_device_says_is_no_markup_and_no_escape():
     assert "[/dim] gone" in shown
 
 
-def test_the_reasons_of_a_probe_are_no_markup_either():
+def test_reasons_of_missing_peaks_are_printed_literally():
     rate = {"best": 2.0, "median": 1.0, "n": 9}
     found = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
     found |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
@@ -30,7 +30,7 @@ def test_the_reasons_of_a_probe_are_no_markup_either():
     assert "int8: [ONNXRuntimeError] : 9 [/x] \N{REPLACEMENT CHARACTER}[2J" in console.file.getvalue()
 
 
-def test_the_queue_tells_what_each_job_is_and_what_the_running_one_does():
+def test_the_queue_shows_each_job_and_the_last_event_of_the_running_one():
     device = {"name": "nano", "url": "http://nano:1", "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
     device |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
     device |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None}

@@ -1,4 +1,4 @@
-"""Names of data sources, and which keys each understands."""
+"""Sources of data, and the keys that each one uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMED = [*(f"torch/{name}" for name in TORCH_NAMES), "hfds/cifar10", "hfds//a/fo
 
 
 @pytest.mark.parametrize("source", [*SOURCES, *NAMED])
-def test_known_sources(source):
+def test_valid_sources_are_accepted(source):
     assert source_problem(source) is None
     assert source in SOURCES or re.match(SOURCE_PATTERN, source)
     assert "seed" not in unfitting_keys(source)
@@ -31,16 +31,16 @@ def test_known_sources(source):
     [
         ("folders", "did you mean 'folder'"),
         ("torch/fashion-mnist", "did you mean 'fashion_mnist'"),
-        ("torch/", "is not known; allowed: builtin"),
+        ("torch/", "is not a valid source; allowed: builtin"),
         ("hfds/", "torch/NAME, hfds/NAME_OR_FOLDER, wds/NAME"),
-        ("tfds/mnist", "tfds/ is not supported; hfds/"),
+        ("tfds/mnist", "tfds/ is not supported; use hfds/"),
     ],
 )
-def test_unknown_sources(source, words):
+def test_invalid_sources_are_refused_with_the_allowed_ones(source, words):
     assert words in (source_problem(source) or "")
 
 
-def test_keys_fit_their_sources():
+def test_each_source_has_its_own_keys():
     assert kind_of("hfds//a/folder") == "hfds"
     assert kind_of("builtin:fashion-mnist") == "builtin:fashion-mnist"
     assert "root" in unfitting_keys("builtin:fashion-mnist-14k")
@@ -49,7 +49,7 @@ def test_keys_fit_their_sources():
     assert "download" in unfitting_keys("wds/x")
 
 
-def test_who_needs_a_root():
+def test_sources_that_need_a_root():
     assert missing_root("hfds/x") is None
     assert missing_root("builtin:fashion-mnist") is None
     assert missing_root("wds/x") == "is missing; 'source: wds/x' needs the folder of _info.json and the shards"

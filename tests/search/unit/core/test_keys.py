@@ -1,4 +1,4 @@
-"""The keys: values here are committed, for a change makes every ledger worthless."""
+"""The keys. Their values are committed, because a change would make every ledger worthless."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def key_of_weights(resolved, plan, **changed):
     return weights_key(resolved, plan, **{"start": START, "teacher": TEACHER, "data": DATA} | changed)
 
 
-def test_the_keys_are_the_committed_ones(asked, resolved):
+def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
     assert weights == "7c6e96e2efd8e88c88d5cc355e1d3052ba9f6b891909697bce34ed4cc5083395"
@@ -73,7 +73,7 @@ def with_fewer_channels(resolved):
         "fp32_layers",
     ],
 )
-def test_what_an_effect_changes(asked, resolved, change, weights_change, graph_changes):
+def test_which_keys_a_resolved_plan_changes(asked, resolved, change, weights_change, graph_changes):
     other = change(resolved)
     assert (key_of_weights(other, asked) != key_of_weights(resolved, asked)) == weights_change
     keys = [graph_key(e, asked.deployment, DATA, 17) for e in (resolved, other)]
@@ -83,7 +83,7 @@ def test_what_an_effect_changes(asked, resolved, change, weights_change, graph_c
 @pytest.mark.parametrize(
     "changed", [{"start": "0" * 64}, {"teacher": "0" * 64}, {"data": replace(DATA, fingerprint="0" * 64)}]
 )
-def test_weights_depend_on_where_they_come_from(asked, resolved, changed):
+def test_weights_key_depends_on_start_teacher_and_data(asked, resolved, changed):
     assert key_of_weights(resolved, asked, **changed) != key_of_weights(resolved, asked)
 
 
@@ -94,12 +94,12 @@ def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
         assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
 
 
-def test_how_rung_0_is_made_enters_the_weights_key_of_what_is_cut_alone(asked, resolved):
+def test_refit_enters_the_weights_key_of_pruned_models_only(asked, resolved):
     assert key_of_weights(resolved, asked, refit="sequential") != key_of_weights(resolved, asked)
     assert key_of_weights(resolved, asked, refit=None) == key_of_weights(resolved, asked)
 
 
-def test_without_distillation_the_teacher_does_not_matter(asked, resolved):
+def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
     plain = replace(asked, distillation="none")
     assert key_of_weights(resolved, plain, teacher=None) == key_of_weights(resolved, plain)
     assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
@@ -111,7 +111,7 @@ def test_the_deployment_enters_the_graph_key(asked, resolved, change):
     assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
 
 
-def test_the_device_and_the_data_itself_do_not_enter_the_graph_key(asked, resolved):
+def test_device_and_data_contents_do_not_enter_the_graph_key(asked, resolved):
     before = graph_key(resolved, asked.deployment, DATA, 17)
     elsewhere = replace(asked.deployment, device="pi")
     assert graph_key(resolved, elsewhere, replace(DATA, fingerprint="0" * 64), 17) == before
@@ -129,7 +129,7 @@ def test_the_rung_and_the_calibration_enter_the_artifact_key():
     assert len(keys) == 4
 
 
-def test_a_training_for_int8_is_named_by_where_it_starts_and_how_it_goes_on():
+def test_qat_key_depends_on_training_settings_and_calibration():
     settings = QuantizationAware()
     key = qat_key("w", 1, settings, "c")
     others = [

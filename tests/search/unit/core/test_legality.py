@@ -1,4 +1,4 @@
-"""Which plans are refused, and that nothing refused is ever drawn."""
+"""Which plans are refused, and that the sampler never proposes one of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def deit(plans) -> Plan:
 
 
 @given(st.integers(0, 10**9))
-def test_nothing_that_is_refused_is_ever_drawn(plans, seed):
+def test_sampled_plans_are_never_refused(plans, seed):
     assert legality.reasons(plans.random(random.Random(seed)), backbones.supports) == []
 
 
@@ -60,12 +60,12 @@ def refused(plan: Plan) -> list[str]:
     return legality.reasons(plan, backbones.supports)
 
 
-def test_a_plain_plan_is_fine(deit):
+def test_a_plan_without_compression_is_accepted(deit):
     assert refused(deit) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"backbone": "deit_tiny_patch61_224"}, "did you mean 'deit_tiny_patch16_224'?"),
         ({"resolution": 100}, "100 pixels are not a multiple of the patch size 16"),
@@ -74,39 +74,39 @@ def test_a_plain_plan_is_fine(deit):
         ({"distillation": "token"}, "has no distillation head"),
     ],
 )
-def test_what_the_backbone_cannot_take(deit, change, told):
-    assert told in "; ".join(refused(replace(deit, **change)))
+def test_values_that_the_backbone_does_not_support_are_refused(deit, change, reason):
+    assert reason in "; ".join(refused(replace(deit, **change)))
 
 
 @pytest.mark.parametrize(
-    ("cut", "told"),
+    ("cut", "reason"),
     [
-        (Compression(head_pruning_ratio=1.5), "head_pruning_ratio 1.5 is no share that can be cut; allowed: 0 to 0.95"),
-        (Compression(ffn_pruning_ratio=-0.1), "ffn_pruning_ratio -0.1 is no share"),
-        (Compression(width_multiple=0), "width_multiple 0; allowed: 1 or more"),
-        (Compression(token_pruning_ratio=0.3), "token_pruning_ratio 0.3 without a token_pruning_method"),
-        (Compression(token_pruning_method="topk"), "without a token_pruning_ratio"),
+        (Compression(head_pruning_ratio=1.5), "head_pruning_ratio 1.5 is out of range; allowed: 0 to 0.95"),
+        (Compression(ffn_pruning_ratio=-0.1), "ffn_pruning_ratio -0.1 is out of range"),
+        (Compression(width_multiple=0), "width_multiple 0 is out of range; allowed: 1 or more"),
+        (Compression(token_pruning_ratio=0.3), "token_pruning_ratio 0.3 needs a token_pruning_method"),
+        (Compression(token_pruning_method="topk"), "need a token_pruning_ratio above 0"),
         (Compression(0, 0, 0.3, "topk", token_pruning_at=(6, 3)), "[6, 3] does not rise"),
     ],
 )
-def test_parts_that_do_not_fit_each_other(deit, cut, told):
-    assert told in "; ".join(refused(replace(deit, compression=cut)))
+def test_invalid_compressions_are_refused(deit, cut, reason):
+    assert reason in "; ".join(refused(replace(deit, compression=cut)))
 
 
-def test_what_is_learned_needs_a_rung_that_trains(deit):
+def test_trained_methods_need_a_rung_above_0(deit):
     untrained = replace(deit, recipe=replace(deit.recipe, rungs=(0,)))
     cut = Compression(0, 0, 0.3, "dynamicvit")
-    assert any("dynamicvit is trained" in reason for reason in refused(replace(untrained, compression=cut)))
+    assert any("dynamicvit needs training" in reason for reason in refused(replace(untrained, compression=cut)))
     precise = replace(untrained, deployments=(replace(untrained.deployment, precision="int8_qat"),))
-    assert any("int8_qat is trained" in reason for reason in refused(precise))
+    assert any("int8_qat needs training" in reason for reason in refused(precise))
 
 
-def test_a_runtime_is_asked_for_its_precisions(deit):
+def test_unsupported_runtimes_are_refused(deit):
     other = replace(deit, deployments=(replace(deit.deployment, runtime="abacus"),))
     assert any("runtime 'abacus'" in reason for reason in refused(other))
 
 
-def test_all_reasons_are_told_at_once(deit):
+def test_all_reasons_are_reported_together(deit):
     wrong = replace(deit, resolution=100, compression=Compression(head_pruning_ratio=1.5), distillation="token")
     with pytest.raises(PlanError) as caught:
         legality.refuse(wrong, backbones.supports)

@@ -1,4 +1,4 @@
-"""Limits of the file, and what values do to them."""
+"""Limits of the space file, and the violations of values."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_a_limit_is_a_bound(metric, limit, bound):
     assert bounds({metric: limit}, BASELINE) == (bound,)
 
 
-def test_one_metric_may_have_several():
+def test_one_metric_may_have_several_bounds():
     found = bounds({"cpu_ms_p50": Limit(max=3.0, max_ratio=0.5)}, BASELINE)
     assert [bound.value for bound in found] == [3.0, 2.0]
 
 
-def test_a_relative_limit_needs_the_baseline():
+def test_a_relative_limit_without_a_baseline_is_left_out():
     assert bounds({"energy_mj": Limit(max_ratio=0.5)}, BASELINE) == ()
     assert bounds({"energy_mj": Limit(max=5.0)}, BASELINE) == (Bound("energy_mj", "<=", 5.0),)
 
@@ -58,12 +58,12 @@ def test_a_violation_is_relative():
     assert Bound("accuracy", ">=", 0.0).violation(-0.5) == 0.5
 
 
-def test_only_what_was_measured_is_judged():
+def test_only_measured_metrics_have_constraints():
     limits = (Bound("cpu_ms_p50", "<=", 2.0), Bound("energy_mj", "<=", 1.0), Bound("size_mb", "<=", 1.0))
     assert constraints(limits, {"cpu_ms_p50": 1.0, "energy_mj": None}) == {"cpu_ms_p50<=2": -0.5}
 
 
-def test_the_screen_judges_what_it_can():
+def test_screened_bounds_are_those_of_screened_metrics():
     limits = (Bound("cpu_ms_p50", "<=", 2.0), Bound("accuracy", ">=", 0.8), Bound("latency_ms_p95@pi", "<=", 9.0))
     assert screened(limits) == limits[:1]
 

@@ -1,4 +1,4 @@
-"""The one table of metric names."""
+"""The table of metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitsearch.core.metrics import METRICS, split
 UNITS = {"_ms": "ms", "_mj": "mJ", "_w": "W", "_mb": "MB", "_ips": "1/s", "_m": "M"}
 
 
-def test_the_names_are_those_of_the_design():
+def test_metric_names_are_fixed():
     assert set(METRICS) == {
         "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips",
         "energy_mj", "power_w", "peak_memory_mb", "size_mb", "load_ms", "accuracy", "macs_m", "params_m",
@@ -23,14 +23,14 @@ def test_a_name_carries_its_unit(metric):
     assert metric.unit == named
 
 
-def test_more_is_better_for_two():
+def test_only_accuracy_and_throughput_are_maximized():
     assert {name for name, metric in METRICS.items() if metric.direction == "maximize"} == {
         "accuracy",
         "throughput_ips",
     }
 
 
-def test_what_a_screen_cannot_tell():
+def test_metrics_that_screening_does_not_give():
     assert {name for name, metric in METRICS.items() if not metric.screened} == {
         "accuracy", "latency_ms_p95", "latency_ms_sustained_p50", "energy_mj", "power_w",
     }  # fmt: skip

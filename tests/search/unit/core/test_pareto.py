@@ -17,35 +17,35 @@ REFERENCE = (5.0, 5.0)
 
 
 @given(solid)
-def test_nothing_dominates_itself(a):
+def test_no_point_dominates_itself(a):
     assert not dominates(a, a)
 
 
 @given(solid, solid)
-def test_dominance_is_one_way(a, b):
+def test_dominance_is_asymmetric(a, b):
     assert not (dominates(a, b) and dominates(b, a))
 
 
 @given(solid, solid, solid)
-def test_dominance_passes_on(a, b, c):
+def test_dominance_is_transitive(a, b, c):
     if dominates(a, b) and dominates(b, c):
         assert dominates(a, c)
 
 
 @given(st.lists(solid, max_size=12))
-def test_nobody_on_the_front_dominates_another(points):
+def test_points_on_the_front_do_not_dominate_each_other(points):
     kept = [points[index] for index in front(points)]
     assert not any(dominates(a, b) for a in kept for b in kept)
     assert len(set(kept)) == len(kept)
 
 
 @given(st.lists(solid, max_size=12))
-def test_who_is_not_on_the_front_is_dominated_or_equal(points):
+def test_points_off_the_front_are_dominated_or_equal(points):
     kept = [points[index] for index in front(points)]
     assert all(point in kept or any(dominates(other, point) for other in kept) for point in points)
 
 
-def test_of_equal_points_the_first_is_kept():
+def test_the_first_of_equal_points_is_kept():
     assert front([(1.0, 1.0), (1.0, 1.0), (0.0, 2.0)]) == [0, 2]
 
 
@@ -70,19 +70,19 @@ def test_a_gain_is_never_negative(point, points):
 
 
 @given(flat, st.lists(flat, min_size=1, max_size=8))
-def test_who_is_dominated_gains_nothing(point, points):
+def test_a_dominated_point_adds_no_hypervolume(point, points):
     if any(dominates(other, point) or other == point for other in points):
         assert gain(point, points, REFERENCE) == pytest.approx(0.0, abs=1e-9)
 
 
 @given(flat, st.lists(flat, max_size=8))
-def test_who_is_not_dominated_inside_the_reference_gains(point, points):
+def test_a_non_dominated_point_adds_hypervolume(point, points):
     inside = all(a < r for a, r in zip(point, REFERENCE, strict=True))
     if inside and not any(dominates(other, point) or other == point for other in points):
         assert gain(point, points, REFERENCE) > 0.0
 
 
-def test_a_point_beyond_the_reference_gains_nothing():
+def test_a_point_beyond_the_reference_adds_no_hypervolume():
     assert gain((6.0, 0.0), [], REFERENCE) == 0.0
     assert gain((5.0, 0.0), [], REFERENCE) == 0.0
 
@@ -129,7 +129,7 @@ def test_the_interval_of_a_share():
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_share(seen):
+def test_the_interval_contains_the_share(seen):
     correct, n = seen
     low, high = wilson(correct, n)
     assert 0.0 <= low <= correct / n + 1e-12

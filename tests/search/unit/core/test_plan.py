@@ -62,22 +62,22 @@ plans = st.builds(
 
 
 @given(plans)
-def test_a_plan_comes_back_from_json_equal(plan):
+def test_json_round_trip_of_a_plan(plan):
     back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert back == plan
     assert hash(back) == hash(plan)
 
 
-def test_the_json_form_is_the_committed_one(golden):
+def test_json_form_equals_the_committed_one(golden):
     assert Plan.from_json(golden("plan")).to_json() == golden("plan")
 
 
-def test_unpruned_keeps_all_but_the_cuts(plan):
+def test_unpruned_removes_only_the_compression(plan):
     cut = replace(plan, compression=Compression(0.5, 0.25, scope="global", width_multiple=16))
     assert cut.unpruned() == replace(plan, compression=Compression(width_multiple=16))
 
 
-def test_what_came_later_is_not_written_while_it_is_off(golden):
+def test_json_form_of_a_compression_has_every_key(golden):
     assert set(Compression().to_json()) == set(golden("plan")["compression"])
     assert Compression(token_pruning_at=(3,)).to_json()["token_pruning_at"] == [3]
 
@@ -86,12 +86,12 @@ CUTS = [f"{what}_pruning_ratio" for what in ("head", "ffn", "token", "depth", "e
 
 
 @pytest.mark.parametrize("knob", CUTS)
-def test_any_ratio_makes_a_cut(knob):
+def test_any_ratio_makes_the_compression_effective(knob):
     assert Compression(scope="global").is_identity
     assert not Compression(**{knob: 0.1}).is_identity
 
 
-def test_a_fleet_has_no_single_deployment(plan):
+def test_several_deployments_have_no_single_one(plan):
     with pytest.raises(ValueError, match="too many values"):
         _ = replace(plan, deployments=plan.deployments * 2).deployment
 
@@ -103,7 +103,7 @@ def test_a_plan_in_one_line(plan):
     assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
     assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
     tokens = Compression(0.5, 0, 0.3, "topk", token_pruning_at=(3, 6))
-    assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% behind 3,6 fp32"
+    assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% after 3,6 fp32"
     rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="global")
     line = cut_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
     assert line == "depth-25% embed-50% global sparse 2:4 feature distillation fp32"

@@ -1,4 +1,4 @@
-"""Plans that a person wrote: what is wrong is told in one line each, never a traceback."""
+"""Plans that a person wrote: every problem is reported in one line, never as a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsearch.errors import PlanError
 
 @pytest.fixture
 def written(tmp_path, golden):
-    """Writes the committed plan with ``change`` done to it."""
+    """Write the committed plan with ``change`` applied to it."""
 
     def write(change=lambda value: None):
         value = golden("plan")
@@ -25,19 +25,19 @@ def written(tmp_path, golden):
     return write
 
 
-def told(path) -> list[str]:
+def problems(path) -> list[str]:
     with pytest.raises(PlanError) as caught:
         plan_file.read_plan(path)
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{path}: not a plan"
+    assert first == f"{path}: not a valid plan"
     return [line.strip() for line in lines]
 
 
-def test_a_right_plan_is_read(written, golden):
+def test_a_valid_plan_is_read(written, golden):
     assert plan_file.read_plan(written()) == Plan.from_json(golden("plan"))
 
 
-def test_what_is_off_may_be_left_out(written):
+def test_keys_with_defaults_may_be_left_out(written):
     path = written(lambda value: value["compression"].clear())
     assert plan_file.read_plan(path).compression.is_identity
 
@@ -55,8 +55,8 @@ def test_what_is_off_may_be_left_out(written):
         (lambda v: v["deployments"][0].update(options=[1]), "deployments[0].options must be a mapping, not [1]"),
     ],
 )
-def test_keys(written, change, line):
-    (seen,) = told(written(change))
+def test_missing_and_unknown_keys_are_reported(written, change, line):
+    (seen,) = problems(written(change))
     assert seen.startswith(line)
 
 
@@ -69,14 +69,16 @@ def test_keys(written, change, line):
         (lambda v: v["recipe"].update(rungs=[0, "x"]), "recipe.rungs.1: ", "not 'x'"),
     ],
 )
-def test_kinds(written, change, where, value):
-    (seen,) = told(written(change))
+def test_values_of_the_wrong_kind_are_reported(written, change, where, value):
+    (seen,) = problems(written(change))
     assert seen.startswith(where)
     assert seen.endswith(value)
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "no such file"), ("{", "not a JSON file"), ("[]", "mapping")])
-def test_no_plan_at_all(tmp_path, content, why):
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "does not exist"), ("{", "cannot be read as JSON"), ("[]", "mapping")]
+)
+def test_files_without_a_plan_are_refused(tmp_path, content, why):
     path = tmp_path / "plan.json"
     if content is not None:
         path.write_text(content)

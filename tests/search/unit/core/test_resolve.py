@@ -1,4 +1,4 @@
-"""What plans come to: their JSON is committed."""
+"""Resolved plans; their JSON form is committed."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def resolved(golden) -> ResolvedPlan:
 @pytest.mark.parametrize(
     ("name", "kind"), [("block_structure", BlockStructure), ("scores", Scores), ("resolved_plan", ResolvedPlan)]
 )
-def test_the_json_forms_are_the_committed_ones(golden, name, kind):
+def test_json_forms_equal_the_committed_ones(golden, name, kind):
     assert kind.from_json(golden(name)).to_json() == golden(name)
 
 
-def test_the_committed_plan_comes_to_the_committed_effect(golden, asked, resolved):
+def test_the_committed_plan_resolves_to_the_committed_one(golden, asked, resolved):
     assert (
         resolve(asked, BlockStructure.from_json(golden("block_structure")), Scores.from_json(golden("scores")))
         == resolved
@@ -50,7 +50,7 @@ def test_the_committed_plan_comes_to_the_committed_effect(golden, asked, resolve
 
 
 @given(st.floats(0, 0.95), st.sampled_from([1, 4, 8]), st.integers(0, 1000))
-def test_the_best_channels_of_the_stream_stay_in_whole_multiples(ratio, multiple, seed):
+def test_the_best_stream_channels_stay_in_multiples(ratio, multiple, seed):
     draw = random.Random(seed)
     worth = tuple(draw.random() for _ in range(24))
     block_structure = BlockStructure("x", 28, 24, 49, (BlockShape("a", 0, 0, 0),))
@@ -91,7 +91,7 @@ def cut(plan, model, heads=0.0, ffn=0.0, scope="uniform", multiple=1):
 
 
 @given(model=models(), heads=ratios, ffn=ratios, scope=scopes, multiple=multiples)
-def test_kept_units_ascend_are_unique_and_never_none(plan, model, heads, ffn, scope, multiple):
+def test_kept_units_ascend_and_are_never_empty(plan, model, heads, ffn, scope, multiple):
     block_structure, _ = model
     for block, of in zip(cut(plan, model, heads, ffn, scope, multiple), block_structure.blocks, strict=True):
         for kept, size, least in ((block.heads, of.heads, 1), (block.ffn, of.ffn_width, multiple)):
@@ -102,14 +102,14 @@ def test_kept_units_ascend_are_unique_and_never_none(plan, model, heads, ffn, sc
 
 
 @given(model=models(), scope=scopes, multiple=multiples)
-def test_nothing_asked_nothing_cut(plan, model, scope, multiple):
+def test_a_ratio_of_0_prunes_nothing(plan, model, scope, multiple):
     block_structure, _ = model
     kept = [(len(block.heads), len(block.ffn)) for block in cut(plan, model, 0.0, 0.0, scope, multiple)]
     assert kept == [(block.heads, block.ffn_width) for block in block_structure.blocks]
 
 
 @given(model=models(), pair=st.tuples(ratios, ratios).map(sorted), multiple=multiples)
-def test_who_asks_for_more_never_keeps_more(plan, model, pair, multiple):
+def test_a_higher_ratio_never_keeps_more(plan, model, pair, multiple):
     less, more = (cut(plan, model, ratio, ratio, "uniform", multiple) for ratio in pair)
     for light, heavy in zip(less, more, strict=True):
         assert set(heavy.heads) <= set(light.heads)
@@ -125,7 +125,7 @@ def test_the_best_units_of_a_block_stay(plan, model, ratio, scope, multiple):
 
 
 @given(model=models(), ratio=ratios, multiple=multiples)
-def test_a_global_ranking_cuts_no_more_than_was_asked_and_rounding(plan, model, ratio, multiple):
+def test_global_ranking_prunes_at_most_the_ratio_and_rounding(plan, model, ratio, multiple):
     block_structure, _ = model
     total = sum(block.ffn_width for block in block_structure.blocks)
     kept = sum(len(block.ffn) for block in cut(plan, model, ffn=ratio, scope="global", multiple=multiple))
@@ -134,14 +134,14 @@ def test_a_global_ranking_cuts_no_more_than_was_asked_and_rounding(plan, model, 
     assert kept <= total * (1 - ratio) + slack + multiple * len(block_structure.blocks)  # one multiple stays in each
 
 
-def test_a_global_ranking_cuts_the_block_that_matters_least(plan):
+def test_global_ranking_prunes_the_least_important_block(plan):
     block_structure = BlockStructure("any", 28, 192, 50, tuple(BlockShape(f"b{i}", 4, 32, 0) for i in range(2)))
     scores = Scores(((1, 1, 1, 97), (25, 25, 25, 25)), ((), ()))
     counts = [len(block.heads) for block in cut(plan, (block_structure, scores), heads=3 / 8, scope="global")]
     assert counts == [1, 4]
 
 
-def test_of_equal_units_the_first_stay(plan):
+def test_the_first_of_equal_units_stay(plan):
     block_structure = BlockStructure("any", 28, 192, 50, (BlockShape("b", 4, 32, 0),))
     assert cut(plan, (block_structure, Scores(((1.0,) * 4,), ((),))), heads=0.5)[0].heads == (0, 1)
 
@@ -157,46 +157,46 @@ def test_the_precision_of_the_deployment_is_in_every_block(golden, asked):
 
 
 def with_tokens(plan, depth=4, dropped=(), **asked):
-    """The tokens that ``plan`` leaves on 16 patches and a class token, with some blocks dropped."""
+    """The tokens after each block for 16 patches and a class token, with some blocks removed."""
     blocks = tuple(BlockShape(f"b{i}", 0 if i in dropped else 1, 32, 0) for i in range(depth))
     scores = Scores(tuple((1.0,) * block.heads for block in blocks), ((),) * depth)
     block_structure = BlockStructure("any", 28, 192, 17, blocks, prefix_tokens=1)
     return resolve(replace(plan, compression=Compression(token_pruning_ratio=0.5, **asked)), block_structure, scores)
 
 
-def test_tokens_are_counted_for_every_block(plan):
+def test_tokens_are_given_for_every_block(plan):
     resolved = with_tokens(plan, token_pruning_method="topk", token_pruning_at=(1, 2))
     assert (resolved.tokens, resolved.token_pruning_method) == ((17, 9, 5, 5), "topk")
 
 
-def test_a_place_behind_a_dropped_block_moves_to_the_next(plan):
+def test_a_position_at_a_removed_block_moves_to_the_next(plan):
     resolved = with_tokens(plan, 5, dropped=(1,), token_pruning_method="topk", token_pruning_at=(1, 3))
     assert resolved.tokens == (17, 17, 9, 5, 5)
 
 
-def test_the_places_of_a_method_are_those_of_the_blocks_that_stay(plan):
+def test_default_positions_count_over_the_blocks_that_stay(plan):
     whole = with_tokens(plan, 4, token_pruning_method="tome").tokens
     assert with_tokens(plan, 6, dropped=(0, 3), token_pruning_method="tome").tokens == (17, *whole[:2], *whole[1:])
 
 
-def test_where_no_token_goes_the_method_does_not_matter(plan):
+def test_without_dropped_tokens_the_method_is_ignored(plan):
     resolved_plans = {with_tokens(plan, 1, token_pruning_method=method) for method in ("topk", "tome")}
     assert {(resolved.tokens, resolved.token_pruning_method) for resolved in resolved_plans} == {((), None)}
 
 
-def test_a_mixed_precision_leaves_the_layers_in_fp32_that_do_half_of_the_damage():
+def test_mixed_precision_keeps_the_most_sensitive_layers_in_fp32():
     sensitivity = {"a": 0.1, "b": 5.0, "c": 0.1, "d": 0.1, "e": 4.0, "f": 0.1, "g": 0.1, "h": 0.1}
     assert sensitive_layers(sensitivity) == ("b",)
     assert sensitive_layers(sensitivity | {"b": 4.5, "e": 4.4}) == ("b", "e")
 
 
-def test_never_more_than_a_quarter_of_the_layers_stays_in_fp32():
+def test_at_most_a_quarter_of_the_layers_stays_in_fp32():
     assert sensitive_layers(dict.fromkeys("abcdefgh", 1.0)) == ("a", "b")
     assert sensitive_layers({"a": 1.0, "b": 1.0}) == ()
     assert sensitive_layers(dict.fromkeys("abcdefgh", 0.0)) == ()
 
 
-def test_layers_in_fp32_are_another_graph_of_the_same_training(plan):
+def test_fp32_layers_change_only_the_graph(plan):
     block_structure, scores = fake_block_structure()
     plain = resolve(plan, block_structure, scores)
     mixed = resolve(plan, block_structure, scores, {name: float(name == "a") for name in "abcdefgh"})
@@ -209,7 +209,7 @@ def test_layers_in_fp32_are_another_graph_of_the_same_training(plan):
 
 
 def small(*blocks, depth=()):
-    """An anatomy of (heads, width, removable) and scores that rise within each block, from its number on."""
+    """A block structure of (heads, width, removable), and scores that rise within each block and with its number."""
     named = tuple(BlockShape(str(i), heads, 8, width, removable) for i, (heads, width, removable) in enumerate(blocks))
     heads, ffn = (
         tuple(tuple(float(i + 1) * (unit + 1) for unit in range(block[part])) for i, block in enumerate(blocks))
@@ -230,7 +230,7 @@ def counts(blocks):
 @pytest.mark.parametrize(
     ("ratio", "gone"), [(0.0, []), (0.1, []), (0.34, [2]), (0.67, [0, 2]), (0.95, [0, 2])], ids=str
 )
-def test_the_least_important_removable_blocks_go_and_one_stays(asked, ratio, gone):
+def test_the_least_important_removable_blocks_are_removed_and_one_stays(asked, ratio, gone):
     block_structure, scores = small((2, 4, True), (2, 4, False), (2, 4, True), (2, 4, True), depth=(2.0, 0.0, 1.0, 3.0))
     blocks = resolve_with(asked, block_structure, scores, depth_pruning_ratio=ratio)
     assert [index for index, (heads, ffn) in enumerate(counts(blocks)) if not heads and not ffn] == gone
@@ -245,7 +245,7 @@ def test_heads_and_channels_are_counted_over_the_blocks_that_stay(asked, scope):
 
 
 def test_isomorphic_ranks_within_blocks_of_one_shape(asked):
-    """The scores of the last block, of another shape, are the highest of all; it loses its share alike."""
+    """The last block has another shape and the highest scores, but loses the same share."""
     block_structure, scores = small((4, 8, False), (4, 8, False), (2, 16, False))
     isomorphic, overall = (
         counts(resolve_with(asked, block_structure, scores, ffn_pruning_ratio=0.5, scope=scope))
@@ -271,7 +271,7 @@ def test_isomorphic_takes_the_ratio_from_each_group(ratio, seed):
         assert total - round(total * ratio) <= left <= total - round(total * ratio) + widths.count(width)
 
 
-def test_block_structure_and_scores_survive_json():
+def test_json_round_trip_of_block_structure_and_scores():
     block_structure, scores = small((2, 4, True), depth=(1.0,))
     scores = replace(scores, embed=(2.0, 1.0))
     assert BlockStructure.from_json(block_structure.to_json()) == block_structure

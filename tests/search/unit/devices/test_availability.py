@@ -1,4 +1,4 @@
-"""A device that stays away: who needs it waits while there is something else to do, and not for ever."""
+"""An unavailable device: callers wait while the run has other work, and at most until the deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
-from vitsearch.devices.availability import AvailableDevice, duration, still_waiting, stored
+from vitsearch.devices.availability import WaitingDevice, duration, still_waiting, stored
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
@@ -27,7 +27,7 @@ DEPLOYMENT = Deployment("nano", "onnxruntime", "CPUExecutionProvider", "fp32")
 
 @dataclass
 class Silent(FakeDevice):
-    """Says nothing from second 0 of its clock on, until ``answers`` is set."""
+    """A device that does not answer until ``answers`` is set."""
 
     name: str = "nano"
     outage: Outage | None = Outage(0.0, "no route to host")
@@ -71,18 +71,18 @@ def measuring(device, model):
     return asyncio.ensure_future(device.measure(model, DEPLOYMENT, SCREEN, 0))
 
 
-async def some_looks():
+async def some_polls():
     await asyncio.sleep(0.05)
 
 
-def test_what_was_asked_for_comes_when_the_device_answers_again(single_flight, clock, model):
+def test_measurement_arrives_after_the_outage(single_flight, clock, model):
     silent = Silent()
-    device = AvailableDevice(silent, lambda: Stage.TRAIN in single_flight.running, clock)
+    device = WaitingDevice(silent, lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         asked = measuring(device, model)
         clock.now_s = silent.deadline_s - 1
-        await some_looks()
+        await some_polls()
         assert not asked.done()
         silent.answers.set()
         return await asked
@@ -92,12 +92,12 @@ def test_what_was_asked_for_comes_when_the_device_answers_again(single_flight, c
     assert device.waits() is None
 
 
-def test_a_device_that_stays_away_is_lost_when_there_is_nothing_else_to_do(single_flight, clock, model):
-    device = AvailableDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
+def test_the_device_is_lost_after_its_deadline_without_other_work(single_flight, clock, model):
+    device = WaitingDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         asked = measuring(device, model)
-        await some_looks()
+        await some_polls()
         clock.now_s = 61.0
         await asked
 
@@ -105,8 +105,8 @@ def test_a_device_that_stays_away_is_lost_when_there_is_nothing_else_to_do(singl
         asyncio.run(wait())
 
 
-def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model):
-    device = AvailableDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
+def test_the_device_is_not_lost_while_other_work_runs(single_flight, clock, model):
+    device = WaitingDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
         trained = asyncio.Event()
@@ -118,7 +118,7 @@ def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model
         training = asyncio.ensure_future(single_flight.get(StageKey(Stage.TRAIN, "it"), lambda: None, train))
         asked = measuring(device, model)
         for clock.now_s in (61.0, 1e4, 1e5):
-            await some_looks()
+            await some_polls()
             assert not asked.done()
         trained.set()
         await training
@@ -128,8 +128,8 @@ def test_it_is_not_lost_while_something_else_is_made(single_flight, clock, model
         asyncio.run(wait())
 
 
-def test_a_short_silence_is_no_absence(single_flight, clock):
-    device = AvailableDevice(Silent(), lambda: Stage.TRAIN in single_flight.running, clock)
+def test_a_short_silence_is_not_an_outage(single_flight, clock):
+    device = WaitingDevice(Silent(), lambda: Stage.TRAIN in single_flight.running, clock)
     clock.now_s = availability.OUTAGE_AFTER_S - 1
     assert not device.is_unavailable
     clock.now_s = 190.0
@@ -138,15 +138,15 @@ def test_a_short_silence_is_no_absence(single_flight, clock):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (3599.0, "59 min"), (7500.0, "2 h 5 min")]
+    ("seconds", "text"), [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (3599.0, "59 min"), (7500.0, "2 h 5 min")]
 )
-def test_durations_are_told_in_words(seconds, told):
-    assert duration(seconds) == told
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
 
 
-def test_another_process_reads_that_a_run_waits_unless_that_was_killed():
+def test_a_stored_outage_is_reported_until_its_run_is_killed():
     me, since = DriverId.current(), Outage(time.monotonic() - 130, "refused")
-    told = json.loads(json.dumps(stored("nano", since, me)))
-    assert still_waiting(told) == "waits for device nano, no answer for 2 min: refused"
+    text = json.loads(json.dumps(stored("nano", since, me)))
+    assert still_waiting(text) == "waits for device nano, no answer for 2 min: refused"
     assert still_waiting(stored("nano", since, replace(me, started="0"))) is None
     assert still_waiting(None) is None

@@ -1,3 +1,5 @@
+"""Names, addresses and fingerprints of devices to pair with."""
+
 from __future__ import annotations
 
 import pytest
@@ -17,24 +19,24 @@ from vitsearch.errors import ResourceError
         ("nonsense", "device"),
     ],
 )
-def test_names_come_from_the_host(url, name):
+def test_default_name_comes_from_the_host(url, name):
     assert name_from(url) == name
 
 
 @pytest.mark.parametrize("url", ["nano.local", "ftp://nano", "https://me:hunter2@nano"])
-def test_what_is_no_address_is_told(url):
+def test_invalid_addresses_are_refused_without_showing_passwords(url):
     with pytest.raises(ResourceError) as caught:
         Asked(url, "nano", None)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "Nano", "a b", "../x", "-x"])
-def test_what_is_no_name_is_told(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(ResourceError, match="a-z, 0-9"):
         Asked("https://nano", name, None)
 
 
-def test_fingerprints_as_openssl_prints_them_are_taken():
+def test_fingerprints_in_the_form_of_openssl_are_accepted():
     assert Asked("https://nano/", "nano", ":".join(["AB"] * 32)) == Asked("https://nano", "nano", "sha256:" + "ab" * 32)
     with pytest.raises(ResourceError, match="64 hex digits"):
         Asked("https://nano", "nano", "sha256:12")

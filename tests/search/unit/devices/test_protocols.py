@@ -1,11 +1,11 @@
-"""Which protocols a study's metrics ask for."""
+"""The protocols and phases for the metrics of a study."""
 
 from __future__ import annotations
 
 import pytest
 
 from vitsearch.core.metrics import METRICS, NEEDS
-from vitsearch.devices.protocols import PLAIN, STREAMS_MOST, Phases, Protocols, streams
+from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, streams
 from vitsearch.space.sections import Measure
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
@@ -26,33 +26,33 @@ def test_metrics_of_every_measurement_need_no_phase(device):
     assert asked(PLAIN_METRICS, device) == PLAIN == Protocols(SCREEN, CONFIRM)
 
 
-def test_throughput_is_measured_in_the_screen_too_with_one_stream_a_core(device):
+def test_throughput_is_in_both_protocols_with_one_stream_per_core(device):
     found = asked(["throughput_ips"], device, throughput="8s")
     assert found.screen == SCREEN._replace(id="screen-1+ips1x4", throughput_s=1.0, streams=4)
     assert found.confirm == CONFIRM._replace(id="confirm-2+ips8x4", throughput_s=8.0, streams=4)
 
 
-def test_a_soak_is_for_what_is_confirmed(device):
+def test_soak_is_only_in_the_confirmation(device):
     found = asked(["latency_ms_sustained_p50@nano"], device, soak="10m")
     assert found.screen == SCREEN
     assert found.confirm == CONFIRM._replace(id="confirm-2+soak600", soak_s=600.0)
 
 
 @pytest.mark.parametrize("metric", ["energy_mj", "power_w"])
-def test_power_is_measured_where_there_is_a_meter(metric, device):
+def test_power_phase_needs_a_meter(metric, device):
     measured = CONFIRM._replace(id="confirm-2+power30-10", power_s=30.0, idle_s=10.0)
     assert asked([metric], device).confirm == measured
     assert asked([metric], device._replace(power_meter=None)) == PLAIN
 
 
-def test_threads_and_cooling_down_are_for_all(device):
+def test_threads_and_cooldown_are_in_both_protocols(device):
     found = asked([], device, threads=4, start_max_c=45, cooldown="2m")
     changes = {"threads": 4, "start_max_c": 45, "cooldown_max_s": 120.0}
     assert found.screen == SCREEN._replace(id="screen-1+threads4+cool45-120", **changes)
     assert found.confirm == CONFIRM._replace(id="confirm-2+threads4+cool45-120", **changes)
 
 
-def test_protocols_that_differ_have_ids_that_differ_and_fit_the_ledger(device):
+def test_different_protocols_have_different_ids_that_fit_the_ledger(device):
     everything = {"threads": 256, "throughput": 3599, "soak": 7199, "power": 3599, "idle": 599, "start_max_c": -40}
     every = [*METRICS]
     ids = {asked(every, device, **{key: value}).confirm.id for key, value in everything.items()}
@@ -64,7 +64,7 @@ def test_protocols_that_differ_have_ids_that_differ_and_fit_the_ledger(device):
 
 @pytest.mark.parametrize(
     ("fingerprint", "wanted"),
-    [({"affinity": [1], "cores": 8}, 1), ({"affinity": None, "cores": 8}, 8), ({}, 1), ({"cores": 999}, STREAMS_MOST)],
+    [({"affinity": [1], "cores": 8}, 1), ({"affinity": None, "cores": 8}, 8), ({}, 1), ({"cores": 999}, MAX_STREAMS)],
 )
 def test_streams_are_the_cores_that_the_agent_may_use(device, fingerprint, wanted):
     assert streams(device._replace(fingerprint=fingerprint)) == wanted

@@ -40,7 +40,7 @@ def test_overrides():
     assert space.device_names == ("pi",)
 
 
-def test_wrong_overrides_are_told_with_the_file_s_problems():
+def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
     overrides = [
         "search.trails=10",
         "search.seed=x",
@@ -51,10 +51,10 @@ def test_wrong_overrides_are_told_with_the_file_s_problems():
         "serch.x=1",
     ]
     assert problems(SMALL, overrides) == [
-        "override: 'storage': write it as KEY.PATH=VALUE, for example search.trials=10",
-        "override: space.resolution.0: goes into a list; give the whole list instead",
+        "override: 'storage' is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10",
+        "override: space.resolution.0: an item of a list cannot be overridden; give the whole list",
         "override: study: not valid YAML: a value is missing",
-        "override: 'a..b': write it as KEY.PATH=VALUE, for example search.trials=10",
+        "override: 'a..b' is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10",
         "override: search.seed: must be a whole number, not 'x'",
         "override: search: unknown key 'trails'; did you mean 'trials'?",
         "override: unknown key 'serch'; did you mean 'search'?",
@@ -62,8 +62,8 @@ def test_wrong_overrides_are_told_with_the_file_s_problems():
 
 
 def test_an_override_of_a_secret_is_not_shown():
-    told = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
-    assert told == [
+    found = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
+    assert found == [
         "override: devices.pi.token: a token does not belong in a space file; write env:NAME, an environment variable"
     ]
 
@@ -93,36 +93,36 @@ def test_problems_of_an_extended_file_name_it(tmp_path):
     ]
 
 
-def test_extends_in_a_circle(tmp_path):
+def test_extends_in_a_circle_is_refused(tmp_path):
     write(tmp_path, a="extends: b.yaml\n", b="study: b\nextends: a.yaml\n")
     with pytest.raises(SpaceError) as caught:
         load(tmp_path / "a.yaml")
     assert str(caught.value).splitlines() == [
         f"{tmp_path / 'b.yaml'}: 1 problem",
-        "  line 2: extends: goes in a circle: a.yaml -> b.yaml -> a.yaml",
+        "  line 2: extends: the files extend each other in a circle: a.yaml -> b.yaml -> a.yaml",
     ]
 
 
 @pytest.mark.parametrize(
     ("extends", "message"),
     [
-        ("[a.yaml]", "line 1: extends: must be the name of one file"),
-        ("''", "line 1: extends: must be the name of one file"),
-        ("parnt.yaml", "line 1: extends: no file '{folder}/parnt.yaml'; did you mean 'parent.yaml'?"),
+        ("[a.yaml]", "line 1: extends: must be the name of a file"),
+        ("''", "line 1: extends: must be the name of a file"),
+        ("parnt.yaml", "line 1: extends: the file '{folder}/parnt.yaml' does not exist; did you mean 'parent.yaml'?"),
         (".", "line 1: extends: '{folder}' is a folder, not a space file"),
     ],
 )
-def test_extends_nothing_that_exists(tmp_path, extends, message):
+def test_extends_must_name_an_existing_file(tmp_path, extends, message):
     write(tmp_path, child=f"extends: {extends}\n", parent="")
     assert problems(tmp_path / "child.yaml") == [message.format(folder=tmp_path)]
 
 
-def test_places(tmp_path):
+def test_locations_of_values_and_overrides(tmp_path):
     source = load(SMALL, ["search.seed=1"]).source
     lines = SMALL.read_text().splitlines()
-    assert "resolution:" in lines[source.place(("space", "resolution", 1)).line - 1]
-    assert "limits:" in lines[source.place(("limits", "size_mb", "max")).line - 1]
-    assert source.place(("search", "seed")).line == 0
+    assert "resolution:" in lines[source.location(("space", "resolution", 1)).line - 1]
+    assert "limits:" in lines[source.location(("limits", "size_mb", "max")).line - 1]
+    assert source.location(("search", "seed")).line == 0
 
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
@@ -132,9 +132,9 @@ def test_yaml_is_read_as_version_1_2(tmp_path):
     assert (space.study, space.task.fine_tune.lr) == ("on", 1e-4)
 
 
-def test_devices_are_named_in_a_list_or_a_mapping():
+def test_devices_are_given_as_a_list_or_a_mapping():
     listed, mapped = load(SMALL, ["devices=[nano]"]).space, load(SMALL, ["devices={nano: {}}"]).space
     assert listed.devices == mapped.devices
     assert listed.device_names == ("nano",)
     assert SearchSpace.from_json(listed.to_json()) == listed
-    assert "device's name is made of a-z" in problems(SMALL, ["devices=[Nano]"])[0]
+    assert "is not a valid device name" in problems(SMALL, ["devices=[Nano]"])[0]

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it loads or is refused with a SpaceError: never a traceback."""
+"""Any file either loads or is refused with a SpaceError, never with another exception."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ values = st.recursive(
 )
 
 
-def loads_or_tells(path, data, overrides=()):
+def loads_or_is_refused(path, data, overrides=()):
     path.write_bytes(data)
     try:
         space = load(path, overrides).space
@@ -52,7 +52,7 @@ def test_mutated_text(tmp_path, data):
             + data.draw(st.sampled_from(list("[]{}:,-#&*!|>'\"%@\t\n 0e.~")) | st.text(max_size=3))
             + text[end:]
         )
-    loads_or_tells(tmp_path / "s.yaml", text.encode(errors="surrogatepass"))
+    loads_or_is_refused(tmp_path / "s.yaml", text.encode(errors="surrogatepass"))
 
 
 @relaxed
@@ -69,13 +69,13 @@ def test_mutated_values(tmp_path, data):
                 continue
             section[key] = data.draw(values)
             break
-    loads_or_tells(tmp_path / "s.yaml", yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass"))
+    loads_or_is_refused(tmp_path / "s.yaml", yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass"))
 
 
 @relaxed
 @given(overrides=st.lists(st.builds("{}={}".format, st.sampled_from(KEYS) | st.text(max_size=6), values), max_size=3))
 def test_any_override(tmp_path, overrides):
-    loads_or_tells(tmp_path / "s.yaml", TEXTS[0].encode(), overrides)
+    loads_or_is_refused(tmp_path / "s.yaml", TEXTS[0].encode(), overrides)
 
 
 @pytest.mark.parametrize("path", ["search.timeout", "study", "storage", "devices", "task.data.root"])
@@ -83,4 +83,4 @@ def test_any_override(tmp_path, overrides):
 @given(value=values)
 def test_any_value_of_keys_with_rules_of_their_own(tmp_path, path, value):
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True)
-    loads_or_tells(tmp_path / "s.yaml", TEXTS[0].encode(), [f"{path}={text}"])
+    loads_or_is_refused(tmp_path / "s.yaml", TEXTS[0].encode(), [f"{path}={text}"])

@@ -1,4 +1,4 @@
-"""vitsearch.space: what a right space file becomes."""
+"""Loading of valid space files."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def test_small_is_golden():
     assert load(SMALL).space.to_json() == json.loads(GOLDEN.read_text())
 
 
-def test_schema_beside_the_spaces_is_current():
+def test_committed_schema_is_current():
     assert json.loads((ROOT / "spaces" / "schema.json").read_text()) == json_schema()
 
 
@@ -64,7 +64,7 @@ def test_schema_describes_every_section():
     assert "timeout" in schema["$defs"]["Search"]["properties"]
 
 
-def test_everything_at_once(full):
+def test_every_section_is_read(full):
     assert full.task.teacher.backbone == "deit_small_patch16_224"
     assert full.task.base.images_per_epoch is None
     assert full.search.timeout_s == 5400
@@ -93,18 +93,18 @@ def test_everything_at_once(full):
     assert (full.baseline.weights, full.baseline.resolution) == ("hub", 224)
 
 
-def test_recipe_is_the_fine_tuning_with_the_seed(full):
+def test_recipe_has_the_fine_tuning_and_the_seed(full):
     assert full.recipe() == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
 
 
-def test_what_the_file_does_not_say_of_the_teacher_is_as_in_the_base(full):
+def test_the_teacher_takes_missing_keys_from_the_base(full):
     base = ["task.base.lr=2e-3", "task.base.epochs=7", "task.base.augmentation=light"]
     teacher = load(SMALL, [*base, "task.teacher={backbone: vit_fmnist_p4, epochs: 30}"]).space.task.teacher
     assert (teacher.epochs, teacher.lr, teacher.augmentation) == (30, 2e-3, "light")
     assert full.task.teacher.lr == full.task.base.lr == 5e-4
 
 
-def test_augmentation_is_off_unless_it_is_asked_for():
+def test_augmentation_is_off_by_default():
     key = "task.fine_tune.augmentation"
     found = {
         written: load(SMALL, [f"{key}={written}"]).space.recipe().augmentation
@@ -117,12 +117,12 @@ def test_augmentation_is_off_unless_it_is_asked_for():
 
 def test_every_field_of_a_training_enters_its_recipe():
     written = {"label_smoothing": 0.1, "layer_decay": 0.75, "frozen_blocks": 2, "gradient_checkpointing": True}
-    said = [
+    overrides = [
         f"task.{section}.{key}={str(value).lower()}"
         for section in ("fine_tune", "base")
         for key, value in written.items()
     ]
-    space = load(SMALL, said).space
+    space = load(SMALL, overrides).space
     for recipe in (space.recipe(), space.task.base.recipe(0)):
         assert {key: getattr(recipe, key) for key in written} == written
 
@@ -138,12 +138,12 @@ def test_odd_passwords_are_masked(full, url):
     assert "b@c" not in full.model_copy(update={"storage": url}).safe_storage
 
 
-def test_json_there_and_back():
+def test_json_round_trip():
     space = load(SMALL).space
     assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
 
 
-def test_json_of_a_full_file_there_and_back(full):
+def test_json_round_trip_of_a_full_file(full):
     again = SearchSpace.from_json(full.to_json())
     assert again.to_json() == full.to_json()
     assert again == full.model_copy(update={"storage": full.safe_storage})
@@ -185,7 +185,7 @@ def test_a_space_is_frozen():
         load(SMALL).space.search.trials = 3
 
 
-def test_import_is_light():
+def test_import_loads_no_heavy_library():
     code = "import sys, vitsearch.space; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["torch", "ray", "optuna", "sqlalchemy", "timm", "numpy"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""vitsearch.space.check: values that no backbone of the file can use."""
+"""vitsearch.space.check: values that no backbone of the file supports."""
 
 from pathlib import Path
 
@@ -32,66 +32,66 @@ def test_small_is_supported():
     assert lines() == []
 
 
-def test_a_value_that_one_backbone_can_use_is_right():
+def test_a_value_that_one_backbone_supports_is_accepted():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 28]") == []
 
 
-def test_a_backbone_that_no_resolution_suits():
+def test_a_backbone_without_a_supported_resolution_is_reported():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[20, 28]") == [
-        "override: space.backbone[1]: no resolution of the file suits it: not a multiple of 8"
+        "override: space.backbone[1]: supports no resolution of the file: not a multiple of 8"
     ]
 
 
-def test_a_backbone_that_no_distillation_suits():
+def test_a_backbone_without_a_supported_distillation_is_reported():
     asked = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
     assert lines(*asked) == [
-        "override: space.backbone[1]: no distillation of the file suits it: has no distillation head"
+        "override: space.backbone[1]: supports no distillation of the file: has no distillation head"
     ]
 
 
-def test_a_value_that_none_can_use():
+def test_a_value_that_no_backbone_supports_is_reported():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[24, 25]", "baseline.resolution=24") == [
-        "override: space.resolution[1]: no backbone of the file can use 25 "
+        "override: space.resolution[1]: no backbone of the file supports 25 "
         "(vit_fmnist_p4: not a multiple of 4; vit_p8: not a multiple of 8)"
     ]
 
 
-def test_the_line_of_the_file_is_told():
+def test_the_line_of_the_file_is_reported():
     assert lines("space.backbone=vit_p8") == [
-        "line RES: space.resolution[1]: no backbone of the file can use 28 (vit_p8: not a multiple of 8)"
+        "line RES: space.resolution[1]: no backbone of the file supports 28 (vit_p8: not a multiple of 8)"
     ]
 
 
-def test_a_baseline_that_its_backbone_cannot_use():
+def test_an_unsupported_baseline_is_reported():
     backbones = "space.backbone=[vit_p8, vit_fmnist_p4]"
-    assert lines(backbones) == ["line 1: baseline.resolution: vit_p8 cannot use 28: not a multiple of 8"]
+    assert lines(backbones) == ["line 1: baseline.resolution: vit_p8 does not support 28: not a multiple of 8"]
     assert lines(backbones, "baseline.weights=builtin", "baseline.resolution=24") == [
-        "override: baseline.weights: vit_p8 cannot use 'builtin': none come with vitsearch"
+        "override: baseline.weights: vit_p8 does not support 'builtin': none come with vitsearch"
     ]
 
 
-def test_unknown_backbones_are_told_with_the_nearest():
-    told = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
-    assert [line.partition("; known")[0] for line in told] == [
+def test_unknown_backbones_are_reported_with_the_nearest():
+    found = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
+    assert [line.partition("; known")[0] for line in found] == [
         "override: space.backbone[0]: no backbone is called 'vit_fmnist_p5'; did you mean 'vit_fmnist_p4'?",
         "override: baseline.backbone: no backbone is called 'vit_p88'; did you mean 'vit_p8'?",
         "override: task.teacher.backbone: no backbone is called 'vit_p9'; did you mean 'vit_p8'?",
     ]
 
 
-def test_weights_and_windows():
+def test_unsupported_weights_and_windows_are_reported():
     assert lines("space.backbone={name: vit_p8, weights: builtin}", "space.resolution=24", "space.window_size=7") == [
         "override: space.backbone: weights 'builtin': none come with vitsearch",
-        "override: space.window_size: no backbone of the file can use 7 (vit_p8: has no windows)",
+        "override: space.window_size: no backbone of the file supports 7 (vit_p8: has no windows)",
     ]
 
 
-def test_a_window_that_fits_no_resolution_of_the_file():
+def test_a_window_that_divides_no_map_is_reported():
     def windowed(backbone, knob, value):
         pixels = knob.partition("@")[2]
         return f"{value} does not divide {pixels}" if pixels and int(pixels) % value else None
 
     asked = ("space.resolution=[24, 28]", "space.window_size=[4, 5, 7]")
     assert check(load(SMALL, asked), windowed) == [
-        "override: space.window_size[1]: no backbone of the file can use 5 (vit_fmnist_p4: 5 does not divide 28)"
+        "override: space.window_size[1]: no backbone of the file supports 5 (vit_fmnist_p4: 5 does not divide 28)"
     ]

@@ -26,7 +26,7 @@ def test_there_are_enough_of_them():
     assert len(FILES) >= 32
 
 
-def test_no_secret_is_ever_told(monkeypatch):
+def test_messages_contain_no_secret(monkeypatch):
     for path in FILES:
         with pytest.raises(SpaceError) as caught:
             load(path)
@@ -34,7 +34,7 @@ def test_no_secret_is_ever_told(monkeypatch):
         assert "123456" not in str(caught.value)
 
 
-def test_the_file_is_named_and_problems_counted(tmp_path):
+def test_the_error_names_the_file_and_counts_problems(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("study: s\n")
     with pytest.raises(SpaceError) as caught:
@@ -42,28 +42,28 @@ def test_the_file_is_named_and_problems_counted(tmp_path):
     assert str(caught.value).splitlines()[0] == f"{path}: 3 problems"
 
 
-def test_missing_file_tells_the_nearest(tmp_path):
+def test_a_missing_file_is_reported_with_the_nearest_name(tmp_path):
     (tmp_path / "jetson_nano.yaml").write_text("")
     with pytest.raises(SpaceError, match="did you mean 'jetson_nano.yaml'"):
         load(tmp_path / "jetson_nona.yaml")
     with pytest.raises(SpaceError, match="is a folder"):
         load(tmp_path)
-    with pytest.raises(SpaceError, match="no file"):
+    with pytest.raises(SpaceError, match="does not exist"):
         load(tmp_path / "no" / "such.yaml")
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"study: \xff\n", "line 1: not UTF-8 text"),
+        (b"study: \xff\n", "line 1: the text is not UTF-8"),
         (b"study: a\nb: \x00\n", "line 2: character 0 is not allowed in YAML"),
-        (b'study: "\\UFFFFFFFF"\n', "line 1: not valid YAML: a \\U escape names no character"),
+        (b'study: "\\UFFFFFFFF"\n', "line 1: not valid YAML: a \\U escape does not name a character"),
         (b"[" * 60 + b"]" * 60, "line 1: nested deeper than 24 levels"),
-        (b"a" * 1_000_001, "larger than 1,000,000 bytes: this is no space file"),
+        (b"a" * 1_000_001, "the file is too large for a space file; allowed: up to 1,000,000 bytes"),
     ],
     ids=["utf8", "nul", "escape", "deep", "large"],
 )
-def test_bytes_that_are_no_space_file(tmp_path, data, message):
+def test_unparsable_bytes_are_refused(tmp_path, data, message):
     path = tmp_path / "s.yaml"
     path.write_bytes(data)
     with pytest.raises(SpaceError) as caught:

@@ -1,4 +1,4 @@
-"""Who holds a lock is alone; where there are no locks, nobody waits."""
+"""A lock lets one process in; on a file system without locks nobody waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from vitsearch.storage.locks import locked
 
 
-def test_a_second_waits_for_the_first(tmp_path):
+def test_a_second_caller_waits_for_the_first(tmp_path):
     got_in = threading.Event()
 
     def second():
@@ -40,13 +40,13 @@ def refusing(monkeypatch):
     return refuse_with
 
 
-def test_a_file_system_without_locks_lets_everybody_in(tmp_path, refusing):
+def test_without_locks_every_caller_enters(tmp_path, refusing):
     refusing(errno.ENOLCK)
     with locked(tmp_path / "lock") as is_alone:
         assert not is_alone
 
 
-def test_what_else_goes_wrong_is_told(tmp_path, refusing):
+def test_other_errors_are_raised(tmp_path, refusing):
     refusing(errno.EIO)
     with pytest.raises(OSError, match="refused"), locked(tmp_path / "lock"):
         pass

@@ -1,4 +1,4 @@
-"""From a space to plans, and from plans to Optuna's parameters and back."""
+"""From a space to plans, and from plans to Optuna parameters and back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from vitsearch.core.plan import Compression
 from vitsearch.space import SearchSpace
-from vitsearch.study.sampling import (
-    EVOLUTION_POPULATION,
-    STARTUP_TRIALS,
-    OptunaSuggest,
-    PlanSpace,
-    make_sampler,
-    nearest,
-)
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.suggest import OptunaSuggest
 
 
 def yes(backbone, knob, value):
@@ -82,7 +76,7 @@ seeds = st.integers(0, 10**6).map(random.Random)
 
 
 @given(seeds)
-def test_the_same_answers_lead_to_the_same_plan(wide, rng):
+def test_the_same_seed_gives_the_same_plan(wide, rng):
     again = random.Random()
     again.setstate(rng.getstate())
     assert wide.random(rng) == wide.random(again)
@@ -94,7 +88,7 @@ def test_every_plan_is_in_its_space(wide, rng):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_enqueued_parameters_lead_to_exactly_that_plan(wide, seed):
+def test_enqueued_parameters_lead_to_their_plan(wide, seed):
     asked = wide.random(random.Random(seed))
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.enqueue_trial(wide.parameters(asked))
@@ -103,7 +97,7 @@ def test_enqueued_parameters_lead_to_exactly_that_plan(wide, seed):
     assert suggest.off_space == []
 
 
-def test_parameters_are_all_that_a_trial_has(wide):
+def test_parameters_have_every_name_of_a_trial(wide):
     study = optuna.create_study()
     study.enqueue_trial(wide.parameters(wide.random(random.Random(3))))
     trial = study.ask()
@@ -111,14 +105,14 @@ def test_parameters_are_all_that_a_trial_has(wide):
     assert trial.params.keys() == wide.parameters(wide.random(random.Random(3))).keys()
 
 
-def test_a_knob_that_hangs_on_another_carries_it_in_its_name(wide):
+def test_dependent_knobs_have_the_other_choice_in_their_name(wide):
     names = wide.parameters(wide.random(random.Random(0))).keys()
     assert {name for name in names if "@" in name} == {
         f"resolution@{wide.random(random.Random(0)).backbone}", "quantization@onnxruntime",
     }  # fmt: skip
 
 
-def test_a_knob_with_one_choice_is_no_parameter():
+def test_a_knob_with_one_choice_is_not_a_parameter():
     plans = plans_of()
     trial = optuna.create_study().ask()
     plan = plans.plan(OptunaSuggest(trial, as_asked))
@@ -127,7 +121,7 @@ def test_a_knob_with_one_choice_is_no_parameter():
     assert (plan.backbone, plan.resolution, plan.deployment.precision) == ("one", 28, "fp32")
 
 
-def test_the_scope_is_asked_only_where_something_is_cut(wide):
+def test_the_scope_is_a_parameter_only_of_pruned_plans(wide):
     uncut = wide.unpruned("one", "onnxruntime", "fp32")
     assert "pruning_scope" not in wide.parameters(uncut)
     cut = replace(uncut, compression=Compression(ffn_pruning_ratio=0.5))
@@ -145,7 +139,7 @@ def picky(backbone, knob, value):
 
 
 @given(seeds)
-def test_what_is_not_supported_is_never_sampled(rng):
+def test_unsupported_values_are_never_drawn_at_random(rng):
     plan = plans_of(picky, **WIDE).random(rng)
     asked = {
         "quantization": plan.deployment.precision,
@@ -155,14 +149,14 @@ def test_what_is_not_supported_is_never_sampled(rng):
     assert [picky(plan.backbone, knob, value) for knob, value in asked.items()] == [None] * 3
 
 
-def test_optuna_draws_only_what_is_supported():
+def test_unsupported_values_are_never_drawn_by_optuna():
     plans = plans_of(picky, **WIDE)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(30):
         assert plans.contains(plans.plan(OptunaSuggest(study.ask(), as_asked)))
 
 
-def test_words_that_a_backbone_cannot_take_are_asked_under_its_name():
+def test_a_backbone_with_fewer_words_has_its_own_parameter():
     plans = plans_of(picky, **WIDE | {"quantization": ["fp32", "int8_dynamic", "int8_ptq"]})
     leaders = [plans.unpruned(name, "onnxruntime", "int8_ptq") for name in ("one", "two")]
     assert [plan.deployment.precision for plan in leaders] == ["int8_ptq", "int8_ptq"]
@@ -170,23 +164,23 @@ def test_words_that_a_backbone_cannot_take_are_asked_under_its_name():
     assert asked == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
 
 
-def test_a_backbone_that_cannot_be_cut_keeps_all():
+def test_a_backbone_without_supported_ratios_is_not_pruned():
     plans = plans_of(lambda backbone, knob, value: "no" if knob.endswith("ratio") else None, **WIDE)
     assert all(plans.random(random.Random(seed)).compression.is_identity for seed in range(20))
 
 
 class _Every:
-    """Walks all answers: replays a prefix and notes what else could have been said."""
+    """Walk all answers: replay a prefix, and note the other choices."""
 
     def __init__(self, prefix):
-        self.prefix, self.said, self.open = prefix, [], []
+        self.prefix, self.given, self.open = prefix, [], []
 
     def word(self, name, choices):
-        at = len(self.said)
+        at = len(self.given)
         if at >= len(self.prefix):
-            self.open += [(*self.said, choice) for choice in choices[1:]]
-        self.said.append(self.prefix[at] if at < len(self.prefix) else choices[0])
-        return self.said[-1]
+            self.open += [(*self.given, choice) for choice in choices[1:]]
+        self.given.append(self.prefix[at] if at < len(self.prefix) else choices[0])
+        return self.given[-1]
 
     number = word
 
@@ -201,19 +195,19 @@ def all_plans(plans):
 
 
 @pytest.mark.parametrize("supports", [yes, picky])
-def test_the_count_is_that_of_all_answers(supports):
+def test_count_is_the_number_of_plans(supports):
     plans = plans_of(supports, **WIDE)
     found = all_plans(plans)
     assert plans.count() == len(found) == len(set(found))
 
 
-def test_the_count_holds_what_hangs_on_the_tokens():
+def test_count_includes_the_knobs_of_token_pruning():
     plans = plans_of(**TOKENS)
     assert plans.count() == len(set(all_plans(plans))) == 2 * 2 * (1 + 2 * 2)
 
 
 @given(seeds)
-def test_how_tokens_are_dropped_is_asked_only_where_some_are(rng):
+def test_token_pruning_method_is_a_parameter_only_when_tokens_are_dropped(rng):
     plans = plans_of(**TOKENS)
     plan = plans.random(rng)
     asked = plans.parameters(plan)
@@ -221,7 +215,7 @@ def test_how_tokens_are_dropped_is_asked_only_where_some_are(rng):
     assert plans.contains(plan)
 
 
-def test_a_backbone_that_takes_none_of_the_methods_keeps_its_tokens():
+def test_a_backbone_without_supported_methods_keeps_its_tokens():
     def supports(backbone, knob, value):
         return "no" if knob == "token_pruning_method" else None
 
@@ -230,12 +224,12 @@ def test_a_backbone_that_takes_none_of_the_methods_keeps_its_tokens():
     assert plans.count() == 2 * 2
 
 
-def test_one_plan_is_counted_once():
+def test_count_of_a_space_with_one_plan():
     assert plans_of().count() == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_smaller_file_no_longer_holds_what_it_dropped(wide, seed):
+def test_a_smaller_space_does_not_contain_dropped_choices(wide, seed):
     plan = wide.random(random.Random(seed))
     dropped = plans_of(**WIDE | {"quantization": [p for p in WIDE["quantization"] if p != plan.deployment.precision]})
     assert not dropped.contains(plan)
@@ -250,7 +244,7 @@ def test_another_plan_is_not_in_the_space(wide, change):
     assert not wide.contains(replace(wide.unpruned("one", "onnxruntime", "fp32"), **change))
 
 
-def test_the_leaderboard_is_every_backbone_uncut_in_every_precision(wide):
+def test_the_leaderboard_has_every_unpruned_backbone_in_every_precision(wide):
     seen = [(plan.backbone, plan.resolution, plan.deployment.precision) for plan in wide.leaderboard()]
     assert seen == [(b, 28, p) for b in ("one", "two") for p in ("fp32", "int8_dynamic")]
     assert all(plan.compression.is_identity and wide.contains(plan) for plan in wide.leaderboard())
@@ -267,7 +261,7 @@ def test_a_teacher_outside_the_space_keeps_its_native_resolution():
     assert plans_of(resolution=[24]).base_resolution("teacher") == 28
 
 
-def test_the_leaderboard_is_uncut_where_the_space_always_cuts():
+def test_the_leaderboard_is_unpruned_when_the_space_always_prunes():
     plans = plans_of(head_pruning_ratio=[0.33, 0.5])
     (plan,) = plans.leaderboard()
     assert plan.compression.is_identity
@@ -283,48 +277,11 @@ def test_the_baseline_is_in_fp32_and_need_not_be_in_the_space():
     assert plan.compression.is_identity
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, unique=True).map(lambda v: tuple(sorted(v))), st.floats(-1, 2))
-def test_the_nearest_choice_is_nearest(choices, value):
-    found = nearest(value, choices)
-    assert found in choices
-    assert all(abs(found - value) <= abs(choice - value) for choice in choices)
-
-
-def test_halfway_the_lower_choice_is_taken():
-    assert nearest(0.5, (0.0, 1.0)) == 0.0
-
-
-def test_a_dropped_word_that_is_drawn_is_noted():
-    study = optuna.create_study()
-    study.enqueue_trial({"w": "gone"})
-    suggest = OptunaSuggest(study.ask(), lambda name, choices: ("gone", "here", "there"))
-    assert suggest.word("w", ("here", "there")) == "here"
-    assert suggest.off_space == ["w=gone"]
-
-
-def test_auto_is_tpe():
-    sampler = make_sampler("auto", 0)
-    assert isinstance(sampler, optuna.samplers.TPESampler)
-    assert sampler._n_startup_trials == STARTUP_TRIALS
-    assert sampler._multivariate is False
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")]
-)
-def test_a_sampler_has_its_name(name, kind):
-    assert type(make_sampler(name, 0)).__name__ == kind
-
-
-def test_nsga2_has_a_small_population():
-    assert make_sampler("nsga2", 0)._population_size == EVOLUTION_POPULATION
-
-
 WINDOWS = {"backbone": ["swin", "vit"], "resolution": [24, 32], "window_size": [2, 3, 4]}
 
 
 def divides(backbone, knob, value):
-    """As a family with windows answers: 'swin' has a map of half the pixels."""
+    """Answer like a family with windows, whose backbone swin has maps of half the pixels."""
     name, _, pixels = knob.partition("@")
     if name != "window_size" or (backbone == "swin" and (not pixels or int(pixels) // 2 % value == 0)):
         return None
@@ -337,7 +294,7 @@ def windowed():
     return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *asked: own.get(asked))
 
 
-def test_only_windows_that_divide_the_map_are_asked_for(windowed):
+def test_only_windows_that_divide_the_maps_are_drawn(windowed):
     seen = {(plan.backbone, plan.resolution, plan.window_size) for plan in all_plans(windowed)}
     assert seen == {
         ("swin", 24, 2), ("swin", 24, None), ("swin", 24, 4), ("swin", 32, 2), ("swin", 32, 4),
@@ -346,13 +303,13 @@ def test_only_windows_that_divide_the_map_are_asked_for(windowed):
     assert windowed.count() == len(seen)
 
 
-def test_a_window_carries_backbone_and_resolution_in_its_name(windowed):
+def test_the_window_parameter_is_named_by_backbone_and_resolution(windowed):
     plan = replace(windowed.unpruned("swin", "onnxruntime", "fp32"), resolution=32, window_size=4)
     assert windowed.parameters(plan)["window_size@swin@32"] == 4
     assert windowed.contains(plan)
 
 
-def test_a_backbones_own_window_is_no_other_plan_than_none_asked_for(windowed):
+def test_the_default_window_is_the_same_plan_as_no_window(windowed):
     own = windowed.unpruned("swin", "onnxruntime", "fp32")
     assert (own.resolution, own.window_size) == (32, None)
     assert not windowed.contains(own)  # 5 is not in the file

@@ -92,7 +92,7 @@ def test_supports_gives_reasons():
     assert all(supports(runtime, p) is None for runtime, made in PRECISIONS.items() for p in made)
     assert "it takes fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
     assert supports("onnxruntime", "bf16").startswith("'bf16': onnxruntime has no bf16 kernels on CPUs")
-    assert "no files are made for runtime 'tensorrt'" in supports("tensorrt", "fp32")
+    assert "runtime 'tensorrt' is not supported" in supports("tensorrt", "fp32")
 
 
 @pytest.mark.parametrize("precision", [*INT8, "fp16"])

@@ -1,4 +1,4 @@
-"""The folder source on real files, good and awkward."""
+"""The folder source on real files, valid and invalid."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_train_val_and_test_folders(tmp_path):
     assert data.identity.classes == 3
 
 
-def test_classes_alone_are_split_by_class_and_seed(tmp_path):
+def test_class_folders_without_splits_are_split_by_class_and_seed(tmp_path):
     classes(tmp_path, count=10)
     data = read(tmp_path, validation_share=0.3)
     assert np.bincount(data.validation.labels).tolist() == [3, 3]
@@ -80,7 +80,7 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path):
     assert sides[0].isdisjoint(sides[1])
 
 
-def test_identity_follows_contents_not_paths(tmp_path):
+def test_identity_depends_on_contents_not_paths(tmp_path):
     for name in ("a", "b"):
         classes(tmp_path / name, count=4)
     first = read(tmp_path / "a", tmp_path / "cache")
@@ -91,7 +91,7 @@ def test_identity_follows_contents_not_paths(tmp_path):
     assert read(tmp_path / "a", channels=1).identity != first.identity
 
 
-def test_cache_is_a_read_only_map_and_notices_changes(tmp_path):
+def test_cache_is_mapped_read_only_and_follows_changed_files(tmp_path):
     classes(tmp_path / "in", count=4)
     cache = tmp_path / "cache"
     first = read(tmp_path / "in", cache)
@@ -116,7 +116,7 @@ def test_damaged_listing_is_read_again(tmp_path):
     assert read(tmp_path / "in", tmp_path / "cache").identity == first.identity
 
 
-def test_grey_is_kept_grey_unless_colour_is_asked_for(tmp_path):
+def test_grey_images_stay_grey_by_default(tmp_path):
     classes(tmp_path, count=3, mode="L")
     assert read(tmp_path).channels == 1
     colour = read(tmp_path, channels=3)
@@ -126,11 +126,11 @@ def test_grey_is_kept_grey_unless_colour_is_asked_for(tmp_path):
     assert read(tmp_path).channels == 3
 
 
-def test_size_is_taken_from_the_data_or_asked_for(tmp_path):
+def test_common_size_is_used_and_mixed_sizes_need_a_key(tmp_path):
     classes(tmp_path, count=3, size=(12, 12))
     assert read(tmp_path, image_size=None).image_size == 12
     write(tmp_path / "nut" / "big.png", size=(30, 20))
-    refused(tmp_path, "data.image_size: missing", "12x12, 30x20", image_size=None)
+    refused(tmp_path, "data.image_size: is missing", "12x12, 30x20", image_size=None)
 
 
 def test_statistics_come_from_training_images(tmp_path):
@@ -143,7 +143,7 @@ def test_statistics_come_from_training_images(tmp_path):
     assert data.std[:2] == (0.2, 0.2)
 
 
-def test_awkward_images_are_decoded_as_documented(tmp_path):
+def test_unusual_images_are_decoded_as_documented(tmp_path):
     wide = Image.new("RGB", (64, 16))
     wide.paste((255, 0, 0), (24, 0, 40, 16))
     wide.save(tmp_path / "wide.png")
@@ -164,14 +164,14 @@ def test_awkward_images_are_decoded_as_documented(tmp_path):
     assert decode_image(tmp_path / "turned.jpg", 16, 1)[8, 12, 0] > 250
 
 
-def test_files_that_are_no_images_are_listed(tmp_path):
+def test_files_that_are_not_images_are_listed(tmp_path):
     classes(tmp_path, count=3)
     for index in range(22):
         (tmp_path / "nut" / f"bad{index:02}.jpg").write_bytes(b"<html>not found</html>")
     refused(tmp_path, "22 images cannot be read", "bad00.jpg: not an image", "bad19.jpg", "and 2 more")
 
 
-def test_cut_short_files_are_listed(tmp_path):
+def test_truncated_files_are_listed(tmp_path):
     classes(tmp_path, count=3)
     path = write(tmp_path / "nut" / "cut.jpg", noise=1, size=(200, 200))
     path.write_bytes(path.read_bytes()[:2000])
@@ -181,7 +181,7 @@ def test_cut_short_files_are_listed(tmp_path):
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
-def test_other_files_and_hidden_ones_are_passed_over(tmp_path):
+def test_other_files_and_hidden_files_are_ignored(tmp_path):
     classes(tmp_path, count=3)
     (tmp_path / "nut" / "notes.txt").write_text("x")
     (tmp_path / "nut" / "._00.png").write_bytes(b"resource fork")
@@ -192,7 +192,7 @@ def test_other_files_and_hidden_ones_are_passed_over(tmp_path):
     assert len(data.train) + len(data.validation) == 7
 
 
-def test_what_is_no_data_set_is_refused(tmp_path):
+def test_invalid_folders_are_refused(tmp_path):
     refused(tmp_path / "absent", "data.root", "absent", "not a folder")
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -206,7 +206,7 @@ def test_what_is_no_data_set_is_refused(tmp_path):
     refused(tmp_path / "single", "class 'bolt' has 1 different image", "at least 2")
 
 
-def test_parts_that_do_not_fit_are_refused(tmp_path):
+def test_contradicting_split_folders_are_refused(tmp_path):
     classes(tmp_path / "a" / "train")
     classes(tmp_path / "a" / "val", ("nut", "screw"))
     refused(tmp_path / "a", "validation has classes that train lacks: 'screw'", "'bolt', 'nut'")
@@ -215,14 +215,14 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     classes(tmp_path / "b" / "validation")
     refused(tmp_path / "b", "both 'val' and 'validation'")
     classes(tmp_path / "c" / "val")
-    refused(tmp_path / "c", "'val' but no 'train'")
+    refused(tmp_path / "c", "'val' but no folder 'train'")
     classes(tmp_path / "d" / "train")
     classes(tmp_path / "d" / "test", ("screw",))
     with pytest.raises(DataError, match="test has classes that train lacks: 'screw'"):
         _ = read(tmp_path / "d").test
 
 
-def test_all_defects_of_a_folder_are_told_at_once(tmp_path):
+def test_all_problems_of_a_folder_are_reported_together(tmp_path):
     classes(tmp_path / "train", ("bolt", "nut", "wing nut"))
     classes(tmp_path / "val", ("bolt", "screw"), 2, start=1000)
     write(tmp_path / "train" / "nut" / "cut.jpg", noise=1, size=(200, 200))
@@ -244,13 +244,13 @@ def test_all_defects_of_a_folder_are_told_at_once(tmp_path):
         "cut.jpg: image file is truncated",
         "page.png: not an image",
         "cut.png: ",
-        "gone: a link that leads nowhere",
-        "lost.png: a link that leads nowhere",
-        "around: a link to a folder around it",
+        "gone: a link to nothing",
+        "lost.png: a link to nothing",
+        "around: a link to a folder that contains it",
     )
 
 
-def test_a_clean_folder_with_spaces_and_links_is_read(tmp_path):
+def test_names_with_spaces_and_links_are_read(tmp_path):
     classes(tmp_path / "elsewhere", ("nut",), 3)
     classes(tmp_path / "in", ("wing nut",), 3, start=500, mode="L")
     (tmp_path / "in" / "nut").symlink_to(tmp_path / "elsewhere" / "nut")
@@ -261,15 +261,15 @@ def test_a_clean_folder_with_spaces_and_links_is_read(tmp_path):
     assert len(data.train) + len(data.validation) == 9
 
 
-def test_a_class_link_to_the_folder_itself_is_no_class(tmp_path):
+def test_a_link_to_the_folder_itself_is_not_a_class(tmp_path):
     classes(tmp_path, count=3)
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "self").symlink_to(tmp_path / "self")
-    refused(tmp_path, "loop: a link to a folder around it", "self: a link that leads nowhere")
+    refused(tmp_path, "loop: a link to a folder that contains it", "self: a link to nothing")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_files_without_permission_are_told(tmp_path):
+def test_files_without_permission_are_reported(tmp_path):
     classes(tmp_path, count=3)
     (tmp_path / "nut" / "00.png").chmod(0)
     (tmp_path / "closed").mkdir(mode=0)
@@ -279,13 +279,13 @@ def test_files_without_permission_are_told(tmp_path):
         (tmp_path / "closed").chmod(0o700)
 
 
-def test_images_without_class_folders(tmp_path):
+def test_images_without_class_folders_are_refused(tmp_path):
     for index in range(3):
         write(tmp_path / "train" / f"{index}.png", noise=index)
-    refused(tmp_path, "no class folders; 3 image files lie directly in it")
+    refused(tmp_path, "no class folders; it directly holds 3 image files")
 
 
-def test_animated_and_transparent_palettes(tmp_path):
+def test_first_frame_and_transparency_of_palettes(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert decode_image(tmp_path / "moving.gif", 8, 3)[0, 0].tolist() == [255, 0, 0]
@@ -297,7 +297,7 @@ def test_animated_and_transparent_palettes(tmp_path):
     assert decode_image(tmp_path / "clear.png", 8, 3)[0, 0].tolist() == [255, 255, 255]
 
 
-def test_large_photos_are_decoded_small_and_look_the_same(tmp_path):
+def test_reduced_decoding_of_large_photos_looks_the_same(tmp_path):
     rows, columns = np.mgrid[0:1024, 0:1536]
     smooth = np.stack([rows // 4, columns // 6, (rows + columns) // 10], axis=2).astype(np.uint8)
     Image.fromarray(smooth).save(tmp_path / "photo.jpg", quality=95)

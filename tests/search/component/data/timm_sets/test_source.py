@@ -1,4 +1,4 @@
-"""What timm's create_dataset reads becomes ImageData: real files of each kind, good and awkward."""
+"""Sets that timm's create_dataset reads become ImageData: real files of each kind, valid and invalid."""
 
 from __future__ import annotations
 
@@ -81,26 +81,32 @@ def test_torchvision_set_keeps_its_class_order_and_its_test_split(fashion, tmp_p
     assert isinstance(data.train.images, np.memmap)
 
 
-def test_torchvision_test_split_can_be_judged_by(fashion):
+def test_torchvision_test_split_can_be_the_validation_split(fashion):
     for word in ("test", "validation"):
         data = read("torch/fashion_mnist", fashion, validation_split=word)
         assert (len(data.train), len(data.validation), data.test) == (300, 60, None)
 
 
-def test_torchvision_splits_that_timm_would_take_for_the_test_split(fashion):
+def test_misspelt_torchvision_splits_are_refused(fashion):
     words = ("data.train_split", "no split 'trian'", "it has train, test")
     refused(*words, source="torch/fashion_mnist", root=fashion, train_split="trian")
-    refused("'test' is what", source="torch/fashion_mnist", root=fashion, train_split="val", validation_split="test")
+    refused(
+        "'test' is also the split",
+        source="torch/fashion_mnist",
+        root=fashion,
+        train_split="val",
+        validation_split="test",
+    )
 
 
-def test_torchvision_set_that_is_not_there(tmp_path):
+def test_missing_torchvision_set_is_reported(tmp_path):
     for name in ("cifar10", "qmnist", "inaturalist", "places365"):
-        refused(f"torch/{name}", "not found in", "data.download", source=f"torch/{name}", root=tmp_path)
+        refused(f"torch/{name}", "is not found in", "data.download", source=f"torch/{name}", root=tmp_path)
     refused("data.root", "absent is not a folder", source="torch/mnist", root=tmp_path / "absent")
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_torchvision_set_tells_the_nearest():
+def test_unknown_torchvision_set_names_the_nearest():
     with pytest.raises(DataError, match=r"torch/ has no 'cifar11'; allowed: cifar10, .*did you mean 'cifar10'"):
         DataSpec("torch/cifar11", root="x")
 
@@ -114,10 +120,10 @@ def test_every_name_behind_torch_is_known_to_timm(tmp_path):
         except AssertionError as error:
             pytest.fail(f"timm does not know torch/{name}: {error}")
         except (RuntimeError, OSError, ImportError):
-            pass  # known, and not on this machine
+            pass  # timm knows the set, but it is not on this machine
 
 
-def test_image_folder_numbers_classes_as_training_does(tmp_path):
+def test_validation_labels_use_the_class_order_of_training(tmp_path):
     folders(tmp_path / "train", ("bolt", "nut", "washer"))
     folders(tmp_path / "val", ("nut", "washer"), 2, start=1000)
     data = read("torch/image_folder", tmp_path)
@@ -127,13 +133,13 @@ def test_image_folder_numbers_classes_as_training_does(tmp_path):
     refused("validation has classes that train lacks: 'screw'", source="torch/image_folder", root=tmp_path)
 
 
-def test_image_folder_without_splits_is_held_out_from(tmp_path):
+def test_image_folder_without_splits_holds_out_validation_images(tmp_path):
     data = read("torch/image_folder", folders(tmp_path, count=5), validation_share=0.4)
     assert (len(data.train), np.bincount(data.validation.labels).tolist()) == (6, [2, 2])
     refused("no folder 'train'", "bolt, wing nut", source="torch/folder", root=tmp_path, validation_split="val")
 
 
-def test_the_same_files_are_the_same_data_whoever_reads_them(tmp_path):
+def test_sources_agree_on_the_identity_of_the_same_files(tmp_path):
     folders(tmp_path / "train")
     folders(tmp_path / "val", count=2, start=1000)
     read_by = {source: read(source, tmp_path) for source in ("folder", "torch/image_folder")}
@@ -141,7 +147,7 @@ def test_the_same_files_are_the_same_data_whoever_reads_them(tmp_path):
     assert len(identities) == 1
 
 
-def test_images_that_timm_would_replace_by_the_next_are_told(tmp_path):
+def test_images_that_timm_would_replace_are_reported(tmp_path):
     folders(tmp_path, count=5)
     (tmp_path / "bolt" / "01.png").write_bytes(b"no image")
     refused("1 image cannot be read", "image 1: not an image", source="torch/image_folder", root=tmp_path)
@@ -155,13 +161,13 @@ def test_one_class_and_mixed_sizes_are_refused(tmp_path):
     refused("only one class, 'bolt'", source="torch/folder", root=folders(tmp_path / "one", ("bolt",)))
     folders(tmp_path / "mixed")
     (tmp_path / "mixed" / "bolt" / "big.png").write_bytes(png(7, size=(20, 12)))
-    refused("data.image_size: missing", "12x12, 20x12", source="torch/folder", root=tmp_path / "mixed")
+    refused("data.image_size: is missing", "12x12, 20x12", source="torch/folder", root=tmp_path / "mixed")
 
 
 # ---- the cache, and identity
 
 
-def test_second_reading_decodes_nothing_until_files_change(tmp_path, monkeypatch):
+def test_second_load_decodes_nothing_until_files_change(tmp_path, monkeypatch):
     folders(tmp_path / "in")
     first = read("torch/image_folder", tmp_path / "in", tmp_path / "cache", image_size=16)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("i*")}
@@ -181,23 +187,23 @@ def test_second_reading_decodes_nothing_until_files_change(tmp_path, monkeypatch
     assert all(line.startswith(("train", "validation")) for line in lines)
 
 
-def test_identity_follows_contents_not_paths(tmp_path):
+def test_identity_depends_on_contents_not_paths(tmp_path):
     for name in ("a", "b"):
         folders(tmp_path / name)
     assert read("torch/folder", tmp_path / "a").identity == read("torch/folder", tmp_path / "b").identity
 
 
-def test_data_goes_to_a_worker_by_pickle(fashion):
+def test_pickle_round_trip(fashion):
     data = read("torch/fashion_mnist", fashion)
     again = pickle.loads(pickle.dumps(data))
     assert again.identity == data.identity
     assert again.test.sha256 == data.test.sha256
 
 
-def test_a_resume_on_other_classes_names_them(tmp_path):
+def test_other_classes_are_named_as_the_difference(tmp_path):
     stored = read("torch/folder", folders(tmp_path / "a")).to_json()
     other = read("torch/folder", folders(tmp_path / "b", ("bolt", "screw"))).to_json()
-    assert "classes that the study does not know: 'screw'" in describe_difference(stored, other)
+    assert "classes of the data that the study lacks: 'screw'" in describe_difference(stored, other)
 
 
 # ---- tar
@@ -209,7 +215,7 @@ def tar_of(folder: Path, target: Path) -> Path:
     return target
 
 
-def test_tar_files_give_what_their_folders_give(tmp_path):
+def test_tar_files_give_the_data_of_their_folders(tmp_path):
     folders(tmp_path / "in" / "train")
     folders(tmp_path / "in" / "val", ("wing nut",), 2, start=1000)
     for part in ("train", "val"):
@@ -220,7 +226,7 @@ def test_tar_files_give_what_their_folders_give(tmp_path):
     assert len(alone.train) + len(alone.validation) == 8
 
 
-def test_tar_that_is_not_there(tmp_path):
+def test_missing_tar_is_reported(tmp_path):
     refused("neither a .tar file nor a folder", source="tar", root=tmp_path / "x.tar")
     refused("no train.tar; it has no .tar file", source="tar", root=tmp_path)
 
@@ -266,11 +272,11 @@ def test_parquet_keeps_the_order_of_its_class_labels(tmp_path, hub_cache):
     assert data.class_names == ("nut", "bolt")
     assert data.channels == 1
     assert read(source, hub_cache, channels=3).channels == 3
-    refused("has names of its own", "'nut', 'bolt'", source=source, root=hub_cache, class_names=("a", "b"))
+    refused("has class names of its own", "'nut', 'bolt'", source=source, root=hub_cache, class_names=("a", "b"))
 
 
 @needs_datasets
-def test_columns_and_class_names_can_be_told(tmp_path, hub_cache):
+def test_columns_and_class_names_can_be_given(tmp_path, hub_cache):
     import datasets
 
     features = datasets.Features({"img": datasets.Image(), "kind": datasets.Value("int64")})
@@ -288,13 +294,13 @@ def test_columns_and_class_names_can_be_told(tmp_path, hub_cache):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, -1, 1], "image 2: its label is -1"),
+        ([0, 1, -1, 1], "image 2: its label -1 is out of range"),
         (["a", "b", "a", "b"], "image 0: its label 'a' is not a whole number"),
         ([0.5, 1.0, 0.0, 1.0], "image 0: its label 0.5 is not a whole number"),
         ([0, 1, None, 1], "image 2: it has no label"),
     ],
 )
-def test_labels_that_are_none(tmp_path, hub_cache, labels, message):
+def test_invalid_labels_are_reported(tmp_path, hub_cache, labels, message):
     import datasets
 
     kind = datasets.Value({int: "int64", str: "string", float: "float64"}[type(labels[0])])
@@ -304,7 +310,7 @@ def test_labels_that_are_none(tmp_path, hub_cache, labels, message):
 
 
 @needs_datasets
-def test_broken_and_missing_images_of_parquet_are_told_by_index(tmp_path, hub_cache):
+def test_unreadable_images_of_parquet_are_reported_by_index(tmp_path, hub_cache):
     import datasets
 
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
@@ -317,7 +323,7 @@ def test_broken_and_missing_images_of_parquet_are_told_by_index(tmp_path, hub_ca
 
 
 @needs_datasets
-def test_hugging_face_sets_that_are_not_there(tmp_path, hub_cache, monkeypatch):
+def test_missing_hugging_face_sets_are_reported(tmp_path, hub_cache, monkeypatch):
     from huggingface_hub import constants
 
     (tmp_path / "empty").mkdir()
@@ -331,7 +337,7 @@ def test_hugging_face_sets_that_are_not_there(tmp_path, hub_cache, monkeypatch):
 
 
 @needs_datasets
-def test_save_to_disk_is_told_what_to_do_instead(tmp_path, hub_cache):
+def test_a_save_to_disk_folder_is_refused_with_the_alternative(tmp_path, hub_cache):
     import datasets
 
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
@@ -351,7 +357,7 @@ def shards(root: Path, members: dict[str, bytes], count: int, per_shard: int = 4
     for start in range(0, len(keys), per_shard):
         names.append(f"part-{start:03}.tar")
         with tarfile.open(root / names[-1], "w") as tar:
-            for name, content in sorted(members.items()):  # what belongs together lies together
+            for name, content in sorted(members.items()):  # files of one sample must be neighbours
                 if name.partition(".")[0] in keys[start : start + per_shard]:
                     entry = tarfile.TarInfo(name)
                     entry.size = len(content)
@@ -373,7 +379,7 @@ def samples(count: int, **options) -> dict[str, bytes]:
 
 
 @needs_webdataset
-def test_shards_are_read_whole_in_their_order(tmp_path):
+def test_all_samples_of_all_shards_are_read(tmp_path):
     root = shards(tmp_path / "in", samples(10, mode="L"), 10)
     data = read("wds/parts", root, tmp_path / "cache", class_names=("bolt", "nut"))
     assert data.class_names == ("bolt", "nut")
@@ -387,53 +393,53 @@ def test_shards_are_read_whole_in_their_order(tmp_path):
 
 
 @needs_webdataset
-def test_samples_that_timm_would_leave_out_are_told(tmp_path, caplog):
+def test_samples_that_timm_would_skip_are_reported(tmp_path, caplog):
     members = samples(8)
     members["002.png"] = members["002.png"][:60]
     del members["005.cls"]
     with caplog.at_level(logging.WARNING):
         refused(
-            "2 images cannot be read", "image 2: ", "image 5: KeyError('cls')",
+            "2 images cannot be read", "image 2: ", "image 5: it has no 'cls'",
             source="wds/parts", root=shards(tmp_path / "a", members, 8),
         )  # fmt: skip
     assert not caplog.records
-    refused("9 images are promised, 8 were read", source="wds/parts", root=shards(tmp_path / "b", samples(8), 9))
+    refused("9 images are declared, 8 were read", source="wds/parts", root=shards(tmp_path / "b", samples(8), 9))
     negative = samples(8) | {"003.cls": b"-1"}
-    refused("image 3: its label is -1", source="wds/parts", root=shards(tmp_path / "c", negative, 8))
+    refused("image 3: its label -1 is out of range", source="wds/parts", root=shards(tmp_path / "c", negative, 8))
 
 
 @needs_webdataset
-def test_labels_in_json_files(tmp_path):
+def test_labels_are_read_from_json_files(tmp_path):
     members = samples(8) | {f"{n:03}.json": json.dumps({"kind": n % 4 // 2}).encode() for n in range(8)}
     data = read("wds/parts", shards(tmp_path, members, 8), target_key="kind")
     assert sorted([*data.train.labels, *data.validation.labels]) == [0] * 4 + [1] * 4
-    refused("'other'", "not found", source="wds/parts", root=tmp_path, target_key="other")
+    refused("1 image", "'other'", "not found", source="wds/parts", root=tmp_path, target_key="other")
 
 
 @needs_webdataset
-def test_shards_that_are_not_described_or_not_there(tmp_path):
+def test_missing_shards_or_descriptions_are_reported(tmp_path):
     refused("no _info.json", '"splits"', source="wds/parts", root=tmp_path)
     refused("is not a folder", source="wds/parts", root=tmp_path / "absent")
     (tmp_path / "_info.json").write_text("{")
-    refused("_info.json: not JSON", source="wds/parts", root=tmp_path)
+    refused("_info.json: is not JSON", source="wds/parts", root=tmp_path)
     root = shards(tmp_path / "in", samples(8), 8)
     refused("no split 'val'", "it has train", source="wds/parts", root=root, validation_split="val")
     (root / "part-004.tar").unlink()
-    refused("shards that are not there", "part-004.tar", source="wds/parts", root=root)
+    refused("shards that do not exist", "part-004.tar", source="wds/parts", root=root)
 
 
-# ---- what is not supported or not installed
+# ---- unsupported sources and missing libraries
 
 
 @pytest.mark.parametrize(("source", "package"), [("hfds/x", "datasets"), ("wds/x", "webdataset")])
-def test_missing_libraries_are_told_with_how_to_install_them(monkeypatch, tmp_path, source, package):
+def test_missing_libraries_are_reported_with_the_install_command(monkeypatch, tmp_path, source, package):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     kind = source.partition("/")[0]
     refused(f"needs the package {package}", f"pip install 'vitsearch[{kind}]'", source=source, root=tmp_path)
 
 
-def test_missing_library_of_one_torchvision_set(monkeypatch, tmp_path):
+def test_missing_library_of_one_torchvision_set_is_reported(monkeypatch, tmp_path):
     real = builtins.__import__
 
     def without_scipy(name, *arguments, **options):
@@ -446,12 +452,12 @@ def test_missing_library_of_one_torchvision_set(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["tfds/mnist", "hfids/mnist", "torch/", "hfds/", "timm/x"])
-def test_other_names_are_refused(source):
+def test_unknown_sources_are_refused(source):
     with pytest.raises(DataError, match="data.source"):
         DataSpec(source, root="x")
 
 
 @pytest.mark.parametrize("source", ["tar", "torch/mnist", "wds/x"])
-def test_root_is_needed(source):
+def test_root_is_required(source):
     with pytest.raises(DataError, match=f"data.root: is missing; 'source: {source}' needs"):
         DataSpec(source)

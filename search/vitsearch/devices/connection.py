@@ -1,0 +1,64 @@
+"""How the agent of a device is reached: the keys of the space file, completed by what this user has stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from vitsearch.devices.registry import DeviceBook, KnownDevice
+from vitsearch.errors import ResourceError, VitsearchError
+from vitsearch.space.sections import Device
+from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_evaluators.errors import EvaluatorError
+
+DEADLINE_S = 900.0
+FOREVER_S = math.inf
+
+
+def known_device(name: str, asked: Device, environ: Mapping[str, str]) -> KnownDevice:
+    """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
+
+    A stored token is never sent to another address or certificate than the ones it was stored for. Raises
+    :class:`ResourceError` or :class:`~vitsearch.errors.UnknownName`.
+    """
+    book = DeviceBook.of_user(environ)
+    if asked.url is None:
+        stored = book.get(name)
+    else:
+        found = book.devices().get(name)
+        stored = found if found is not None and found.url == asked.url else KnownDevice(asked.url)
+    token = stored.token if asked.token is None else token_from(asked.token, environ)
+    if asked.token is None and token is not None and asked.fingerprint not in (None, stored.fingerprint):
+        raise ResourceError(
+            f"device {name}: the space file has the certificate {asked.fingerprint}, but the stored token belongs to "
+            f"the certificate {stored.fingerprint}; if the space file is right, run: vitsearch devices add "
+            f"{stored.url} {name} --fingerprint {asked.fingerprint}"
+        )
+    return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
+
+
+def connection_problems(devices: Mapping[str, Device], environ: Mapping[str, str]) -> list[str]:
+    """Why a run on this machine could not connect to its devices, as far as it can be seen without the network."""
+    problems = []
+    for name, asked in devices.items():
+        try:
+            known_device(name, asked, environ)
+        except VitsearchError as error:
+            problems.append(str(error))
+    return problems
+
+
+def connect(name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S) -> DeviceClient:
+    """Make a client without sending anything. Raises :class:`ResourceError` for an invalid token or fingerprint."""
+    try:
+        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint, deadline_s=deadline_s)
+    except EvaluatorError as error:
+        raise ResourceError(f"device {name}: {error}") from error
+
+
+def token_from(reference: str, environ: Mapping[str, str]) -> str:
+    """The value of the variable in ``env:NAME``. Raises :class:`ResourceError` when it is not set."""
+    name = reference.removeprefix("env:")
+    if name not in environ:
+        raise ResourceError(f"devices: the environment variable {name} must hold the token, but it is not set")
+    return environ[name]

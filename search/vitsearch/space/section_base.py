@@ -1,0 +1,43 @@
+"""The base class of all sections of a space file, and the types that several sections share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from vitsearch.space.kinds import Int, Number, Text, weights_name
+
+BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
+"""Backbones whose starting weights are part of vitsearch; every other backbone starts from the hub by default."""
+
+Weights = Annotated[Text, AfterValidator(weights_name)]
+Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
+Count = Annotated[Int, Field(ge=1, le=10**9)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Pixels = Annotated[Int, Field(ge=8, le=4096)]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys. A key without a value counts as left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+def default_weights(backbone: str) -> str:
+    return "builtin" if backbone in BUILTIN_BASES else "hub"
+
+
+def with_weights(data: Any, key: str) -> Any:
+    if isinstance(data, dict) and data.get("weights") is None and isinstance(data.get(key), str):
+        return data | {"weights": default_weights(data[key])}
+    return data

@@ -1,0 +1,223 @@
+"""The section ``task`` of a space file: the data, and how models are trained on it.
+
+The text under each field documents the key, for readers of this module and, through the JSON Schema, for editors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, Strict, ValidationInfo, WithJsonSchema, field_validator, model_validator
+
+from vitsearch.core import plan
+from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
+from vitsearch.space.kinds import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
+from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, Weights, with_weights
+
+_Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
+_AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
+_SOURCE = WithJsonSchema(
+    {
+        "type": "string",
+        "anyOf": [{"enum": list(SOURCES)}, {"pattern": SOURCE_PATTERN, "examples": ["hfds/NAME"]}],
+    }
+)
+
+
+class Data(Section):
+    """The labelled images to learn from."""
+
+    source: Annotated[Text, AfterValidator(data_source), _SOURCE]
+    """folder: images under 'root', one folder for each class; tar: the same in .tar files; torch/NAME, hfds/NAME and
+    wds/NAME: every data set that timm's create_dataset reads."""
+    root: Text | None = None
+    """The folder of the images or of the data set; for builtin:fashion-mnist, where to search for its files; for hfds,
+    the cache of Hugging Face."""
+    image_size: Pixels | None = None
+    """Side of the stored images in pixels (default: the largest resolution of the space)."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour (default: as the images are)."""
+    validation_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images to use for validation, when the data has no validation split."""
+    seed: Seed = 0
+    """Seed for the choice of those images."""
+    train_split: Text | None = None
+    """Name of the split to train on (default: train)."""
+    validation_split: Text | None = None
+    """Name of the split to validate on (default: the data set's own; without one, a share of the training images)."""
+    input_key: Text | None = None
+    """hfds: column of the images (default: image); wds: endings of the image files, such as jpg;png."""
+    target_key: Text | None = None
+    """hfds: column of the labels (default: label); wds: key of the label in the json files (default: the cls files)."""
+    class_names: tuple[Text, ...] | None = None
+    """Names of the classes 0, 1, ... for a data set that has only numbers."""
+    download: Annotated[bool, Strict()] = False
+    """Whether to fetch a torch or hfds data set that is not on this machine."""
+
+
+class Augmentation(Section):
+    """Random changes of training images. The teacher then runs on every changed image, which takes time."""
+
+    flip: Share = 0.0
+    """Probability of mirroring an image. Do not use it for letters, or for parts whose sides differ."""
+    crop: Annotated[Number, Field(ge=0.05, le=1)] = 1.0
+    """Smallest share of the area that a random crop keeps; 1 for no cropping."""
+    randaugment: Annotated[Int, Field(ge=0, le=30)] = 0
+    """Magnitude (0 to 30) of two random changes of colour or shape (RandAugment); 0 for none."""
+    mixup: _Alpha = 0.0
+    """Alpha of mixup, which blends pairs of images and labels; 0 for off."""
+    cutmix: _Alpha = 0.0
+    """Alpha of CutMix, which puts a box of one image into another; 0 for off."""
+
+
+AUGMENTATIONS = {"none": plan.Augmentation(), "light": plan.Augmentation(flip=0.5, crop=0.7)}
+
+
+class Training(Section):
+    """The keys that all trainings share."""
+
+    batch_size: Count = 64
+    """Number of images in one step."""
+    lr: Positive
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
+    """Weight decay of AdamW."""
+    warmup_steps: Annotated[Int, Field(ge=0)] = 8
+    """Number of steps in which the learning rate rises to its peak."""
+    augmentation: Annotated[
+        Literal["none", "light"] | Augmentation,
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "light"], "<mapping>": Augmentation}),
+    ] = "none"
+    """none (best below about ten epochs), light (flip 0.5, crop 0.7), or a mapping of changes."""
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all classes."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Factor by which the learning rate falls with each layer away from the classifier, such as 0.75; 1 for off."""
+    frozen_blocks: Annotated[Int, Field(ge=0, le=1000)] = 0
+    """Number of first blocks whose weights are not trained, together with the stem; 0 trains everything."""
+    gradient_checkpointing: Annotated[bool, Strict()] = False
+    """Whether to save memory at the cost of about a third more time."""
+
+    def to_recipe(self, rungs: tuple[int, ...], images_per_epoch: int, seed: int) -> plan.Recipe:
+        """The recipe of this training, with labels only and without distillation."""
+        return plan.Recipe(
+            rungs=rungs,
+            images_per_epoch=images_per_epoch,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            distillation_weight=0.0,
+            temperature=1.0,
+            seed=seed,
+            augmentation=_augmentation(self.augmentation),
+            label_smoothing=self.label_smoothing,
+            layer_decay=self.layer_decay,
+            frozen_blocks=self.frozen_blocks,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
+
+
+def _augmentation(value: str | Augmentation) -> plan.Augmentation:
+    return AUGMENTATIONS[value] if isinstance(value, str) else plan.Augmentation(**value.model_dump())
+
+
+class FineTune(Training):
+    """Training of a promoted plan."""
+
+    rungs: Annotated[tuple[Int, ...], AfterValidator(rising_rungs)] = (0, 1)
+    """Epochs after which accuracy is measured, rising from 0 (a closed-form refit without training)."""
+    images_per_epoch: Count = 2048
+    """Number of training images in one epoch."""
+    lr: Positive = 1e-4
+    """Peak learning rate of AdamW."""
+    distillation_weight: Share = 0.5
+    """Share of the distillation loss; the rest is cross-entropy with the labels."""
+    temperature: Positive = 2.0
+    """Temperature that softens the logits of model and teacher in the distillation loss."""
+
+    def recipe(self, seed: int) -> plan.Recipe:
+        """The recipe with distillation."""
+        alone = self.to_recipe(self.rungs, self.images_per_epoch, seed)
+        return replace(alone, distillation_weight=self.distillation_weight, temperature=self.temperature)
+
+
+class QuantizationAware(Section):
+    """Quantization-aware training for the precision int8_qat: after the last rung, training continues with simulated
+    int8 rounding."""
+
+    epochs_share: Annotated[Number, Field(gt=0, le=10)] = plan.QuantizationAware.epochs_share
+    """Number of epochs, as a share of the epochs of the last rung."""
+    lr_share: Annotated[Number, Field(gt=0, le=100)] = plan.QuantizationAware.lr_share
+    """Peak learning rate, as a share of fine_tune.lr."""
+
+    def settings(self) -> plan.QuantizationAware:
+        return plan.QuantizationAware(self.epochs_share, self.lr_share)
+
+
+class Base(Training):
+    """Training of an unpruned backbone with a new classifier for these classes, with labels only."""
+
+    epochs: Count = 3
+    """Number of epochs."""
+    lr: Positive = 5e-4
+    """Peak learning rate of AdamW."""
+    images_per_epoch: Annotated[
+        int | None, Either(word_or("<number>"), {"<number>": Count | None, "<word>": _AllImages})
+    ] = None
+    """Number of training images in one epoch, or all (default)."""
+
+    def recipe(self, seed: int) -> plan.Recipe:
+        """The recipe; 0 images per epoch means all images."""
+        return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed)
+
+
+class Teacher(Base):
+    """A model to distil from. Training keys that are left out are taken from task.base."""
+
+    backbone: Text
+    """Name of the teacher's backbone."""
+    weights: Weights = ""
+    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_weights(cls, data: Any) -> Any:
+        return with_weights(data, "backbone")
+
+    def filled(self, base: Base) -> Teacher:
+        """The teacher with the keys that the file leaves out taken from ``base``."""
+        left_out = Base.model_fields.keys() - self.model_fields_set
+        return self.model_copy(update={name: getattr(base, name) for name in left_out})
+
+
+class Proxy(Section):
+    """The proxy score, which predicts the accuracy of a compressed model without training it."""
+
+    calibration_images: Count = 256
+    """Number of training images for importance scores and the closed-form refit."""
+    quantization_images: Count = 32
+    """Number of training images on which the ranges of static int8 are found."""
+    validation_images: Count = 500
+    """Number of validation images on which the pruned model is compared with its base."""
+
+
+class Task(Section):
+    """The task that the models learn, and how they are trained."""
+
+    data: Data
+    fine_tune: FineTune = FineTune()
+    quantization_aware: QuantizationAware = QuantizationAware()
+    base: Base = Base()
+    teacher: Annotated[
+        Literal["none", "self"] | Teacher,
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "self"], "<mapping>": Teacher}),
+    ] = "self"
+    """self: each backbone's own unpruned base; none: no distillation; or a mapping that describes a model."""
+    proxy: Proxy = Proxy()
+
+    @field_validator("teacher")
+    @classmethod
+    def _filled_teacher(cls, value: str | Teacher, info: ValidationInfo) -> str | Teacher:
+        return value.filled(info.data["base"]) if isinstance(value, Teacher) and "base" in info.data else value

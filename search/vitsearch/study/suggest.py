@@ -1,0 +1,137 @@
+"""Answers to the questions of a plan: from an Optuna trial, from a plan, from fixed words or at random."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vitsearch.core.plan import Plan
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP_TRIALS = 20
+EVOLUTION_POPULATION = 20
+
+
+class Suggest(Protocol):
+    """The two kinds of questions that building a plan asks."""
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str: ...
+    def number(self, name: str, choices: tuple[float, ...]) -> float: ...
+
+
+class OptunaSuggest:
+    """Answers from an Optuna trial. A knob with one choice does not become a parameter.
+
+    ``word_choices`` returns the stored order of the study. It keeps words that the file no longer has; when the trial
+    draws one of them, it is added to ``off_space``.
+    """
+
+    def __init__(self, trial: optuna.Trial, word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]]) -> None:
+        self._trial = trial
+        self._word_choices = word_choices
+        self.off_space: list[str] = []
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        known = self._word_choices(name, choices)
+        if len(known) == 1:
+            return known[0]
+        drawn = str(self._trial.suggest_categorical(name, known))
+        if drawn in choices:
+            return drawn
+        self.off_space.append(f"{name}={drawn}")
+        return choices[0]
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        if len(choices) == 1:
+            return choices[0]
+        drawn = self._trial.suggest_float(name, choices[0], choices[-1])
+        return nearest(drawn, choices)
+
+
+def nearest(value: float, choices: tuple[float, ...]) -> float:
+    """The choice nearest to ``value``; halfway between two, the lower one."""
+    return min(choices, key=lambda choice: (abs(choice - value), choice))
+
+
+class PlanAnswers:
+    """Answers read from a plan, collected as Optuna parameters."""
+
+    def __init__(self, plan: Plan, window: int | None) -> None:
+        self.parameters: dict[str, str | float] = {}
+        self.off_space = False
+        cut, deployment = plan.compression, plan.deployment
+        self._known: dict[str, Any] = {
+            "backbone": plan.backbone,
+            "resolution": float(plan.resolution),
+            "window_size": float(window or 0),
+            "head_pruning_ratio": cut.head_pruning_ratio,
+            "ffn_pruning_ratio": cut.ffn_pruning_ratio,
+            "token_pruning_ratio": cut.token_pruning_ratio,
+            "token_pruning_method": cut.token_pruning_method,
+            "token_pruning_at": ",".join(map(str, cut.token_pruning_at)),
+            "depth_pruning_ratio": cut.depth_pruning_ratio,
+            "embed_pruning_ratio": cut.embed_pruning_ratio,
+            "weight_sparsity": cut.weight_sparsity,
+            "pruning_scope": cut.scope,
+            "distillation": plan.distillation,
+            "backend": deployment.runtime,
+            "quantization": deployment.precision,
+        }
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return str(self._answer(name, choices))
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return float(self._answer(name, choices))
+
+    def _answer(self, name: str, choices: tuple[Any, ...]) -> Any:
+        value = self._known[name.partition("@")[0]]
+        self.off_space |= value not in choices
+        if len(choices) > 1:
+            self.parameters[name] = value
+        return value
+
+
+@dataclass(frozen=True)
+class FirstChoices:
+    """The given words (by knob) and resolution; for other knobs the first choice."""
+
+    words: Mapping[str, str]
+    resolution: int
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return self.words.get(name.partition("@")[0], choices[0])
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return float(self.resolution) if name.startswith("resolution") else choices[0]
+
+
+@dataclass(frozen=True)
+class RandomChoices:
+    """Answers drawn uniformly."""
+
+    rng: random.Random
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return self.rng.choice(choices)
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return self.rng.choice(choices)
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a study: ``auto`` and ``tpe`` are TPE with 20 start-up trials.
+
+    TPE runs without ``multivariate``, which made results worse on conditional spaces.
+    """
+    import optuna  # here: it takes long to import, and only studies need it
+
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=EVOLUTION_POPULATION, seed=seed)
+    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False, seed=seed)

@@ -1,0 +1,47 @@
+"""Answers to the questions of a plan, and the samplers behind them."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.study.suggest import EVOLUTION_POPULATION, STARTUP_TRIALS, OptunaSuggest, make_sampler, nearest
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, unique=True).map(lambda v: tuple(sorted(v))), st.floats(-1, 2))
+def test_nearest_returns_the_nearest_choice(choices, value):
+    found = nearest(value, choices)
+    assert found in choices
+    assert all(abs(found - value) <= abs(choice - value) for choice in choices)
+
+
+def test_nearest_prefers_the_lower_choice_halfway():
+    assert nearest(0.5, (0.0, 1.0)) == 0.0
+
+
+def test_a_drawn_word_that_the_file_dropped_is_noted():
+    study = optuna.create_study()
+    study.enqueue_trial({"w": "gone"})
+    suggest = OptunaSuggest(study.ask(), lambda name, choices: ("gone", "here", "there"))
+    assert suggest.word("w", ("here", "there")) == "here"
+    assert suggest.off_space == ["w=gone"]
+
+
+def test_auto_is_tpe():
+    sampler = make_sampler("auto", 0)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert sampler._n_startup_trials == STARTUP_TRIALS
+    assert sampler._multivariate is False
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")]
+)
+def test_each_name_gives_its_sampler(name, kind):
+    assert type(make_sampler(name, 0)).__name__ == kind
+
+
+def test_nsga2_has_a_small_population():
+    assert make_sampler("nsga2", 0)._population_size == EVOLUTION_POPULATION
