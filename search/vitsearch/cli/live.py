@@ -1,4 +1,4 @@
-"""The live view of a run: stages, trials, the front as it grows. Plain lines when nobody looks at a terminal."""
+"""The live view of a run: stages, trials, the front as it grows. Plain lines where output is not a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def progress(space: SearchSpace, plain: bool) -> Iterator[Progress]:
 
 
 class LiveView:
-    """Finished trials scroll by above; below stand the stages that run, the bar and the front so far."""
+    """Finished trials scroll by above; below are the running stages, the progress bar and the front so far."""
 
     def __init__(self, objectives: tuple[str, ...], wanted: int) -> None:
         self.console = Console()

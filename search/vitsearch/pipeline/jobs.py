@@ -19,7 +19,7 @@ from vitsearch.storage.files import FileStore
 
 @dataclass(frozen=True)
 class Workspace:
-    """What every stage of a study shares. ``scratch`` holds files that are measured once and dropped."""
+    """What every stage of a study shares. ``scratch`` holds files that are measured once and deleted."""
 
     data: dict[str, Any]
     store: FileStore
@@ -30,7 +30,7 @@ class Workspace:
 @dataclass(frozen=True)
 class Source:
     """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH').
-    ``window_size`` None: the windows that it has there by itself."""
+    ``window_size`` None: the family's own at this resolution."""
 
     backbone: str
     weights: str

@@ -1,4 +1,4 @@
-"""Puts one run together: reads the space, opens study and ledger, starts workers and device, drives, ends all."""
+"""Assembles one run: opens study and ledger, starts workers, connects the device, drives the search, closes all."""
 
 from __future__ import annotations
 
@@ -59,15 +59,14 @@ class Home:
 
 @dataclass(frozen=True)
 class Options:
-    """What is said on the command line and is not the space's: a running Ray cluster (host:port), and
-    whether plans that failed are tried again."""
+    """Options of the command line: a running Ray cluster (host:port), and whether failed plans are tried again."""
 
     address: str | None = None
     retry_failed: bool = False
 
 
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> Ended:
-    """Blocks until the search is complete; Ctrl-C and SIGTERM end it in order and raise KeyboardInterrupt."""
+    """Run until the search is complete. Ctrl-C and SIGTERM end it cleanly and raise KeyboardInterrupt."""
     home = Home.of(space)
     cores = Cores.shared() if not space.devices else None
     resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
@@ -79,7 +78,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(ledger.close)
         study = Study.open(space)
         closing.callback(study.close)
-        if revived := study.recover():  # first of all: a run that is stopped while it starts leaves none open either
+        if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
@@ -144,14 +143,14 @@ def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
 
 
 def data_spec(space: SearchSpace) -> dict[str, Any]:
-    """As the workers read it; images of the user's are kept at the largest resolution that is searched."""
+    """The data set as workers read it. The user's images are stored at the largest resolution that is searched."""
     data = space.task.data.model_dump()
     largest = max(*space.space.resolution, space.baseline.resolution)
     return data | {"image_size": data["image_size"] or (None if data["source"].startswith("builtin:") else largest)}
 
 
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
-    """What each trainer gets; more than this machine has is refused here and not waited for."""
+    """What each trainer gets; a request for more than this machine has is refused at once."""
     wanted = space.resources
     free = len(cores.trainers) if cores else os.cpu_count() or 1
     trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
@@ -165,7 +164,7 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:
-    """A cluster's size is Ray's to tell (see ``runner.refuse_lacking``); ``auto`` is one trainer."""
+    """What each trainer gets in a cluster, whose size Ray checks (``refuse_lacking``); ``auto`` is one trainer."""
     wanted = space.resources
     return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
 
@@ -174,9 +173,9 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
 def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: int = 0) -> Iterator[Device]:
     """The device of the space file, else an agent of our own on this machine, pinned to one core.
 
-    Our own agent ends with this process, also when it is killed: it watches its standard input.
-    ``failures`` are those that are to be tried again: the agent keeps them as final under their numbers.
-    The client never gives up by itself: how long to wait depends on what else there is to do (``absence``).
+    Our own agent watches its standard input and so ends with this process, also when it is killed.
+    ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
+    The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
     from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 

@@ -1,9 +1,8 @@
-"""A study: Optuna's trials and what we store beside them. The only file that asks and tells.
+"""A study: Optuna's trials and the attributes stored beside them. The only module that asks and tells Optuna.
 
-Several drivers may hold the same study open. Each writes who it is to the trials it runs; trials of a
-driver that died on this machine go back to WAITING with their number and parameters (their finished
-stages are in the ledger), those of another machine are reaped by heartbeat and asked again by their
-parameters alone.
+Several drivers may have the same study open. Each signs the trials that it runs. Trials of a driver that
+died on this machine return to WAITING with their number and parameters, and their finished stages are found in
+the ledger. Trials of a driver on another machine are reaped by heartbeat, and their parameters are enqueued again.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that is open. ``record`` is set when there is nothing to run: a dropped choice was drawn."""
+    """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn."""
 
     trial: Trial
     record: Record | None
@@ -51,7 +50,7 @@ class Asked:
 
 
 class Study:
-    """Opened by :meth:`open` (to run) or :meth:`read` (to look at)."""
+    """Opened by :meth:`open` to run it, or by :meth:`read` to read it."""
 
     def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
         self._study = study
@@ -62,7 +61,7 @@ class Study:
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
-        """Create the study or join it; objectives that differ are refused with the difference."""
+        """Create the study or join it. Other objectives are refused, with the difference."""
         storage = _storage(space.storage)
         names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
         if space.study not in names:
@@ -79,7 +78,7 @@ class Study:
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
-        """Open an existing study; :class:`StudyError` naming the studies that are there."""
+        """Open an existing study; :class:`StudyError` lists the studies of the database."""
         storage = _storage(storage_url)
         names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
         if name not in names:
@@ -87,7 +86,7 @@ class Study:
         return cls(_load(name, storage, None), storage)
 
     def close(self) -> None:
-        """Give the database connections back."""
+        """Close the database connections."""
         for storage in (*self._outgrown, self._storage):
             storage.remove_session()
             storage.engine.dispose()
@@ -98,7 +97,7 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What the study remembers: space, data, device_kind, choices, baseline, reference_point."""
+        """The stored attributes: space, data, device_kind, choices, baseline, leaderboard, reference_point."""
         return self._study.user_attrs
 
     def remember(self, key: str, value: Any) -> None:
@@ -114,7 +113,7 @@ class Study:
         with self._lock, _quiet():
             self._catch_up()
             trial = self._study.ask()
-            self._storage.record_heartbeat(trial._trial_id)  # first: a trial without one is never found stale
+            self._storage.record_heartbeat(trial._trial_id)  # first: without a heartbeat a trial is never found stale
             trial.set_user_attr("driver", driver.to_json())
             suggest = OptunaSuggest(trial, self._word_choices)
             plan = plans.plan(suggest)
@@ -124,7 +123,7 @@ class Study:
         return Asked(trial, None, plan)
 
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
-        """Asked next, unless a trial with these parameters exists; with ``again`` only one that still waits counts."""
+        """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""
         asked = dict(parameters)
         with _quiet():
             if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
@@ -134,7 +133,7 @@ class Study:
     # ---- telling
 
     def tell(self, asked: Asked, record: Record) -> None:
-        """Write the record, then the state. A trial that another driver finished meanwhile stays as it is."""
+        """Write the record, then the state. A trial that another driver has finished is left unchanged."""
         with self._lock, _quiet():
             if self._storage.get_trial(asked.trial._trial_id).state.is_finished():
                 return
@@ -152,13 +151,13 @@ class Study:
             return TrialState.PRUNED, None
         values = [record.metrics.value(name) for name in self._study.metric_names or []]
         if any(value is None for value in values):
-            return TrialState.PRUNED, None  # an objective that the device cannot measure: see record.reason
+            return TrialState.PRUNED, None  # the device did not measure an objective: see the reasons of record.metrics
         return TrialState.COMPLETE, [float(value) for value in values if value is not None]
 
     # ---- reading
 
     def records(self) -> dict[int, Record]:
-        """All finished trials that have a record, by number."""
+        """The records of all finished trials, by number."""
         finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return {trial.number: _record(trial) for trial in self._trials(finished) if "record" in trial.user_attrs}
 
@@ -171,20 +170,20 @@ class Study:
     # ---- other drivers, and drivers that died
 
     def beat(self, open_trials: Sequence[Asked]) -> None:
-        """Tell the database that these trials are alive."""
+        """Record a heartbeat for these trials."""
         with self._lock:
             for asked in open_trials:
                 self._storage.record_heartbeat(asked.trial._trial_id)
 
     def release(self, asked: Asked) -> None:
-        """Put an open trial back in the queue with its number and parameters (a clean stop)."""
+        """Return an open trial to the queue with its number and parameters, at a clean stop."""
         with self._lock:
             self._storage.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
 
     def recover(self) -> int:
-        """Return how many trials of dead drivers were put back in the queue with their number.
+        """Return the trials of dead drivers to the queue; return how many kept their number.
 
-        Those of this machine come first: found stale, they would lose it.
+        Those of this machine come first: once they are found stale they lose their number.
         """
         with self._lock, _quiet():
             orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
@@ -203,7 +202,7 @@ class Study:
             self.remember("space", space.to_json())
 
     def adopt_data(self, description: Mapping[str, Any]) -> None:
-        """Store what the study's data is; other data on resume is refused with what differs."""
+        """Store the identity of the study's data; on resume, other data is refused with the difference."""
         stored = self.attributes.get("data")
         if stored is None:
             self.remember("data", dict(description))
@@ -211,12 +210,12 @@ class Study:
         differing = describe_difference(stored, description)
         if differing:
             raise StudyError(
-                f"study {self.name!r} was made on other data; give the study another name. "
+                f"study {self.name!r} was made with other data; give the study another name. "
                 f"What differs: {'; '.join(differing)}"
             )
 
     def adopt_device(self, name: str, kind: str) -> None:
-        """Store whether the study's device is real; the other kind is refused: their numbers do not compare."""
+        """Store whether the device is physical or emulated; the other kind is refused: their numbers do not compare."""
         stored = self.attributes.get("device_kind") or ("physical" if "baseline" in self.attributes else None)
         if stored is None:
             self.remember("device_kind", kind)
@@ -231,9 +230,9 @@ class Study:
         return bool(self.attributes.get("device_kind") == "emulated")
 
     def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """The stored order, new words behind it. Optuna refuses a list that grew: its rows are brought up to date."""
+        """The stored order with new words behind it. Optuna refuses a longer list, so its rows are updated."""
         if set(choices) <= set(self._used.get(name, ())):
-            return self._used[name]  # as stored: _catch_up has just looked
+            return self._used[name]  # as stored: _catch_up has just compared them
         known: dict[str, list[str]] = dict(self.attributes.get("choices", {}))
         before = tuple(known.get(name, ()))
         after = before + tuple(choice for choice in choices if choice not in before)
@@ -245,7 +244,7 @@ class Study:
         return after
 
     def _catch_up(self) -> None:
-        """Another driver's file may have lengthened a list that Optuna's cache in this process still has."""
+        """Reload when another driver has lengthened a list that Optuna's cache in this process still has."""
         stored = self.attributes.get("choices", {})
         if any(tuple(stored[name]) != used for name, used in self._used.items()):
             self._reopen()
@@ -262,24 +261,24 @@ class Study:
         self._used.clear()
         reopened = _storage(str(self._storage.url))
         self._study = _load(self.name, reopened, self._study.sampler)
-        self._outgrown.append(self._storage)  # open trials still speak through it
+        self._outgrown.append(self._storage)  # open trials still use it
         self._storage = reopened
 
 
 def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
-    """Objectives and data make the numbers of a study comparable; everything else may change."""
+    """Refuse other objectives, data or baseline: they make the numbers of a study comparable."""
     fixed = ("objectives", "task.data", "baseline")
     broken = [line for line in before.differences(now) if line.startswith(fixed)]
     if broken:
         raise StudyError(
-            f"study {before.study!r} cannot go on with another objective, data set or baseline; "
+            f"study {before.study!r} cannot continue with another objective, data set or baseline; "
             "give the study another name. What differs: " + "; ".join(broken)
         )
 
 
 def _storage(url: str) -> RDBStorage:
     def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-        # Parameters only: Optuna's own callback would carry the old measurements along.
+        # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
     with _quiet():
@@ -313,16 +312,16 @@ def _is_orphan(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get("driver")
     if owner is not None:
         return DriverId.from_json(owner).is_dead_here()
-    # Its driver was killed between asking and signing; from a machine whose clock may differ a little.
+    # Its driver was killed between asking and signing. The clock of its machine may differ a little.
     return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE_S)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna warns that heartbeats are meant for ``Study.optimize`` and are experimental; tests pin what we use."""
+    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``: tests pin them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
-        # A waiting trial asks for a number that the file has dropped: it becomes the nearest that is left.
+        # A waiting trial may ask for a number that the file no longer has: it becomes the nearest one.
         warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
         yield

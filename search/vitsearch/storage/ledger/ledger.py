@@ -100,16 +100,16 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
-    def add(self, row: Row, made: StageCost) -> None:
-        """Write a finished stage; when the same key is there already, that one stays."""
+    def add(self, row: Row, cost: StageCost) -> None:
+        """Write a finished stage; a row with the same key is kept."""
         table = _TABLES[type(row)]
         values = {field.name: getattr(row, field.name) for field in fields(row)}
-        values |= {"cpu_seconds": made.cpu_seconds, "versions": made.versions, "created_at": database_now()}
+        values |= {"cpu_seconds": cost.cpu_seconds, "versions": cost.versions, "created_at": database_now()}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(table).values(values))
         except IntegrityError:
-            if not self._holds(table, values):  # another driver was first; its row is as good as ours
+            if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
 
     def block_structure(self, key: str) -> BlockStructureRow | None:
@@ -167,13 +167,13 @@ class Ledger:
             connection.execute(delete(tables.claim).where(and_(c.key == key, c.token == token)))
 
     def claims(self) -> dict[str, str]:
-        """Who holds what: token by key."""
+        """The token of each claim's holder, by key."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(tables.claim.c.key, tables.claim.c.token))
             return {row.key: row.token for row in rows}
 
     def _holds(self, table: Table, values: dict[str, Any]) -> bool:
-        """Whether a row with the key of ``values`` is there; the key is the natural one where the table counts rows."""
+        """Whether a row with the key of ``values`` exists; the unique constraint is the key where rows are numbered."""
         natural = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
         columns = (natural[0] if natural else table.primary_key).columns
         same = and_(*(column == values[column.name] for column in columns))

@@ -1,11 +1,11 @@
 """The ledger's tables, beside Optuna's in the same database and shared by all studies in it.
 
-    anatomy       what may be cut and how much it matters     (starting weights, resolution, calibration)
-    training      one finished rung of one training           (weights_key, rung); rung 0: closed form
-    artifact      a stored file                               (artifact_key)
-    accuracy      of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
-    measurement   of a graph on a device                      (graph_key, device, environment, protocol, repeat)
-    claim         who is making one of the above just now, until when (database time)
+    block_structure  what may be cut and how important it is     (starting weights, resolution, calibration)
+    training         one finished rung of one training           (weights_key, rung); rung 0: closed form
+    artifact         a stored file                               (artifact_key)
+    accuracy         of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
+    measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
+    claim            which driver makes one of the above now, until when (database time)
 
 A row is written once and never changed; ``versions`` are columns for people and never part of a key.
 """
@@ -17,8 +17,8 @@ from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, Un
 metadata = MetaData()
 
 
-def _made() -> list[Column[object]]:
-    """How a row came to be: CPU-seconds of the worker, library versions, database time."""
+def _cost_columns() -> list[Column[object]]:
+    """What a row cost to make: CPU-seconds of the worker, library versions, database time."""
     return [
         Column("cpu_seconds", Float, nullable=False),
         Column("versions", JSON, nullable=False),
@@ -36,7 +36,7 @@ block_structure = Table(
     Column("block_structure", JSON, nullable=False),
     Column("scores", JSON, nullable=False),
     Column("statistics_sha256", String(64), nullable=False),
-    *_made(),
+    *_cost_columns(),
 )
 
 training = Table(
@@ -48,7 +48,7 @@ training = Table(
     Column("kl", Float),
     Column("n", Integer, nullable=False),
     Column("checkpoint_sha256", String(64)),
-    *_made(),
+    *_cost_columns(),
 )
 
 artifact = Table(
@@ -60,7 +60,7 @@ artifact = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("location", String(512), nullable=False),
     Column("detail", JSON, nullable=False),
-    *_made(),
+    *_cost_columns(),
 )
 
 accuracy = Table(
@@ -71,7 +71,7 @@ accuracy = Table(
     Column("n", Integer, primary_key=True),
     Column("evaluated_on", String(64), primary_key=True),
     Column("correct", Integer, nullable=False),
-    *_made(),
+    *_cost_columns(),
 )
 
 measurement = Table(
@@ -85,7 +85,7 @@ measurement = Table(
     Column("protocol", String(64), nullable=False),
     Column("repeat", Integer, nullable=False),
     Column("result", JSON, nullable=False),
-    *_made(),
+    *_cost_columns(),
     UniqueConstraint("graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"),
 )
 
