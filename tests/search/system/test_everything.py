@@ -86,7 +86,6 @@ def sample(plans) -> list[Plan]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("index", range(BUILT))
 def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]

@@ -35,7 +35,6 @@ TABLES = {
 }
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes of a run in /proc"),
 ]
 

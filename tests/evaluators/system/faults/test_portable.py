@@ -14,7 +14,6 @@ def test_end_to_end(version, python_of, tmp_path):
     run_portable(python_of(version), "Portable", tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
 def test_real_models_on_old_boards(version, python_of, tmp_path):
     """Times, accuracy and peaks under the onnxruntime that there is for this Python, installed for this test."""
