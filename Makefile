@@ -14,6 +14,8 @@ WORKERS ?= auto
 AGENT_WORKERS ?= 4
 # Files stay together, for their fixtures; the order is that of tests/conftest.py, the long ones first.
 PYTEST := -m pytest -q -rs --durations=15 --dist loadfile --no-loadscope-reorder
+# Its own settings; the names of tests as in the other environments.
+AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 
 .PHONY: setup quickstart test test-fast test-search test-agent test-runtimes test-lowest agent-pyz lint format bench clean
 
@@ -43,7 +45,7 @@ test-search: setup
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
 test-agent: $(AGENT_READY)
-	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) -c evaluators/pyproject.toml --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
+	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) $(AGENT_INI) --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
 	$(PYTHON) -m venv $(AGENT_VENV)
@@ -53,7 +55,7 @@ $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluator
 
 # What `test-agent` skipped for want of onnx, onnxruntime, OpenVINO or LiteRT.
 test-runtimes: $(RUNTIMES_READY) test-agent
-	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) -c evaluators/pyproject.toml --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
+	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUNTIMES_VENV)

@@ -26,20 +26,14 @@ def pytest_collection_modifyitems(config, items):
         return
     with open(path) as stream:
         skipped = json.load(stream)["skipped"]
-    chosen = [item for item in items if name_of(item.nodeid) in skipped or file_of(item.nodeid) in skipped]
+    chosen = [item for item in items if item.nodeid in skipped or file_of(item.nodeid) in skipped]
     chosen_ids = {item.nodeid for item in chosen}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen_ids])
     items[:] = chosen
 
 
-def name_of(nodeid):
-    """The id of a test from ``tests/`` on, wherever pytest was started."""
-    path, _, rest = nodeid.partition("::")
-    return path[path.rfind("tests/") :] + ("::" + rest if rest else "")
-
-
 def file_of(nodeid):
-    return name_of(nodeid).partition("::")[0]
+    return nodeid.partition("::")[0]
 
 
 class Writer:
@@ -53,13 +47,13 @@ class Writer:
     def pytest_collectreport(self, report):
         """A module that skips itself has no tests: its file stands for them."""
         if report.skipped:
-            self._skipped[name_of(report.nodeid)] = reason_of(report)
+            self._skipped[report.nodeid] = reason_of(report)
 
     def pytest_runtest_logreport(self, report):
         if report.skipped:
-            self._skipped[name_of(report.nodeid)] = reason_of(report)
+            self._skipped[report.nodeid] = reason_of(report)
         elif report.when == "call":
-            self._ran.add(name_of(report.nodeid))
+            self._ran.add(report.nodeid)
 
     def pytest_sessionfinish(self):
         with open(self._path, "w") as stream:
