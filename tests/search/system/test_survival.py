@@ -215,7 +215,7 @@ def test_twenty_kills_lose_nothing(search: Search) -> None:
     assert await_end_of_all(search.folder) == {}
     assert "RUNNING" not in search.states(), search.log()
 
-    search.trials = 4 + search.states().count("COMPLETE")
+    search.trials = 2 + search.states().count("COMPLETE")
     assert search.start().wait(PATIENCE_S) == 0, search.log()
     assert set(search.states()) <= {"COMPLETE", "PRUNED", "WAITING"}, search.log()
     assert await_end_of_all(search.folder) == {}
