@@ -7,8 +7,17 @@ AGENT_VENV ?= .venv-agent
 AGENT_READY := $(AGENT_VENV)/.ready
 RUNTIMES_VENV ?= .venv-runtimes
 RUNTIMES_READY := $(RUNTIMES_VENV)/.ready
+LOWEST_VENV ?= .venv-lowest
+LOWEST_READY := $(LOWEST_VENV)/.ready
+# As many workers as processors; the agent's tests sleep and wait more than they compute.
+WORKERS ?= auto
+AGENT_WORKERS ?= 4
+# Files stay together, for their fixtures; the order is that of tests/conftest.py, the long ones first.
+PYTEST := -m pytest -q -rs --durations=15 --dist loadfile --no-loadscope-reorder
+# Its own settings; the names of tests as in the other environments.
+AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 
-.PHONY: setup quickstart test test-agent test-runtimes agent-pyz lint format bench clean
+.PHONY: setup quickstart test test-fast test-search test-agent test-runtimes test-lowest agent-pyz lint format bench clean
 
 setup: $(READY)
 
@@ -23,26 +32,49 @@ quickstart: setup
 	$(BIN)/vitsearch run spaces/quickstart.yaml
 	$(BIN)/vitsearch front quickstart
 
-test: setup test-agent test-runtimes
-	$(BIN)/python -m pytest
+# The unit tier of both packages: no process, no training, no real device.
+test-fast: setup
+	$(BIN)/python $(PYTEST) -n $(WORKERS) tests/search/unit tests/evaluators/unit
 
-# The device agent as a board has it: nothing installed but the agent itself (and what tests it). What is slow runs once, in `test`.
+# Everything, each test in one environment. The list at the end names what was skipped in all of them.
+test: test-search test-runtimes
+	$(BIN)/python tests/support/outcomes.py $(VENV)/outcomes.json $(AGENT_VENV)/outcomes.json $(RUNTIMES_VENV)/outcomes.json
+
+test-search: setup
+	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search
+
+# The device agent as a device has it: nothing installed but the agent itself (and what tests it).
 test-agent: $(AGENT_READY)
-	$(AGENT_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml -m "not slow" tests/evaluators
+	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) $(AGENT_INI) --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
 	$(PYTHON) -m venv $(AGENT_VENV)
-	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest
+	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
 	$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
 
-# OpenVINO and LiteRT, apart: every agent that a test starts would look at them too, and be seconds slower.
-test-runtimes: $(RUNTIMES_READY)
-	$(RUNTIMES_VENV)/bin/python -m pytest -q -c evaluators/pyproject.toml tests/evaluators/component/runtimes
+# What `test-agent` skipped for want of onnx, onnxruntime, OpenVINO or LiteRT.
+test-runtimes: $(RUNTIMES_READY) test-agent
+	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUNTIMES_VENV)
-	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt onnx pytest --editable "./evaluators[onnxruntime,openvino,litert]"
+	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
+	@touch $@
+
+# The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.
+LOWEST_TESTS := tests/search/unit tests/evaluators/unit $(addprefix tests/search/component/, \
+	backbones/test_vit.py compress/quantization/test_quantize.py compress/test_prune.py data/timm_sets/test_source.py \
+	export search/test_run.py storage study training/test_fine_tune.py) tests/search/system/workers/test_ray_runner.py
+
+test-lowest: $(LOWEST_READY)
+	$(LOWEST_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(LOWEST_TESTS)
+
+$(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
+	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-evaluators --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable . --group dev
 	@touch $@
 
 # The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state
@@ -65,4 +97,4 @@ bench: setup
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) vitsearch-agent.pyz
+	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) vitsearch-agent.pyz

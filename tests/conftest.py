@@ -1,8 +1,24 @@
 """What tests of both distributions use."""
 
+import os
+
 import pytest
 
 from support.proxy import Proxy
+
+pytest_plugins = ["support.outcomes"]
+
+# One thread for each test and for every process that it starts, set before any test module imports numpy or torch:
+# two workers whose thread pools are each as wide as the machine wait for each other.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+TIERS = ("system", "component", "unit")
+
+
+def pytest_collection_modifyitems(items):
+    """Start the long tests first, so that no worker begins one when the others have ended."""
+    items.sort(key=lambda item: [name not in item.path.parts for name in TIERS])
 
 
 @pytest.fixture

@@ -90,6 +90,13 @@ def agent(tmp_path):
         yield running
 
 
+@pytest.fixture(scope="module")
+def module_agent(tmp_path_factory):
+    """One agent for a whole module: for tests that neither stop it nor count what it holds."""
+    with EmbeddedAgent(str(tmp_path_factory.mktemp("module_agent") / "state")) as running:
+        yield running
+
+
 @pytest.fixture
 def faulty_agent(tmp_path, faulty_environment):
     with EmbeddedAgent(str(tmp_path / "state")) as running:

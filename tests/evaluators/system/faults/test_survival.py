@@ -11,8 +11,6 @@ import signal
 import sqlite3
 import time
 
-import pytest
-
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.measurement import Measurement
@@ -20,8 +18,6 @@ from vitsearch_evaluators.wire.measurement import Measurement
 KILLS, JOBS, OWNERS = 200, 100, 4
 SEED = 20
 LATEST_S = 0.15  # about as long as a child lives
-
-pytestmark = pytest.mark.slow
 
 
 class Watcher:

@@ -30,7 +30,6 @@ from vitsearch.training import fine_tune
 from vitsearch.workers import images, models, tasks
 from vitsearch_evaluators.base.npy import check_subset
 
-pytestmark = pytest.mark.slow
 OPSET = 17
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")

@@ -6,27 +6,51 @@ import json
 import resource
 import subprocess
 import sys
+from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from support import REPOSITORY, SPACE_FILES
+from vitsearch.cli.app import main
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
 
 
-def vitsearch(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+def vitsearch_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, where that is the subject; it costs seconds of imports."""
     command = [sys.executable, "-m", "vitsearch", *arguments]
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": str(cwd)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": REPOSITORY}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+
+
+Done = namedtuple("Done", "returncode stdout stderr")
+
+
+@pytest.fixture
+def vitsearch(monkeypatch, capsys) -> Callable[..., Done]:
+    """Run the command here, in a folder and with that folder as home: vitsearch("front", "nothing", cwd=folder)."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str, cwd: Path | str = REPOSITORY) -> Done:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setenv("HOME", str(cwd))
+        monkeypatch.setattr(sys, "argv", ["vitsearch", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(ended.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 def test_help_answers_within_0_3_cpu_seconds():
     def cost() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert vitsearch("--help").returncode == 0
+        assert vitsearch_process("--help").returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -42,12 +66,12 @@ def test_the_command_line_loads_nothing_heavy():
 
 
 def test_help_names_every_command():
-    shown = vitsearch("--help").stdout
+    shown = vitsearch_process("--help").stdout
     commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
     assert all(command in shown for command in commands)
 
 
-def test_a_plan_written_by_hand_is_judged(tmp_path, golden):
+def test_a_plan_written_by_hand_is_judged(vitsearch, tmp_path, golden):
     path, value = tmp_path / "plan.json", golden("plan")
     path.write_text(json.dumps(value))
     assert "fine. vit_fmnist_p4@28 heads-33% ffn-50% global fp32" in vitsearch("plan", str(path)).stdout
@@ -59,12 +83,12 @@ def test_a_plan_written_by_hand_is_judged(tmp_path, golden):
 
 
 def test_check_accepts_the_shipped_space():
-    done = vitsearch("check", "spaces/quickstart.yaml")
+    done = vitsearch_process("check", "spaces/quickstart.yaml")
     assert done.returncode == 0, done.stderr
     assert "fine" in done.stdout
 
 
-def test_check_notes_a_device_that_is_not_known_here(tmp_path):
+def test_check_notes_a_device_that_is_not_known_here(vitsearch, tmp_path):
     file = tmp_path / "small.yaml"
     file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
     told = "device 'nano' is not known here; add it: vitsearch devices add URL nano"
@@ -74,14 +98,14 @@ def test_check_notes_a_device_that_is_not_known_here(tmp_path):
     assert json.loads(vitsearch("check", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
 
 
-def test_check_tells_what_the_data_takes(tmp_path):
+def test_check_tells_what_the_data_takes(vitsearch, tmp_path):
     assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
     told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
     assert told["images"] == 12_000
     assert told["bytes"] == 12_000 * 28 * 28
 
 
-def test_check_tells_the_defects_of_a_folder(tmp_path):
+def test_check_tells_the_defects_of_a_folder(vitsearch, tmp_path):
     for name in ("bolt", "wing nut", "washer"):
         (tmp_path / name).mkdir()
     for name in ("bolt", "wing nut"):
@@ -100,7 +124,7 @@ def test_check_tells_the_defects_of_a_folder(tmp_path):
     assert "data: 4 images, stored as 28x28x1: 3.1 kB on disk" in done.stdout, done.stderr
 
 
-def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
+def test_check_reports_all_problems_with_exit_2_and_no_traceback(vitsearch, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace("trials: 14", "trails: 14").replace("lr: 1e-4", "lr: fast"))
     done = vitsearch("check", str(wrong))
@@ -117,7 +141,7 @@ def test_check_reports_all_problems_with_exit_2_and_no_traceback(tmp_path):
         (("resolution: [24, 28]", "resolution: [25, 28]"), "not a multiple of the patch size 4"),
     ],
 )
-def test_check_knows_what_backbones_cannot_do(tmp_path, change, message):
+def test_check_knows_what_backbones_cannot_do(vitsearch, tmp_path, change, message):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace(*change))
     done = vitsearch("check", str(wrong))
@@ -126,23 +150,23 @@ def test_check_knows_what_backbones_cannot_do(tmp_path, change, message):
     assert "Traceback" not in done.stderr
 
 
-def test_an_override_replaces_a_value():
+def test_an_override_replaces_a_value(vitsearch):
     done = vitsearch("check", "spaces/quickstart.yaml", "search.trials=3", "--json")
     assert json.loads(done.stdout)["space"]["search"]["trials"] == 3
 
 
-def test_a_study_that_does_not_exist_is_one_message(tmp_path):
+def test_a_study_that_does_not_exist_is_one_message(vitsearch, tmp_path):
     done = vitsearch("front", "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert "no study 'nothing'" in done.stderr
     assert not (tmp_path / "studies").exists()
 
 
-def test_schema_is_json_schema():
+def test_schema_is_json_schema(vitsearch):
     assert "$schema" in json.loads(vitsearch("schema").stdout)
 
 
 def test_an_unknown_command_is_told_what_exists():
-    done = vitsearch("runn")
+    done = vitsearch_process("runn")
     assert done.returncode == 2
     assert "No such command 'runn'" in done.stderr

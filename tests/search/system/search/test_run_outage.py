@@ -38,7 +38,6 @@ from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
 
-pytestmark = pytest.mark.slow
 QUICK = SCREEN._replace(id="quick", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.05)
 TRIALS = 3
 RUNGS = (0, 1, 2)

@@ -13,8 +13,6 @@ from vitsearch.pipeline.jobs import Job
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass(frozen=True)
 class StageJob(Job[int]):

@@ -123,12 +123,12 @@ def test_without_a_pin_an_authority_is_asked(served):
 
 
 @needs_openssl
-def test_the_wrong_scheme_is_told(served, agent):
+def test_the_wrong_scheme_is_told(served, module_agent):
     pin = served.fingerprint
     wrong = {
         "its address begins with https://": (served.url.replace("https", "http"), None),
-        "its address begins with http://": (agent.url.replace("http", "https"), pin),
-        "a fingerprint is that of a certificate": (agent.url, pin),
+        "its address begins with http://": (module_agent.url.replace("http", "https"), pin),
+        "a fingerprint is that of a certificate": (module_agent.url, pin),
     }
     for told, (url, fingerprint) in wrong.items():
         client = DeviceClient(url, served.token, fingerprint=fingerprint)
@@ -275,8 +275,8 @@ def test_one_address_s_flood_leaves_room_for_others(serve_agent):
         (b"GET http://[ HTTP/1.1\r\n\r\n", b"401"),
     ],
 )
-def test_what_is_no_request_is_refused_as_json(agent, request_text, status):
-    with socket.create_connection(("127.0.0.1", urlsplit(agent.url).port), timeout=PATIENCE_S) as line:
+def test_what_is_no_request_is_refused_as_json(module_agent, request_text, status):
+    with socket.create_connection(("127.0.0.1", urlsplit(module_agent.url).port), timeout=PATIENCE_S) as line:
         line.sendall(request_text)
         answer = b""
         while b"}}" not in answer:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import socket
 import threading
 from urllib.parse import urlsplit
@@ -11,10 +12,26 @@ import pytest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
 
-DATA = b"0123456789" * 100
-SHA256 = hashlib.sha256(DATA).hexdigest()
+SHA256 = hashlib.sha256(b"never uploaded").hexdigest()
+SIZE = 1000
 CONNECTIONS_MAX = LimitsConfig().connections
-UPLOAD = {"Upload-Offset": "0", "Upload-Length": str(len(DATA))}
+UPLOAD = {"Upload-Offset": "0", "Upload-Length": str(SIZE)}
+
+
+@pytest.fixture
+def agent(module_agent):
+    """The module's one agent: each test uploads bytes of its own and so has a job of its own."""
+    return module_agent
+
+
+@pytest.fixture
+def data():
+    return os.urandom(SIZE)
+
+
+@pytest.fixture
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def error_of(reply):
@@ -22,11 +39,11 @@ def error_of(reply):
 
 
 @pytest.fixture
-def job(ask, tiny_protocol):
+def job(ask, tiny_protocol, data, sha256):
     """A job whose blob is there: (path, body)."""
-    assert ask("PATCH", f"/v1/blobs/{SHA256}", DATA, UPLOAD)[0] == 200
+    assert ask("PATCH", f"/v1/blobs/{sha256}", data, UPLOAD)[0] == 200
     device_id = ask("GET", "/v1/device")[1]["device_id"]
-    spec = JobSpec("measure", (BlobRef("model.onnx", SHA256, len(DATA)),), "noop", {}, tiny_protocol)
+    spec = JobSpec("measure", (BlobRef("model.onnx", sha256, SIZE),), "noop", {}, tiny_protocol)
     owner = {"study": "s", "trial": None}
     body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
     return f"/v1/jobs/{job_id(spec, device_id)}", body
@@ -52,26 +69,26 @@ def test_everything_else_needs_it(ask, method, path, header):
     assert error_of(ask(method, path, b"{}", headers)) == (401, "unauthorized")
 
 
-def test_upload_in_two_chunks_with_preflight_and_head(ask):
-    status, body, _ = ask("POST", "/v1/uploads", {"sha256": SHA256, "size": len(DATA)})
+def test_upload_in_two_chunks_with_preflight_and_head(ask, data, sha256):
+    status, body, _ = ask("POST", "/v1/uploads", {"sha256": sha256, "size": SIZE})
     assert (status, body) == (201, {"complete": False, "offset": 0, "chunk_max_bytes": 1 << 20})
-    assert ask("HEAD", f"/v1/blobs/{SHA256}")[0] == 404
-    assert ask("PATCH", f"/v1/blobs/{SHA256}", DATA[:400], UPLOAD)[1]["offset"] == 400
-    headers = ask("HEAD", f"/v1/blobs/{SHA256}")[2]
+    assert ask("HEAD", f"/v1/blobs/{sha256}")[0] == 404
+    assert ask("PATCH", f"/v1/blobs/{sha256}", data[:400], UPLOAD)[1]["offset"] == 400
+    headers = ask("HEAD", f"/v1/blobs/{sha256}")[2]
     assert (headers["Upload-Offset"], headers["Upload-Length"]) == ("400", None)
-    wrong = ask("PATCH", f"/v1/blobs/{SHA256}", DATA[:400], UPLOAD)
+    wrong = ask("PATCH", f"/v1/blobs/{sha256}", data[:400], UPLOAD)
     assert error_of(wrong) == (409, "transfer_failed")
     assert wrong[1]["error"]["details"]["offset"] == 400
     rest = dict(UPLOAD, **{"Upload-Offset": "400"})
-    assert ask("PATCH", f"/v1/blobs/{SHA256}", DATA[400:], rest)[1] == {"complete": True, "offset": 1000}
-    assert ask("POST", "/v1/uploads", {"sha256": SHA256, "size": len(DATA)})[0] == 200
-    assert ask("HEAD", f"/v1/blobs/{SHA256}")[2]["Upload-Length"] == "1000"
+    assert ask("PATCH", f"/v1/blobs/{sha256}", data[400:], rest)[1] == {"complete": True, "offset": 1000}
+    assert ask("POST", "/v1/uploads", {"sha256": sha256, "size": SIZE})[0] == 200
+    assert ask("HEAD", f"/v1/blobs/{sha256}")[2]["Upload-Length"] == "1000"
 
 
-def test_a_wrong_byte_is_422_and_leaves_nothing(ask):
-    reply = ask("PATCH", f"/v1/blobs/{SHA256}", b"x" + DATA[1:], UPLOAD)
+def test_a_wrong_byte_is_422_and_leaves_nothing(ask, data, sha256):
+    reply = ask("PATCH", f"/v1/blobs/{sha256}", b"x" + data[1:], UPLOAD)
     assert error_of(reply) == (422, "transfer_failed")
-    assert ask("HEAD", f"/v1/blobs/{SHA256}")[0] == 404
+    assert ask("HEAD", f"/v1/blobs/{sha256}")[0] == 404
 
 
 def test_a_huge_claim_is_413_before_the_body(ask):
@@ -159,7 +176,7 @@ def test_a_size_that_is_wrong_keeps_no_id_from_who_tells_the_right_one(ask, job)
     manifest = [dict(body["spec"]["manifest"][0], size=1)]
     reply = ask("PUT", path, dict(body, spec=dict(body["spec"], manifest=manifest)))
     assert error_of(reply) == (400, "invalid_request")
-    assert f"model.onnx has {len(DATA)} bytes, not 1" in reply[1]["error"]["message"]
+    assert f"model.onnx has {SIZE} bytes, not 1" in reply[1]["error"]["message"]
     assert ask("PUT", path, body)[0] == 201
 
 
@@ -218,15 +235,15 @@ def test_chunked_bodies_are_refused(agent):
 
 
 @pytest.mark.parametrize(("length", "first"), [(1000, b"100 Continue"), (1 << 21, b"413 ")])
-def test_who_asks_before_sending_a_body_is_told_to_or_not_to(agent, length, first):
+def test_who_asks_before_sending_a_body_is_told_to_or_not_to(agent, length, first, data, sha256):
     """As curl does with files: what is refused by its length alone never crosses the network."""
     with open_socket(agent) as connection:
-        head = f"PATCH /v1/blobs/{SHA256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
+        head = f"PATCH /v1/blobs/{sha256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
         head += f"Upload-Offset: 0\r\nUpload-Length: {length}\r\nContent-Length: {length}\r\n"
         connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 " + first)
-        if length == len(DATA):
-            connection.sendall(DATA)
+        if length == SIZE:
+            connection.sendall(data)
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
         else:
             assert connection.recv(4096) == b""
@@ -263,12 +280,12 @@ def test_json_that_no_digest_can_be_made_of_is_refused(job, ask, odd):
     assert error_of(reply) == (400, "invalid_request")
 
 
-def test_a_client_that_leaves_in_the_middle_is_forgotten(agent, ask):
+def test_a_client_that_leaves_in_the_middle_is_forgotten(agent, ask, data, sha256):
     with open_socket(agent) as connection:
-        head = f"PATCH /v1/blobs/{SHA256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
+        head = f"PATCH /v1/blobs/{sha256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
         head += "Upload-Offset: 0\r\nUpload-Length: 1000\r\nContent-Length: 1000\r\n\r\n"
-        connection.sendall(head.encode() + DATA[:10])
-    assert ask("HEAD", f"/v1/blobs/{SHA256}")[0] == 404
+        connection.sendall(head.encode() + data[:10])
+    assert ask("HEAD", f"/v1/blobs/{sha256}")[0] == 404
 
 
 def test_one_connection_serves_many_requests(agent):

@@ -72,7 +72,6 @@ def machine(tmp_path):
     return machine
 
 
-@pytest.mark.slow
 def test_it_survives_deaths_wrong_configurations_and_boots(machine):
     told = machine.boot(FIRST_BOOT)
     assert "waited in vain" not in told

@@ -252,7 +252,6 @@ def archive(name):
         return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
 
 
-@pytest.mark.slow
 def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images, tmp_path):
     """The case of benchmarks/quantization.py: an equal model, four channels of each norm 60 times as large."""
     model = base.model()
@@ -277,7 +276,6 @@ def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images,
     assert lost["qat"] <= lost["ptq"] / 2
 
 
-@pytest.mark.slow
 def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
     """1.6 times as fast as fp32, before and after training; cost does not depend on what the weights are."""
     model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model

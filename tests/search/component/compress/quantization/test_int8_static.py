@@ -132,7 +132,6 @@ def with_statistics(model, resolution):
     return model.eval()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Constant folding:UserWarning")  # of the exporter, on strided slices
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_quantized_and_stays_close(family, tmp_path):
