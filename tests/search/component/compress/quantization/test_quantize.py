@@ -90,7 +90,7 @@ def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
 
 def test_supports_gives_reasons():
     assert all(supports(runtime, p) is None for runtime, made in PRECISIONS.items() for p in made)
-    assert "it takes fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
+    assert "allowed: fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
     assert supports("onnxruntime", "bf16").startswith("'bf16': onnxruntime has no bf16 kernels on CPUs")
     assert "runtime 'tensorrt' is not supported" in supports("tensorrt", "fp32")
 
