@@ -155,10 +155,10 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     free = len(cores.trainers) if cores else os.cpu_count() or 1
     trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
     if trainers * wanted.cpus > free:
-        auxiliary_loss = " beside the one that measures" if cores and cores.device != cores.trainers else ""
+        measuring = " besides the one that measures" if cores and cores.device != cores.trainers else ""
         raise ResourceError(
             f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
-            f"but this machine has {free}{auxiliary_loss}"
+            f"but this machine has {free}{measuring}"
         )
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
 
