@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vitsearch.core.progress import Silent
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import Driver, Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId

@@ -28,10 +28,10 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core import legality, precisions
-from vitsearch.core.graph import OPSET
 from vitsearch.core.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
+from vitsearch.models.graph import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

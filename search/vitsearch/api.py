@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitsearch.core.progress import Progress
+    from vitsearch.pipeline.progress import Progress
     from vitsearch.search.driver import Ended
     from vitsearch.space import LoadedSpace, SearchSpace
     from vitsearch.study.front import Front
@@ -45,7 +45,7 @@ def run(
     KeyboardInterrupt.
     """
     # ray, optuna and torch: only for those who search
-    from vitsearch.core.progress import PlainLines
+    from vitsearch.pipeline.progress import PlainLines
     from vitsearch.search.run import Options
     from vitsearch.search.run import run as run_space
 

@@ -19,12 +19,12 @@ from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.progress import Progress, Silent
 from vitsearch.core.record import Record
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Progress, Silent
 from vitsearch.search.driver import Driver, Ended
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace

@@ -108,6 +108,6 @@ def own_window(name: str, resolution: int) -> int | None:
 
 def starting_digest(spec: ModelSpec) -> str:
     """Names the weights that ``spec`` starts from; see :func:`vitsearch.backbones.weights.digest_of`."""
-    from vitsearch.backbones.weights import digest_of
+    from vitsearch.backbones.weights import digest_of  # torch: only for a run that resolves plans
 
     return digest_of(spec)

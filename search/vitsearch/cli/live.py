@@ -16,9 +16,9 @@ from rich.text import Text
 
 from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import cut_text
-from vitsearch.core.progress import PlainLines, Progress, describe
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
+from vitsearch.pipeline.progress import PlainLines, Progress, describe
 from vitsearch.space import SearchSpace
 
 

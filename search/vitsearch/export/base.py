@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from vitsearch.core.graph import OPSET
+from vitsearch.models.graph import OPSET
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vitsearch.core.graph import INPUT, OUTPUT
+from vitsearch.models.graph import INPUT, OUTPUT
 
 Floats = NDArray[np.float32]
 FATAL_ONLY = 4

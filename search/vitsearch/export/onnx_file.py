@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from vitsearch.core.graph import INPUT, OPSET, OUTPUT
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
 from vitsearch.export.base import PARITY_LIMIT, ExportReport
+from vitsearch.models.graph import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 
 PARITY_BATCHES = (1, 3)

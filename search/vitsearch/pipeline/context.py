@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vitsearch.core.progress import Progress
 from vitsearch.core.stage import StageKey
 from vitsearch.pipeline.jobs import FileJob, Job, Workspace
+from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId

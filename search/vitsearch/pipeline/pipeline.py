@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeVar
 
 from vitsearch.core.figures import Figure, Metrics, metrics_of
-from vitsearch.core.graph import OPSET
 from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
@@ -23,6 +22,7 @@ from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.availability import WaitingDevice
 from vitsearch.devices.protocols import Protocols
+from vitsearch.models.graph import OPSET
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext

@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from vitsearch.core.plan import Plan
-from vitsearch.core.progress import Progress
 from vitsearch.core.stage import Stage
 from vitsearch.devices.availability import duration, stored
 from vitsearch.errors import VitsearchError
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Progress
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.study import Study
 

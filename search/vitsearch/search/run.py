@@ -12,27 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.core.graph import OPSET
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.progress import Progress
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import ResourceError
+from vitsearch.models.graph import OPSET
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Source, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, Ended
 from vitsearch.search.session import Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.process_reaper import ProcessReaper
 from vitsearch.workers.ray_runner import RayRunner, Resources
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,6 @@ class Home:
         return cls(((file.parent if file else Path("studies")) / space.study).resolve())
 
     def workspace(self, space: SearchSpace) -> Workspace:
-        from vitsearch.storage.files import FileStore
-
         return Workspace(
             data_spec(space),
             FileStore(self.root / "artifacts"),
@@ -177,8 +177,6 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
     ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
     The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
-    from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-
     with ExitStack() as closing:
         if cores is None:
             ((name, asked),) = space.devices.items()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitsearch.core.progress import Progress
 from vitsearch.devices.agent_device import Device
+from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId

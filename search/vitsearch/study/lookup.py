@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.errors import StudyError, did_you_mean
+from vitsearch.space import load
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.study import Study
 
@@ -28,8 +29,6 @@ def find(text: str) -> Found:
             raise StudyError(f"{storage!r} names a database but no study; write {storage}#NAME")
         found = Found(storage, name)
     elif text.endswith((".yaml", ".yml")):
-        from vitsearch.space import load
-
         space = load(text).space
         found = Found(space.storage, space.study)
     elif text.endswith(".db"):

@@ -26,6 +26,7 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import engine_options, tune
+from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 
@@ -250,8 +251,6 @@ class Study:
             self._reopen()
 
     def _grow(self, name: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-        from vitsearch.storage.ledger.optuna_rows import replace_distribution
-
         old = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(before))
         new = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(after))
         replace_distribution(self._storage.engine, self.name, name, old, new)

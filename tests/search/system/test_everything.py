@@ -12,11 +12,11 @@ import pytest
 
 from support import REPOSITORY
 from vitsearch import backbones
-from vitsearch.core.graph import OPSET
 from vitsearch.core.legality import reasons
 from vitsearch.core.plan import Plan
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import evaluate
+from vitsearch.models.graph import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import load

@@ -28,8 +28,8 @@ from onnx import helper, numpy_helper
 
 from vitsearch.compress.quantization.int8_weights import symmetric
 from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
-from vitsearch.core.graph import INPUT
 from vitsearch.errors import StageError
+from vitsearch.models.graph import INPUT
 
 Floats = NDArray[np.float32]
 Range = tuple[float, float]

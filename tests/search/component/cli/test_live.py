@@ -9,9 +9,9 @@ from rich.console import Console
 from vitsearch.cli import live
 from vitsearch.cli.live import LiveView
 from vitsearch.core.figures import Metrics
-from vitsearch.core.progress import PlainLines
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
+from vitsearch.pipeline.progress import PlainLines
 from vitsearch.space import SearchSpace
 
 

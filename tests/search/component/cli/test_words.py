@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from support.words import forbidden_lines
 from vitsearch.cli.app import app
-from vitsearch.core.progress import PlainLines
+from vitsearch.pipeline.progress import PlainLines
 from vitsearch_evaluators.cli.app import parser
 
 

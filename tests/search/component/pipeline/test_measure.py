@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from vitsearch.core.progress import Silent
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.measure import CONTENDED_REPEATS, DeviceMeasurements
+from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger

@@ -15,9 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from support import TESTS
-from vitsearch.core.progress import Silent
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
+from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
 from vitsearch.search.driver import Ended
 from vitsearch.study.front import read_front

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 from optuna.trial import TrialState
 
-from vitsearch.core.progress import Silent
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.jobs import ProxyJob
+from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver, outage
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsearch.core.progress import Silent
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
 from vitsearch.devices.protocols import Protocols
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
+from vitsearch.pipeline.progress import Silent
 from vitsearch.search import outage
 from vitsearch.search.driver import Ended
 from vitsearch.search.run import Home, Options, drive

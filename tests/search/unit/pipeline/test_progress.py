@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
-from vitsearch.core import progress
 from vitsearch.core.figures import Metrics
-from vitsearch.core.progress import PlainLines, describe
 from vitsearch.core.record import Record
+from vitsearch.pipeline import progress
+from vitsearch.pipeline.progress import PlainLines, describe
 
 
 def test_a_trial_is_one_line_with_what_came_out(plan):
