@@ -253,10 +253,10 @@ class Worker(threading.Thread):
                 with IMPORTING:
                     from vitsearch_evaluators.measure import accuracy_job
                 return accuracy_job.judge(job.spec, conditions, job_folder, self._store.adopt)
-            if job.spec.kind == "probe":
+            if job.spec.kind == "peaks":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import peaks_job
-                return peaks_job.probe(job.spec, conditions, job_folder, self._device.system)
+                return peaks_job.measure_peaks(job.spec, conditions, job_folder, self._device.system)
             return self._measure(job, conditions, job_folder)
 
     def _measure(self, job: ClaimedJob, conditions: Conditions, job_folder: JobFolder) -> Measurement:
