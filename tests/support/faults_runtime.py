@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from vitsearch_evaluators.base.atomic_files import write_bytes
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 
@@ -128,6 +129,4 @@ class FaultRuntime(Runtime):
 
 
 def note(path, pid):
-    with open(path + ".part", "w") as stream:
-        stream.write(str(pid))
-    os.rename(path + ".part", path)
+    write_bytes(path, str(pid).encode())

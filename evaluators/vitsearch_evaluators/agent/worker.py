@@ -181,12 +181,12 @@ class Worker(threading.Thread):
             # When a whole service or board goes down, children may hear it before us: that is no interruption.
             if self._stopping.wait(_GOING_DOWN_S if died.death == "SIGTERM" else 0.0):
                 return lambda: self._queue.release(job.id)
-            death, details = died.death, died.details
-            return lambda: self._queue.died(job.id, death, details)
+            cause, details = died.death, died.details
+            return lambda: self._queue.interrupted(job.id, cause, details)
         except Exception as error:
             if is_full(error):
                 self._disk.await_room()
-                return lambda: self._queue.died(job.id, DISK_FULL, {})
+                return lambda: self._queue.interrupted(job.id, DISK_FULL, {})
             if isinstance(error, EvaluatorError):
                 failure = error
             else:

@@ -15,6 +15,7 @@ import ssl
 import sys
 from typing import NamedTuple
 
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
@@ -138,15 +139,10 @@ def _make(path: str, system: System) -> None:
                 f"no certificate can be made: {reason}. Install openssl, or give files of your own with "
                 "--tls-cert and --tls-key, or listen on 127.0.0.1 and use an ssh tunnel",
             )
-        whole = os.path.join(folder, FILE_NAME)
-        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as stream:
+        with replacing(path, 0o600) as stream:
             for part in (cert, key):
-                with open(part) as source:
+                with open(part, "rb") as source:
                     stream.write(source.read())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(whole, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,6 +13,7 @@ import secrets
 import threading
 from typing import Optional, Tuple
 
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -54,19 +55,12 @@ def read_tokens(path: str) -> Tuple[str, ...]:
 
 
 def write_tokens(path: str, tokens: Tuple[str, ...]) -> None:
-    """Replace the file in one step; it is readable for its owner alone from the first moment on."""
-    temporary = f"{path}.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as stream:
-        with contextlib.suppress(OSError):  # rotated by root, it stays the agent's
+    """Replace the file in one step. Only its owner can read it at any time."""
+    with replacing(path, 0o600, part=f"{path}.{os.getpid()}") as stream:
+        with contextlib.suppress(OSError):  # when root rotates the token, the file still belongs to the agent's user
             before = os.stat(path)
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-        stream.write("".join(token + "\n" for token in tokens))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(temporary, path)
+            os.fchown(stream.fileno(), before.st_uid, before.st_gid)
+        stream.write("".join(token + "\n" for token in tokens).encode("ascii"))
 
 
 def rotate(path: str, keep_old: bool) -> str:

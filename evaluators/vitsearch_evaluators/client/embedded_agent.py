@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any, Optional
 
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import DeviceUnreachable
 
@@ -88,7 +88,7 @@ class EmbeddedAgent:
     def _start(self) -> None:
         """Start the agent; once more when something kills it meanwhile. DeviceUnreachable tells its log."""
         os.makedirs(self._state, mode=0o700, exist_ok=True)
-        _write_private(os.path.join(self._state, "token"), self.token)
+        tokens.write_tokens(self._path(tokens.FILE_NAME), (self.token,))
         for _ in range(_STARTS):
             process = self._process = self._spawn()
             self._port = self._await_port(process)
@@ -106,7 +106,7 @@ class EmbeddedAgent:
             os.remove(self._path("port.json"))
         command = [self._python, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
         command += ["--state", self._state, "--port-file", self._path("port.json")]
-        command += ["--token-file", self._path("token")]
+        command += ["--token-file", self._path(tokens.FILE_NAME)]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
         with open(self._path("agent.log"), "ab") as log:
@@ -132,12 +132,6 @@ class EmbeddedAgent:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._state, name)
-
-
-def _write_private(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as stream:
-        stream.write(text)
 
 
 def _tail(path: str) -> str:

@@ -1,12 +1,14 @@
 """Files on their way to a device and back: in pieces, each of which may be lost, and whole at the end."""
 
 import functools
+import hashlib
 import os
 import time
 from typing import Dict, NamedTuple, Sequence, Tuple
 
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base import npy
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.client.retry import RetryPolicy
 from vitsearch_evaluators.client.transport import Transport
@@ -70,8 +72,8 @@ class Transfer:
 
     def fetch(self, endpoint: str, size: int, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
         """Write `size` bytes of an endpoint to a file; TransferFailed when they have another digest."""
-        offset = 0
-        with open(path + ".part", "wb") as stream:
+        offset, found = 0, hashlib.sha256()
+        with replacing(path, sync=False) as stream:
             while offset < size:
                 url = f"{endpoint}?offset={offset}"
                 piece = retry_policy.ask(functools.partial(self._transport.request, "GET", url)).body
@@ -79,13 +81,13 @@ class Transfer:
                     raise EvaluatorError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
                 retry_policy.answered()
                 stream.write(piece)
+                found.update(piece)
                 offset += len(piece)
-        found = file_digest(path + ".part")
-        if found != sha256:
-            os.remove(path + ".part")
-            told = f"{endpoint} has the digest {found}, not {sha256}"
-            raise TransferFailed(told, {"reason": "digest_mismatch", "found": found})
-        os.replace(path + ".part", path)
+            if found.hexdigest() != sha256:
+                raise TransferFailed(
+                    f"{endpoint} has the digest {found.hexdigest()}, not {sha256}",
+                    {"reason": "digest_mismatch", "found": found.hexdigest()},
+                )
 
     def manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
         """Return the files of a model, or the one of that digest which the device holds; NotFound, InvalidRequest."""

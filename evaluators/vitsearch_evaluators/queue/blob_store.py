@@ -162,8 +162,7 @@ class BlobStore:
         with self._lock:
             if not self.has(sha256):
                 self._make_room(os.path.getsize(path), sha256)
-            os.chmod(path, 0o444)
-            os.replace(path, self._blob_path(sha256))
+            self._publish(path, sha256)
         return sha256
 
     def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
@@ -221,9 +220,13 @@ class BlobStore:
                 f"the content has the digest {found}, not {sha256}; send it again",
                 {"reason": "digest_mismatch", "found": found},
             )
-        os.chmod(path, 0o444)
-        os.rename(path, self._blob_path(sha256))
+        self._publish(path, sha256)
         return Progress(total, True)
+
+    def _publish(self, path: str, sha256: str) -> None:
+        """Move a whole and verified file into the store, read-only."""
+        os.chmod(path, 0o444)
+        os.replace(path, self._blob_path(sha256))
 
     def _make_room(self, needed: int, sha256: str, spared: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}

@@ -8,15 +8,15 @@ from typing import Dict, List, Mapping, Sequence
 NEXT = """
 SELECT jobs.* FROM jobs LEFT JOIN owners ON owners.study = jobs.study
 WHERE state = 'queued'
-ORDER BY deaths <> '[]' DESC, COALESCE(owners.served, 0), seq LIMIT 1
+ORDER BY interruptions <> '[]' DESC, COALESCE(owners.served, 0), seq LIMIT 1
 """
 
 
 def in_order(jobs: Sequence[sqlite3.Row], served: Mapping[str, int]) -> List[sqlite3.Row]:
     """Return active jobs, given oldest first: what runs, then as NEXT will take them one after another."""
     queued = [job for job in jobs if job["state"] == "queued"]
-    interrupted = [job for job in queued if job["deaths"] != "[]"]
-    others = [job for job in queued if job["deaths"] == "[]"]
+    interrupted = [job for job in queued if job["interruptions"] != "[]"]
+    others = [job for job in queued if job["interruptions"] == "[]"]
     last_served = dict(served)
     order = [job for job in jobs if job["state"] == "running"]
     return order + _take_turns(interrupted, last_served) + _take_turns(others, last_served)

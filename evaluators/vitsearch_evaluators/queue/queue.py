@@ -1,7 +1,7 @@
 """The queue of the device, kept in SQLite so that neither a crash nor a reboot forgets a job.
 
     queued --claim--> running --finish--> done | failed
-      ^                  |--release, died, recover--> queued     stopped, crashed or interrupted
+      ^                  |--release, interrupted, recover--> queued     stopped, crashed or interrupted
       '--put again--     '--cancel--> cancelled                  (failed, and may be tried again)
 
 Owners are served in turn (who was served longest ago comes first), first come first served within
@@ -97,7 +97,7 @@ class JobQueue:
             elif rows.may_begin_again(row, environment):
                 self._table.set(
                     identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
-                    trial=owner.trial, deaths="[]", environment=environment,
+                    trial=owner.trial, interruptions="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
             elif row["state"] == "queued" and environment is not None:
@@ -217,12 +217,12 @@ class JobQueue:
         """Write down why nothing came of a job; one that is transient may be submitted again."""
         self._end(identifier, "failed", error=json.dumps(error.to_json()))
 
-    def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:
-        """After its child died by a signal: queued again in front, or failed when that is enough (`deaths`)."""
+    def interrupted(self, identifier: str, cause: str, details: Dict[str, Any]) -> None:
+        """Queue a job in front again after an attempt that gave no answer, or fail it (see `verdict`)."""
         with self._changed, self._database.transaction():
             row = self._table.row(identifier)
             if row is not None:
-                self._put_back(row, death, details)
+                self._put_back(row, cause, details)
 
     def release(self, identifier: str) -> None:
         """After its child was killed on purpose: cancelled, or queued again if nobody asked to."""
@@ -239,17 +239,17 @@ class JobQueue:
         with self._changed:
             self._changed.notify_all()
 
-    def _put_back(self, row: sqlite3.Row, death: str, details: Dict[str, Any]) -> None:
-        deaths = json.loads(row["deaths"]) + [death]
-        failure = verdict(deaths, self._limits.interruptions_max)
+    def _put_back(self, row: sqlite3.Row, cause: str, details: Dict[str, Any]) -> None:
+        causes = json.loads(row["interruptions"]) + [cause]
+        failure = verdict(causes, self._limits.interruptions_max)
         if row["cancel"]:
             self._end(row["id"], "cancelled")
         elif failure is not None:
-            self._table.set(row["id"], deaths=json.dumps(deaths))
+            self._table.set(row["id"], interruptions=json.dumps(causes))
             self.fail(row["id"], MeasurementFailed(failure.kind, failure.message, dict(details, **failure.details)))
         else:
-            self._table.set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
-            self._tell(row["id"], "interrupted", death=death)
+            self._table.set(row["id"], state="queued", process=None, interruptions=json.dumps(causes))
+            self._tell(row["id"], "interrupted", cause=cause)
             self._queue(row["id"])
 
     def _queue(self, identifier: str) -> None:

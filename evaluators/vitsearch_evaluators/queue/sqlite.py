@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     process TEXT,
     error TEXT,
     result TEXT,
-    deaths TEXT NOT NULL DEFAULT '[]',  -- a JSON list: see `base.interruptions`
+    interruptions TEXT NOT NULL DEFAULT '[]',  -- a JSON list of causes: see `base.interruptions`
     environment TEXT  -- the only environment in which the client wants it measured, or NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);

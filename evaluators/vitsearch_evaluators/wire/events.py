@@ -3,7 +3,7 @@
     queued -> started {attempt} -> phase {phase} ... -> done | failed | cancelled
        ^                             |-- cooling {until_c, at_most_s}      before a process
        |                             '-- retried {phase, why}              it was throttled
-       '------ interrupted {death} <-- (see `deaths`)
+       '------ interrupted {cause} <-- (see `base.interruptions`)
 
 `n` grows over all jobs of a device, so `after` a number is never ambiguous, even after a restart.
 """

@@ -30,7 +30,7 @@ def test_the_life_of_a_job_in_order(queue, tmp_path):
     queue.put(OTHER, SPEC, Owner("b"))
     queue.claim(0.0)
     queue.tell(JOB, "phase", phase="latency", process=0)
-    queue.died(JOB, "SIGSEGV", {})
+    queue.interrupted(JOB, "SIGSEGV", {})
     queue.claim(0.0)
     queue.close()
     again = JobQueue(str(tmp_path / "jobs.sqlite"))
@@ -43,7 +43,7 @@ def test_the_life_of_a_job_in_order(queue, tmp_path):
     ]  # fmt: skip
     assert [event.n for event in told] == sorted({event.n for event in told})
     assert told[2].details == {"phase": "latency", "process": 0}
-    assert [told[index].details["death"] for index in (3, 6)] == ["SIGSEGV", "agent"]
+    assert [told[index].details["cause"] for index in (3, 6)] == ["SIGSEGV", "agent"]
     assert whats(again.events(OTHER, 0, 0.0)) == ["queued"]
     again.close()
 

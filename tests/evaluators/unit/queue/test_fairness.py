@@ -20,7 +20,7 @@ def test_listed_as_served(before, after):
             number += 1
             queue.put(f"{number:064x}", SPEC, Owner(study))
             if interrupted:
-                queue._table.set(f"{number:064x}", deaths='["agent"]')
+                queue._table.set(f"{number:064x}", interruptions='["agent"]')
         for _ in range(taken):
             expected = [status.id for status in queue.active() if status.state == "queued"][0]
             job = queue.claim(0.0)

@@ -124,14 +124,14 @@ def test_a_child_that_dies_alike_twice_is_a_crash(queue):
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("b"))
     assert claimed(queue) == 1
-    queue.died(name(1), "SIGSEGV", {"output_tail": "first"})
+    queue.interrupted(name(1), "SIGSEGV", {"output_tail": "first"})
     assert queue.get(name(1)).state == "queued"
     assert claimed(queue) == 1, "tried again at once"
-    queue.died(name(1), "SIGSEGV", {"output_tail": "second"})
+    queue.interrupted(name(1), "SIGSEGV", {"output_tail": "second"})
     status = queue.get(name(1))
     assert (status.state, status.error["details"]["kind"]) == ("failed", "crash")
     assert status.error["details"]["output_tail"] == "second"
-    assert status.error["details"]["deaths"] == ["SIGSEGV", "SIGSEGV"]
+    assert status.error["details"]["interruptions"] == ["SIGSEGV", "SIGSEGV"]
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
