@@ -140,7 +140,7 @@ FAULTS = {
     24: (
         "a process escapes, or stays as a zombie: swept",
         "test_faults_model.py::test_zombies_and_escaped_processes_are_swept",
-        "test_processes.py::test_a_zombie_is_gone",
+        "test_processes.py::test_a_zombie_counts_as_ended",
     ),
     25: (
         "clients that are silent or slow, with TLS and without: others are served",
