@@ -1,4 +1,4 @@
-"""Model files written by hand: small, valid, and easy to spoil."""
+"""Model files written by hand: small, valid, and easy to corrupt."""
 
 import struct
 

@@ -21,7 +21,7 @@ import unittest
 
 from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
 from vitsearch_evaluators.agent import canary
-from vitsearch_evaluators.artifacts import model_files, refuse_unfit
+from vitsearch_evaluators.artifacts import model_files, refuse_incompatible
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.base.system import THIS_MACHINE, Output, System
@@ -134,10 +134,10 @@ class Portable(unittest.TestCase):
         doctype = b'<!DOCTYPE net [<!ENTITY a "a">]><net version="11"/>'
         old = RuntimeInfo("onnxruntime", True, None, "1.0", (), ("onnx", "tflite", "openvino"), max_opset=15)
         for name, content, told in (
-            ("model.onnx", too_new, "opset 99, this onnxruntime .1.0. reads up to 15"),
+            ("model.onnx", too_new, "opset 99; this onnxruntime .1.0. reads up to 15"),
             ("model.onnx", foreign, "com.acme"),
             ("model.onnx", pickle.dumps([]), "pickle"),
-            ("model.tflite", b"\0\0\0\0TFL3", "no TFLite file"),
+            ("model.tflite", b"\0\0\0\0TFL3", "not a TFLite file"),
             ("model.xml", doctype, "document type"),
         ):
             with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ class Portable(unittest.TestCase):
                         stream.write(content)
                 kind = {"model.onnx": "onnx", "model.tflite": "tflite", "model.xml": "openvino"}[name]
                 with self.assertRaisesRegex(MeasurementFailed, told):
-                    refuse_unfit(kind, files, old)
+                    refuse_incompatible(kind, files, old)
 
     def test_it_is_installed_as_a_service(self):
         with tempfile.TemporaryDirectory() as folder:

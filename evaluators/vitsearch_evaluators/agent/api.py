@@ -163,7 +163,7 @@ class Api(NamedTuple):
                     f"the job is for the environment {wanted}, the device is now in {found}",
                     {"wanted": wanted, "found": found},
                 )
-        self._refuse_unfit(identifier, spec)
+        self._refuse_incompatible(identifier, spec)
         status, created = self.queue.put(identifier, spec, job["owner"], wanted)
         if created:
             owner = job["owner"].study
@@ -215,7 +215,7 @@ class Api(NamedTuple):
             if size not in (None, blob.size):
                 raise InvalidRequest(f"spec.manifest: {blob.name} has {size} bytes, not {blob.size}")
 
-    def _refuse_unfit(self, identifier: str, spec: JobSpec) -> None:
+    def _refuse_incompatible(self, identifier: str, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it waits its turn for that."""
         if self._is_known(identifier):
             return
@@ -224,7 +224,7 @@ class Api(NamedTuple):
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:
-                artifacts.refuse_unfit(spec.artifact_kind, files, runtime)
+                artifacts.refuse_incompatible(spec.artifact_kind, files, runtime)
             if spec.kind == "accuracy":
                 npy.check_subset(*(files[name] for name in SUBSET_NAMES))
 

@@ -179,26 +179,26 @@ class DeviceClient:
         info = self._info or retry_policy.ask(self.device)
         model = retry_policy.ask(lambda: self._files.manifest(path_or_digest))
         judged_by = () if subset is None else retry_policy.ask(lambda: self._files.subset(subset))
-        info = retry_policy.ask(lambda: self._refuse_unfit(model, asked.runtime, info))
+        info = retry_policy.ask(lambda: self._refuse_incompatible(model, asked.runtime, info))
         return self._result(asked._replace(manifest=model + judged_by), request, info, retry_policy)
 
-    def _refuse_unfit(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
+    def _refuse_incompatible(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
         """Raise why the device cannot run a model before anything is sent; return what the device is now.
 
         What it was when asked earlier is no reason: it may have been updated. A model whose files are not
         known here is looked at by the agent.
         """
-        compatibility.refuse_large(model, info)
+        compatibility.refuse_too_large(model, info)
         files = self._files.known(model)
         if len(files) < len(model):
             return info
         try:
-            compatibility.refuse_unfit(files, runtime, info)
+            compatibility.refuse_incompatible(files, runtime, info)
         except MeasurementFailed:
             now = self.device()
             if now.runtimes == info.runtimes:
                 raise
-            return self._refuse_unfit(model, runtime, now)
+            return self._refuse_incompatible(model, runtime, now)
         return info
 
     def _result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:

@@ -7,7 +7,7 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.protocol import ARTIFACTS, BlobRef, DeviceInfo
 
 
-def refuse_large(model: Sequence[BlobRef], info: DeviceInfo) -> None:
+def refuse_too_large(model: Sequence[BlobRef], info: DeviceInfo) -> None:
     """Raise MeasurementFailed for what a device cannot hold: `incompatible_artifact` for a file,
     `out_of_memory` for the whole model."""
     for blob in model:
@@ -23,12 +23,12 @@ def refuse_large(model: Sequence[BlobRef], info: DeviceInfo) -> None:
         )
 
 
-def refuse_unfit(files: Mapping[str, str], runtime_name: str, info: DeviceInfo) -> None:
-    """Raise what `artifacts.refuse_unfit` does; a runtime that the device does not name is left to the agent.
+def refuse_incompatible(files: Mapping[str, str], runtime_name: str, info: DeviceInfo) -> None:
+    """Raise what `artifacts.refuse_incompatible` does; a runtime that the device does not name is left to the agent.
 
     `files`: all files of a model, by the names that a job gives them -> where they lie.
     """
     runtime = next((one for one in info.runtimes if one.name == runtime_name), None)
     if runtime is not None:
         kind = next(kind for kind, names in ARTIFACTS.items() if names[0] in files)
-        artifacts.refuse_unfit(kind, files, runtime)
+        artifacts.refuse_incompatible(kind, files, runtime)

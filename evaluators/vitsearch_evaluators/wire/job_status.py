@@ -1,4 +1,4 @@
-"""How a job stands, with what came of it."""
+"""The state of a job, with its result or error."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
@@ -22,7 +22,7 @@ RESULTS: Mapping[str, json_reader.Reader] = {
 
 
 class JobStatus(NamedTuple):
-    """How a job stands; `result` (by its `kind`) only when done, `error` (JSON of an EvaluatorError) if failed."""
+    """The state of a job. A done job has a `result` of its `kind`, a failed one an `error` (EvaluatorError as JSON)."""
 
     id: str
     state: str

@@ -79,7 +79,7 @@ def test_one_file_that_fails_keeps_no_other_from_being_measured(blob, tiny_onnx,
     assert app.main(["measure", blob, tiny_onnx()]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(tiny_onnx()) for line in lines)
-    assert any(line.startswith(f"{blob}: incompatible_artifact: this is no ONNX file") for line in lines)
+    assert any(line.startswith(f"{blob}: incompatible_artifact: not an ONNX file") for line in lines)
     assert app.main(["measure", blob, str(tmp_path / "none")]) == 2
     assert capsys.readouterr().out == "", "what is not there is told before anything is measured"
 

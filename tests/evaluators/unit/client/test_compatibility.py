@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitsearch_evaluators.client.compatibility import refuse_large, refuse_unfit
+from vitsearch_evaluators.client.compatibility import refuse_incompatible, refuse_too_large
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.protocol import BlobRef, DeviceInfo, RuntimeInfo
 
@@ -25,18 +25,20 @@ def device(**more):
 )
 def test_a_file_or_a_model_may_be_too_large(more, kind, told):
     with pytest.raises(MeasurementFailed, match=told) as caught:
-        refuse_large(MODEL, device(**more))
+        refuse_too_large(MODEL, device(**more))
     assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize("more", [{}, {"memory_mb": 3}])
 def test_what_fits_is_not_refused(more):
-    refuse_large(MODEL, device(**more))
+    refuse_too_large(MODEL, device(**more))
 
 
 def test_a_runtime_that_is_not_there_is_refused_and_one_that_is_not_named_is_left_to_the_agent():
     files = {"model.xml": "/nowhere.xml", "model.bin": "/nowhere.bin"}
-    with pytest.raises(MeasurementFailed, match="openvino cannot be used there: no module openvino") as caught:
-        refuse_unfit(files, "openvino", device())
+    with pytest.raises(
+        MeasurementFailed, match="openvino is not available on the device: no module openvino"
+    ) as caught:
+        refuse_incompatible(files, "openvino", device())
     assert caught.value.kind == "runtime_unavailable"
-    refuse_unfit(files, "another", device())
+    refuse_incompatible(files, "another", device())

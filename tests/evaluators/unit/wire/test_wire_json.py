@@ -1,4 +1,4 @@
-"""What a device answers, as JSON that no later version may read otherwise."""
+"""Golden JSON of everything that a device answers; a change of it needs a new protocol version."""
 
 import pytest
 
@@ -226,7 +226,7 @@ def test_golden_json(record, golden):
 
 
 @pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
-def test_every_key_is_needed_and_no_other_taken(record, golden):
+def test_missing_and_unknown_keys_are_refused(record, golden):
     for key in golden:
         lacking = {name: value for name, value in golden.items() if name != key}
         with pytest.raises(InvalidRequest, match=f"missing {key}"):
@@ -235,7 +235,7 @@ def test_every_key_is_needed_and_no_other_taken(record, golden):
         type(record).from_json(dict(golden, surprise=1))
 
 
-def test_a_result_is_read_as_its_kind_says():
+def test_a_result_is_read_by_its_kind():
     with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
         JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
     with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, peaks"):
