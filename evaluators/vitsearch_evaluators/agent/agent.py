@@ -92,7 +92,7 @@ def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts
     queue = open_queue(path, configured.limits, store, log.ended, pause)
     store.referenced = queue.referenced
     if not store.has_room():
-        store.yield_to()
+        store.restore_reserve()
     work = os.path.join(settings.state, "work")
     device = Device(identity, version, configured, system)
     worker = Worker(queue, store, work, device)

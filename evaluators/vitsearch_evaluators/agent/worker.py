@@ -107,11 +107,11 @@ class Worker(threading.Thread):
             return
         rested = False
         while not self._stopping.is_set():
-            job = self._disk.require_room(lambda: self._queue.claim(_IDLE_S))
+            job = self._disk.retry(lambda: self._queue.claim(_IDLE_S))
             if job is not None and not self._stopping.is_set():
                 self._process(job)
             elif job is not None:
-                self._disk.require_room(functools.partial(self._queue.release, job.id))
+                self._disk.retry(functools.partial(self._queue.release, job.id))
             elif not rested:
                 processes.give_memory_back()
             rested = job is None
@@ -120,7 +120,7 @@ class Worker(threading.Thread):
 
     def _clean(self) -> None:
         """Remove the folders of jobs that ended while the agent was killed."""
-        active = {status.id for status in self._disk.require_room(self._queue.active) or ()}
+        active = {status.id for status in self._disk.retry(self._queue.active) or ()}
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
@@ -164,11 +164,11 @@ class Worker(threading.Thread):
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
-        self._disk.require_room(self._outcome(job, folder))
+        self._disk.retry(self._outcome(job, folder))
         if not self._stopping.is_set():
             # A cancellation that came too late must not hit the next job.
             self._stop_child.clear()
-            if self._disk.require_room(lambda: self._queue.get(job.id).final):
+            if self._disk.retry(lambda: self._queue.get(job.id).final):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
@@ -222,14 +222,14 @@ class Worker(threading.Thread):
             self.canary.skip()
 
     def _distrust(self, identifiers: Sequence[str]) -> None:
-        self._disk.require_room(functools.partial(self._queue.flag, identifiers, canary.FLAG))
+        self._disk.retry(functools.partial(self._queue.flag, identifiers, canary.FLAG))
         if self._stopping.is_set():
             raise Interrupted  # perhaps not written: the next life looks again
 
     def _tell(self, identifier: str, what: str, **details: Any) -> None:
         """Let those who watch the job know; what a full disk does not take is not worth waiting for."""
         with contextlib.suppress(sqlite3.Error):
-            self._queue.tell(identifier, what, **details)
+            self._queue.report(identifier, what, **details)
 
     def _work(self, job: ClaimedJob, folder: str) -> Result:
         environment = environment_id(self._device.environment())

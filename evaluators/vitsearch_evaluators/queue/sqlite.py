@@ -1,6 +1,6 @@
-"""The agent's SQLite file. Not thread-safe: `jobs.JobQueue` holds its lock around every call.
+"""The agent's SQLite file. Not thread-safe: `queue.JobQueue` holds its lock around every call.
 
-Boards have SQLite 3.22: no UPSERT, no RETURNING.
+Devices may have SQLite 3.22, which knows neither UPSERT nor RETURNING.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ CREATE INDEX IF NOT EXISTS events_by_job ON events (job, n);
 
 
 class Database:
-    """Every write is on the disk when its transaction ends."""
+    """The open file. Every write is on the disk when its transaction ends."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -47,7 +47,7 @@ class Database:
         try:
             self.run("PRAGMA journal_mode=WAL")
             self.run("PRAGMA synchronous=FULL")
-            self.run("PRAGMA cache_size=-256")  # KiB; 2,000 otherwise, of an agent's 30 MB
+            self.run("PRAGMA cache_size=-256")  # KiB; the default of 2,000 is much for an agent with 30 MB
             self._connection.executescript(_SCHEMA)
         except BaseException:
             self._connection.close()
@@ -64,7 +64,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, with one wait for the disk; one inside another is part of it."""
+        """Make all writes in the block or none, with one wait for the disk; nested transactions join the outer one."""
         if self._depth == 0:
             self.run("BEGIN IMMEDIATE")
         self._depth += 1

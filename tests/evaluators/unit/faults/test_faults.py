@@ -16,7 +16,7 @@ FAULTS = {
         "the agent is killed in a measurement: the child dies with it, the job is repeated in front, and bounded",
         "test_worker.py::test_agent_killed_while_measuring_measures_again",
         "test_worker.py::test_agent_killed_too_often_gives_the_job_up",
-        "test_queue.py::test_interrupted_jobs_come_first_and_are_capped",
+        "test_queue.py::test_interrupted_jobs_come_first_and_fail_after_the_limit",
         "test_survival.py::test_two_hundred_kills_over_a_hundred_jobs",
     ),
     3: (
@@ -29,7 +29,7 @@ FAULTS = {
     4: (
         "the agent's state is gone: the client sends model and job again, under the same id",
         "test_client.py::test_an_agent_that_lost_queue_and_models_is_given_both_again",
-        "test_recovery.py::test_a_damaged_file_is_kept_beside_and_a_new_one_begins",
+        "test_recovery.py::test_a_damaged_file_is_renamed_and_a_new_queue_begins",
     ),
     5: (
         "the network is cut in an upload, a measurement, a result: retried, and measured once",
@@ -93,8 +93,8 @@ FAULTS = {
     16: (
         "two studies contend: one measurement at a time, owners in turn",
         "test_worker.py::test_two_clients_one_measurement_at_a_time",
-        "test_queue.py::test_owners_take_turns",
-        "test_fairness.py::test_listed_as_served",
+        "test_queue.py::test_owners_are_served_in_turn",
+        "test_fairness.py::test_jobs_are_listed_in_the_order_of_service",
     ),
     17: (
         "the device throttles: cooled down and repeated, then said",
