@@ -138,7 +138,7 @@ class Api(NamedTuple):
         asked = body.get("api") if isinstance(body, dict) else None
         if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
             raise ProtocolSkew(
-                f"the client speaks protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+                f"the client uses protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = json_reader.read_object(body, _JOB, "job", ("environment_id",))
         device_id, spec = self.this_device.identity.device_id, job["spec"]

@@ -60,7 +60,7 @@ def test_a_cut_in_a_measurement_repeats_nothing(faulty_agent, far_client, proxy,
         gate.write_text("open")
         until(lambda: watcher.jobs() == [])
         assert not result.done()
-        proxy.mend()
+        proxy.restore()
         assert result.result(120).attempts == 1
 
 

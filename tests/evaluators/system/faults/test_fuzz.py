@@ -24,7 +24,7 @@ from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000
 LEAST_ANSWERS = 10_000
 LIMITS = {
@@ -226,7 +226,7 @@ class Target:
     def exchange(self, sent):
         """Send bytes on a fresh connection, then read to its end; nothing when the agent cuts it."""
         received = bytearray()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as line:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as line:
             try:
                 line.sendall(sent)
                 line.shutdown(socket.SHUT_WR)
@@ -372,7 +372,7 @@ def spent_s(pid):
 def still_measures(target, home):
     path = home / "afterwards"
     path.write_bytes(BLOB + b"!")
-    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
+    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=TIMEOUT_S)
     with target.agent.client("after") as client:
         for job in client.jobs():
             client.cancel(job.id)

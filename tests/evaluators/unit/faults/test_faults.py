@@ -10,7 +10,7 @@ from support import TESTS
 FAULTS = {
     1: (
         "the agent is killed in an upload: it goes on at its offset",
-        "test_client.py::test_upload_goes_on_after_the_agent_was_killed",
+        "test_client.py::test_upload_continues_after_the_agent_was_killed",
     ),
     2: (
         "the agent is killed in a measurement: the child dies with it, the job is repeated in front, and bounded",
@@ -28,7 +28,7 @@ FAULTS = {
     ),
     4: (
         "the agent's state is gone: the client sends model and job again, under the same id",
-        "test_client.py::test_an_agent_that_lost_queue_and_models_is_given_both_again",
+        "test_client.py::test_an_agent_that_lost_queue_and_models_gets_both_again",
         "test_recovery.py::test_a_damaged_file_is_renamed_and_a_new_queue_begins",
     ),
     5: (
@@ -55,7 +55,7 @@ FAULTS = {
         "a dispatcher whose claim ran out loses it to the next, and what both ask for is one job",
         "test_ledger.py::test_a_claim_that_ran_out_goes_to_the_next",
         "test_ledger.py::test_only_its_holder_releases_a_claim",
-        "test_client.py::test_the_same_question_is_measured_once",
+        "test_client.py::test_equal_requests_are_measured_once",
     ),
     10: (
         "an upload is damaged or cut short: dropped, sent once more, then a final failure",
@@ -114,12 +114,12 @@ FAULTS = {
         "test_outage.py::test_no_more_is_asked_for_when_enough_waits",
         "test_availability.py::test_it_is_not_lost_while_something_else_is_made",
         "test_agent_device.py::test_another_board_at_its_address_is_a_lost_device",
-        "test_client.py::test_silence_ends_at_the_deadline",
+        "test_client.py::test_a_device_that_does_not_answer_is_given_up_at_the_deadline",
         "test_agent_device.py::test_a_device_that_does_not_answer_is_one_message",
     ),
     20: (
         "client and agent share no protocol version: both versions are named",
-        "test_client.py::test_versions_that_share_nothing_are_both_named",
+        "test_client.py::test_an_error_names_both_versions_if_no_version_is_shared",
         "test_access.py::test_an_agent_of_another_version_is_final_and_both_versions_are_told",
         "test_server.py::test_refused_jobs",
     ),

@@ -142,7 +142,7 @@ def test_while_it_does_not_answer_it_is_absent(agent, make_proxy, tmp_path):
         while device.outage is None:
             await asyncio.sleep(0.01)
         why = device.outage.why
-        proxy.mend()
+        proxy.restore()
         return why, await measuring
 
     why, found = asyncio.run(cut_and_mend())

@@ -30,7 +30,7 @@ from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, PROTOCOL_VERSIO
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def served(serve_agent):
 
 
 def open_line(agent):
-    return closing(socket.create_connection(("127.0.0.1", agent.port), timeout=PATIENCE_S))
+    return closing(socket.create_connection(("127.0.0.1", agent.port), timeout=TIMEOUT_S))
 
 
 def listening():
@@ -53,7 +53,7 @@ def listening():
 def test_a_measurement_over_tls_and_what_lies_on_the_disk(served, blob, tiny_protocol):
     with served.client() as client:
         assert client.measure(blob, "noop", {}, tiny_protocol).latency_ms.n == 11
-    assert served.fingerprint == peer_fingerprint(served.url, PATIENCE_S)
+    assert served.fingerprint == peer_fingerprint(served.url, TIMEOUT_S)
     for name in (tokens.FILE_NAME, tls.FILE_NAME):
         assert stat.S_IMODE(os.stat(os.path.join(served.state, name)).st_mode) == 0o600
     assert served.token not in served.logged
@@ -111,7 +111,7 @@ def test_no_byte_is_sent_to_another_machine(tmp_path):
         thread.start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(UntrustedDevice):
-            Transport(url, "t" * 64, PATIENCE_S, "sha256:" + "ab" * 32).request("GET", "/v1/device")
+            Transport(url, "t" * 64, TIMEOUT_S, "sha256:" + "ab" * 32).request("GET", "/v1/device")
         thread.join()
     assert received[0] == b"" or isinstance(received[0], OSError)
 
@@ -128,7 +128,7 @@ def test_the_wrong_scheme_is_told(served, agent):
     wrong = {
         "its address begins with https://": (served.url.replace("https", "http"), None),
         "its address begins with http://": (agent.url.replace("http", "https"), pin),
-        "a fingerprint is that of a certificate": (agent.url, pin),
+        "a fingerprint needs an https": (agent.url, pin),
     }
     for told, (url, fingerprint) in wrong.items():
         client = DeviceClient(url, served.token, fingerprint=fingerprint)
@@ -207,7 +207,7 @@ def test_an_agent_of_another_version_is_final_and_both_versions_are_told(serve_a
     with served.client() as client, pytest.raises(ProtocolSkew) as caught:
         client.measure(blob, "noop")
     assert caught.value.details == {"client": [PROTOCOL_VERSION_MIN, PROTOCOL_VERSION], "agent": [version, version]}
-    assert f"speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}" in str(caught.value)
+    assert f"supports protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}" in str(caught.value)
     assert f"{version} to {version}" in str(caught.value)
     path = "/v1/jobs/" + "a" * 64
     with served.client() as client, pytest.raises(ProtocolSkew, match=f"this agent {version} to {version}"):
@@ -216,7 +216,7 @@ def test_an_agent_of_another_version_is_final_and_both_versions_are_told(serve_a
 
 def test_who_asks_too_often_waits_and_comes_through(serve_agent):
     served = serve_agent(config={"limits": {"requests_per_s": 5}})
-    transport = Transport(served.url, served.token, PATIENCE_S)
+    transport = Transport(served.url, served.token, TIMEOUT_S)
 
     def ask_until_refused():
         while True:
@@ -225,7 +225,7 @@ def test_who_asks_too_often_waits_and_comes_through(serve_agent):
     with closing(transport), pytest.raises(DeviceBusy, match="5 requests a second") as caught:
         ask_until_refused()
     assert 0 < caught.value.details["retry_after_s"] <= 0.2
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT_S)
     statuses = set()
     while 429 not in statuses:
         connection.request("GET", "/v1/health")
@@ -253,10 +253,8 @@ def test_one_address_s_flood_leaves_room_for_others(serve_agent):
         crowd = [closing_all.enter_context(open_line(served)) for _ in range(12)]
         assert crowd[-1].recv(100).startswith(b"HTTP/1.1 503")
         with pytest.raises((DeviceBusy, DeviceUnreachable)):
-            Transport(served.url, served.token, PATIENCE_S).request("GET", "/v1/health")
-        other = http.client.HTTPConnection(
-            "127.0.0.1", served.port, timeout=PATIENCE_S, source_address=("127.0.0.2", 0)
-        )
+            Transport(served.url, served.token, TIMEOUT_S).request("GET", "/v1/health")
+        other = http.client.HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT_S, source_address=("127.0.0.2", 0))
         other.request("GET", "/v1/health")
         assert other.getresponse().read().startswith(b'{"ok"')
         other.close()
@@ -276,7 +274,7 @@ def test_one_address_s_flood_leaves_room_for_others(serve_agent):
     ],
 )
 def test_what_is_no_request_is_refused_as_json(agent, request_text, status):
-    with socket.create_connection(("127.0.0.1", urlsplit(agent.url).port), timeout=PATIENCE_S) as line:
+    with socket.create_connection(("127.0.0.1", urlsplit(agent.url).port), timeout=TIMEOUT_S) as line:
         line.sendall(request_text)
         answer = b""
         while b"}}" not in answer:
@@ -339,7 +337,7 @@ def test_a_half_open_line_is_noticed_and_nothing_is_measured_twice(serve_agent, 
     with served.client() as client:
         reply_bytes = len(json.dumps(client.device().to_json()))
     with closing(Blackhole(served.port, reply_bytes + 1500)) as proxy:
-        settings = {"timeout_s": 1.0, "deadline_s": PATIENCE_S, "backoff": Backoff(0.01, 0.1)}
+        settings = {"timeout_s": 1.0, "deadline_s": TIMEOUT_S, "backoff": Backoff(0.01, 0.1)}
         with DeviceClient(proxy.url, served.token, **settings) as client:
             measurement = client.measure(blob, "noop", {}, tiny_protocol)
         assert proxy.lines > 1
