@@ -77,8 +77,8 @@ class Portable(unittest.TestCase):
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["noop"], place, StopSignal()).cpu.p50, 0)
+            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["noop"], context, StopSignal()).cpu.p50, 0)
 
     def test_energy_of_an_emulated_board(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -207,8 +207,8 @@ class Models(unittest.TestCase):
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["onnxruntime"], place, StopSignal()).cpu.p50, 0)
+            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["onnxruntime"], context, StopSignal()).cpu.p50, 0)
 
 
 def _write_npy(path, dtype, shape, content):

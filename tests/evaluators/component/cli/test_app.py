@@ -137,7 +137,7 @@ def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, co
         ('{"power": {"meter": "inna3221"}}', [], "inna3221"),
         ("{}", ["--token-file", "/none"], "token file /none does not exist"),
         ("{}", ["--tls-cert", "/none", "--tls-key", "/none"], "/none is not a certificate"),
-        ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key go together"),
+        ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key must be given together"),
     ],
 )
 def test_what_a_person_must_mend_has_an_exit_code_of_its_own(tmp_path, capsys, content, options, told):

@@ -326,8 +326,10 @@ def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
 
 def test_the_canary_goes_into_the_group_too(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
-    place = canary.Place(str(tmp_path / "canary"), "device", "e1" * 32, System(), MemoryLimit(2000, str(tmp_path)))
-    assert canary.measure(["noop"], place, StopSignal()).cpu.n > 0
+    context = canary.CanaryContext(
+        str(tmp_path / "canary"), "device", "e1" * 32, System(), MemoryLimit(2000, str(tmp_path))
+    )
+    assert canary.measure(["noop"], context, StopSignal()).cpu.n > 0
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 

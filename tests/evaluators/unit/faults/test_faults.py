@@ -14,8 +14,8 @@ FAULTS = {
     ),
     2: (
         "the agent is killed in a measurement: the child dies with it, the job is repeated in front, and bounded",
-        "test_worker.py::test_agent_killed_while_measuring_measures_again",
-        "test_worker.py::test_agent_killed_too_often_gives_the_job_up",
+        "test_worker.py::test_an_agent_killed_while_measuring_repeats_the_job",
+        "test_worker.py::test_an_agent_killed_too_often_gives_the_job_up",
         "test_queue.py::test_interrupted_jobs_come_first_and_fail_after_the_limit",
         "test_survival.py::test_two_hundred_kills_over_a_hundred_jobs",
     ),
@@ -39,7 +39,7 @@ FAULTS = {
     ),
     6: (
         "a half-open line is noticed by its read timeout",
-        "test_access.py::test_a_half_open_line_is_noticed_and_nothing_is_measured_twice",
+        "test_access.py::test_a_half_open_connection_is_detected_and_nothing_is_measured_twice",
     ),
     7: (
         "a slow link takes smaller pieces; nothing times out by the size of the whole",
@@ -47,8 +47,8 @@ FAULTS = {
     ),
     8: (
         "the same PUT or DELETE twice is one; another specification is a conflict",
-        "test_server.py::test_putting_a_job_twice_is_the_same_job",
-        "test_server.py::test_racing_puts_are_one_job",
+        "test_server.py::test_putting_a_job_twice_returns_the_same_job",
+        "test_server.py::test_concurrent_puts_make_one_job",
         "test_queue.py::test_another_specification_under_the_same_id_is_a_conflict",
     ),
     9: (
@@ -61,7 +61,7 @@ FAULTS = {
         "an upload is damaged or cut short: dropped, sent once more, then a final failure",
         "test_faults_network.py::test_damaged_bytes_are_noticed_and_sent_once_more",
         "test_faults_network.py::test_a_line_that_damages_everything_is_a_final_failure",
-        "test_server.py::test_a_client_that_leaves_in_the_middle_is_forgotten",
+        "test_server.py::test_an_upload_whose_client_disconnects_leaves_nothing",
     ),
     11: (
         "a model crashes the runtime: final after the same crash in a second child, the agent healthy",
@@ -88,11 +88,11 @@ FAULTS = {
         "test_full_disk.py::test_it_refuses_says_so_and_goes_on_when_there_is_room",
         "test_full_disk.py::test_killed_on_a_full_disk_it_starts_and_waits_instead_of_dying_again",
         "test_full_disk.py::test_the_models_that_nobody_needs_go_first",
-        "test_audit_log.py::test_lost_lines_are_counted_and_nothing_is_raised",
+        "test_audit_log.py::test_a_full_disk_loses_lines_and_counts_them",
     ),
     16: (
         "two studies contend: one measurement at a time, owners in turn",
-        "test_worker.py::test_two_clients_one_measurement_at_a_time",
+        "test_worker.py::test_jobs_of_two_clients_are_measured_one_at_a_time",
         "test_queue.py::test_owners_are_served_in_turn",
         "test_fairness.py::test_jobs_are_listed_in_the_order_of_service",
     ),
@@ -120,12 +120,12 @@ FAULTS = {
     20: (
         "client and agent share no protocol version: both versions are named",
         "test_client.py::test_an_error_names_both_versions_if_no_version_is_shared",
-        "test_access.py::test_an_agent_of_another_version_is_final_and_both_versions_are_told",
-        "test_server.py::test_refused_jobs",
+        "test_access.py::test_an_agent_of_another_version_is_a_final_error_with_both_versions",
+        "test_server.py::test_invalid_jobs_are_refused",
     ),
     21: (
         "the token was rotated: final at once",
-        "test_access.py::test_a_token_that_is_rotated_in_a_run_ends_it_at_once",
+        "test_access.py::test_a_token_rotated_during_a_run_is_a_final_error",
     ),
     22: (
         "the child answers garbage: a protocol failure, never a result",
@@ -134,7 +134,7 @@ FAULTS = {
     ),
     23: (
         "no child can be started: the job fails, the worker lives",
-        "test_worker.py::test_an_unstartable_child_fails_the_job_and_not_the_worker",
+        "test_worker.py::test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker",
         "test_child_process.py::test_a_python_that_cannot_start_is_a_spawn_failure",
     ),
     24: (
@@ -144,8 +144,8 @@ FAULTS = {
     ),
     25: (
         "clients that are silent or slow, with TLS and without: others are served",
-        "test_access.py::test_silent_and_slow_clients_are_not_waited_for",
-        "test_server.py::test_silent_clients_do_not_block_others_and_too_many_are_turned_away",
+        "test_access.py::test_silent_and_slow_clients_do_not_block_others",
+        "test_server.py::test_silent_clients_do_not_block_others_and_too_many_are_refused",
     ),
     26: (
         "an engine of another TensorRT, GPU or power mode, or a damaged one: built anew, never loaded",
@@ -156,7 +156,7 @@ FAULTS = {
     ),
     27: (
         "the canary drifts: quarantine, and results are flagged until it is well again",
-        "test_canary.py::test_a_device_that_drifted_says_so_flags_its_results_and_recovers",
+        "test_canary.py::test_a_drifted_device_is_quarantined_flags_its_results_and_recovers",
     ),
 }
 
