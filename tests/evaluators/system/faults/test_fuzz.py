@@ -1,7 +1,7 @@
-"""Ten thousand requests that nobody should send, to a real agent: it refuses each, stays as it was, and measures.
+"""Ten thousand invalid requests to a real agent: it refuses each, its state does not change, and it still measures.
 
-Requests are mutations of good ones (methods, paths, headers, JSON values anywhere in a body, bodies that are no
-JSON) and bytes that are no requests at all, several to a connection and one after the other without waiting.
+The requests are mutations of valid ones (methods, paths, headers, JSON values at any depth, bodies that are not JSON)
+and bytes that are not requests at all. Several go over one connection without waiting for answers.
 """
 
 import copy
@@ -34,14 +34,14 @@ LIMITS = {
     "quota_mb": 8,
     "queued_per_owner": 4,
 }
-BLOB = b"no model at all"
+BLOB = b"not a model ..."
 DIGEST = hashlib.sha256(BLOB).hexdigest()
 OTHER = "ab" * 32
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "get", "G\xcbT", "X" * 300, "")
 IDS = (DIGEST, OTHER, "..", "../../token", "%2e%2e%2ftoken", "a" * 63, "A" * 64, "", "\xff", "x" * 9000)
-# Of every endpoint that there is, or will be.
+# From the table of routes, so that new endpoints are included.
 ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in ENDPOINTS)
 PATHS = (
     "/v1/health",
@@ -161,26 +161,26 @@ BROKEN_STARTS = (
 )
 
 
-def places(value, here=()):
-    """Return the paths to every value inside a JSON value, itself included."""
+def locations(value, here=()):
+    """Return the paths of all values inside a JSON value, including itself."""
     found = [here]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += places(item, here + (key,))
+        found += locations(item, here + (key,))
     return found
 
 
-def changed(value, place, new):
-    if not place:
+def changed(value, location, new):
+    if not location:
         return new
     copied = copy.deepcopy(value)
     inner = copied
-    for key in place[:-1]:
+    for key in location[:-1]:
         inner = inner[key]
     if new is DROPPED:
-        del inner[place[-1]]
+        del inner[location[-1]]
     else:
-        inner[place[-1]] = new
+        inner[location[-1]] = new
     return copied
 
 
@@ -188,7 +188,7 @@ DROPPED = object()
 
 
 class Target:
-    """A running agent, and the good requests that are spoilt."""
+    """A running agent, and the valid requests that are mutated."""
 
     def __init__(self, agent, device_id):
         self.port = urlsplit(agent.url).port
@@ -217,21 +217,21 @@ class Target:
         self.answers = {}
 
     def path_of(self, body):
-        """The path under which a job would be taken, if it can be."""
+        """Return the path under which a job would be accepted, if its body is valid."""
         try:
             return "/v1/jobs/" + job_id(JobSpec.from_json(body["spec"]), self.device_id)
-        except Exception:  # noqa: BLE001 - the agent is to meet it too
+        except Exception:  # noqa: BLE001 - the agent gets it too
             return "/v1/jobs/" + OTHER
 
     def exchange(self, sent):
-        """Send bytes on a fresh connection, then read to its end; nothing when the agent cuts it."""
+        """Send bytes over a new connection and return the answer; empty if the agent resets it."""
         received = bytearray()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as line:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as connection:
             try:
-                line.sendall(sent)
-                line.shutdown(socket.SHUT_WR)
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
                 while True:
-                    piece = line.recv(1 << 16)
+                    piece = connection.recv(1 << 16)
                     if not piece:
                         break
                     received += piece
@@ -240,7 +240,7 @@ class Target:
         return bytes(received)
 
     def check(self, received):
-        """Every status is one that a client can use, and no answer tells of the agent's insides."""
+        """Check that every status is an expected one and that no answer reveals internals of the agent."""
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
         for status in statuses:
             assert status < 500 or status in (503, 507), received[-2000:]
@@ -280,10 +280,10 @@ def odd_json(draw, target):
     which = draw(st.integers(0, len(target.bodies) - 1))
     body, is_job = target.bodies[which], which < len(target.jobs)
     for _ in range(draw(st.integers(0, 2))):
-        options = places(body)
-        place = options[draw(st.integers(0, len(options) - 1))]
+        options = locations(body)
+        location = options[draw(st.integers(0, len(options) - 1))]
         new = draw(st.sampled_from((*ODD_VALUES, DROPPED)))
-        body = changed(body, place, new) if place or new is not DROPPED else body
+        body = changed(body, location, new) if location or new is not DROPPED else body
     method, path = ("PUT", target.path_of(body)) if is_job else ("POST", "/v1/uploads")
     return method, path, json.dumps(body).encode()
 
@@ -297,7 +297,7 @@ def odd_upload(draw):
 
 @st.composite
 def requests(draw, target):
-    """A request whose end can be found: its length is right, whatever else is wrong."""
+    """A request with a correct length, so that the agent finds the next one; anything else may be wrong."""
     headers = []
     kind = draw(st.sampled_from((0, 0, 0, 1, 1, 2, 3)))
     if kind == 0:
@@ -320,7 +320,7 @@ def requests(draw, target):
 
 @st.composite
 def broken(draw, target):
-    """Bytes after which the agent cannot know where the next request begins."""
+    """Bytes after which the agent cannot know where the next request starts."""
     kind = draw(st.integers(0, 3))
     if kind == 0:
         return draw(st.sampled_from(BROKEN_STARTS)) + draw(st.binary(max_size=20))
@@ -335,8 +335,8 @@ def broken(draw, target):
     return head.encode("latin-1") + draw(st.sampled_from((b"", b"\r\n", b"\r\n\r\n", b"\n", b": \r\n\r\n")))
 
 
-def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
-    """The whole of it is one test: what the agent is afterwards says as much as its answers."""
+def test_invalid_requests_are_refused_and_change_nothing(target, home, fuzz):
+    """One test for all: the state of the agent afterwards is checked as well as its answers."""
 
     @fuzz(BATCHES)
     @given(st.lists(requests(target), min_size=BATCH, max_size=BATCH))
@@ -345,13 +345,13 @@ def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
 
     @fuzz(BROKEN)
     @given(broken(target))
-    def alone(sent):
+    def single(sent):
         target.check(target.exchange(sent))
 
     pid = target.agent.pid
     before_s = spent_s(pid)
     pipelined()
-    alone()
+    single()
     print(f"{target.answers}: {spent_s(pid) - before_s:.0f} s of CPU time on both sides")
     assert sum(target.answers.values()) >= LEAST_ANSWERS
     assert target.agent.pid == pid
@@ -363,7 +363,7 @@ def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
 
 
 def spent_s(pid):
-    """CPU seconds of this process and the agent, with the children that it has waited for."""
+    """Return the CPU seconds of this process and of the agent, including the agent's reaped children."""
     with open(f"/proc/{pid}/stat") as stream:
         fields = stream.read().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
