@@ -1,4 +1,4 @@
-"""Faults 11, 12, 13, 22 and 24 of the list in `test_faults`: models that crash, hang, exhaust memory or answer garbage."""
+"""Faults 11, 12, 13, 22 and 24 of `test_faults`: models that crash, hang, use all memory or answer garbage."""
 
 import contextlib
 import os

@@ -108,7 +108,7 @@ FAULTS = {
         "test_timed_loop.py::test_contention_is_flagged_by_the_wait_for_a_processor",
     ),
     19: (
-        "the device stays away: the study trains on, trials wait and are told once; given up when nothing else is left",
+        "the device is unreachable: training continues, trials wait, one message; given up when nothing else is left",
         "test_run_outage.py::test_training_goes_on_without_the_board_and_all_is_told_once_when_it_is_back",
         "test_run_outage.py::test_a_board_that_stays_away_ends_the_run_when_all_else_is_done_and_a_second_run_finishes",
         "test_outage.py::test_no_more_is_asked_for_when_enough_waits",

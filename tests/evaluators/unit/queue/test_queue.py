@@ -180,15 +180,15 @@ def test_a_released_job_does_not_count_as_interrupted(queue):
 
 
 def test_cancelling(queue):
-    told = []
-    queue.on_cancel_running = lambda: told.append(True)
+    cancelled = []
+    queue.on_cancel_running = lambda: cancelled.append(True)
     queue.put(name(1), spec(), Owner("a"))
     assert queue.cancel(name(1)).state == "cancelled"
     assert queue.cancel(name(1)).state == "cancelled"
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "queued"
     queue.claim(0.0)
     assert queue.cancel(name(1)).state == "running"
-    assert told == [True]
+    assert cancelled == [True]
     queue.release(name(1))
     assert queue.get(name(1)).state == "cancelled"
     with pytest.raises(NotFound):
