@@ -1,8 +1,8 @@
 """Measure exported models on the device that this package runs on.
 
-`vitsearch-agent serve` runs the agent; `DeviceClient` talks to it; `EmbeddedAgent` starts one on
-this machine. Nothing outside the standard library is imported, except by the runtimes, and those
-are loaded only in the measuring child process.
+`vitsearch-agent serve` runs the agent, `DeviceClient` talks to it, and `EmbeddedAgent` starts an agent on
+this machine. Only the runtimes import anything outside the standard library, and only the measuring child
+process loads a runtime.
 """
 
 import importlib
@@ -32,7 +32,7 @@ __all__ = [
     "Subset",
     "__version__",
 ]
-_HOMES = {
+_MODULE_OF = {
     "DeviceClient": "client.client",
     "EmbeddedAgent": "client.embedded_agent",
     "EvaluatorError": "errors",
@@ -43,13 +43,13 @@ _HOMES = {
 
 
 class _Package(types.ModuleType):
-    """Imports what is asked for when it is: the measuring child needs no client and no HTTP, and each
-    child would pay for them. (A module's own `__getattr__` is known from Python 3.7 on.)"""
+    """Imports a name of `__all__` when it is first used, because each measuring child would pay for the client
+    and HTTP without using them. (A module's own `__getattr__` needs Python 3.7.)"""
 
     def __getattr__(self, name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'wire.protocol')}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF.get(name, 'wire.protocol')}"), name)
         setattr(self, name, value)
         return value
 

@@ -1,4 +1,4 @@
-"""`python -m vitsearch_evaluators` is `vitsearch-agent`."""
+"""Run `vitsearch-agent` as `python -m vitsearch_evaluators`."""
 
 import sys
 

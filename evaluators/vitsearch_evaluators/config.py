@@ -1,4 +1,4 @@
-"""The device's configuration: `config.json` in the state folder, written by the person who owns the device.
+"""The device's configuration: `config.json` in the state folder, written by the owner of the device.
 
     {"runtimes": {"tensorrt": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
      "power": {"meter": "ina3221"},
@@ -6,7 +6,7 @@
      "canary": {"every_jobs": 50},
      "emulation": {"slowdown": 8.0}}
 
-Every section and key may be left out. Nothing here can be set by a client.
+Every section and key is optional. A client cannot change any of it.
 """
 
 import os
@@ -20,7 +20,7 @@ FILE_NAME = "config.json"
 
 
 class RuntimeConfig(NamedTuple):
-    """How one runtime is started: by another interpreter (JetPack's own), or as a tool (`trtexec`)."""
+    """How to start one runtime: `python`, another interpreter (JetPack's own), or `tool`, a program (`trtexec`)."""
 
     python: Optional[str] = None
     tool: Optional[str] = None
@@ -36,7 +36,7 @@ RUNTIME_DEFAULT = RuntimeConfig()
 
 
 class PowerConfig(NamedTuple):
-    """`meter`: `auto` takes the first that can be read, `none` reads none. `options` are the meter's own."""
+    """Which meter to read: `auto` is the first one found, `none` is no meter. `options` belong to the meter."""
 
     meter: str = "auto"
     options: Mapping[str, Any] = {}
@@ -50,14 +50,13 @@ _POWER: Mapping[str, json_reader.Reader] = {"meter": json_reader.text, "options"
 
 
 class LimitsConfig(NamedTuple):
-    """What the agent and its clients may use; a MB is 10^6 bytes.
+    """Limits for the agent and its clients; a MB is 10^6 bytes.
 
-    `max_blob_mb` is the largest file that is taken, `quota_mb` what all kept files have together, `reserve_mb`
-    what stays free on the disk. `memory_mb` bounds a measuring child; None leaves that to the kernel.
-    `interruptions_max`: a job during which the agent died, or its child was killed from outside, so often
-    is given up: it has probably caused that.
-    `queued_per_owner` and `queued_total` are jobs that wait.
-    `requests_per_s` and `connections` are those of one client address, `connections_total` those of all.
+    `max_blob_mb` limits one uploaded file, `quota_mb` all kept files together; `reserve_mb` stays free on the disk.
+    `memory_mb` limits a measuring child; with None only the kernel does. A job is given up after `interruptions_max`
+    interruptions (the agent ended during it, or its child was killed from outside), because it probably causes them.
+    `queued_per_owner` and `queued_total` limit waiting jobs. `requests_per_s` and `connections` hold for each
+    client address, `connections_total` for all of them together.
     """
 
     max_blob_mb: int = 512
@@ -91,7 +90,7 @@ _LIMITS: Mapping[str, json_reader.Reader] = {
 
 
 class CanaryConfig(NamedTuple):
-    """A known model is measured again every so many jobs and seconds; more than `max_drift` off is a quarantine."""
+    """How often to measure the canary (jobs, seconds), and the relative drift above which a quarantine starts."""
 
     every_jobs: int = 50
     every_s: float = 3600.0
@@ -110,8 +109,8 @@ _CANARY = {
 
 
 class EmulationConfig(NamedTuple):
-    """A device that is not there, and says so: times are multiplied by `slowdown`; what the system
-    tells (power, temperature, throttling) is read below `root`, a tree that a script writes."""
+    """How to emulate a device: times are multiplied by `slowdown`; power, temperature and throttling are read
+    from files below `root`, which a script writes. Results are marked as emulated."""
 
     slowdown: float = 1.0
     root: Optional[str] = None
@@ -125,7 +124,7 @@ _EMULATION = {"slowdown": json_reader.number(0.01, 1000), "root": json_reader.te
 
 
 class AgentConfig(NamedTuple):
-    """All of `config.json`."""
+    """The whole `config.json`."""
 
     runtimes: Mapping[str, RuntimeConfig] = {}
     power: PowerConfig = PowerConfig()
@@ -150,7 +149,7 @@ _CONFIG: Mapping[str, json_reader.Reader] = {
 
 
 def load(state: str) -> AgentConfig:
-    """Read the configuration of a state folder; InvalidRequest names the file, the key and what is allowed."""
+    """Read the configuration of a state folder. InvalidRequest names the file, the key and what is allowed."""
     path = os.path.join(state, FILE_NAME)
     try:
         with open(path, "rb") as stream:

@@ -2,25 +2,25 @@
 
     EvaluatorError
     |-- DeviceUnreachable   transient  no answer: network, reboot, agent restart
-    |-- DeviceBusy          transient  the agent answered "not now"
-    |-- TooManyRequests     transient  the same, because of what this client itself asked for
-    |-- ArtifactMissing     transient  the agent does not hold a blob that the job names
-    |-- StorageFull         transient  the agent's disk takes no more
-    |-- EnvironmentChanged  transient  the device is not set up as the job wants it: plan again
+    |-- DeviceBusy          transient  the agent cannot serve the request now
+    |   `-- TooManyRequests transient  this client sent too many requests or jobs
+    |-- ArtifactMissing     transient  the agent does not hold a file that the job names
+    |-- StorageFull         transient  the agent's disk is full
+    |-- EnvironmentChanged  transient  the device is not in the environment that the job is for
     |-- Unauthorized                   the token is missing or wrong
-    |-- UntrustedDevice                its certificate is not the one that is pinned
+    |-- UntrustedDevice                the certificate is not the pinned one
     |-- ProtocolSkew                   client and agent share no protocol version
     |-- DeviceChanged                  another device answers at this address
-    |-- InvalidRequest                 the agent refuses what was asked
+    |-- InvalidRequest                 the request or the input is invalid
     |-- NotFound                       no such job, blob or endpoint
-    |-- JobConflict                    the job id is taken by another specification
+    |-- JobConflict                    the job id belongs to another specification
     |-- TransferFailed      (no_space) an upload does not fit or arrived damaged
-    |-- JobCancelled                   somebody cancelled the job
-    `-- MeasurementFailed              the model was tried and failed; `kind` says how
+    |-- JobCancelled                   the job was cancelled
+    `-- MeasurementFailed              the model failed on the device; `kind` is the reason
 
-Transient errors may go away by themselves and never cost a trial; the others are final. Each error
-travels over HTTP as `{"code", "message", "retryable", "details"}` and is the same class again at
-the other end.
+A transient error may pass, so the client repeats the request and the trial does not fail; the others are
+final. Each error crosses HTTP as `{"code", "message", "retryable", "details"}`, and the client raises the same
+class.
 """
 
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type
@@ -38,7 +38,7 @@ FAILURE_KINDS = (
 
 
 class EvaluatorError(Exception):
-    """`message` is for a person; `code`, `transient` and `details` (JSON) are for programs."""
+    """Base class: `message` is for people; `code`, `transient` and `details` (JSON) are for programs."""
 
     http_status = 500
 
@@ -64,7 +64,7 @@ class EvaluatorError(Exception):
         }
 
     def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
-        # Exceptions are rebuilt from their positional arguments, which differ in the subclasses.
+        # Pickle passes positional arguments to the constructor, and those differ between the subclasses.
         return _rebuild, (type(self), self.message, dict(self.__dict__))
 
 
@@ -103,7 +103,7 @@ class StorageFull(EvaluatorError):
 
 
 class EnvironmentChanged(EvaluatorError):
-    """`details`: the environment ids `wanted` and `found`."""
+    """The device is in another environment; `details` has the environment ids `wanted` and `found`."""
 
     http_status = 409
 
@@ -119,7 +119,7 @@ class Unauthorized(EvaluatorError):
 
 
 class UntrustedDevice(EvaluatorError):
-    """Raised by the client, before it sent anything."""
+    """The certificate differs from the pinned one; the client raises it before it sends anything."""
 
     http_status = 400
 
@@ -163,13 +163,13 @@ class JobConflict(EvaluatorError):
 
 
 class TransferFailed(EvaluatorError):
-    """`details["reason"]`: `too_large`, `no_space`, `digest_mismatch` or `offset_mismatch`."""
+    """A file was refused; `details["reason"]` is `too_large`, `no_space`, `digest_mismatch` or `offset_mismatch`."""
 
     _STATUS = {"too_large": 413, "no_space": 507, "digest_mismatch": 422, "offset_mismatch": 409}
 
     def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         super().__init__("transfer_failed", message, False, details)
-        self.transient = self.reason == "no_space"  # jobs end, and their models make room
+        self.transient = self.reason == "no_space"  # room comes free when jobs end
         self.http_status = self._STATUS.get(self.reason, 422)
 
     @property
@@ -185,18 +185,18 @@ class JobCancelled(EvaluatorError):
 
 
 class MeasurementFailed(EvaluatorError):
-    """The artifact was tried on the device and failed, or cannot be; `kind` is one of FAILURE_KINDS."""
+    """The artifact failed on the device or cannot run there; `kind` is one of FAILURE_KINDS."""
 
     http_status = 422
 
     def __init__(self, kind: str, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
         if kind not in FAILURE_KINDS:
-            raise ValueError(f"kind is one of {', '.join(FAILURE_KINDS)}; got {kind!r}")
+            raise ValueError(f"kind: expected one of {', '.join(FAILURE_KINDS)}, got {kind!r}")
         super().__init__("measurement_failed", message, False, dict(details or {}, kind=kind))
         self.kind = kind
 
 
-_PLAIN: Tuple[Type[Any], ...] = (
+_WITH_MESSAGE: Tuple[Type[Any], ...] = (
     DeviceUnreachable,
     DeviceBusy,
     TooManyRequests,
@@ -213,11 +213,11 @@ _PLAIN: Tuple[Type[Any], ...] = (
     TransferFailed,
     JobCancelled,
 )
-_BY_CODE: Dict[str, Type[Any]] = {kind("").code: kind for kind in _PLAIN}
+_BY_CODE: Dict[str, Type[Any]] = {kind("").code: kind for kind in _WITH_MESSAGE}
 
 
 def error_from_json(value: Any) -> EvaluatorError:
-    """Return (not raise) the error that `EvaluatorError.to_json` wrote at the other end."""
+    """Return (not raise) the error that `EvaluatorError.to_json` described."""
     if not isinstance(value, dict) or not isinstance(value.get("code"), str):
         return EvaluatorError("unknown", f"the agent sent an error without a code: {value!r:.200}")
     message = str(value.get("message", ""))

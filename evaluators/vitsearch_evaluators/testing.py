@@ -1,12 +1,12 @@
-"""What every runtime and every power meter must satisfy. In your package's tests:
+"""Conformance tests for runtimes and power meters. Use them in the tests of your package:
 
 class TestMyRuntime(RuntimeTestCase):
     def make_runtime(self): return MyRuntime()
     def make_model(self, folder): ...write a small model and return its path...
 
 class TestMyMeter(PowerMeterTestCase):
-    def make_meter(self): return MyMeter(System(root=...a tree in which it can be read...))
-    def make_blind_meter(self): return MyMeter(System(root=...an empty folder...))
+    def make_meter(self): return MyMeter(System(root=...a tree in which the meter is found...))
+    def make_missing_meter(self): return MyMeter(System(root=...an empty folder...))
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
 
 
 class RuntimeTestCase:
-    """Collected by pytest in subclasses whose name starts with `Test`."""
+    """Tests for one runtime or meter; pytest collects subclasses whose name starts with `Test`."""
 
     rejects_garbage = True
-    """Whether loading a file of random bytes must fail."""
+    """Whether the runtime must refuse a file of random bytes."""
 
     def make_runtime(self) -> Runtime:
         raise NotImplementedError
@@ -40,13 +40,13 @@ class RuntimeTestCase:
         return {}
 
     def make_images(self) -> Any:
-        """Return a batch of one as the model takes it (a numpy array), when the runtime gives outputs."""
+        """Return a batch of one image for the model (a numpy array), None if the runtime gives no outputs."""
         return None
 
     def test_has_a_name(self) -> None:
         assert self.make_runtime().name
 
-    def test_availability_is_complete(self) -> None:
+    def test_availability_has_a_version_or_a_reason(self) -> None:
         state = self.make_runtime().available()
         assert state.version if state.available else state.reason
 
@@ -64,7 +64,7 @@ class RuntimeTestCase:
             message = str(error)
         assert "no_such_option" in message
 
-    def test_loads_and_runs_often(self) -> None:
+    def test_loads_a_model_and_runs_it_several_times(self) -> None:
         runtime = self.make_runtime()
         options = runtime.check_options(self.make_options())
         with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ class RuntimeTestCase:
                 session.run()
             session.close()
 
-    def test_a_program_tells_of_its_other_phases_or_says_why_not(self) -> None:
+    def test_a_tool_provides_its_other_phases_or_gives_a_reason(self) -> None:
         runtime = self.make_runtime()
         if not isinstance(runtime, ToolRuntime):
             return
@@ -95,7 +95,7 @@ class RuntimeTestCase:
                 with contextlib.suppress(NotProvided):
                     check(ask(path, options, protocol))
 
-    def test_gives_logits_if_it_says_so(self) -> None:
+    def test_gives_logits_if_it_declares_outputs(self) -> None:
         runtime = self.make_runtime()
         images = self.make_images()
         if images is None:
@@ -163,7 +163,7 @@ def _check_worked(worked: Worked) -> None:
 
 
 class ManualTime:
-    """A clock that moves only when somebody sleeps, and then calls `on_sleep` with the time."""
+    """A clock that moves only in `sleep`, which then calls `on_sleep` with the new time."""
 
     def __init__(self, on_sleep: Optional[Callable[[float], None]] = None) -> None:
         self.now = 100.0
@@ -179,29 +179,29 @@ class ManualTime:
 
 
 class PowerMeterTestCase:
-    """Collected by pytest in subclasses whose name starts with `Test`."""
+    """Tests for one runtime or meter; pytest collects subclasses whose name starts with `Test`."""
 
     def make_meter(self) -> PowerMeter:
-        """Return a meter on a system where it can be read."""
+        """Return the meter on a system that has it."""
         raise NotImplementedError
 
-    def make_blind_meter(self) -> PowerMeter:
-        """Return the same meter on a system that does not have it."""
+    def make_missing_meter(self) -> PowerMeter:
+        """Return the meter on a system that does not have it."""
         raise NotImplementedError
 
-    def go_on(self) -> None:
-        """Let what is measured go on: time passes, a counter moves."""
+    def advance(self) -> None:
+        """Let time pass and the counters of the emulated system move."""
 
-    def _look(self, meter: PowerMeter, times: int = 4) -> List[Sample]:
+    def _samples(self, meter: PowerMeter, times: int = 4) -> List[Sample]:
         found = []
         for _ in range(times):
-            self.go_on()
+            self.advance()
             sample = meter.sample()
             if sample is not None:
                 found.append(sample)
         return found
 
-    def test_says_what_it_measures(self) -> None:
+    def test_describes_what_it_measures(self) -> None:
         meter = self.make_meter()
         assert meter.available().available
         assert meter.name
@@ -216,16 +216,16 @@ class PowerMeterTestCase:
             message = str(error)
         assert "no_such_option" in message
 
-    def test_found_has_no_reason_and_a_blind_one_has(self) -> None:
-        found, blind = self.make_meter().available(), self.make_blind_meter().available()
+    def test_only_a_missing_meter_gives_a_reason(self) -> None:
+        found, blind = self.make_meter().available(), self.make_missing_meter().available()
         assert (found.available, found.reason) == (True, None)
         assert not blind.available
         assert blind.reason
 
-    def test_each_look_has_a_time_and_one_value(self) -> None:
+    def test_each_sample_has_a_time_and_one_value(self) -> None:
         meter = self.make_meter()
         meter.start()
-        samples = self._look(meter)
+        samples = self._samples(meter)
         meter.stop()
         assert samples
         for sample in samples:
@@ -235,40 +235,40 @@ class PowerMeterTestCase:
             assert values[0] >= 0
             assert sample.time_s <= meter.system.clock()
 
-    def test_time_and_energy_never_run_backwards(self) -> None:
+    def test_time_and_energy_never_decrease(self) -> None:
         meter = self.make_meter()
         meter.start()
-        samples = self._look(meter, 8)
+        samples = self._samples(meter, 8)
         meter.stop()
         for before, after in zip(samples, samples[1:]):
             assert after.time_s >= before.time_s
             assert (after.energy_j is None) == (before.energy_j is None)
             assert after.energy_j is None or before.energy_j is None or after.energy_j >= before.energy_j
 
-    def test_starts_again_and_stops_at_any_time(self) -> None:
+    def test_can_be_restarted_and_stopped_at_any_time(self) -> None:
         meter = self.make_meter()
         meter.stop()
         for _ in range(2):
             meter.start()
-            assert self._look(meter)
+            assert self._samples(meter)
             meter.stop()
             meter.stop()
 
-    def test_a_blind_meter_gives_a_reason_and_never_a_value(self) -> None:
-        meter = self.make_blind_meter()
+    def test_a_missing_meter_gives_a_reason_and_no_value(self) -> None:
+        meter = self.make_missing_meter()
         meter.start()
-        assert self._look(meter) == []
+        assert self._samples(meter) == []
         assert meter.problem
         meter.stop()
 
-    def test_its_own_record_is_in_order(self) -> None:
+    def test_its_own_recording_is_in_order(self) -> None:
         meter = self.make_meter()
         if not meter.records_itself:
             return
         start_s = meter.system.clock()
         meter.start()
         for _ in range(4):
-            self.go_on()
+            self.advance()
         end_s = meter.system.clock()
         meter.stop()
         series = meter.recorded(start_s, end_s)

@@ -1,4 +1,4 @@
-"""Real agents in real processes. Timeouts here are safety nets, never what a test asserts."""
+"""Fixtures with real agents in real processes. Timeouts are safety nets; no test asserts them."""
 
 import glob
 import http.client
@@ -19,18 +19,18 @@ from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
 
 def wait_until(condition, what="a condition"):
     """Poll until `condition()` is true and return its value."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError(f"waited {PATIENCE_S:g} s for {what}")
+    raise AssertionError(f"waited {TIMEOUT_S:g} s for {what}")
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def until():
 @pytest.fixture(scope="session")
 def tiny_protocol():
     """The shortest measurement that gives a median."""
-    return SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
+    return SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=TIMEOUT_S)
 
 
 @pytest.fixture(scope="session")
 def fuzz():
-    """Settings of hypothesis for one test of many inputs, the same in every run: fuzz(how many)."""
+    """fuzz(examples): settings of hypothesis for a test with many inputs, the same in every run."""
     hypothesis = pytest.importorskip("hypothesis")
 
     def settings(examples):
@@ -64,7 +64,7 @@ def fuzz():
 
 @pytest.fixture
 def blob(tmp_path):
-    """A file that is no model; `noop` and `faults` take it."""
+    """A file that is not a model; the runtimes `noop` and `faults` accept it."""
     path = tmp_path / "blob.bin"
     path.write_bytes(os.urandom(900_000))
     return str(path)
@@ -72,7 +72,7 @@ def blob(tmp_path):
 
 @pytest.fixture
 def faulty_environment(tmp_path, monkeypatch):
-    """Install the `faults` runtime through its entry point for agents started afterwards."""
+    """Install the `faults` runtime through its entry point, for agents that start afterwards."""
     site = tmp_path / "site"
     (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
     shutil.copy(os.path.join(SUPPORT, "faults_runtime.py"), str(site / "faults_runtime.py"))
@@ -104,7 +104,7 @@ def faulty_agent(tmp_path, faulty_environment):
 
 
 class Served:
-    """An agent as a person starts it: `vitsearch-agent serve`, on loopback unless the options say else."""
+    """An agent started by `vitsearch-agent serve`, on loopback unless the options change that."""
 
     def __init__(self, state, *options, program=("-m", "vitsearch_evaluators")):
         self.state = str(state)
@@ -135,7 +135,7 @@ class Served:
         return tokens.read_tokens(self.token_file)[0]
 
     def client(self, **more):
-        settings = {"token": self.token, "fingerprint": self.fingerprint, "backoff": QUICK, "deadline_s": PATIENCE_S}
+        settings = {"token": self.token, "fingerprint": self.fingerprint, "backoff": QUICK, "deadline_s": TIMEOUT_S}
         return DeviceClient(self.url, **dict(settings, **more))
 
     def close(self):
@@ -145,7 +145,7 @@ class Served:
 
 @pytest.fixture
 def serve_agent(tmp_path):
-    """serve_agent(*options, config={}, **more) -> Served, ended with the test."""
+    """serve_agent(*options, config={}, **more) -> Served, which ends with the test."""
     served = []
 
     def start(*options, config=None, **more):
@@ -166,13 +166,13 @@ QUICK = Backoff(first_s=0.02, max_s=0.2)
 
 @pytest.fixture
 def client(agent):
-    with agent.client("study", backoff=QUICK, deadline_s=PATIENCE_S) as client:
+    with agent.client("study", backoff=QUICK, deadline_s=TIMEOUT_S) as client:
         yield client
 
 
 @pytest.fixture
 def faulty_client(faulty_agent):
-    with faulty_agent.client("study", backoff=QUICK, deadline_s=PATIENCE_S) as client:
+    with faulty_agent.client("study", backoff=QUICK, deadline_s=TIMEOUT_S) as client:
         yield client
 
 
@@ -184,7 +184,7 @@ def ask(agent):
 
 def raw_request(url, token, method, path, body=None, headers=None):
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
     content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     every = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -197,7 +197,7 @@ def raw_request(url, token, method, path, body=None, headers=None):
 
 
 def find_python(version):
-    """Return an interpreter "3.6", "3.8", ...; skip where there is none, but fail in CI."""
+    """Return the path of Python "3.6", "3.8", ...; without one skip the test, but fail in CI."""
     candidates = os.environ.get("VITSEARCH_PYTHONS", "").split(os.pathsep)
     candidates += [shutil.which(f"python{version}") or ""]
     root = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
@@ -210,7 +210,7 @@ def find_python(version):
             return python
     if os.environ.get("CI"):
         pytest.fail(f"CI needs a Python {version}; name it in VITSEARCH_PYTHONS")
-    return pytest.skip(f"no Python {version} here; name one in VITSEARCH_PYTHONS")
+    return pytest.skip(f"no Python {version} on this machine; name one in VITSEARCH_PYTHONS")
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def python_of():
 
 @pytest.fixture
 def tiny_tflite(tmp_path):
-    """The path of a TFLite file that the agent takes."""
+    """The path of a TFLite file that the agent accepts."""
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite())
     return str(path)

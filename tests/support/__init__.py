@@ -1,4 +1,4 @@
-"""What tests of both distributions share: where things are, and stand-ins that run as programs of their own."""
+"""Paths and helpers for the tests of both distributions, with fake programs that tests run."""
 
 import os
 

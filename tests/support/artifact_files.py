@@ -1,4 +1,4 @@
-"""Model files written by hand: small, valid, and easy to spoil."""
+"""Model files written by hand: small, valid, and easy to corrupt."""
 
 import struct
 
@@ -11,10 +11,10 @@ def identity(opset=13, ir_version=7, nodes=None):
 
 
 def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None):
-    """A flatbuffer with one subgraph (an empty table), one operator code and one buffer, written by hand.
+    """Return a flatbuffer with one subgraph (an empty table), one operator code and one buffer.
 
-    `external`: the field of the model that has an entry; `weights`: the length that the buffer's vector of 8 bytes
-    has by its own account; `behind`: (offset, size) of what the buffer has behind the flatbuffer.
+    `external`: the model field that gets an entry; `weights`: the declared length of the buffer's vector of 8 bytes;
+    `behind`: the declared (offset, size) of the buffer's content behind the flatbuffer.
     """
     out = bytearray(b"\0\0\0\0" + identifier)
 
@@ -29,7 +29,7 @@ def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=No
         out[at : at + 4] = struct.pack("<I", target - at)
 
     def table(*fields):
-        """Fields of 4 bytes or as they are, None for one that is left out; return the table and where each lies."""
+        """Write a table of 4-byte or raw fields (None: absent); return its position and those of its fields."""
         contents = [struct.pack("<I", value) if isinstance(value, int) else value for value in fields]
         slots, size = [], 4
         for content in contents:
@@ -41,12 +41,12 @@ def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=No
         return at, [at + slot for slot in slots]
 
     def vector_of(at, *fields):
-        """Let the field at `at` be a vector of one table; return where the table's fields lie."""
+        """Write a vector of one table for the field at `at`; return the positions of the table's fields."""
         vector = put(struct.pack("<II", 1, 0))
         offset(at, vector)
-        inner, places = table(*fields)
+        inner, positions = table(*fields)
         offset(vector + 4, inner)
-        return places
+        return positions
 
     entries = [0 if number == external else None for number in (8, 9)]
     root, fields = table(version, 0, 0, None, 0, None, None, None, *entries)
@@ -54,12 +54,12 @@ def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=No
     if external is not None:
         vector_of(fields[external])
     span = [None, None] if behind is None else [struct.pack("<Q", number) for number in behind]
-    places = vector_of(fields[4], None if weights is None else 0, *span)
+    positions = vector_of(fields[4], None if weights is None else 0, *span)
     if weights is not None:
-        offset(places[0], put(struct.pack("<I", weights) + b"\0" * 8))
-    places = vector_of(fields[1], 0, None if custom is None else 0)
+        offset(positions[0], put(struct.pack("<I", weights) + b"\0" * 8))
+    positions = vector_of(fields[1], 0, None if custom is None else 0)
     if custom is not None:
-        offset(places[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
+        offset(positions[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
     vector_of(fields[2])
     return bytes(out)
 

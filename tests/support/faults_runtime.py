@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from vitsearch_evaluators.base.atomic_files import write_bytes
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 
@@ -57,26 +58,26 @@ class FaultRuntime(Runtime):
             self.segfault(options)
 
     def chatty(self, options):
-        """Print more than a small board has room for, until somebody objects, and then go on."""
+        """Print more than the limit of the log until a write fails, and continue."""
         try:
             for _ in range(64):
                 os.write(1, b"x" * (1 << 20))
         except OSError:
             return
-        raise RuntimeError("nobody objected")
+        raise RuntimeError("no limit was enforced")
 
     def abort(self, options):
         os.abort()
 
     def hungry(self, options):
-        """Take memory until somebody objects."""
+        """Allocate memory until a limit ends it."""
         kept = []
         for _ in range(100):
             kept.append(b"\1" * (16 << 20))
-        raise RuntimeError("nobody objected")
+        raise RuntimeError("no limit was enforced")
 
     def garbage(self, options):
-        """Leave an answer that is none and end well."""
+        """Write an invalid answer and exit with code 0."""
         content = {
             "text": "not json",
             "nan": '{"report": {"wall_ms": [NaN]}}',
@@ -91,7 +92,7 @@ class FaultRuntime(Runtime):
         os._exit(0)
 
     def second_waits(self, options):
-        """The first process passes, every later one waits at the gate."""
+        """Let the first process pass; every later one waits for the gate."""
         if os.path.exists(options["note"] + ".first"):
             note(options["note"] + ".second", os.getpid())
         else:
@@ -116,7 +117,7 @@ class FaultRuntime(Runtime):
         raise RuntimeError("the runtime has a bug")
 
     def escape(self, options):
-        """Leave a process behind in a session of its own, holding every pipe open."""
+        """Leave a process behind in its own session that holds every pipe open."""
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
@@ -128,6 +129,4 @@ class FaultRuntime(Runtime):
 
 
 def note(path, pid):
-    with open(path + ".part", "w") as stream:
-        stream.write(str(pid))
-    os.rename(path + ".part", path)
+    write_bytes(path, str(pid).encode())

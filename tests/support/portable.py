@@ -1,10 +1,10 @@
-"""The agent end to end on any Python from 3.6 on: standard library only, run as a script.
+"""The agent end to end on any Python from 3.6 on, as a script that needs only the standard library.
 
 python portable.py Portable    (PYTHONPATH: the folder that holds vitsearch_evaluators)
 python portable.py Models      real models; needs onnxruntime
 """
 
-# ruff: noqa: PT009, PT027 - there is no pytest where this runs
+# ruff: noqa: PT009, PT027 - pytest is not available where this runs
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ import unittest
 
 from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
 from vitsearch_evaluators.agent import canary
-from vitsearch_evaluators.artifacts import model_files, refuse_unfit
+from vitsearch_evaluators.artifacts import model_files, refuse_incompatible
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.base.system import THIS_MACHINE, Output, System
@@ -45,7 +45,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36")
+        self.assertEqual(job_id(spec, "device-1"), "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -70,15 +70,15 @@ class Portable(unittest.TestCase):
     def test_the_peaks(self):
         with tempfile.TemporaryDirectory() as state:
             with EmbeddedAgent(state) as agent, agent.client("study") as client:
-                peaks = client.probe("noop")
+                peaks = client.peaks("noop")
             self.assertGreater(peaks.copy_gb_per_s.best, 0.01)
             self.assertEqual(peaks.gemm, ())
             self.assertIn("gives no outputs", peaks.reasons["fp32"])
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["noop"], place, StopSignal()).cpu.p50, 0)
+            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["noop"], context, StopSignal()).cpu.p50, 0)
 
     def test_energy_of_an_emulated_board(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -103,15 +103,15 @@ class Portable(unittest.TestCase):
                 self.assertAlmostEqual(measurement.power.mean_w, 4.0)
                 self.assertAlmostEqual(measurement.power.energy_net_mj, 0.0)
 
-    def test_an_agent_that_was_killed_measures_again_and_tells_so(self):
+    def test_a_killed_agent_repeats_the_job_and_reports_it(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "blob")
             with open(path, "wb") as stream:
                 stream.write(b"x")
-            killed, told = [], []
+            killed, events = [], []
 
             def on_event(event):
-                told.append(event.what)
+                events.append(event.what)
                 if event.what == "phase" and not killed:
                     killed.append(agent.pid)
                     os.kill(agent.pid, signal.SIGKILL)
@@ -122,22 +122,22 @@ class Portable(unittest.TestCase):
                     path, "noop", {"busy_us": 50000}, TINY, request=RequestOptions(on_event=on_event)
                 )
             self.assertEqual(measurement.attempts, 2)
-            self.assertEqual(told[:4], ["queued", "started", "phase", "interrupted"])
-            self.assertEqual(told[-1], "done")
+            self.assertEqual(events[:4], ["queued", "started", "phase", "interrupted"])
+            self.assertEqual(events[-1], "done")
             with open(os.path.join(folder, "state", "audit.jsonl")) as stream:
                 self.assertEqual([json.loads(line)["what"] for line in stream], ["upload", "job", "ended"])
 
-    def test_model_files_are_looked_at(self):
+    def test_incompatible_model_files_are_refused(self):
         ends = [Value(name, "float32", (1,)) for name in "xy"]
         too_new = model([node("Identity", ["x"], "y")], ends[:1], ends[1:], 99, 7)
         foreign = model([node("Evil", ["x"], "y", domain="com.acme")], ends[:1], ends[1:], 13, 7)
         doctype = b'<!DOCTYPE net [<!ENTITY a "a">]><net version="11"/>'
         old = RuntimeInfo("onnxruntime", True, None, "1.0", (), ("onnx", "tflite", "openvino"), max_opset=15)
-        for name, content, told in (
-            ("model.onnx", too_new, "opset 99, this onnxruntime .1.0. reads up to 15"),
+        for name, content, message in (
+            ("model.onnx", too_new, "opset 99; this onnxruntime .1.0. reads up to 15"),
             ("model.onnx", foreign, "com.acme"),
             ("model.onnx", pickle.dumps([]), "pickle"),
-            ("model.tflite", b"\0\0\0\0TFL3", "no TFLite file"),
+            ("model.tflite", b"\0\0\0\0TFL3", "not a TFLite file"),
             ("model.xml", doctype, "document type"),
         ):
             with tempfile.TemporaryDirectory() as folder:
@@ -146,8 +146,8 @@ class Portable(unittest.TestCase):
                     with open(path, "wb") as stream:
                         stream.write(content)
                 kind = {"model.onnx": "onnx", "model.tflite": "tflite", "model.xml": "openvino"}[name]
-                with self.assertRaisesRegex(MeasurementFailed, told):
-                    refuse_unfit(kind, files, old)
+                with self.assertRaisesRegex(MeasurementFailed, message):
+                    refuse_incompatible(kind, files, old)
 
     def test_it_is_installed_as_a_service(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +162,7 @@ class Portable(unittest.TestCase):
             self.assertEqual(system.read(manager.definition).text, unit.text(unit.DEFAULT_SERVICE).strip())
             self.assertIn("systemctl", ran)
 
-    @unittest.skipIf(shutil.which("openssl") is None, "no openssl command here")
+    @unittest.skipIf(shutil.which("openssl") is None, "no openssl command on this machine")
     def test_over_tls(self):
         with tempfile.TemporaryDirectory() as state:
             port_file = os.path.join(state, "port.json")
@@ -183,7 +183,7 @@ class Portable(unittest.TestCase):
 
 
 class Models(unittest.TestCase):
-    """Under the onnxruntime that there is for this Python: 1.10 for 3.6, 1.19 for 3.8."""
+    """Real models with the newest onnxruntime for this Python: 1.10 for 3.6, 1.19 for 3.8."""
 
     def test_time_accuracy_and_peaks(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +199,7 @@ class Models(unittest.TestCase):
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
                 measurement = client.measure(path, protocol=TINY._replace(batch=2))
                 judged = client.accuracy(path, subset, protocol=ACCURACY._replace(batch=2))
-                peaks = client.probe(threads=1)
+                peaks = client.peaks(threads=1)
             self.assertEqual(measurement.latency_ms.n, 11)
             self.assertEqual((judged.n, judged.correct, judged.classes), (5, 4, 5))
             self.assertLessEqual({"fp32", "fp16", "int8"}, {peak.precision for peak in peaks.gemm} | set(peaks.reasons))
@@ -207,8 +207,8 @@ class Models(unittest.TestCase):
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            place = canary.Place(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["onnxruntime"], place, StopSignal()).cpu.p50, 0)
+            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
+            self.assertGreater(canary.measure(["onnxruntime"], context, StopSignal()).cpu.p50, 0)
 
 
 def _write_npy(path, dtype, shape, content):

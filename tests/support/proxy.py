@@ -1,4 +1,7 @@
-"""A network between client and agent that can be slow, cut, and wrong: real sockets, a thread for each direction."""
+"""A TCP proxy between client and agent that can be slow, cut connections and damage bytes.
+
+It uses real sockets and one thread for each direction.
+"""
 
 import contextlib
 import socket
@@ -10,10 +13,10 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Passes bytes on to a port of this machine.
+    """Forwards bytes to a port of this machine.
 
-    `rate` bytes a second each way, None as fast as it goes. `on_up` and `on_down` see what goes to the
-    agent and comes from it, and return what is passed on; they may call `cut`.
+    `rate` limits each direction in bytes per second (None: no limit). `on_up` and `on_down` get the bytes for and
+    from the agent and return the bytes to forward; they may call `cut`.
     """
 
     def __init__(self, port, rate=None):
@@ -25,21 +28,22 @@ class Proxy:
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
-        self._lines = set()
+        self._sockets = set()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self):
-        """Reset every connection and let no other come through, until `mend`."""
+        """Reset every connection and refuse new ones, until `restore`."""
         self._is_cut = True
-        for line in list(self._lines):
-            _reset(line)
+        for sock in list(self._sockets):
+            _reset(sock)
 
     def cut_for(self, seconds):
+        """Cut, and restore after some seconds."""
         self.cut()
-        threading.Timer(seconds, self.mend).start()
+        threading.Timer(seconds, self.restore).start()
 
-    def mend(self):
+    def restore(self):
         self._is_cut = False
 
     def close(self):
@@ -47,8 +51,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for line in list(self._lines):
-            _reset(line)
+        for sock in list(self._sockets):
+            _reset(sock)
 
     def _accept(self):
         while True:
@@ -60,11 +64,11 @@ class Proxy:
                 _reset(near)
                 continue
             far = socket.create_connection(("127.0.0.1", self._port))
-            self._lines |= {near, far}
+            self._sockets |= {near, far}
             for source, target, is_up in ((near, far, True), (far, near, False)):
-                threading.Thread(target=self._pass_on, args=(source, target, is_up), daemon=True).start()
+                threading.Thread(target=self._forward, args=(source, target, is_up), daemon=True).start()
 
-    def _pass_on(self, source, target, is_up):
+    def _forward(self, source, target, is_up):
         try:
             while True:
                 data = source.recv(1 << 16)
@@ -78,15 +82,15 @@ class Proxy:
                 target.sendall(data)
         except OSError:
             pass
-        for line in (source, target):
-            self._lines.discard(line)
+        for sock in (source, target):
+            self._sockets.discard(sock)
             with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-            line.close()
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
 
-def _reset(line):
+def _reset(sock):
     with contextlib.suppress(OSError):
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        line.shutdown(socket.SHUT_RD)
-    line.close()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        sock.shutdown(socket.SHUT_RD)
+    sock.close()

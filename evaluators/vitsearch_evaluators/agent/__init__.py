@@ -1,1 +1,1 @@
-"""The service on the device: one agent, one worker thread that measures, its HTTP API."""
+"""The service on the device: the agent, its one measuring thread, and its HTTP API."""

@@ -1,4 +1,4 @@
-"""The agent as a whole: its state folder, its parts, and how it starts and ends."""
+"""The whole agent: its state folder, its parts, its start and its end."""
 
 import fcntl
 import functools
@@ -31,15 +31,16 @@ from vitsearch_evaluators.queue.recovery import open_queue
 
 logger = logging.getLogger(__name__)
 
-# `serve_forever` looks at its own flag that often; each look disturbs what is measured.
+# How often `serve_forever` wakes up to check its flag; each time disturbs a measurement.
 _ACCEPT_POLL_S = 60.0
 
 
 class AgentSettings(NamedTuple):
-    """`port` 0 takes a free one; `port_file` then says which, as JSON {"port", "pid", ...}.
+    """Options of the service. With `port` 0 it takes a free port and writes it to `port_file`, a JSON object.
 
-    A host that is not loopback speaks TLS, with `tls_cert` and `tls_key` or a certificate of the agent's
-    own, unless `insecure_plaintext`; `tls` has loopback do so too. `token_file` None is one in the state.
+    On a host that is not loopback it uses TLS unless `insecure_plaintext` is set, with `tls_cert` and `tls_key` or a
+    certificate of its own; with `tls` it does so on loopback too. Without `token_file` the tokens are in the state
+    folder.
     """
 
     state: str
@@ -55,16 +56,16 @@ class AgentSettings(NamedTuple):
 
 
 def serve(settings: AgentSettings, version: str) -> None:
-    """Run an agent until SIGTERM, SIGINT or (if asked) the end of stdin. Main thread only."""
+    """Run an agent until SIGTERM, SIGINT or, with `exit_with_stdin`, the end of stdin. Main thread only."""
     processes.keep_memory_small()
     encrypted = wants_tls(settings)
-    with _taken(settings.state):
-        log_file.bound(os.path.join(settings.state, log_file.FILE_NAME))
-        _run(settings, _assembled(settings, version, encrypted))
+    with _lock_state(settings.state):
+        log_file.limit_size(os.path.join(settings.state, log_file.FILE_NAME))
+        _run(settings, _assemble(settings, version, encrypted))
 
 
 class _Parts(NamedTuple):
-    """What runs until the agent ends. `fingerprint` is that of its certificate, None in the clear."""
+    """The running parts of the agent; `fingerprint` belongs to its certificate, None without TLS."""
 
     device: Device
     worker: Worker
@@ -72,16 +73,16 @@ class _Parts(NamedTuple):
     fingerprint: Optional[str]
 
 
-def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
-    """Put the parts together and listen; nothing is answered or measured yet."""
+def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
+    """Create the parts and listen; nothing is answered or measured yet."""
     configured = config.load(settings.state)
     for name, programs in configured.runtimes.items():
-        launch.check(name, programs)  # what is misspelt would be as if nothing were configured
+        launch.check(name, programs)  # a misspelt name would otherwise have no effect
     token_file = settings.token_file or os.path.join(settings.state, tokens.FILE_NAME)
     if settings.token_file is None and not os.path.exists(token_file):
         tokens.write_tokens(token_file, (tokens.new_token(),))
-    encryption = _encryption(settings) if encrypted else IN_THE_CLEAR
-    door = Access(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
+    encryption = _encryption(settings) if encrypted else NO_ENCRYPTION
+    access = Access(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
     system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
     identity = device_identity(settings.state, emulated=configured.emulation is not None)
@@ -92,69 +93,67 @@ def _assembled(settings: AgentSettings, version: str, encrypted: bool) -> _Parts
     queue = open_queue(path, configured.limits, store, log.ended, pause)
     store.referenced = queue.referenced
     if not store.has_room():
-        store.yield_to()
+        store.restore_reserve()
     work = os.path.join(settings.state, "work")
     device = Device(identity, version, configured, system)
     worker = Worker(queue, store, work, device)
     api = Api(device, store, queue, worker, log)
     try:
-        server = AgentServer((settings.host, settings.port), api, door)
+        server = AgentServer((settings.host, settings.port), api, access)
     except OSError as error:
         raise EvaluatorError("cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}") from error
     return _Parts(device, worker, server, encryption.fingerprint)
 
 
 def _run(settings: AgentSettings, parts: _Parts) -> None:
-    """Measure and answer until a signal, the end of stdin, or a worker that cannot go on; EvaluatorError for that."""
+    """Measure and answer until a signal or the end of stdin; EvaluatorError if the worker failed."""
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    # The kernel may hand a signal to another thread; Python then runs the handler only when this one
-    # wakes up, which it would not do by itself.
+    # The kernel may deliver a signal to another thread. Python then runs the handler only when this thread wakes up,
+    # and the wake-up descriptor makes it do so.
     signal.set_wakeup_fd(stop.wakeup_fileno())
     worker, port = parts.worker, parts.server.server_port
     worker.on_failure = stop.set
     worker.start()
     acceptor = threading.Thread(target=parts.server.serve_forever, args=(_ACCEPT_POLL_S,), daemon=True)
     acceptor.start()
-    tell(settings, port, parts.fingerprint)
+    log_address(settings, port, parts.fingerprint)
     if settings.port_file is not None:
         where = {"port": port, "device_id": parts.device.identity.device_id, "fingerprint": parts.fingerprint}
         write_json(settings.port_file, dict(where, pid=os.getpid()))
     try:
         _wait(stop, settings.exit_with_stdin)
     finally:
-        # Requests are answered until the process ends: closing things under them would turn a
-        # planned stop into errors at the clients. All state is on the disk already.
+        # The server answers requests until the process ends: closing the parts earlier would cause errors in the
+        # clients. All state is already on the disk.
         worker.stop()
     if worker.failed:
-        raise EvaluatorError(
-            "worker", "the thread that measures could not go on: the log says why; start the agent again"
-        )
+        raise EvaluatorError("worker", "the measuring thread failed: see the log; start the agent again")
 
 
 def wants_tls(settings: AgentSettings) -> bool:
-    """Whether to encrypt: on a network always, unless somebody says that they want it open."""
+    """Whether to use TLS: on a network always, unless plain text is requested. InvalidRequest for contradictions."""
     given = settings.tls or settings.tls_cert is not None
     if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise InvalidRequest("--tls-cert and --tls-key go together")
+        raise InvalidRequest("--tls-cert and --tls-key must be given together")
     if given and settings.insecure_plaintext:
-        raise InvalidRequest("--insecure-plaintext is the opposite of --tls and --tls-cert")
+        raise InvalidRequest("--insecure-plaintext cannot be combined with --tls or --tls-cert")
     return given or not (settings.insecure_plaintext or is_loopback(settings.host))
 
 
 class Encryption(NamedTuple):
-    """How connections are encrypted, and what clients pin; None and None for not at all."""
+    """How to encrypt connections, and the fingerprint that clients pin; both None without TLS."""
 
     encrypt: Optional[Encrypt]
     fingerprint: Optional[str]
 
 
-IN_THE_CLEAR = Encryption(None, None)
+NO_ENCRYPTION = Encryption(None, None)
 
 
 def _encryption(settings: AgentSettings) -> Encryption:
-    from vitsearch_evaluators.base import tls  # a MB of memory for those who need it
+    from vitsearch_evaluators.base import tls  # imported only if needed: it costs a MB of memory
 
     if settings.tls_cert is not None and settings.tls_key is not None:
         certificate = tls.read_certificate(settings.tls_cert, settings.tls_key)
@@ -163,43 +162,43 @@ def _encryption(settings: AgentSettings) -> Encryption:
     return Encryption(functools.partial(tls.accepted, context=tls.server_context(certificate)), certificate.fingerprint)
 
 
-def tell(settings: AgentSettings, port: int, fingerprint: Optional[str]) -> None:
-    """Say where the agent listens and how to make it known. Never the token: this is a log.
+def log_address(settings: AgentSettings, port: int, fingerprint: Optional[str]) -> None:
+    """Log the address and the commands that register the device, without the token.
 
-    At each start, for the address and the certificate may be others than at the first. Who gave a token
-    file knows what to do.
+    It logs them at each start, because address and certificate may change. It omits the commands if a token file was
+    given, because its owner then knows how to register the device.
     """
     address = Address.of(settings.host, port, fingerprint)
     logger.info("listening on %s%s", address.url, f", certificate {fingerprint}" if fingerprint else "")
     if fingerprint is None and not is_loopback(settings.host):
-        logger.warning("tokens, models and results cross the network in the clear")
+        logger.warning("tokens, models and results cross the network unencrypted")
     if settings.token_file is not None:
         return
     if address.tunnel is not None:
         logger.info("from another machine, first: %s", address.tunnel)
     logger.info("on the machine that searches: %s", address.add)
-    logger.info("it asks for the token, which `vitsearch-agent token --state %s` shows", settings.state)
+    logger.info("it asks for the token; `vitsearch-agent token --state %s` shows it", settings.state)
 
 
-def _taken(state: str) -> IO[Any]:
-    """Make the state folder if it is not there, and lock it until the file that is returned is closed."""
+def _lock_state(state: str) -> IO[Any]:
+    """Create the state folder if necessary and lock it; closing the returned file releases the lock."""
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
-        lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - held as long as the agent lives
+        lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - stays open until the agent ends
     except OSError as error:
         raise EvaluatorError(
-            "state", f"--state {state}: {error.strerror}; it is a folder in which the agent's user may write"
+            "state", f"--state {state}: {error.strerror}; it must be a folder that the agent's user can write to"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or give another --state") from error
+        raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or pass another --state") from error
     return lock
 
 
 def _pause(exit_with_stdin: bool, seconds: float) -> None:
-    """Wait while the agent cannot start yet; end it when nobody wants it any more."""
+    """Wait while the agent cannot start yet; SystemExit at the end of a watched stdin."""
     watched = [sys.stdin.fileno()] if exit_with_stdin else []
     if select.select(watched, [], [], seconds)[0] and not os.read(sys.stdin.fileno(), 4096):
         raise SystemExit(0)

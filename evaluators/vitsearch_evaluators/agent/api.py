@@ -1,4 +1,4 @@
-"""What each endpoint does, without HTTP: JSON values in, (status, JSON value) out."""
+"""The endpoints without HTTP: each takes JSON values and returns (status, JSON value)."""
 
 import math
 import re
@@ -55,14 +55,14 @@ _JOB = {
 
 
 def checked_id(text: str) -> str:
-    """Return a job id or digest from a path; NotFound for anything else a path may hold."""
+    """Return a job id or digest from a path; NotFound if it does not have the form of one."""
     if not _ID.match(text):
-        raise NotFound("ids and digests are 64 lower-case hex digits")
+        raise NotFound(f"ids and digests are 64 lower-case hex digits, got {text[:80]!r}")
     return text
 
 
 class Api(NamedTuple):
-    """The endpoints over their parts; raises EvaluatorError for every refusal."""
+    """The endpoints of one agent. Each raises EvaluatorError for every refusal."""
 
     this_device: Device
     store: BlobStore
@@ -138,20 +138,20 @@ class Api(NamedTuple):
         asked = body.get("api") if isinstance(body, dict) else None
         if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
             raise ProtocolSkew(
-                f"the client speaks protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+                f"the client uses protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = json_reader.read_object(body, _JOB, "job", ("environment_id",))
         device_id, spec = self.this_device.identity.device_id, job["spec"]
         if job["device_id"] != device_id:
-            raise DeviceChanged(f"the job is for device {job['device_id']}, this is {device_id}")
+            raise DeviceChanged(f"the job is for the device {job['device_id']}; this is {device_id}")
         if job_id(spec, device_id) != identifier:
             raise JobConflict(f"{identifier} is not the id of this job: see protocol.job_id")
         runtime = runtimes.create(spec.runtime)
         runtime.check_options(spec.options)
         if spec.kind == "accuracy" and not runtime.gives_outputs:
-            raise InvalidRequest(f"spec.runtime: {spec.runtime} gives no outputs, whose accuracy could be judged")
+            raise InvalidRequest(f"spec.runtime: {spec.runtime} gives no outputs, so its accuracy cannot be measured")
         missing = [blob.sha256 for blob in spec.manifest if not self.store.has(blob.sha256)]
-        # What is finished needs its blobs no more, and they may be gone.
+        # A final job no longer needs its blobs, and they may have been removed.
         if missing and not self._is_final(identifier):
             raise ArtifactMissing(f"upload {', '.join(missing)} first", {"missing": missing})
         self._refuse_wrong_sizes(spec)
@@ -160,10 +160,10 @@ class Api(NamedTuple):
             found = environment_id(self._environment())
             if wanted != found:
                 raise EnvironmentChanged(
-                    f"the job is for the environment {wanted}, the device is now in {found}",
+                    f"the job is for the environment {wanted}; the device is now in {found}",
                     {"wanted": wanted, "found": found},
                 )
-        self._refuse_unfit(identifier, spec)
+        self._refuse_incompatible(identifier, spec)
         status, created = self.queue.put(identifier, spec, job["owner"], wanted)
         if created:
             owner = job["owner"].study
@@ -180,7 +180,7 @@ class Api(NamedTuple):
         return 200, {"events": [event.to_json() for event in events]}
 
     def logits(self, identifier: str, offset: str) -> Piece:
-        """Return a piece of the logits and the size of all; NotFound says why there are none."""
+        """Return a piece of the logits and their total size; NotFound explains why there are none."""
         if not _NUMBER.match(offset):
             raise InvalidRequest(f"offset: expected a number of bytes, got {offset[:80]!r}")
         status = self.queue.get(checked_id(identifier))
@@ -189,8 +189,8 @@ class Api(NamedTuple):
         try:
             return self.store.read(status.result.logits_sha256, int(offset), CHUNK_MAX_BYTES)
         except NotFound as error:
-            told = f"the logits of job {identifier} were evicted to make room; ask for it again with another repeat"
-            raise NotFound(told, {"reason": "evicted"}) from error
+            message = f"the logits of job {identifier} were evicted to make room; submit the job with another repeat"
+            raise NotFound(message, {"reason": "evicted"}) from error
 
     def cancel_job(self, identifier: str, caller: str) -> Reply:
         status = self.queue.cancel(checked_id(identifier))
@@ -206,17 +206,17 @@ class Api(NamedTuple):
 
     def _await_runtimes(self) -> None:
         if not self.this_device.ready.wait(_READY_WAIT_S):
-            raise DeviceBusy("the agent is still probing its runtimes")
+            raise DeviceBusy("the agent is still checking its runtimes")
 
     def _refuse_wrong_sizes(self, spec: JobSpec) -> None:
-        """A size is no part of the job's id: one that is wrong would keep the id from whoever tells the right one."""
+        """Refuse wrong sizes: they are not part of a job's id, so a wrong one would block the id for a correct job."""
         for blob in spec.manifest:
             size = self.store.size(blob.sha256)
             if size not in (None, blob.size):
                 raise InvalidRequest(f"spec.manifest: {blob.name} has {size} bytes, not {blob.size}")
 
-    def _refuse_unfit(self, identifier: str, spec: JobSpec) -> None:
-        """Refuse a new job whose model this device cannot run, before it waits its turn for that."""
+    def _refuse_incompatible(self, identifier: str, spec: JobSpec) -> None:
+        """Refuse a new job whose model this device cannot run, before it is queued."""
         if self._is_known(identifier):
             return
         self._await_runtimes()
@@ -224,7 +224,7 @@ class Api(NamedTuple):
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:
-                artifacts.refuse_unfit(spec.artifact_kind, files, runtime)
+                artifacts.refuse_incompatible(spec.artifact_kind, files, runtime)
             if spec.kind == "accuracy":
                 npy.check_subset(*(files[name] for name in SUBSET_NAMES))
 

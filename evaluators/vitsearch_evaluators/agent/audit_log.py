@@ -1,11 +1,11 @@
-"""Who asked for what, and what came of it: one JSON object a line, for the owner of the device.
+"""The audit log: who requested what, and the outcome, as one JSON object per line, for the owner of the device.
 
     {"at": "2026-01-02T03:04:05Z", "what": "job", "address": "10.0.0.7", "owner": "study", "job": "ab...", ...}
 
-    upload   a model arrived whole       job      one was submitted      cancel   somebody gave one up
-    ended    a job is final              refused  a request was, at most once a minute for address and reason
+    upload   a file arrived completely   job      a job was submitted    cancel   a client cancelled a job
+    ended    a job is final              refused  a request was refused (logged once a minute for address and reason)
 
-Tokens, models and results are never in it. A disk that is full costs lines (`lost` says how many), nothing else.
+It never contains tokens, models or results. On a full disk only lines are lost; `lost` is their number.
 """
 
 import json
@@ -26,7 +26,7 @@ _TEXT_MAX = 200
 
 
 class AuditLog:
-    """Thread-safe. `path` is the newest file; older ones are `path`.1, `path`.2, ..."""
+    """The log. Thread-safe. `path` is the newest file; older ones are `path`.1, `path`.2, ..."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class AuditLog:
                 self._lost = 0
 
     def refused(self, address: str, request: str, code: str) -> None:
-        """Note a refusal; a flood of them is one line a minute, and pushes nothing else out."""
+        """Log a refusal, at most one per minute for each address and code, so that a flood displaces no lines."""
         now = self._clock()
         with self._lock:
             last = self._refused_at.get((address, code))
@@ -63,7 +63,7 @@ class AuditLog:
         self.write("refused", address=address, request=request, code=code)
 
     def ended(self, status: JobStatus) -> None:
-        """Note that a job is final, and of what it failed."""
+        """Log that a job is final, with the kind of its error if it failed."""
         error = status.error or {}
         kind = error.get("details", {}).get("kind", error.get("code"))
         self.write(
@@ -93,8 +93,8 @@ class AuditLog:
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:
-    """All of a line or nothing: a full disk may take a part of it."""
+    """Write all of a line or nothing: a full disk may accept only a part of it."""
     size = os.fstat(descriptor).st_size
     if os.write(descriptor, line) < len(line):
         os.ftruncate(descriptor, size)
-        raise OSError("the disk took a part of a line")
+        raise OSError("the disk accepted only a part of a line")

@@ -1,12 +1,12 @@
-"""Whether a device is still the one that it was: a known model, measured again and again.
+"""The canary: a known model that is measured again and again, to detect that the device's speed has changed.
 
-    good        within `max_drift` of what it once took
-    drifted     twice in a row further away than that, and than chance explains   --> quarantine
-    unclear     between the two, or there is nothing to compare with yet
+    good        the times are within `max_drift` of the reference
+    drifted     twice in a row they are further away, by more than chance explains   --> quarantine
+    unclear     between the two, or there is no reference yet
 
-What it once took is kept for each environment: after an update or another power mode a device may
-be as fast as it likes. While it is in quarantine, its results are flagged `unverified_device`, and
-so are those since the last good canary. A good canary ends the quarantine.
+Each environment has its own reference, because a device may have another speed after an update or in another power
+mode. Results during a quarantine are flagged `unverified_device`, and so are those since the last good canary. A good
+canary ends the quarantine.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from vitsearch_evaluators.wire.measurement import Latency, Measurement
 logger = logging.getLogger(__name__)
 
 PROTOCOL = SCREEN._replace(id="canary-1", min_runs=100, min_s=1.0, processes=3)
-"""Two seconds or so. Three processes, so that the interval knows how far one is from the next."""
+"""Takes about two seconds. Three processes, so that the interval includes the differences between processes."""
 
 FLAG = "unverified_device"
 QUARANTINE_AGAIN_S = 60.0
@@ -43,21 +43,21 @@ UNVERIFIED_KEPT = 1000
 ENVIRONMENTS_KEPT = 16
 
 
-class Look(NamedTuple):
-    """The median times of the canary, in ms, with their 95 % intervals."""
+class CanaryTimes(NamedTuple):
+    """The CPU and wall times of the canary, in ms, with the 95 % intervals of their medians."""
 
     cpu: Latency
     wall: Latency
     contended: bool
 
     @classmethod
-    def of(cls, measurement: Measurement) -> "Look":
-        assert measurement.cpu_ms is not None  # the canary's runtimes all count it
+    def of(cls, measurement: Measurement) -> "CanaryTimes":
+        assert measurement.cpu_ms is not None  # all runtimes of the canary count CPU time
         return cls(measurement.cpu_ms, measurement.latency_ms, "contended" in measurement.flags)
 
 
 class Reference(NamedTuple):
-    """What the canary once took in an environment, with nothing else on the device."""
+    """The times of the canary in an environment, measured first and without other load."""
 
     cpu_ms: float
     wall_ms: float
@@ -71,7 +71,7 @@ _REFERENCE = {"cpu_ms": json_reader.number(0.0), "wall_ms": json_reader.number(0
 
 
 class State(NamedTuple):
-    """What outlives the agent. `unverified`: the jobs done since the last good canary, oldest first."""
+    """The state on the disk. `unverified`: the jobs done since the last good canary, oldest first."""
 
     references: Dict[str, Reference] = {}
     unverified: Sequence[str] = ()
@@ -94,33 +94,33 @@ _STATE: Dict[str, json_reader.Reader] = {
 
 
 class Canary:
-    """Used by the worker's thread; `quarantined` may be read by others."""
+    """Decides when to measure the canary, and judges it. For the worker's thread; others may read `quarantined`."""
 
     def __init__(self, path: str, config: CanaryConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._config = config
         self._clock = clock
         self._state = _load(path)
-        self._looked_at = clock()
+        self._checked_at = clock()
         self._jobs = len(self._state.unverified)
 
     @property
     def quarantined(self) -> Optional[str]:
-        """Why this device's numbers are not trusted now; None when they are."""
+        """Why this device's numbers are not trusted now; None if they are."""
         return self._state.quarantined
 
-    def finished(self, job_id: str) -> None:
-        """Count a job that was measured."""
+    def job_done(self, job_id: str) -> None:
+        """Count a measured job."""
         self._jobs += 1
         kept = (*self._state.unverified, job_id)[-UNVERIFIED_KEPT:]
         self._keep(self._state._replace(unverified=kept))
 
     def due(self, idle: bool) -> bool:
-        """Whether it is the canary's turn: after so many jobs or seconds, and never with nothing to verify.
+        """Whether to measure the canary now: after a number of jobs or seconds, if there are results to verify.
 
-        The first look of all, with which later ones are compared, is taken as soon as the device is idle.
+        The first one, which becomes the reference, is due as soon as the device is idle.
         """
-        since_s = self._clock() - self._looked_at
+        since_s = self._clock() - self._checked_at
         if self.quarantined is not None:
             return since_s >= min(QUARANTINE_AGAIN_S, self._config.every_s)
         if self._jobs == 0:
@@ -128,40 +128,42 @@ class Canary:
         first = idle and not self._state.references
         return first or self._jobs >= self._config.every_jobs or since_s >= self._config.every_s
 
-    def look(self, environment_id: str, measure: Callable[[], Look], flag: Callable[[Sequence[str]], None]) -> None:
-        """Measure and judge; `flag` is told the jobs whose results are not trusted any more.
+    def check(
+        self, environment_id: str, measure: Callable[[], CanaryTimes], flag: Callable[[Sequence[str]], None]
+    ) -> None:
+        """Measure the canary and judge it; call `flag` with the jobs whose results are no longer trusted.
 
-        They are forgotten after that and not before: an agent that is killed between the two flags them
-        after the next look.
+        The list of these jobs is cleared only after that: if the agent is killed in between, it flags them after the
+        next check.
         """
-        seen = measure()
+        times = measure()
         reference = self._state.references.get(environment_id)
         if reference is None:
-            self._adopt(environment_id, seen)
+            self._adopt(environment_id, times)
             return
-        told = drift(reference, seen, self._config.max_drift)
-        if told is not None:
-            # Once more before the verdict: something passing may have been in the way.
-            seen = measure()
-            told = drift(reference, seen, self._config.max_drift)
-        self.skip()
-        if told is not None:
-            logger.warning("quarantine: %s", told)
+        reason = drift(reference, times, self._config.max_drift)
+        if reason is not None:
+            # Measure again before the verdict: the cause may have been temporary.
+            times = measure()
+            reason = drift(reference, times, self._config.max_drift)
+        self.postpone()
+        if reason is not None:
+            logger.warning("quarantine: %s", reason)
             flag(self._state.unverified)
-            self._keep(self._state._replace(quarantined=told, unverified=()))
-        elif is_good(reference, seen, self._config.max_drift):
+            self._keep(self._state._replace(quarantined=reason, unverified=()))
+        elif is_good(reference, times, self._config.max_drift):
             self._keep(self._state._replace(quarantined=None, unverified=()))
 
-    def skip(self) -> None:
-        """Wait for the next turn, as after a look: also when it could not be measured."""
-        self._looked_at, self._jobs = self._clock(), 0
+    def postpone(self) -> None:
+        """Start to count again until the next check, also if the canary could not be measured."""
+        self._checked_at, self._jobs = self._clock(), 0
 
-    def _adopt(self, environment_id: str, seen: Look) -> None:
-        """Take what was seen in a new environment as what later looks are compared with, unless something else ran."""
-        self.skip()
-        if seen.contended:
+    def _adopt(self, environment_id: str, times: CanaryTimes) -> None:
+        """Make the first times in an environment its reference, unless there was other load."""
+        self.postpone()
+        if times.contended:
             return
-        references = dict(self._state.references, **{environment_id: Reference(seen.cpu.p50, seen.wall.p50)})
+        references = dict(self._state.references, **{environment_id: Reference(times.cpu.p50, times.wall.p50)})
         kept = dict(list(references.items())[-ENVIRONMENTS_KEPT:])
         self._keep(State(kept, (), None))
 
@@ -169,13 +171,13 @@ class Canary:
         self._state = state
         try:
             write_json(self._path, state.to_json())
-        except OSError as error:  # a full disk is no reason to measure no more
+        except OSError as error:  # a full disk does not stop the measuring
             logger.warning("%s cannot be written: %s", self._path, error)
 
 
-class Place(NamedTuple):
-    """Where the canary is measured: a folder that is emptied for it, on which device, in which environment, and
-    what holds its children."""
+class CanaryContext(NamedTuple):
+    """Where the canary is measured: the folder, which is emptied, the device, the environment, and the memory limit
+    of its children."""
 
     folder: str
     device_id: str
@@ -186,55 +188,57 @@ class Place(NamedTuple):
 
 def measure(
     available: Sequence[str],
-    place: Place,
+    context: CanaryContext,
     stop: StopSignal,
     launch_of: Callable[[str], Launch] = lambda name: THIS_PYTHON,
-) -> Look:
-    """Measure the canary's model as any other, under a runtime that is available."""
+) -> CanaryTimes:
+    """Measure the canary's model like any other, under an available runtime."""
     model = model_for(available)
     blob = BlobRef("model.onnx", hashlib.sha256(model.content).hexdigest(), len(model.content))
     spec = JobSpec("measure", (blob,), model.runtime, model.options, PROTOCOL)
-    shutil.rmtree(place.folder, ignore_errors=True)
-    os.makedirs(place.folder)
-    with open(os.path.join(place.folder, blob.name), "wb") as stream:
+    shutil.rmtree(context.folder, ignore_errors=True)
+    os.makedirs(context.folder)
+    with open(os.path.join(context.folder, blob.name), "wb") as stream:
         stream.write(model.content)
-    conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    job_folder = JobFolder(place.folder, stop, launch=launch_of(model.runtime), confinement=place.confinement)
-    return Look.of(execute(spec, conditions, job_folder, system=place.system))
+    conditions = Conditions(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
+    job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), confinement=context.confinement)
+    return CanaryTimes.of(execute(spec, conditions, job_folder, system=context.system))
 
 
-def drift(reference: Reference, seen: Look, max_drift: float) -> Optional[str]:
-    """Say how far the device is off, when the whole interval of a time is further away than allowed.
+def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optional[str]:
+    """Describe the drift if the whole interval of a time is outside the allowed range, else return None.
 
-    Wall time of a busy device says nothing about the device: then CPU time alone is judged.
+    With other load on the device only CPU time is judged, because wall time then says nothing about the device.
     """
-    for name, once_ms, now in _pairs(reference, seen):
-        if now.ci95_low > once_ms * (1.0 + max_drift) or now.ci95_high < once_ms * (1.0 - max_drift):
-            share = now.p50 / once_ms - 1.0 if once_ms > 0 else float("inf")
+    for name, reference_ms, now in _pairs(reference, times):
+        if now.ci95_low > reference_ms * (1.0 + max_drift) or now.ci95_high < reference_ms * (1.0 - max_drift):
+            share = now.p50 / reference_ms - 1.0 if reference_ms > 0 else float("inf")
             return (
                 f"the canary's {name} is {now.p50:.4g} ms ({now.ci95_low:.4g} to {now.ci95_high:.4g}), {share:+.1%} "
-                f"from the {once_ms:.4g} ms that it once took; allowed are {max_drift:.1%}"
+                f"from the reference of {reference_ms:.4g} ms; the limit is {max_drift:.1%}"
             )
     return None
 
 
-def is_good(reference: Reference, seen: Look, max_drift: float) -> bool:
-    """Whether what was seen is as near as it should be."""
-    return all(abs(now.p50 - once_ms) <= max_drift * once_ms for _, once_ms, now in _pairs(reference, seen))
+def is_good(reference: Reference, times: CanaryTimes, max_drift: float) -> bool:
+    """Whether the times are within the allowed range of the reference."""
+    return all(
+        abs(now.p50 - reference_ms) <= max_drift * reference_ms for _, reference_ms, now in _pairs(reference, times)
+    )
 
 
-def _pairs(reference: Reference, seen: Look) -> List[Any]:
-    pairs = [("CPU time", reference.cpu_ms, seen.cpu)]
-    return pairs if seen.contended else [*pairs, ("latency", reference.wall_ms, seen.wall)]
+def _pairs(reference: Reference, times: CanaryTimes) -> List[Any]:
+    pairs = [("CPU time", reference.cpu_ms, times.cpu)]
+    return pairs if times.contended else [*pairs, ("latency", reference.wall_ms, times.wall)]
 
 
 def _load(path: str) -> State:
-    """Read what an earlier life of the agent knew; a file that cannot be read is as if there were none."""
+    """Read the state from the disk; an unreadable file counts as a missing one."""
     try:
         with open(path) as stream:
             return State.from_json(json.load(stream))
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, InvalidRequest) as error:
-        logger.warning("%s is not used: %s", path, error)
+        logger.warning("%s cannot be read and is ignored: %s", path, error)
         return State()

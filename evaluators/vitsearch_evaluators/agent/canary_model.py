@@ -1,10 +1,10 @@
-"""The canary's model, made here byte by byte: an ONNX file of 700 bytes.
+"""The canary's model, an ONNX file of 700 bytes that is written byte by byte.
 
     image [1, 64, 256] --> (MatMul with a 256 x 256 matrix, Relu) x 8 --> logits [1, 64, 256]
 
-All weights are 1/256, made by one ConstantOfShape, so that a small file is a real amount of work
-(34 million multiply-adds: 0.4 ms on a server, some 10 ms on a Raspberry Pi) and no value ever
-overflows or becomes too small to be fast.
+All weights are 1/256 and come from one ConstantOfShape, so that a small file gives a real amount of work (34 million
+multiply-adds: 0.4 ms on a server, some 10 ms on a Raspberry Pi). No value overflows or becomes denormal, which would
+be slow.
 """
 
 import struct
@@ -19,7 +19,7 @@ _TENSOR = 4
 
 
 class CanaryModel(NamedTuple):
-    """What is measured: a runtime of every device, with the file and options for it."""
+    """The runtime of the canary, with the file and the options for it."""
 
     runtime: str
     options: Dict[str, Any]
@@ -27,7 +27,7 @@ class CanaryModel(NamedTuple):
 
 
 def model_for(available: Sequence[str]) -> CanaryModel:
-    """Return a real model where onnxruntime is, else a fixed amount of hashing."""
+    """Return an ONNX model if onnxruntime is available, else a fixed amount of hashing."""
     if "onnxruntime" in available:
         return CanaryModel("onnxruntime", {}, onnx_bytes())
     return CanaryModel("noop", {"hash_kib": 512}, b"canary")

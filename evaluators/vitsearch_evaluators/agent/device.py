@@ -1,4 +1,4 @@
-"""The device that the agent runs on: who it is, how it is configured, and its environment as it is now."""
+"""The device that the agent runs on: its identity, its configuration, and its current environment."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
 class Device:
-    """`ready` is set when its `runtimes` were probed and its `confinement` found; from then on they do not change."""
+    """`ready` is set when `runtimes` and `confinement` are known; they do not change afterwards."""
 
     def __init__(
         self, identity: DeviceIdentity, version: str, config: AgentConfig = NO_CONFIG, system: System = THIS_MACHINE
@@ -30,11 +30,11 @@ class Device:
         self._is_measured = False
 
     def environment(self) -> Dict[str, Any]:
-        """Return the fingerprint as it is now: a governor or an affinity may have changed.
+        """Return the current fingerprint; a governor or an affinity may have changed.
 
-        While something is measured it is what it was before: to look (some boards have to be asked with
-        a tool) would disturb. So it is while the kernel brakes a hot device, for that lowers limits
-        which are settings otherwise.
+        During a measurement it is the last known one, because reading it would disturb (some boards need a tool for
+        it). The same holds while the kernel throttles a hot device, because it then lowers limits that are otherwise
+        settings.
         """
         if self._known is not None and (self._is_measured or kernel_brakes(self.system).active):
             return self._known
@@ -48,7 +48,7 @@ class Device:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Nobody looks at the settings meanwhile."""
+        """Do not read the settings of the device within the block."""
         self._is_measured = True
         try:
             yield

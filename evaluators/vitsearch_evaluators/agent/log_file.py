@@ -1,4 +1,4 @@
-"""What the agent logs goes to stderr: the journal keeps it in its own bounds, a file in the state folder in ours.
+"""Limit the size of the agent's log. It goes to stderr: the journal limits itself, a file in the state folder does not.
 
 STATE/agent.log      the newest lines          STATE/agent.log.1      those before them
 """
@@ -13,16 +13,16 @@ FILE_NAME = "agent.log"
 FILE_MAX_BYTES = 4 << 20
 
 
-def bound(path: str) -> None:
-    """Keep the file at `path` small from now on, if that is where stderr goes."""
+def limit_size(path: str) -> None:
+    """Limit the size of the file at `path` from now on, if stderr goes there."""
     if _is_stderr(path):
         logging.getLogger().addHandler(_Rotation(path))
 
 
 class _Rotation(logging.Handler):
-    """Writes nothing: it looks after each record how large the file has become.
+    """Checks the size of the file after each record; it writes nothing itself.
 
-    The file is emptied and not renamed, for its descriptor is not ours: children and restarts write to it too.
+    The file is emptied and not renamed, because children and restarted agents write to the same open file.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,11 +36,11 @@ class _Rotation(logging.Handler):
                 return
             shutil.copyfile(self._path, self._path + ".1")
             os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)  # for one that was not opened to append
+            os.lseek(descriptor, 0, os.SEEK_SET)  # if it was not opened for appending
 
 
 def _is_stderr(path: str) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(sys.stderr.fileno()))
-    except (OSError, ValueError, AttributeError):  # there may be no stderr
+    except (OSError, ValueError, AttributeError):  # stderr may be missing
         return False

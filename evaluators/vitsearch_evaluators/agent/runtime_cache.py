@@ -1,7 +1,7 @@
-"""What the runtimes said of themselves, kept for an agent that is started again a moment later.
+"""The results of the runtime checks, kept for an agent that is restarted a moment later.
 
-A probe imports a runtime in a child, which costs seconds on a small board. After a crash nothing has
-changed; after a reboot, an update or a while something may have, and they are asked again.
+A runtime check imports the runtime in a child, which takes seconds on a small device. After a crash nothing has
+changed. After a reboot, an update or a longer time something may have changed, and the runtimes are checked again.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VI
 
 
 class RuntimeCache:
-    """One file. What cannot be read or written is as if it was not there."""
+    """The file with the results. A file that cannot be read counts as missing, a failed write is ignored."""
 
     def __init__(self, path: str, configuration: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        """`configuration` is the device's, of which a probe may depend on any part."""
+        """`configuration` is the device's; a runtime check may depend on any part of it."""
         self._path = path
         self._configuration = repr(configuration)
         self._clock = clock
 
     def load(self) -> Optional[Tuple[RuntimeInfo, ...]]:
-        """Return what was found by an agent like this one within the last FRESH_S seconds, else None."""
+        """Return the results if an equal agent stored them within the last FRESH_S seconds, else None."""
         try:
             with open(self._path, "rb") as stream:
                 kept = parse_json(stream.read())
-            # Within one boot, which the key names, monotonic clocks of two processes are the same clock.
+            # The key contains the boot, and within one boot all processes have the same monotonic clock.
             if kept["key"] != self._key() or not 0 <= self._clock() - kept["clock"] <= FRESH_S:
                 return None
             return tuple(RuntimeInfo.from_json(runtime) for runtime in kept["runtimes"])
@@ -43,6 +43,7 @@ class RuntimeCache:
             return None
 
     def keep(self, runtimes: Tuple[RuntimeInfo, ...]) -> None:
+        """Store the results."""
         content = {
             "key": self._key(),
             "clock": self._clock(),
@@ -64,13 +65,13 @@ class RuntimeCache:
 
 
 def _installed() -> List[List[Any]]:
-    """Installing, updating or removing a package changes the time of the folder that it lies in."""
+    """Return the modification times of the folders in sys.path, which change when a package is installed."""
     found: List[List[Any]] = []
-    for place in sys.path:
+    for entry in sys.path:
         with contextlib.suppress(OSError):
-            found.append([place, str(os.stat(place or ".").st_mtime_ns)])
+            found.append([entry, str(os.stat(entry or ".").st_mtime_ns)])
     own = processes.package_folder()
-    if not os.path.isdir(own):  # all of it is one file, which is on the path above
+    if not os.path.isdir(own):  # a .pyz, which is an entry of sys.path
         return found
     for folder, _, names in sorted(os.walk(own)):
         for name in sorted(names):

@@ -1,7 +1,7 @@
-"""The one thread that measures. It alone starts children, one at a time, as long as it lives.
+"""The measuring thread. Only this thread starts children, one at a time.
 
-(The kernel kills a child when the *thread* that started it ends, so this must be a thread that
-stays.) Nothing that a job does ends the loop.
+The kernel kills a child when the *thread* that started it ends, so this thread must stay alive: nothing that a job
+does ends its loop.
 """
 
 import contextlib
@@ -43,14 +43,13 @@ from vitsearch_evaluators.wire.measurement import Measurement
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 60.0
-_GOING_DOWN_S = 0.5
+_SHUTDOWN_S = 0.5
 
 
 class Worker(threading.Thread):
-    """Measures on `device` what `queue` holds; each job has a folder of its own in `folder`, which lies in the state.
+    """Runs the jobs of `queue` on `device`; each has its own folder in `folder`, which is in the state folder.
 
-    `on_failure` is called when the thread ends though nobody stopped it, and `failed` is set.
-    Between jobs it looks at the `canary` when it is its turn.
+    If the thread fails, it sets `failed` and calls `on_failure`. Between jobs it measures the `canary` when it is due.
     """
 
     def __init__(self, queue: JobQueue, store: BlobStore, folder: str, device: Device) -> None:
@@ -63,7 +62,7 @@ class Worker(threading.Thread):
         self._store = store
         self._folder = folder
         self._device = device
-        self._probes = RuntimeCache(os.path.join(state, "probes.json"), config)
+        self._runtime_cache = RuntimeCache(os.path.join(state, "runtimes.json"), config)
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
@@ -73,16 +72,16 @@ class Worker(threading.Thread):
 
     @property
     def problem(self) -> Optional[str]:
-        """What it is waiting for, None when nothing is wrong."""
+        """Why the worker waits, None if there is no problem."""
         return self._disk.problem
 
     @property
     def power_meter(self) -> Optional[str]:
-        """The meter that was found last, None when there is none."""
+        """The meter found last, None if there is none."""
         return self._power.meter
 
     def stop(self) -> None:
-        """Kill the child, put its job back and end the thread."""
+        """Kill the child, queue its job again and end the thread."""
         self._stopping.set()
         self._stop_child.set()
         self._queue.wake()
@@ -92,8 +91,8 @@ class Worker(threading.Thread):
         try:
             self._run()
         except Exception:
-            # An agent that went on without this thread would take jobs and keep their clients waiting for ever.
-            logger.exception("the thread that measures cannot go on")
+            # Without this thread the agent would accept jobs and let their clients wait for ever.
+            logger.exception("the measuring thread failed")
             self.failed = True
             self.on_failure()
 
@@ -102,48 +101,48 @@ class Worker(threading.Thread):
         self._device.confinement = memory_limit.find(self._device.config.limits.memory_mb, self._device.system)
         self._clean()
         try:
-            self._probe()
+            self._check_runtimes()
         except Interrupted:
             return
-        rested = False
+        is_idle = False
         while not self._stopping.is_set():
-            job = self._disk.require_room(lambda: self._queue.claim(_IDLE_S))
+            job = self._disk.retry(lambda: self._queue.claim(_IDLE_S))
             if job is not None and not self._stopping.is_set():
                 self._process(job)
             elif job is not None:
-                self._disk.require_room(functools.partial(self._queue.release, job.id))
-            elif not rested:
+                self._disk.retry(functools.partial(self._queue.release, job.id))
+            elif not is_idle:
                 processes.give_memory_back()
-            rested = job is None
+            is_idle = job is None
             if not self._stopping.is_set() and self.canary.due(idle=job is None):
-                self._look_at_canary()
+                self._check_canary()
 
     def _clean(self) -> None:
-        """Remove the folders of jobs that ended while the agent was killed."""
-        active = {status.id for status in self._disk.require_room(self._queue.active) or ()}
+        """Remove the folders of jobs that are no longer active."""
+        active = {status.id for status in self._disk.retry(self._queue.active) or ()}
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
-    def _probe(self) -> None:
-        self._device.runtimes = self._probes.load() or self._ask_runtimes()
-        absent = self._power.absent()
-        logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
+    def _check_runtimes(self) -> None:
+        self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
+        reason = self._power.absent()
+        logger.info("power is read from %s", self._power.meter) if reason is None else logger.info("%s", reason)
         self._device.ready.set()
 
     def _ask_runtimes(self) -> Tuple[RuntimeInfo, ...]:
         found = []
         try:
             for name in runtimes.table():
-                found.append(self._probe_one(name))
+                found.append(self._check_one(name))
         except (EvaluatorError, OSError):
-            logger.exception("the runtimes cannot be probed")
+            logger.exception("the runtimes cannot be checked")
         else:
-            self._probes.keep(tuple(found))
+            self._runtime_cache.keep(tuple(found))
         return tuple(found)
 
-    def _probe_one(self, name: str) -> RuntimeInfo:
+    def _check_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
                 job_folder = JobFolder(self._folder, self._stop_child, confinement=self._device.confinement)
@@ -164,29 +163,29 @@ class Worker(threading.Thread):
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
-        self._disk.require_room(self._outcome(job, folder))
+        self._disk.retry(self._outcome(job, folder))
         if not self._stopping.is_set():
-            # A cancellation that came too late must not hit the next job.
+            # A cancellation that came too late must not affect the next job.
             self._stop_child.clear()
-            if self._disk.require_room(lambda: self._queue.get(job.id).final):
+            if self._disk.retry(lambda: self._queue.get(job.id).final):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
-        """Measure, and return how to write down what came of it."""
+        """Run a job, and return the call that stores its outcome in the queue."""
         try:
             result = self._work(job, folder)
         except Interrupted:
             return lambda: self._queue.release(job.id)
         except ChildDied as died:
-            # When a whole service or board goes down, children may hear it before us: that is no interruption.
-            if self._stopping.wait(_GOING_DOWN_S if died.death == "SIGTERM" else 0.0):
+            # At the stop of a whole service or device the children may get the signal first: not an interruption.
+            if self._stopping.wait(_SHUTDOWN_S if died.death == "SIGTERM" else 0.0):
                 return lambda: self._queue.release(job.id)
-            death, details = died.death, died.details
-            return lambda: self._queue.died(job.id, death, details)
+            cause, details = died.death, died.details
+            return lambda: self._queue.interrupted(job.id, cause, details)
         except Exception as error:
             if is_full(error):
                 self._disk.await_room()
-                return lambda: self._queue.died(job.id, DISK_FULL, {})
+                return lambda: self._queue.interrupted(job.id, DISK_FULL, {})
             if isinstance(error, EvaluatorError):
                 failure = error
             else:
@@ -201,41 +200,45 @@ class Worker(threading.Thread):
 
     def _finish(self, identifier: str, measurement: Measurement) -> None:
         self._queue.finish(identifier, measurement)
-        self.canary.finished(identifier)
+        self.canary.job_done(identifier)
 
-    def _look_at_canary(self) -> None:
-        """One look, or two, whoever waits: then it is the next job's turn."""
+    def _check_canary(self) -> None:
+        """Check the canary once, which measures it at most twice; waiting jobs come afterwards."""
         environment = environment_id(self._device.environment())
         names = [runtime.name for runtime in self._device.runtimes if runtime.available]
         folder = os.path.join(self._folder, "canary")
         device = self._device
-        place = canary.Place(folder, device.identity.device_id, environment, device.system, device.confinement)
+        context = canary.CanaryContext(
+            folder, device.identity.device_id, environment, device.system, device.confinement
+        )
         try:
             with device.undisturbed():
-                self.canary.look(
-                    environment, lambda: canary.measure(names, place, self._stop_child, self._launch), self._distrust
+                self.canary.check(
+                    environment,
+                    lambda: canary.measure(names, context, self._stop_child, self._launch),
+                    self._flag_unverified,
                 )
         except Interrupted:
             return
         except Exception:
             logger.exception("the canary cannot be measured")
-            self.canary.skip()
+            self.canary.postpone()
 
-    def _distrust(self, identifiers: Sequence[str]) -> None:
-        self._disk.require_room(functools.partial(self._queue.flag, identifiers, canary.FLAG))
+    def _flag_unverified(self, identifiers: Sequence[str]) -> None:
+        self._disk.retry(functools.partial(self._queue.flag, identifiers, canary.FLAG))
         if self._stopping.is_set():
-            raise Interrupted  # perhaps not written: the next life looks again
+            raise Interrupted  # perhaps not written: the next agent checks again
 
-    def _tell(self, identifier: str, what: str, **details: Any) -> None:
-        """Let those who watch the job know; what a full disk does not take is not worth waiting for."""
+    def _report(self, identifier: str, what: str, **details: Any) -> None:
+        """Add an event for the clients that watch the job; on a full disk it is lost, without a wait."""
         with contextlib.suppress(sqlite3.Error):
-            self._queue.tell(identifier, what, **details)
+            self._queue.report(identifier, what, **details)
 
     def _work(self, job: ClaimedJob, folder: str) -> Result:
         environment = environment_id(self._device.environment())
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
-                f"the job is for the environment {job.environment}, the device is now in {environment}",
+                f"the job is for the environment {job.environment}; the device is now in {environment}",
                 {"wanted": job.environment, "found": environment},
             )
         os.makedirs(folder, exist_ok=True)
@@ -248,21 +251,21 @@ class Worker(threading.Thread):
         launch, limit = self._launch(job.spec.runtime), self._device.confinement
         job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
         with self._device.undisturbed():
-            # Each is imported when it is needed: most agents measure, and are small.
+            # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "accuracy":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import accuracy_job
                 return accuracy_job.judge(job.spec, conditions, job_folder, self._store.adopt)
-            if job.spec.kind == "probe":
+            if job.spec.kind == "peaks":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import peaks_job
-                return peaks_job.probe(job.spec, conditions, job_folder, self._device.system)
+                return peaks_job.measure_peaks(job.spec, conditions, job_folder, self._device.system)
             return self._measure(job, conditions, job_folder)
 
     def _measure(self, job: ClaimedJob, conditions: Conditions, job_folder: JobFolder) -> Measurement:
         uses_before = self._store.uses
-        tell = functools.partial(self._tell, job.id)
-        measurement = execute(job.spec, conditions, job_folder, self._power, self._device.system, tell)
+        report = functools.partial(self._report, job.id)
+        measurement = execute(job.spec, conditions, job_folder, self._power, self._device.system, report)
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

@@ -1,4 +1,4 @@
-"""What the checks of all kinds share."""
+"""The result and the error that the checks of all kinds share."""
 
 from typing import Mapping, NamedTuple, Optional
 
@@ -6,7 +6,7 @@ from vitsearch_evaluators.errors import MeasurementFailed
 
 
 class Facts(NamedTuple):
-    """What a model asks of a runtime. `ir_version` and `opsets` (domain -> version) are those of ONNX."""
+    """What a model needs from a runtime. `ir_version` and `opsets` (domain -> version) exist only for ONNX."""
 
     kind: str
     ir_version: Optional[int] = None
@@ -14,5 +14,5 @@ class Facts(NamedTuple):
 
 
 def refusal(message: str) -> MeasurementFailed:
-    """Return the error of a file that no runtime is given."""
+    """Return the error for a file that no runtime may get."""
     return MeasurementFailed("incompatible_artifact", message)

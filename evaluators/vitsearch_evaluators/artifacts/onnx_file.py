@@ -1,13 +1,13 @@
-"""What an ONNX file asks of a runtime, and what no runtime is given: external data, foreign operators.
+"""Check an ONNX file: find the versions that it needs, refuse external data and foreign operators.
 
-Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Every
-subgraph, function and tensor is looked at; the weights themselves are jumped over.
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). It checks every
+subgraph, function and tensor, and skips the weights themselves.
 """
 
 from typing import BinaryIO, Dict, List, Mapping, NamedTuple, Set, Tuple
 
 from vitsearch_evaluators.artifacts.base import Facts, refusal
-from vitsearch_evaluators.artifacts.wire import BYTES, VARINT, Field, Malformed, WireFile
+from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, ProtobufFile
 
 DOMAINS = (
     "",
@@ -19,15 +19,15 @@ DOMAINS = (
     "com.microsoft.nchwc",
     "com.ms.internal.nhwc",
 )
-"""Domains whose operators are part of onnx or of onnxruntime. Others come as libraries, which nobody loads."""
+"""Domains whose operators are part of onnx or onnxruntime. Other domains need libraries, which are never loaded."""
 
-# These run what the file brings along: a compiled engine, perhaps by its path, or Python.
+# These operators run code from the file: a compiled engine, possibly given by its path, or Python.
 _CODE_OPERATORS = ("EPContext", "PythonOp", "PythonOpGrad", "PyOp")
 
 _DEPTH_MAX = 100
-"""Of nested messages: what protobuf itself reads."""
+"""Maximum depth of nested messages, as in protobuf itself."""
 _FIELDS_MAX = 10**6
-"""A transformer of 50 blocks has some 60,000; so many take a second to read."""
+"""A transformer of 50 blocks has some 60,000 fields; reading 10^6 takes a second."""
 
 _NESTED: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
@@ -55,7 +55,7 @@ _EXTERNAL = 1
 
 
 class _Seen(NamedTuple):
-    """What was found on the way."""
+    """What the messages read so far contain."""
 
     opsets: Dict[str, int]
     operators: Set[Tuple[str, str]]
@@ -70,8 +70,8 @@ class _Message(NamedTuple):
 
 
 def inspect(stream: BinaryIO, size: int) -> Facts:
-    """Return what the file asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
-    wire = WireFile(stream, size, _FIELDS_MAX)
+    """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
+    wire = ProtobufFile(stream, size, _FIELDS_MAX)
     seen = _Seen({}, set(), set())
     graphs, ir_version = 0, None
     todo = [_Message("model", 0, size, 1)]
@@ -82,17 +82,17 @@ def inspect(stream: BinaryIO, size: int) -> Facts:
             graphs += message.kind == "graph"
             if message.kind == "model":
                 ir_version = scalars.get("ir_version")
-            _note(seen, message.kind, scalars)
+            _record(seen, message.kind, scalars)
     except Malformed as error:
-        raise refusal(f"this is no ONNX file: {error}") from error
+        raise refusal(f"not an ONNX file: {error}") from error
     if not isinstance(ir_version, int) or not ir_version or not graphs:
-        raise refusal("this is no ONNX file: it has no IR version or no graph")
-    _refuse_foreign(seen)
+        raise refusal("not an ONNX file: it has no IR version or no graph")
+    _refuse_foreign_operators(seen)
     return Facts("onnx", ir_version, seen.opsets)
 
 
-def _read(wire: WireFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:
-    """Return the fields of a message that matter here and put its nested messages on the list."""
+def _read(wire: ProtobufFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:
+    """Return the relevant fields of a message and add its nested messages to `todo`."""
     nested, numbers = _NESTED[message.kind], _NUMBERS.get(message.kind, {})
     texts = _TEXTS.get(message.kind, {})
     found: Dict[str, object] = {}
@@ -106,16 +106,18 @@ def _read(wire: WireFile, message: _Message, todo: List[_Message]) -> Dict[str, 
             _expect(field, VARINT)
             found[numbers[field.number]] = field.value
             if numbers[field.number] == "data_location":
-                found["data_location"] = field.value & 0xFFFFFFFF  # of an enum, protobuf keeps so many bits
+                found["data_location"] = field.value & 0xFFFFFFFF  # protobuf keeps 32 bits of an enum
         elif field.number in texts:
             _expect(field, BYTES)
             found[texts[field.number]] = wire.text(field)
         if message.kind == "tensor" and (field.number == _EXTERNAL_DATA or found.get("data_location") == _EXTERNAL):
-            raise refusal("the model keeps tensors in external files, which may be any: export it as one file")
+            raise refusal(
+                "the model keeps tensors in external files, which could be any file: export it as a single file"
+            )
     return found
 
 
-def _note(seen: _Seen, kind: str, found: Mapping[str, object]) -> None:
+def _record(seen: _Seen, kind: str, found: Mapping[str, object]) -> None:
     domain = str(found.get("domain", ""))
     domain = "" if domain == "ai.onnx" else domain
     if kind == "opset":
@@ -128,14 +130,14 @@ def _note(seen: _Seen, kind: str, found: Mapping[str, object]) -> None:
         seen.functions.add((domain, str(found.get("name", ""))))
 
 
-def _refuse_foreign(seen: _Seen) -> None:
+def _refuse_foreign_operators(seen: _Seen) -> None:
     for domain, name in sorted(seen.operators):
         if name in _CODE_OPERATORS:
-            raise refusal(f"the operator {name} runs code that the file brings along: export the plain model")
+            raise refusal(f"the operator {name} runs code that is contained in the file: export the plain model")
         if domain not in DOMAINS and (domain, name) not in seen.functions:
             raise refusal(
-                f"the operator {name!r} is of the domain {domain!r}, which needs a library of its own; "
-                f"operators may be of {', '.join(map(repr, DOMAINS))} or functions of the model"
+                f"the operator {name!r} is from the domain {domain!r}, which needs an additional library; "
+                f"allowed are functions of the model and the domains {', '.join(map(repr, DOMAINS))}"
             )
 
 

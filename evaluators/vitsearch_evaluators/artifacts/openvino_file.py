@@ -1,8 +1,8 @@
-"""Whether an OpenVINO pair (graph in XML, weights in a second file) is one and brings no code along.
+"""Check an OpenVINO IR (graph in XML, weights in a second file): it is well-formed and needs no additional code.
 
-Nothing in an IR names another file: the weights are what is sent as model.bin, and libraries of
-operators are loaded by a program, never by the graph. What is refused: a document type (entities grow
-and may read files), operators outside OpenVINO's own sets, constants that lie outside the weights.
+An IR does not name other files: the weights are always model.bin, and only a program can load libraries of
+operators. Refused are a document type (entities expand and can read files), operators outside OpenVINO's own sets,
+and constants outside the weights.
 """
 
 import re
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 
 class _Graph:
-    """Looks at each element as it is read."""
+    """Checks each element when the parser reads it."""
 
     def __init__(self, weights_bytes: int) -> None:
         self.layers = 0
@@ -45,13 +45,13 @@ class _Graph:
         self._open.pop()
 
     def doctype(self, *_declared: object) -> None:
-        raise refusal("the XML declares a document type; an IR has none")
+        raise refusal("the XML declares a document type, which an IR does not have")
 
     def _root(self, name: str, attributes: Mapping[str, str]) -> None:
         version = attributes.get("version", "none")
         if name != "net" or version not in _IR_VERSIONS:
             raise refusal(
-                f"this is no OpenVINO IR of version {' or '.join(_IR_VERSIONS)}: "
+                f"not an OpenVINO IR of version {' or '.join(_IR_VERSIONS)}: "
                 f"its root is {name[:80]!r}, version {version[:80]!r}"
             )
 
@@ -60,8 +60,8 @@ class _Graph:
         version = attributes.get("version", "")
         if not _OPERATOR_SET.match(version):
             raise refusal(
-                f"the operator {attributes.get('type', '')[:80]!r} is of the set {version[:80]!r}, "
-                "which needs a library of its own"
+                f"the operator {attributes.get('type', '')[:80]!r} is from the set {version[:80]!r}, "
+                "which needs an additional library"
             )
 
     def _constant(self, attributes: Mapping[str, str]) -> None:
@@ -69,12 +69,13 @@ class _Graph:
         inside = _NUMBER.match(offset) and _NUMBER.match(size) and int(offset) + int(size) <= self._weights_bytes
         if not inside:
             raise refusal(
-                f"a constant lies at {offset[:20]!r} with {size[:20]!r} bytes, but there are {self._weights_bytes}"
+                f"a constant has the offset {offset[:20]!r} and {size[:20]!r} bytes; "
+                f"the weights have {self._weights_bytes} bytes"
             )
 
 
 def _blocks(xml: BinaryIO) -> Iterator[bytes]:
-    """Yield the file in ever larger pieces: at each one expat reads what is not closed yet from its start again."""
+    """Yield the file in pieces of growing size, because expat reads an unfinished token again at each piece."""
     size = _BLOCK_BYTES
     block = xml.read(size)
     while block:
@@ -84,11 +85,11 @@ def _blocks(xml: BinaryIO) -> Iterator[bytes]:
 
 
 def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
-    """Return what the pair asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
+    """Check the two files, return what they need; MeasurementFailed `incompatible_artifact` refuses them."""
     if xml_bytes > XML_MAX_BYTES:
-        raise refusal(f"the XML has {xml_bytes} bytes, at most {XML_MAX_BYTES} are read")
+        raise refusal(f"the XML has {xml_bytes} bytes; the limit is {XML_MAX_BYTES}")
     graph = _Graph(weights_bytes)
-    # The encoding is ours: the one that a file declares would have Python look for a codec of that name.
+    # Fix the encoding: for a declared encoding Python would look up a codec of that name.
     parser = expat.ParserCreate("UTF-8")
     parser.StartElementHandler = graph.start
     parser.EndElementHandler = graph.end
@@ -97,8 +98,8 @@ def inspect(xml: BinaryIO, xml_bytes: int, weights_bytes: int) -> Facts:
         for block in _blocks(xml):
             parser.Parse(block, False)
         parser.Parse(b"", True)
-    except (expat.ExpatError, UnicodeError) as error:  # the latter from Python 3.6
-        raise refusal(f"this is no OpenVINO IR: {error}") from error
+    except (expat.ExpatError, UnicodeError) as error:  # UnicodeError: Python 3.6
+        raise refusal(f"not an OpenVINO IR: {error}") from error
     if not graph.layers:
-        raise refusal("this is no OpenVINO IR: it has no layers")
+        raise refusal("not an OpenVINO IR: it has no layers")
     return Facts("openvino")

@@ -1,7 +1,7 @@
-"""Whether a TFLite file is one, whole in itself, and needs nothing but the operators of TFLite itself.
+"""Check a TFLite file: it is well-formed and complete, and needs only TFLite's own operators.
 
-A flatbuffer is tables that point at each other by offsets; every one that is followed here is checked
-against the file first. Field numbers are those of the schema
+A flatbuffer consists of tables that refer to each other by offsets; each offset is checked against the size of the
+file before it is followed. Field numbers are those of the schema
 (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """
 
@@ -14,7 +14,7 @@ from vitsearch_evaluators.artifacts.base import Facts, refusal
 _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
 _EXTERNAL_FIELDS = (8, 9)
-"""Groups of external buffers, which are files by their names, and the buffers in them (LiteRT 2)."""
+"""Groups of external buffers, which name files, and the buffers in these groups (LiteRT 2)."""
 _CUSTOM_CODE_FIELD = 1
 _DATA_FIELD, _OFFSET_FIELD, _SIZE_FIELD = 0, 1, 2
 _PLACEHOLDER = 1
@@ -23,7 +23,7 @@ _OPERATORS_MAX, _BUFFERS_MAX, _NAME_MAX_BYTES = 4096, 1 << 16, 256
 
 
 class _Broken(ValueError):
-    """An offset points out of the file."""
+    """The file is malformed, for example by an offset outside the file."""
 
 
 class _Table(NamedTuple):
@@ -33,16 +33,16 @@ class _Table(NamedTuple):
 
 
 class _Flatbuffer:
-    """Reads little-endian numbers and follows offsets, inside the file alone."""
+    """Reads little-endian numbers and follows offsets, only within the file."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream = stream
         self._size = size
 
     def check(self, at: int, count: int) -> None:
-        """Raise _Broken unless so many bytes are there."""
+        """Raise _Broken unless the file has `count` bytes at `at`."""
         if at < 0 or at + count > self._size:
-            raise _Broken(f"byte {at}: an offset points out of the file")
+            raise _Broken(f"byte {at}: an offset outside the file")
 
     def bytes(self, at: int, count: int) -> bytes:
         self.check(at, count)
@@ -65,13 +65,13 @@ class _Flatbuffer:
         vtable = at - int(struct.unpack("<i", self.bytes(at, 4))[0])
         size = self.u16(vtable)
         if size < 4 or size % 2:
-            raise _Broken(f"byte {vtable}: there is no table")
+            raise _Broken(f"byte {vtable}: not a table")
         self.bytes(vtable, size)
         self.bytes(at, self.u16(vtable + 2))
         return _Table(at, vtable, size)
 
     def field(self, table: _Table, number: int) -> Optional[int]:
-        """Return where a field of a table lies, None where it is left out."""
+        """Return the position of a field of a table, None if the field is absent."""
         slot = 4 + 2 * number
         offset = self.u16(table.vtable + slot) if slot + 2 <= table.vtable_bytes else 0
         return table.at + offset if offset else None
@@ -86,32 +86,34 @@ class _Flatbuffer:
         if at is None or not count:
             return
         if count > most:
-            raise _Broken(f"it names {count} {what}")
+            raise _Broken(f"{count} {what}; the limit is {most}")
         first = self.follow(at) + 4
         for index in range(count):
             yield self.table(self.follow(first + 4 * index))
 
 
 def inspect(stream: BinaryIO, size: int) -> Facts:
-    """Return what the file asks for; MeasurementFailed `incompatible_artifact` says why it is not run."""
+    """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     buffer = _Flatbuffer(stream, size)
     try:
         if buffer.bytes(4, 4) != _IDENTIFIER:
-            raise _Broken("it does not have the identifier TFL3")
+            raise _Broken("the identifier is not TFL3")
         model = buffer.table(buffer.follow(0))
         version = buffer.field(model, _VERSION_FIELD)
         if version is None or buffer.u32(version) != _SCHEMA_VERSION:
-            raise _Broken(f"its schema is not version {_SCHEMA_VERSION}")
+            raise _Broken(f"the schema is not version {_SCHEMA_VERSION}")
         if not buffer.length(buffer.field(model, _SUBGRAPHS_FIELD)):
-            raise _Broken("it has no graph")
+            raise _Broken("there is no graph")
         custom = _custom_operator(buffer, model)
         if any(buffer.length(buffer.field(model, number)) for number in _EXTERNAL_FIELDS):
-            raise refusal("the model keeps weights in external files, which may be any: export it as one file")
+            raise refusal(
+                "the model keeps weights in external files, which could be any file: export it as a single file"
+            )
         _check_buffers(buffer, model)
     except _Broken as error:
-        raise refusal(f"this is no TFLite file: {error}") from error
+        raise refusal(f"not a TFLite file: {error}") from error
     if custom is not None:
-        raise refusal(f"the operator {custom!r} is a custom one, which needs a library of its own")
+        raise refusal(f"the operator {custom!r} is a custom operator, which needs an additional library")
     return Facts("tflite")
 
 
@@ -126,7 +128,7 @@ def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
 
 
 def _check_buffers(buffer: _Flatbuffer, model: _Table) -> None:
-    """Weights lie inside of the flatbuffer or, in files of more than 2 GB, behind it; in the file in any case."""
+    """Check that all weights are in the file: inside the flatbuffer or, in files of more than 2 GB, behind it."""
     for one in buffer.tables(buffer.field(model, _BUFFERS_FIELD), _BUFFERS_MAX, "buffers"):
         data = buffer.field(one, _DATA_FIELD)
         if data is not None:

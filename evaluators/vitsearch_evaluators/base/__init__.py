@@ -1,1 +1,1 @@
-"""Helpers that know nothing of measuring: JSON, files, processes, plug-ins, TLS. Standard library only."""
+"""Helpers without knowledge of measuring: JSON, files, processes, plug-ins, TLS. Standard library only."""

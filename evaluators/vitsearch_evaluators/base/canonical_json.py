@@ -1,4 +1,4 @@
-"""One spelling for every JSON value, so that equal values have equal digests on every machine."""
+"""Canonical JSON: equal values have the same bytes, and so the same digest, on every machine."""
 
 import hashlib
 import json
@@ -7,18 +7,18 @@ import time
 from typing import Any, Dict, Iterable, List, Tuple
 
 DEPTH_MAX = 100
-"""Of nested lists and objects. Python 3.13 parses thousands, which nothing else here can walk through."""
+"""Maximum depth of nested lists and objects. Python 3.13 parses thousands of levels, which recursion cannot walk."""
 
 _FILE_BLOCK_BYTES = 1 << 20
 _DIGITS_MAX = 4300
-"""Of a whole number, as in newer Pythons: older ones work on a million digits for a quarter of a minute."""
+"""Maximum digits of a whole number, as in newer Pythons; older ones need 15 s for a million digits."""
 
 
 def canonical_json(value: Any) -> bytes:
     """Return `value` as ASCII JSON with sorted keys, no spaces and floats by `repr`.
 
-    `1` and `1.0` are different values. Raises ValueError for NaN and infinity, and TypeError for
-    keys that are not strings and for anything that JSON does not have.
+    `1` and `1.0` are different values. Raises ValueError for NaN and infinity, and TypeError for keys that are
+    not strings and for values that JSON cannot express.
     """
     _refuse_other_keys(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -40,8 +40,8 @@ def file_digest(path: str) -> str:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse UTF-8 JSON; ValueError for NaN, infinity (1e999 is one), repeated keys, what is nested deeper than
-    DEPTH_MAX, and anything malformed."""
+    """Parse UTF-8 JSON. ValueError for malformed input, NaN, infinity (also 1e999), repeated keys, and nesting
+    deeper than DEPTH_MAX."""
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -57,16 +57,16 @@ def parse_json(data: bytes) -> Any:
 
 
 def utc_now() -> str:
-    """Return the time by this machine's clock as JSON has it: 2026-01-02T03:04:05Z."""
+    """Return the time by this machine's clock in the form 2026-01-02T03:04:05Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _refuse_other_keys(value: Any) -> None:
-    # json.dumps would turn the key 1 into "1", and two values would share a digest.
+    # json.dumps would turn the key 1 into "1", and two different values would share a digest.
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"JSON keys are strings, got {key!r}")
+                raise TypeError(f"a JSON key must be a string, got {key!r}")
             _refuse_other_keys(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -74,19 +74,19 @@ def _refuse_other_keys(value: Any) -> None:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"JSON has no {name}")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"JSON has no number as large as {text[:40]}")
+        raise ValueError(f"number too large for a float: {text[:40]}")
     return number
 
 
 def _whole(text: str) -> int:
     if len(text) > _DIGITS_MAX:
-        raise ValueError(f"a whole number has {len(text)} digits, at most {_DIGITS_MAX} are read")
+        raise ValueError(f"a whole number has {len(text)} digits; the limit is {_DIGITS_MAX}")
     return int(text)
 
 
@@ -96,7 +96,7 @@ def _refuse_depth(value: Any) -> None:
         level = [item for outer in level for item in _nested(outer.values() if isinstance(outer, dict) else outer)]
         if not level:
             return
-    raise ValueError(f"JSON is nested deeper than {DEPTH_MAX}")
+    raise ValueError(f"JSON is nested deeper than {DEPTH_MAX} levels")
 
 
 def _nested(values: Iterable[Any]) -> List[Any]:
@@ -107,6 +107,6 @@ def _unique_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     result: Dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"JSON key {key!r} is given twice")
+            raise ValueError(f"JSON key {key!r} appears twice")
         result[key] = value
     return result

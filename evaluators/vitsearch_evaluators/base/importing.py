@@ -1,10 +1,10 @@
-"""One thread at a time imports what is only imported when it is needed.
+"""A lock for imports inside functions, so that one thread at a time imports.
 
-Python does so by itself, but not for a zip before 3.10: there a module is seen by the others as soon as it has a
-name, before it has anything in it. An agent that was just started from its one file meets all its clients so.
+Before 3.10 Python does not do this for modules in a zip file: other threads can see a module before its code has
+run. That happened to an agent that was started from its .pyz and got many requests at once.
 """
 
 import threading
 
 IMPORTING = threading.RLock()
-"""Held around an import inside of a function that several threads of an agent may call."""
+"""Hold it around an import inside a function that several threads of an agent may call."""

@@ -1,8 +1,8 @@
 """What it means when a measuring attempt ended without an answer: whose fault it was, and whether to try again.
 
-A *death* is one word for how an attempt ended: `agent` when the agent died during it, `disk full` when
-there was no room for its answer, else the name of the signal that ended the child. The deaths of a job
-are kept with it, over restarts of the agent.
+A *cause* is one word for how such an attempt ended: `agent` when the agent ended during it, `disk full` when
+there was no room for its answer, else the name of the signal that ended the child. The queue keeps the causes
+of a job's interruptions with the job, over restarts of the agent.
 """
 
 from typing import Optional, Sequence
@@ -13,27 +13,27 @@ AGENT = "agent"
 DISK_FULL = "disk full"
 
 FROM_OUTSIDE = (AGENT, DISK_FULL, "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-"""No model sends itself these: somebody ended the child, or the board went down. With evidence that the
-kernel did it for want of memory, `child` reports `out_of_memory` instead, and no death."""
+"""Causes that do not come from the model: somebody ended the child, or the device went down. Where there is
+evidence that the kernel killed the child for lack of memory, the child process reports `out_of_memory` instead."""
 
-OWN_DEATHS_MAX = 3
-"""So many crashes by different signals are a verdict too: the memory of the process is a mess."""
+CRASHES_MAX = 3
+"""After this many crashes, even by different signals, the artifact has failed: it corrupts the process' memory."""
 
 
-def verdict(deaths: Sequence[str], interruptions_max: int) -> Optional[MeasurementFailed]:
-    """Return the failure that a job's deaths amount to, None while it deserves another fresh child.
+def verdict(causes: Sequence[str], interruptions_max: int) -> Optional[MeasurementFailed]:
+    """Return the failure that follows from the causes of a job's interruptions, None if it may be tried again.
 
-    A crash by the same signal twice is the artifact's own; once may be the neighbour's (a driver that
-    was reset, a flipped bit). Interruptions from outside say nothing about the artifact, but a job that
-    was always there when something died, `interruptions_max` times, is given up.
+    Two crashes by the same signal are the artifact's own fault; a single one may come from elsewhere (a driver
+    that was reset, a flipped bit). Interruptions from outside say nothing about the artifact, but after
+    `interruptions_max` of them the job is given up, because it probably causes them.
     """
-    own = [death for death in deaths if death not in FROM_OUTSIDE]
-    details = {"deaths": list(deaths)}
-    if own and (own.count(own[-1]) > 1 or len(own) >= OWN_DEATHS_MAX):
-        message = f"the child was ended by {own[-1]}, as a fresh one before it by {own[-2]}"
-        return MeasurementFailed("crash", message, dict(details, signal=own[-1]))
-    interruptions = len(deaths) - len(own)
-    if interruptions >= interruptions_max:
-        causes = ", ".join(sorted(set(deaths) - set(own)))
-        return MeasurementFailed("interrupted", f"given up after {interruptions} interruptions ({causes})", details)
+    crashes = [cause for cause in causes if cause not in FROM_OUTSIDE]
+    details = {"interruptions": list(causes)}
+    if crashes and (crashes.count(crashes[-1]) > 1 or len(crashes) >= CRASHES_MAX):
+        message = f"the child was ended by {crashes[-1]}, and a fresh child before it by {crashes[-2]}"
+        return MeasurementFailed("crash", message, dict(details, signal=crashes[-1]))
+    from_outside = len(causes) - len(crashes)
+    if from_outside >= interruptions_max:
+        names = ", ".join(sorted(set(causes) - set(crashes)))
+        return MeasurementFailed("interrupted", f"given up after {from_outside} interruptions ({names})", details)
     return None

@@ -1,6 +1,6 @@
-"""Readers for JSON that somebody else wrote: exact keys, exact types, errors that say where.
+"""Strict readers for JSON from outside: exact keys, exact types, and errors that name the location.
 
-A reader takes `(value, where)` and returns the value or raises InvalidRequest.
+A reader takes `(value, where)` and returns the value or raises InvalidRequest; `where` names the value in errors.
 """
 
 import re
@@ -16,7 +16,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 def read_object(
     value: Any, readers: Mapping[str, Reader], where: str, optional_keys: Collection[str] = ()
 ) -> Dict[str, Any]:
-    """Read a JSON object that has exactly the keys of `readers`; `optional_keys` of them may be left out."""
+    """Read a JSON object that has exactly the keys of `readers`, of which `optional_keys` may be absent."""
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where}: expected an object, got {_shown(value)}")
     unknown = sorted(set(value) - set(readers))
@@ -34,11 +34,11 @@ def read_object(
 
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > 4096:
-        raise InvalidRequest(f"{where}: expected a string of at most 4096, got {_shown(value)}")
+        raise InvalidRequest(f"{where}: expected a string of at most 4096 characters, got {_shown(value)}")
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError as error:  # "\ud800" is JSON, but half a character
-        raise InvalidRequest(f"{where}: expected text, got {_shown(value)}") from error
+    except UnicodeEncodeError as error:  # "\ud800" is valid JSON, but only half of a character
+        raise InvalidRequest(f"{where}: expected valid Unicode text, got {_shown(value)}") from error
     return value
 
 
@@ -66,7 +66,7 @@ def integer(low: int = 0, high: int = 2**53) -> Reader:
 def number(low: float = -1e300, high: float = 1e300) -> Reader:
     def read(value: Any, where: str) -> float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # Compared before anything is made of it: a whole number may be too large for a float.
+        # Compare before the conversion: a whole number may be too large for a float.
         if not good or not low <= value <= high:
             raise InvalidRequest(f"{where}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
         return float(value)
@@ -84,7 +84,7 @@ def optional(reader: Reader) -> Reader:
 def sequence(reader: Reader, longest: int = 10000) -> Reader:
     def read(value: Any, where: str) -> Tuple[Any, ...]:
         if not isinstance(value, (list, tuple)) or len(value) > longest:
-            raise InvalidRequest(f"{where}: expected a list of at most {longest}, got {_shown(value)}")
+            raise InvalidRequest(f"{where}: expected a list of at most {longest} items, got {_shown(value)}")
         return tuple(reader(item, f"{where}[{index}]") for index, item in enumerate(value))
 
     return read

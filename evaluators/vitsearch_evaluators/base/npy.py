@@ -1,7 +1,7 @@
-"""Headers of NumPy's files, read before NumPy opens them and where there is no NumPy.
+"""Headers of .npy files, read without NumPy: to check a file before NumPy opens it, and on machines without it.
 
-Only what a validation subset needs is taken: one plain array, little endian, in C order. Nothing of the
-file is evaluated or unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+It accepts only what a validation subset needs: one plain array, little endian, in C order. Nothing in the file
+is evaluated or unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 import os
@@ -21,7 +21,7 @@ _LABELS = ("<i8", "<i4")
 
 
 class Header(NamedTuple):
-    """`dtype` as NumPy writes it (`<f4`); the array's bytes begin at `offset`."""
+    """The header of an array: `dtype` as NumPy writes it (`<f4`); the array's bytes begin at `offset`."""
 
     dtype: str
     shape: Tuple[int, ...]
@@ -29,14 +29,14 @@ class Header(NamedTuple):
 
 
 def read_header(path: str, name: str) -> Header:
-    """Read the header of an array in C order whose bytes are all there; InvalidRequest for all else.
+    """Read and check the header of a complete array in C order; InvalidRequest for anything else.
 
-    `name` is what errors call the file.
+    Errors call the file `name`.
     """
     with open(path, "rb") as stream:
         start = stream.read(12)
         if not start.startswith(_MAGIC) or len(start) < 12 or start[6] not in (1, 2):
-            raise InvalidRequest(f"{name} is no .npy file of version 1 or 2")
+            raise InvalidRequest(f"{name} is not a .npy file of version 1 or 2")
         offset = 10 if start[6] == 1 else 12
         length = struct.unpack("<H" if offset == 10 else "<I", start[8:offset])[0]
         stream.seek(offset)
@@ -46,24 +46,24 @@ def read_header(path: str, name: str) -> Header:
         raise InvalidRequest(f"{name}: expected one little-endian array of numbers, got {text.strip()[:200]!r}")
     dtype, fortran, sizes = found.groups()
     if fortran == "True":
-        raise InvalidRequest(f"{name} is in Fortran order; write numpy.ascontiguousarray(...) of it")
+        raise InvalidRequest(f"{name} is in Fortran order; save numpy.ascontiguousarray(...) of it")
     shape = tuple(int(size) for size in sizes.replace(" ", "").split(",") if size)
     expected = offset + length + _count(shape) * int(dtype[2:])
     if os.path.getsize(path) != expected:
-        raise InvalidRequest(f"{name} has {os.path.getsize(path)} bytes, its header says {expected}")
+        raise InvalidRequest(f"{name} has {os.path.getsize(path)} bytes, but its header requires {expected}")
     return Header(dtype, shape, offset + length)
 
 
 def check_subset(images: str, labels: str) -> int:
-    """Return how many images a validation subset has.
+    """Check a validation subset and return its number of images.
 
-    InvalidRequest unless `images` are (N, C, H, W), float32 or uint8, and `labels` (N), int64 or int32.
+    Raises InvalidRequest unless `images` are (N, C, H, W), float32 or uint8, and `labels` (N), int64 or int32.
     """
     pictures, truth = read_header(images, "images"), read_header(labels, "labels")
     if pictures.dtype not in _IMAGES or len(pictures.shape) != 4 or 0 in pictures.shape:
-        raise InvalidRequest(f"images: expected float32 or uint8, N x C x H x W, got {_told(pictures)}")
+        raise InvalidRequest(f"images: expected float32 or uint8, N x C x H x W, got {_described(pictures)}")
     if truth.dtype not in _LABELS or truth.shape != pictures.shape[:1]:
-        raise InvalidRequest(f"labels: expected int64 or int32, {pictures.shape[0]} of them, got {_told(truth)}")
+        raise InvalidRequest(f"labels: expected int64 or int32, {pictures.shape[0]} of them, got {_described(truth)}")
     return pictures.shape[0]
 
 
@@ -74,5 +74,5 @@ def _count(shape: Tuple[int, ...]) -> int:
     return count
 
 
-def _told(header: Header) -> str:
+def _described(header: Header) -> str:
     return f"{header.dtype} of shape {header.shape}"

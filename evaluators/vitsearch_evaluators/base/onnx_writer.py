@@ -1,4 +1,4 @@
-"""Writes small ONNX files byte by byte, for devices that have no `onnx` to do it.
+"""Small ONNX files written byte by byte, for devices without the `onnx` package.
 
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
@@ -14,7 +14,7 @@ ELEMENT_TYPES: Mapping[str, int] = {
     "float16": 10,
     "bfloat16": 16,
 }
-"""TensorProto.DataType."""
+"""Type name -> TensorProto.DataType."""
 
 
 class Value(NamedTuple):
@@ -33,7 +33,7 @@ def model(
     ir_version: int,
     initializers: Sequence[bytes] = (),
 ) -> bytes:
-    """Return a file with one graph."""
+    """Return the bytes of an ONNX file with one graph."""
     graph = b"".join(field(1, one) for one in nodes) + field(2, b"graph")
     graph += b"".join(field(5, tensor) for tensor in initializers)
     graph += b"".join(field(11, _value_info(value)) for value in inputs)
@@ -42,6 +42,7 @@ def model(
 
 
 def node(operator: str, inputs: Sequence[str], output: str, attribute: bytes = b"", domain: str = "") -> bytes:
+    """Return a NodeProto with one output and at most one attribute."""
     encoded = b"".join(field(1, name.encode()) for name in inputs) + field(2, output.encode())
     encoded += field(4, operator.encode()) + (field(5, attribute) if attribute else b"")
     return encoded + (field(7, domain.encode()) if domain else b"")
@@ -53,11 +54,12 @@ def field(key: int, content: bytes) -> bytes:
 
 
 def number(key: int, value: int) -> bytes:
-    """Return a field with a whole number that is not negative."""
+    """Return a field with a non-negative whole number."""
     return varint(key << 3) + varint(value)
 
 
 def varint(value: int) -> bytes:
+    """Return protobuf's encoding of a non-negative whole number."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""Things of one kind by name: our own, and those of other packages through entry points."""
+"""Classes of one kind by name: built-in ones, and those of other packages through entry points."""
 
 import glob
 import importlib
@@ -11,9 +11,10 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
 
 def installed_entry_points(group: str) -> Iterable[Tuple[str, str]]:
-    """Yield (name, "module:Class") of the installed packages; of two with one name the first on the path counts.
+    """Yield (name, "module:Class") for each entry point in `group` of the installed packages.
 
-    importlib.metadata would need Python 3.8, and 1 MB of an agent that has 30 for ever.
+    Of two packages with one name, the first on sys.path counts. This reads the files itself because
+    importlib.metadata needs Python 3.8 and would add 1 MB to an agent that has 30 MB.
     """
     seen: Set[str] = set()
     for folder in sys.path:
@@ -36,7 +37,7 @@ def _read_group(path: str, group: str) -> Iterable[Tuple[str, str]]:
             section = line.strip("[] ")
         elif section == group and "=" in line and not line.startswith("#"):
             name, _, target = line.partition("=")
-            yield name.strip(), target.partition("[")[0].strip()  # extras stand in brackets
+            yield name.strip(), target.partition("[")[0].strip()  # drop the extras in brackets
 
 
 def table(
@@ -45,7 +46,7 @@ def table(
     builtin: Mapping[str, str],
     entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None,
 ) -> Dict[str, str]:
-    """Return name -> "module:Class"; EvaluatorError when two packages claim one name."""
+    """Return name -> "module:Class" of all known classes; EvaluatorError if two packages use the same name."""
     known = dict(builtin)
     for name, target in installed_entry_points(group) if entry_points is None else entry_points():
         if known.get(name, target) != target:
@@ -58,20 +59,20 @@ def table(
 
 
 def load(kind: str, name: str, known: Mapping[str, str]) -> Any:
-    """Import the class of that name; InvalidRequest with the nearest name when unknown."""
+    """Import the class with this name; InvalidRequest suggests the nearest name if it is unknown."""
     if name not in known:
-        import difflib  # the idle agent does without it
+        import difflib  # imported here: an idle agent does not need it
 
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known are {', '.join(sorted(known))}")
+        raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known: {', '.join(sorted(known))}")
     module, _, attribute = known[name].partition(":")
     with IMPORTING:
         return getattr(importlib.import_module(module), attribute)
 
 
 def checked(made: Any, base: type) -> Any:
-    """Return what another package's class made; EvaluatorError when that is no subclass of `base`."""
+    """Return `made`, an object from another package's class; EvaluatorError if it is not a `base`."""
     if not isinstance(made, base):
         kind = type(made)
         raise EvaluatorError(

@@ -1,6 +1,6 @@
-"""Linux processes: who is whose child, who is still the same, who must die with whom.
+"""Linux processes: find children, recognise a process again, end processes together with their parent.
 
-On other systems the calls do nothing: the agent works there, but cleans up less.
+On other systems the calls do nothing: the agent works there, but leaves more behind after a crash.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ _LOG_CLOCK_S = 60.0
 
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = 75
-"""The exit code of a child whose answer the disk did not take (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a child that could not write its answer because the disk is full (EX_TEMPFAIL of sysexits.h)."""
 
 
 class ProcessId(NamedTuple):
-    """A process for certain: pids are used again, these three together are not."""
+    """The identity of a process: a pid is used again, but these three together are not."""
 
     pid: int
     start_ticks: int
@@ -36,7 +36,7 @@ class ProcessId(NamedTuple):
 def die_with_parent(parent_pid: int) -> bool:
     """Ask the kernel to kill this process when the thread that started it ends.
 
-    Returns False when the parent is gone already (it died before the request was made).
+    Return False if the parent ended before the request was made.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return os.getppid() == parent_pid
@@ -48,29 +48,29 @@ def adopt_orphans() -> None:
 
 
 def keep_memory_small() -> None:
-    """Let all threads allocate from one heap (glibc gives each its own), and give back what they free."""
+    """Let all threads allocate from one heap (glibc gives each its own), and return freed memory to the system."""
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_ARENA_MAX, 1)
-        # Otherwise the first large buffer (a chunk of an upload) makes glibc keep what is freed.
+        # Otherwise glibc keeps freed memory after the first large buffer (a chunk of an upload).
         library.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
         library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)
 
 
 def give_memory_back() -> None:
-    """Return to the system what nobody holds any more, when there is nothing else to do."""
+    """Return unused memory to the system; for a time when nothing else is to do."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def forbid_new_privileges() -> None:
-    """Have no program that this process starts gain rights, as by setuid."""
+    """Prevent this process and the programs that it starts from gaining privileges, for example by setuid."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def boot_id() -> str:
-    """Return a name of this boot, "unknown" where the system has none."""
+    """Return the kernel's id of this boot, "unknown" if the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as stream:
             return stream.read().strip()
@@ -79,16 +79,16 @@ def boot_id() -> str:
 
 
 def identify(pid: int) -> Optional[ProcessId]:
-    """Return the identity of a running process; None when it is gone or a zombie."""
+    """Return the identity of a running process; None if it has ended or is a zombie."""
     fields = _stat(pid)
-    # A zombie keeps its start time, for ever where nobody reaps it: it is gone all the same.
+    # A zombie keeps its start time until it is reaped, which may never happen; count it as ended.
     if fields is None or fields[0] in ("Z", "X"):
         return None
     return ProcessId(pid, int(fields[19]), boot_id())
 
 
 def kill_if_same(process: ProcessId) -> bool:
-    """Kill a process of an earlier life of the agent; False when that pid is somebody else's."""
+    """Kill a process that an earlier agent started; False if its pid now belongs to another process."""
     if identify(process.pid) != process:
         return False
     kill_group(process.pid)
@@ -96,14 +96,14 @@ def kill_if_same(process: ProcessId) -> bool:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a process and its group; it need not exist."""
+    """Kill a process and its group, if they exist."""
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)
 
 
 def children() -> Set[int]:
-    """Return the pids of this process' children, zombies included."""
+    """Return the pids of this process' children, including zombies."""
     found = set()
     own = str(os.getpid())
     try:
@@ -121,8 +121,8 @@ def children() -> Set[int]:
 def sweep(keep: Set[int]) -> int:
     """Kill and reap every child that is not in `keep`; return how many there were.
 
-    A model may fork and leave its session. When its parent is dead such a process is ours
-    (`adopt_orphans`), and killing it may hand us its own children: hence the loop.
+    A model may fork and leave its session. When its parent has ended, such a process becomes our child
+    (`adopt_orphans`), and when we kill it, its own children do: hence the loop.
     """
     swept: Set[int] = set()
     end = time.monotonic() + _SWEEP_S
@@ -141,7 +141,7 @@ def sweep(keep: Set[int]) -> int:
 
 
 def out_of_memory_kills() -> Optional[int]:
-    """Return how many processes the kernel killed for memory since boot; None when not counted."""
+    """Return how many processes the kernel killed for lack of memory since boot; None if it does not count them."""
     try:
         with open("/proc/vmstat") as stream:
             for line in stream:
@@ -153,9 +153,9 @@ def out_of_memory_kills() -> Optional[int]:
 
 
 def kernel_killed(pid: int, since_s: float) -> bool:
-    """Whether the kernel's log says that it killed this process for want of memory, since a monotonic time.
+    """Whether the kernel's log has a line, since a monotonic time, that it killed this process for lack of memory.
 
-    For kernels that do not count such kills (before 4.13: JetPack 4), where everybody may read the log.
+    For kernels that do not count such kills (before 4.13: JetPack 4); there every user may read the log.
     """
     sentence = f"Killed process {pid} ".encode()
     try:
@@ -169,7 +169,7 @@ def kernel_killed(pid: int, since_s: float) -> bool:
 
 
 def _logged_s(record: bytes) -> float:
-    """The third field of `6,1234,5678901,-;text` are microseconds since the boot, by a clock of its own."""
+    """Return seconds since boot: the third field of `6,1234,5678901,-;text`, in microseconds of the log's own clock."""
     fields = record.split(b";", 1)[0].split(b",")
     return int(fields[2]) / 1e6 if len(fields) > 2 and fields[2].isdigit() else 0.0
 
@@ -178,23 +178,23 @@ def _records(log: int) -> Iterator[bytes]:
     while True:
         try:
             yield os.read(log, 8192)
-        except BrokenPipeError:  # this record was overwritten meanwhile
+        except BrokenPipeError:  # this record was overwritten before we read it
             continue
-        except OSError:  # no more
+        except OSError:  # no more records
             return
 
 
 def package_folder() -> str:
-    """Return the folder of this package, or its name inside a .pyz."""
+    """Return the folder of this package, or its path inside a .pyz."""
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def with_package_path(environment: Dict[str, str], alone_in: Optional[str] = None) -> Dict[str, str]:
-    """Let a Python started with this environment import this package, from wherever we run (a .pyz too).
+    """Return the environment for a Python that shall import this package, also from a .pyz.
 
-    Installed, it is found anyway by the same Python, and putting site-packages first would shadow the
-    standard library. Another Python must not see what lies beside it there, which is not built for it:
-    it gets the folder `alone_in`, with nothing but a link to the package.
+    If the package is installed, the same Python finds it without help, and site-packages at the front of the path
+    would shadow the standard library. Another Python must not see the other packages there, which are not built
+    for it: for it, the folder `alone_in` gets a link to this package and nothing else.
     """
     package = package_folder()
     home = os.path.dirname(package)
@@ -210,10 +210,10 @@ def with_package_path(environment: Dict[str, str], alone_in: Optional[str] = Non
 
 
 def _stat(pid: int) -> Optional[List[str]]:
-    """Return the fields of /proc/PID/stat from the third (state) on."""
+    """Return the fields of /proc/PID/stat, beginning with the third (state)."""
     try:
         with open(f"/proc/{pid}/stat") as stream:
-            # The second field is the name in brackets, which may hold spaces and brackets.
+            # The second field is the name in brackets, and it may contain spaces and brackets.
             return stream.read().rpartition(")")[2].split()
     except OSError:
         return None

@@ -1,7 +1,7 @@
-"""The system as this package sees it: files below a root, and commands. Tests put others in its place.
+"""The system as this package sees it: files below a root folder, commands, and clocks.
 
-Nothing outside this module opens /sys or /proc of the whole machine or starts a tool, so that a recorded
-tree and recorded answers test every reader of power, temperature and settings.
+Only this module opens the machine's /sys and /proc or starts a tool. So tests replace it by a recorded tree and
+recorded answers, and cover every reader of power, temperature and settings.
 """
 
 import glob
@@ -20,21 +20,21 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
 
 
 class Reading(NamedTuple):
-    """What was read, or None and the reason why not."""
+    """The text of a file, or None and the reason why it could not be read."""
 
     text: Optional[str]
     reason: Optional[str]
 
 
 class Output(NamedTuple):
-    """What a command printed; `reason` says why it did not run to a good end, None when it did."""
+    """What a command printed; `reason` describes why it failed, None if it succeeded."""
 
     stdout: str
     reason: Optional[str]
 
 
 def run_command(argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Output:
-    """Run a tool without a shell. It never raises: a tool that is missing or fails is a reason."""
+    """Run a tool without a shell. Never raises: `reason` describes a tool that is missing or fails."""
     try:
         done = subprocess.run(
             list(argv),
@@ -49,15 +49,15 @@ def run_command(argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Ou
         return Output("", f"{argv[0]} cannot be run: {error.strerror}")
     stdout = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[-200:]
-        return Output(stdout, f"{argv[0]} ended with {done.returncode}: {said}")
+        message = done.stderr.decode("utf-8", "replace").strip()[-200:]
+        return Output(stdout, f"{argv[0]} ended with {done.returncode}: {message}")
     return Output(stdout, None)
 
 
 class Stream:
-    """A tool that goes on printing: each of its lines goes to `on_line`, on a thread of its own.
+    """A tool that runs and prints until it is closed; another thread calls `on_line` for each line.
 
-    It never raises. Should this process be killed, the tool ends with its next line (SIGPIPE).
+    Never raises. If this process is killed, the tool ends when it prints its next line (SIGPIPE).
     """
 
     def __init__(self, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
@@ -76,16 +76,16 @@ class Stream:
         self._reader.start()
 
     def ended(self) -> Optional[str]:
-        """Return why no line will come any more, None as long as the tool runs."""
+        """Return why the tool prints no more lines, None while it runs."""
         return self._reason
 
     def close(self) -> None:
-        """End the tool, if need be by force."""
+        """End the tool: terminate it, and kill it if that takes too long."""
         process, self._process = self._process, None
         if process is None:
             return
-        for require_room in (process.terminate, process.kill):
-            require_room()
+        for end in (process.terminate, process.kill):
+            end()
             try:
                 process.wait(_STOP_S)
                 break
@@ -107,16 +107,16 @@ class Stream:
 
 
 class NoStream(Stream):
-    """A tool that is not there."""
+    """The stream of a tool that does not exist, for emulated devices."""
 
     def __init__(self, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
         self._process = None
-        self._reason = f"{argv[0]} cannot be run: there is none"
+        self._reason = f"{argv[0]} cannot be run: it does not exist"
 
 
 class System(NamedTuple):
-    """`root` stands before every path; `run` and `stream` start tools; `clock` is monotonic and
-    `wall` Unix time, both in seconds."""
+    """Access to one system: `root` is put before every path; `run` and `stream` start tools; `clock` is monotonic
+    time and `wall` Unix time, both in seconds."""
 
     root: str = "/"
     run: Callable[[Sequence[str]], Output] = run_command
@@ -126,7 +126,7 @@ class System(NamedTuple):
     stream: Callable[[Sequence[str], Callable[[str], None]], Stream] = Stream
 
     def read(self, path: str) -> Reading:
-        """Return a file's text, stripped; `path` is absolute, as it is on the device."""
+        """Return a file's text, stripped; `path` is the absolute path on the device."""
         try:
             with open(self.at(path), errors="replace") as stream:
                 return Reading(stream.read().strip(), None)
@@ -134,22 +134,22 @@ class System(NamedTuple):
             return Reading(None, f"{path} cannot be read: {error.strerror}")
 
     def number(self, path: str) -> Optional[float]:
-        """Return a file's one number, None for anything else."""
+        """Return the number in a file, None if the file holds anything else."""
         return parse_number(self.read(path).text)
 
     def counter(self, path: str) -> Optional[int]:
-        """Return a file's one whole number that is not negative, None for anything else."""
+        """Return the non-negative whole number in a file, None if the file holds anything else."""
         return whole(self.read(path).text or "")
 
     def glob(self, pattern: str) -> List[str]:
-        """Return the paths, as they are on the device, in a stable order."""
+        """Return the matching paths on the device, sorted."""
         prefix = self.root.rstrip("/")
-        # The root is a folder of somebody's choice, and may have brackets in its name.
+        # The root may be any folder, also one with brackets in its name.
         full = os.path.join(glob.escape(self.root), pattern.lstrip("/"))
         return [path[len(prefix) :] for path in sorted(glob.glob(full))]
 
     def at(self, path: str) -> str:
-        """Return where a path of the device lies for this process."""
+        """Return the path under which this process finds a path of the device."""
         return os.path.join(self.root, path.lstrip("/"))
 
 
@@ -157,7 +157,7 @@ THIS_MACHINE = System()
 
 
 def parse_number(text: Optional[str]) -> Optional[float]:
-    """Return the one decimal number that a file or a field holds; None for anything else: `nan`, `1_000`, `12 mV`."""
+    """Return `text` as a finite decimal number; None for anything else, such as `nan`, `1_000` or `12 mV`."""
     stripped = "" if text is None else text.strip(" \t\r\n")
     if not _NUMBER.match(stripped):
         return None
@@ -166,5 +166,5 @@ def parse_number(text: Optional[str]) -> Optional[float]:
 
 
 def whole(text: str) -> Optional[int]:
-    """Return the number that a kernel's counter or size may be, None for any other text."""
+    """Return a counter or size from the kernel (up to 20 digits) as a number, None for any other text."""
     return int(text) if re.match(r"[0-9]{1,20}\Z", text) else None

@@ -1,7 +1,7 @@
-"""Encryption without an authority: the agent signs its own certificate, the client knows its digest.
+"""TLS without an authority: the agent signs its own certificate, and the client pins its fingerprint.
 
-A fingerprint is `sha256:` and the hex SHA-256 of the certificate (DER). Whoever pins it needs neither
-the host's name nor a right clock, which a board without a battery does not have when it starts.
+A fingerprint is `sha256:` and the hex SHA-256 of the certificate (DER). A client that pins it needs neither the
+host's name nor a correct clock, which a board without a battery does not have when it starts.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import ssl
 import sys
 from typing import NamedTuple
 
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
@@ -27,7 +28,7 @@ _PEM_END = "-----END CERTIFICATE-----"
 
 
 class Certificate(NamedTuple):
-    """PEM files; the same one twice where it holds certificate and key."""
+    """Paths of PEM files, twice the same path if one file holds certificate and key, and the fingerprint."""
 
     cert: str
     key: str
@@ -35,12 +36,12 @@ class Certificate(NamedTuple):
 
 
 def checked_fingerprint(text: str) -> str:
-    """Return a fingerprint in the one form that is compared; InvalidRequest for anything else."""
+    """Return a fingerprint in its normal form; InvalidRequest if `text` is not a fingerprint."""
     plain = text.strip().lower()
     digits = plain[len("sha256:") :] if plain.startswith("sha256:") else plain
     candidate = "sha256:" + digits.replace(":", "")  # as openssl prints it
     if not _FINGERPRINT.match(candidate):
-        raise InvalidRequest(f"a fingerprint is sha256: and 64 hex digits, got {text[:100]!r}")
+        raise InvalidRequest(f"fingerprint: expected sha256: and 64 hex digits, got {text[:100]!r}")
     return candidate
 
 
@@ -50,10 +51,10 @@ def fingerprint_of(der: bytes) -> str:
 
 
 def own_certificate(state: str, system: System) -> Certificate:
-    """Return the agent's certificate, made by the `openssl` command when there is none yet.
+    """Return the agent's own certificate; the `openssl` command makes it the first time.
 
-    The standard library cannot make one. Key and certificate are one file, 0600, put in place in one
-    step, so that there is never one without the other.
+    The standard library cannot make one. Key and certificate are in one file, mode 0600, that is put in place in
+    one step, so that neither ever exists without the other.
     """
     path = os.path.join(state, FILE_NAME)
     if not os.path.exists(path):
@@ -62,33 +63,33 @@ def own_certificate(state: str, system: System) -> Certificate:
 
 
 def read_certificate(cert: str, key: str) -> Certificate:
-    """Check that the files belong together and return them with the fingerprint."""
+    """Return the certificate of two PEM files; InvalidRequest if they cannot be used or do not belong together."""
     try:
         with open(cert) as stream:
             text = stream.read()
         der = ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERT") : text.index(_PEM_END)] + _PEM_END)
     except (OSError, ValueError) as error:
-        raise InvalidRequest(f"{cert} holds no certificate (PEM): {error}") from error
+        raise InvalidRequest(f"{cert} is not a certificate in PEM format: {error}") from error
     certificate = Certificate(cert, key, fingerprint_of(der))
     server_context(certificate)
     return certificate
 
 
 def server_context(certificate: Certificate) -> ssl.SSLContext:
-    """Return the context of a server, TLS 1.2 or newer."""
+    """Return a server's TLS context, for TLS 1.2 or newer."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     _refuse_old_versions(context)
     try:
         context.load_cert_chain(certificate.cert, certificate.key)
-    except OSError as error:  # ssl.SSLError is one too
+    except OSError as error:  # includes ssl.SSLError
         raise InvalidRequest(f"{certificate.cert} and the key {certificate.key} cannot be used: {error}") from error
     return context
 
 
 def accepted(plain: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Shake hands with a client, who has HANDSHAKE_S for all of it; ssl.SSLError or socket.timeout if it fails.
+    """Do the TLS handshake with a client, within HANDSHAKE_S seconds; ssl.SSLError or socket.timeout if it fails.
 
-    To be called in the connection's own thread: a client that says nothing must keep nobody else waiting.
+    Call it in the connection's own thread, so that a silent client does not block the others.
     """
     plain.settimeout(HANDSHAKE_S)
     encrypted = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
@@ -103,19 +104,19 @@ def accepted(plain: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 
 def _ask_for_tls(plain: socket.socket) -> None:
-    """Somebody wrote http:// and is told so in the only way that they can read."""
-    error = InvalidRequest("this agent speaks TLS: its address begins with https://")
+    """Answer a client that used http:// with a plain HTTP error, the only answer that it can read."""
+    error = InvalidRequest("this agent uses TLS: its address begins with https://")
     content = json.dumps({"error": error.to_json()})
     head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     with contextlib.closing(plain), contextlib.suppress(OSError):
         plain.settimeout(1.0)
         plain.sendall((head + content).encode())
         plain.shutdown(socket.SHUT_WR)
-        plain.recv(1 << 16)  # what is unread when it is closed would reset the line, and the answer is lost
+        plain.recv(1 << 16)  # unread input at the close would reset the connection and lose the answer
 
 
 def pinning_context() -> ssl.SSLContext:
-    """Return the context of a client that compares the fingerprint itself, before it sends anything."""
+    """Return the TLS context of a client that compares the fingerprint itself, before it sends anything."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -124,7 +125,7 @@ def pinning_context() -> ssl.SSLContext:
 
 
 def _make(path: str, system: System) -> None:
-    import tempfile  # once in an agent's life
+    import tempfile  # needed only once, so not at start-up
 
     folder = tempfile.mkdtemp(prefix="tls-", dir=os.path.dirname(path))  # 0700
     try:
@@ -135,22 +136,17 @@ def _make(path: str, system: System) -> None:
         if reason is not None:
             raise EvaluatorError(
                 "no_certificate",
-                f"no certificate can be made: {reason}. Install openssl, or give files of your own with "
+                f"cannot make a certificate: {reason}. Install openssl, or pass your own files with "
                 "--tls-cert and --tls-key, or listen on 127.0.0.1 and use an ssh tunnel",
             )
-        whole = os.path.join(folder, FILE_NAME)
-        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as stream:
+        with replacing(path, 0o600) as stream:
             for part in (cert, key):
-                with open(part) as source:
+                with open(part, "rb") as source:
                     stream.write(source.read())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(whole, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_old_versions(context: ssl.SSLContext) -> None:
-    if sys.version_info < (3, 10):  # later ones do it by themselves, and warn of these
+    if sys.version_info < (3, 10):  # later versions refuse them by default and warn about these options
         context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1

@@ -1,7 +1,7 @@
-"""The secret that lets a client in: a file of 0600 with one token a line, each of them valid.
+"""Access tokens: a file with mode 0600 and one valid token per line.
 
-Whoever may submit a job can, at worst, run code as the agent's user, so a token is a password. The
-agent looks at the file again when it was changed: a rotation needs no restart.
+A client that may submit jobs can, at worst, run code as the agent's user, so a token is a password. The agent reads
+the file again when it has changed: a rotation needs no restart.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import secrets
 import threading
 from typing import Optional, Tuple
 
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,10 @@ def new_token() -> str:
 
 
 def checked_token(text: str, where: str) -> str:
-    """Return a token without the space around it; InvalidRequest, which never shows it, when it is none."""
+    """Return `text` without surrounding space; InvalidRequest, without the text, if it is not a token."""
     token = text.strip()
     if not _TOKEN.match(token):
-        raise InvalidRequest(f"{where}: a token is at least 32 letters and digits")
+        raise InvalidRequest(f"{where}: a token has at least 32 letters and digits")
     return token
 
 
@@ -44,35 +45,28 @@ def read_tokens(path: str) -> Tuple[str, ...]:
         with open(path) as stream:
             lines = stream.read(1 << 16).splitlines()
     except FileNotFoundError as error:
-        raise InvalidRequest(f"token file {path} is not there; an agent makes its own when it is started") from error
+        raise InvalidRequest(f"token file {path} does not exist; an agent creates its own when it starts") from error
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"token file {path}: {getattr(error, 'strerror', None) or error}") from error
     tokens = tuple(checked_token(line, f"token file {path}") for line in lines if line.strip())
     if not tokens:
-        raise InvalidRequest(f"token file {path}: it is empty; a token is at least 32 letters and digits")
+        raise InvalidRequest(f"token file {path}: the file is empty; a token has at least 32 letters and digits")
     return tokens
 
 
 def write_tokens(path: str, tokens: Tuple[str, ...]) -> None:
-    """Replace the file in one step; it is readable for its owner alone from the first moment on."""
-    temporary = f"{path}.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as stream:
-        with contextlib.suppress(OSError):  # rotated by root, it stays the agent's
+    """Replace the file in one step. Only its owner can read it at any time."""
+    with replacing(path, 0o600, part=f"{path}.{os.getpid()}") as stream:
+        with contextlib.suppress(OSError):  # when root rotates the token, the file still belongs to the agent's user
             before = os.stat(path)
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-        stream.write("".join(token + "\n" for token in tokens))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(temporary, path)
+            os.fchown(stream.fileno(), before.st_uid, before.st_gid)
+        stream.write("".join(token + "\n" for token in tokens).encode("ascii"))
 
 
 def rotate(path: str, keep_old: bool) -> str:
-    """Write a new token and return it; `keep_old` leaves the newest of the old ones valid beside it.
+    """Write a new token and return it; with `keep_old` the newest of the old tokens stays valid.
 
-    InvalidRequest where there is no folder for it, or this user may not write there.
+    InvalidRequest if the folder does not exist or this user may not write there.
     """
     old = read_tokens(path)[:1] if keep_old else ()
     token = new_token()
@@ -86,17 +80,17 @@ def rotate(path: str, keep_old: bool) -> str:
 class TokenFile:
     """The tokens of a running agent. Thread-safe.
 
-    A file that was deleted or damaged while the agent runs lets nobody in until it is right again.
+    If the file is deleted or damaged while the agent runs, no token is valid until the file is repaired.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stamp = self._look()  # first: what is replaced between the two is read again
+        self._stamp = self._file_stamp()  # before reading: a file that is replaced in between is read again
         self._tokens = tuple(token.encode() for token in read_tokens(path))
 
     def admits(self, token: bytes) -> bool:
-        """Whether this is one of the tokens, in a time that does not depend on where it differs."""
+        """Whether `token` is valid; the time does not depend on where it differs from a valid one."""
         with self._lock:
             self._refresh()
             tokens = self._tokens
@@ -106,18 +100,18 @@ class TokenFile:
         return found
 
     def _refresh(self) -> None:
-        stamp = self._look()
+        stamp = self._file_stamp()
         if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
             self._tokens = tuple(token.encode() for token in read_tokens(self._path))
-            logger.info("the tokens of %s were read again", self._path)
+            logger.info("read the changed tokens in %s", self._path)
         except InvalidRequest as error:
             self._tokens = ()
-            logger.warning("nobody is let in: %s", error)
+            logger.warning("no token is valid: %s", error)
 
-    def _look(self) -> Optional[_Stamp]:
+    def _file_stamp(self) -> Optional[_Stamp]:
         try:
             state = os.stat(self._path)
         except OSError:

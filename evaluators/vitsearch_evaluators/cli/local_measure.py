@@ -54,7 +54,7 @@ def measure_file(path: str, asked: Asked, progress: "Progress") -> Measurement:
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
         info = check_runtime(asked.runtime, JobFolder(folder, stop), asked.programs)
-        artifacts.refuse_unfit(spec.artifact_kind, files, info)
+        artifacts.refuse_incompatible(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
         conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)

@@ -1,1 +1,1 @@
-"""The client's side: submit a job to an agent, follow it over faults, fetch its result."""
+"""The client of an agent: submit a job, follow it over faults, fetch its result."""

@@ -1,8 +1,8 @@
-"""Talk to one device: upload a model, have it measured, get the result, whatever happens between.
+"""A client for one device: upload a model, have it measured, and get the result in spite of faults.
 
-Every request may be repeated without harm, so the answer to a lost connection, a rebooted board or
-a restarted agent is always the same: wait a little and ask again, until the device was silent for
-`deadline_s`. What the device measured during a cut is fetched afterwards, not measured again.
+Every request may be repeated without harm. So the client always reacts in the same way to a lost connection, a
+reboot or a restarted agent: it waits a little and repeats the request, until the device has not answered for
+`deadline_s`. A result that the device measured while the network was down is fetched later and not measured again.
 """
 
 import threading
@@ -17,7 +17,7 @@ from vitsearch_evaluators.client.transport import Address, Transport
 from vitsearch_evaluators.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
 from vitsearch_evaluators.wire.protocol import (
     ACCURACY,
-    PROBE,
+    PEAKS,
     SCREEN,
     AccuracyResult,
     BlobRef,
@@ -36,11 +36,12 @@ __all__ = ["Backoff", "DeviceClient", "Subset", "RequestOptions"]
 
 
 class DeviceClient:
-    """A device at `address` (a URL, or a function that returns it), used for one study.
+    """A client of the device at `address` (a URL, or a function that returns it), for one study.
 
-    `fingerprint` pins the certificate of an https address (see `tls`).
+    `owner` is the study under which its jobs are queued. `fingerprint` pins the certificate of an https address (see
+    `tls`).
 
-    One thread measures; `cancel`, `jobs` and `device` may be called from others meanwhile.
+    Use one thread to measure; other threads may call `cancel`, `jobs` and `device` meanwhile.
     """
 
     def __init__(
@@ -59,27 +60,27 @@ class DeviceClient:
         self._info: Optional[DeviceInfo] = None
         self._endpoints = Endpoints(self._transport)
         self._files = Transfer(self._transport)
-        self._errand = RemoteJob(self._endpoints, self._files, owner if isinstance(owner, Owner) else Owner(owner))
+        self._remote_job = RemoteJob(self._endpoints, self._files, owner if isinstance(owner, Owner) else Owner(owner))
 
     def device(self) -> DeviceInfo:
-        """Ask what the device is; one attempt. Raises ProtocolSkew naming both versions."""
+        """Ask the device for its description, once. Raises ProtocolSkew, which names both versions."""
         self._info = self._endpoints.device()
         return self._info
 
     def await_device(self, request: RequestOptions = RequestOptions()) -> DeviceInfo:  # noqa: B008 - immutable
-        """Ask what the device is until it answers. Raises as `measure` does."""
-        return self._patience(request.cancel, request.on_trouble).ask(self.device)
+        """Ask the device for its description until it answers. Raises as `measure` does."""
+        return self._retry_policy(request.cancel, request.on_trouble).ask(self.device)
 
     def conditions(self) -> Dict[str, Any]:
-        """Ask how warm the device is now: {"temperature_c", "zone", "reason"}."""
+        """Ask for the current temperature: {"temperature_c", "zone", "reason"}."""
         return self._endpoints.conditions()
 
     def upload(self, path: str, cancel: Optional[threading.Event] = None) -> str:
-        """Bring a file to the device and return its digest; goes on where an upload broke off.
+        """Send a file to the device and return its digest; an interrupted upload continues at its offset.
 
-        Raises TransferFailed when it does not fit or arrives damaged twice.
+        Raises TransferFailed if it does not fit or arrives damaged twice.
         """
-        return self._files.upload(path, self._patience(cancel))
+        return self._files.upload(path, self._retry_policy(cancel))
 
     def measure(
         self,
@@ -90,14 +91,13 @@ class DeviceClient:
         repeat: int = 0,
         request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
     ) -> Measurement:
-        """Measure a model file, or an uploaded one by its digest, and wait for the result.
+        """Measure a model file, or an uploaded one given by its digest, and wait for the result.
 
-        Raises MeasurementFailed when the model was tried and failed, JobCancelled, EnvironmentChanged
-        (ask `device` again), and DeviceUnreachable or DeviceBusy after `deadline_s` without an answer
-        that helps.
+        Raises MeasurementFailed if the model failed on the device, JobCancelled, EnvironmentChanged (ask `device`
+        again), and DeviceUnreachable or DeviceBusy after `deadline_s` without a useful answer.
         """
-        asked = JobSpec("measure", (), runtime, dict(options or {}), protocol, repeat)
-        result = self._try_model(path_or_digest, None, asked, request)
+        spec = JobSpec("measure", (), runtime, dict(options or {}), protocol, repeat)
+        result = self._model_result(path_or_digest, None, spec, request)
         assert isinstance(result, Measurement)
         return result
 
@@ -111,58 +111,58 @@ class DeviceClient:
         repeat: int = 0,
         request: RequestOptions = RequestOptions(),  # noqa: B008 - immutable
     ) -> AccuracyResult:
-        """Classify a validation subset on the device and wait for what comes of it.
+        """Measure the accuracy on a validation subset on the device and wait for the result.
 
-        The subset is sent once, whatever number of models is judged by it. Otherwise as `measure`.
+        The subset is sent only once for any number of models. Otherwise as `measure`.
         """
-        asked = JobSpec("accuracy", (), runtime, dict(options or {}), protocol, repeat)
-        result = self._try_model(path_or_digest, subset, asked, request)
+        spec = JobSpec("accuracy", (), runtime, dict(options or {}), protocol, repeat)
+        result = self._model_result(path_or_digest, subset, spec, request)
         assert isinstance(result, AccuracyResult)
         return result
 
-    def probe(
+    def peaks(
         self,
         runtime: str = "onnxruntime",
         threads: Optional[int] = None,
         options: Optional[Mapping[str, Any]] = None,
         cancel: Optional[threading.Event] = None,
     ) -> PeaksResult:
-        """Return the peaks of the device, measured once in each of its environments.
+        """Return the peaks of the device; it measures them once in each of its environments.
 
-        They are those of one thread and of `threads` (None: as many as the agent has processors).
+        They are measured with one thread and with `threads` (None: as many as the agent has processors).
         """
-        retry_policy = self._patience(cancel)
+        retry_policy = self._retry_policy(cancel)
         info = retry_policy.ask(self.device)
         if threads is None:
             threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
-        spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
+        spec = JobSpec("peaks", (), runtime, dict(options or {}), PEAKS._replace(threads=threads))
         result = self._result(spec, RequestOptions(info.environment_id), info, retry_policy)
         assert isinstance(result, PeaksResult)
         return result
 
     def logits(self, result: AccuracyResult, path: str) -> None:
-        """Write the logits of an accuracy job to a file (see AccuracyResult), going on after any cut.
+        """Write the logits of an accuracy job to a file (see AccuracyResult), in spite of lost connections.
 
-        NotFound when the device had no room to keep them; TransferFailed when they are damaged.
+        NotFound if the device removed them to get room; TransferFailed if they are damaged.
         """
         size = result.n * result.classes * 4
         endpoint = f"{job_path(result.job_id)}/logits"
-        self._files.fetch(endpoint, size, result.logits_sha256, path, self._patience(None))
+        self._files.fetch(endpoint, size, result.logits_sha256, path, self._retry_policy(None))
 
     def cancel(self, identifier: str) -> JobStatus:
-        """Cancel a job; one that is final stays as it is. NotFound when unknown."""
+        """Cancel a job; a final one is not changed. NotFound if it is unknown."""
         return self._endpoints.cancel(identifier)
 
     def events(self, identifier: str, after: int = 0, wait_s: float = 0.0) -> List[Event]:
-        """Return what happened to a job after event number `after`, waiting for something up to `wait_s`."""
+        """Return the events of a job after number `after`, waiting up to `wait_s` for one."""
         return self._endpoints.events(identifier, after, wait_s)
 
     def jobs(self) -> List[JobStatus]:
-        """Return the jobs of all owners: the running one, then the queued as they will be served."""
+        """Return the jobs of all owners: the running one, then the queued ones in the order of service."""
         return self._endpoints.jobs()
 
     def close(self) -> None:
-        """Close the connections; the next request opens another."""
+        """Close the connections; the next request opens a new one."""
         self._transport.close()
 
     def __enter__(self) -> "DeviceClient":
@@ -171,42 +171,42 @@ class DeviceClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _try_model(
-        self, path_or_digest: str, subset: Optional[Subset], asked: JobSpec, request: RequestOptions
+    def _model_result(
+        self, path_or_digest: str, subset: Optional[Subset], spec: JobSpec, request: RequestOptions
     ) -> Result:
-        """Return the result of what is asked of a model, which becomes its manifest."""
-        retry_policy = self._patience(request.cancel, request.on_trouble)
+        """Complete the manifest of `spec` and return the result of the job."""
+        retry_policy = self._retry_policy(request.cancel, request.on_trouble)
         info = self._info or retry_policy.ask(self.device)
         model = retry_policy.ask(lambda: self._files.manifest(path_or_digest))
-        judged_by = () if subset is None else retry_policy.ask(lambda: self._files.subset(subset))
-        info = retry_policy.ask(lambda: self._refuse_unfit(model, asked.runtime, info))
-        return self._result(asked._replace(manifest=model + judged_by), request, info, retry_policy)
+        subset_files = () if subset is None else retry_policy.ask(lambda: self._files.subset(subset))
+        info = retry_policy.ask(lambda: self._refuse_incompatible(model, spec.runtime, info))
+        return self._result(spec._replace(manifest=model + subset_files), request, info, retry_policy)
 
-    def _refuse_unfit(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
-        """Raise why the device cannot run a model before anything is sent; return what the device is now.
+    def _refuse_incompatible(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
+        """Raise MeasurementFailed if the device cannot run a model, before any file is sent; return its description.
 
-        What it was when asked earlier is no reason: it may have been updated. A model whose files are not
-        known here is looked at by the agent.
+        The known description may be old because the device was updated, so the device is asked again before a refusal.
+        The agent checks a model whose files this client does not have.
         """
-        compatibility.refuse_large(model, info)
+        compatibility.refuse_too_large(model, info)
         files = self._files.known(model)
         if len(files) < len(model):
             return info
         try:
-            compatibility.refuse_unfit(files, runtime, info)
+            compatibility.refuse_incompatible(files, runtime, info)
         except MeasurementFailed:
             now = self.device()
             if now.runtimes == info.runtimes:
                 raise
-            return self._refuse_unfit(model, runtime, now)
+            return self._refuse_incompatible(model, runtime, now)
         return info
 
     def _result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:
         try:
-            return self._errand.result(spec, request, info, retry_policy)
+            return self._remote_job.result(spec, request, info, retry_policy)
         except (DeviceChanged, EnvironmentChanged):
             self._info = None
             raise
 
-    def _patience(self, cancel: Optional[threading.Event], on_trouble: Optional[OnTrouble] = None) -> RetryPolicy:
+    def _retry_policy(self, cancel: Optional[threading.Event], on_trouble: Optional[OnTrouble] = None) -> RetryPolicy:
         return RetryPolicy(self._backoff, self._deadline_s, cancel, on_trouble)

@@ -1,7 +1,7 @@
-"""An agent on this machine whose life is tied to ours.
+"""An agent on this machine that ends together with this process.
 
-The agent reads its stdin, a pipe that we hold: when this process ends, even by SIGKILL, the pipe
-ends and so do the agent and what it measures.
+The agent reads its stdin, which is a pipe from this process. When this process ends, even by SIGKILL, the pipe is
+closed, and the agent and its children end.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any, Optional
 
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import DeviceUnreachable
 
@@ -22,10 +22,10 @@ _STARTS = 3
 
 
 class EmbeddedAgent:
-    """Use as a context manager. `state` keeps the device's id, its queue and its models.
+    """An agent process; use it as a context manager. The folder `state` keeps the device's id, queue and models.
 
-    `cpus` is a list as in `taskset -c` ("1", "0,2-3") to which the agent and everything that it
-    measures is pinned. Not for several threads at once, except `address`.
+    `cpus` is a list as in `taskset -c` ("1", "0,2-3"); the agent and all that it measures run only there. Only
+    `address` may be called from several threads at once.
     """
 
     def __init__(self, state: str, cpus: Optional[str] = None, python: str = sys.executable) -> None:
@@ -54,16 +54,16 @@ class EmbeddedAgent:
         return self._process.pid
 
     def address(self) -> str:
-        """Return the URL, after a restart if the agent died: for `DeviceClient(agent.address)`."""
+        """Return the URL, and restart the agent first if it has ended. For `DeviceClient(agent.address)`."""
         self.restart_if_dead()
         return self.url
 
     def client(self, owner: str, **settings: Any) -> DeviceClient:
-        """Return a client that finds the agent again after a restart."""
+        """Return a client that finds the agent also after a restart."""
         return DeviceClient(self.address, self.token, owner, **settings)
 
     def restart_if_dead(self) -> bool:
-        """Start the agent again on its state if it died; its queue goes on. True if it did."""
+        """Start the agent again on its state if it has ended; return whether it had. Its queue continues."""
         if self._process is not None and self._process.poll() is None:
             return False
         self.stop()
@@ -71,24 +71,24 @@ class EmbeddedAgent:
         return True
 
     def stop(self) -> None:
-        """End the agent: first by closing its stdin, then by signals to its own pid."""
+        """End the agent: close its stdin, and send signals to its pid if that takes too long."""
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None
         process.stdin.close()
-        for require_room in (process.terminate, process.kill):
+        for end in (process.terminate, process.kill):
             try:
                 process.wait(_STOP_S)
                 return
             except subprocess.TimeoutExpired:
-                require_room()
+                end()
         process.wait()
 
     def _start(self) -> None:
-        """Start the agent; once more when something kills it meanwhile. DeviceUnreachable tells its log."""
+        """Start the agent, again if something kills it meanwhile. DeviceUnreachable quotes its log."""
         os.makedirs(self._state, mode=0o700, exist_ok=True)
-        _write_private(os.path.join(self._state, "token"), self.token)
+        tokens.write_tokens(self._path(tokens.FILE_NAME), (self.token,))
         for _ in range(_STARTS):
             process = self._process = self._spawn()
             self._port = self._await_port(process)
@@ -97,7 +97,7 @@ class EmbeddedAgent:
             code = process.poll()
             self.stop()
             if code is None or code >= 0:
-                break  # too slow, or it ended by itself: it would do so again
+                break  # too slow, or it exited: the next attempt would do the same
         log = self._path("agent.log")
         raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
 
@@ -106,11 +106,11 @@ class EmbeddedAgent:
             os.remove(self._path("port.json"))
         command = [self._python, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
         command += ["--state", self._state, "--port-file", self._path("port.json")]
-        command += ["--token-file", self._path("token")]
+        command += ["--token-file", self._path(tokens.FILE_NAME)]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
         with open(self._path("agent.log"), "ab") as log:
-            # Its own session: Ctrl-C in a terminal is for us, and we end the agent in order.
+            # A session of its own: Ctrl-C in a terminal reaches only this process, which then ends the agent in order.
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -121,7 +121,7 @@ class EmbeddedAgent:
             )
 
     def _await_port(self, process: "subprocess.Popen[bytes]") -> int:
-        """Return the port once the agent listens, 0 when it ended or took too long."""
+        """Return the port as soon as the agent listens, 0 if it ended or took too long."""
         end = time.monotonic() + _START_S
         while time.monotonic() < end and process.poll() is None:
             if os.path.exists(self._path("port.json")):
@@ -132,12 +132,6 @@ class EmbeddedAgent:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._state, name)
-
-
-def _write_private(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as stream:
-        stream.write(text)
 
 
 def _tail(path: str) -> str:

@@ -1,4 +1,4 @@
-"""One job from its submission to its result, over lost connections, restarts and evicted files."""
+"""One job from submission to result, in spite of lost connections, restarts and evicted files."""
 
 import contextlib
 import threading
@@ -32,11 +32,11 @@ _POLL_CANCELLABLE_S = 2.0
 
 
 class RequestOptions(NamedTuple):
-    """How a caller wants its job done; nothing of it is part of the job's id.
+    """Options of one request; none of them is part of the job's id.
 
-    With `environment_id` the job is done in that environment or not at all; `trial` stands in the queue
-    beside the owner; `cancel` ends the job when it is set; `on_event` is told what happens to it meanwhile;
-    `on_trouble` each time what keeps the device from answering, and None when it answers again.
+    With `environment_id` the job runs only in that environment. `trial` is shown in the queue with the owner.
+    `cancel` ends the job when it is set. `on_event` is called with each event of the job. `on_trouble` is called with
+    each error that the client waits for to pass, and with None when the device answers again.
     """
 
     environment_id: Optional[str] = None
@@ -47,7 +47,7 @@ class RequestOptions(NamedTuple):
 
 
 class RemoteJob:
-    """Sent to a device for the result of a job; `owner` stands in its queue."""
+    """Runs jobs on a device for `owner`, one after another."""
 
     def __init__(self, endpoints: Endpoints, files: Transfer, owner: Owner) -> None:
         self._endpoints = endpoints
@@ -55,7 +55,7 @@ class RemoteJob:
         self._owner = owner
 
     def result(self, spec: JobSpec, request: RequestOptions, info: DeviceInfo, retry_policy: RetryPolicy) -> Result:
-        """Submit a job to the device that `info` is of and return its result; raises as `DeviceClient.measure` says."""
+        """Submit a job to the device described by `info` and return its result; raises as `DeviceClient.measure`."""
         identifier = job_id(spec, info.device_id)
         body = {
             "api": min(PROTOCOL_VERSION, info.api_max),
@@ -70,17 +70,17 @@ class RemoteJob:
                 status = self._follow(identifier, body, retry_policy, watch)
                 result = _checked(status, spec, info)
                 if request.environment_id not in (None, result.environment_id):
-                    raise _elsewhere(str(request.environment_id), result)
+                    raise _other_environment(str(request.environment_id), result)
                 return result
             except (ArtifactMissing, NotFound) as error:
-                # A new model, or an agent that lost its state.
+                # The model is new to the agent, or the agent lost its state.
                 if isinstance(error, ArtifactMissing):
                     self._send_missing(spec, error, retry_policy)
                 retry_policy.wait(error, first_at_once=True)
             except EnvironmentChanged as error:
                 if request.environment_id is not None:
                     raise
-                retry_policy.wait(error)  # another client wanted this job in an environment that is no more
+                retry_policy.wait(error)  # another client queued this job for an earlier environment
             except JobCancelled:
                 if retry_policy.cancel is not None and retry_policy.cancel.is_set():
                     self._cancel_quietly(identifier)
@@ -99,7 +99,7 @@ class RemoteJob:
     def _follow(
         self, identifier: str, body: Mapping[str, Any], retry_policy: RetryPolicy, watch: Optional["_Watch"]
     ) -> JobStatus:
-        """Submit the job, which may be there already, and wait until it is final."""
+        """Submit the job unless it exists, and wait until it is final."""
         retry_policy.check()
         status = self._endpoints.put_job(identifier, body)
         wait_s = _POLL_S if retry_policy.cancel is None else _POLL_CANCELLABLE_S
@@ -107,33 +107,33 @@ class RemoteJob:
             retry_policy.answered()
             retry_policy.check()
             if watch is not None:
-                watch.tell(self._endpoints.events(identifier, watch.seen, wait_s))
+                watch.report(self._endpoints.events(identifier, watch.seen, wait_s))
             status = self._endpoints.job(identifier, wait_s if watch is None else 0.0)
         if watch is not None:
-            watch.tell(self._endpoints.events(identifier, watch.seen))
+            watch.report(self._endpoints.events(identifier, watch.seen))
         return status
 
     def _cancel_quietly(self, identifier: str) -> None:
-        # Out of reach: the device finishes it, and the result waits for who asks again.
+        # If the device cannot be reached, it completes the job and keeps the result for the next request.
         with contextlib.suppress(EvaluatorError):
             self._endpoints.cancel(identifier)
 
 
 class _Watch:
-    """Hands each event to the caller once, over lost connections and restarts."""
+    """Calls the caller's function once for each event, in spite of lost connections and restarts."""
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
         self.seen = 0
 
-    def tell(self, events: List[Event]) -> None:
+    def report(self, events: List[Event]) -> None:
         for event in events:
             self.seen = max(self.seen, event.n)
             self._on_event(event)
 
 
 def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
-    """Return the result of a final job; raise what it failed of."""
+    """Return the result of a final job; raise its error if it has none."""
     if status.state == "cancelled":
         raise JobCancelled(f"job {status.id} was cancelled on the device")
     if status.state == "failed":
@@ -142,11 +142,11 @@ def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
     expected = (spec.kind, job_id(spec, info.device_id), info.device_id)
     is_expected = result is not None and (status.kind, result.job_id, result.device_id) == expected
     if result is None or not is_expected or getattr(result, "artifact", spec.artifact) != spec.artifact:
-        raise MeasurementFailed("protocol", f"the result of job {status.id} is of another job")
+        raise MeasurementFailed("protocol", f"the result of job {status.id} belongs to another job")
     return result
 
 
-def _elsewhere(wanted: str, result: Result) -> EnvironmentChanged:
+def _other_environment(wanted: str, result: Result) -> EnvironmentChanged:
     found = result.environment_id
     return EnvironmentChanged(
         f"job {result.job_id} was measured in the environment {found}, not in {wanted}",

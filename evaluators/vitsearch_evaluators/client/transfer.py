@@ -1,12 +1,14 @@
-"""Files on their way to a device and back: in pieces, each of which may be lost, and whole at the end."""
+"""Transfer of files to a device and back, in chunks that may be lost and repeated."""
 
 import functools
+import hashlib
 import os
 import time
 from typing import Dict, NamedTuple, Sequence, Tuple
 
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base import npy
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.client.retry import RetryPolicy
 from vitsearch_evaluators.client.transport import Transport
@@ -19,26 +21,26 @@ _CHUNK_AIM_S = 2.0
 
 
 class Subset(NamedTuple):
-    """Validation images as models take them, and their labels: each the path of a .npy file as
-    `npy.check_subset` wants it, or the digest of an uploaded one."""
+    """A validation subset: images as inputs of the models, and their labels. Each is the path of a .npy file in the
+    form of `npy.check_subset`, or the digest of an uploaded one."""
 
     images: str
     labels: str
 
 
 class Transfer:
-    """Remembers where the files are of which it told the digest."""
+    """Sends and fetches files, and remembers the path of each file that it has digested."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._paths: Dict[str, str] = {}
 
     def known(self, blobs: Sequence[BlobRef]) -> Dict[str, str]:
-        """Return the path by name of those whose file is known here."""
+        """Return name -> path for the blobs whose file this client has."""
         return {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
 
     def upload(self, path: str, retry_policy: RetryPolicy) -> str:
-        """Bring a file to the device and return its digest; see `DeviceClient.upload`."""
+        """Send a file to the device and return its digest; see `DeviceClient.upload`."""
         sha256 = file_digest(path)
         self._paths[sha256] = path
         damaged = 0
@@ -48,8 +50,8 @@ class Transfer:
                 return sha256
             except TransferFailed as error:
                 damaged += error.reason == "digest_mismatch"
-                may_pass = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
-                if not may_pass or damaged > 1:
+                is_repeatable = error.transient or error.reason in ("digest_mismatch", "offset_mismatch")
+                if not is_repeatable or damaged > 1:
                     raise
                 retry_policy.wait(error)
             except EvaluatorError as error:
@@ -58,20 +60,20 @@ class Transfer:
                 retry_policy.wait(error)
 
     def upload_again(self, sha256: str, error: EvaluatorError, retry_policy: RetryPolicy) -> None:
-        """Send a file that the device holds no more, or not yet; TransferFailed when it is not here or another now."""
+        """Send a file that the device misses; TransferFailed if this client does not have it or it was changed."""
         path = self._paths.get(sha256)
         if path is None or not os.path.exists(path):
             raise TransferFailed(
-                f"the device does not hold {sha256}, and this client knows no file with it",
+                f"the device does not have {sha256}, and this client has no file with this digest",
                 {"reason": "no_file"},
             ) from error
         if self.upload(path, retry_policy) != sha256:
-            raise TransferFailed(f"{path} was changed meanwhile", {"reason": "changed"})
+            raise TransferFailed(f"{path} was changed after it was digested", {"reason": "changed"})
 
     def fetch(self, endpoint: str, size: int, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
-        """Write `size` bytes of an endpoint to a file; TransferFailed when they have another digest."""
-        offset = 0
-        with open(path + ".part", "wb") as stream:
+        """Write `size` bytes from an endpoint to a file; TransferFailed if they have another digest."""
+        offset, found = 0, hashlib.sha256()
+        with replacing(path, sync=False) as stream:
             while offset < size:
                 url = f"{endpoint}?offset={offset}"
                 piece = retry_policy.ask(functools.partial(self._transport.request, "GET", url)).body
@@ -79,28 +81,28 @@ class Transfer:
                     raise EvaluatorError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
                 retry_policy.answered()
                 stream.write(piece)
+                found.update(piece)
                 offset += len(piece)
-        found = file_digest(path + ".part")
-        if found != sha256:
-            os.remove(path + ".part")
-            told = f"{endpoint} has the digest {found}, not {sha256}"
-            raise TransferFailed(told, {"reason": "digest_mismatch", "found": found})
-        os.replace(path + ".part", path)
+            if found.hexdigest() != sha256:
+                raise TransferFailed(
+                    f"{endpoint} has the digest {found.hexdigest()}, not {sha256}",
+                    {"reason": "digest_mismatch", "found": found.hexdigest()},
+                )
 
     def manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
-        """Return the files of a model, or the one of that digest which the device holds; NotFound, InvalidRequest."""
+        """Return the files of a model, given by path or by the digest of an uploaded file; NotFound, InvalidRequest."""
         if not os.path.exists(path_or_digest) and path_or_digest not in self._paths:
-            return (self._blob_there("model.onnx", path_or_digest),)
+            return (self._remote_blob("model.onnx", path_or_digest),)
         files = artifacts.model_files(self._paths.get(path_or_digest, path_or_digest))
         blobs = []
         for name, path in files.items():
             if not os.path.exists(path):
-                raise InvalidRequest(f"{path_or_digest} needs {path}, which is not there")
-            blobs.append(self._blob_here(name, path))
+                raise InvalidRequest(f"{path_or_digest} needs {path}, which does not exist")
+            blobs.append(self._local_blob(name, path))
         return tuple(blobs)
 
     def subset(self, subset: Subset) -> Tuple[BlobRef, ...]:
-        """Return the two files of a validation subset; InvalidRequest for what is none, NotFound."""
+        """Return the two files of a validation subset; InvalidRequest if it is not valid, NotFound."""
         paths = [self._paths.get(given, given) for given in subset]
         if all(os.path.exists(path) for path in paths):
             npy.check_subset(*paths)
@@ -108,23 +110,23 @@ class Transfer:
 
     def _blob(self, name: str, path_or_digest: str) -> BlobRef:
         if os.path.exists(path_or_digest):
-            return self._blob_here(name, path_or_digest)
-        return self._blob_there(name, path_or_digest)
+            return self._local_blob(name, path_or_digest)
+        return self._remote_blob(name, path_or_digest)
 
-    def _blob_here(self, name: str, path: str) -> BlobRef:
+    def _local_blob(self, name: str, path: str) -> BlobRef:
         sha256 = file_digest(path)
         self._paths[sha256] = path
         return BlobRef(name, sha256, os.path.getsize(path))
 
-    def _blob_there(self, name: str, sha256: str) -> BlobRef:
+    def _remote_blob(self, name: str, sha256: str) -> BlobRef:
         if len(sha256) != 64:
-            raise InvalidRequest(f"{sha256!r} is neither a file nor a digest")
+            raise InvalidRequest(f"{sha256!r} is neither an existing file nor a digest (64 hex digits)")
         try:
             headers = self._transport.request("HEAD", f"/v1/blobs/{sha256}").headers
         except NotFound:
             headers = {}
         if "upload-length" not in headers:
-            raise NotFound(f"the device does not hold {sha256}, or only a part: upload the file")
+            raise NotFound(f"the device does not have {sha256}, or only a part of it: upload the file")
         return BlobRef(name, sha256, int(headers["upload-length"]))
 
     def _send(self, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
@@ -144,7 +146,7 @@ class Transfer:
 
 
 def next_chunk_bytes(chunk_bytes: int, took_s: float) -> int:
-    """Return the size of the next chunk: large on a fast link, about 2 s on a slow one."""
+    """Return the size of the next chunk: up to the maximum on a fast link, about 2 s of transfer on a slow one."""
     if took_s > _CHUNK_AIM_S:
         return max(_CHUNK_MIN_BYTES, chunk_bytes // 2)
     if took_s < _CHUNK_AIM_S / 4:

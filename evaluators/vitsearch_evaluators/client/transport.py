@@ -1,4 +1,4 @@
-"""One HTTP exchange with an agent; every way to get no answer becomes DeviceUnreachable."""
+"""HTTP requests to an agent; every fault without an answer becomes DeviceUnreachable."""
 
 import http.client
 import json
@@ -27,18 +27,18 @@ Address = Union[str, Callable[[], str]]
 
 
 class Reply(NamedTuple):
-    """A successful answer; `headers` in lower case, `body` JSON, or the bytes of what is not."""
+    """A successful answer; `headers` have lower-case names; `body` is parsed JSON, or bytes for other content."""
 
     headers: Dict[str, str]
     body: Any
 
 
 class Transport:
-    """Sends requests from any thread, over connections that are kept for the next request.
+    """Sends requests over connections that are kept open. Thread-safe.
 
-    `address` is a URL, or a function that returns one and is asked before each request: an agent
-    that was restarted on another port is found again. `fingerprint` pins the certificate of an https
-    address; without it, an authority that this machine knows must have signed it.
+    `address` is a URL, or a function that returns the URL and is called before each request, so that an agent on
+    another port is found after a restart. `fingerprint` pins the certificate of an https address; without it, an
+    authority that this machine trusts must have signed the certificate.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Transport:
         headers: Optional[Mapping[str, str]] = None,
         extra_timeout_s: float = 0.0,
     ) -> Reply:
-        """Send one request; raises the agent's error, or DeviceUnreachable."""
+        """Send one request; raise the agent's error, or DeviceUnreachable."""
         url = self._address() if callable(self._address) else self._address
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         where = f"{url}: {method} {path.split('?')[0]}"
@@ -69,16 +69,16 @@ class Transport:
             response = connection.getresponse()
             data = response.read(_REPLY_MAX_BYTES)
             if response.length and len(data) < _REPLY_MAX_BYTES:
-                # `read` with a size says nothing about a body that was cut.
+                # `read` with a size does not report a truncated body.
                 raise http.client.IncompleteRead(data, response.length)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if is_used and isinstance(error, (ConnectionError, ssl.SSLEOFError)):
-                # The agent had closed the idle connection; every request may be sent again.
+                # The agent had closed the idle connection, and every request may be repeated.
                 return self.request(method, path, body, headers, extra_timeout_s)
             raise _no_answer(error, url, where) from error
         except BaseException:
-            connection.close()  # half an exchange is on the line
+            connection.close()  # the connection is in the middle of an exchange
             raise
         if response.will_close or not response.isclosed():
             connection.close()
@@ -92,14 +92,14 @@ class Transport:
         raise _refusal(response.status, data, where)
 
     def close(self) -> None:
-        """Close the idle connections; a later request opens another."""
+        """Close the idle connections; a later request opens a new one."""
         with self._lock:
             idle, self._idle = self._idle, []
         for _, connection in idle:
             connection.close()
 
     def _take(self, url: str, timeout_s: float) -> Tuple[http.client.HTTPConnection, bool]:
-        """Return a connection that nobody else uses, and whether it was used before."""
+        """Return a connection for exclusive use, and whether it was used before."""
         with self._lock:
             idle = self._idle.pop() if self._idle else None
         if idle is not None and idle[0] == url and idle[1].sock is not None:
@@ -121,7 +121,7 @@ class Transport:
 
 
 class _PinnedConnection(http.client.HTTPSConnection):
-    """Nothing is sent before the certificate was compared."""
+    """A connection that compares the certificate's fingerprint before it sends anything."""
 
     def __init__(self, host: str, port: Optional[int], timeout_s: float, fingerprint: str) -> None:
         super().__init__(host, port, timeout=timeout_s, context=tls.pinning_context())
@@ -133,14 +133,14 @@ class _PinnedConnection(http.client.HTTPSConnection):
         if found != self._fingerprint:
             self.close()
             raise UntrustedDevice(
-                f"{self.host}:{self.port} shows the certificate {found}, but {self._fingerprint} is pinned: another "
+                f"{self.host}:{self.port} has the certificate {found}, but {self._fingerprint} is pinned: another "
                 "machine answers there, or its agent made a new certificate. Nothing was sent to it",
                 {"found": found, "pinned": self._fingerprint},
             )
 
 
 def peer_fingerprint(url: str, timeout_s: float) -> str:
-    """Return the fingerprint of who answers at an https address. It proves nothing until somebody compared it."""
+    """Return the fingerprint of the certificate at an https address. It proves nothing until a person compares it."""
     connection = _connect(url, timeout_s, "")
     try:
         connection.connect()
@@ -160,22 +160,24 @@ def _connect(url: str, timeout_s: float, fingerprint: Optional[str]) -> http.cli
     except ValueError:
         host = port = None
     if not host or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.username is not None:
-        raise InvalidRequest(f"a device's address looks like http://board.local:8470, got {url!r}")
+        raise InvalidRequest(f"a device's address has the form http://HOST:PORT or https://HOST:PORT, got {url!r}")
     if parts.scheme == "https":
         if fingerprint is not None:
             return _PinnedConnection(host, port, timeout_s, fingerprint)
         return http.client.HTTPSConnection(host, port, timeout=timeout_s)
     if fingerprint:
-        raise InvalidRequest(f"{url}: a fingerprint is that of a certificate; write https:// or leave it out")
+        raise InvalidRequest(f"{url}: a fingerprint needs an https:// address")
     return http.client.HTTPConnection(host, port, timeout=timeout_s)
 
 
 def _no_answer(error: Exception, url: str, where: str) -> EvaluatorError:
     reason = getattr(error, "reason", None)
     if reason == "CERTIFICATE_VERIFY_FAILED":
-        return UntrustedDevice(f"{url}: no authority known here signed its certificate; pin its fingerprint")
+        return UntrustedDevice(
+            f"{url}: no authority that this machine trusts signed the certificate; pin its fingerprint"
+        )
     if reason in _NO_TLS_THERE:
-        return InvalidRequest(f"{url} is not encrypted: its address begins with http://")
+        return InvalidRequest(f"{url} does not use TLS: its address begins with http://")
     return DeviceUnreachable(f"{where}: {str(error) or type(error).__name__}")
 
 
@@ -183,7 +185,7 @@ def _parsed(data: bytes, url: str) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        raise EvaluatorError("protocol", f"{url} sent what is not JSON: {error}") from error
+        raise EvaluatorError("protocol", f"{url}: the answer is not JSON: {error}") from error
 
 
 def _refusal(status: int, data: bytes, where: str) -> EvaluatorError:

@@ -8,6 +8,7 @@ called. Nothing of the machine underneath shows through.
 import os
 from typing import Any, Dict, Optional, Sequence
 
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.base.system import THIS_MACHINE, NoStream, Output, System
 from vitsearch_evaluators.conditions.environment import cpu_model
 from vitsearch_evaluators.config import EmulationConfig
@@ -26,9 +27,8 @@ class DeviceTree:
         """Write a file; `path` is absolute, as it is on the device."""
         full = os.path.join(self.root, path.lstrip("/"))
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        with open(full + ".part", "w") as stream:
-            stream.write(f"{value}\n")
-        os.rename(full + ".part", full)
+        with replacing(full, sync=False) as stream:
+            stream.write(f"{value}\n".encode())
 
     def zone(self, index: int, kind: str, millidegrees: Any) -> None:
         """Write a thermal zone."""

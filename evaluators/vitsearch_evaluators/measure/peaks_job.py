@@ -1,4 +1,4 @@
-"""From a probe job to the device's peaks: one child after another, each for one precision and thread count."""
+"""From a peaks job to the device's peaks: one child after another, each for one precision and thread count."""
 
 import contextlib
 import os
@@ -16,7 +16,9 @@ from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import Gemm, PeaksResult, Rate
 
 
-def probe(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: System = THIS_MACHINE) -> PeaksResult:
+def measure_peaks(
+    spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: System = THIS_MACHINE
+) -> PeaksResult:
     """Measure the peaks with one thread, and with `spec.protocol.threads` where those are more.
 
     A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.

@@ -1,1 +1,1 @@
-"""The device's durable queue: jobs, events and model files, on a disk that may fill up or break."""
+"""The device's durable queue of jobs, events and model files, on a disk that may be full or damaged."""

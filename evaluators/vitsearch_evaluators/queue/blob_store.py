@@ -1,13 +1,13 @@
-"""Model files by content: uploaded in pieces, checked, kept until the room is needed.
+"""Model files, addressed by content: uploaded in chunks, verified, and kept until their room is needed.
 
-    blobs/SHA256            whole and verified, read-only
-    partial/SHA256          what has arrived so far; its length is where an upload goes on
+    blobs/SHA256            complete and verified, read-only
+    partial/SHA256          the received part of an upload; the upload continues at its length
 
-At most 256 uploads are under way and 10,000 files here, however small they are. What nobody has sent on
-for a week is given up.
+The store holds at most 256 unfinished uploads and 10,000 files of any size. It removes an upload that got no chunk
+for a week.
 
-A chunk is read from the network in full before the store is asked, so nothing is locked while a
-slow client sends, and an abandoned request that wakes up late finds its offset taken.
+The server reads a chunk completely before it calls the store. So the store is not locked while a slow client
+sends, and a request that was abandoned and completes late finds that its offset was already written.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _WORK_BYTES = 1 << 20
 
 
 class StoreLimits(NamedTuple):
-    """Bytes: of one blob, of all blobs together, and left free on the disk."""
+    """Limits in bytes: for one blob, for all blobs together, and for the room that stays free on the disk."""
 
     max_blob_bytes: int
     quota_bytes: int
@@ -36,22 +36,21 @@ class StoreLimits(NamedTuple):
 
     @classmethod
     def of(cls, limits: LimitsConfig) -> "StoreLimits":
-        """The store's part of the device's configuration, where a MB is 10^6 bytes."""
+        """Return the limits that the device's configuration gives in MB (10^6 bytes)."""
         return cls(limits.max_blob_mb * 10**6, limits.quota_mb * 10**6, limits.reserve_mb * 10**6)
 
 
 class Progress(NamedTuple):
-    """How much of a blob is here."""
+    """How many bytes of a blob the store has, and whether that is all of it."""
 
     offset: int
     complete: bool
 
 
 class BlobStore:
-    """Thread-safe. `referenced` returns the digests that queued and running jobs need.
+    """The files on the disk. Thread-safe. `referenced` returns the digests that queued and running jobs need.
 
-    `uses` counts what clients had it do that a measurement may feel: chunks that came or were fetched,
-    models that were looked into.
+    `uses` counts requests of clients that may disturb a measurement: chunks received or sent, models inspected.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class BlobStore:
         os.makedirs(self._blobs, exist_ok=True)
 
     def progress(self, sha256: str) -> Progress:
-        """Return what is here of a blob; NotFound when nothing is."""
+        """Return how much of a blob is stored; NotFound if nothing is."""
         size = _size(self._blob_path(sha256))
         if size is not None:
             return Progress(size, True)
@@ -80,11 +79,11 @@ class BlobStore:
         return Progress(size, False)
 
     def has(self, sha256: str) -> bool:
-        """Return whether a blob is here as a whole."""
+        """Return whether a blob is stored completely."""
         return self.size(sha256) is not None
 
     def size(self, sha256: str) -> Optional[int]:
-        """Return the size of a whole blob, None when it is not here."""
+        """Return the size of a complete blob, None if it is not stored."""
         return _size(self._blob_path(sha256))
 
     def prepare(self, sha256: str, size: int) -> Progress:
@@ -95,7 +94,7 @@ class BlobStore:
                 return self.progress(sha256)
             if size > self.limits.max_blob_bytes:
                 raise TransferFailed(
-                    f"the file has {size} bytes; this agent takes at most {self.limits.max_blob_bytes}",
+                    f"the file has {size} bytes; this agent accepts at most {self.limits.max_blob_bytes}",
                     {"reason": "too_large", "limit": self.limits.max_blob_bytes},
                 )
             arrived = _size(self._uploads.path(sha256)) or 0
@@ -103,27 +102,27 @@ class BlobStore:
             return Progress(arrived, False)
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
-        """Add a chunk at `offset`; the last one verifies the whole.
+        """Append a chunk at `offset`; after the last one, verify the digest.
 
-        Raises TransferFailed: `offset_mismatch` (details: the offset to go on from),
-        `digest_mismatch` (all that arrived is dropped), `no_space`, `too_large`.
+        Raises TransferFailed: `offset_mismatch` (details: the offset at which to continue),
+        `digest_mismatch` (the upload is removed), `no_space`, `too_large`.
         """
         with self._lock:
             self.uses += 1
             if self.has(sha256):
                 return self.progress(sha256)
             if not chunk:
-                raise InvalidRequest("a chunk has at least one byte")
+                raise InvalidRequest("a chunk needs at least one byte")
             path = self._uploads.path(sha256)
-            # For each chunk: the first may have announced less, and others fill the disk too.
+            # Check for each chunk: the first may have announced a smaller size, and others fill the disk too.
             arrived = self.prepare(sha256, total).offset
             if offset != arrived:
                 raise TransferFailed(
-                    f"the chunk starts at {offset}, but {arrived} bytes are here",
+                    f"the chunk starts at {offset}, but {arrived} bytes have arrived",
                     {"reason": "offset_mismatch", "offset": arrived},
                 )
             if offset + len(chunk) > min(total, self.limits.max_blob_bytes):
-                raise InvalidRequest(f"the chunk goes beyond the {total} bytes that were announced")
+                raise InvalidRequest(f"the chunk exceeds the announced {total} bytes")
             self._write(path, chunk)
             self._uploads.touch(sha256)
             if offset + len(chunk) < total:
@@ -131,13 +130,13 @@ class BlobStore:
             return self._finish(sha256, total)
 
     def path(self, sha256: str) -> str:
-        """Return where a whole blob lies, to be looked into; it may be gone at any time unless a job needs it."""
+        """Return the path of a complete blob, for inspection; it may be removed at any time unless a job needs it."""
         with self._lock:
             self.uses += 1
         return self._blob_path(sha256)
 
     def link(self, sha256: str, path: str) -> None:
-        """Put the blob at `path`, read-only; ArtifactMissing when it is not here or damaged."""
+        """Put the blob at `path`, read-only; ArtifactMissing if it is not stored or damaged."""
         with self._lock:
             blob = self._blob_path(sha256)
             if not os.path.exists(blob):
@@ -150,24 +149,23 @@ class BlobStore:
                 os.remove(path)
             try:
                 os.link(blob, path)
-            except OSError:  # an SD card may have a file system without links
+            except OSError:  # the file system of an SD card may not support links
                 shutil.copyfile(blob, path)
 
     def adopt(self, path: str) -> str:
-        """Take a file that a job made and return its digest; it may be evicted like a model that no job needs.
+        """Move a file that a job made into the store and return its digest. It may be evicted like an unneeded model.
 
-        TransferFailed `no_space`.
+        Raises TransferFailed `no_space`.
         """
         sha256 = file_digest(path)
         with self._lock:
             if not self.has(sha256):
                 self._make_room(os.path.getsize(path), sha256)
-            os.chmod(path, 0o444)
-            os.replace(path, self._blob_path(sha256))
+            self._publish(path, sha256)
         return sha256
 
     def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
-        """Return up to `count` bytes of a whole blob from `offset` on, and its size; NotFound when it is not here."""
+        """Return up to `count` bytes of a complete blob from `offset`, and its size; NotFound if it is not stored."""
         with self._lock:
             self.uses += 1
             try:
@@ -179,23 +177,23 @@ class BlobStore:
                 raise NotFound(f"no blob {sha256}") from error
 
     def problem(self) -> Optional[str]:
-        """Return why uploads would be refused now, or None."""
+        """Return why the store would refuse uploads now, or None."""
         free = _free_bytes(self._blobs)
         if free < self.limits.reserve_bytes:
-            return f"disk: {free} bytes free, {self.limits.reserve_bytes} are kept in reserve"
+            return f"disk: {free} bytes are free, less than the reserve of {self.limits.reserve_bytes}"
         return None
 
     def has_room(self) -> bool:
-        """Return whether a job can write what little it writes."""
+        """Return whether the disk has room for the small files of a job."""
         return _free_bytes(self._blobs) >= min(self.limits.reserve_bytes, _WORK_BYTES)
 
-    def yield_to(self) -> None:
-        """Restore the reserve by dropping what no job needs, as far as that goes."""
+    def restore_reserve(self) -> None:
+        """Remove files that no job needs until the reserve is free, as far as possible."""
         with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
             self._make_room(0, "")
 
     def drop_oldest(self) -> bool:
-        """Remove the file that was used longest ago, needed or not; False when there is none left."""
+        """Remove the least recently used file, even if a job needs it; False if there is none left."""
         with self._lock:
             oldest = next(iter(self._files()), None)
             if oldest is None:
@@ -210,7 +208,7 @@ class BlobStore:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise TransferFailed(f"the disk refuses the chunk: {error.strerror}", {"reason": "no_space"}) from error
+            raise TransferFailed(f"the chunk cannot be written: {error.strerror}", {"reason": "no_space"}) from error
 
     def _finish(self, sha256: str, total: int) -> Progress:
         path = self._uploads.path(sha256)
@@ -218,21 +216,25 @@ class BlobStore:
         if found != sha256:
             os.remove(path)
             raise TransferFailed(
-                f"the content has the digest {found}, not {sha256}; send it again",
+                f"the content has the digest {found}, not {sha256}; send the file again",
                 {"reason": "digest_mismatch", "found": found},
             )
-        os.chmod(path, 0o444)
-        os.rename(path, self._blob_path(sha256))
+        self._publish(path, sha256)
         return Progress(total, True)
 
-    def _make_room(self, needed: int, sha256: str, spared: FrozenSet[str] = frozenset()) -> None:
+    def _publish(self, path: str, sha256: str) -> None:
+        """Move a complete and verified file into the store, read-only."""
+        os.chmod(path, 0o444)
+        os.replace(path, self._blob_path(sha256))
+
+    def _make_room(self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}
         files = self._files()
-        for path in self._uploads.given_up(keep):
+        for path in self._uploads.abandoned(keep):
             os.remove(path)
             del files[path]
         used = sum(status.st_size for status in files.values())
-        candidates = [path for path in files if os.path.basename(path) not in keep | spared]
+        candidates = [path for path in files if os.path.basename(path) not in keep | keep_uploads]
         free = _free_bytes(self._blobs)
         while (
             used + needed > self.limits.quota_bytes
@@ -241,8 +243,8 @@ class BlobStore:
         ):
             if not candidates:
                 raise TransferFailed(
-                    f"no room for {needed} bytes: {free} are free, {self.limits.reserve_bytes} "
-                    f"stay in reserve, {used} of {self.limits.quota_bytes} are used",
+                    f"no room for {needed} bytes: {free} are free, of which {self.limits.reserve_bytes} are reserved; "
+                    f"{used} of {self.limits.quota_bytes} are used",
                     {"reason": "no_space"},
                 )
             oldest = candidates.pop(0)
@@ -251,7 +253,7 @@ class BlobStore:
             free, used = free + size, used - size
 
     def _files(self) -> Dict[str, os.stat_result]:
-        """Return all files, those first that were used longest ago."""
+        """Return all files, least recently used first."""
         folders = (self._blobs, self._uploads.folder)
         paths = [os.path.join(folder, name) for folder in folders for name in os.listdir(folder)]
         files = {path: os.stat(path) for path in paths}

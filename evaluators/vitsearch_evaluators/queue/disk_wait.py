@@ -1,4 +1,4 @@
-"""What the thread that measures does when the disk is full: it waits, and says for what."""
+"""Waiting of the measuring thread while the disk is full."""
 
 import logging
 import sqlite3
@@ -15,9 +15,9 @@ _POLL_S = 2.0
 
 
 class DiskWait:
-    """Gives way in the store and looks again every 2 s, until `stopping` is set.
+    """Frees room in the store and tries again every 2 s, until `stopping` is set.
 
-    `problem` says what is waited for, None when nothing is wrong.
+    `problem` describes the reason for the current wait, None if there is none.
     """
 
     def __init__(self, store: BlobStore, stopping: threading.Event) -> None:
@@ -25,21 +25,21 @@ class DiskWait:
         self._store = store
         self._stopping = stopping
 
-    def require_room(self, access: Callable[[], Any]) -> Any:
-        """Read or write the queue as soon as the disk lets us: without it nothing else can be done either."""
+    def retry(self, access: Callable[[], Any]) -> Any:
+        """Return what `access` to the queue returns, repeated until the disk accepts it; None when stopping."""
         while True:
             try:
                 result = access()
             except sqlite3.Error as error:
                 self._wait_for(f"the queue cannot be written: {error}")
                 if self._stopping.is_set():
-                    return None  # the next life finds the job as interrupted, and its answers in its folder
+                    return None  # after a restart the job counts as interrupted, and its answers are in its folder
             else:
                 self.problem = None
                 return result
 
     def await_room(self) -> None:
-        """Return when a job can write what little it writes."""
+        """Return when the disk has room for the small files of a job."""
         while not self._store.has_room() and not self._stopping.is_set():
             self._wait_for("the disk has no room for a job")
         self.problem = None
@@ -48,12 +48,12 @@ class DiskWait:
         if self.problem != problem:
             logger.error("%s; waiting", problem)
         self.problem = problem
-        self._store.yield_to()
+        self._store.restore_reserve()
         self._stopping.wait(_POLL_S)
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the disk was what stopped a job."""
+    """Whether an error of a job was caused by a full disk."""
     if isinstance(error, OSError):
         return error.errno in processes.DISK_ERRNOS
     return isinstance(error, (StorageFull, sqlite3.OperationalError))

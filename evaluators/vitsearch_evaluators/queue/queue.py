@@ -1,11 +1,11 @@
-"""The queue of the device, kept in SQLite so that neither a crash nor a reboot forgets a job.
+"""The queue of the device, kept in SQLite so that jobs survive crashes and reboots.
 
     queued --claim--> running --finish--> done | failed
-      ^                  |--release, died, recover--> queued     stopped, crashed or interrupted
+      ^                  |--release, interrupted, recover--> queued     stopped, crashed or interrupted
       '--put again--     '--cancel--> cancelled                  (failed, and may be tried again)
 
-Owners are served in turn (who was served longest ago comes first), first come first served within
-an owner, and jobs that were interrupted come before all others.
+Interrupted jobs come before all others. Otherwise owners are served in turn, the least recently served first, and
+the jobs of one owner in the order in which they arrived.
 """
 
 import json
@@ -35,9 +35,9 @@ from vitsearch_evaluators.wire.job_status import JobStatus, Result
 
 
 class JobQueue:
-    """Thread-safe. Times are monotonic: a clock that jumps changes nothing.
+    """The jobs and their states. Thread-safe. Times are monotonic, so a jump of the wall clock has no effect.
 
-    A write that the disk refuses raises sqlite3.OperationalError and changes nothing.
+    If the disk refuses a write, sqlite3.OperationalError is raised and nothing is changed.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class JobQueue:
             self._database.close()
 
     def recover(self) -> None:
-        """Put jobs of an earlier life of the agent back, and kill what they left running.
+        """Queue the jobs again that were running when the agent ended, and kill their child processes.
 
-        After a reboot nothing is left, and nothing is killed: a process is known by its boot too. What
-        another version of the agent was asked for and this one cannot read has failed.
+        After a reboot no process is left and none is killed, because the identity of a process includes the boot.
+        A job that another version of the agent stored and this one cannot read has failed.
         """
         with self._changed, self._database.transaction():
             for row in self._table.in_state("running"):
@@ -80,24 +80,24 @@ class JobQueue:
     def put(
         self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None
     ) -> Tuple[JobStatus, bool]:
-        """Queue a job, or find it; return its status and whether it is new.
+        """Queue a job unless it exists; return its status and whether it is new.
 
-        One that ended may be queued again (`rows.may_begin_again`). Raises JobConflict when the id belongs to another
-        specification, TooManyRequests when the owner, or all together, have too many jobs.
+        A job that has ended may be queued again (`rows.may_run_again`). Raises JobConflict if the id belongs to another
+        specification, TooManyRequests if this owner, or all owners together, have too many jobs.
         """
         spec_digest = digest(spec.to_json())
         with self._changed, self._database.transaction():
             row = self._table.row(identifier)
             if row is None:
-                self._refuse_flood(owner)
+                self._refuse_too_many(owner)
                 self._table.add(identifier, spec, spec_digest, owner, environment)
                 self._queue(identifier)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
-            elif rows.may_begin_again(row, environment):
+            elif rows.may_run_again(row, environment):
                 self._table.set(
                     identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
-                    trial=owner.trial, deaths="[]", environment=environment,
+                    trial=owner.trial, interruptions="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
             elif row["state"] == "queued" and environment is not None:
@@ -105,7 +105,7 @@ class JobQueue:
             return self.get(identifier), row is None
 
     def get(self, identifier: str) -> JobStatus:
-        """Return how a job stands; NotFound when it is unknown."""
+        """Return the status of a job; NotFound if it is unknown."""
         with self._changed:
             row = self._table.row(identifier)
         if row is None:
@@ -113,7 +113,7 @@ class JobQueue:
         return rows.status_of(row)
 
     def wait(self, identifier: str, timeout_s: float) -> JobStatus:
-        """Return the status when the job is final, or as it is after `timeout_s`."""
+        """Return the status as soon as the job is final, or after `timeout_s`."""
         end = self._clock() + timeout_s
         with self._changed:
             while True:
@@ -124,7 +124,7 @@ class JobQueue:
                 self._changed.wait(left)
 
     def events(self, identifier: str, after: int, timeout_s: float) -> List[Event]:
-        """Return events newer than `after` as soon as there are any; none when the job is final or time is up."""
+        """Return the events after number `after` as soon as there are any; none if the job is final or time is up."""
         end = self._clock() + timeout_s
         with self._changed:
             while True:
@@ -136,7 +136,7 @@ class JobQueue:
                 self._changed.wait(left)
 
     def cancel(self, identifier: str) -> JobStatus:
-        """Cancel a job that is not final; a running one ends shortly after."""
+        """Cancel a job that is not final; a running job ends shortly afterwards."""
         with self._changed:
             status = self.get(identifier)
             if status.state == "queued":
@@ -165,10 +165,10 @@ class JobQueue:
             specs = [rows.spec_of(row) for row in self._table.active()]
         return {blob.sha256 for spec in specs for blob in spec.manifest}
 
-    # The worker's side.
+    # For the worker.
 
     def claim(self, timeout_s: float) -> Optional[rows.ClaimedJob]:
-        """Take the next job, waiting for one up to `timeout_s`."""
+        """Take the next job, waiting up to `timeout_s` for one; None if there is none."""
         with self._changed:
             row = self._table.next()
             if row is None:
@@ -180,29 +180,29 @@ class JobQueue:
             with self._database.transaction():
                 self._table.set(row["id"], state="running", attempts=attempts, process=None)
                 self._table.serve(row["study"])
-                self._tell(row["id"], "started", attempt=attempts)
+                self._report(row["id"], "started", attempt=attempts)
             queued_at = self._queued_at.pop(row["id"], self._clock())
             return rows.ClaimedJob(
                 row["id"], rows.spec_of(row), attempts, self._clock() - queued_at, row["environment"]
             )
 
     def started(self, identifier: str, phase: str, process: processes.ProcessId) -> None:
-        """Remember the child of a phase, for a later life of the agent to kill."""
+        """Store the child process of a phase, so that `recover` can kill it."""
         with self._changed, self._database.transaction():
             self._table.set(identifier, process=json.dumps(list(process)))
-            self._tell(identifier, "phase", phase=phase)
+            self._report(identifier, "phase", phase=phase)
 
-    def tell(self, identifier: str, what: str, **details: Any) -> None:
-        """Let those who watch the job know."""
+    def report(self, identifier: str, what: str, **details: Any) -> None:
+        """Add an event for the clients that watch the job."""
         with self._changed, self._database.transaction():
-            self._tell(identifier, what, **details)
+            self._report(identifier, what, **details)
 
     def finish(self, identifier: str, result: Result) -> None:
-        """Write down what came of a job."""
+        """Store the result of a job."""
         self._end(identifier, "done", result=json.dumps(result.to_json()))
 
     def flag(self, identifiers: Sequence[str], flag: str) -> None:
-        """Add a flag to results that are there already."""
+        """Add a flag to stored results."""
         with self._changed, self._database.transaction():
             for identifier in identifiers:
                 row = self._table.row(identifier)
@@ -214,18 +214,18 @@ class JobQueue:
                     self._table.set(identifier, result=json.dumps(result))
 
     def fail(self, identifier: str, error: EvaluatorError) -> None:
-        """Write down why nothing came of a job; one that is transient may be submitted again."""
+        """Store the error of a job; after a transient error the job may be submitted again."""
         self._end(identifier, "failed", error=json.dumps(error.to_json()))
 
-    def died(self, identifier: str, death: str, details: Dict[str, Any]) -> None:
-        """After its child died by a signal: queued again in front, or failed when that is enough (`deaths`)."""
+    def interrupted(self, identifier: str, cause: str, details: Dict[str, Any]) -> None:
+        """Queue a job in front again after an attempt that gave no answer, or fail it (see `verdict`)."""
         with self._changed, self._database.transaction():
             row = self._table.row(identifier)
             if row is not None:
-                self._put_back(row, death, details)
+                self._put_back(row, cause, details)
 
     def release(self, identifier: str) -> None:
-        """After its child was killed on purpose: cancelled, or queued again if nobody asked to."""
+        """End a job whose child was killed on purpose: cancelled if a client asked for it, else queued again."""
         with self._changed, self._database.transaction():
             row = self._table.row(identifier)
             if row is not None and row["cancel"]:
@@ -235,45 +235,45 @@ class JobQueue:
                 self._queue(identifier)
 
     def wake(self) -> None:
-        """Make `claim` and `wait` look again."""
+        """Wake up `claim` and `wait` to check again."""
         with self._changed:
             self._changed.notify_all()
 
-    def _put_back(self, row: sqlite3.Row, death: str, details: Dict[str, Any]) -> None:
-        deaths = json.loads(row["deaths"]) + [death]
-        failure = verdict(deaths, self._limits.interruptions_max)
+    def _put_back(self, row: sqlite3.Row, cause: str, details: Dict[str, Any]) -> None:
+        causes = json.loads(row["interruptions"]) + [cause]
+        failure = verdict(causes, self._limits.interruptions_max)
         if row["cancel"]:
             self._end(row["id"], "cancelled")
         elif failure is not None:
-            self._table.set(row["id"], deaths=json.dumps(deaths))
+            self._table.set(row["id"], interruptions=json.dumps(causes))
             self.fail(row["id"], MeasurementFailed(failure.kind, failure.message, dict(details, **failure.details)))
         else:
-            self._table.set(row["id"], state="queued", process=None, deaths=json.dumps(deaths))
-            self._tell(row["id"], "interrupted", death=death)
+            self._table.set(row["id"], state="queued", process=None, interruptions=json.dumps(causes))
+            self._report(row["id"], "interrupted", cause=cause)
             self._queue(row["id"])
 
     def _queue(self, identifier: str) -> None:
         self._queued_at[identifier] = self._clock()
-        self._tell(identifier, "queued")
+        self._report(identifier, "queued")
 
-    def _refuse_flood(self, owner: Owner) -> None:
-        mine, of_all = self._table.count_queued(owner.study)
-        for whose, queued, most in (
-            (f"study {owner.study!r} has", mine, self._limits.queued_per_owner),
-            ("there are", of_all, self._limits.queued_total),
+    def _refuse_too_many(self, owner: Owner) -> None:
+        of_owner, of_all = self._table.count_queued(owner.study)
+        for subject, queued, most in (
+            (f"study {owner.study!r} has", of_owner, self._limits.queued_per_owner),
+            ("all studies have", of_all, self._limits.queued_total),
         ):
             if queued >= most:
-                told = f"{whose} {queued} jobs in the queue, at most {most} are taken"
-                raise TooManyRequests(told, {"retry_after_s": 5})
+                message = f"{subject} {queued} jobs in the queue; the limit is {most}"
+                raise TooManyRequests(message, {"retry_after_s": 5})
 
     def _end(self, identifier: str, state: str, **columns: Any) -> None:
         with self._changed, self._database.transaction():
             self._table.set(identifier, state=state, process=None, **columns)
-            self._tell(identifier, state)
+            self._report(identifier, state)
             status = self.get(identifier)
         self._queued_at.pop(identifier, None)
         self.on_end(status)
 
-    def _tell(self, identifier: str, what: str, **details: Any) -> None:
+    def _report(self, identifier: str, what: str, **details: Any) -> None:
         self._events.add(identifier, what, **details)
         self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""Open the queue's file when the agent starts, on a disk that may be full or damaged.
+"""Open the queue's file when the agent starts, also on a full disk or if the file is damaged.
 
-An agent that gave up here would be started again and again by its supervisor. Models are copies that
-clients send again, so they make room first; then the agent waits until somebody else does.
+If the agent gave up here, its supervisor would start it again and again. Models are copies that clients can send
+again, so it removes them first to get room; then it waits until room is made elsewhere.
 """
 
 import logging
@@ -28,12 +28,12 @@ def open_queue(
     on_end: Callable[[JobStatus], None],
     pause: Callable[[float], None],
 ) -> JobQueue:
-    """Return the queue with the jobs of earlier lives put back.
+    """Return the queue after `recover`.
 
-    `pause` waits some seconds, or raises to give up. A file that is no database is kept beside, as
-    `path`.damaged: clients find their jobs gone and submit them again.
+    `pause` waits some seconds, or raises to give up. A file that is not a database is renamed to `path`.damaged and a
+    new queue begins: clients find that their jobs are gone and submit them again.
     """
-    told = False
+    is_logged = False
     while True:
         try:
             queue = JobQueue(path, limits)
@@ -49,12 +49,12 @@ def open_queue(
                 raise EvaluatorError("queue", f"{path} cannot be opened: {error}") from error
             if store.drop_oldest():
                 continue
-            if not told:
+            if not is_logged:
                 logger.error("%s cannot be opened, the disk is full (%s): waiting for room", path, error)
-                told = True
+                is_logged = True
             pause(_PAUSE_S)
         except sqlite3.DatabaseError as error:
-            logger.error("%s is damaged (%s): kept as %s.damaged, a new one begins", path, error, path)
+            logger.error("%s is damaged (%s): it is kept as %s.damaged, and a new queue begins", path, error, path)
             for suffix in ("",) + _SIDE_FILES:
                 if os.path.exists(path + suffix):
                     os.replace(path + suffix, f"{path}.damaged{suffix}")

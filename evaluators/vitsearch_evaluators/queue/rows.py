@@ -1,4 +1,4 @@
-"""What a row of the table of jobs means."""
+"""Conversion of rows of the table of jobs to values, and the rule for running a job again."""
 
 import json
 import sqlite3
@@ -8,13 +8,13 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.wire.job_spec import JobSpec, Owner
 from vitsearch_evaluators.wire.job_status import RESULTS, JobStatus
 
-OUTDATED = EvaluatorError("outdated", "it was kept by another version of the agent: submit it again", transient=True)
+OUTDATED = EvaluatorError("outdated", "another version of the agent stored this job: submit it again", transient=True)
 
 
 class ClaimedJob(NamedTuple):
-    """A job that is now running; `queue_s` counts from when this process queued it.
+    """A job that is now running; `queue_s` is the time since this process queued it.
 
-    `environment` is the only one in which the client wants it measured, None when any will do.
+    `environment` is the only environment in which the client wants it measured, None for any.
     """
 
     id: str
@@ -29,8 +29,8 @@ def spec_of(row: sqlite3.Row) -> JobSpec:
 
 
 def status_of(row: sqlite3.Row) -> JobStatus:
-    """Return how a job stands. One whose result another version of the agent wrote, and this one cannot read, has
-    failed and may be tried again."""
+    """Return the status of a job. If another version of the agent stored its result and this one cannot read it,
+    the job has failed and may be run again."""
     kind, state = json.loads(row["spec"])["kind"], row["state"]
     error = json.loads(row["error"]) if row["error"] else None
     result = None
@@ -50,7 +50,7 @@ def status_of(row: sqlite3.Row) -> JobStatus:
 
 
 def is_readable(row: sqlite3.Row) -> bool:
-    """Whether this agent can do what another version of it was asked for."""
+    """Whether this agent can read the specification, which another version of the agent may have stored."""
     try:
         spec_of(row)
     except InvalidRequest:
@@ -58,18 +58,18 @@ def is_readable(row: sqlite3.Row) -> bool:
     return True
 
 
-def may_begin_again(row: sqlite3.Row, environment: Optional[str]) -> bool:
-    """Whether a job that is put again is queued again, wanted in this environment (None: in any).
+def may_run_again(row: sqlite3.Row, environment: Optional[str]) -> bool:
+    """Whether a job is queued again if a client submits it again for `environment` (None: any).
 
-    So it is when it was cancelled or failed for a passing reason, and when what came of it, good or bad,
-    came of another environment than the wanted one.
+    It is if it was cancelled, if it failed with a transient error, and if its result or error is from another
+    environment than the wanted one.
     """
     status = status_of(row)
     if status.state == "cancelled":
         return True
     if status.error is not None:
-        is_passing = bool(status.error.get("retryable"))
-        return is_passing or (environment is not None and row["environment"] not in (None, environment))
+        is_transient = bool(status.error.get("retryable"))
+        return is_transient or (environment is not None and row["environment"] not in (None, environment))
     if status.result is not None and environment is not None:
         return status.result.environment_id != environment
     return False

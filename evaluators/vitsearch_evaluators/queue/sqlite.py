@@ -1,6 +1,6 @@
-"""The agent's SQLite file. Not thread-safe: `jobs.JobQueue` holds its lock around every call.
+"""The agent's SQLite file. Not thread-safe: `queue.JobQueue` holds its lock around every call.
 
-Boards have SQLite 3.22: no UPSERT, no RETURNING.
+Devices may have SQLite 3.22, which knows neither UPSERT nor RETURNING.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     cancel INTEGER NOT NULL DEFAULT 0,
     process TEXT,
     error TEXT,
-    result TEXT
+    result TEXT,
+    interruptions TEXT NOT NULL DEFAULT '[]',  -- a JSON list of causes: see `base.interruptions`
+    environment TEXT  -- the only environment in which the client wants it measured, or NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
 CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
@@ -33,14 +35,10 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_by_job ON events (job, n);
 """
-_ADDED_COLUMNS = {
-    "deaths": "TEXT NOT NULL DEFAULT '[]'",  # a JSON list: see `deaths`
-    "environment": "TEXT",  # the only environment in which the client wants it measured
-}
 
 
 class Database:
-    """Every write is on the disk when its transaction ends."""
+    """The open file. Every write is on the disk when its transaction ends."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -49,13 +47,8 @@ class Database:
         try:
             self.run("PRAGMA journal_mode=WAL")
             self.run("PRAGMA synchronous=FULL")
-            self.run("PRAGMA cache_size=-256")  # KiB; 2,000 otherwise, of an agent's 30 MB
+            self.run("PRAGMA cache_size=-256")  # KiB; the default of 2,000 is much for an agent with 30 MB
             self._connection.executescript(_SCHEMA)
-            # A state folder may come from an older agent.
-            present = {row["name"] for row in self.rows("PRAGMA table_info(jobs)")}
-            for column, kind in _ADDED_COLUMNS.items():
-                if column not in present:
-                    self.run(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
         except BaseException:
             self._connection.close()
             raise
@@ -71,7 +64,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, with one wait for the disk; one inside another is part of it."""
+        """Make all writes in the block or none, with one wait for the disk; nested transactions join the outer one."""
         if self._depth == 0:
             self.run("BEGIN IMMEDIATE")
         self._depth += 1

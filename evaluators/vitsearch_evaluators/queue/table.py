@@ -1,4 +1,4 @@
-"""The queue's two tables, in SQL: the jobs, and when each owner was last served. See `rows` for what a row means."""
+"""The queue's two tables in SQL: the jobs, and when each owner was last served. `rows` converts the rows."""
 
 import json
 import sqlite3
@@ -15,46 +15,46 @@ _INSERT = """
 INSERT INTO jobs (id, spec, spec_digest, study, trial, state, environment) VALUES (?, ?, ?, ?, ?, 'queued', ?)
 """
 _ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
-_FORGET = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
-_FORGET_OWNERS = "DELETE FROM owners WHERE study NOT IN (SELECT study FROM jobs)"
-_QUEUED = "SELECT COUNT(*) AS of_all, COALESCE(SUM(study = ?), 0) AS mine FROM jobs WHERE state = 'queued'"
+_REMOVE_FINAL = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
+_REMOVE_OWNERS = "DELETE FROM owners WHERE study NOT IN (SELECT study FROM jobs)"
+_QUEUED = "SELECT COUNT(*) AS of_all, COALESCE(SUM(study = ?), 0) AS of_owner FROM jobs WHERE state = 'queued'"
 _SERVE = """
 INSERT OR REPLACE INTO owners (study, served) VALUES (?, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners))
 """
 
 
 class JobTable:
-    """Under the queue's lock, as the database is. A write that the disk refuses raises sqlite3.OperationalError."""
+    """The tables; the caller holds the queue's lock. sqlite3.OperationalError if the disk refuses a write."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def row(self, identifier: str) -> Optional[sqlite3.Row]:
-        """Return a job, None when it is unknown."""
+        """Return a job, None if it is unknown."""
         return _first(self._database.rows("SELECT * FROM jobs WHERE id = ?", identifier))
 
     def next(self) -> Optional[sqlite3.Row]:
-        """Return the queued job whose turn it is."""
+        """Return the queued job that is served next, None if there is none."""
         return _first(self._database.rows(fairness.NEXT))
 
     def in_state(self, state: str) -> List[sqlite3.Row]:
         return self._database.rows("SELECT * FROM jobs WHERE state = ? ORDER BY seq", state)
 
     def active(self) -> List[sqlite3.Row]:
-        """Return all that is not final, oldest first."""
+        """Return all jobs that are not final, oldest first."""
         return self._database.rows(_ACTIVE)
 
     def count_queued(self, study: str) -> Tuple[int, int]:
         """Return how many jobs this owner has in the queue, and how many all have."""
         (row,) = self._database.rows(_QUEUED, study)
-        return row["mine"], row["of_all"]
+        return row["of_owner"], row["of_all"]
 
     def add(self, identifier: str, spec: JobSpec, spec_digest: str, owner: Owner, environment: Optional[str]) -> None:
-        """Add a queued job, and forget those that are final and not among the last 5,000, and owners of none."""
+        """Add a queued job; remove final jobs beyond the last FINAL_JOBS_KEPT, and owners without jobs."""
         text = json.dumps(spec.to_json())
         self._database.run(_INSERT, identifier, text, spec_digest, owner.study, owner.trial, environment)
-        self._database.run(_FORGET, FINAL_JOBS_KEPT)
-        self._database.run(_FORGET_OWNERS)
+        self._database.run(_REMOVE_FINAL, FINAL_JOBS_KEPT)
+        self._database.run(_REMOVE_OWNERS)
 
     def set(self, identifier: str, **columns: Any) -> None:
         """Change some columns of a job."""
@@ -62,11 +62,11 @@ class JobTable:
         self._database.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), identifier)
 
     def served(self) -> Dict[str, int]:
-        """Return when each owner was served, as numbers that grow."""
+        """Return when each owner was last served, as increasing numbers."""
         return {row["study"]: row["served"] for row in self._database.rows("SELECT study, served FROM owners")}
 
     def serve(self, study: str) -> None:
-        """Put an owner behind all others."""
+        """Mark an owner as served last."""
         self._database.run(_SERVE, study)
 
 

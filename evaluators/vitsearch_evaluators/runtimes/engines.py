@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.base.atomic_files import replacing_path, write_json
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 ENGINES_KEPT = 16
@@ -43,15 +43,10 @@ class EngineCache:
             return found
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         path = self._path(key)
-        part = path + ".part"
         self.drop(key)
-        try:
+        with replacing_path(path) as part:
             build(part)
             described = {"key": dict(key), "sha256": file_digest(part)}
-            os.rename(part, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(part)
         write_json(path + ".json", described)
         self._forget_oldest()
         return path

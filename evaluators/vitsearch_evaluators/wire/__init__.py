@@ -1,1 +1,1 @@
-"""The values that travel between client and agent, and their JSON. Part of the protocol: see protocol.py."""
+"""The values that client and agent exchange, and their JSON. They are part of the protocol: see protocol.py."""

@@ -1,19 +1,19 @@
-"""What a device says of itself: its runtimes, its environment, how busy it is."""
+"""How a device describes itself: its runtimes, its environment, and its load."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 
 ANY_ARTIFACT = "any"
-"""Stands in `RuntimeInfo.artifacts` for a runtime that does not look into the file."""
+"""Entry of `RuntimeInfo.artifacts` for a runtime that does not read the file."""
 
 
 class RuntimeInfo(NamedTuple):
-    """A runtime of the device; `reason` says why it is not available, None when it is.
+    """A runtime of the device; `reason` explains why it is not available, None if it is.
 
-    `artifacts` are the kinds of files that it takes (`onnx`, `tflite`, `openvino`); `max_opset` and
-    `max_ir_version` the newest ONNX that it reads, None where it does not say. A client asks here
-    before it sends a file. `program` is the interpreter or the tool that runs it.
+    `artifacts` lists the kinds of files that it accepts (`onnx`, `tflite`, `openvino`); `max_opset` and
+    `max_ir_version` are the newest ONNX versions that it reads, None if unknown. A client checks them before it
+    sends a file. `program` is the interpreter or the tool that runs it.
     """
 
     name: str
@@ -51,11 +51,11 @@ _RUNTIME = {
 
 
 class DeviceInfo(NamedTuple):
-    """What answers at an address. `environment_id` is the digest of `fingerprint`.
+    """The device and the agent at an address. `environment_id` is the digest of `fingerprint`.
 
-    `kind` is `physical` or `emulated`; `emulation` then says how. `power_meter` is the source that
-    power phases read, None when there is none. `quarantined` says why the device's numbers are not
-    trusted now (its canary drifted), None when they are.
+    `kind` is `physical` or `emulated`, and `emulation` describes the emulation. `power_meter` is the source that
+    power phases read, None if there is none. `quarantined` is the reason why the device's numbers are not trusted
+    now (its canary drifted), None if they are.
     """
 
     api_min: int

@@ -1,4 +1,4 @@
-"""What a series of times says: its quantiles, and an interval of its median that can be believed."""
+"""Statistics of a series of times: quantiles, and a confidence interval of the median."""
 
 import math
 import random
@@ -8,10 +8,11 @@ from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 from vitsearch_evaluators.wire.measurement import Latency
 
 QUANTILE_MINIMUM_RUNS = {"p50": 11, "p90": 64, "p95": 130, "p99": 662}
-"""MLPerf's early stopping at 99 % confidence: with fewer runs the quantile may be far off."""
+"""Fewest runs for a quantile, by MLPerf's early stopping at 99 % confidence: with fewer it may be far off."""
 
 BLOCK_RUNS = 20
-"""Runs of a busy machine are alike over tens of runs: single ones drawn gave intervals 11 times too narrow."""
+"""Length of bootstrap blocks. On a busy machine tens of consecutive runs are correlated: an interval from single
+runs was 11 times too narrow."""
 
 STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
 """Student's t for a two-sided 95 % interval with 1, 2, ... degrees of freedom."""
@@ -21,7 +22,7 @@ _BOOTSTRAP_LIMIT = 2000
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """Return the q-quantile of sorted values, linear between neighbours."""
+    """Return the q-quantile of sorted values, with linear interpolation."""
     position = q * (len(ordered) - 1)
     low = int(position)
     high = min(low + 1, len(ordered) - 1)
@@ -29,11 +30,11 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
-    """Pool the samples (ms) of several processes; ValueError for fewer than 11 samples."""
+    """Summarise the samples (ms) of several processes together; ValueError for fewer than 11 samples."""
     ordered = sorted(value for values in series for value in values)
     count = len(ordered)
     if count < MINIMUM_RUNS:
-        raise ValueError(f"a median needs {MINIMUM_RUNS} samples, got {count}")
+        raise ValueError(f"a median needs at least {MINIMUM_RUNS} samples, got {count}")
 
     def supported(name: str) -> Optional[float]:
         enough = count >= QUANTILE_MINIMUM_RUNS[name]
@@ -55,13 +56,13 @@ def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
 
 
 def median_interval(series: Sequence[Sequence[float]], seed: int = 0) -> Tuple[float, float]:
-    """Return a 95 % interval of the median of what several processes (one series each) measured.
+    """Return a 95 % confidence interval of the median over several processes (one series each).
 
-    It holds the interval of a bootstrap within the processes, and, for more than one of them,
-    Student's interval of their medians: where a process' memory happens to lie changes a small
-    model's time by some percent for as long as it lives, which no run of that process can tell.
-    Drawing whole processes in the bootstrap would not do for so few: it never leaves the range of
-    their medians, which holds the median of all processes in only 75 % of cases when there are 3.
+    It encloses the interval of a bootstrap within the processes and, for more than one process, Student's interval
+    of their medians: the memory layout of a process changes a small model's time by some percent for the whole
+    life of the process, so no run of that process can show it. A bootstrap over whole processes does not work for
+    so few: it never leaves the range of their medians, and with 3 processes that range contains the median of all
+    processes in only 75 % of cases.
     """
     low, high = _bootstrapped(series, seed)
     if len(series) < 2:
@@ -72,7 +73,7 @@ def median_interval(series: Sequence[Sequence[float]], seed: int = 0) -> Tuple[f
 
 
 def _between_processes(medians: Sequence[float]) -> float:
-    """Return half of Student's interval of the mean of a few medians."""
+    """Return half the width of Student's interval of the mean of a few medians."""
     count = len(medians)
     mean = math.fsum(medians) / count
     variance = math.fsum((median - mean) ** 2 for median in medians) / (count - 1)
@@ -82,7 +83,7 @@ def _between_processes(medians: Sequence[float]) -> float:
 def _bootstrapped(series: Sequence[Sequence[float]], seed: int) -> Tuple[float, float]:
     """Return the interval of a circular block bootstrap within each process.
 
-    Long series are thinned evenly to keep a slow board busy for a moment only.
+    Long series are thinned evenly, so that it takes only a moment on a slow device.
     """
     total = sum(len(values) for values in series)
     step = max(1, -(-total // _BOOTSTRAP_LIMIT))

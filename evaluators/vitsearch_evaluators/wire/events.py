@@ -1,11 +1,11 @@
-"""What happened to a job, one line after another, for whoever watches it.
+"""The events of a job, for clients that watch it.
 
     queued -> started {attempt} -> phase {phase} ... -> done | failed | cancelled
        ^                             |-- cooling {until_c, at_most_s}      before a process
-       |                             '-- retried {phase, why}              it was throttled
-       '------ interrupted {death} <-- (see `deaths`)
+       |                             '-- retried {phase, why}              the process was throttled
+       '------ interrupted {cause} <-- (see `base.interruptions`)
 
-`n` grows over all jobs of a device, so `after` a number is never ambiguous, even after a restart.
+`n` increases over all jobs of a device, so "after event N" is unambiguous, even after a restart.
 """
 
 from typing import Any, Dict, Mapping, NamedTuple
@@ -14,7 +14,7 @@ from vitsearch_evaluators.base import json_reader
 
 
 class Event(NamedTuple):
-    """One thing that happened; `at` is UTC by the device's clock, for display."""
+    """One event; `at` is UTC by the device's clock, for display only."""
 
     n: int
     what: str

@@ -1,4 +1,4 @@
-"""What is asked of a device: the measuring protocol, the job, its id and its owner."""
+"""Requests to a device: the measuring protocol, the job, its id and its owner."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -7,25 +7,25 @@ from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
 
 JOB_ID_SCHEMA = 1
-"""Raised by hand when the meaning of a job id changes; results of the old schema are then new."""
+"""Increased by hand when the meaning of a job id changes; everything is then measured again."""
 
 ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "tflite": ("model.tflite",),
     "openvino": ("model.xml", "model.bin"),
 }
-"""Kind of model -> its files, the one that a runtime opens first."""
+"""Kind of model -> its files; a runtime opens the first."""
 
 ARTIFACT_NAMES = tuple(name for names in ARTIFACTS.values() for name in names)
 
 SUBSET_NAMES = ("images.npy", "labels.npy")
-"""The files of a validation subset: images (N, C, H, W), float32 or uint8, as the model takes them, and
-labels (N), int64 or int32, both little endian."""
+"""The files of a validation subset: images (N, C, H, W), float32 or uint8, as inputs of the model, and labels (N),
+int64 or int32, both little endian."""
 
 FILE_NAMES = ARTIFACT_NAMES + SUBSET_NAMES
-"""The only file names a job may name: nothing that a client writes becomes a path."""
+"""The only file names that a job may use, so that no text from a client becomes a path."""
 
-JOB_KINDS = ("measure", "accuracy", "probe")
+JOB_KINDS = ("measure", "accuracy", "peaks")
 
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
@@ -34,17 +34,17 @@ MINIMUM_RUNS = 11
 class MeasureProtocol(NamedTuple):
     """How one measurement is taken. Equal protocols give comparable numbers.
 
-    Each of `processes` fresh processes warms up until both `warmup_min_runs` and `warmup_min_s`
-    are reached and times have settled (or `min_s` more have passed), then samples until it has
-    `min_runs` runs or `min_s` seconds, whichever comes first, and never fewer than 11 runs. A
-    process that lives longer than `max_s` seconds (and what its phase takes by itself) is killed
-    and the measurement fails as `timeout`.
+    Each of `processes` fresh processes warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s`
+    seconds and its times are steady (or `min_s` more seconds have passed). Then it samples until it has `min_runs`
+    runs or `min_s` seconds, whichever comes first, but at least 11 runs. A process that runs longer than `max_s`
+    seconds, plus the set duration of its phase, is killed and the measurement fails as `timeout`.
 
-    The phases below are further processes, each asked for by its seconds: `throughput_s` with
-    `streams` inferences at a time; `soak_s` of load before the same samples are taken again
-    (`sustained`); `power_s` of load between two rests of `idle_s` while the meter is read.
-    Before the first process the device cools down to `start_max_c` (None: it starts as it is), before
-    each further one to 3 C above what the first one started at, each time for `cooldown_max_s` at most.
+    The other phases run in further processes if their seconds are not 0: `throughput_s` with `streams` inferences
+    at a time; `soak_s` of load before the same samples are taken again (`sustained`); `power_s` of load between two
+    rests of `idle_s` while the meter is read.
+    Before the first process the device cools down to `start_max_c` degrees (None: it does not wait); before each
+    further process, to 3 C above the temperature at which the first one started. It waits at most `cooldown_max_s`
+    seconds each time.
     """
 
     id: str
@@ -65,14 +65,14 @@ class MeasureProtocol(NamedTuple):
     cooldown_max_s: float = 0.0
 
     def to_json(self) -> Dict[str, Any]:
-        """Phases that are not asked for are left out."""
-        given = {key: value for key, value in self._asdict().items() if value != _UNASKED.get(key, ...)}
-        # 2 and 2.0 seconds are the same protocol and must give the same job id.
+        """Return the JSON without the phases that are not requested."""
+        given = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
+        # 2 and 2.0 seconds are the same protocol and must have the same job id.
         return {key: float(value) if key.endswith(("_s", "_c")) else value for key, value in given.items()}
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
-        return cls(**json_reader.read_object(value, _PROTOCOL, where, _UNASKED))
+        return cls(**json_reader.read_object(value, _PROTOCOL, where, _NOT_REQUESTED))
 
 
 _PROTOCOL = {
@@ -93,7 +93,7 @@ _PROTOCOL = {
     "start_max_c": json_reader.optional(json_reader.number(-40, 150)),
     "cooldown_max_s": json_reader.number(0, 3600),
 }
-_UNASKED: Dict[str, Any] = {
+_NOT_REQUESTED: Dict[str, Any] = {
     "throughput_s": 0.0,
     "streams": 1,
     "soak_s": 0.0,
@@ -114,10 +114,10 @@ SCREEN = MeasureProtocol(
     threads=1,
     batch=1,
 )
-# Together 1,000 runs, enough for p99. Five processes: the interval rests on how their medians differ.
+# 1,000 runs together, enough for p99. Five processes, because the interval depends on how their medians differ.
 CONFIRM = SCREEN._replace(id="confirm-2", min_runs=200, max_s=300.0, processes=5)
 ACCURACY = SCREEN._replace(id="accuracy-1", batch=16, max_s=3600.0)
-PROBE = SCREEN._replace(id="probe-1", min_s=1.0)
+PEAKS = SCREEN._replace(id="peaks-1", min_s=1.0)
 PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}
 
 
@@ -144,7 +144,7 @@ _BLOB = {"name": json_reader.text, "sha256": json_reader.sha256, "size": json_re
 
 
 class Owner(NamedTuple):
-    """Who asked. It decides the order of the queue and is no part of the job id."""
+    """The study and trial that a job is for. It decides the order of the queue and is not part of the job id."""
 
     study: str
     trial: Optional[int] = None
@@ -161,13 +161,13 @@ _OWNER = {"study": json_reader.text, "trial": json_reader.optional(json_reader.i
 
 
 class JobSpec(NamedTuple):
-    """One job. `options` are those of the runtime, each checked against the runtime's own list.
+    """One job. `options` are the runtime's options, which the runtime checks.
 
-    Its kind says what is in the manifest: a model (`measure`), a model and a subset (`accuracy`), nothing
-    (`probe`, which asks for the device's own peaks). An accuracy job has no use for a protocol but for
-    `threads`, `batch` and `max_s`, a probe for `threads`, `min_s` and `max_s`.
+    The kind decides the manifest: a model (`measure`), a model and a subset (`accuracy`), or nothing (`peaks`, for
+    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch` and `max_s`, a peaks job
+    only `threads`, `min_s` and `max_s`.
 
-    `repeat` tells apart measurements that are alike in everything else: 0, 1, 2, ...
+    `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal.
     """
 
     kind: str
@@ -191,7 +191,7 @@ class JobSpec(NamedTuple):
     def from_json(cls, value: Any, where: str = "spec") -> "JobSpec":
         spec = cls(**json_reader.read_object(value, _SPEC, where))
         if spec.kind not in JOB_KINDS:
-            raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {JOB_KINDS}")
+            raise InvalidRequest(f"{where}.kind: {spec.kind!r} is not one of {', '.join(JOB_KINDS)}")
         has_model, others = _MANIFESTS[spec.kind]
         is_right = _kind(spec.model) is not None if has_model else not spec.model
         rest = sorted(blob.name for blob in spec.manifest if blob.name not in ARTIFACT_NAMES)
@@ -207,7 +207,7 @@ class JobSpec(NamedTuple):
 
     @property
     def artifact_kind(self) -> str:
-        """What kind of model it is: a key of ARTIFACTS."""
+        """The kind of the model: a key of ARTIFACTS."""
         kind = _kind(self.model)
         assert kind is not None
         return kind
@@ -219,7 +219,7 @@ class JobSpec(NamedTuple):
 
     @property
     def artifact(self) -> str:
-        """The digest of the model: that of its file, and of both digests where it has two."""
+        """The digest of the model: the digest of its file, or of both digests if it has two files."""
         if len(self.model) == 1:
             return self.model[0].sha256
         return digest({blob.name: blob.sha256 for blob in self.model})
@@ -233,14 +233,14 @@ def _kind(model: Tuple[BlobRef, ...]) -> Optional[str]:
 _MANIFESTS: Mapping[str, Tuple[bool, Tuple[str, ...]]] = {
     "measure": (True, ()),
     "accuracy": (True, SUBSET_NAMES),
-    "probe": (False, ()),
+    "peaks": (False, ()),
 }
-"""Kind of job -> whether it has a model, and its other files."""
+"""Kind of job -> whether its manifest has a model, and its other files."""
 
 
 def _needed(kind: str) -> str:
-    """Say what the manifest of a kind of jobs holds."""
-    if kind == "probe":
+    """Describe the manifest that a kind of job needs."""
+    if kind == "peaks":
         return "no files"
     model = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
     return f"{model}, with {' and '.join(SUBSET_NAMES)}" if kind == "accuracy" else model
@@ -257,9 +257,10 @@ _SPEC = {
 
 
 def job_id(spec: JobSpec, device_id: str) -> str:
-    """Return the id (64 hex digits) under which `spec` runs on a device, for every client alike."""
-    asked = {
+    """Return the id (64 hex digits) of `spec` on a device, the same for every client."""
+    identity = {
         "schema": JOB_ID_SCHEMA,
+        "kind": spec.kind,
         "artifacts": {blob.name: blob.sha256 for blob in spec.manifest},
         "runtime": spec.runtime,
         "options": dict(spec.options),
@@ -267,5 +268,4 @@ def job_id(spec: JobSpec, device_id: str) -> str:
         "device": device_id,
         "repeat": spec.repeat,
     }
-    # Measurements are older than the other kinds, and their ids do not change.
-    return digest(asked if spec.kind == "measure" else dict(asked, kind=spec.kind))
+    return digest(identity)

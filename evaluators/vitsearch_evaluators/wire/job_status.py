@@ -1,4 +1,4 @@
-"""How a job stands, with what came of it."""
+"""The state of a job, with its result or error."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
@@ -16,13 +16,13 @@ Result = Union[Measurement, AccuracyResult, PeaksResult]
 RESULTS: Mapping[str, json_reader.Reader] = {
     "measure": Measurement.from_json,
     "accuracy": AccuracyResult.from_json,
-    "probe": PeaksResult.from_json,
+    "peaks": PeaksResult.from_json,
 }
 """Kind of job -> the reader of its result."""
 
 
 class JobStatus(NamedTuple):
-    """How a job stands; `result` (by its `kind`) only when done, `error` (JSON of an EvaluatorError) if failed."""
+    """The state of a job. A done job has a `result` of its `kind`, a failed one an `error` (EvaluatorError as JSON)."""
 
     id: str
     state: str

@@ -1,4 +1,4 @@
-"""What a measurement says: times, energy, warmth, and the conditions under which it was taken."""
+"""The result of a measurement: times, energy, temperature, and the conditions under which it was taken."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -11,7 +11,7 @@ _maybe = json_reader.optional(_number)
 
 
 class Latency(NamedTuple):
-    """A distribution of times in milliseconds; a quantile that `n` cannot support is None.
+    """A distribution of times in milliseconds; a quantile that needs more than `n` samples is None.
 
     `ci95_low` and `ci95_high` enclose the median with 95 % confidence.
     """
@@ -50,7 +50,7 @@ _LATENCY = {
 
 
 class Contention(NamedTuple):
-    """How much others used the processor meanwhile, from the scheduler's own counters.
+    """How much other processes used the processor meanwhile, from the scheduler's counters.
 
     `wait_over_cpu`: seconds ready but not running per second on the processor (idle device: ~0).
     `wall_over_cpu`: wall time per process CPU time of the timed runs (one thread: ~1).
@@ -71,15 +71,15 @@ _CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
 
 
 class Power(NamedTuple):
-    """Power and energy of the power phase, batch after batch without a pause.
+    """Power and energy of the power phase, which runs batch after batch without a pause.
 
-    `mean_w` is the mean under load, `idle_w` that of the rests before and after with the model loaded
-    (without it where a program runs the model: `reasons["power"]` says so). `energy_mj` is gross, per
-    inference (as MLPerf Power counts); `energy_net_mj` without what the device would have used at rest.
-    `scope` says what is behind the meter `source`; `rate_hz` the looks per second that there really
-    were, `n` their number under load. `relative_error` estimates the error of `energy_net_mj` (without
-    idle power: of `energy_mj`) as a share of it, from scatter, rate, window and the drift of the idle
-    power; None when the load does not rise above idle.
+    `mean_w` is the mean power under load; `idle_w` is the mean power of the rests before and after, with the model
+    loaded (not loaded if a tool runs the model: see `reasons["power"]`). `energy_mj` is gross energy per inference
+    (as in MLPerf Power); `energy_net_mj` excludes the energy of the device at rest. `scope` is the part of the
+    device that the meter `source` covers; `rate_hz` is the actual number of samples per second, `n` their number
+    under load. `relative_error` estimates the error of `energy_net_mj` (of `energy_mj` if there is no idle power) as
+    a share of it, from scatter, rate, window and the drift of the idle power; None if the load does not rise above
+    idle.
     """
 
     mean_w: float
@@ -116,7 +116,7 @@ _POWER = {
 
 
 class Temperature(NamedTuple):
-    """Degrees Celsius of the hottest zone that counts: at the start, at the end, and the largest between."""
+    """Temperature (C) of the hottest relevant zone: at the start, at the end, and the maximum between."""
 
     zone: str
     start_c: float
@@ -137,17 +137,17 @@ _TEMPERATURE = {"zone": json_reader.text, "start_c": _number, "end_c": _number, 
 class Measurement(NamedTuple):
     """One valid measurement with its conditions.
 
-    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `sustained` is
-    latency after the protocol's soak. `throughput_ips` counts images per second in the throughput
-    phase, and one batch after another where the protocol has none. `peak_memory_mb` (10^6 bytes)
-    is the process' peak over `runtime_baseline_mb`, what the runtime needs with no model; `swap_mb`
-    what was moved to swap meanwhile. What was not measured is None and `reasons` says why.
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `sustained` is the latency after
+    the protocol's soak. `throughput_ips` is images per second in the throughput phase, or with one batch after
+    another if the protocol has no such phase. `peak_memory_mb` (10^6 bytes) is the process' peak above
+    `runtime_baseline_mb`, the memory of the runtime without a model; `swap_mb` is the memory moved to swap
+    meanwhile. A value that was not measured is None, and `reasons` explains it.
 
-    `flags`: `contended` (other load on the processor), `not_steady` (times had not settled when
-    warm-up had to end), `concurrent_io` (the agent took or sent files meanwhile), `swapped`, `throttled` (a
-    counter of the device moved), `sustained_throttling` (again, after every repeat), `warm_start`
-    (it did not cool down in time), `unverified_device` (measured since the last good canary of a
-    device in quarantine). What it has in common with other results is explained in `result_fields`.
+    `flags`: `contended` (other load on the processor), `not_steady` (times were not steady when the warm-up had to
+    end), `concurrent_io` (the agent received or sent files meanwhile), `swapped`, `throttled` (a throttling counter
+    of the device increased), `sustained_throttling` (also in every repeat), `warm_start` (the device did not cool
+    down in time), `unverified_device` (measured since the last good canary of a device in quarantine).
+    `result_fields` explains the fields that all results share.
     """
 
     job_id: str

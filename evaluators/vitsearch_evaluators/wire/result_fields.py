@@ -1,4 +1,4 @@
-"""What every result says of its job, whatever kind it is of."""
+"""The fields that results of all kinds share."""
 
 from typing import Mapping
 
@@ -16,12 +16,12 @@ OF_EVERY_RESULT: Mapping[str, json_reader.Reader] = {
     "emulated": json_reader.boolean,
     "started_at": json_reader.text,
 }
-"""The readers of these fields. `attempts` counts starts, more than 1 after an interruption; `queue_s` and
-`seconds` are waiting and working time; `started_at` is UTC by the device's own clock."""
+"""Their readers. `attempts` counts starts, more than 1 after an interruption; `queue_s` is the time in the queue,
+`seconds` the time of the work; `started_at` is UTC by the device's own clock."""
 
 OF_A_MODEL: Mapping[str, json_reader.Reader] = dict(
     OF_EVERY_RESULT,
     artifact=json_reader.sha256,
     runtime_version=json_reader.text,
 )
-"""Those of a result that is about a model."""
+"""The readers of the fields that results about a model share."""

@@ -1,4 +1,4 @@
-"""What jobs answer that time nothing for a model: its accuracy on the device, and the device's own peaks."""
+"""The results of the other kinds of jobs: a model's accuracy on the device, and the device's own peaks."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -10,12 +10,12 @@ _share = json_reader.number(0.0, 1.0)
 
 
 class AccuracyResult(NamedTuple):
-    """How many images of a validation subset an artifact classifies right on the device.
+    """The accuracy of an artifact on the device, on a validation subset.
 
-    `images` and `labels` are the digests of the subset's files. `correct` of `n` are right by the
-    largest logit; an image whose logits are not all finite (`not_finite` of them) is wrong. `ci95_low`
-    and `ci95_high` are the Wilson interval of the share. `logits_sha256` is the digest of all logits:
-    float32, little endian, `n` x `classes`, in C order; two devices with the same digest agree to the bit.
+    `images` and `labels` are the digests of the subset's files. For `correct` of `n` images the largest logit is the
+    label's; an image with a logit that is not finite (`not_finite` images) counts as wrong. `ci95_low` and
+    `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits: float32, little
+    endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
     """
 
     job_id: str
@@ -67,7 +67,7 @@ _ACCURACY: Mapping[str, json_reader.Reader] = dict(
 
 
 class Rate(NamedTuple):
-    """A rate over `n` repeats: the largest, which is the peak, and the median, which is what to expect."""
+    """A rate over `n` repeats: the best, which is the peak, and the median, which is typical."""
 
     best: float
     median: float
@@ -85,8 +85,8 @@ _RATE = {"best": json_reader.number(0.0), "median": json_reader.number(0.0), "n"
 
 
 class Gemm(NamedTuple):
-    """Products of two `size` x `size` matrices through a runtime, in GFLOP/s (10^9 multiplications and
-    additions a second, whole numbers counted alike)."""
+    """Speed of a runtime in multiplying two `size` x `size` matrices, in GFLOP/s (10^9 multiplications and additions
+    per second; integer operations count the same)."""
 
     precision: str
     threads: int
@@ -110,13 +110,12 @@ _GEMM: Mapping[str, json_reader.Reader] = {
 
 
 class PeaksResult(NamedTuple):
-    """The peaks of a device, for a roofline: what no model can exceed there.
+    """The peaks of a device, for a roofline: the limits that no model exceeds there.
 
-    `gemm` has one entry for each precision and number of threads that could be measured; `reasons`
-    says why one is missing (`int8`: ...), and `temperature_c` and `wait_over_cpu` where they are None.
-    `copy_gb_per_s` is memory read and written (10^9 bytes a second, both counted) by one thread that
-    copies `copy_bytes` at a time. `wait_over_cpu` as in Contention: above a few percent, something
-    else ran and the device can do more.
+    `gemm` has one entry for each precision and number of threads that could be measured. `reasons` explains the
+    missing precisions (`int8`: ...), and a `temperature_c` or `wait_over_cpu` that is None. `copy_gb_per_s` is
+    memory traffic (10^9 bytes per second, reads plus writes) of one thread that copies `copy_bytes` at a time.
+    `wait_over_cpu` is as in Contention: above a few percent, other processes ran and the real peaks are higher.
     """
 
     job_id: str
@@ -147,11 +146,11 @@ class PeaksResult(NamedTuple):
         )
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "probe") -> "PeaksResult":
-        return cls(**json_reader.read_object(value, _PROBE, where))
+    def from_json(cls, value: Any, where: str = "peaks") -> "PeaksResult":
+        return cls(**json_reader.read_object(value, _PEAKS, where))
 
 
-_PROBE: Mapping[str, json_reader.Reader] = dict(
+_PEAKS: Mapping[str, json_reader.Reader] = dict(
     OF_EVERY_RESULT,
     runtime_version=json_reader.optional(json_reader.text),
     gemm=json_reader.sequence(Gemm.from_json, 64),

@@ -73,7 +73,7 @@ def status(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def probe(
+def peaks(
     name: Name,
     runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = "onnxruntime",
     threads: Annotated[
@@ -88,8 +88,8 @@ def probe(
     """
     from vitsearch.cli import device_tables
 
-    found = device_tables.probe(name, _book().get(name), runtime, threads)
-    _print(found) if as_json else device_tables.print_probe(found)
+    found = device_tables.peaks(name, _book().get(name), runtime, threads)
+    _print(found) if as_json else device_tables.print_peaks(found)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The agent as a single file, under the Pythons of the boards."""
+"""The agent as a single file, under the Python versions of devices."""
 
 import importlib.util
 import json
@@ -35,8 +35,8 @@ def environment():
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
-def test_measures_and_passes_its_exit_code_on(version, pyz, python_of, blob, tmp_path, environment):
-    # Its path is relative, and the child that measures starts in another folder.
+def test_measures_and_returns_its_exit_code(version, pyz, python_of, blob, tmp_path, environment):
+    # The path is relative, and the measuring child starts in another folder.
     command = [python_of(version), os.path.basename(pyz), "measure", blob, "--runtime", "noop"]
     result = subprocess.run([*command, "--json"], env=environment, cwd=str(tmp_path), stdout=subprocess.PIPE)
     assert result.returncode == 0
@@ -69,37 +69,37 @@ from vitsearch_evaluators import artifacts, runtimes
 from vitsearch_evaluators.errors import MeasurementFailed
 
 gate = threading.Barrier(8)
-told = []
+outcomes = []
 
-def look(kind, name):
+def load(kind, name):
     gate.wait()
     try:
         runtimes.create(name)
         artifacts.inspect(kind, {"model.onnx": sys.argv[2], "model.tflite": sys.argv[2]})
     except MeasurementFailed:
-        told.append("refused")
+        outcomes.append("refused")
     except BaseException as error:
-        told.append(repr(error))
+        outcomes.append(repr(error))
 
 pairs = [("onnx", "onnxruntime"), ("tflite", "trtexec")] * 4
-threads = [threading.Thread(target=look, args=pair) for pair in pairs]
+threads = [threading.Thread(target=load, args=pair) for pair in pairs]
 for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(sorted(set(told)))
+print(sorted(set(outcomes)))
 """
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
-def test_clients_that_all_come_first_are_all_served(version, pyz, python_of, blob, environment):
-    """What is imported when it is needed is needed by several threads at once."""
+def test_concurrent_first_requests_are_all_served(version, pyz, python_of, blob, environment):
+    """Several threads import the same modules for the first time at once."""
     command = [python_of(version), "-c", MANY_AT_ONCE, pyz, blob]
-    told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    assert told.decode().strip() == "['refused']"
+    outcomes = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    assert outcomes.decode().strip() == "['refused']"
 
 
-def test_the_same_sources_make_the_same_file(pyz, tmp_path):
+def test_equal_sources_make_equal_files(pyz, tmp_path):
     again = tmp_path / "again.pyz"
     _tool().build(again)
     assert again.read_bytes() == Path(pyz).read_bytes()

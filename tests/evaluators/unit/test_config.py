@@ -14,7 +14,7 @@ def written(folder, content):
     return str(folder)
 
 
-def test_without_a_file_everything_is_as_usual(tmp_path):
+def test_without_a_file_the_defaults_hold(tmp_path):
     assert load(str(tmp_path)) == AgentConfig()
 
 
@@ -26,7 +26,7 @@ def test_a_section_changes_only_what_it_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "config.json is not JSON"),
         ("[]", "config.json: expected an object"),
@@ -35,16 +35,16 @@ def test_a_section_changes_only_what_it_names(tmp_path):
         ({"runtimes": {"trtexec": {"path": "/x"}}}, "runtimes.trtexec: unknown path; the keys are python, tool"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(tmp_path, content, told):
-    with pytest.raises(InvalidRequest, match=told.replace(".", "[.]")):
+def test_an_error_names_the_file_and_the_key(tmp_path, content, message):
+    with pytest.raises(InvalidRequest, match=message.replace(".", "[.]")):
         load(written(tmp_path, content))
 
 
-def test_every_limit_and_its_default_is_on_the_agent_s_page():
+def test_the_readme_lists_every_limit_with_its_default():
     page = Path(AGENT_HOME, "README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"\*\*Limits\*\*.*?\n\n(\|.*?)\n\n", page, re.DOTALL)
     for name, value in LimitsConfig()._asdict().items():
-        if name in ("memory_mb", "interruptions_max"):  # no limits of what a client may ask for
+        if name in ("memory_mb", "interruptions_max"):  # these do not limit clients: not in the table
             assert name in page
         else:
             (row,) = [line for line in table.splitlines() if f"`{name}`" in line]

@@ -10,10 +10,10 @@ PLAIN = [
     for name in errors.__doc__.split()
     if hasattr(errors, name) and name not in ("EvaluatorError", "MeasurementFailed")
 ]
-ALL = [EvaluatorError("odd", "strange", True), MeasurementFailed("crash", "died", {"n": 1}), *PLAIN]
+ALL = [EvaluatorError("odd", "strange", True), MeasurementFailed("crash", "crashed", {"n": 1}), *PLAIN]
 
 
-def test_docstring_draws_every_class():
+def test_docstring_names_every_class():
     classes = {
         name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, EvaluatorError)
     }
@@ -22,26 +22,26 @@ def test_docstring_draws_every_class():
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.code)
-def test_survives_the_wire_and_pickle(error):
+def test_errors_survive_json_and_pickle(error):
     for copy in (error_from_json(error.to_json()), pickle.loads(pickle.dumps(error))):
         assert type(copy) is type(error)
         assert copy.to_json() == error.to_json()
         assert str(copy) == str(error)
 
 
-def test_docstring_tells_which_are_transient():
-    lines = {line.split()[1]: line for line in errors.__doc__.splitlines() if "--" in line}
+def test_docstring_marks_transient_errors():
+    lines = {line.partition("-- ")[2].split()[0]: line for line in errors.__doc__.splitlines() if "--" in line}
     for error in PLAIN:
         assert error.transient == ("transient" in lines[type(error).__name__].split())
 
 
-def test_unknown_kind_of_failure_is_refused():
+def test_unknown_failure_kind_is_refused():
     with pytest.raises(ValueError, match="crash, timeout"):
         MeasurementFailed("explosion", "?")
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"code": 3}, {"code": "new", "retryable": True}])
-def test_errors_of_a_newer_agent_are_still_errors(value):
+def test_an_unknown_or_malformed_error_becomes_an_evaluator_error(value):
     error = error_from_json(value)
     assert isinstance(error, EvaluatorError)
     assert error.transient == (value == {"code": "new", "retryable": True})

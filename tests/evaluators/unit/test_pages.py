@@ -1,4 +1,4 @@
-"""The commands that stand in the agent's pages are ones that it takes."""
+"""The commands in the agent's pages are valid command lines."""
 
 import pathlib
 import re
@@ -14,14 +14,14 @@ COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power
 
 
 def commands(page):
-    """Yield what follows the program's name, whatever stands before it (sudo, ssh, python3)."""
+    """Yield the arguments after the program's name, whatever comes before it (sudo, ssh, python3)."""
     for block in re.findall(r"```\w*\n(.*?)```|`([^`]+)`", page.read_text(), re.DOTALL):
         for found in COMMAND.findall("".join(block)):
             yield shlex.split(found, comments=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_are_understood(page, capsys):
+def test_commands_parse(page, capsys):
     refused = []
     for words in commands(page):
         try:
@@ -31,7 +31,7 @@ def test_commands_are_understood(page, capsys):
     assert refused == []
 
 
-def test_install_begins_each_system():
+def test_each_section_of_install_md_begins_with_the_install_command():
     text = next(page for page in PAGES if page.name == "INSTALL.md").read_text()
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert len(sections) == 6
@@ -41,5 +41,5 @@ def test_install_begins_each_system():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_there_are_commands_to_look_at(page):
+def test_pages_have_commands(page):
     assert len(list(commands(page))) >= 5

@@ -1,1 +1,1 @@
-"""The HTTP server of the agent: sockets, request heads, routes, limits for each client."""
+"""The HTTP server of the agent: connections, request heads, routes, and limits for each client."""

@@ -1,4 +1,4 @@
-"""Accepts connections, with TLS or without: a thread for each, so many at a time and from one address."""
+"""Accept connections, with or without TLS: one thread for each, limited in total and for each address."""
 
 import contextlib
 import logging
@@ -14,14 +14,14 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 
 
 Encrypt = Callable[[socket.socket], socket.socket]
-"""Shakes hands with a client and returns the line that both keep to themselves."""
+"""Does the TLS handshake on a socket and returns the encrypted one."""
 
 
 class Listener(ThreadingMixIn, TCPServer):
-    """No step of a connection, its TLS handshake included, is waited for by another."""
+    """A server in which no connection waits for another one, not even for its TLS handshake."""
 
     daemon_threads = True
-    allow_reuse_address = True  # or a restart would wait until the old lines are forgotten
+    allow_reuse_address = True  # else a restart would wait until the kernel forgets the old connections
     request_queue_size = 32
 
     def __init__(
@@ -51,7 +51,7 @@ class Listener(ThreadingMixIn, TCPServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread can be started
+        except RuntimeError:  # cannot start a thread
             self._connections.leave(client_address[0])
             self.shutdown_request(request)
 
@@ -72,4 +72,4 @@ class Listener(ThreadingMixIn, TCPServer):
             self.shutdown_request(encrypted)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("connection from %s broke", client_address, exc_info=True)
+        logger.debug("the connection from %s failed", client_address, exc_info=True)

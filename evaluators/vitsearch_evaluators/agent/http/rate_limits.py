@@ -1,6 +1,6 @@
-"""How much of the agent one client may take: connections, requests in a second, time to send a request.
+"""Limits for each client: connections, requests per second, and the time to send a request.
 
-A client is an address. Clients behind one ssh tunnel share theirs.
+A client is an IP address, so all clients behind one ssh tunnel share their limits.
 """
 
 import io
@@ -13,17 +13,17 @@ from vitsearch_evaluators.agent.http.request_head import HeadTooLong
 
 HEAD_MAX_BYTES = 16 << 10
 HEAD_S = 10.0
-"""A request's first line and headers are here so soon after their first byte, or the line is cut."""
+"""Time limit (s) for a request's head after its first byte; later the connection is closed."""
 BODY_S = 60.0
 IDLE_S = 60.0
-"""So long a connection may be silent between two requests: a line that was cut costs no more than that."""
+"""Time (s) for which a connection may be idle between requests; then it is closed, in case the client is gone."""
 
 _FORGET_ABOVE = 256
 _PIECE_BYTES = 1 << 16
 
 
 class Connections:
-    """Counts open connections: at most `each` of one address and `total` of all. Thread-safe."""
+    """Counts open connections: at most `each` for one address and `total` for all. Thread-safe."""
 
     def __init__(self, each: int, total: int) -> None:
         self._each = each
@@ -32,12 +32,12 @@ class Connections:
         self._lock = threading.Lock()
 
     def enter(self, address: str) -> bool:
-        """Count one more and return True, or False when there are too many."""
+        """Count one more connection and return True, or return False if there are too many."""
         with self._lock:
-            mine = self._open.get(address, 0)
-            if mine >= self._each or sum(self._open.values()) >= self._total:
+            of_address = self._open.get(address, 0)
+            if of_address >= self._each or sum(self._open.values()) >= self._total:
                 return False
-            self._open[address] = mine + 1
+            self._open[address] = of_address + 1
             return True
 
     def leave(self, address: str) -> None:
@@ -53,7 +53,7 @@ class _Bucket(NamedTuple):
 
 
 class RateLimit:
-    """A bucket for each address that holds the requests of one second and fills at that rate. Thread-safe."""
+    """A token bucket for each address, which holds the requests of one second. Thread-safe."""
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -62,7 +62,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, address: str) -> float:
-        """Count one request: 0 when it may pass, else after how many seconds the next one may."""
+        """Count one request; return 0 if it is allowed, else the seconds until the next one is."""
         with self._lock:
             now = self._clock()
             if len(self._buckets) > _FORGET_ABOVE:
@@ -83,8 +83,8 @@ class RateLimit:
             del self._buckets[address]
 
 
-class _Timed(io.RawIOBase):
-    """The bytes of a socket, with one deadline over many reads: a byte a minute is no progress."""
+class _DeadlineSocket(io.RawIOBase):
+    """A socket with one deadline for many reads, so that a client cannot hold it with a byte per minute."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -103,27 +103,27 @@ class _Timed(io.RawIOBase):
             return self._connection.recv_into(buffer)
         except socket.timeout:
             raise
-        except OSError as error:  # TLS has a tree of its own
-            raise ConnectionError(f"the line broke: {error}") from error
+        except OSError as error:  # includes the errors of TLS
+            raise ConnectionError(f"the connection failed: {error}") from error
         finally:
             self._connection.settimeout(IDLE_S)
 
 
 class RequestReader:
-    """What a handler reads from: `first_byte` before each request, `body` once its head was read.
+    """Reads requests from a connection: `first_byte` before each request, then `readline` for its head, then `body`.
 
-    Raises socket.timeout for what comes too slowly, ConnectionError for a line that broke, HeadTooLong for a head
-    of more than HEAD_MAX_BYTES.
+    Raises socket.timeout if data comes too slowly, ConnectionError if the connection fails, HeadTooLong for a head of
+    more than HEAD_MAX_BYTES.
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        self._raw = _Timed(connection)
+        self._raw = _DeadlineSocket(connection)
         self._buffered = io.BufferedReader(self._raw, _PIECE_BYTES)
-        self._wait_s = HEAD_S  # nobody connects without a request to make
+        self._wait_s = HEAD_S  # a client connects to send a request
         self._head_left = 0
 
     def first_byte(self) -> bytes:
-        """Wait for a request and return its first byte, unread; nothing when the client has closed instead."""
+        """Wait for a request and return its first byte without consuming it; empty if the client closed."""
         self._raw.deadline = time.monotonic() + self._wait_s
         first = self._buffered.peek(1)[:1]
         self._raw.deadline = time.monotonic() + HEAD_S
@@ -135,16 +135,16 @@ class RequestReader:
         line = self._buffered.readline(self._head_left + 1)
         self._head_left -= len(line)
         if self._head_left < 0:
-            raise HeadTooLong(f"the head of the request has more than {HEAD_MAX_BYTES} bytes")
+            raise HeadTooLong(f"the request head has more than {HEAD_MAX_BYTES} bytes")
         return line
 
     def body(self, length: int) -> bytes:
-        """Return so many bytes, fewer only when the client went away."""
+        """Return `length` bytes, fewer only if the client closed the connection."""
         self._raw.deadline = time.monotonic() + BODY_S
         return self._buffered.read(length)
 
     def skip(self, length: int) -> None:
-        """Read past so many bytes and keep none of them."""
+        """Read and discard `length` bytes."""
         self._raw.deadline = time.monotonic() + BODY_S
         while length > 0:
             piece = len(self._buffered.read1(min(length, _PIECE_BYTES)))

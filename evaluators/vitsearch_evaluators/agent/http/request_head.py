@@ -1,7 +1,7 @@
-"""The head of an HTTP/1.1 request (RFC 9112), read to the letter.
+"""A strict reader of the head of an HTTP/1.1 request (RFC 9112).
 
-The standard library's own reader takes every mail, TLS and HTML module in, 4 of the 30 MB that an idle
-agent may have, and lets pass what two readers of one connection may understand in two ways.
+The standard library's reader imports modules for mail, TLS and HTML, which is 4 of the 30 MB that an idle agent may
+have, and accepts heads that a proxy may understand differently.
 """
 
 import re
@@ -17,13 +17,16 @@ _LENGTH = re.compile(r"[0-9]{1,15}\Z")
 
 
 class HeadTooLong(InvalidRequest):
+    """The head is larger than allowed."""
+
     http_status = 431
 
 
 class Head(NamedTuple):
-    """`headers` by their names in lower case; what was sent twice is joined by a comma, and so no number any more.
+    """The parsed head. `headers` have lower-case names; repeated headers are joined with a comma, so a repeated
+    Content-Length is rejected.
 
-    `length`: bytes of the body. `expects`: the client waits for a word before it sends them.
+    `length` is the size of the body in bytes. With `expects` the client waits for "100 Continue" before it sends it.
     """
 
     method: str
@@ -43,20 +46,20 @@ NO_HEAD = Head("", "", "", {}, {}, 0, False)
 
 
 def read_head(readline: Callable[[], bytes]) -> Head:
-    """Read up to the empty line.
+    """Read a head up to its empty line.
 
-    Raises InvalidRequest, after which nobody knows where the next request begins, and ConnectionError when
-    the client left in the middle.
+    Raises InvalidRequest, after which the start of the next request is unknown, and ConnectionError if the client
+    closed the connection in the middle.
     """
     first = _REQUEST.match(_line(readline))
     if first is None:
-        raise InvalidRequest("this is no request: its first line is not `METHOD /PATH HTTP/1.1`")
+        raise InvalidRequest("malformed request: expected a first line `METHOD /PATH HTTP/1.1`")
     headers = _headers(readline)
     method, target, minor = first.groups()
     path, _, query = _ORIGIN.sub("", target, 1).partition("?")
-    asked = dict(pair.partition("=")[::2] for pair in query.split("&"))
+    parameters = dict(pair.partition("=")[::2] for pair in query.split("&"))
     options = [option.strip().lower() for option in headers.get("connection", "").split(",")]
-    return Head(method, target, path, asked, headers, _length(headers), minor != "0" and "close" not in options)
+    return Head(method, target, path, parameters, headers, _length(headers), minor != "0" and "close" not in options)
 
 
 def _headers(readline: Callable[[], bytes]) -> Dict[str, str]:
@@ -67,16 +70,16 @@ def _headers(readline: Callable[[], bytes]) -> Dict[str, str]:
             return headers
         name, colon, value = line.partition(":")
         value = value.strip(" \t")
-        # Such a line may hide one behind it from us and not from a proxy, or the other way round.
+        # A proxy may read such a line differently, and hide another request in it from us.
         if not colon or not _NAME.match(name) or not _VALUE.match(value):
-            raise InvalidRequest("a line of the head is no header")
+            raise InvalidRequest("malformed header line in the request head")
         name = name.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
 
 
 def _length(headers: Dict[str, str]) -> int:
     if "transfer-encoding" in headers:
-        raise InvalidRequest("send a Content-Length, not a Transfer-Encoding")
+        raise InvalidRequest("Transfer-Encoding is not supported: send a Content-Length")
     text = headers.get("content-length", "0")
     if not _LENGTH.match(text):
         raise InvalidRequest(f"Content-Length: expected one number, got {text[:80]!r}")
@@ -86,5 +89,5 @@ def _length(headers: Dict[str, str]) -> int:
 def _line(readline: Callable[[], bytes]) -> str:
     line = readline()
     if not line.endswith(b"\n"):
-        raise ConnectionError("the client went away in the head of its request")
+        raise ConnectionError("the client closed the connection in the request head")
     return line[: -2 if line.endswith(b"\r\n") else -1].decode("latin-1")

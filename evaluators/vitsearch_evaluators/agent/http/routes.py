@@ -1,4 +1,4 @@
-"""Which method and path asks for what, and how the parts of a request become the arguments of `Api`."""
+"""The routes: which endpoint of `Api` each method and path calls, and with which arguments."""
 
 import re
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Pattern, Union
@@ -13,7 +13,7 @@ _DIGITS = re.compile(r"[0-9]{1,15}\Z")
 
 
 class Answer(NamedTuple):
-    """What a request is answered with: JSON, or bytes as they are."""
+    """The answer to a request: JSON, or raw bytes."""
 
     status: int
     content: Union[bytes, Dict[str, Any]]
@@ -21,24 +21,25 @@ class Answer(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One request that was let in. `body` reads its body, up to so many bytes; `caller` is the client's address."""
+    """One authorised request. `body(limit)` reads its body, at most `limit` bytes; `caller` is the client's address."""
 
     head: Head
     body: Callable[[int], bytes]
     caller: str
 
-    def asked(self, name: str) -> str:
-        """Return a parameter of the query, "0" when it is not there."""
+    def parameter(self, name: str) -> str:
+        """Return a parameter of the query, "0" if it is absent."""
         return self.head.query.get(name, "0")
 
     def bytes_in(self, header: str) -> int:
-        """Return the number of bytes that a header names."""
+        """Return the number of bytes in a header; InvalidRequest if it is not a number."""
         value = self.head.headers.get(header.lower(), "")
         if not _DIGITS.match(value):
             raise InvalidRequest(f"{header}: expected a number of bytes, got {value[:80]!r}")
         return int(value)
 
     def json(self) -> Any:
+        """Return the body as JSON; InvalidRequest if it is not."""
         try:
             return parse_json(self.body(JSON_MAX_BYTES))
         except ValueError as error:
@@ -46,11 +47,11 @@ class Call(NamedTuple):
 
 
 Endpoint = Callable[[Api, str, Call], Answer]
-"""Answers a call; the text is the id in its path, "" where the path has none."""
+"""A function that answers a call; the text is the id in its path, "" if the path has none."""
 
 
 class Route(NamedTuple):
-    """`pattern` is that of the whole path."""
+    """A method and a pattern of the whole path, with the endpoint that answers them."""
 
     method: str
     pattern: Pattern[str]
@@ -58,7 +59,7 @@ class Route(NamedTuple):
 
 
 def answer(api: Api, call: Call) -> Answer:
-    """Have the endpoint answer that a call is for; NotFound when there is none."""
+    """Return the answer of the endpoint for a call; NotFound if there is no such endpoint."""
     for route in ROUTES:
         match = route.pattern.match(call.head.path)
         if match and route.method == call.head.method:
@@ -81,7 +82,7 @@ def _patch_blob(api: Api, sha256: str, call: Call) -> Answer:
 
 
 def _logits(api: Api, identifier: str, call: Call) -> Answer:
-    piece, size = api.logits(identifier, call.asked("offset"))
+    piece, size = api.logits(identifier, call.parameter("offset"))
     return Answer(200, piece, {"Upload-Length": str(size)})
 
 
@@ -96,11 +97,11 @@ ROUTES = (
     _route("HEAD", "/v1/blobs/{id}", _head_blob),
     _route("PATCH", "/v1/blobs/{id}", _patch_blob),
     _route("PUT", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.put_job(job, call.json(), call.caller))),
-    _route("GET", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.get_job(job, call.asked("wait")))),
+    _route("GET", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.get_job(job, call.parameter("wait")))),
     _route(
         "GET",
         "/v1/jobs/{id}/events",
-        lambda api, job, call: Answer(*api.events(job, call.asked("after"), call.asked("wait"))),
+        lambda api, job, call: Answer(*api.events(job, call.parameter("after"), call.parameter("wait"))),
     ),
     _route("GET", "/v1/jobs/{id}/logits", _logits),
     _route("DELETE", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.cancel_job(job, call.caller))),

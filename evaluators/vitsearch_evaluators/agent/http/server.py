@@ -1,4 +1,4 @@
-"""HTTP/1.1 around the `routes`: who is let in, how much of a request is read, how refusals are told."""
+"""The HTTP/1.1 server around the `routes`: access, limits on what is read, and the answers to refused requests."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ from vitsearch_evaluators.wire.protocol import CHUNK_MAX_BYTES
 logger = logging.getLogger(__name__)
 
 _DRAIN_MAX_BYTES = 2 * CHUNK_MAX_BYTES
-"""The rest of a refused request that is read, so that its client sees the refusal: what is a little too large too."""
+"""How much of a refused request is still read, so that its client gets the answer also if it is a little too large."""
 _TLS_HANDSHAKE = b"\x16"
 _REASONS = {
     200: "OK",
@@ -51,7 +51,7 @@ _REASONS = {
 
 
 class Access(NamedTuple):
-    """Who may come in, how, and how often. `encrypt` None answers in the clear."""
+    """The access rules: valid tokens, encryption (None: no TLS), and limits for clients."""
 
     tokens: TokenFile
     encrypt: Optional[Encrypt] = None
@@ -59,18 +59,18 @@ class Access(NamedTuple):
 
 
 class AgentServer(Listener):
-    """What the handlers of all connections share."""
+    """The server; its handlers share the Api, the access rules and the rates."""
 
-    def __init__(self, address: Tuple[str, int], api: Api, door: Access) -> None:
+    def __init__(self, address: Tuple[str, int], api: Api, access: Access) -> None:
         self.api = api
-        self.door = door
-        self.rates = RateLimit(door.limits.requests_per_s)
-        connections = Connections(door.limits.connections, door.limits.connections_total)
-        super().__init__(address, AgentHandler, door.encrypt, connections)
+        self.access = access
+        self.rates = RateLimit(access.limits.requests_per_s)
+        connections = Connections(access.limits.connections, access.limits.connections_total)
+        super().__init__(address, AgentHandler, access.encrypt, connections)
 
 
 class AgentHandler(StreamRequestHandler):
-    """Serves one connection: reads a request in full, asks the Api, writes one reply, and again."""
+    """Serves one connection: reads a request completely, calls the Api, writes the reply, and repeats."""
 
     server: AgentServer
     timeout = IDLE_S
@@ -85,7 +85,7 @@ class AgentHandler(StreamRequestHandler):
         self._reader = self.rfile = RequestReader(self.connection)  # type: ignore[assignment]
 
     def handle(self) -> None:
-        """Answer requests as they come; what does not arrive in time ends the connection without an answer."""
+        """Answer requests until the connection ends; it ends without an answer if a request is too slow."""
         try:
             while self._answer_one():
                 pass
@@ -93,65 +93,68 @@ class AgentHandler(StreamRequestHandler):
             logger.debug("%s: %s", self.client_address[0], error)
 
     def _answer_one(self) -> bool:
-        """Return whether the connection goes on."""
+        """Answer one request and return whether the connection stays open."""
         first = self._reader.first_byte()
         if first in (b"", _TLS_HANDSHAKE):
-            if first:  # any text tells a TLS client at once that there is none
+            if first:  # any plain text makes a TLS client stop at once
                 self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             return False
         try:
             self._head = read_head(self._reader.readline)
         except InvalidRequest as error:
             self._head = NO_HEAD
-            self._send(_refusal(error), goes_on=False)
+            self._send(_refusal(error), stays_open=False)
             return False
         self._unread = self._head.length
         answer = self._outcome()
-        goes_on = self._drain() and self._head.keeps_open
-        self._send(answer, goes_on)
+        stays_open = self._drain() and self._head.keeps_open
+        self._send(answer, stays_open)
         logger.debug("%s %s %s %d", self.client_address[0], self._head.method, self._head.target, answer.status)
-        return goes_on
+        return stays_open
 
     def _outcome(self) -> Answer:
-        """Return what the Api answers or refuses; OSError when the line broke in the middle of the request."""
-        asked = f"{self._head.method} {self._head.target}"
+        """Return the answer or the refusal of the Api; OSError if the connection failed during the request."""
+        request = f"{self._head.method} {self._head.target}"
         try:
             return self._dispatch()
         except EvaluatorError as error:
             if not error.transient and (self._head.method not in ("GET", "HEAD") or isinstance(error, Unauthorized)):
-                self.server.api.audit.refused(self.client_address[0], asked, error.code)
+                self.server.api.audit.refused(self.client_address[0], request, error.code)
             return _refusal(error)
         except (ConnectionError, socket.timeout):
             raise
         except (OSError, sqlite3.OperationalError) as error:
-            logger.warning("%s: %s", asked, error)
+            logger.warning("%s: %s", request, error)
             return _refusal(StorageFull(f"storage failed: {error}"))
         except Exception as error:
-            logger.exception("%s", asked)
+            logger.exception("%s", request)
             return _refusal(EvaluatorError("internal", f"{type(error).__name__}: see the agent's log"))
 
     def _dispatch(self) -> Answer:
-        self._slow_down()
+        self._check_rate()
         if (self._head.method, self._head.path) == ("GET", "/v1/health"):
             return Answer(*self.server.api.health())
         self._authorize()
         return routes.answer(self.server.api, Call(self._head, self._body, self.client_address[0]))
 
-    def _slow_down(self) -> None:
+    def _check_rate(self) -> None:
         wait_s = self.server.rates.wait_s(self.client_address[0])
         if wait_s:
-            per_s = self.server.door.limits.requests_per_s
-            raise TooManyRequests(f"this agent answers {per_s:g} requests a second", {"retry_after_s": wait_s})
+            per_s = self.server.access.limits.requests_per_s
+            raise TooManyRequests(
+                f"too many requests: this agent answers {per_s:g} requests a second for each client",
+                {"retry_after_s": wait_s},
+            )
 
     def _authorize(self) -> None:
         scheme, _, given = self._head.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or not self.server.door.tokens.admits(given.encode("utf-8", "replace")):
-            raise Unauthorized("the token is missing, wrong, or was rotated: Authorization: Bearer TOKEN")
+        if scheme != "Bearer" or not self.server.access.tokens.admits(given.encode("utf-8", "replace")):
+            raise Unauthorized("the token is missing, wrong, or was rotated; expected: Authorization: Bearer TOKEN")
 
     def _body(self, limit: int) -> bytes:
         if self._unread > limit:
             raise TransferFailed(
-                f"the body has {self._unread} bytes, at most {limit} are taken",
+                f"the body has {self._unread} bytes; the limit is {limit}",
                 {"reason": "too_large", "limit": limit},
             )
         length, self._unread = self._unread, 0
@@ -160,13 +163,13 @@ class AgentHandler(StreamRequestHandler):
             self.wfile.flush()
         body = self._reader.body(length)
         if len(body) < length:
-            raise ConnectionError("the client went away in the middle of its body")
+            raise ConnectionError("the client closed the connection in the middle of the body")
         return body
 
     def _drain(self) -> bool:
-        """Read what was not asked for; False when the next request cannot be found behind it.
+        """Discard the unread body; return False if it is too long, so that the connection must be closed.
 
-        Answering while the client still sends resets the connection, and it never sees why.
+        An answer while the client is still sending would reset the connection before the client reads it.
         """
         length, self._unread = self._unread, 0
         if length > _DRAIN_MAX_BYTES or (length and self._head.expects):
@@ -174,7 +177,7 @@ class AgentHandler(StreamRequestHandler):
         self._reader.skip(length)
         return True
 
-    def _send(self, answer: Answer, goes_on: bool) -> None:
+    def _send(self, answer: Answer, stays_open: bool) -> None:
         kind, content = "application/octet-stream", answer.content
         if not isinstance(content, bytes):
             kind, content = "application/json", json.dumps(answer.content).encode()
@@ -188,7 +191,7 @@ class AgentHandler(StreamRequestHandler):
             wait_s = answer.content.get("error", {}).get("details", {}).get("retry_after_s", 1.0)
             headers["Retry-After"] = str(math.ceil(wait_s))
         headers.update(answer.headers)
-        if not goes_on:
+        if not stays_open:
             headers["Connection"] = "close"
         first = f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}"
         lines = [first, *(f"{name}: {value}" for name, value in headers.items())]

@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+from vitsearch_evaluators.base.atomic_files import write_bytes
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -143,13 +144,4 @@ def shell_line(argv: Sequence[str]) -> str:
 def _replace(path: str, content: bytes, mode: int) -> None:
     """Put a file in place in one step, on the disk when this returns: a board may lose its power any time."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = path + ".part"
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(part)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as stream:
-        os.fchmod(descriptor, mode)  # whatever the umask
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    os.rename(part, path)
+    write_bytes(path, content, mode)

@@ -7,7 +7,7 @@ import json
 import os
 from typing import NamedTuple, Tuple
 
-from vitsearch_evaluators.agent.address import is_everywhere, is_loopback
+from vitsearch_evaluators.agent.address import is_loopback, is_wildcard
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.cli.service.here import PYZ
 from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, Wanted
@@ -101,7 +101,7 @@ DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT
 def text(service: Service) -> str:
     """Return the unit's file."""
     host = service.wanted.host
-    one_address = not (is_loopback(host) or is_everywhere(host))
+    one_address = not (is_loopback(host) or is_wildcard(host))
     return _UNIT.format(
         user_flag="" if service.of_machine else "--user ",
         after=_AFTER + (_ONLINE if one_address else "") if service.of_machine else "",

@@ -4,10 +4,10 @@ The logits go to a file of their own beside the answer; what they say is counted
 the model's accuracy is the agent's to say.
 """
 
-import os
 from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple
 
 from vitsearch_evaluators.base import json_reader, npy
+from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.runtimes.base import Session
@@ -52,7 +52,7 @@ def judge(subject: Subject) -> AccuracyReport:
     session = subject.load()
     batch, n = subject.protocol.batch, len(labels)
     classes = correct = not_finite = 0
-    with open(IMAGES, "rb") as images, open(LOGITS + ".part", "wb") as stream:
+    with open(IMAGES, "rb") as images, replacing(LOGITS) as stream:
         images.seek(header.offset)
         for start in range(0, n, batch):
             logits = _logits(session, _next(images, header, min(batch, n - start)), batch)
@@ -64,9 +64,6 @@ def judge(subject: Subject) -> AccuracyReport:
             right, broken = _counted(logits, labels[start : start + batch])
             correct, not_finite = correct + right, not_finite + broken
             stream.write(logits.tobytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(LOGITS + ".part", LOGITS)
     return AccuracyReport(n, correct, not_finite, classes, subject.version, subject.options)
 
 

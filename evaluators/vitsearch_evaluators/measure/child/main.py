@@ -6,7 +6,7 @@ renamed: an answer that is there is whole, and stays even if the runtime crashes
     {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
 
 The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
-in a file of its own (`accuracy`), or of one peak of a probe (`peaks`).
+in a file of its own (`accuracy`), or of one peak of the device (`peaks`).
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
     runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
-    if job["kind"] == "probe":
+    if job["kind"] == "runtime_check":
         _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
         state = runtime.available()
         return {"availability": (runtime.with_limits(state) if state.available else state).to_json()}

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vitsearch_evaluators.agent import agent as agent_module
-from vitsearch_evaluators.agent.agent import AgentSettings, tell
+from vitsearch_evaluators.agent.agent import AgentSettings, log_address
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.cli.app import WRONG_CONFIGURATION
 from vitsearch_evaluators.errors import InvalidRequest, TransferFailed
@@ -28,13 +28,13 @@ def settings(**more):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "board.local", ""])
-def test_a_network_is_encrypted_unless_somebody_says_otherwise(host):
+def test_a_network_gets_tls_unless_plain_text_is_requested(host):
     assert agent_module.wants_tls(settings(host=host))
     assert not agent_module.wants_tls(settings(host=host, insecure_plaintext=True))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
-def test_loopback_is_encrypted_when_asked(host):
+def test_loopback_gets_tls_on_request(host):
     assert not agent_module.wants_tls(settings(host=host))
     assert agent_module.wants_tls(settings(host=host, tls=True))
     assert agent_module.wants_tls(settings(host=host, tls_cert="cert", tls_key="key"))
@@ -43,17 +43,17 @@ def test_loopback_is_encrypted_when_asked(host):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"tls_cert": "cert"}, "go together"),
-        ({"tls_key": "key"}, "go together"),
-        ({"tls": True, "insecure_plaintext": True}, "opposite"),
+        ({"tls_cert": "cert"}, "must be given together"),
+        ({"tls_key": "key"}, "must be given together"),
+        ({"tls": True, "insecure_plaintext": True}, "cannot be combined"),
     ],
 )
-def test_contradictions_are_refused(more, message):
+def test_contradictory_tls_options_are_refused(more, message):
     with pytest.raises(InvalidRequest, match=message):
         agent_module.wants_tls(settings(**more))
 
 
-def test_without_openssl_no_network_is_served(tmp_path, monkeypatch):
+def test_without_openssl_the_agent_does_not_start_on_a_network(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with start("--host", "0.0.0.0", "--state", str(tmp_path)) as process:
         _, error = process.communicate()
@@ -68,7 +68,7 @@ def test_without_openssl_no_network_is_served(tmp_path, monkeypatch):
         ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is no tool"),
     ],
 )
-def test_programs_that_could_have_no_effect_are_told_at_once(tmp_path, runtimes, message):
+def test_programs_without_effect_are_refused_at_the_start(tmp_path, runtimes, message):
     (tmp_path / "config.json").write_text(json.dumps({"runtimes": runtimes}))
     with start("--exit-with-stdin", "--state", str(tmp_path)) as process:
         _, error = process.communicate()
@@ -76,7 +76,7 @@ def test_programs_that_could_have_no_effect_are_told_at_once(tmp_path, runtimes,
     assert message in error.decode()
 
 
-def test_one_agent_for_one_state(agent, tmp_path):
+def test_a_second_agent_on_one_state_is_refused(agent, tmp_path):
     with start("--state", str(tmp_path / "state")) as process:
         _, error = process.communicate()
     assert process.returncode == 2
@@ -84,7 +84,7 @@ def test_one_agent_for_one_state(agent, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it_cleanly_and_the_port_file_was_whole(tmp_path, until, number):
+def test_signals_end_the_agent_and_the_port_file_is_complete(tmp_path, until, number):
     import json
 
     port_file = tmp_path / "port.json"
@@ -99,7 +99,7 @@ def test_signals_end_it_cleanly_and_the_port_file_was_whole(tmp_path, until, num
     assert process.returncode == 0
 
 
-def test_limits_of_the_configuration_hold(serve_agent, tmp_path):
+def test_the_limits_of_the_configuration_hold(serve_agent, tmp_path):
     served = serve_agent(config={"limits": {"max_blob_mb": 1, "quota_mb": 2}})
     paths = []
     for number in range(3):
@@ -116,36 +116,36 @@ def test_limits_of_the_configuration_hold(serve_agent, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("host", "fingerprint", "told"),
+    ("host", "fingerprint", "lines"),
     [
         ("127.0.0.1", None, ["ssh -N -L 8470:127.0.0.1:8470 board", "vitsearch devices add http://127.0.0.1:8470"]),
         ("0.0.0.0", PIN, [f"vitsearch devices add https://board:8470 --fingerprint {PIN}"]),
         ("fe80::1", PIN, [f"vitsearch devices add https://[fe80::1]:8470 --fingerprint {PIN}"]),
     ],
 )
-def test_each_start_says_how_the_device_is_made_known(monkeypatch, caplog, host, fingerprint, told):
-    """Not the first alone: who tried it on loopback opens it to the network at the second."""
+def test_each_start_logs_how_to_register_the_device(monkeypatch, caplog, host, fingerprint, lines):
+    """Not only the first start: an agent that was tried on loopback may listen on the network later."""
     monkeypatch.setattr(socket, "gethostname", lambda: "board")
     settings = AgentSettings("state", host=host)
     with caplog.at_level(logging.INFO):
-        tell(settings, 8470, fingerprint)
-        for line in told:
+        log_address(settings, 8470, fingerprint)
+        for line in lines:
             assert line in caplog.text
         caplog.clear()
-        tell(settings._replace(token_file="elsewhere"), 8470, fingerprint)
+        log_address(settings._replace(token_file="elsewhere"), 8470, fingerprint)
     assert "devices add" not in caplog.text
 
 
-def test_an_agent_that_cannot_measure_any_more_ends_and_says_so(tmp_path):
-    """Whoever supervises it starts it again; one that stayed would keep its clients waiting for ever."""
+def test_an_agent_whose_measuring_thread_failed_ends_with_an_error(tmp_path):
+    """Its supervisor starts it again; an agent without the thread would let its clients wait for ever."""
     program = (
         "import sys; from vitsearch_evaluators.cli import app; from vitsearch_evaluators.queue import queue\n"
-        "def claim(self, timeout_s): raise RuntimeError('unforeseen')\n"
+        "def claim(self, timeout_s): raise RuntimeError('unexpected')\n"
         "queue.JobQueue.claim = claim; sys.exit(app.main(['serve', '--state', sys.argv[1]]))"
     )
     environment = processes.with_package_path(dict(os.environ))
     command = [sys.executable, "-c", program, str(tmp_path / "state")]
     ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
     assert ended.returncode == 2
-    assert b"RuntimeError: unforeseen" in ended.stderr
-    assert b"vitsearch-agent: the thread that measures could not go on" in ended.stderr
+    assert b"RuntimeError: unexpected" in ended.stderr
+    assert b"vitsearch-agent: the measuring thread failed" in ended.stderr

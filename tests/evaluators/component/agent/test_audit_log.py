@@ -18,14 +18,14 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_who_asked_for_what_and_what_came_of_it(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_it_logs_requests_and_their_outcomes(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     measured = faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
     with pytest.raises(MeasurementFailed):
         faulty_client.measure(blob, "faults", {"fault": "exit_code"}, tiny_protocol)
     path = tmp_path / "state" / "audit.jsonl"
-    told = until(lambda: lines(path)[4:] and lines(path), "the line of the end, which comes behind the answer")
-    assert [line["what"] for line in told] == ["upload", "job", "ended", "job", "ended"]
-    upload, job, ended, _, failed = told
+    entries = until(lambda: lines(path)[4:] and lines(path), "the line of the end, which comes behind the answer")
+    assert [line["what"] for line in entries] == ["upload", "job", "ended", "job", "ended"]
+    upload, job, ended, _, failed = entries
     assert upload["digest"] == job["digest"] == measured.artifact
     assert (job["owner"], job["address"], job["job"]) == ("study", "127.0.0.1", measured.job_id)
     assert (ended["job"], ended["state"], ended["error"]) == (measured.job_id, "done", None)
@@ -38,15 +38,15 @@ def test_a_refusal_names_the_address_and_never_the_token(agent, ask, tmp_path):
     for _ in range(5):
         assert ask("GET", "/v1/device", headers={"Authorization": "Bearer guess-guess-guess"})[0] == 401
     assert ask("PUT", "/v1/jobs/" + "a" * 64, b"{")[0] == 400
-    told = lines(tmp_path / "state" / "audit.jsonl")
-    assert [(line["what"], line["code"]) for line in told] == [
+    entries = lines(tmp_path / "state" / "audit.jsonl")
+    assert [(line["what"], line["code"]) for line in entries] == [
         ("refused", "unauthorized"),
         ("refused", "invalid_request"),
     ]
-    assert "guess" not in json.dumps(told)
+    assert "guess" not in json.dumps(entries)
 
 
-def test_a_flood_of_refusals_is_one_line_a_minute(path):
+def test_refusals_are_logged_once_a_minute(path):
     now = [0.0]
     log = AuditLog(str(path), clock=lambda: now[0])
     for second in range(150):
@@ -70,7 +70,7 @@ def test_it_is_rotated_by_size(path, monkeypatch):
     assert all((path.parent / name).stat().st_size <= 1000 for name in names)
 
 
-def test_lost_lines_are_counted_and_nothing_is_raised(tmp_path):
+def test_a_full_disk_loses_lines_and_counts_them(tmp_path):
     path = tmp_path / "folder" / "audit.jsonl"
     log = AuditLog(str(path))
     log.write("job")

@@ -3,7 +3,7 @@ import urllib.request
 
 import pytest
 
-from vitsearch_evaluators.agent.canary import FLAG, Canary, Look, Reference, drift, is_good
+from vitsearch_evaluators.agent.canary import FLAG, Canary, CanaryTimes, Reference, drift, is_good
 from vitsearch_evaluators.conditions.job_context import Conditions
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.measure.child_process import StopSignal
@@ -20,8 +20,8 @@ def latency(p50, share=0.01):
     return Latency(300, p50, p50, p50, None, p50, p50, p50, p50 * (1 - share), p50 * (1 + share))
 
 
-def look(cpu, wall=None, contended=False, share=0.01):
-    return Look(latency(cpu, share), latency(cpu if wall is None else wall, share), contended)
+def times(cpu, wall=None, contended=False, share=0.01):
+    return CanaryTimes(latency(cpu, share), latency(cpu if wall is None else wall, share), contended)
 
 
 class Time:
@@ -41,144 +41,155 @@ def canary(tmp_path, time):
     return Canary(str(tmp_path / "canary.json"), CONFIG, time)
 
 
-def in_turn(*looks):
-    """A measurement that sees these, one after the other, and fails for one more."""
-    left = list(looks)
+def in_turn(*all_times):
+    """Return a measurement that gives these times one after the other, and fails after the last."""
+    left = list(all_times)
     return lambda: left.pop(0)
 
 
 def flagged(canary, environment, measure):
-    """Let it look and return the jobs that it wants flagged."""
-    told = []
-    canary.look(environment, measure, told.extend)
-    return told
+    """Check the canary and return the jobs that it flags."""
+    flagged_jobs = []
+    canary.check(environment, measure, flagged_jobs.extend)
+    return flagged_jobs
 
 
-def test_it_is_its_turn_after_jobs_or_seconds_but_never_with_nothing_to_verify(canary, time):
-    canary.finished("job0")
-    flagged(canary, HERE, in_turn(look(1.0)))
+def test_it_is_due_after_jobs_or_seconds_if_there_are_results_to_verify(canary, time):
+    canary.job_done("job0")
+    flagged(canary, HERE, in_turn(times(1.0)))
     time.now_s = 500.0
-    assert not canary.due(idle=True), "nothing was measured since"
-    flagged(canary, HERE, in_turn(look(1.0)))
+    assert not canary.due(idle=True), "no job was measured since"
+    flagged(canary, HERE, in_turn(times(1.0)))
     for number in range(3):
         assert not canary.due(idle=False)
-        canary.finished(f"job{number}")
+        canary.job_done(f"job{number}")
     assert canary.due(idle=False)
-    flagged(canary, HERE, in_turn(look(1.0)))
-    canary.finished("job3")
+    flagged(canary, HERE, in_turn(times(1.0)))
+    canary.job_done("job3")
     assert not canary.due(idle=True)
     time.now_s += 100.0
     assert canary.due(idle=False)
 
 
-def test_the_first_look_is_taken_when_the_device_is_idle(canary):
+def test_the_first_check_is_due_when_the_device_is_idle(canary):
     assert not canary.due(idle=True)
-    canary.finished("job0")
+    canary.job_done("job0")
     assert not canary.due(idle=False)
     assert canary.due(idle=True)
 
 
-def test_drift_is_judged_after_a_second_look(canary):
-    flagged(canary, HERE, in_turn(look(1.0)))
+def test_drift_is_judged_after_a_second_measurement(canary):
+    flagged(canary, HERE, in_turn(times(1.0)))
     for job in ("a", "b"):
-        canary.finished(job)
-    assert flagged(canary, HERE, in_turn(look(1.2), look(1.01))) == []
+        canary.job_done(job)
+    assert flagged(canary, HERE, in_turn(times(1.2), times(1.01))) == []
     assert canary.quarantined is None
     for job in ("c", "d"):
-        canary.finished(job)
-    assert flagged(canary, HERE, in_turn(look(1.2), look(1.2))) == ["c", "d"], "those before the last good one stand"
+        canary.job_done(job)
+    assert flagged(canary, HERE, in_turn(times(1.2), times(1.2))) == ["c", "d"], (
+        "jobs before the last good canary are not flagged"
+    )
     assert "CPU time is 1.2 ms" in canary.quarantined
     assert "+20.0%" in canary.quarantined
 
 
-def test_quarantine_ends_with_a_good_look_and_asks_for_one_soon(canary, time):
-    flagged(canary, HERE, in_turn(look(1.0)))
-    flagged(canary, HERE, in_turn(look(1.2), look(1.2)))
+def test_a_quarantine_makes_a_check_due_soon_and_ends_with_a_good_one(canary, time):
+    flagged(canary, HERE, in_turn(times(1.0)))
+    flagged(canary, HERE, in_turn(times(1.2), times(1.2)))
     assert not canary.due(idle=True)
     time.now_s += 60.0
     assert canary.due(idle=False)
-    assert flagged(canary, HERE, in_turn(look(1.06, share=0.02))) == []
-    assert canary.quarantined is not None, "near is not good"
-    flagged(canary, HERE, in_turn(look(0.97)))
+    assert flagged(canary, HERE, in_turn(times(1.06, share=0.02))) == []
+    assert canary.quarantined is not None, "within the interval is not within the limit"
+    flagged(canary, HERE, in_turn(times(0.97)))
     assert canary.quarantined is None
 
 
-def test_what_it_knows_outlives_the_agent(canary, tmp_path, time):
-    flagged(canary, HERE, in_turn(look(1.0)))
-    canary.finished("a")
+def test_its_state_survives_a_restart(canary, tmp_path, time):
+    flagged(canary, HERE, in_turn(times(1.0)))
+    canary.job_done("a")
     again = Canary(str(tmp_path / "canary.json"), CONFIG, time)
-    assert flagged(again, HERE, in_turn(look(1.2), look(1.2))) == ["a"]
+    assert flagged(again, HERE, in_turn(times(1.2), times(1.2))) == ["a"]
     assert Canary(str(tmp_path / "canary.json"), CONFIG, time).quarantined == again.quarantined is not None
 
 
-def test_jobs_are_forgotten_when_they_are_flagged_and_not_before(canary, tmp_path, time):
-    flagged(canary, HERE, in_turn(look(1.0)))
-    canary.finished("a")
+def test_jobs_stay_unverified_until_they_are_flagged(canary, tmp_path, time):
+    flagged(canary, HERE, in_turn(times(1.0)))
+    canary.job_done("a")
 
     def killed(_jobs):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        canary.look(HERE, in_turn(look(1.2), look(1.2)), killed)
+        canary.check(HERE, in_turn(times(1.2), times(1.2)), killed)
     again = Canary(str(tmp_path / "canary.json"), CONFIG, time)
-    assert flagged(again, HERE, in_turn(look(1.2), look(1.2))) == ["a"]
+    assert flagged(again, HERE, in_turn(times(1.2), times(1.2))) == ["a"]
 
 
-def test_another_environment_has_a_reference_of_its_own(canary):
-    flagged(canary, HERE, in_turn(look(1.0)))
-    flagged(canary, THERE, in_turn(look(2.0)))
-    flagged(canary, HERE, in_turn(look(1.0)))
-    flagged(canary, THERE, in_turn(look(2.0)))
+def test_each_environment_has_its_own_reference(canary):
+    flagged(canary, HERE, in_turn(times(1.0)))
+    flagged(canary, THERE, in_turn(times(2.0)))
+    flagged(canary, HERE, in_turn(times(1.0)))
+    flagged(canary, THERE, in_turn(times(2.0)))
     assert canary.quarantined is None
 
 
-def test_a_busy_device_is_no_reference(canary):
-    flagged(canary, HERE, in_turn(look(3.0, contended=True)))
-    flagged(canary, HERE, in_turn(look(1.0)))
-    flagged(canary, HERE, in_turn(look(1.01)))
+def test_times_of_a_busy_device_do_not_become_the_reference(canary):
+    flagged(canary, HERE, in_turn(times(3.0, contended=True)))
+    flagged(canary, HERE, in_turn(times(1.0)))
+    flagged(canary, HERE, in_turn(times(1.01)))
     assert canary.quarantined is None
 
 
-def test_a_state_that_cannot_be_read_is_as_if_there_were_none(tmp_path, time):
+def test_an_unreadable_state_counts_as_missing(tmp_path, time):
     (tmp_path / "canary.json").write_text('{"quarantined": 7}')
     assert Canary(str(tmp_path / "canary.json"), CONFIG, time).quarantined is None
 
 
-def test_a_disk_that_is_full_stops_nothing(tmp_path, time):
+def test_a_failed_write_of_the_state_is_ignored(tmp_path, time):
     canary = Canary(str(tmp_path / "missing" / "canary.json"), CONFIG, time)
-    flagged(canary, HERE, in_turn(look(1.0)))
-    flagged(canary, HERE, in_turn(look(1.2), look(1.2)))
+    flagged(canary, HERE, in_turn(times(1.0)))
+    flagged(canary, HERE, in_turn(times(1.2), times(1.2)))
     assert canary.quarantined
 
 
-ONCE = Reference(1.0, 1.0)
+REFERENCE = Reference(1.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("seen", "drifted", "good"),
+    ("measured", "drifted", "good"),
     [
-        (look(1.0), False, True),
-        (look(1.049), False, True),
-        (look(1.055, share=0.01), False, False),
-        (look(1.3, share=0.3), False, False),
-        (look(1.08), True, False),
-        (look(0.90), True, False),
-        (look(1.0, wall=1.3), True, False),
-        (look(1.0, wall=1.3, contended=True), False, True),
+        (times(1.0), False, True),
+        (times(1.049), False, True),
+        (times(1.055, share=0.01), False, False),
+        (times(1.3, share=0.3), False, False),
+        (times(1.08), True, False),
+        (times(0.90), True, False),
+        (times(1.0, wall=1.3), True, False),
+        (times(1.0, wall=1.3, contended=True), False, True),
     ],
-    ids=["same", "at the edge", "a little beyond", "too vague", "slower", "faster", "waits", "others wait too"],
+    ids=[
+        "same",
+        "at the edge",
+        "slightly outside",
+        "wide interval",
+        "slower",
+        "faster",
+        "waits",
+        "waits for other load",
+    ],
 )
-def test_drift_is_what_chance_and_other_load_do_not_explain(seen, drifted, good):
-    assert (drift(ONCE, seen, 0.05) is not None) == drifted
-    assert is_good(ONCE, seen, 0.05) == good
+def test_drift_excludes_chance_and_other_load(measured, drifted, good):
+    assert (drift(REFERENCE, measured, 0.05) is not None) == drifted
+    assert is_good(REFERENCE, measured, 0.05) == good
 
 
 def configure(state, max_drift, reference_ms, environment, **rest):
-    """Write what an agent that starts on `state` will read."""
+    """Write the configuration and the canary's state for an agent that starts on `state`."""
     canary = {"every_jobs": 1, "every_s": 1, "max_drift": max_drift}
     (state / "config.json").write_text(json.dumps({"canary": canary}))
-    once = {"cpu_ms": reference_ms, "wall_ms": reference_ms}
-    kept = dict({"references": {environment: once}, "unverified": [], "quarantined": None}, **rest)
+    reference = {"cpu_ms": reference_ms, "wall_ms": reference_ms}
+    kept = dict({"references": {environment: reference}, "unverified": [], "quarantined": None}, **rest)
     (state / "canary.json").write_text(json.dumps(kept))
 
 
@@ -191,7 +202,7 @@ sys.exit(app.main(sys.argv[1:]))
 """
 
 
-def test_a_device_that_drifted_says_so_flags_its_results_and_recovers(
+def test_a_drifted_device_is_quarantined_flags_its_results_and_recovers(
     tmp_path, serve_agent, blob, tiny_protocol, until
 ):
     script, state = tmp_path / "impatient.py", tmp_path / "served"
@@ -224,8 +235,8 @@ def test_a_device_that_drifted_says_so_flags_its_results_and_recovers(
         assert "unverified_device" not in third.flags
 
 
-def test_flags_are_one_wait_for_the_disk(tmp_path, monkeypatch):
-    """A thousand of them, each on the disk by itself, kept an SD card and every client waiting for a minute."""
+def test_many_flags_are_one_transaction(tmp_path, monkeypatch):
+    """With a transaction for each of a thousand flags, an SD card and all clients were busy for a minute."""
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     statements = []
     monkeypatch.setattr(queue._database, "run", lambda statement, *values: statements.append(statement))
@@ -235,7 +246,7 @@ def test_flags_are_one_wait_for_the_disk(tmp_path, monkeypatch):
     queue.close()
 
 
-def test_flags_are_added_once_and_only_to_results_that_are_there(tmp_path, tiny_protocol):
+def test_flags_are_added_once_and_only_to_existing_results(tmp_path, tiny_protocol):
     (tmp_path / "model.onnx").write_bytes(b"x")
     spec = JobSpec("measure", (BlobRef("model.onnx", "b2" * 32, 1),), "noop", {"busy_us": 0}, tiny_protocol)
     done, waiting, unknown = (f"{number:064x}" for number in (1, 2, 3))

@@ -12,14 +12,14 @@ import logging, sys
 from vitsearch_evaluators.agent import log_file
 logging.basicConfig(format="%(message)s")
 log_file.FILE_MAX_BYTES = 1000
-log_file.bound(sys.argv[1])
+log_file.limit_size(sys.argv[1])
 for number in range(500):
     logging.warning("line %d", number)
 """
 
 
 @pytest.mark.parametrize("mode", ["ab", "wb"])
-def test_a_log_that_is_a_file_is_bounded(tmp_path, mode):
+def test_the_size_of_a_log_file_is_limited(tmp_path, mode):
     path = tmp_path / log_file.FILE_NAME
     with path.open(mode) as log:
         command = [sys.executable, "-c", LOG_MUCH, str(path)]
@@ -31,7 +31,7 @@ def test_a_log_that_is_a_file_is_bounded(tmp_path, mode):
     assert numbers == list(range(500 - len(numbers), 500))
 
 
-def test_where_stderr_goes_elsewhere_nothing_is_touched(tmp_path):
+def test_a_file_that_is_not_stderr_is_not_changed(tmp_path):
     path = tmp_path / log_file.FILE_NAME
     path.write_bytes(b"x" * 5000)
     command = [sys.executable, "-c", LOG_MUCH, str(path)]

@@ -38,7 +38,7 @@ def in_thread(call):
     return result
 
 
-def test_a_child_that_was_killed_from_outside_is_tried_again(faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_a_job_whose_child_was_killed_from_outside_is_repeated(faulty_client, blob, tiny_protocol, tmp_path, until):
     gate, note = tmp_path / "gate", tmp_path / "pid"
     result = in_thread(
         lambda: faulty_client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
@@ -52,15 +52,15 @@ def test_a_child_that_was_killed_from_outside_is_tried_again(faulty_client, blob
     assert result().attempts == 3
 
 
-def test_a_model_that_crashes_is_tried_twice_and_the_agent_goes_on(faulty_client, blob, tiny_protocol):
-    told = []
+def test_a_crashing_model_is_tried_twice_and_the_agent_continues(faulty_client, blob, tiny_protocol):
+    events = []
     with pytest.raises(MeasurementFailed) as caught:
         faulty_client.measure(
-            blob, "faults", {"fault": "segfault"}, tiny_protocol, request=RequestOptions(on_event=told.append)
+            blob, "faults", {"fault": "segfault"}, tiny_protocol, request=RequestOptions(on_event=events.append)
         )
     assert (caught.value.kind, caught.value.details["signal"]) == ("crash", "SIGSEGV")
     assert "about to read address 0" in caught.value.details["output_tail"]
-    assert [event.what for event in told].count("started") == 2
+    assert [event.what for event in events].count("started") == 2
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
 
 
@@ -77,13 +77,15 @@ def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protoc
     assert measurement.environment_id == here
 
 
-def test_an_escaped_process_is_gone_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
+def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
     options = {"fault": "escape", "note": str(tmp_path / "pid")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
     assert processes.identify(read_pid(tmp_path / "pid.escaped")) is None
 
 
-def test_agent_killed_while_measuring_measures_again(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_an_agent_killed_while_measuring_repeats_the_job(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+):
     gate = tmp_path / "gate"
     options = {"gate": str(gate), "note": str(tmp_path / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
@@ -97,7 +99,7 @@ def test_agent_killed_while_measuring_measures_again(faulty_agent, faulty_client
     assert measurement.latency_ms.n == 11
 
 
-def test_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
     note = tmp_path / "pid"
     options = {"gate": "/never/there", "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
@@ -110,10 +112,10 @@ def test_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, bl
     assert error.kind == "interrupted"
 
 
-def test_a_service_that_is_stopped_with_its_children_interrupts_nothing(
+def test_stopping_the_service_with_its_children_does_not_count_as_an_interruption(
     faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
 ):
-    """systemd ends all processes of a unit at once, and the child may hear it first."""
+    """systemd ends all processes of a unit at once, and the child may get the signal first."""
     gate, note = tmp_path / "gate", tmp_path / "pid"
     options = {"gate": str(gate), "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
@@ -126,7 +128,7 @@ def test_a_service_that_is_stopped_with_its_children_interrupts_nothing(
     assert "interrupted" not in [event.what for event in faulty_client.events(found.job_id)]
 
 
-def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
+def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
     gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
     notes = [tmp_path / "pid-a", tmp_path / "pid-b"]
     clients = [faulty_agent.client("a"), faulty_agent.client("b")]
@@ -152,7 +154,7 @@ def test_two_clients_one_measurement_at_a_time(faulty_agent, blob, tiny_protocol
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no two sets of them")
-def test_a_result_of_another_environment_is_no_answer_to_who_names_his(tmp_path, blob, tiny_protocol):
+def test_a_request_for_an_environment_is_not_answered_from_another_one(tmp_path, blob, tiny_protocol):
     """The processors that the agent may use are part of its environment."""
     state, found = str(tmp_path / "state"), []
     for cpus in ("0,1", "0"):
@@ -185,7 +187,7 @@ def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_proto
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
 
 
-def test_work_folders_are_cleaned(agent, client, blob, tiny_protocol, tmp_path, until):
+def test_work_folders_are_removed(agent, client, blob, tiny_protocol, tmp_path, until):
     client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
     work = str(tmp_path / "state" / "work")
     until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
@@ -203,8 +205,8 @@ def test_an_upload_during_a_measurement_is_flagged(faulty_agent, faulty_client, 
     assert "concurrent_io" in result().flags
 
 
-def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
-    """Seen in an experiment: OSError from Popen ended the thread, and the job ran for ever."""
+def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
+    """OSError from Popen once ended the thread, and the job never ended."""
     from vitsearch_evaluators.agent import worker
     from vitsearch_evaluators.agent.device import Device
     from vitsearch_evaluators.conditions.environment import DeviceIdentity
@@ -239,21 +241,21 @@ def test_an_unstartable_child_fails_the_job_and_not_the_worker(tmp_path, blob, t
 X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"
 
 
-def test_nobody_looks_at_the_settings_while_the_canary_is_measured(tmp_path, monkeypatch):
-    """`nvpmodel` beside it would disturb it, and die with the children of the canary: another environment."""
+def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkeypatch):
+    """`nvpmodel` would disturb it, and be killed with the canary's children, which gives another environment."""
     from vitsearch_evaluators.agent import canary, device, worker
     from vitsearch_evaluators.conditions.environment import DeviceIdentity
     from vitsearch_evaluators.errors import EvaluatorError
     from vitsearch_evaluators.queue.blob_store import BlobStore
     from vitsearch_evaluators.queue.queue import JobQueue
 
-    looks, fingerprint = [], device.fingerprint
-    monkeypatch.setattr(device, "fingerprint", lambda *given: looks.append(given) or fingerprint(*given))
+    reads, fingerprint = [], device.fingerprint
+    monkeypatch.setattr(device, "fingerprint", lambda *given: reads.append(given) or fingerprint(*given))
 
     def measure(*_given):
-        before = len(looks)
+        before = len(reads)
         board.environment()
-        assert len(looks) == before
+        assert len(reads) == before
         raise EvaluatorError("enough", "seen")
 
     monkeypatch.setattr(canary, "measure", measure)
@@ -261,7 +263,7 @@ def test_nobody_looks_at_the_settings_while_the_canary_is_measured(tmp_path, mon
     board = device.Device(DeviceIdentity("device", "physical"), "1")
     measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board)
     board.ready.set()
-    measuring._look_at_canary()
+    measuring._check_canary()
     board.environment()
-    assert len(looks) == 2, "looked at again as soon as it was over"
+    assert len(reads) == 2, "the settings are read again after the canary"
     queue.close()

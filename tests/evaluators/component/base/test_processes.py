@@ -9,7 +9,7 @@ from vitsearch_evaluators.base import processes
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def test_same_pid_with_another_start_is_somebody_else():
+def test_a_process_with_the_same_pid_and_another_start_is_not_killed():
     with subprocess.Popen(SLEEP) as child:
         identity = processes.identify(child.pid)
         assert not processes.kill_if_same(identity._replace(start_ticks=identity.start_ticks - 1))
@@ -19,7 +19,7 @@ def test_same_pid_with_another_start_is_somebody_else():
         assert child.wait() == -signal.SIGKILL
 
 
-def test_a_zombie_is_gone(until):
+def test_a_zombie_counts_as_ended(until):
     child = subprocess.Popen(SLEEP)
     identity = processes.identify(child.pid)
     child.kill()
@@ -29,7 +29,7 @@ def test_a_zombie_is_gone(until):
     child.wait()
 
 
-def test_sweep_takes_strays_and_leaves_the_others():
+def test_sweep_kills_only_the_children_that_are_not_kept():
     with subprocess.Popen(SLEEP) as ours:
         keep = processes.children()
         stray = subprocess.Popen(SLEEP)
@@ -40,7 +40,7 @@ def test_sweep_takes_strays_and_leaves_the_others():
 
 
 def test_a_child_dies_with_the_thread_that_started_it():
-    """Why the worker is one thread that stays: the kernel means the thread, not the process."""
+    """PR_SET_PDEATHSIG refers to the parent thread, not the process; so the worker is one thread that stays."""
     script = (
         "import sys, time; from vitsearch_evaluators.base import processes;"
         f"processes.die_with_parent({os.getpid()}); print('ready', flush=True); time.sleep(600)"
@@ -63,7 +63,7 @@ def test_a_child_dies_with_the_thread_that_started_it():
         assert child.wait(60) == -signal.SIGKILL
 
 
-def test_parent_that_died_before_the_request_is_noticed():
+def test_die_with_parent_detects_a_parent_that_ended_earlier():
     assert not processes.die_with_parent(os.getppid() + 1)
     processes._prctl(processes._PR_SET_PDEATHSIG, 0)
 

@@ -9,7 +9,7 @@ from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.system import NoStream, Stream, System, run_command
 
 
-def test_reads_below_its_root(tmp_path):
+def test_reads_files_below_its_root(tmp_path):
     (tmp_path / "sys").mkdir()
     (tmp_path / "sys" / "temp").write_text("48300\n")
     system = System(str(tmp_path))
@@ -18,20 +18,20 @@ def test_reads_below_its_root(tmp_path):
     assert system.glob("/sys/*") == ["/sys/temp"]
 
 
-def test_a_root_with_brackets_in_its_name_is_a_folder_like_others(tmp_path):
+def test_the_root_may_have_brackets_in_its_name(tmp_path):
     root = tmp_path / "[board] *"
     (root / "sys").mkdir(parents=True)
     (root / "sys" / "temp").write_text("48300\n")
     assert System(str(root)).glob("/sys/t*") == ["/sys/temp"]
 
 
-def test_what_cannot_be_read_has_a_reason(tmp_path):
+def test_an_unreadable_file_gives_a_reason(tmp_path):
     reading = System(str(tmp_path)).read("/sys/temp")
     assert reading.text is None
     assert "/sys/temp cannot be read: No such file" in reading.reason
 
 
-def test_text_is_no_number(tmp_path):
+def test_a_file_with_text_has_no_number(tmp_path):
     (tmp_path / "mode").write_text("powersave")
     assert System(str(tmp_path)).number("/mode") is None
 
@@ -40,16 +40,16 @@ def test_runs_a_command():
     assert run_command([sys.executable, "-c", "print(6 * 7)"]) == ("42\n", None)
 
 
-def test_a_command_that_fails_says_how():
+def test_a_failing_command_gives_its_exit_code_and_message():
     done = run_command([sys.executable, "-c", "import sys; sys.exit('no such rail')"])
     assert "ended with 1: no such rail" in done.reason
 
 
-def test_a_missing_command_is_a_reason():
+def test_a_missing_command_gives_a_reason():
     assert "no-such-tool cannot be run" in run_command(["no-such-tool"]).reason
 
 
-def test_an_endless_command_is_ended():
+def test_a_command_is_ended_after_its_timeout():
     done = run_command([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
     assert "did not end within 0.2 s" in done.reason
 
@@ -68,7 +68,7 @@ def test_numbers_and_counters(tmp_path, text, number, counter):
 PRINTS = "import time\nfor i in range(10**6):\n    print('line', i, flush=True)\n    time.sleep(0.01)"
 
 
-def test_a_tool_that_goes_on_is_heard_line_by_line_and_ended(until):
+def test_a_stream_passes_on_each_line_and_ends_the_tool(until):
     received, before = [], processes.children()
     stream = Stream([sys.executable, "-c", PRINTS], received.append)
     until(lambda: len(received) >= 3, "three lines")
@@ -80,7 +80,7 @@ def test_a_tool_that_goes_on_is_heard_line_by_line_and_ended(until):
     assert processes.children() <= before
 
 
-def test_a_tool_that_ignores_the_request_to_end_is_killed(until):
+def test_a_tool_that_ignores_sigterm_is_killed(until):
     received, before = [], processes.children()
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PRINTS
     stream = Stream([sys.executable, "-c", script], received.append)
@@ -89,17 +89,17 @@ def test_a_tool_that_ignores_the_request_to_end_is_killed(until):
     assert processes.children() <= before
 
 
-def test_a_tool_that_ends_by_itself_or_is_missing_says_so(until):
+def test_a_stream_reports_that_its_tool_ended_or_is_missing(until):
     received = []
     stream = Stream([sys.executable, "-c", "print('once')"], received.append)
     until(stream.ended, "the end")
     assert received == ["once"]
     stream.close()
     assert "no-such-tool cannot be run: No such file" in Stream(["no-such-tool"], received.append).ended()
-    assert "no-such-tool cannot be run: there is none" in NoStream(["no-such-tool"], received.append).ended()
+    assert "no-such-tool cannot be run: it does not exist" in NoStream(["no-such-tool"], received.append).ended()
 
 
-def test_a_tool_ends_soon_after_its_agent_was_killed(until, tmp_path):
+def test_a_tool_ends_soon_after_its_agent_is_killed(until, tmp_path):
     note = str(tmp_path / "pid")
     tool = f"import os; open({note!r}, 'w').write(str(os.getpid()))\n{PRINTS}"
     agent = (

@@ -79,7 +79,7 @@ def test_one_file_that_fails_keeps_no_other_from_being_measured(blob, tiny_onnx,
     assert app.main(["measure", blob, tiny_onnx()]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(tiny_onnx()) for line in lines)
-    assert any(line.startswith(f"{blob}: incompatible_artifact: this is no ONNX file") for line in lines)
+    assert any(line.startswith(f"{blob}: incompatible_artifact: not an ONNX file") for line in lines)
     assert app.main(["measure", blob, str(tmp_path / "none")]) == 2
     assert capsys.readouterr().out == "", "what is not there is told before anything is measured"
 
@@ -115,7 +115,7 @@ def test_pin_says_what_is_allowed():
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (["token", "--state", "{}/none"], "token file {}/none/token is not there; an agent makes its own"),
+        (["token", "--state", "{}/none"], "token file {}/none/token does not exist; an agent creates its own"),
         (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
         (["serve", "--state", "{}/file"], "--state {}/file: File exists; it is a folder"),
         (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it is a folder"),
@@ -135,9 +135,9 @@ def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, co
         ('{"limits": {"quota_mb": -1}}', [], "config.json.limits.quota_mb"),
         ('{"limits": ', [], "config.json is not JSON"),
         ('{"power": {"meter": "inna3221"}}', [], "inna3221"),
-        ("{}", ["--token-file", "/none"], "token file /none is not there"),
-        ("{}", ["--tls-cert", "/none", "--tls-key", "/none"], "/none holds no certificate"),
-        ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key go together"),
+        ("{}", ["--token-file", "/none"], "token file /none does not exist"),
+        ("{}", ["--tls-cert", "/none", "--tls-key", "/none"], "/none is not a certificate"),
+        ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key must be given together"),
     ],
 )
 def test_what_a_person_must_mend_has_an_exit_code_of_its_own(tmp_path, capsys, content, options, told):

@@ -35,7 +35,7 @@ def test_a_measurement_over_http(client, blob, tiny_protocol):
     assert measurement.reasons["power"]
 
 
-def test_the_same_question_is_measured_once(agent, client, blob, tiny_protocol):
+def test_equal_requests_are_measured_once(agent, client, blob, tiny_protocol):
     first = client.measure(blob, "noop", {}, tiny_protocol)
     with agent.client("another study") as other:
         assert other.measure(first.artifact, "noop", {}, tiny_protocol) == first
@@ -60,7 +60,7 @@ def test_real_onnxruntime(client, tiny_onnx):
 
 @pytest.fixture
 def sent(client, monkeypatch):
-    """What the client asks of the device: (method, path)."""
+    """The requests that the client sends: (method, path)."""
     requests, request = [], client._transport.request
 
     def watched(method, path, *arguments, **more):
@@ -71,9 +71,9 @@ def sent(client, monkeypatch):
     return requests
 
 
-def test_a_file_that_is_no_model_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol):
+def test_a_file_that_is_not_a_model_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol):
     pytest.importorskip("onnxruntime")
-    with pytest.raises(MeasurementFailed, match="no ONNX file") as caught:
+    with pytest.raises(MeasurementFailed, match="not an ONNX file") as caught:
         client.measure(blob, "onnxruntime", {}, tiny_protocol)
     assert caught.value.kind == "incompatible_artifact"
     assert {path for _, path in sent} == {"/v1/device"}
@@ -83,27 +83,27 @@ def test_a_model_that_is_too_new_is_refused_before_it_is_sent(client, sent, tmp_
     pytest.importorskip("onnxruntime")
     info = next(runtime for runtime in client.device().runtimes if runtime.name == "onnxruntime")
     path = write_model(tmp_path, opset=info.max_opset + 1)
-    with pytest.raises(MeasurementFailed, match=f"opset {info.max_opset + 1}, .* reads up to {info.max_opset}"):
+    with pytest.raises(MeasurementFailed, match=f"opset {info.max_opset + 1}; .* reads up to {info.max_opset}"):
         client.measure(path, "onnxruntime", {}, tiny_protocol)
     assert {path for _, path in sent} == {"/v1/device"}
 
 
 @pytest.mark.parametrize(
-    ("less", "kind", "told"),
+    ("less", "kind", "message"),
     [
-        ({"max_blob_bytes": 1000}, "incompatible_artifact", "900000 bytes, the device takes files of up to 1000"),
-        ({"memory_mb": 0}, "out_of_memory", "the model alone has 1 MB, the device has 0 MB"),
+        ({"max_blob_bytes": 1000}, "incompatible_artifact", "900000 bytes; the device accepts files of up to 1000"),
+        ({"memory_mb": 0}, "out_of_memory", "the model alone has 1 MB; the device has 0 MB"),
     ],
 )
-def test_a_model_that_is_too_large_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol, less, kind, told):
+def test_a_model_that_is_too_large_is_refused_before_it_is_sent(client, sent, blob, tiny_protocol, less, kind, message):
     client._info = client.device()._replace(**less)
-    with pytest.raises(MeasurementFailed, match=told) as caught:
+    with pytest.raises(MeasurementFailed, match=message) as caught:
         client.measure(blob, "noop", {}, tiny_protocol)
     assert caught.value.kind == kind
     assert {path for _, path in sent} == {"/v1/device"}
 
 
-def test_what_the_device_was_when_asked_earlier_is_no_reason(client, tiny_onnx, tiny_protocol):
+def test_an_old_description_of_the_device_is_refreshed_before_a_refusal(client, tiny_onnx, tiny_protocol):
     pytest.importorskip("onnxruntime")
     info = client.device()
     older = [runtime._replace(max_opset=5, version="0.9") for runtime in info.runtimes]
@@ -111,7 +111,7 @@ def test_what_the_device_was_when_asked_earlier_is_no_reason(client, tiny_onnx, 
     assert client.measure(tiny_onnx(), "onnxruntime", {}, tiny_protocol).latency_ms.n == 11
 
 
-def test_the_agent_refuses_what_the_client_could_not_look_at(agent, client, sent, tmp_path, tiny_protocol):
+def test_the_agent_checks_a_model_that_the_client_does_not_have(agent, client, sent, tmp_path, tiny_protocol):
     pytest.importorskip("onnxruntime")
     path = write_model(tmp_path, ir_version=999)
     digest = client.upload(path)
@@ -121,7 +121,7 @@ def test_the_agent_refuses_what_the_client_could_not_look_at(agent, client, sent
     assert client.jobs() == []
 
 
-def test_what_only_the_runtime_finds_wrong_is_a_final_failure(client, tmp_path, tiny_protocol):
+def test_a_model_that_only_the_runtime_refuses_is_a_final_failure(client, tmp_path, tiny_protocol):
     pytest.importorskip("onnxruntime")
     path = write_model(tmp_path, operator="NoSuchOperator")
     for _ in range(2):
@@ -130,9 +130,9 @@ def test_what_only_the_runtime_finds_wrong_is_a_final_failure(client, tmp_path, 
         assert caught.value.kind == "incompatible_artifact"
 
 
-def test_an_openvino_pair_is_one_artifact(client, tmp_path, tiny_protocol):
+def test_both_files_of_an_openvino_model_are_one_artifact(client, tmp_path, tiny_protocol):
     (tmp_path / "model.xml").write_bytes(b"<net/>")
-    with pytest.raises(InvalidRequest, match="needs .*model.bin, which is not there"):
+    with pytest.raises(InvalidRequest, match="needs .*model.bin, which does not exist"):
         client.measure(str(tmp_path / "model.xml"), "noop", {}, tiny_protocol)
     (tmp_path / "model.bin").write_bytes(b"weights")
     measurement = client.measure(str(tmp_path / "model.xml"), "noop", {"busy_us": 1}, tiny_protocol)
@@ -148,7 +148,7 @@ def write_model(folder, opset=13, ir_version=7, operator="Identity"):
     return str(path)
 
 
-def test_upload_goes_on_after_the_agent_was_killed(agent, client, tmp_path, monkeypatch):
+def test_upload_continues_after_the_agent_was_killed(agent, client, tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.write_bytes(os.urandom(900_000))
     monkeypatch.setattr(transfer, "_CHUNK_FIRST_BYTES", 100_000)
@@ -209,7 +209,7 @@ def test_a_damaged_upload_is_sent_once_more(client, blob, monkeypatch):
     assert client.upload(blob)
 
 
-def test_an_agent_that_lost_queue_and_models_is_given_both_again(agent, client, blob, tiny_protocol, tmp_path):
+def test_an_agent_that_lost_queue_and_models_gets_both_again(agent, client, blob, tiny_protocol, tmp_path):
     first = client.measure(blob, "noop", {}, tiny_protocol)
     agent.stop()
     for name in ("jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm"):
@@ -221,7 +221,7 @@ def test_an_agent_that_lost_queue_and_models_is_given_both_again(agent, client, 
     assert again.started_at >= first.started_at
 
 
-def test_another_device_at_the_address_is_told(agent, client, blob, tiny_protocol, tmp_path):
+def test_another_device_at_the_address_is_device_changed(agent, client, blob, tiny_protocol, tmp_path):
     client.device()
     agent.stop()
     (tmp_path / "state" / "device.json").unlink()
@@ -230,17 +230,17 @@ def test_another_device_at_the_address_is_told(agent, client, blob, tiny_protoco
     assert client.measure(blob, "noop", {}, tiny_protocol).latency_ms.n == 11
 
 
-def test_a_wrong_token_is_final_at_once(agent, blob, tiny_protocol):
+def test_a_wrong_token_is_a_final_error(agent, blob, tiny_protocol):
     with DeviceClient(agent.url, "wrong" * 8) as client, pytest.raises(Unauthorized):
         client.measure(blob, "noop", {}, tiny_protocol)
 
 
-def test_a_digest_that_nobody_has_is_final(client, tiny_protocol):
-    with pytest.raises(NotFound, match="does not hold"):
+def test_an_unknown_digest_is_a_final_error(client, tiny_protocol):
+    with pytest.raises(NotFound, match="does not have"):
         client.measure("ab" * 32, "noop", {}, tiny_protocol)
 
 
-def test_silence_ends_at_the_deadline(blob, tiny_protocol):
+def test_a_device_that_does_not_answer_is_given_up_at_the_deadline(blob, tiny_protocol):
     client = DeviceClient("http://127.0.0.1:9", deadline_s=0.2, backoff=Backoff(0.01, 0.05))
     with pytest.raises(DeviceUnreachable, match="gave up after"):
         client.measure(blob, "noop", {}, tiny_protocol)
@@ -254,17 +254,17 @@ def test_waiting_can_be_cancelled(blob, tiny_protocol):
         client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(cancel=cancel))
 
 
-@pytest.mark.parametrize("versions", [{"api_min": 3, "api_max": 4}, {}, {"api_min": "2", "api_max": 2}])
-def test_versions_that_share_nothing_are_both_named(versions):
+@pytest.mark.parametrize("versions", [{"api_min": 2, "api_max": 3}, {}, {"api_min": "1", "api_max": 1}])
+def test_an_error_names_both_versions_if_no_version_is_shared(versions):
     client = DeviceClient("http://board")
     body = dict(versions, agent_version="9.0")
     client._transport.request = lambda *arguments, **more: Reply({}, body)
-    with pytest.raises(ProtocolSkew, match=r"speaks protocol 2 to 2, the agent \(version 9.0\)"):
+    with pytest.raises(ProtocolSkew, match=r"supports protocol 1 to 1, the agent \(version 9.0\)"):
         client.device()
 
 
-def test_a_result_of_another_environment_is_not_taken_for_the_wanted_one(client, blob, tiny_protocol, monkeypatch):
-    """It was queued for us, and somebody else had it measured after a change."""
+def test_a_result_of_another_environment_is_refused(client, blob, tiny_protocol, monkeypatch):
+    """The job was queued for our environment, and another client had it measured in a later one."""
     found = client.measure(blob, "noop", {}, tiny_protocol)
     request = client._transport.request
 
@@ -279,7 +279,7 @@ def test_a_result_of_another_environment_is_not_taken_for_the_wanted_one(client,
     assert caught.value.details == {"wanted": "ab" * 32, "found": found.environment_id}
 
 
-def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, monkeypatch):
+def test_a_result_of_another_job_is_refused(client, blob, tiny_protocol, monkeypatch):
     client.measure(blob, "noop", {}, tiny_protocol)
     monkeypatch.setattr(remote_job, "job_id", lambda spec, device: job_id(spec, device + "?"))
     request = client._transport.request
@@ -293,7 +293,7 @@ def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, mo
         return request(method, path, *arguments, **more)
 
     monkeypatch.setattr(client._transport, "request", answer_for_another)
-    with pytest.raises(MeasurementFailed, match="is of another job") as caught:
+    with pytest.raises(MeasurementFailed, match="belongs to another job") as caught:
         client.measure(blob, "noop", {}, tiny_protocol)
     assert caught.value.kind == "protocol"
 
@@ -308,5 +308,5 @@ def test_a_result_of_another_job_is_not_believed(client, blob, tiny_protocol, mo
         (16 << 10, 50.0, 16 << 10),
     ],
 )
-def test_chunks_follow_the_link(now, took_s, then):
+def test_chunk_size_adapts_to_the_speed_of_the_link(now, took_s, then):
     assert transfer.next_chunk_bytes(now, took_s) == then

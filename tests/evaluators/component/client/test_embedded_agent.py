@@ -42,14 +42,14 @@ def test_restart_keeps_the_device_and_its_queue(agent, client, blob, tiny_protoc
     assert client.measure(blob, "noop", {}, tiny_protocol) == first
 
 
-def test_pinning_reaches_the_measuring_child(tmp_path):
+def test_cpus_pins_the_agent(tmp_path):
     cpu = max(os.sched_getaffinity(0))
     with EmbeddedAgent(str(tmp_path / "state"), cpus=str(cpu)) as agent, agent.client("s") as client:
         assert client.device().fingerprint["affinity"] == [cpu]
         assert os.sched_getaffinity(agent.pid) == {cpu}
 
 
-def test_stop_is_idempotent_and_pid_then_says_so(tmp_path):
+def test_stop_is_idempotent_and_pid_then_raises(tmp_path):
     with EmbeddedAgent(str(tmp_path / "state")) as agent:
         pid = agent.pid
         agent.stop()
@@ -59,7 +59,7 @@ def test_stop_is_idempotent_and_pid_then_says_so(tmp_path):
             agent.pid  # noqa: B018
 
 
-def test_a_start_that_fails_shows_why(tmp_path):
+def test_a_failed_start_quotes_the_log(tmp_path):
     with pytest.raises(DeviceUnreachable, match="--cpus"), EmbeddedAgent(str(tmp_path / "s"), cpus="9999"):
         pass
 

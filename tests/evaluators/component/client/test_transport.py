@@ -21,7 +21,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 @pytest.fixture
 def serve():
-    """serve(status, body, drop=0): a server that answers all alike, after `drop` broken exchanges."""
+    """serve(status, body, close_after_each=False) -> URL of a server that gives the same answer to every request."""
     servers = []
 
     def start(status, body, close_after_each=False):
@@ -34,7 +34,7 @@ def serve():
                 self.end_headers()
                 self.wfile.write(body)
                 if close_after_each:
-                    self.close_connection = True  # without having said so
+                    self.close_connection = True  # without announcing it
 
             def log_message(self, *arguments):
                 pass
@@ -63,14 +63,14 @@ def serve():
         (429, b'{"error": {"code": "busy", "message": "m"}}', DeviceBusy),
     ],
 )
-def test_answers_that_are_no_success_have_their_class(serve, status, body, kind):
+def test_error_answers_become_errors_of_their_class(serve, status, body, kind):
     transport = Transport(serve(status, body), None, 30.0)
     with pytest.raises(kind):
         transport.request("GET", "/v1/device")
     transport.close()
 
 
-def test_nobody_there_is_transient_and_names_the_address():
+def test_a_refused_connection_is_transient_and_names_the_address():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -79,7 +79,7 @@ def test_nobody_there_is_transient_and_names_the_address():
     assert caught.value.transient
 
 
-def test_a_silent_device_is_given_up():
+def test_a_device_that_does_not_answer_times_out():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -95,7 +95,7 @@ def test_an_idle_connection_that_the_agent_closed_is_replaced(serve):
     transport.close()
 
 
-def test_the_address_is_asked_before_each_request(serve):
+def test_the_address_function_is_called_before_each_request(serve):
     addresses = [serve(200, b"1"), serve(200, b"2")]
     transport = Transport(lambda: addresses[0], None, 30.0)
     assert transport.request("GET", "/").body == 1
@@ -105,13 +105,13 @@ def test_the_address_is_asked_before_each_request(serve):
 
 
 @pytest.mark.parametrize("url", ["board.local:8470", "ftp://board", "http://", "http://board/v1"])
-def test_addresses_are_checked(url):
-    with pytest.raises(InvalidRequest, match="http://board.local:8470"):
+def test_malformed_addresses_are_refused(url):
+    with pytest.raises(InvalidRequest, match="http://HOST:PORT"):
         Transport(url, None, 1.0).request("GET", "/")
 
 
-def test_an_answer_that_was_cut_is_no_answer():
-    """An ssh tunnel that ends in the middle of a result: it is asked for again, and costs no trial."""
+def test_a_truncated_answer_is_device_unreachable():
+    """As when an ssh tunnel ends in the middle of a result: the request is repeated, and the trial does not fail."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)

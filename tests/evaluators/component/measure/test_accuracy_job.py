@@ -174,7 +174,7 @@ def test_what_cannot_be_judged_is_refused_before_it_waits(client, classifier, su
         client.accuracy(path, judged_by, "noop")
     (tmp_path / "text").write_text("no array")
     text = client.upload(str(tmp_path / "text"))
-    with pytest.raises(InvalidRequest, match="images is no .npy file"):
+    with pytest.raises(InvalidRequest, match="images is not a .npy file"):
         client.accuracy(path, Subset(text, client.upload(judged_by.labels)))
     wide = numpy.zeros((N, 1, 2, 4), "float32")
     with pytest.raises(MeasurementFailed, match="the model does not take the images"):

@@ -16,7 +16,7 @@ from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, find
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.tools.tool import run_tool
-from vitsearch_evaluators.wire.protocol import PROBE
+from vitsearch_evaluators.wire.protocol import PEAKS
 
 
 @pytest.fixture
@@ -209,7 +209,9 @@ with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0)
 """
 
 
-def test_a_probe_that_eats_memory_is_ended_and_the_agent_lives(own_group, faulty_environment, tmp_path, blob):
+def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_lives(
+    own_group, faulty_environment, tmp_path, blob
+):
     with open(os.path.join(faulty_environment, "hungry"), "w"):
         pass
     state = tmp_path / "state"
@@ -306,9 +308,9 @@ def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated
 @pytest.mark.parametrize(
     "job",
     [
-        {"kind": "probe", "runtime": "noop"},
-        {"kind": "copy", "runtime": "noop", "protocol": PROBE._replace(min_s=0.0).to_json()},
-        {"kind": "gemm", "runtime": "onnxruntime", "protocol": PROBE._replace(min_s=0.0).to_json(),
+        {"kind": "runtime_check", "runtime": "noop"},
+        {"kind": "copy", "runtime": "noop", "protocol": PEAKS._replace(min_s=0.0).to_json()},
+        {"kind": "gemm", "runtime": "onnxruntime", "protocol": PEAKS._replace(min_s=0.0).to_json(),
          "precision": "fp32", "model": "gemm.onnx", "options": {}},
     ],
     ids=lambda job: job["kind"],
@@ -324,13 +326,15 @@ def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
 
 def test_the_canary_goes_into_the_group_too(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
-    place = canary.Place(str(tmp_path / "canary"), "device", "e1" * 32, System(), MemoryLimit(2000, str(tmp_path)))
-    assert canary.measure(["noop"], place, StopSignal()).cpu.n > 0
+    context = canary.CanaryContext(
+        str(tmp_path / "canary"), "device", "e1" * 32, System(), MemoryLimit(2000, str(tmp_path))
+    )
+    assert canary.measure(["noop"], context, StopSignal()).cpu.n > 0
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 
 def test_a_copy_of_more_than_there_may_be_does_not_fit(tmp_path):
-    job = {"kind": "copy", "runtime": "noop", "protocol": PROBE.to_json(), "answer": "answer.json"}
+    job = {"kind": "copy", "runtime": "noop", "protocol": PEAKS.to_json(), "answer": "answer.json"}
     with pytest.raises(MeasurementFailed) as caught:
         run_child(dict(job, **MemoryLimit(100, None, "none").for_child()), str(tmp_path), 120.0, StopSignal())
     assert caught.value.kind == "out_of_memory"

@@ -1,4 +1,4 @@
-"""Faults 3 and 14 of the list in `test_faults`: a device that comes back otherwise, and clocks that jump."""
+"""Faults 3 and 14 of the list in `test_faults`: a device that restarts in another environment, and clocks that jump."""
 
 import os
 import pathlib
@@ -14,12 +14,12 @@ from vitsearch_evaluators.errors import EnvironmentChanged
 
 two_processors = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="the processors that an agent may use are part of its environment, and here is only one",
+    reason="needs two processors: those that an agent may use are part of its environment",
 )
 
 
 def half_done(state, blob, protocol, options, until, environment_of=lambda info: None):
-    """Kill an agent whose first measuring process has answered and whose second one measures."""
+    """Kill an agent after its first measuring process has answered, while the second one measures."""
     with EmbeddedAgent(state, cpus="0,1") as agent, agent.client("s", deadline_s=0.0) as client:
         digest = client.upload(blob)
         submit(client, digest, protocol, options, environment_of(client.device()))
@@ -29,7 +29,7 @@ def half_done(state, blob, protocol, options, until, environment_of=lambda info:
 
 
 def submit(client, digest, protocol, options, environment):
-    """Ask for a measurement and do not wait for it."""
+    """Submit a job and do not wait for it."""
 
     class Enough(Exception):
         pass
@@ -45,7 +45,7 @@ def submit(client, digest, protocol, options, environment):
 
 @two_processors
 @pytest.mark.parametrize(("cpus", "processes"), [("0,1", 1), ("0", 2)])
-def test_half_done_work_goes_on_only_in_the_same_environment(
+def test_an_interrupted_job_continues_only_in_the_same_environment(
     tmp_path, faulty_environment, blob, tiny_protocol, until, cpus, processes
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
@@ -63,7 +63,7 @@ def test_half_done_work_goes_on_only_in_the_same_environment(
 
 
 @two_processors
-def test_a_job_for_the_old_environment_fails_in_the_new_and_may_be_planned_again(
+def test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_error(
     tmp_path, faulty_environment, blob, tiny_protocol, until
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
@@ -84,16 +84,16 @@ def test_a_job_for_the_old_environment_fails_in_the_new_and_may_be_planned_again
         assert caught.value.transient
         here = client.device().environment_id
         assert caught.value.details == {"wanted": pinned[0], "found": here}
-        assert client.measure(blob, "faults", options, twice).environment_id == here, "another client does not mind"
+        assert client.measure(blob, "faults", options, twice).environment_id == here, "any environment will do"
         assert (
             client.measure(blob, "faults", options, twice, request=RequestOptions(environment_id=here)).environment_id
             == here
         )
 
 
-def test_no_duration_is_taken_from_a_clock_that_may_jump():
-    """The wall clock is asked for what a person reads, as UTC text. The one who has to know it, an external
-    meter whose samples bear it, takes it from System and watches for its jumps."""
+def test_durations_do_not_use_the_wall_clock():
+    """The wall clock is used only for UTC texts for people. The external meter, whose samples have wall-clock times,
+    takes it from System and detects jumps."""
     home = pathlib.Path(vitsearch_evaluators.__file__).parent
     jumping = re.compile(r"\btime\.time\b|\bdatetime\.(now|utcnow|today)\b|\btime\.localtime\b|from time import")
     found = [path.name for path in sorted(home.rglob("*.py")) if jumping.search(path.read_text())]

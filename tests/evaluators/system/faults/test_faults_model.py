@@ -1,4 +1,4 @@
-"""Faults 11, 12, 13, 22 and 24 of the list in `test_faults`: models that crash, hang, eat the memory and lie."""
+"""Faults 11, 12, 13, 22 and 24 of `test_faults`: models that crash, hang, use all memory or answer garbage."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ def is_healthy(client, blob, protocol):
     return client.measure(blob, "noop", {"busy_us": 10}, protocol).latency_ms.n == 11
 
 
-def test_a_crash_that_does_not_come_back_is_forgiven(faulty_client, blob, tiny_protocol, tmp_path):
+def test_a_job_that_crashes_once_is_repeated_and_done(faulty_client, blob, tiny_protocol, tmp_path):
     options = {"fault": "segfault_once", "note": str(tmp_path / "note")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).attempts == 2
 
 
 @pytest.mark.parametrize(("fault", "signal"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
-def test_a_crash_is_final_and_the_agent_healthy(faulty_client, blob, tiny_protocol, fault, signal):
+def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob, tiny_protocol, fault, signal):
     failure = fails(faulty_client, blob, tiny_protocol, fault=fault)
     assert (failure.kind, failure.details["signal"], failure.transient) == ("crash", signal, False)
     job = failure.details
@@ -57,9 +57,9 @@ def little_memory(faulty_agent, small_group):
 
 @pytest.fixture
 def small_group():
-    """Make a cgroup of 250 MB and return what puts a process into it."""
+    """Make a cgroup of 250 MB and return a function that puts a process into it."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root may make a cgroup")
+        pytest.skip("only root can create a cgroup")
     with contextlib.ExitStack() as closing:
         for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
             group = os.path.join(root, f"vitsearch-test-{os.getpid()}")
@@ -71,7 +71,7 @@ def small_group():
                 continue
             yield lambda pid, group=group: write(os.path.join(group, "cgroup.procs"), pid)
             return
-    pytest.skip("no memory cgroup can be made here")
+    pytest.skip("cannot create a memory cgroup on this machine")
 
 
 def write(path, value):
@@ -79,10 +79,10 @@ def write(path, value):
         stream.write(str(value))
 
 
-def test_a_model_without_bounds_does_not_fit_and_only_it_dies(
+def test_a_model_that_exhausts_the_memory_fails_and_the_agent_survives(
     faulty_agent, little_memory, faulty_client, blob, tiny_protocol
 ):
-    """The kernel really kills it, and counts it: that is the evidence."""
+    """The kernel really kills the child, and its counter is the evidence."""
     pid = faulty_agent.pid
     failure = fails(faulty_client, blob, tiny_protocol, fault="hungry")
     assert (failure.kind, failure.transient) == ("out_of_memory", False)
@@ -90,12 +90,12 @@ def test_a_model_without_bounds_does_not_fit_and_only_it_dies(
     assert faulty_agent.pid == pid
 
 
-def test_an_old_kernel_that_counts_nothing_says_it_in_its_log(
+def test_without_a_kernel_counter_the_kernel_log_shows_the_kill(
     faulty_environment, small_group, tiny_protocol, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(processes, "out_of_memory_kills", lambda: None)
     if not os.access("/dev/kmsg", os.R_OK):
-        pytest.skip("the kernel's log cannot be read here")
+        pytest.skip("cannot read the kernel's log on this machine")
     (tmp_path / "model.onnx").write_bytes(b"x")
     job = {"kind": "measure", "phase": "latency", "runtime": "faults", "options": {"fault": "hungry"}}
     job.update(protocol=tiny_protocol.to_json(), model="model.onnx", answer="answer.json")
@@ -104,7 +104,7 @@ def test_an_old_kernel_that_counts_nothing_says_it_in_its_log(
     assert caught.value.kind == "out_of_memory"
 
 
-def test_a_memory_error_does_not_fit_either(faulty_client, blob, tiny_protocol):
+def test_a_memory_error_is_out_of_memory(faulty_client, blob, tiny_protocol):
     assert fails(faulty_client, blob, tiny_protocol, fault="memory").kind == "out_of_memory"
 
 
@@ -113,7 +113,7 @@ def test_garbage_is_a_protocol_failure_and_never_a_result(faulty_client, blob, t
     assert fails(faulty_client, blob, tiny_protocol, fault="garbage", note=note).kind == "protocol"
 
 
-def test_zombies_and_escaped_processes_are_swept(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path):
+def test_zombies_and_escaped_processes_are_removed(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path):
     options = {"fault": "escape", "note": str(tmp_path / "pid")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
     assert processes.identify(int((tmp_path / "pid.escaped").read_text())) is None

@@ -1,4 +1,4 @@
-"""Faults 5, 7 and 10 of the list in `test_faults`: cuts, slow links and damaged bytes, through a real proxy."""
+"""Faults 5, 7 and 10 of the list in `test_faults`: lost and slow connections and damaged bytes, with a real proxy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(transfer, "CHUNK_MAX_BYTES", CHUNK)
 
 
-def test_a_cut_in_an_upload_costs_no_more_than_a_chunk(far_client, proxy, blob, small_chunks):
+def test_a_lost_connection_costs_an_upload_at_most_one_chunk(far_client, proxy, blob, small_chunks):
     cuts = []
 
     def cut_once(data):
@@ -49,8 +49,10 @@ def test_a_cut_in_an_upload_costs_no_more_than_a_chunk(far_client, proxy, blob, 
     assert proxy.up_bytes < os.path.getsize(blob) + 1.5 * CHUNK
 
 
-def test_a_cut_in_a_measurement_repeats_nothing(faulty_agent, far_client, proxy, blob, tiny_protocol, tmp_path, until):
-    """It ends on the device during the cut, and its result is fetched afterwards."""
+def test_a_lost_connection_does_not_repeat_a_measurement(
+    faulty_agent, far_client, proxy, blob, tiny_protocol, tmp_path, until
+):
+    """The measurement ends on the device while the network is down, and its result is fetched later."""
     gate, note = tmp_path / "gate", tmp_path / "pid"
     with ThreadPoolExecutor(1) as pool, faulty_agent.client("watcher") as watcher:
         options = {"gate": str(gate), "note": str(note)}
@@ -60,11 +62,11 @@ def test_a_cut_in_a_measurement_repeats_nothing(faulty_agent, far_client, proxy,
         gate.write_text("open")
         until(lambda: watcher.jobs() == [])
         assert not result.done()
-        proxy.mend()
+        proxy.restore()
         assert result.result(120).attempts == 1
 
 
-def test_a_result_that_was_lost_on_its_way_is_fetched_again(far_client, proxy, blob, tiny_protocol):
+def test_a_lost_result_is_fetched_again(far_client, proxy, blob, tiny_protocol):
     lost = []
 
     def lose_once(data):
@@ -78,8 +80,8 @@ def test_a_result_that_was_lost_on_its_way_is_fetched_again(far_client, proxy, b
     assert lost
 
 
-def test_a_slow_link_takes_smaller_pieces_and_no_timeout_counts_the_whole(far_client, proxy, blob, monkeypatch):
-    """900 kB at 250 kB/s take longer than any one request may."""
+def test_a_slow_link_gets_smaller_chunks_and_no_timeout_for_the_whole_file(far_client, proxy, blob, monkeypatch):
+    """900 kB at 250 kB/s take longer than the timeout of one request."""
     monkeypatch.setattr(transfer, "_CHUNK_AIM_S", 0.3)
     proxy.rate = 250_000
     far_client._transport._timeout_s = 2.5
@@ -102,7 +104,7 @@ def test_a_slow_link_takes_smaller_pieces_and_no_timeout_counts_the_whole(far_cl
 
 
 def damaging(times):
-    """Flip a bit in the middle of so many large pieces, which are bodies: heads are at the front."""
+    """Flip a bit in the middle of the first `times` large pieces, which are bodies, because heads are at the start."""
     damaged = []
 
     def damage(data):
@@ -115,13 +117,13 @@ def damaging(times):
     return damage
 
 
-def test_damaged_bytes_are_noticed_and_sent_once_more(far_client, proxy, blob):
+def test_damaged_bytes_are_detected_and_sent_once_more(far_client, proxy, blob):
     proxy.on_up = damaging(1)
     assert far_client.upload(blob)
     assert proxy.up_bytes > 2 * os.path.getsize(blob)
 
 
-def test_a_line_that_damages_everything_is_a_final_failure(far_client, proxy, blob):
+def test_a_connection_that_damages_everything_is_a_final_failure(far_client, proxy, blob):
     proxy.on_up = damaging(10**6)
     with pytest.raises(TransferFailed) as caught:
         far_client.upload(blob)

@@ -1,7 +1,7 @@
-"""Ten thousand requests that nobody should send, to a real agent: it refuses each, stays as it was, and measures.
+"""Ten thousand invalid requests to a real agent: it refuses each, its state does not change, and it still measures.
 
-Requests are mutations of good ones (methods, paths, headers, JSON values anywhere in a body, bodies that are no
-JSON) and bytes that are no requests at all, several to a connection and one after the other without waiting.
+The requests are mutations of valid ones (methods, paths, headers, JSON values at any depth, bodies that are not JSON)
+and bytes that are not requests at all. Several go over one connection without waiting for answers.
 """
 
 import copy
@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, job_id
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000
 LEAST_ANSWERS = 10_000
 LIMITS = {
@@ -32,14 +32,14 @@ LIMITS = {
     "quota_mb": 8,
     "queued_per_owner": 4,
 }
-BLOB = b"no model at all"
+BLOB = b"not a model ..."
 DIGEST = hashlib.sha256(BLOB).hexdigest()
 OTHER = "ab" * 32
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "get", "G\xcbT", "X" * 300, "")
 IDS = (DIGEST, OTHER, "..", "../../token", "%2e%2e%2ftoken", "a" * 63, "A" * 64, "", "\xff", "x" * 9000)
-# Of every endpoint that there is, or will be.
+# From the table of routes, so that new endpoints are included.
 ROUTES = tuple((method, re.sub(r"\(\?P<id>.*?\)", "{}", path.pattern)[: -len(r"\Z")]) for method, path, _ in ENDPOINTS)
 PATHS = (
     "/v1/health",
@@ -111,7 +111,7 @@ ODD_VALUES = (
     "noop",
     "onnxruntime",
     "accuracy",
-    "probe",
+    "peaks",
     OTHER,
     DIGEST,
     [],
@@ -159,26 +159,26 @@ BROKEN_STARTS = (
 )
 
 
-def places(value, here=()):
-    """Return the paths to every value inside a JSON value, itself included."""
+def locations(value, here=()):
+    """Return the paths of all values inside a JSON value, including itself."""
     found = [here]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += places(item, here + (key,))
+        found += locations(item, here + (key,))
     return found
 
 
-def changed(value, place, new):
-    if not place:
+def changed(value, location, new):
+    if not location:
         return new
     copied = copy.deepcopy(value)
     inner = copied
-    for key in place[:-1]:
+    for key in location[:-1]:
         inner = inner[key]
     if new is DROPPED:
-        del inner[place[-1]]
+        del inner[location[-1]]
     else:
-        inner[place[-1]] = new
+        inner[location[-1]] = new
     return copied
 
 
@@ -186,7 +186,7 @@ DROPPED = object()
 
 
 class Target:
-    """A running agent, and the good requests that are spoilt."""
+    """A running agent, and the valid requests that are mutated."""
 
     def __init__(self, agent, device_id):
         self.port = urlsplit(agent.url).port
@@ -195,7 +195,7 @@ class Target:
         spec = JobSpec("measure", (BlobRef("model.onnx", DIGEST, len(BLOB)),), "noop", {"busy_us": 1}, protocol)
         self.device_id = device_id
         self.job = {
-            "api": 2,
+            "api": PROTOCOL_VERSION,
             "device_id": device_id,
             "owner": {"study": "fuzz", "trial": 1},
             "environment_id": None,
@@ -208,28 +208,28 @@ class Target:
         self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
         self.refused = copy.deepcopy(self.job)
         self.refused["spec"].update(runtime="onnxruntime", options={})
-        self.probe = copy.deepcopy(self.job)
-        self.probe["spec"].update(kind="probe", manifest=[])
-        self.jobs = (self.job, self.accuracy, self.refused, self.probe)
+        self.peaks = copy.deepcopy(self.job)
+        self.peaks["spec"].update(kind="peaks", manifest=[])
+        self.jobs = (self.job, self.accuracy, self.refused, self.peaks)
         self.bodies = (*self.jobs, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
         self.answers = {}
 
     def path_of(self, body):
-        """The path under which a job would be taken, if it can be."""
+        """Return the path under which a job would be accepted, if its body is valid."""
         try:
             return "/v1/jobs/" + job_id(JobSpec.from_json(body["spec"]), self.device_id)
-        except Exception:  # noqa: BLE001 - the agent is to meet it too
+        except Exception:  # noqa: BLE001 - the agent gets it too
             return "/v1/jobs/" + OTHER
 
     def exchange(self, sent):
-        """Send bytes on a fresh connection, then read to its end; nothing when the agent cuts it."""
+        """Send bytes over a new connection and return the answer; empty if the agent resets it."""
         received = bytearray()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as line:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as connection:
             try:
-                line.sendall(sent)
-                line.shutdown(socket.SHUT_WR)
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
                 while True:
-                    piece = line.recv(1 << 16)
+                    piece = connection.recv(1 << 16)
                     if not piece:
                         break
                     received += piece
@@ -238,7 +238,7 @@ class Target:
         return bytes(received)
 
     def check(self, received):
-        """Every status is one that a client can use, and no answer tells of the agent's insides."""
+        """Check that every status is an expected one and that no answer reveals internals of the agent."""
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
         for status in statuses:
             assert status < 500 or status in (503, 507), received[-2000:]
@@ -278,10 +278,10 @@ def odd_json(draw, target):
     which = draw(st.integers(0, len(target.bodies) - 1))
     body, is_job = target.bodies[which], which < len(target.jobs)
     for _ in range(draw(st.integers(0, 2))):
-        options = places(body)
-        place = options[draw(st.integers(0, len(options) - 1))]
+        options = locations(body)
+        location = options[draw(st.integers(0, len(options) - 1))]
         new = draw(st.sampled_from((*ODD_VALUES, DROPPED)))
-        body = changed(body, place, new) if place or new is not DROPPED else body
+        body = changed(body, location, new) if location or new is not DROPPED else body
     method, path = ("PUT", target.path_of(body)) if is_job else ("POST", "/v1/uploads")
     return method, path, json.dumps(body).encode()
 
@@ -295,7 +295,7 @@ def odd_upload(draw):
 
 @st.composite
 def requests(draw, target):
-    """A request whose end can be found: its length is right, whatever else is wrong."""
+    """A request with a correct length, so that the agent finds the next one; anything else may be wrong."""
     headers = []
     kind = draw(st.sampled_from((0, 0, 0, 1, 1, 2, 3)))
     if kind == 0:
@@ -318,7 +318,7 @@ def requests(draw, target):
 
 @st.composite
 def broken(draw, target):
-    """Bytes after which the agent cannot know where the next request begins."""
+    """Bytes after which the agent cannot know where the next request starts."""
     kind = draw(st.integers(0, 3))
     if kind == 0:
         return draw(st.sampled_from(BROKEN_STARTS)) + draw(st.binary(max_size=20))
@@ -333,8 +333,8 @@ def broken(draw, target):
     return head.encode("latin-1") + draw(st.sampled_from((b"", b"\r\n", b"\r\n\r\n", b"\n", b": \r\n\r\n")))
 
 
-def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
-    """The whole of it is one test: what the agent is afterwards says as much as its answers."""
+def test_invalid_requests_are_refused_and_change_nothing(target, home, fuzz):
+    """One test for all: the state of the agent afterwards is checked as well as its answers."""
 
     @fuzz(BATCHES)
     @given(st.lists(requests(target), min_size=BATCH, max_size=BATCH))
@@ -343,13 +343,13 @@ def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
 
     @fuzz(BROKEN)
     @given(broken(target))
-    def alone(sent):
+    def single(sent):
         target.check(target.exchange(sent))
 
     pid = target.agent.pid
     before_s = spent_s(pid)
     pipelined()
-    alone()
+    single()
     print(f"{target.answers}: {spent_s(pid) - before_s:.0f} s of CPU time on both sides")
     assert sum(target.answers.values()) >= LEAST_ANSWERS
     assert target.agent.pid == pid
@@ -361,7 +361,7 @@ def test_whatever_is_sent_is_refused_in_order(target, home, fuzz):
 
 
 def spent_s(pid):
-    """CPU seconds of this process and the agent, with the children that it has waited for."""
+    """Return the CPU seconds of this process and of the agent, including the agent's reaped children."""
     with open(f"/proc/{pid}/stat") as stream:
         fields = stream.read().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
@@ -370,7 +370,7 @@ def spent_s(pid):
 def still_measures(target, home):
     path = home / "afterwards"
     path.write_bytes(BLOB + b"!")
-    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=PATIENCE_S)
+    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=TIMEOUT_S)
     with target.agent.client("after") as client:
         for job in client.jobs():
             client.cancel(job.id)
@@ -388,7 +388,7 @@ def nothing_was_written_elsewhere(home):
         assert [
             name
             for name in strange
-            if folder != "work" or not name.startswith(("probe-", "canary", "job.json", "output.log"))
+            if folder != "work" or not name.startswith(("runtime-", "canary", "job.json", "output.log"))
         ] == []
     known = re.compile(
         r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z"

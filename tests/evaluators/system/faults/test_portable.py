@@ -1,4 +1,4 @@
-"""The agent on the Pythons of the boards: 3.6 (JetPack 4), 3.8 (JetPack 5), and a current one."""
+"""The agent under the Python versions of devices: 3.6 (JetPack 4), 3.8 (JetPack 5), and a current one."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ def test_end_to_end(version, python_of, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
-def test_real_models_on_old_boards(version, python_of, tmp_path):
-    """Times, accuracy and peaks under the onnxruntime that there is for this Python, unpacked for this test."""
+def test_real_models_under_old_pythons(version, python_of, tmp_path):
+    """Times, accuracy and peaks with the newest onnxruntime for this Python, unpacked for this test."""
     python, libraries = python_of(version), str(tmp_path / "libraries")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", libraries]
     command += [
@@ -50,8 +50,8 @@ def run_portable(python, tests, folder, *libraries):
 
 
 @pytest.mark.parametrize("version", ["3.6"])
-def test_the_tests_can_be_read_by_the_oldest(version, python_of):
-    """They run there too: see the agent's page."""
+def test_the_tests_compile_under_the_oldest_python(version, python_of):
+    """The tests also run on devices: see the README of the agent."""
     homes = [os.path.join(TESTS, "evaluators"), SUPPORT]
     walked = [(folder, name) for home in homes for folder, _, names in os.walk(home) for name in names]
     paths = [os.path.join(folder, name) for folder, name in walked if name.endswith(".py")]
@@ -66,8 +66,8 @@ HEAVY = ("ssl", "http", "email", "html", "urllib", "multiprocessing", "asyncio",
 @pytest.mark.parametrize(
     ("module", "left_out"), [("vitsearch_evaluators", OTHERS), ("vitsearch_evaluators.cli.app", OTHERS + HEAVY)]
 )
-def test_imports_what_it_needs_and_no_more(module, left_out):
-    """An idle agent may have 30 MB, of which HTTP and TLS of the standard library alone would take 4."""
+def test_imports_no_heavy_modules(module, left_out):
+    """An idle agent may use 30 MB; HTTP and TLS of the standard library alone would add 4 MB."""
     script = f"import sys, {module}; print(sorted(set({left_out}) & set(sys.modules)))"
     environment = dict(os.environ, PYTHONPATH=AGENT_HOME)
     output = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True).stdout

@@ -1,7 +1,7 @@
-"""Two hundred SIGKILLs over a hundred jobs: every job ends done, each result once, nothing is left running.
+"""Two hundred SIGKILLs over a hundred jobs: every job is done with one result, and no process is left.
 
-The agent is killed about two times in five, its measuring child the other times, each at a random moment
-of the child's life: while it is spawned, imports, measures, or while its answer is written down.
+Two kills in five hit the agent, the others its measuring child, each at a random moment in the life of a child:
+while it starts, imports, measures, or while its answer is stored.
 """
 
 import json
@@ -17,11 +17,11 @@ from vitsearch_evaluators.wire.measurement import Measurement
 
 KILLS, JOBS, OWNERS = 200, 100, 4
 SEED = 20
-LATEST_S = 0.15  # about as long as a child lives
+LATEST_S = 0.15  # about the lifetime of a child
 
 
 class Watcher:
-    """Reads the agent's database from outside."""
+    """Reads the agent's database from another process."""
 
     def __init__(self, state):
         self._database = sqlite3.connect(f"file:{state}/jobs.sqlite?mode=ro", uri=True, timeout=60)
@@ -30,7 +30,7 @@ class Watcher:
         return self._database.execute(query).fetchall()
 
     def child(self):
-        """The living measuring child, None while there is none."""
+        """Return the running measuring child, None if there is none."""
         found = self.rows("SELECT process FROM jobs WHERE state = 'running' AND process IS NOT NULL")
         process = processes.ProcessId(*json.loads(found[0][0])) if found else None
         return process if process is not None and processes.identify(process.pid) == process else None
@@ -43,7 +43,7 @@ class Watcher:
 
 
 def processes_in(folder):
-    """Living processes that work below a folder, whoever their parent is."""
+    """Return the running processes whose working folder is below `folder`."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -56,8 +56,8 @@ def processes_in(folder):
 
 
 def put_jobs(agent, path, protocol, repeats):
-    """Submit jobs of several owners; nobody waits for them."""
-    from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+    """Submit jobs of several owners without waiting for them."""
+    from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
     with agent.client("uploads") as client:
         digest = client.upload(path)
@@ -66,12 +66,12 @@ def put_jobs(agent, path, protocol, repeats):
         for repeat in repeats:
             spec = JobSpec("measure", (blob,), "noop", {"busy_us": 1000}, protocol, repeat)
             owner = {"study": f"study-{repeat % OWNERS}", "trial": repeat}
-            body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+            body = {"api": PROTOCOL_VERSION, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
             client._transport.request("PUT", f"/v1/jobs/{job_id(spec, device_id)}", body)
 
 
 def kill_one(agent, watcher, draw, until):
-    """Kill the child or the agent at a random moment; False when everything was done before."""
+    """Kill the child or the agent at a random moment; False if all jobs ended before."""
     found = until(lambda: watcher.child() or watcher.left() == 0, "a child, or the end")
     if found is True:
         return False
@@ -101,14 +101,14 @@ def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, un
             kills += kill_one(agent, watcher, draw, until)
         until(lambda: watcher.left() == 0, "the last jobs")
         jobs = watcher.rows("SELECT id, state, attempts, error, result FROM jobs")
-        told = watcher.rows("SELECT job, what, COUNT(*) FROM events GROUP BY job, what")
+        events = watcher.rows("SELECT job, what, COUNT(*) FROM events GROUP BY job, what")
         watcher.close()
     assert [(job, error) for job, ended, _, error, _ in jobs if ended != "done"] == []
     assert len(jobs) == count
     for job, _, attempts, _, result in jobs:
         measurement = Measurement.from_json(json.loads(result))
         assert (measurement.job_id, measurement.attempts) == (job, attempts)
-    counted = {(job, what): count for job, what, count in told}
+    counted = {(job, what): count for job, what, count in events}
     assert [counted[job, "done"] for job, *_ in jobs] == [1] * count
     assert all(counted[job, "started"] == attempts for job, _, attempts, _, _ in jobs)
     until(lambda: processes_in(str(state)) == [], "the last process to end")

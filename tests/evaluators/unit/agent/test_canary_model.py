@@ -6,7 +6,7 @@ from vitsearch_evaluators.runtimes import create
 numpy = pytest.importorskip("numpy")
 
 
-def test_the_file_is_valid_onnx_that_old_boards_read():
+def test_the_file_is_valid_onnx_of_an_old_version():
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(onnx_bytes())
     onnx.checker.check_model(model, full_check=True)
@@ -14,7 +14,7 @@ def test_the_file_is_valid_onnx_that_old_boards_read():
     assert len(onnx_bytes()) < 1000
 
 
-def test_its_values_neither_grow_nor_fade():
+def test_its_values_stay_in_range():
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(onnx_bytes(), providers=["CPUExecutionProvider"])
     image = numpy.full((1, 64, 256), 0.5, dtype="float32")
@@ -23,7 +23,7 @@ def test_its_values_neither_grow_nor_fade():
 
 
 @pytest.mark.parametrize("available", [["noop", "onnxruntime"], ["noop"]])
-def test_it_runs_on_what_the_device_has(available, tmp_path):
+def test_it_runs_on_the_available_runtime(available, tmp_path):
     if "onnxruntime" in available:
         pytest.importorskip("onnxruntime")
     model = model_for(available)

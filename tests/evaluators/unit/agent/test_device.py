@@ -1,4 +1,4 @@
-"""A device's environment is looked at when nothing is measured, and remembered meanwhile."""
+"""A device's environment is read when nothing is measured, and remembered during a measurement."""
 
 import pytest
 
@@ -12,47 +12,47 @@ IDENTITY = DeviceIdentity("device", "physical")
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """Each look at the environment, numbered."""
+def reads(monkeypatch):
+    """Number each reading of the environment."""
     seen = []
 
-    def look(version, runtimes, system):
+    def read(version, runtimes, system):
         seen.append(version)
-        return {"look": len(seen)}
+        return {"read": len(seen)}
 
-    monkeypatch.setattr(device_module, "fingerprint", look)
+    monkeypatch.setattr(device_module, "fingerprint", read)
     return seen
 
 
 @pytest.fixture
-def device(tmp_path, looks):
+def device(tmp_path, reads):
     made = Device(IDENTITY, "1", system=System(str(tmp_path)))
     made.ready.set()
     return made
 
 
-def test_nobody_looks_while_it_is_measured(device, looks):
+def test_the_environment_is_not_read_during_a_measurement(device, reads):
     before = device.environment()
     with device.undisturbed():
         assert device.environment() == before
-    assert device.environment() == {"look": 2}
+    assert device.environment() == {"read": 2}
 
 
-def test_it_is_looked_at_again_after_a_measurement_that_failed(device, looks):
+def test_the_environment_is_read_again_after_a_failed_measurement(device, reads):
     device.environment()
     with pytest.raises(ValueError, match="failed"), device.undisturbed():
         raise ValueError("failed")
-    assert device.environment() == {"look": 2}
+    assert device.environment() == {"read": 2}
 
 
-def test_what_is_seen_before_it_is_ready_is_not_kept(tmp_path, looks):
+def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
     early = Device(IDENTITY, "1", system=System(str(tmp_path)))
     early.environment()
     with early.undisturbed():
-        assert early.environment() == {"look": 2}
+        assert early.environment() == {"read": 2}
 
 
-def test_what_the_configuration_changes_is_part_of_it(tmp_path, looks):
+def test_emulation_and_memory_limit_are_part_of_the_environment(tmp_path, reads):
     config = AgentConfig(limits=LimitsConfig(memory_mb=500), emulation=EmulationConfig(2.0))
     found = Device(IDENTITY, "1", config, System(str(tmp_path))).environment()
-    assert set(found) == {"look", "emulation", "memory_limit"}
+    assert set(found) == {"read", "emulation", "memory_limit"}

@@ -17,24 +17,26 @@ def now():
 
 @pytest.fixture
 def cache(tmp_path, now):
-    cache = RuntimeCache(str(tmp_path / "probes.json"), {}, clock=lambda: now[0])
+    cache = RuntimeCache(str(tmp_path / "runtimes.json"), {}, clock=lambda: now[0])
     cache.keep(FOUND)
     return cache
 
 
-def test_a_moment_later_nothing_is_asked_again(cache, now):
+def test_fresh_results_are_used(cache, now):
     now[0] += FRESH_S - 1
     assert cache.load() == FOUND
 
 
-def test_later_it_is(cache, now):
+def test_old_results_are_not_used(cache, now):
     now[0] += FRESH_S + 1
     assert cache.load() is None
     now[0] = 5.0
     assert cache.load() is None
 
 
-def test_after_a_reboot_an_installation_or_another_configuration_too(cache, tmp_path, now, monkeypatch):
+def test_results_are_not_used_after_a_reboot_an_installation_or_a_changed_configuration(
+    cache, tmp_path, now, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(processes, "boot_id", lambda: "another boot")
         assert cache.load() is None
@@ -49,18 +51,18 @@ def test_after_a_reboot_an_installation_or_another_configuration_too(cache, tmp_
         os.utime(str(tmp_path / "site-packages"), (1, 1))
         assert cache.load() is None
     cache.keep(FOUND)
-    other = RuntimeCache(str(tmp_path / "probes.json"), {"runtimes": {"trt": "python3"}}, clock=lambda: now[0])
+    other = RuntimeCache(str(tmp_path / "runtimes.json"), {"runtimes": {"trt": "python3"}}, clock=lambda: now[0])
     assert other.load() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"key": 1, "clock": 0, "runtimes": 7}'])
-def test_what_cannot_be_read_is_not_there(cache, tmp_path, content, monkeypatch):
+def test_an_unreadable_file_counts_as_missing(cache, tmp_path, content, monkeypatch):
     monkeypatch.setattr(runtime_cache.RuntimeCache, "_key", lambda self: 1)
-    (tmp_path / "probes.json").write_bytes(content)
+    (tmp_path / "runtimes.json").write_bytes(content)
     assert cache.load() is None
 
 
-def test_what_cannot_be_written_is_not_missed(tmp_path):
-    cache = RuntimeCache(str(tmp_path / "nowhere" / "probes.json"), {})
+def test_a_failed_write_is_ignored(tmp_path):
+    cache = RuntimeCache(str(tmp_path / "nowhere" / "runtimes.json"), {})
     cache.keep(FOUND)
     assert cache.load() is None

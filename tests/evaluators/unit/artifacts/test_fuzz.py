@@ -1,7 +1,7 @@
-"""Spoilt model files: each is refused with a reason or passes, nothing else happens, and nothing slips through.
+"""Fuzzed model files: each one passes or is refused with a reason.
 
-The judge is `onnx` itself where it is there: whatever it reads with data in other files or with a newer
-version must not have passed for less.
+Where `onnx` is installed, it is the reference: a file must not pass if `onnx` finds external data in it, foreign
+operators, or newer versions than the checks found.
 """
 
 import pytest
@@ -45,8 +45,8 @@ PIECES = (
 
 
 @st.composite
-def spoilt(draw, kind):
-    """A real file with bytes changed, pieces put in, taken out or doubled, or its end cut off."""
+def corrupted(draw, kind):
+    """A real file with changed bytes, pieces inserted, removed or doubled, or its end cut off."""
     content = bytearray(draw(st.sampled_from(SEEDS[kind])))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
@@ -65,7 +65,7 @@ def spoilt(draw, kind):
 
 
 def inspected(kind, folder, content):
-    """Return the facts, or None for a refusal; anything else that is raised is a fault."""
+    """Return the facts, or None for a refusal; anything else that is raised fails the test."""
     names = {"onnx": "model.onnx", "tflite": "model.tflite", "openvino": "model.xml"}
     files = {names[kind]: str(folder / names[kind]), "model.bin": str(folder / "model.bin")}
     (folder / names[kind]).write_bytes(content)
@@ -80,11 +80,11 @@ def inspected(kind, folder, content):
 
 
 @pytest.mark.parametrize("kind", ["tflite", "openvino"])
-def test_a_spoilt_file_is_refused_or_passes(kind, tmp_path, fuzz):
+def test_a_corrupted_file_passes_or_is_refused(kind, tmp_path, fuzz):
     passed = []
 
     @fuzz(700)
-    @given(spoilt(kind))
+    @given(corrupted(kind))
     def check(content):
         passed.append(inspected(kind, tmp_path, content) is not None)
 
@@ -93,7 +93,7 @@ def test_a_spoilt_file_is_refused_or_passes(kind, tmp_path, fuzz):
 
 
 def external(message):
-    """Whether a protobuf message holds a tensor whose data lies elsewhere, anywhere."""
+    """Whether a protobuf message has, at any depth, a tensor with external data."""
     name = message.DESCRIPTOR.name
     if name == "TensorProto" and (message.data_location == 1 or len(message.external_data)):
         return True
@@ -110,12 +110,12 @@ def foreign(model):
     return {domain for domain, name in used - own if domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")}
 
 
-def test_what_onnx_itself_reads_passes_for_what_it_is(tmp_path, fuzz):
+def test_corrupted_onnx_files_never_pass_with_less_than_onnx_finds(tmp_path, fuzz):
     onnx = pytest.importorskip("onnx")
     passed = []
 
     @fuzz(2000)
-    @given(spoilt("onnx"))
+    @given(corrupted("onnx"))
     def check(content):
         facts = inspected("onnx", tmp_path, content)
         passed.append(facts is not None)

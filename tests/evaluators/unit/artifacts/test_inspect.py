@@ -1,4 +1,4 @@
-"""What each kind of file is taken for. The files are made by hand here and by the real tools where they are."""
+"""What the checks find in each kind of file, written by hand or by the real exporters where they are installed."""
 
 import os
 import pickle
@@ -24,12 +24,12 @@ def refused(kind, files):
     return str(caught.value)
 
 
-def test_the_versions_of_an_onnx_file(onnx_file):
+def test_finds_the_versions_of_an_onnx_file(onnx_file):
     facts = artifacts.inspect("onnx", onnx_file(identity(opset=17, ir_version=9)))
     assert facts == ("onnx", 9, {"": 17})
 
 
-def test_a_real_exporter_s_file_is_read_alike(tiny_onnx):
+def test_finds_the_versions_that_a_real_exporter_wrote(tiny_onnx):
     onnx = pytest.importorskip("onnx")
     path = tiny_onnx()
     model = onnx.load(path)
@@ -38,13 +38,13 @@ def test_a_real_exporter_s_file_is_read_alike(tiny_onnx):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"\0" * 100, "zeros"),
         (pickle.dumps({"a": 1}, 4), "a pickle, which is code"),
         (b"PK\x03\x04" + b"x" * 60, "zip archive"),
-        (b"\x7fELF\x02\x01", "code is not taken"),
+        (b"\x7fELF\x02\x01", "code is not accepted"),
         (b"ftrt\x00\x00\x00\x00", "TensorRT engine"),
         (b"\x20\0\0\0ORTM", "own format"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
@@ -52,13 +52,13 @@ def test_a_real_exporter_s_file_is_read_alike(tiny_onnx):
         (b"<!DOCTYPE html><html>", "web page"),
         (tflite(), "is tflite, but was sent as onnx"),
         (IR.encode(), "is openvino, but was sent as onnx"),
-        (b"\xff\x00garbage" * 64, "no ONNX file"),
-        (identity()[:-3], "no ONNX file"),
+        (b"\xff\x00garbage" * 64, "not an ONNX file"),
+        (identity()[:-3], "not an ONNX file"),
         (number(1, 7), "no IR version or no graph"),
     ],
 )
-def test_what_is_no_onnx_file_is_told_by_what_it_is(content, told, onnx_file):
-    assert told in refused("onnx", onnx_file(content))
+def test_a_file_that_is_not_onnx_is_described(content, message, onnx_file):
+    assert message in refused("onnx", onnx_file(content))
 
 
 EXTERNAL = number(2, 1) + field(8, b"w") + number(14, 1)
@@ -73,7 +73,7 @@ def attribute(key, content):
 
 @pytest.mark.parametrize("tensor", [EXTERNAL, ENTRY, WRAPPED])
 @pytest.mark.parametrize(
-    "place",
+    "embed",
     [
         lambda tensor: field(7, field(5, tensor)),
         lambda tensor: field(7, field(15, field(1, tensor))),
@@ -86,16 +86,16 @@ def attribute(key, content):
         lambda tensor: field(20, field(1, field(5, tensor))),
     ],
 )
-def test_external_data_is_found_wherever_a_tensor_may_be(place, tensor, onnx_file):
-    assert "external files" in refused("onnx", onnx_file(identity() + place(tensor)))
+def test_external_data_is_refused_in_every_tensor(embed, tensor, onnx_file):
+    assert "external files" in refused("onnx", onnx_file(identity() + embed(tensor)))
 
 
 def test_operators_of_a_foreign_domain_are_refused_by_name(onnx_file):
     foreign = [node("Evil", ["x"], "y", domain="com.acme")]
-    assert "'Evil' is of the domain 'com.acme'" in refused("onnx", onnx_file(identity(nodes=foreign)))
+    assert "'Evil' is from the domain 'com.acme'" in refused("onnx", onnx_file(identity(nodes=foreign)))
 
 
-def test_a_function_of_the_model_is_no_foreign_operator(onnx_file):
+def test_functions_of_the_model_are_allowed_in_any_domain(onnx_file):
     own = [node("Gelu", ["x"], "y", domain="pkg.mine")]
     function = field(25, field(1, b"Gelu") + field(10, b"pkg.mine") + field(7, node("Identity", ["x"], "y")))
     assert artifacts.inspect("onnx", onnx_file(identity(nodes=own) + function)).ir_version == 7
@@ -114,13 +114,13 @@ def test_deep_nesting_is_refused_without_recursion(onnx_file):
     assert "deeper than 100" in refused("onnx", onnx_file(number(1, 7) + field(7, content)))
 
 
-def test_a_file_of_many_fields_is_given_up_on(onnx_file, monkeypatch):
+def test_a_file_with_too_many_fields_is_refused(onnx_file, monkeypatch):
     monkeypatch.setattr("vitsearch_evaluators.artifacts.onnx_file._FIELDS_MAX", 1000)
     assert "too many fields" in refused("onnx", onnx_file(number(1, 7) + number(5, 1) * 1000))
 
 
-def test_weights_are_jumped_over(tmp_path):
-    """A sparse file of 512 MiB costs what its few fields cost."""
+def test_weights_are_skipped(tmp_path):
+    """A sparse file of 512 MiB takes no longer than its few fields."""
     path, weights_bytes = str(tmp_path / "large.onnx"), 512 << 20
     tensor = number(2, 1) + field(8, b"w") + b"\x4a" + varint(weights_bytes)
     graph = b"\x2a" + varint(len(tensor) + weights_bytes) + tensor
@@ -135,46 +135,46 @@ def test_weights_are_jumped_over(tmp_path):
 
 
 @pytest.mark.parametrize("content", [tflite(), tflite(weights=8), tflite(behind=(1, 0)), tflite(behind=(8, 32))])
-def test_tflite(content, onnx_file):
+def test_valid_tflite_files_pass(content, onnx_file):
     assert artifacts.inspect("tflite", onnx_file(content, "model.tflite")).kind == "tflite"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (tflite(custom=b"FlexErf"), "'FlexErf' is a custom one"),
+        (tflite(custom=b"FlexErf"), "'FlexErf' is a custom operator"),
         (tflite(external=8), "external files"),
         (tflite(external=9), "external files"),
-        (tflite(weights=2**31), "points out of the file"),
-        (tflite(behind=(8, 10**6)), "points out of the file"),
-        (tflite(behind=(2**63, 8)), "points out of the file"),
-        (tflite(identifier=b"TFL9"), "identifier TFL3"),
+        (tflite(weights=2**31), "outside the file"),
+        (tflite(behind=(8, 10**6)), "outside the file"),
+        (tflite(behind=(2**63, 8)), "outside the file"),
+        (tflite(identifier=b"TFL9"), "identifier is not TFL3"),
         (tflite(version=2), "schema is not version 3"),
-        (tflite()[:12], "points out of the file"),
-        (b"\xff\xff\xff\xff" + tflite()[4:], "points out of the file"),
-        (b"TFL", "points out of the file"),
-        (identity(), "no TFLite file"),
+        (tflite()[:12], "outside the file"),
+        (b"\xff\xff\xff\xff" + tflite()[4:], "outside the file"),
+        (b"TFL", "outside the file"),
+        (identity(), "not a TFLite file"),
     ],
 )
-def test_what_is_no_tflite_file(content, told, onnx_file):
-    assert told in refused("tflite", onnx_file(content, "model.tflite"))
+def test_malformed_or_foreign_tflite_files_are_refused(content, message, onnx_file):
+    assert message in refused("tflite", onnx_file(content, "model.tflite"))
 
 
 def pair(write, xml, weights=b"\0" * 8):
     return dict(write(xml, "model.xml"), **write(weights, "model.bin"))
 
 
-def test_openvino(onnx_file):
+def test_a_valid_openvino_ir_passes(onnx_file):
     good = IR.format(opset="opset1", offset=0).encode()
     assert artifacts.inspect("openvino", pair(onnx_file, good)).kind == "openvino"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (IR.format(opset="extension", offset=0), "of the set 'extension'"),
-        (IR.format(opset="opset1", offset=1), "there are 8"),
-        (IR.format(opset="opset1", offset=-1), "there are 8"),
+        (IR.format(opset="extension", offset=0), "from the set 'extension'"),
+        (IR.format(opset="opset1", offset=1), "the weights have 8 bytes"),
+        (IR.format(opset="opset1", offset=-1), "the weights have 8 bytes"),
         (IR.format(opset="opset1", offset=0).replace('version="11"', 'version="6"'), "version 10 or 11"),
         ("<net version='11'></net>", "no layers"),
         ("<net version='11'>" + "<a>" * 100, "nested deeper than 64"),
@@ -184,11 +184,11 @@ def test_openvino(onnx_file):
         ('<?xml version="1.0"?><!DOCTYPE net SYSTEM "file:///etc/passwd"><net/>', "document type"),
     ],
 )
-def test_what_is_no_openvino_pair(content, told, onnx_file):
-    assert told in refused("openvino", pair(onnx_file, content.encode()))
+def test_malformed_or_foreign_openvino_files_are_refused(content, message, onnx_file):
+    assert message in refused("openvino", pair(onnx_file, content.encode()))
 
 
-def test_one_endless_token_costs_no_more_than_many(onnx_file):
+def test_one_very_long_token_takes_no_longer_than_many_short_ones(onnx_file):
     """At each piece of the file expat reads an unfinished token from its start again."""
 
     def cost_s(content):
@@ -201,46 +201,48 @@ def test_one_endless_token_costs_no_more_than_many(onnx_file):
     assert cost_s(b"<!--" + b"x" * size + b"-->") < 12 * cost_s(b"<!-- -->" * (size // 8))
 
 
-def test_the_xml_has_a_largest_size(onnx_file, tmp_path):
+def test_a_too_large_xml_is_refused(onnx_file, tmp_path):
     files = pair(onnx_file, b"<net version='11'>")
     os.truncate(files["model.xml"], openvino_file.XML_MAX_BYTES + 1)
-    assert "at most" in refused("openvino", files)
+    assert "the limit is" in refused("openvino", files)
 
 
 @pytest.mark.parametrize(
-    ("opset", "ir_version", "told"),
+    ("opset", "ir_version", "message"),
     [
-        (16, 8, "the model has opset 16, this onnxruntime (1.9.0) reads up to 15"),
-        (15, 9, "the model has IR version 9, this onnxruntime (1.9.0) reads up to 8"),
+        (16, 8, "the model has opset 16; this onnxruntime (1.9.0) reads up to 15"),
+        (15, 9, "the model has IR version 9; this onnxruntime (1.9.0) reads up to 8"),
     ],
 )
-def test_a_model_that_is_too_new_names_both_versions(opset, ir_version, told, onnx_file):
+def test_the_refusal_of_a_newer_model_names_both_versions(opset, ir_version, message, onnx_file):
     with pytest.raises(MeasurementFailed) as caught:
-        artifacts.refuse_unfit("onnx", onnx_file(identity(opset, ir_version)), RUNTIME)
-    assert (caught.value.kind, str(caught.value)) == ("incompatible_artifact", told)
+        artifacts.refuse_incompatible("onnx", onnx_file(identity(opset, ir_version)), RUNTIME)
+    assert (caught.value.kind, str(caught.value)) == ("incompatible_artifact", message)
 
 
-def test_a_model_that_fits_is_let_through(onnx_file):
-    artifacts.refuse_unfit("onnx", onnx_file(identity(15, 8)), RUNTIME)
-    artifacts.refuse_unfit("onnx", onnx_file(identity(99, 99)), RUNTIME._replace(max_opset=None, max_ir_version=None))
+def test_a_compatible_model_passes(onnx_file):
+    artifacts.refuse_incompatible("onnx", onnx_file(identity(15, 8)), RUNTIME)
+    artifacts.refuse_incompatible(
+        "onnx", onnx_file(identity(99, 99)), RUNTIME._replace(max_opset=None, max_ir_version=None)
+    )
 
 
-def test_a_kind_that_the_runtime_does_not_take(onnx_file):
-    with pytest.raises(MeasurementFailed, match="takes onnx, this is tflite"):
-        artifacts.refuse_unfit("tflite", onnx_file(tflite(), "model.tflite"), RUNTIME)
+def test_a_kind_that_the_runtime_does_not_accept_is_refused(onnx_file):
+    with pytest.raises(MeasurementFailed, match="accepts onnx, but this is tflite"):
+        artifacts.refuse_incompatible("tflite", onnx_file(tflite(), "model.tflite"), RUNTIME)
 
 
-def test_a_runtime_that_takes_anything_is_given_anything():
-    artifacts.refuse_unfit("onnx", {"model.onnx": "/nowhere"}, RUNTIME._replace(artifacts=(ANY_ARTIFACT,)))
+def test_a_runtime_for_any_artifact_gets_the_file_unchecked():
+    artifacts.refuse_incompatible("onnx", {"model.onnx": "/nowhere"}, RUNTIME._replace(artifacts=(ANY_ARTIFACT,)))
 
 
-def test_a_runtime_that_is_not_there():
+def test_a_missing_runtime_is_runtime_unavailable():
     with pytest.raises(MeasurementFailed, match="no such library") as caught:
-        artifacts.refuse_unfit("onnx", {}, RUNTIME._replace(available=False, reason="no such library"))
+        artifacts.refuse_incompatible("onnx", {}, RUNTIME._replace(available=False, reason="no such library"))
     assert caught.value.kind == "runtime_unavailable"
 
 
-def test_the_ending_of_a_path_tells_the_kind():
+def test_the_suffix_decides_the_kind():
     assert artifacts.model_files("a/b.xml") == {"model.xml": "a/b.xml", "model.bin": "a/b.bin"}
     assert artifacts.model_files("a/b.tflite") == {"model.tflite": "a/b.tflite"}
     assert artifacts.model_files("a/blob") == {"model.onnx": "a/blob"}

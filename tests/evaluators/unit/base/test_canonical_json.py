@@ -16,22 +16,22 @@ def test_golden_text_and_digest():
     assert digest(GOLDEN) == GOLDEN_DIGEST
 
 
-def test_order_of_keys_and_kind_of_sequence_do_not_matter():
+def test_key_order_and_sequence_type_do_not_change_the_digest():
     assert digest({"a": 1, "b": (1, 2)}) == digest({"b": [1, 2], "a": 1})
 
 
-def test_whole_numbers_and_floats_differ():
+def test_an_integer_and_an_equal_float_have_different_digests():
     assert digest(1) != digest(1.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]])
-def test_what_json_has_no_number_for_is_refused(value):
+def test_nan_and_infinity_are_refused(value):
     with pytest.raises(ValueError):
         canonical_json(value)
 
 
 @pytest.mark.parametrize("value", [{1: 2}, [{None: 1}], {"a": object()}])
-def test_what_json_has_no_spelling_for_is_refused(value):
+def test_values_that_json_cannot_express_are_refused(value):
     with pytest.raises(TypeError):
         canonical_json(value)
 
@@ -43,25 +43,25 @@ def test_file_digest(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"NaN", b'{"a":Infinity}', b'{"a":1,"a":2}', b"{", b"\xff", b"[" * 100_000])
-def test_parser_is_strict(text):
+def test_malformed_or_ambiguous_json_is_refused(text):
     with pytest.raises(ValueError):
         parse_json(text)
 
 
 @pytest.mark.parametrize("text", [b"1e999", b'{"a": [-1e400]}', b"1e" + b"9" * 1000, b"9" * 5000, b"-" + b"1" * 4301])
-def test_numbers_that_are_no_finite_ones_of_a_sane_length_are_refused(text):
+def test_infinite_and_overlong_numbers_are_refused(text):
     with pytest.raises(ValueError):
         parse_json(text)
 
 
 @pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_nesting_has_the_same_end_under_every_python(opens, closes):
+def test_the_nesting_limit_is_the_same_under_every_python(opens, closes):
     assert parse_json(opens * DEPTH_MAX + b"1" + closes * DEPTH_MAX) is not None
     with pytest.raises(ValueError, match="nested"):
         parse_json(opens * (DEPTH_MAX + 1) + b"1" + closes * (DEPTH_MAX + 1))
 
 
-def test_what_was_parsed_has_a_canonical_text():
+def test_parsed_values_can_be_written_as_canonical_json():
     assert canonical_json(parse_json(b'{"a": [1e308, -0.0, ' + b"9" * 400 + b"]}"))
 
 

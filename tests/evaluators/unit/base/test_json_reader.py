@@ -6,7 +6,7 @@ from vitsearch_evaluators.errors import InvalidRequest
 READERS = {"name": json_reader.text, "count": json_reader.integer(1, 5)}
 
 
-def test_reads_what_is_right():
+def test_reads_a_valid_object():
     assert json_reader.read_object({"name": "a", "count": 5}, READERS, "job") == {"name": "a", "count": 5}
 
 
@@ -22,7 +22,7 @@ def test_reads_what_is_right():
         ([], "job: expected an object"),
     ],
 )
-def test_says_where_and_what(value, message):
+def test_errors_name_the_location_and_what_is_expected(value, message):
     with pytest.raises(InvalidRequest) as caught:
         json_reader.read_object(value, READERS, "job")
     assert str(caught.value).startswith(message)
@@ -44,10 +44,10 @@ def test_says_where_and_what(value, message):
         (json_reader.text, "half \ud800"),
     ],
 )
-def test_refuses(reader, value):
+def test_readers_refuse_other_types_and_ranges(reader, value):
     with pytest.raises(InvalidRequest, match="here"):
         reader(value, "here")
 
 
-def test_optional_lets_none_through():
+def test_optional_accepts_none():
     assert json_reader.optional(json_reader.text)(None, "here") is None

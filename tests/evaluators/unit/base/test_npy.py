@@ -27,7 +27,7 @@ def save(tmp_path):
         numpy.float32(3).reshape(()),
     ],
 )
-def test_what_numpy_wrote_is_read_as_numpy_reads_it(save, array):
+def test_reads_headers_that_numpy_wrote(save, array):
     path = save("array.npy", array)
     header = read_header(path, "array")
     assert (header.dtype, header.shape) == (array.dtype.str, array.shape)
@@ -43,7 +43,7 @@ def test_a_long_header_of_version_2_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (numpy.array([{}], object), "expected one little-endian array"),
         (numpy.zeros(3, [("a", "f4")]), "expected one little-endian array"),
@@ -51,16 +51,16 @@ def test_a_long_header_of_version_2_is_read(tmp_path):
         (numpy.asfortranarray(numpy.zeros((2, 3), "float32")), "Fortran order"),
     ],
 )
-def test_other_arrays_are_refused(save, array, told):
-    with pytest.raises(InvalidRequest, match=told):
+def test_other_arrays_are_refused(save, array, message):
+    with pytest.raises(InvalidRequest, match=message):
         read_header(save("array.npy", array, allow_pickle=True), "array")
 
 
-def test_no_npy_and_cut_files_are_refused(save, tmp_path):
+def test_truncated_and_other_files_are_refused(save, tmp_path):
     path = save("array.npy", numpy.zeros((4, 4), "float32"))
     with open(path, "r+b") as stream:
         stream.truncate(os.path.getsize(path) - 1)
-    with pytest.raises(InvalidRequest, match="array has 191 bytes, its header says 192"):
+    with pytest.raises(InvalidRequest, match="array has 191 bytes, but its header requires 192"):
         read_header(path, "array")
     for content in (
         b"",
@@ -82,7 +82,7 @@ def test_a_header_is_never_evaluated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "told"),
+    ("images", "labels", "message"),
     [
         (numpy.zeros((3, 1, 2, 2), "float64"), numpy.zeros(3, "int64"), "images: expected float32 or uint8"),
         (numpy.zeros((3, 4), "float32"), numpy.zeros(3, "int64"), "images: expected .* N x C x H x W"),
@@ -91,8 +91,8 @@ def test_a_header_is_never_evaluated(tmp_path):
         (numpy.zeros((3, 1, 2, 2), "uint8"), numpy.zeros(3, "float32"), "labels: expected int64 or int32"),
     ],
 )
-def test_a_subset_is_images_and_as_many_labels(save, images, labels, told):
+def test_a_subset_needs_images_and_one_label_for_each(save, images, labels, message):
     good = save("images.npy", numpy.zeros((3, 1, 2, 2), "uint8")), save("labels.npy", numpy.zeros(3, "int32"))
     assert check_subset(*good) == 3
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequest, match=message):
         check_subset(save("images.npy", images), save("labels.npy", labels))

@@ -6,7 +6,7 @@ from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 KNOWN = {"ordered": "collections:OrderedDict", "counter": "collections:Counter"}
 
 
-def test_another_package_adds_a_name():
+def test_an_entry_point_adds_a_name():
     assert plugins.table("thing", "group", KNOWN, lambda: [("mine", "a:B")]) == dict(KNOWN, mine="a:B")
 
 
@@ -43,7 +43,7 @@ def test_installed_packages_are_found_as_python_finds_them(tmp_path, monkeypatch
     assert set(found) == expected
 
 
-def test_a_file_that_cannot_be_read_hides_no_other(tmp_path, monkeypatch):
+def test_an_unreadable_entry_points_file_is_skipped(tmp_path, monkeypatch):
     install(tmp_path, "a-1.dist-info", "")
     (tmp_path / "a-1.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[the.group]")
     install(tmp_path, "b-1.dist-info", "[the.group]\nb = b:B\n")
@@ -51,11 +51,11 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path, monkeypatch):
     assert list(plugins.installed_entry_points("the.group")) == [("b", "b:B")]
 
 
-def test_the_same_target_twice_is_one():
+def test_registering_the_same_target_twice_is_allowed():
     assert plugins.table("thing", "group", KNOWN, lambda: [("counter", KNOWN["counter"])]) == KNOWN
 
 
-def test_two_targets_of_one_name_are_refused():
+def test_two_targets_with_one_name_are_refused():
     with pytest.raises(EvaluatorError, match="big thing 'counter' is registered twice") as caught:
         plugins.table("big thing", "group", KNOWN, lambda: [("counter", "a:B")])
     assert caught.value.code == "duplicate_big_thing"
@@ -65,11 +65,11 @@ def test_a_class_is_imported_by_name():
     assert plugins.load("thing", "counter", KNOWN)("aab")["a"] == 2
 
 
-def test_an_unknown_name_tells_the_nearest():
+def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(InvalidRequest, match="thing 'conter' is unknown; did you mean 'counter'"):
         plugins.load("thing", "conter", KNOWN)
 
 
-def test_what_is_of_another_kind_is_refused():
+def test_an_object_of_another_class_is_refused():
     with pytest.raises(EvaluatorError, match="collections:OrderedDict is not a subclass of int"):
         plugins.checked(plugins.load("thing", "ordered", KNOWN)(), int)

@@ -10,7 +10,7 @@ from vitsearch_evaluators.base import tls
 from vitsearch_evaluators.base.system import Output, System
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command on this machine")
 
 
 @pytest.fixture
@@ -19,20 +19,20 @@ def certificate(tmp_path):
 
 
 @needs_openssl
-def test_the_fingerprint_is_the_one_that_openssl_tells(certificate):
+def test_the_fingerprint_equals_the_one_that_openssl_prints(certificate):
     command = ["openssl", "x509", "-in", certificate.cert, "-noout", "-fingerprint", "-sha256"]
-    told = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
-    assert tls.checked_fingerprint(told.partition("=")[2]) == certificate.fingerprint
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert tls.checked_fingerprint(output.partition("=")[2]) == certificate.fingerprint
 
 
 @needs_openssl
-def test_the_certificate_is_made_once_and_is_the_owner_s_alone(certificate, tmp_path):
+def test_the_certificate_is_made_once_with_mode_0600(certificate, tmp_path):
     assert tls.own_certificate(str(tmp_path), System(run=None)) == certificate
     assert stat.S_IMODE(os.stat(certificate.key).st_mode) == 0o600
     assert os.listdir(str(tmp_path)) == ["tls.pem"]
 
 
-def test_without_the_command_the_way_out_is_told(tmp_path):
+def test_without_openssl_the_error_names_the_options(tmp_path):
     missing = System(run=lambda argv: Output("", f"{argv[0]} cannot be run: No such file or directory"))
     with pytest.raises(EvaluatorError, match="openssl cannot be run.*--tls-cert and --tls-key"):
         tls.own_certificate(str(tmp_path), missing)
@@ -49,7 +49,7 @@ def test_a_key_of_another_certificate_is_refused(certificate, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n"])
-def test_files_that_are_no_certificate_are_named(tmp_path, content):
+def test_an_error_names_the_file_that_is_not_a_certificate(tmp_path, content):
     path = tmp_path / "mine.pem"
     path.write_text(content)
     with pytest.raises(InvalidRequest, match="mine.pem"):
@@ -57,7 +57,7 @@ def test_files_that_are_no_certificate_are_named(tmp_path, content):
 
 
 @needs_openssl
-def test_old_versions_of_tls_are_not_spoken(certificate):
+def test_tls_1_0_and_1_1_are_refused(certificate):
     context = tls.server_context(certificate)
     lowest = getattr(context, "minimum_version", None)
     assert lowest is None or lowest >= ssl.TLSVersion.TLSv1_2 or context.options & ssl.OP_NO_TLSv1_1
@@ -69,6 +69,6 @@ def test_fingerprints_come_in_several_forms(text):
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "ab" * 20, "sha1:" + "ab" * 32, "xy" * 32])
-def test_what_is_no_fingerprint_is_refused(text):
+def test_invalid_fingerprints_are_refused(text):
     with pytest.raises(InvalidRequest, match="64 hex digits"):
         tls.checked_fingerprint(text)

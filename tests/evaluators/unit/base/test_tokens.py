@@ -18,7 +18,7 @@ def admits(file, *asked):
     return [file.admits(token.encode()) for token in asked]
 
 
-def test_a_token_has_256_bits_and_is_its_owner_s_alone(path):
+def test_a_token_has_256_bits_and_its_file_mode_0600(path):
     (token,) = tokens.read_tokens(path)
     assert len(bytes.fromhex(token)) == 32
     assert token != tokens.new_token()
@@ -26,7 +26,7 @@ def test_a_token_has_256_bits_and_is_its_owner_s_alone(path):
 
 
 @pytest.mark.parametrize("content", ["short", "has space " * 9, "", "\n\n", "a" * 31, "\u00e9" * 40])
-def test_poor_tokens_are_refused_and_never_shown(tmp_path, content):
+def test_invalid_tokens_are_refused_without_being_shown(tmp_path, content):
     path = tmp_path / "token"
     path.write_bytes(content.encode())
     with pytest.raises(InvalidRequest, match="at least 32") as caught:
@@ -34,26 +34,26 @@ def test_poor_tokens_are_refused_and_never_shown(tmp_path, content):
     assert not content.strip() or content.strip() not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_an_error_names_a_missing_token_file(tmp_path):
     with pytest.raises(InvalidRequest, match="nowhere"):
         tokens.TokenFile(str(tmp_path / "nowhere"))
 
 
-def test_only_whole_tokens_are_let_in(path):
+def test_only_exact_tokens_are_valid(path):
     (token,) = tokens.read_tokens(path)
     file = tokens.TokenFile(path)
     assert admits(file, token) == [True]
     assert admits(file, token[:-1], token + "0", "", "\u00e9" * 64, token.upper() + " ") == [False] * 5
 
 
-def test_a_rotated_token_is_taken_without_a_restart(path):
+def test_a_rotated_token_is_valid_without_a_restart(path):
     file = tokens.TokenFile(path)
     (old,) = tokens.read_tokens(path)
     new = tokens.rotate(path, keep_old=False)
     assert admits(file, old, new) == [False, True]
 
 
-def test_a_token_that_is_rotated_while_the_agent_starts_is_taken(path, monkeypatch):
+def test_a_token_rotated_during_the_start_is_valid(path, monkeypatch):
     read, rotated = tokens.read_tokens, []
 
     def rotate_behind(path):
@@ -66,7 +66,7 @@ def test_a_token_that_is_rotated_while_the_agent_starts_is_taken(path, monkeypat
     assert admits(tokens.TokenFile(path), *rotated) == [True]
 
 
-def test_the_old_one_may_stay_for_one_rotation(path):
+def test_keep_old_keeps_one_older_token_valid(path):
     file = tokens.TokenFile(path)
     (oldest,) = tokens.read_tokens(path)
     old = tokens.rotate(path, keep_old=True)
@@ -76,7 +76,7 @@ def test_the_old_one_may_stay_for_one_rotation(path):
 
 
 @pytest.mark.parametrize("damage", [os.remove, lambda path: os.truncate(path, 10)])
-def test_a_file_that_went_wrong_lets_nobody_in_until_it_is_right(path, damage):
+def test_a_damaged_token_file_makes_all_tokens_invalid_until_it_is_repaired(path, damage):
     file = tokens.TokenFile(path)
     (token,) = tokens.read_tokens(path)
     damage(path)

@@ -1,8 +1,8 @@
-"""What a device cannot hold or run is known from what it says of itself."""
+"""A client refuses a model from the description of the device alone."""
 
 import pytest
 
-from vitsearch_evaluators.client.compatibility import refuse_large, refuse_unfit
+from vitsearch_evaluators.client.compatibility import refuse_incompatible, refuse_too_large
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.protocol import BlobRef, DeviceInfo, RuntimeInfo
 
@@ -11,32 +11,34 @@ ABSENT = RuntimeInfo("openvino", False, "no module openvino", None, (), ("openvi
 
 
 def device(**more):
-    return DeviceInfo(2, 2, "0", "id", "physical", "ef" * 32, {}, (ABSENT,), ("measure",), 2_000_000, 0, 0)._replace(
+    return DeviceInfo(1, 1, "0", "id", "physical", "ef" * 32, {}, (ABSENT,), ("measure",), 2_000_000, 0, 0)._replace(
         **more
     )
 
 
 @pytest.mark.parametrize(
-    ("more", "kind", "told"),
+    ("more", "kind", "message"),
     [
         ({"max_blob_bytes": 1_600_000}, "incompatible_artifact", "model.bin has 1700000 bytes"),
-        ({"memory_mb": 2}, "out_of_memory", "the model alone has 2 MB, the device has 2 MB"),
+        ({"memory_mb": 2}, "out_of_memory", "the model alone has 2 MB; the device has 2 MB"),
     ],
 )
-def test_a_file_or_a_model_may_be_too_large(more, kind, told):
-    with pytest.raises(MeasurementFailed, match=told) as caught:
-        refuse_large(MODEL, device(**more))
+def test_too_large_files_and_models_are_refused(more, kind, message):
+    with pytest.raises(MeasurementFailed, match=message) as caught:
+        refuse_too_large(MODEL, device(**more))
     assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize("more", [{}, {"memory_mb": 3}])
-def test_what_fits_is_not_refused(more):
-    refuse_large(MODEL, device(**more))
+def test_a_model_that_fits_passes(more):
+    refuse_too_large(MODEL, device(**more))
 
 
-def test_a_runtime_that_is_not_there_is_refused_and_one_that_is_not_named_is_left_to_the_agent():
+def test_an_unavailable_runtime_is_refused_and_an_unlisted_one_is_left_to_the_agent():
     files = {"model.xml": "/nowhere.xml", "model.bin": "/nowhere.bin"}
-    with pytest.raises(MeasurementFailed, match="openvino cannot be used there: no module openvino") as caught:
-        refuse_unfit(files, "openvino", device())
+    with pytest.raises(
+        MeasurementFailed, match="openvino is not available on the device: no module openvino"
+    ) as caught:
+        refuse_incompatible(files, "openvino", device())
     assert caught.value.kind == "runtime_unavailable"
-    refuse_unfit(files, "another", device())
+    refuse_incompatible(files, "another", device())

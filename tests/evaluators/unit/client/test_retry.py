@@ -2,14 +2,14 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.client import retry as patience_module
+from vitsearch_evaluators.client import retry as retry_module
 from vitsearch_evaluators.client.retry import Backoff, RetryPolicy
 from vitsearch_evaluators.errors import DeviceBusy, DeviceUnreachable, JobCancelled
 
 
 @pytest.fixture
 def time(monkeypatch):
-    """A clock that only sleeping moves; returns the list of sleeps."""
+    """A clock that moves only in `sleep`, and records the sleeps."""
 
     class FakeTime:
         now_s = 0.0
@@ -24,7 +24,7 @@ def time(monkeypatch):
 
     fake = FakeTime()
     fake.sleeps = []
-    monkeypatch.setattr(patience_module, "time", fake)
+    monkeypatch.setattr(retry_module, "time", fake)
     return fake
 
 
@@ -56,34 +56,34 @@ def test_the_first_wait_may_be_skipped_once(time):
     assert len(time.sleeps) == 1
 
 
-def test_trouble_is_told_while_it_lasts_and_when_it_is_over(time):
-    told = []
-    retry_policy = RetryPolicy(Backoff(1.0, 8.0), 30.0, None, told.append)
+def test_on_trouble_gets_each_error_and_none_at_the_end(time):
+    reported = []
+    retry_policy = RetryPolicy(Backoff(1.0, 8.0), 30.0, None, reported.append)
     retry_policy.answered()
     gone, busy = DeviceUnreachable("gone"), DeviceBusy("busy")
     retry_policy.wait(gone)
     retry_policy.wait(busy)
     retry_policy.answered()
     retry_policy.answered()
-    assert told == [gone, busy, None]
+    assert reported == [gone, busy, None]
 
 
-def test_what_is_sent_for_the_first_time_is_no_trouble(time):
-    told = []
-    RetryPolicy(Backoff(1.0, 8.0), 30.0, None, told.append).wait(DeviceBusy("no such model"), first_at_once=True)
-    assert told == []
+def test_the_first_removed_cause_is_not_reported(time):
+    reported = []
+    RetryPolicy(Backoff(1.0, 8.0), 30.0, None, reported.append).wait(DeviceBusy("no such model"), first_at_once=True)
+    assert reported == []
 
 
-def test_what_is_missing_after_trouble_is_an_answer_once(time):
-    told = []
-    retry_policy = RetryPolicy(Backoff(1.0, 8.0), 30.0, None, told.append)
+def test_the_first_removed_cause_after_trouble_ends_the_trouble(time):
+    reported = []
+    retry_policy = RetryPolicy(Backoff(1.0, 8.0), 30.0, None, reported.append)
     gone, missing = DeviceUnreachable("gone"), DeviceBusy("no such model")
     for error in (gone, missing, missing):
         retry_policy.wait(error, first_at_once=error is missing)
-    assert told == [gone, None, missing]
+    assert reported == [gone, None, missing]
 
 
-def test_another_of_the_same_kind_begins_anew(time):
+def test_renewed_starts_with_the_full_deadline(time):
     retry_policy = RetryPolicy(Backoff(1.0, 8.0), 30.0, None)
     time.now_s += 31.0
     retry_policy.renewed().wait(DeviceBusy("busy"))
@@ -91,7 +91,7 @@ def test_another_of_the_same_kind_begins_anew(time):
         retry_policy.wait(DeviceBusy("busy"))
 
 
-def test_a_wish_to_cancel_ends_the_wait():
+def test_cancelling_ends_the_wait():
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(JobCancelled):

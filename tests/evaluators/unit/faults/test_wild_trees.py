@@ -1,4 +1,4 @@
-"""Whatever lies in /sys and /proc, reading it gives a value or nothing, and never an exception."""
+"""Reading any content of /sys and /proc gives a value or None, and never an exception."""
 
 import json
 import math
@@ -49,7 +49,7 @@ TEXT = st.one_of(WORDS, st.lists(WORDS, max_size=4).map("\n".join), st.text(max_
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(PATHS), TEXT), TEXT, st.sampled_from([*PATHS, None]))
-def test_nothing_in_a_tree_raises(files, said, folder):
+def test_any_content_of_a_tree_gives_values_or_none(files, output, folder):
     with tempfile.TemporaryDirectory() as root:
         tree = DeviceTree(root)
         for path, text in files.items():
@@ -57,7 +57,7 @@ def test_nothing_in_a_tree_raises(files, said, folder):
                 tree.write(path, text.encode("utf-8", "replace").decode())
         if folder is not None:
             os.makedirs(root + folder, exist_ok=True)  # reading it is an OSError
-        system = System(root, run=lambda argv: Output(said, None))
+        system = System(root, run=lambda argv: Output(output, None))
         assert canonical_json(fingerprint("0", (), system))
         watch = Watch(system, SCREEN, lambda: False)
         watch.over("latency", dict, os.path.join(root, "seen.json"))

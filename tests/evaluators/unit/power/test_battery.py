@@ -40,10 +40,10 @@ class TestBattery(PowerMeterTestCase):
     def make_meter(self):
         return BatteryMeter(self.device.system)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return BatteryMeter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.5)
 
 
@@ -57,10 +57,10 @@ class TestAndroidBattery(PowerMeterTestCase):
     def make_meter(self):
         return AndroidBatteryMeter(self.device.system)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return AndroidBatteryMeter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(1.0)
         self.charge -= 250
         self.device.said["dumpsys battery"] = UNPLUGGED.replace("3270000", str(self.charge))

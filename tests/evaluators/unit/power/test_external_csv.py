@@ -64,10 +64,10 @@ class TestExternalCsv(PowerMeterTestCase):
     def make_meter(self):
         return ExternalCsvMeter(self.device.system, INA219)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return ExternalCsvMeter(self.other.system, INA219)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.02)
         self.logger.ina219()
 

@@ -61,10 +61,10 @@ class TestIna3221(PowerMeterTestCase):
     def make_meter(self):
         return Ina3221Meter(self.device.system)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return Ina3221Meter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.1)
 
 

@@ -77,10 +77,10 @@ class TestNvml(PowerMeterTestCase):
     def make_meter(self):
         return NvmlMeter(System(), load=lambda: self.library)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return NvmlMeter(System(), load=missing)
 
-    def go_on(self):
+    def advance(self):
         self.library.energy_mj += 1
 
 

@@ -28,10 +28,10 @@ class TestPiPmic(PowerMeterTestCase):
     def make_meter(self):
         return PiPmicMeter(self.device.system)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return PiPmicMeter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.25)
 
 

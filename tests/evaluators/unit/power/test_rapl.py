@@ -52,10 +52,10 @@ class TestRapl(PowerMeterTestCase):
         laptop(self.device, self.microjoules)
         return RaplMeter(self.device.system)
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return RaplMeter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.1)
         self.microjoules = (self.microjoules + 10**6) % 262143328850
         laptop(self.device, self.microjoules)

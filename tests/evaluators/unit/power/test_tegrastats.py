@@ -96,10 +96,10 @@ class TestTegrastats(PowerMeterTestCase):
         meter, self.tool = meter_on(self.device, ORIN_NANO)
         return meter
 
-    def make_blind_meter(self):
+    def make_missing_meter(self):
         return TegrastatsMeter(self.other.system)
 
-    def go_on(self):
+    def advance(self):
         self.device.wait(0.2)
         if self.tool.argv is not None:
             self.tool.say(ORIN_NANO)

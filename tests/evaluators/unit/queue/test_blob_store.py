@@ -44,7 +44,7 @@ def reason_of(call, *arguments):
     return caught.value.reason
 
 
-def test_a_blob_arrives_in_pieces_and_is_read_only(store, tmp_path):
+def test_a_blob_is_uploaded_in_chunks_and_is_read_only(store, tmp_path):
     sha256 = put(store, b"a" * 950)
     assert store.progress(sha256) == (950, True)
     store.link(sha256, str(tmp_path / "model"))
@@ -52,7 +52,7 @@ def test_a_blob_arrives_in_pieces_and_is_read_only(store, tmp_path):
     assert not os.stat(str(tmp_path / "model")).st_mode & 0o222
 
 
-def test_an_upload_goes_on_after_a_restart(store, tmp_path):
+def test_an_upload_continues_after_a_restart(store, tmp_path):
     content = bytes(range(200))
     sha256 = hashlib.sha256(content).hexdigest()
     store.append(sha256, 0, 200, content[:120])
@@ -61,7 +61,7 @@ def test_an_upload_goes_on_after_a_restart(store, tmp_path):
     assert again.append(sha256, 120, 200, content[120:]).complete
 
 
-def test_a_late_request_of_a_dead_client_is_refused_by_its_offset(store):
+def test_a_late_chunk_at_an_old_offset_is_refused(store):
     content = b"b" * 300
     sha256 = hashlib.sha256(content).hexdigest()
     store.append(sha256, 0, 300, content[:100])
@@ -72,23 +72,23 @@ def test_a_late_request_of_a_dead_client_is_refused_by_its_offset(store):
     assert caught.value.http_status == 409
 
 
-def test_wrong_content_is_dropped(store):
+def test_an_upload_with_a_wrong_digest_is_removed(store):
     sha256 = hashlib.sha256(b"right").hexdigest()
     assert reason_of(store.append, sha256, 0, 5, b"wrong") == "digest_mismatch"
     with pytest.raises(NotFound):
         store.progress(sha256)
 
 
-def test_more_than_was_announced_is_refused(store):
-    with pytest.raises(InvalidRequest, match="beyond the 5 bytes"):
+def test_a_chunk_beyond_the_announced_size_is_refused(store):
+    with pytest.raises(InvalidRequest, match="exceeds the announced 5 bytes"):
         store.append("ab" * 32, 0, 5, b"123456")
 
 
-def test_too_large_is_refused_before_a_byte_is_sent(store):
+def test_a_too_large_file_is_refused_before_the_upload(store):
     assert reason_of(store.prepare, "ab" * 32, 1 << 40) == "too_large"
 
 
-def test_the_oldest_unused_blob_makes_room(tmp_path):
+def test_the_least_recently_used_unneeded_blob_is_evicted(tmp_path):
     needed = set()
     store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
     first, second = put(store, b"1" * 900), put(store, b"2" * 900)
@@ -107,10 +107,10 @@ def test_the_reserve_of_the_disk_is_kept(store, monkeypatch):
     assert reason_of(store.prepare, "ab" * 32, 200) == "no_space"
     assert store.problem() is None
     monkeypatch.setattr(store_module, "_free_bytes", lambda path: 400)
-    assert "in reserve" in store.problem()
+    assert "the reserve of 500" in store.problem()
 
 
-def test_a_full_disk_is_told_as_such(store, monkeypatch):
+def test_a_full_disk_is_no_space(store, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_told_as_such(store, monkeypatch):
     assert reason_of(store.append, "ab" * 32, 0, 5, b"12345") == "no_space"
 
 
-def test_a_blob_that_the_disk_damaged_is_asked_for_again(store, tmp_path):
+def test_a_blob_damaged_on_the_disk_is_missing(store, tmp_path):
     sha256 = put(store, b"a" * 100)
     path = tmp_path / "blobs" / sha256
     path.chmod(0o644)
@@ -128,7 +128,7 @@ def test_a_blob_that_the_disk_damaged_is_asked_for_again(store, tmp_path):
     assert not store.has(sha256)
 
 
-def test_what_a_job_made_is_kept_read_in_pieces_and_evicted_like_the_rest(store, tmp_path):
+def test_an_adopted_file_is_read_in_pieces_and_evicted_like_a_blob(store, tmp_path):
     old = put(store, b"a" * 900)
     (tmp_path / "made").write_bytes(b"logits" * 200)
     made = store.adopt(str(tmp_path / "made"))
@@ -146,7 +146,7 @@ def test_what_a_job_made_is_kept_read_in_pieces_and_evicted_like_the_rest(store,
     assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"
 
 
-def test_whatever_a_measurement_may_feel_is_counted(store):
+def test_uses_that_may_disturb_a_measurement_are_counted(store):
     assert store.uses == 0
     sha256 = put(store, b"a" * 100)
     store.read(sha256, 0, 10)
@@ -157,7 +157,7 @@ def test_whatever_a_measurement_may_feel_is_counted(store):
     assert store.uses == 3
 
 
-def test_the_quota_holds_for_who_announces_less_at_first(tmp_path):
+def test_the_quota_holds_if_a_later_chunk_announces_a_larger_size(tmp_path):
     needed = set()
     store = BlobStore(str(tmp_path), LIMITS, lambda: needed)
     needed.update(put(store, letter * 1000) for letter in (b"a", b"b"))
@@ -171,7 +171,7 @@ def begin(store, number):
     return sha256
 
 
-def test_what_is_announced_and_not_sent_leaves_nothing(store, tmp_path):
+def test_an_upload_that_is_announced_and_not_sent_leaves_no_file(store, tmp_path):
     for number in range(1000):
         store.prepare(f"{number:064x}", 100)
         with pytest.raises(InvalidRequest, match="at least one byte"):
@@ -179,20 +179,20 @@ def test_what_is_announced_and_not_sent_leaves_nothing(store, tmp_path):
     assert os.listdir(str(tmp_path / "partial")) == []
 
 
-def test_uploads_that_were_begun_are_bounded_and_the_oldest_makes_way(store, clock, tmp_path, monkeypatch):
+def test_the_number_of_unfinished_uploads_is_limited_and_the_oldest_is_removed(store, clock, tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "UPLOADS_MAX", 3)
     begun = []
     for number in range(4):
         begun.append(begin(store, number))
         clock.now_s += 1.0
-    store.append(begun[0], 1, 100, b"x")  # it goes on
+    store.append(begun[0], 1, 100, b"x")  # the first upload continues
     newest = "f" * 64
     store.append(newest, 0, 100, b"x")
     assert sorted(os.listdir(str(tmp_path / "partial"))) == sorted([begun[0], begun[2], begun[3], newest])
 
 
-def test_two_uploads_that_do_not_fit_together_arrive_one_after_the_other(tmp_path):
-    """Each evicted the other, from chunk to chunk, and neither ever ended."""
+def test_two_uploads_that_do_not_fit_together_complete_one_after_the_other(tmp_path):
+    """Without the rule for active uploads each evicts the other, and neither completes."""
     store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000))
     contents = {hashlib.sha256(content).hexdigest(): content for content in (b"a" * 800, b"b" * 800)}
     offsets = dict.fromkeys(contents, 0)
@@ -211,16 +211,16 @@ def test_two_uploads_that_do_not_fit_together_arrive_one_after_the_other(tmp_pat
     assert sorted(arrived) == sorted(contents)
 
 
-def test_an_upload_that_stands_still_makes_room(tmp_path, clock):
+def test_an_inactive_upload_is_evicted(tmp_path, clock):
     store = BlobStore(str(tmp_path), LIMITS._replace(quota_bytes=1000), clock=clock)
     slow = hashlib.sha256(b"a" * 800).hexdigest()
     store.append(slow, 0, 800, b"a" * 700)
     assert reason_of(put, store, b"b" * 400) == "no_space"
-    clock.now_s += uploads.UNDER_WAY_S
+    clock.now_s += uploads.ACTIVE_S
     assert store.has(put(store, b"b" * 400))
 
 
-def test_an_upload_that_nobody_goes_on_with_is_given_up(store, clock):
+def test_an_abandoned_upload_is_removed(store, clock):
     old = begin(store, 1)
     clock.now_s += uploads.UPLOAD_MAX_AGE_S
     young = begin(store, 2)
@@ -231,7 +231,7 @@ def test_an_upload_that_nobody_goes_on_with_is_given_up(store, clock):
     assert store.progress(young).offset == 1
 
 
-def test_small_files_are_bounded_by_their_number(store, monkeypatch):
+def test_the_number_of_files_is_limited(store, monkeypatch):
     monkeypatch.setattr(store_module, "FILES_MAX", 5)
     needed = put(store, b"needed by a job")
     store.referenced = lambda: {needed}
@@ -241,8 +241,8 @@ def test_small_files_are_bounded_by_their_number(store, monkeypatch):
     assert len(store._files()) <= 6
 
 
-def test_a_wall_clock_that_jumps_gives_no_upload_up(store, tmp_path):
-    """A board begins in 1970 and hears the time later."""
+def test_a_jump_of_the_wall_clock_removes_no_upload(store, tmp_path):
+    """The clock of a board without a battery starts in 1970 and is set later."""
     begun = begin(store, 1)
     os.utime(str(tmp_path / "partial" / begun), (60, 60))
     put(store, b"another")
@@ -250,7 +250,7 @@ def test_a_wall_clock_that_jumps_gives_no_upload_up(store, tmp_path):
     assert store._uploads.ahead_of("0" * 64, 0) == {begun}
 
 
-def test_after_a_restart_an_upload_has_its_time_again(store, clock, tmp_path):
+def test_the_age_of_an_upload_counts_from_the_restart(store, clock, tmp_path):
     begun = begin(store, 1)
     clock.now_s = 0.0  # another boot
     later = BlobStore(str(tmp_path), LIMITS, clock=clock)

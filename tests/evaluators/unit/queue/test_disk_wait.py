@@ -1,4 +1,4 @@
-"""A disk that is full is waited for, and what is waited for is said; a disk that is not the reason is no excuse."""
+"""Waiting for a full disk: the reason is reported, and other errors do not count as a full disk."""
 
 import errno
 import sqlite3
@@ -12,7 +12,7 @@ from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
 
 
 class FullStore:
-    """Has room after it gave way so many times; notes what was waited for meanwhile."""
+    """Has room after `times` calls of restore_reserve, and records the reported problems."""
 
     def __init__(self, times):
         self.left = times
@@ -22,14 +22,14 @@ class FullStore:
     def has_room(self):
         return self.left <= 0
 
-    def yield_to(self):
+    def restore_reserve(self):
         self.left -= 1
         self.problems.append(self.wait.problem)
 
 
 @pytest.fixture
 def full(monkeypatch):
-    """Make a store and what waits for it: full(times, stopping)."""
+    """full(times, stopping) -> (store, DiskWait)."""
     monkeypatch.setattr(disk_wait, "_POLL_S", 0.0)
 
     def make(times, stopping):
@@ -40,14 +40,14 @@ def full(monkeypatch):
     return make
 
 
-def test_room_is_waited_for(full):
+def test_await_room_waits_until_there_is_room(full):
     store, wait = full(3, threading.Event())
     wait.await_room()
     assert store.problems == ["the disk has no room for a job"] * 3
     assert wait.problem is None
 
 
-def test_the_queue_is_written_as_soon_as_the_disk_lets_us(full):
+def test_retry_repeats_until_the_disk_accepts_the_write(full):
     store, wait = full(2, threading.Event())
 
     def access():
@@ -55,12 +55,12 @@ def test_the_queue_is_written_as_soon_as_the_disk_lets_us(full):
             raise sqlite3.OperationalError("database or disk is full")
         return "written"
 
-    assert wait.require_room(access) == "written"
+    assert wait.retry(access) == "written"
     assert store.problems == ["the queue cannot be written: database or disk is full"] * 2
     assert wait.problem is None
 
 
-def test_who_is_stopped_waits_no_more(full):
+def test_stopping_ends_every_wait(full):
     stopping = threading.Event()
     stopping.set()
     _, wait = full(10**9, stopping)
@@ -68,12 +68,12 @@ def test_who_is_stopped_waits_no_more(full):
     def access():
         raise sqlite3.OperationalError("database or disk is full")
 
-    assert wait.require_room(access) is None
+    assert wait.retry(access) is None
     wait.await_room()
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (OSError(errno.ENOSPC, "no space"), True),
         (OSError(errno.EDQUOT, "quota"), True),
@@ -84,5 +84,5 @@ def test_who_is_stopped_waits_no_more(full):
         (ValueError(), False),
     ],
 )
-def test_only_a_full_disk_is_one(error, told):
-    assert is_full(error) is told
+def test_is_full_recognises_errors_of_a_full_disk(error, expected):
+    assert is_full(error) is expected

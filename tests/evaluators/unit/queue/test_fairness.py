@@ -1,4 +1,4 @@
-"""The order that is shown is the order in which jobs are taken."""
+"""The listed order is the order in which jobs are taken."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ JOBS = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=8)
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=JOBS, after=JOBS)
-def test_listed_as_served(before, after):
+def test_jobs_are_listed_in_the_order_of_service(before, after):
     queue = JobQueue(":memory:")
     number = 0
     for jobs, taken in ((before, len(before) // 2), (after, len(after))):
@@ -20,7 +20,7 @@ def test_listed_as_served(before, after):
             number += 1
             queue.put(f"{number:064x}", SPEC, Owner(study))
             if interrupted:
-                queue._table.set(f"{number:064x}", deaths='["agent"]')
+                queue._table.set(f"{number:064x}", interruptions='["agent"]')
         for _ in range(taken):
             expected = [status.id for status in queue.active() if status.state == "queued"][0]
             job = queue.claim(0.0)

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import threading
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
 from vitsearch_evaluators.queue import table
@@ -35,7 +33,7 @@ def queue(tmp_path):
 
 @pytest.fixture
 def reopen(tmp_path):
-    """reopen(queue): what a SIGKILL and a restart do; nothing is written in between."""
+    """reopen(queue): the queue after a SIGKILL and a restart of the agent; nothing is written in between."""
     with contextlib.ExitStack() as closing:
 
         def again(queue, limits=LIMITS):
@@ -53,7 +51,7 @@ def claimed(queue):
     return None if job is None else int(job.id, 16)
 
 
-def test_putting_twice_is_one_job(queue):
+def test_putting_a_job_twice_makes_one_job(queue):
     first, created = queue.put(name(1), spec(), Owner("a"))
     again, created_again = queue.put(name(1), spec(), Owner("b"))
     assert (created, created_again) == (True, False)
@@ -78,13 +76,13 @@ def test_another_specification_under_the_same_id_is_a_conflict(queue):
         queue.put(name(1), spec(repeat=1), Owner("a"))
 
 
-def test_owners_take_turns(queue):
+def test_owners_are_served_in_turn(queue):
     for number, study in enumerate("aaaabbc"):
         queue.put(name(number), spec(), Owner(study))
     assert [claimed(queue) for _ in range(8)] == [0, 4, 6, 1, 5, 2, 3, None]
 
 
-def test_interrupted_jobs_come_first_and_are_capped(queue, reopen):
+def test_interrupted_jobs_come_first_and_fail_after_the_limit(queue, reopen):
     for number in range(3):
         queue.put(name(number), spec(), Owner("a"))
     assert claimed(queue) == 0
@@ -110,7 +108,7 @@ def test_recovery_kills_the_child_only_when_it_is_the_same(queue, monkeypatch, r
 
 
 def test_after_a_reboot_no_process_is_killed(queue, monkeypatch, reopen):
-    """The pid may be anybody's by now: here it is even the very same process, but of another boot."""
+    """The pid may belong to any process; here it is the same process, but recorded with another boot."""
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
@@ -122,57 +120,38 @@ def test_after_a_reboot_no_process_is_killed(queue, monkeypatch, reopen):
     assert claimed(queue) == 1
 
 
-def test_a_child_that_dies_alike_twice_is_a_crash(queue):
+def test_two_crashes_by_one_signal_fail_the_job(queue):
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("b"))
     assert claimed(queue) == 1
-    queue.died(name(1), "SIGSEGV", {"output_tail": "first"})
+    queue.interrupted(name(1), "SIGSEGV", {"output_tail": "first"})
     assert queue.get(name(1)).state == "queued"
-    assert claimed(queue) == 1, "tried again at once"
-    queue.died(name(1), "SIGSEGV", {"output_tail": "second"})
+    assert claimed(queue) == 1, "it is tried again at once"
+    queue.interrupted(name(1), "SIGSEGV", {"output_tail": "second"})
     status = queue.get(name(1))
     assert (status.state, status.error["details"]["kind"]) == ("failed", "crash")
     assert status.error["details"]["output_tail"] == "second"
-    assert status.error["details"]["deaths"] == ["SIGSEGV", "SIGSEGV"]
+    assert status.error["details"]["interruptions"] == ["SIGSEGV", "SIGSEGV"]
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
-def test_a_wish_to_cancel_survives_the_death(queue, reopen):
+def test_a_requested_cancellation_survives_a_restart(queue, reopen):
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     queue.cancel(name(1))
     assert reopen(queue).get(name(1)).state == "cancelled"
 
 
-def test_who_names_no_environment_leaves_that_of_others(queue):
+def test_a_request_without_an_environment_keeps_the_wanted_one(queue):
     here, there = "c3" * 32, "d4" * 32
     queue.put(name(1), spec(), Owner("a"), here)
     queue.put(name(1), spec(), Owner("b"))
     assert queue.claim(0.0).environment == here
-    queue.fail(name(1), MeasurementFailed("crash", "died"))
+    queue.fail(name(1), MeasurementFailed("crash", "crashed"))
     for environment in (None, here):
         assert queue.put(name(1), spec(), Owner("a"), environment)[0].state == "failed"
-    assert queue.put(name(1), spec(), Owner("a"), there)[0].state == "queued", "it may do better there"
+    assert queue.put(name(1), spec(), Owner("a"), there)[0].state == "queued", "it may succeed there"
     assert queue.claim(0.0).environment == there
-
-
-def test_the_file_of_an_older_agent_is_taken_over(tmp_path):
-    path = str(tmp_path / "jobs.sqlite")
-    with contextlib.closing(sqlite3.connect(path)) as old:
-        old.execute(
-            "CREATE TABLE jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, spec TEXT NOT NULL,"
-            "spec_digest TEXT NOT NULL, study TEXT NOT NULL, trial INTEGER, state TEXT NOT NULL,"
-            "attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0,"
-            "cancel INTEGER NOT NULL DEFAULT 0, process TEXT, error TEXT, result TEXT)"
-        )
-        row = (name(1), json.dumps(spec().to_json()), digest(spec().to_json()), "a", "running")
-        old.execute("INSERT INTO jobs (id, spec, spec_digest, study, state) VALUES (?, ?, ?, ?, ?)", row)
-        old.commit()
-    queue = JobQueue(path)
-    queue.recover()
-    queue.put(name(2), spec(), Owner("a"))
-    assert [claimed(queue), claimed(queue)] == [1, 2]
-    queue.close()
 
 
 def test_a_write_that_fails_changes_nothing(queue, monkeypatch):
@@ -192,7 +171,7 @@ def test_a_write_that_fails_changes_nothing(queue, monkeypatch):
     assert claimed(queue) == 1
 
 
-def test_a_stop_on_purpose_is_no_interruption(queue):
+def test_a_released_job_does_not_count_as_interrupted(queue):
     queue.put(name(1), spec(), Owner("a"))
     for attempt in range(1, 5):
         assert queue.claim(0.0).attempts == attempt
@@ -201,32 +180,32 @@ def test_a_stop_on_purpose_is_no_interruption(queue):
 
 
 def test_cancelling(queue):
-    told = []
-    queue.on_cancel_running = lambda: told.append(True)
+    cancelled = []
+    queue.on_cancel_running = lambda: cancelled.append(True)
     queue.put(name(1), spec(), Owner("a"))
     assert queue.cancel(name(1)).state == "cancelled"
     assert queue.cancel(name(1)).state == "cancelled"
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "queued"
     queue.claim(0.0)
     assert queue.cancel(name(1)).state == "running"
-    assert told == [True]
+    assert cancelled == [True]
     queue.release(name(1))
     assert queue.get(name(1)).state == "cancelled"
     with pytest.raises(NotFound):
         queue.cancel(name(9))
 
 
-def test_only_failures_that_may_pass_are_tried_again(queue):
+def test_only_transient_failures_are_run_again(queue):
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)
     queue.fail(name(1), ArtifactMissing("gone"))
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "queued"
     queue.claim(0.0)
-    queue.fail(name(1), MeasurementFailed("crash", "died"))
+    queue.fail(name(1), MeasurementFailed("crash", "crashed"))
     assert queue.put(name(1), spec(), Owner("a"))[0].state == "failed"
 
 
-def test_a_flood_is_refused_for_its_owner_only(queue, reopen):
+def test_the_limit_of_queued_jobs_holds_for_each_owner(queue, reopen):
     queue = reopen(queue, LIMITS._replace(queued_per_owner=2))
     queue.put(name(1), spec(), Owner("a"))
     queue.put(name(2), spec(), Owner("a"))
@@ -236,22 +215,22 @@ def test_a_flood_is_refused_for_its_owner_only(queue, reopen):
     queue.put(name(4), spec(), Owner("b"))
 
 
-def test_owners_by_many_names_are_bounded_together(queue, reopen):
+def test_the_limit_of_queued_jobs_holds_for_all_owners_together(queue, reopen):
     queue = reopen(queue, LIMITS._replace(queued_total=3))
     for number in range(3):
         queue.put(name(number), spec(), Owner(f"owner {number}"))
-    with pytest.raises(TooManyRequests, match="there are 3 jobs in the queue"):
+    with pytest.raises(TooManyRequests, match="all studies have 3 jobs in the queue"):
         queue.put(name(3), spec(), Owner("another"))
     claimed(queue)
     queue.put(name(3), spec(), Owner("another"))
 
 
-def test_owners_of_no_job_are_forgotten(queue, monkeypatch):
+def test_owners_without_jobs_are_removed(queue, monkeypatch):
     monkeypatch.setattr(table, "FINAL_JOBS_KEPT", 2)
     for number in range(6):
         queue.put(name(number), spec(), Owner(f"owner {number}"))
         queue.claim(0.0)
-        queue.fail(name(number), MeasurementFailed("crash", "died"))
+        queue.fail(name(number), MeasurementFailed("crash", "crashed"))
     assert set(queue._table.served()) == {"owner 4", "owner 5"}
 
 
@@ -273,7 +252,7 @@ def test_waiting_time_is_monotonic(tmp_path):
     queue.close()
 
 
-def test_blobs_of_unfinished_jobs_are_referenced(queue):
+def test_unfinished_jobs_reference_their_blobs(queue):
     queue.put(name(1), spec(), Owner("a"))
     assert queue.referenced() == {"ab" * 32}
     assert queue.counts() == (1, 0)

@@ -25,7 +25,7 @@ def opened(tmp_path, store, pause=never):
     return open_queue(str(tmp_path / "jobs.sqlite"), LimitsConfig(), store, lambda status: None, pause)
 
 
-def test_jobs_of_an_earlier_life_are_put_back(tmp_path, store):
+def test_running_jobs_are_queued_again_after_a_restart(tmp_path, store):
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     queue.put("1" * 64, SPEC, Owner("a"))
     queue.claim(0.0)
@@ -36,7 +36,7 @@ def test_jobs_of_an_earlier_life_are_put_back(tmp_path, store):
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4080])
-def test_a_damaged_file_is_kept_beside_and_a_new_one_begins(tmp_path, store, content):
+def test_a_damaged_file_is_renamed_and_a_new_queue_begins(tmp_path, store, content):
     (tmp_path / "jobs.sqlite").write_bytes(content)
     queue = opened(tmp_path, store)
     assert queue.active() == []
@@ -44,14 +44,14 @@ def test_a_damaged_file_is_kept_beside_and_a_new_one_begins(tmp_path, store, con
     assert (tmp_path / "jobs.sqlite.damaged").read_bytes() == content
 
 
-def test_a_folder_in_its_place_is_told(tmp_path, store):
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path, store):
     (tmp_path / "jobs.sqlite").mkdir()
     with pytest.raises(EvaluatorError, match=r"jobs\.sqlite cannot be opened"):
         opened(tmp_path, store)
 
 
-def test_models_make_room_and_then_it_waits(tmp_path, store, monkeypatch):
-    """Oldest first, needed or not: a client sends them again."""
+def test_models_are_removed_for_room_and_then_it_waits(tmp_path, store, monkeypatch):
+    """The oldest goes first, even if a job needs it: a client sends it again."""
     for name in ("a" * 64, "b" * 64):
         (tmp_path / "blobs" / name).write_bytes(b"x")
     left, waits = [], []

@@ -1,4 +1,4 @@
-"""A state folder outlives the agent: what another version of it kept must be in nobody's way."""
+"""Jobs and results in a state folder that another version of the agent wrote."""
 
 import json
 import sqlite3
@@ -33,13 +33,13 @@ def change(path, column, change):
 
 
 def without_swap(result):
-    """As the agent kept it before it looked at swap."""
+    """Remove a key, so that this version cannot read the result."""
     del result["swap_mb"]
     return result
 
 
 @pytest.mark.parametrize("environment", [None, HERE])
-def test_a_result_that_cannot_be_read_is_measured_again(tmp_path, path, spec, environment):
+def test_an_unreadable_result_is_measured_again(tmp_path, path, spec, environment):
     (tmp_path / "model.onnx").write_bytes(b"x")
     measured = execute(spec, Conditions(JOB, "d", HERE, 1, 0.0), JobFolder(str(tmp_path), StopSignal()))
     queue = JobQueue(path)
@@ -56,8 +56,8 @@ def test_a_result_that_cannot_be_read_is_measured_again(tmp_path, path, spec, en
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_a_job_that_cannot_be_read_is_in_nobodys_way(path, spec, state):
-    """Else it ended the thread that measures, and refused every upload, over all restarts."""
+def test_an_unreadable_job_fails_and_blocks_no_other(path, spec, state):
+    """Otherwise it would end the measuring thread and refuse every upload, after each restart."""
     queue = JobQueue(path)
     queue.put(JOB, spec, Owner("a"))
     if state == "running":

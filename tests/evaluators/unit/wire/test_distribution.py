@@ -16,11 +16,11 @@ def test_quantiles_need_enough_runs(n):
 
 
 def test_a_median_of_ten_is_refused():
-    with pytest.raises(ValueError, match="needs 11 samples, got 10"):
+    with pytest.raises(ValueError, match="needs at least 11 samples, got 10"):
         summarize([[1.0] * 5, [1.0] * 5])
 
 
-def test_interval_is_seeded_encloses_the_median_and_shrinks():
+def test_interval_is_reproducible_encloses_the_median_and_shrinks():
     generator = random.Random(1)
     short = [generator.gauss(10, 1) for _ in range(40)]
     long = [generator.gauss(10, 1) for _ in range(4000)]
@@ -33,7 +33,7 @@ def test_interval_is_seeded_encloses_the_median_and_shrinks():
     assert long_high - long_low < short_high - short_low
 
 
-def test_interval_covers_the_true_median_about_as_often_as_it_says():
+def test_interval_covers_the_true_median_about_95_percent_of_the_time():
     generator = random.Random(2)
     covered = 0
     for trial in range(60):
@@ -42,7 +42,7 @@ def test_interval_covers_the_true_median_about_as_often_as_it_says():
     assert covered >= 50
 
 
-def test_interval_is_wider_when_neighbours_are_alike():
+def test_interval_is_wider_for_correlated_samples():
     generator = random.Random(3)
     drawn = [generator.gauss(10, 1) for _ in range(60)]
     slow_drift = [value for value in drawn for _ in range(5)]
@@ -52,14 +52,14 @@ def test_interval_is_wider_when_neighbours_are_alike():
 
 
 def processes(generator, count, between):
-    """Medians of a model of which each process is by some percent faster or slower than the next."""
+    """Yield the samples of processes whose medians differ by the relative spread `between`."""
     for _ in range(count):
         own = 10.0 * (1.0 + between * generator.gauss(0, 1))
         yield [own + generator.gauss(0, 0.3) for _ in range(133)]
 
 
 @pytest.mark.parametrize("count", [3, 5])
-def test_the_interval_of_several_processes_holds_what_all_processes_would_give(count):
+def test_interval_of_several_processes_covers_the_median_of_all_processes(count):
     generator = random.Random(4)
     covered = sum(low <= 10.0 <= high for low, high in (interval(generator, count) for _ in range(60)))
     assert covered >= 53
@@ -69,21 +69,21 @@ def interval(generator, count):
     return median_interval(list(processes(generator, count, 0.03)))
 
 
-def test_one_process_cannot_tell_how_the_next_differs():
+def test_interval_of_one_process_ignores_differences_between_processes():
     generator = random.Random(5)
     one, *_ = series = list(processes(generator, 5, 0.03))
     alone, together = median_interval([one]), median_interval(series)
     assert together[1] - together[0] > 3 * (alone[1] - alone[0])
 
 
-def test_processes_that_agree_cost_the_interval_nothing():
+def test_processes_that_agree_do_not_widen_the_interval():
     generator = random.Random(6)
     pooled = [[10 + generator.gauss(0, 1) for _ in range(133)] for _ in range(5)]
     low, high = median_interval(pooled)
     assert high - low < 0.5
 
 
-def test_the_interval_holds_the_median_and_no_negative_time():
+def test_interval_contains_the_median_and_is_not_negative():
     low, high = median_interval([[1.0] * 20, [9.0] * 20])
     assert low == 0.0
     assert high > 9.0

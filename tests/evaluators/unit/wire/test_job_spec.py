@@ -41,7 +41,7 @@ SPEC_JSON = {
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36"
+JOB_ID = "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102"
 
 
 def test_golden_json():
@@ -53,12 +53,12 @@ def test_golden_job_id():
     assert job_id(SPEC, "device-1") == JOB_ID
 
 
-def test_protocols_are_frozen():
+def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
     assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
 
 
-def test_id_depends_on_what_is_measured_and_nothing_else():
+def test_job_id_depends_only_on_what_is_measured():
     other_size = SPEC._replace(manifest=(BlobRef("model.onnx", "ab" * 32, 99),))
     seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(min_s=2))
     assert job_id(other_size, "device-1") == job_id(seconds_as_integers, "device-1") == JOB_ID
@@ -77,7 +77,7 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
     ("change", "message"),
     [
         ({"kind": "dance"}, "is not one of"),
-        ({"kind": "probe"}, "needs exactly no files; got model.onnx"),
+        ({"kind": "peaks"}, "needs exactly no files; got model.onnx"),
         ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
         ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
         ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),
@@ -89,12 +89,12 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
         ({"command": "rm"}, "unknown command"),
     ],
 )
-def test_refusals(change, message):
+def test_invalid_specifications_are_refused(change, message):
     with pytest.raises(InvalidRequest, match=message):
         JobSpec.from_json(dict(SPEC_JSON, **change))
 
 
-def test_an_accuracy_job_is_a_model_and_a_subset():
+def test_an_accuracy_job_has_a_model_and_a_subset():
     spec = JobSpec.from_json(dict(SPEC_JSON, kind="accuracy", manifest=[*SPEC_JSON["manifest"], IMAGES, LABELS]))
     assert (spec.artifact, spec.artifact_kind, spec.model_name) == ("ab" * 32, "onnx", "model.onnx")
     assert job_id(spec, "device-1") != job_id(spec._replace(kind="measure"), "device-1")
@@ -105,7 +105,7 @@ def test_owner_round_trip():
     assert Owner.from_json({"study": "s", "trial": 3}) == Owner("s", 3)
 
 
-def test_a_phase_that_is_asked_for_is_another_job():
+def test_a_requested_phase_changes_the_job_id():
     with_power = SPEC._replace(protocol=SCREEN._replace(power_s=10, idle_s=2.0))
     assert with_power.to_json()["protocol"]["power_s"] == 10.0
     assert JobSpec.from_json(with_power.to_json()) == with_power

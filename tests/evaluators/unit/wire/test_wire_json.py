@@ -1,4 +1,4 @@
-"""What a device answers, as JSON that no later version may read otherwise."""
+"""Golden JSON of everything that a device answers; a change of it needs a new protocol version."""
 
 import pytest
 
@@ -95,8 +95,8 @@ MEASUREMENT_JSON = {
     "started_at": "2026-01-02T03:04:05Z",
 }
 DEVICE = DeviceInfo(
-    api_min=2,
-    api_max=2,
+    api_min=1,
+    api_max=1,
     agent_version="0.1.0",
     device_id="device-1",
     kind="physical",
@@ -113,8 +113,8 @@ DEVICE = DeviceInfo(
     emulation=None,
 )
 DEVICE_JSON = {
-    "api_min": 2,
-    "api_max": 2,
+    "api_min": 1,
+    "api_max": 1,
     "agent_version": "0.1.0",
     "device_id": "device-1",
     "kind": "physical",
@@ -177,7 +177,7 @@ ACCURACY_JSON = {
     "started_at": "2026-11-25T12:00:00Z",
 }
 ACCURACY = AccuracyResult(**ACCURACY_JSON)
-PROBE_JSON = {
+PEAKS_JSON = {
     "job_id": "a1" * 32,
     "device_id": "device-1",
     "environment_id": "e5" * 32,
@@ -196,16 +196,16 @@ PROBE_JSON = {
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
-PROBE = PeaksResult(
+PEAKS = PeaksResult(
     **dict(
-        PROBE_JSON,
+        PEAKS_JSON,
         gemm=(Gemm("fp32", 4, 1024, Rate(91.5, 90.0, 12)),),
         copy_gb_per_s=Rate(10.5, 10.0, 20),
     )
 )
 GOLDEN = [
     (ACCURACY, ACCURACY_JSON),
-    (PROBE, PROBE_JSON),
+    (PEAKS, PEAKS_JSON),
     (
         STATUS._replace(kind="accuracy", result=ACCURACY),
         dict(STATUS_JSON, kind="accuracy", result=ACCURACY_JSON),
@@ -226,7 +226,7 @@ def test_golden_json(record, golden):
 
 
 @pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=IDS)
-def test_every_key_is_needed_and_no_other_taken(record, golden):
+def test_missing_and_unknown_keys_are_refused(record, golden):
     for key in golden:
         lacking = {name: value for name, value in golden.items() if name != key}
         with pytest.raises(InvalidRequest, match=f"missing {key}"):
@@ -235,10 +235,10 @@ def test_every_key_is_needed_and_no_other_taken(record, golden):
         type(record).from_json(dict(golden, surprise=1))
 
 
-def test_a_result_is_read_as_its_kind_says():
+def test_a_result_is_read_by_its_kind():
     with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
         JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
-    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, probe"):
+    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, peaks"):
         JobStatus.from_json(dict(STATUS_JSON, kind="dance"))
 
 

@@ -22,7 +22,7 @@ from vitsearch.space import load
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.client.transport import Transport
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, Owner, job_id
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
@@ -197,7 +197,12 @@ def submit(agent, study, busy_us):
     with agent.client() as client:
         headers = {"Upload-Offset": "0", "Upload-Length": str(blob.size)}
         client._transport.request("PATCH", f"/v1/blobs/{blob.sha256}", content, headers)
-        body = {"api": 2, "device_id": agent.device_id, "owner": Owner(study, 7).to_json(), "spec": spec.to_json()}
+        body = {
+            "api": PROTOCOL_VERSION,
+            "device_id": agent.device_id,
+            "owner": Owner(study, 7).to_json(),
+            "spec": spec.to_json(),
+        }
         client._transport.request("PUT", f"/v1/jobs/{identifier}", body)
     return identifier
 
@@ -236,11 +241,11 @@ def test_a_rotated_token_is_replaced_without_confirmation(agent, nano):
 
 
 def test_the_peaks_are_measured_once(agent, nano):
-    found = as_json("probe", "nano", "--runtime", "noop", "--threads", "1")
+    found = as_json("peaks", "nano", "--runtime", "noop", "--threads", "1")
     assert (found["name"], found["gemm"]) == ("nano", [])
     assert "noop gives no outputs" in found["reasons"]["fp32"]
-    assert as_json("probe", "nano", "--runtime", "noop", "--threads", "1") == found
-    shown = devices("probe", "nano", "--runtime", "noop", "--threads", "1").stdout
+    assert as_json("peaks", "nano", "--runtime", "noop", "--threads", "1") == found
+    shown = devices("peaks", "nano", "--runtime", "noop", "--threads", "1").stdout
     assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
     assert "fp32: noop gives no outputs" in shown
 
@@ -260,7 +265,7 @@ def test_peaks_are_printed_as_a_table_with_notes(capsys):
         "started_at": "2026-11-25T12:00:00Z",
         "emulated": True,
     }
-    device_tables.print_probe(found)
+    device_tables.print_peaks(found)
     shown = capsys.readouterr().out
     assert "91.53 GFLOP/s" in shown
     for line in (

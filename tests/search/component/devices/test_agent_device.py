@@ -142,7 +142,7 @@ def test_a_device_that_does_not_answer_has_an_outage(agent, make_proxy, tmp_path
         while device.outage is None:
             await asyncio.sleep(0.01)
         why = device.outage.why
-        proxy.mend()
+        proxy.restore()
         return why, await measuring
 
     why, found = asyncio.run(cut_and_restore())

@@ -197,7 +197,7 @@ def write_images(root: Path) -> None:
 def test_training_goes_on_without_the_board_and_all_is_told_once_when_it_is_back(board):
     def mend_when_all_is_done_without_it() -> None:
         if board.runner.trained >= OF_A_PLAN:
-            board.proxy.mend()
+            board.proxy.restore()
 
     board.cut_when_training()
     board.progress.on_waiting = mend_when_all_is_done_without_it
@@ -217,7 +217,7 @@ def test_a_board_that_stays_away_ends_the_run_when_all_else_is_done_and_a_second
         board.run()
     assert board.runner.trained >= OF_A_PLAN
     assert set(board.states()) <= {"COMPLETE", "PRUNED", "WAITING"}
-    board.proxy.mend()
+    board.proxy.restore()
     assert board.run().complete
     assert set(board.states()) <= {"COMPLETE", "PRUNED", "WAITING"}
     assert len(set(board.measurements())) == len(board.measurements())

@@ -1,4 +1,4 @@
-"""HTTP as seen from outside: raw requests to a real agent."""
+"""Raw HTTP requests to a real agent."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 SHA256 = hashlib.sha256(b"never uploaded").hexdigest()
 SIZE = 1000
@@ -40,16 +40,16 @@ def error_of(reply):
 
 @pytest.fixture
 def job(ask, tiny_protocol, data, sha256):
-    """A job whose blob is there: (path, body)."""
+    """A job whose blob was uploaded: (path, body)."""
     assert ask("PATCH", f"/v1/blobs/{sha256}", data, UPLOAD)[0] == 200
     device_id = ask("GET", "/v1/device")[1]["device_id"]
     spec = JobSpec("measure", (BlobRef("model.onnx", sha256, SIZE),), "noop", {}, tiny_protocol)
     owner = {"study": "s", "trial": None}
-    body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+    body = {"api": PROTOCOL_VERSION, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
     return f"/v1/jobs/{job_id(spec, device_id)}", body
 
 
-def test_health_needs_no_token_and_tells_no_secret(ask):
+def test_health_needs_no_token_and_reveals_no_secret(ask):
     status, body, _ = ask("GET", "/v1/health", headers={"Authorization": ""})
     assert status == 200
     assert body == {
@@ -57,14 +57,14 @@ def test_health_needs_no_token_and_tells_no_secret(ask):
         "problems": [],
         "worker_alive": True,
         "version": "0.1.0",
-        "api_min": 2,
-        "api_max": 2,
+        "api_min": 1,
+        "api_max": 1,
     }
 
 
 @pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic x", "Bearer \u00e9"])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/device"), ("PUT", "/v1/jobs/x"), ("GET", "/nope")])
-def test_everything_else_needs_it(ask, method, path, header):
+def test_all_other_endpoints_need_a_token(ask, method, path, header):
     headers = {"Authorization": header.encode("latin-1")}
     assert error_of(ask(method, path, b"{}", headers)) == (401, "unauthorized")
 
@@ -85,18 +85,18 @@ def test_upload_in_two_chunks_with_preflight_and_head(ask, data, sha256):
     assert ask("HEAD", f"/v1/blobs/{sha256}")[2]["Upload-Length"] == "1000"
 
 
-def test_a_wrong_byte_is_422_and_leaves_nothing(ask, data, sha256):
+def test_a_wrong_digest_is_422_and_removes_the_upload(ask, data, sha256):
     reply = ask("PATCH", f"/v1/blobs/{sha256}", b"x" + data[1:], UPLOAD)
     assert error_of(reply) == (422, "transfer_failed")
     assert ask("HEAD", f"/v1/blobs/{sha256}")[0] == 404
 
 
-def test_a_huge_claim_is_413_before_the_body(ask):
+def test_a_too_large_announced_size_is_413_before_the_body(ask):
     assert ask("POST", "/v1/uploads", {"sha256": SHA256, "size": 1 << 40})[0] == 413
 
 
-def test_a_refusal_with_a_body_under_way_arrives_as_a_status(ask):
-    """Answering without reading would reset the connection."""
+def test_a_refusal_while_the_body_is_sent_arrives_as_a_status(ask):
+    """An answer before the body was read would reset the connection."""
     assert ask("PATCH", "/v1/blobs/nope", b"x" * (1 << 20), UPLOAD)[0] == 404
     assert error_of(ask("PUT", "/v1/jobs/" + SHA256, b" " * (1 << 20))) == (400, "invalid_request")
 
@@ -114,7 +114,7 @@ def test_a_refusal_with_a_body_under_way_arrives_as_a_status(ask):
         "/",
     ],
 )
-def test_paths_that_are_no_ids_are_404(ask, path):
+def test_paths_without_a_valid_id_are_404(ask, path):
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         assert ask(method, path, b"{}", UPLOAD)[0] == 404
 
@@ -124,11 +124,11 @@ def test_bad_json_is_400(ask, body):
     assert ask("PUT", "/v1/jobs/" + SHA256, body)[0] == 400
 
 
-def test_too_much_json_is_413(ask):
+def test_too_large_json_is_413(ask):
     assert ask("PUT", "/v1/jobs/" + SHA256, b" " * ((1 << 20) + 1))[0] == 413
 
 
-def test_putting_a_job_twice_is_the_same_job(ask, job):
+def test_putting_a_job_twice_returns_the_same_job(ask, job):
     path, body = job
     first, again = ask("PUT", path, body), ask("PUT", path, body)
     assert (first[0], again[0]) == (201, 200)
@@ -147,7 +147,7 @@ def test_putting_a_job_twice_is_the_same_job(ask, job):
         ({"owner": {"study": "s"}}, 400, "invalid_request"),
     ],
 )
-def test_refused_jobs(ask, job, change, status, code):
+def test_invalid_jobs_are_refused(ask, job, change, status, code):
     path, body = job
     assert error_of(ask("PUT", path, dict(body, **change))) == (status, code)
 
@@ -161,7 +161,7 @@ def test_refused_jobs(ask, job, change, status, code):
         ({"options": {"plugin": "x.so"}}, 400, "invalid_request", "no such option"),
     ],
 )
-def test_refused_specifications(ask, job, change, status, code, message):
+def test_invalid_specifications_are_refused_with_a_message(ask, job, change, status, code, message):
     path, body = job
     body = dict(body, spec=dict(body["spec"], **change))
     if status == 400 and change.keys() & {"runtime", "options"}:
@@ -171,7 +171,7 @@ def test_refused_specifications(ask, job, change, status, code, message):
     assert message in reply[1]["error"]["message"]
 
 
-def test_a_size_that_is_wrong_keeps_no_id_from_who_tells_the_right_one(ask, job):
+def test_a_wrong_size_does_not_block_the_id_for_a_correct_job(ask, job):
     path, body = job
     manifest = [dict(body["spec"]["manifest"][0], size=1)]
     reply = ask("PUT", path, dict(body, spec=dict(body["spec"], manifest=manifest)))
@@ -180,7 +180,7 @@ def test_a_size_that_is_wrong_keeps_no_id_from_who_tells_the_right_one(ask, job)
     assert ask("PUT", path, body)[0] == 201
 
 
-def test_a_job_without_its_blob_names_it(ask, job):
+def test_a_job_with_a_missing_blob_is_424_and_names_it(ask, job):
     _, body = job
     missing = "ab" * 32
     manifest = [{"name": "model.onnx", "sha256": missing, "size": 1}]
@@ -192,7 +192,7 @@ def test_a_job_without_its_blob_names_it(ask, job):
     assert reply[1]["error"]["details"] == {"missing": [missing]}
 
 
-def test_racing_puts_are_one_job(ask, job):
+def test_concurrent_puts_make_one_job(ask, job):
     path, body = job
     statuses = []
     threads = [threading.Thread(target=lambda: statuses.append(ask("PUT", path, body)[0])) for _ in range(8)]
@@ -208,7 +208,7 @@ def open_socket(agent):
     return socket.create_connection((parts.hostname, parts.port), timeout=60)
 
 
-def test_silent_clients_do_not_block_others_and_too_many_are_turned_away(agent, ask, until):
+def test_silent_clients_do_not_block_others_and_too_many_are_refused(agent, ask, until):
     silent = [open_socket(agent) for _ in range(CONNECTIONS_MAX - 1)]
     assert ask("GET", "/v1/health")[0] == 200
     for connection in silent:
@@ -235,8 +235,8 @@ def test_chunked_bodies_are_refused(agent):
 
 
 @pytest.mark.parametrize(("length", "first"), [(1000, b"100 Continue"), (1 << 21, b"413 ")])
-def test_who_asks_before_sending_a_body_is_told_to_or_not_to(agent, length, first, data, sha256):
-    """As curl does with files: what is refused by its length alone never crosses the network."""
+def test_expect_100_continue_is_answered_or_refused(agent, length, first, data, sha256):
+    """As curl does with files: a body that is refused because of its length is never sent."""
     with open_socket(agent) as connection:
         head = f"PATCH /v1/blobs/{sha256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
         head += f"Upload-Offset: 0\r\nUpload-Length: {length}\r\nContent-Length: {length}\r\n"
@@ -261,8 +261,8 @@ def test_who_asks_before_sending_a_body_is_told_to_or_not_to(agent, length, firs
         "X: a\x0bb",
     ],
 )
-def test_a_head_with_a_line_that_is_no_header_is_refused(agent, line):
-    """Else what we take for a second request is a body to a proxy before us, or the other way round."""
+def test_a_malformed_header_line_is_refused(agent, line):
+    """Otherwise a proxy may take for a body what the agent takes for a second request, or the other way round."""
     with open_socket(agent) as connection:
         request = f"GET /v1/jobs HTTP/1.1\r\n{line}\r\nAuthorization: Bearer {agent.token}\r\n\r\nhello"
         connection.sendall(request.encode())
@@ -272,15 +272,15 @@ def test_a_head_with_a_line_that_is_no_header_is_refused(agent, line):
 
 
 @pytest.mark.parametrize("odd", ["1e999", "-1e400", "[" * 5000 + "]" * 5000, "9" * 100_000])
-def test_json_that_no_digest_can_be_made_of_is_refused(job, ask, odd):
-    """As an option, which nobody looks at before the job's id is made of it."""
+def test_json_without_a_canonical_form_is_refused(job, ask, odd):
+    """As an option, which is not checked before the job's id is computed."""
     path, body = job
     body["spec"]["options"] = {"busy_us": "odd"}
     reply = ask("PUT", path, json.dumps(body).replace('"odd"', odd).encode())
     assert error_of(reply) == (400, "invalid_request")
 
 
-def test_a_client_that_leaves_in_the_middle_is_forgotten(agent, ask, data, sha256):
+def test_an_upload_whose_client_disconnects_leaves_nothing(agent, ask, data, sha256):
     with open_socket(agent) as connection:
         head = f"PATCH /v1/blobs/{sha256} HTTP/1.1\r\nAuthorization: Bearer {agent.token}\r\n"
         head += "Upload-Offset: 0\r\nUpload-Length: 1000\r\nContent-Length: 1000\r\n\r\n"

@@ -9,7 +9,7 @@ from vitsearch_evaluators.agent.http.rate_limits import Connections, RateLimit, 
 from vitsearch_evaluators.agent.http.request_head import HeadTooLong
 
 
-def test_connections_are_counted_for_each_address_and_for_all():
+def test_connections_are_limited_for_each_address_and_for_all():
     connections = Connections(each=2, total=3)
     assert [connections.enter("a") for _ in range(3)] == [True, True, False]
     assert [connections.enter(address) for address in "bc"] == [True, False]
@@ -18,7 +18,7 @@ def test_connections_are_counted_for_each_address_and_for_all():
     assert not connections.enter("a")
 
 
-def test_an_address_may_ask_so_often_in_a_second():
+def test_requests_are_limited_for_each_address():
     now = [100.0]
     rates = RateLimit(4.0, clock=lambda: now[0])
     assert [rates.wait_s("a") for _ in range(5)] == [0, 0, 0, 0, 0.25]
@@ -29,7 +29,7 @@ def test_an_address_may_ask_so_often_in_a_second():
     assert [rates.wait_s("a") > 0 for _ in range(5)] == [False] * 4 + [True]
 
 
-def test_addresses_that_went_away_are_forgotten():
+def test_inactive_addresses_are_forgotten():
     now = [0.0]
     rates = RateLimit(1.0, clock=lambda: now[0])
     for number in range(2000):
@@ -39,15 +39,15 @@ def test_addresses_that_went_away_are_forgotten():
 
 
 @pytest.fixture
-def line():
+def connection():
     near, far = socket.socketpair()
     reader = RequestReader(near)
     with contextlib.closing(near), contextlib.closing(far), contextlib.closing(reader):
         yield reader, far
 
 
-def test_a_request_is_read_head_and_body(line):
-    reader, far = line
+def test_reads_head_and_body_of_a_request(connection):
+    reader, far = connection
     far.sendall(b"PUT / HTTP/1.1\r\n\r\nbody")
     assert reader.first_byte() == b"P"
     assert reader.readline() == b"PUT / HTTP/1.1\r\n"
@@ -57,8 +57,8 @@ def test_a_request_is_read_head_and_body(line):
     assert reader.first_byte() == b""
 
 
-def test_a_body_that_nobody_wants_is_skipped(line):
-    reader, far = line
+def test_skip_discards_a_body(connection):
+    reader, far = connection
     sender = threading.Thread(target=far.sendall, args=(b"\n" + b"x" * 200_000 + b"GET",))
     sender.start()
     assert (reader.first_byte(), reader.readline()) == (b"\n", b"\n")
@@ -70,16 +70,16 @@ def test_a_body_that_nobody_wants_is_skipped(line):
     assert reader.first_byte() == b""
 
 
-def test_a_client_that_leaves_in_its_body_is_told_by_a_short_read(line):
-    reader, far = line
+def test_a_disconnect_in_the_body_gives_a_short_read(connection):
+    reader, far = connection
     far.sendall(b"\nbo")
     far.close()
     assert (reader.first_byte(), reader.readline(), reader.body(4)) == (b"\n", b"\n", b"bo")
 
 
-def test_a_line_that_fell_silent_is_let_go(line, monkeypatch):
-    """Its far end may be gone without a word: nothing else would ever free the place that it takes."""
-    reader, far = line
+def test_an_idle_connection_times_out(connection, monkeypatch):
+    """The client may be gone without a packet; only the timeout frees its connection."""
+    reader, far = connection
     monkeypatch.setattr(rate_limits, "IDLE_S", 0.1)
     far.sendall(b"\n")
     assert (reader.first_byte(), reader.readline()) == (b"\n", b"\n")
@@ -88,8 +88,8 @@ def test_a_line_that_fell_silent_is_let_go(line, monkeypatch):
 
 
 @pytest.mark.parametrize("line_bytes", [70, rate_limits.HEAD_MAX_BYTES * 2])
-def test_heads_are_bounded(line, line_bytes):
-    reader, far = line
+def test_too_long_heads_are_refused(connection, line_bytes):
+    reader, far = connection
     head = (b"x" * (line_bytes - 1) + b"\n") * (1 + rate_limits.HEAD_MAX_BYTES // line_bytes)
     sender = threading.Thread(target=far.sendall, args=(head,))
     sender.start()
@@ -100,9 +100,9 @@ def test_heads_are_bounded(line, line_bytes):
 
 
 @pytest.mark.parametrize(("limit", "read"), [("HEAD_S", RequestReader.readline), ("BODY_S", lambda r: r.body(1000))])
-def test_a_byte_now_and_then_does_not_hold_the_line(line, monkeypatch, limit, read):
-    """The time is for the whole head and the whole body, not for each byte."""
-    reader, far = line
+def test_slow_bytes_do_not_extend_the_time_limit(connection, monkeypatch, limit, read):
+    """The time limit is for the whole head or the whole body, not for each byte."""
+    reader, far = connection
     monkeypatch.setattr(rate_limits, limit, 0.3)
     ended = threading.Event()
 

@@ -19,7 +19,7 @@ def with_headers(*lines):
     return b"\r\n".join((b"PUT /v1/jobs/x HTTP/1.1", *lines, b"", b""))
 
 
-def test_a_head_is_read():
+def test_reads_a_head():
     head = read(b"GET /v1/jobs/ab?wait=20&after=3 HTTP/1.1\r\nHost: board\r\nContent-LENGTH:  7 \r\n\r\nrest")
     assert (head.method, head.path, head.query) == ("GET", "/v1/jobs/ab", {"wait": "20", "after": "3"})
     assert head.headers == {"host": "board", "content-length": "7"}
@@ -36,19 +36,19 @@ def test_a_head_is_read():
         ("/v1http://board/health", "/v1http://board/health"),
     ],
 )
-def test_an_address_in_full_is_one_at_its_beginning(target, path):
+def test_an_absolute_target_is_recognised_only_at_its_start(target, path):
     assert read(f"GET {target} HTTP/1.1\r\n\r\n".encode()).path == path
 
 
 @given(st.dictionaries(NAMES.map(str.lower), VALUES.filter(lambda value: value == value.strip()), max_size=8))
-def test_headers_come_through_as_they_are(headers):
+def test_headers_are_read_unchanged(headers):
     headers = {name: value for name, value in headers.items() if name not in ("content-length", "transfer-encoding")}
     lines = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
     assert read(with_headers(*lines)).headers == headers
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_are_worse_than_refused(content):
+def test_arbitrary_bytes_are_read_or_refused(content):
     try:
         head = read(content)
     except (InvalidRequest, ConnectionError):
@@ -79,13 +79,13 @@ def test_no_bytes_are_worse_than_refused(content):
         with_headers(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     ],
 )
-def test_what_two_readers_could_take_for_two_things_is_refused(head):
+def test_ambiguous_heads_are_refused(head):
     with pytest.raises(InvalidRequest):
         read(head)
 
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nHost: a\r\n"])
-def test_a_client_that_left_is_no_request(head):
+def test_a_disconnect_in_the_head_is_a_connection_error(head):
     with pytest.raises(ConnectionError):
         read(head)
 
@@ -98,14 +98,14 @@ def test_a_client_that_left_is_no_request(head):
         (b"1.0", b"keep-alive", False),
     ],
 )
-def test_a_connection_goes_on_as_its_version_says(version, connection, keeps_open):
+def test_version_and_connection_header_decide_whether_it_stays_open(version, connection, keeps_open):
     head = read(b"GET / HTTP/" + version + b"\r\nConnection: " + connection + b"\r\n\r\n")
     assert head.keeps_open is keeps_open
 
 
-def test_an_address_before_the_path_is_taken_off():
+def test_the_address_of_an_absolute_target_is_removed():
     assert read(b"GET HTTP://board:8000/v1/device?a=1 HTTP/1.1\r\n\r\n").path == "/v1/device"
 
 
-def test_what_is_sent_twice_is_one_value_with_a_comma():
+def test_repeated_headers_are_joined_with_a_comma():
     assert read(with_headers(b"Upload-Offset: 1", b"upload-offset: 2")).headers == {"upload-offset": "1, 2"}

@@ -1,8 +1,7 @@
-"""Protobuf's wire format, read from a file field by field without loading it.
+"""A reader of protobuf's wire format that does not load the file.
 
-A message is a run of fields, each a key (number and wire type) and a value; what is not asked for is
-jumped over, however large. Reads go through a window of the file: a map of it would turn a bad SD card
-into a SIGBUS. (https://protobuf.dev/programming-guides/encoding)
+A message is a sequence of fields, each a key (number and wire type) and a value; the reader skips the content of
+large fields. It reads through a window, because with a memory-mapped file a bad SD card would cause SIGBUS. (https://protobuf.dev/programming-guides/encoding)
 """
 
 from typing import BinaryIO, Iterator, NamedTuple, Tuple
@@ -14,11 +13,11 @@ _VARINT_MAX_BYTES = 10
 
 
 class Malformed(ValueError):
-    """The bytes are no protobuf message."""
+    """The bytes are not a valid protobuf message."""
 
 
 class Field(NamedTuple):
-    """`value` is a varint's; a field of bytes lies from `start` to `end` in the file."""
+    """One field: `value` is that of a varint; a field of bytes is at `start` to `end` in the file."""
 
     number: int
     wire: int
@@ -27,8 +26,8 @@ class Field(NamedTuple):
     end: int
 
 
-class WireFile:
-    """An open file of `size` bytes, of which no more than `fields_max` fields are read."""
+class ProtobufFile:
+    """An open file of `size` bytes; reading more than `fields_max` fields raises Malformed."""
 
     def __init__(self, stream: BinaryIO, size: int, fields_max: int) -> None:
         self._stream = stream
@@ -38,16 +37,16 @@ class WireFile:
         self.size = size
 
     def fields(self, start: int, end: int) -> Iterator[Field]:
-        """Read the fields of the message from `start` to `end`; Malformed when it is none."""
+        """Yield the fields of the message from `start` to `end`; Malformed if it is not a message."""
         at = start
         while at < end:
             self._fields_left -= 1
             if self._fields_left < 0:
-                raise Malformed("there are too many fields")
+                raise Malformed("too many fields")
             key, at = self._varint(at, end)
             number, wire = key >> 3, key & 7
             if not 0 < number < 1 << 29:
-                raise Malformed(f"byte {at}: {number} is no field number")
+                raise Malformed(f"byte {at}: invalid field number {number}")
             value, begin = 0, at
             if wire == VARINT:
                 value, at = self._varint(at, end)
@@ -57,16 +56,16 @@ class WireFile:
             elif wire in (FIXED32, FIXED64):
                 at += 4 if wire == FIXED32 else 8
             else:
-                raise Malformed(f"byte {at}: wire type {wire} is not used")
+                raise Malformed(f"byte {at}: unknown wire type {wire}")
             if at > end:
-                raise Malformed(f"byte {begin}: field {number} goes beyond the end of its message")
+                raise Malformed(f"byte {begin}: field {number} extends beyond its message")
             yield Field(number, wire, value, begin, at)
 
     def text(self, field: Field, longest: int = 256) -> str:
-        """Return a field of bytes as text; Malformed when it is longer than any name."""
+        """Return a field of bytes as text; Malformed if it has more than `longest` bytes."""
         length = field.end - field.start
         if length > longest:
-            raise Malformed(f"byte {field.start}: a name has {length} bytes")
+            raise Malformed(f"byte {field.start}: a name has {length} bytes; the limit is {longest}")
         begin = field.start - self._base
         if not 0 <= begin <= len(self._window) - length:
             self._load(field.start)
@@ -84,7 +83,7 @@ class WireFile:
             shift += 7
             if byte < 0x80:
                 return value & 0xFFFFFFFFFFFFFFFF, at + shift // 7
-        raise Malformed(f"byte {at}: a number does not end")
+        raise Malformed(f"byte {at}: a number without an end")
 
     def _load(self, at: int) -> None:
         self._stream.seek(at)
