@@ -21,13 +21,13 @@ from vitsearch_evaluators.agent.canary_model import model_for
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.wire.measurement import Latency, Measurement
@@ -181,7 +181,7 @@ class Place(NamedTuple):
     device_id: str
     environment_id: str
     system: System
-    confinement: MemoryLimit = NO_MEMORY_LIMIT
+    memory_limit: MemoryLimit = NO_MEMORY_LIMIT
 
 
 def measure(
@@ -198,9 +198,9 @@ def measure(
     os.makedirs(place.folder)
     with open(os.path.join(place.folder, blob.name), "wb") as stream:
         stream.write(model.content)
-    conditions = Conditions(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
-    job_folder = JobFolder(place.folder, stop, launch=launch_of(model.runtime), confinement=place.confinement)
-    return Look.of(execute(spec, conditions, job_folder, system=place.system))
+    context = JobContext(job_id(spec, place.device_id), place.device_id, place.environment_id, 1, 0.0)
+    job_folder = JobFolder(place.folder, stop, launch=launch_of(model.runtime), memory_limit=place.memory_limit)
+    return Look.of(measure_job(spec, context, job_folder, system=place.system))
 
 
 def drift(reference: Reference, seen: Look, max_drift: float) -> Optional[str]:

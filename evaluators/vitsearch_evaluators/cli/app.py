@@ -11,7 +11,7 @@ from vitsearch_evaluators import __version__, config
 from vitsearch_evaluators.agent import agent
 from vitsearch_evaluators.base import tokens
 from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE
 from vitsearch_evaluators.conditions.emulation import system_of
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
@@ -115,9 +115,9 @@ def _install(arguments: argparse.Namespace) -> int:
     if "cpus" in given:
         parse_cpus(given["cpus"])
     say = functools.partial(print, flush=True)  # in order with errors, wherever it goes
-    manager = managers.here()
+    manager = managers.current()
     if arguments.dry_run:
-        print("\n".join(install.described(install.install_steps(manager, given))))
+        print("\n".join(install.describe(install.install_steps(manager, given))))
     else:
         install.install(manager, given, say)
     return 0
@@ -127,9 +127,9 @@ def _uninstall(arguments: argparse.Namespace) -> int:
     from vitsearch_evaluators.cli.service import install, managers
 
     say = functools.partial(print, flush=True)
-    manager = managers.here()
+    manager = managers.current()
     if arguments.dry_run:
-        print("\n".join(install.described(install.uninstall_steps(manager, arguments.purge))))
+        print("\n".join(install.describe(install.uninstall_steps(manager, arguments.purge))))
     else:
         install.uninstall(manager, arguments.purge, say)
     return 0

@@ -11,13 +11,13 @@ from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
@@ -26,7 +26,7 @@ from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Measurement, jo
 _LOCAL_DEVICE = "local"
 
 
-class Asked(NamedTuple):
+class MeasureRequest(NamedTuple):
     """How files are to be measured; `programs` as the device's configuration would say."""
 
     runtime: str
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     programs: RuntimeConfig = RUNTIME_DEFAULT
 
 
-def check(paths: Sequence[str], asked: Asked) -> None:
+def check(paths: Sequence[str], asked: MeasureRequest) -> None:
     """Raise InvalidRequest before anything is measured where that is already clear."""
     for path in paths:
         for at in artifacts.model_files(path).values():
@@ -45,7 +45,7 @@ def check(paths: Sequence[str], asked: Asked) -> None:
     runtimes.create(asked.runtime).check_options(asked.options)
 
 
-def measure_file(path: str, asked: Asked, progress: "Progress") -> Measurement:
+def measure_file(path: str, asked: MeasureRequest, progress: "Progress") -> Measurement:
     """Measure a file in fresh children, as the agent does, but with no server and no queue."""
     files = artifacts.model_files(path)
     blobs = tuple(BlobRef(name, file_digest(at), os.path.getsize(at)) for name, at in files.items())
@@ -57,11 +57,11 @@ def measure_file(path: str, asked: Asked, progress: "Progress") -> Measurement:
         artifacts.refuse_unfit(spec.artifact_kind, files, info)
         environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
         identifier = job_id(spec, _LOCAL_DEVICE)
-        conditions = Conditions(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
+        context = JobContext(identifier, _LOCAL_DEVICE, environment, 1, 0.0)
         for name, at in files.items():
             os.symlink(os.path.abspath(at), os.path.join(folder, name))
         job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
-        return execute(spec, conditions, job_folder, MeteredPhase(asked.meter, THIS_MACHINE), tell=progress.tell)
+        return measure_job(spec, context, job_folder, MeteredPhase(asked.meter, THIS_MACHINE), on_event=progress.event)
 
 
 class Progress:
@@ -84,7 +84,7 @@ class Progress:
         elif phase != "latency":
             self._line(f"{phase} phase")
 
-    def tell(self, what: str, **details: Any) -> None:
+    def event(self, what: str, **details: Any) -> None:
         told = ", ".join(f"{key} {value}" for key, value in details.items())
         self.close()
         self._line(f"{what} ({told})" if told else what)

@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.meter)
         power.check(meter, THIS_MACHINE)
     programs = _programs(arguments.runtime, arguments.program)
-    asked = local_measure.Asked(arguments.runtime, local_measure.options(arguments.option), plan, meter, programs)
+    asked = local_measure.MeasureRequest(
+        arguments.runtime, local_measure.options(arguments.option), plan, meter, programs
+    )
     local_measure.check(arguments.models, asked)
     if len(arguments.models) == 1:
         measurement = _measured(arguments.models[0], asked)
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(outcome.error for outcome in outcomes) else 0
 
 
-def _measured(path: str, asked: local_measure.Asked) -> Measurement:
+def _measured(path: str, asked: local_measure.MeasureRequest) -> Measurement:
     progress = local_measure.Progress(os.path.basename(path), asked.plan)
     try:
         return local_measure.measure_file(path, asked, progress)
@@ -55,12 +57,12 @@ def _measured(path: str, asked: local_measure.Asked) -> Measurement:
         progress.close()
 
 
-def _outcome(path: str, asked: local_measure.Asked) -> report.Outcome:
+def _outcome(path: str, asked: local_measure.MeasureRequest) -> report.FileResult:
     """One model that fails is no reason not to measure the others."""
     try:
-        return report.Outcome(path, _measured(path, asked), None)
+        return report.FileResult(path, _measured(path, asked), None)
     except EvaluatorError as error:
-        return report.Outcome(path, None, error)
+        return report.FileResult(path, None, error)
 
 
 def _json(value: Any) -> str:

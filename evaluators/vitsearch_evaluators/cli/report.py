@@ -16,7 +16,7 @@ _FLAGS = {
 }
 
 
-class Outcome(NamedTuple):
+class FileResult(NamedTuple):
     """What came of measuring a file: one of the two is None."""
 
     model: str
@@ -68,7 +68,7 @@ def summary(measurement: Measurement) -> str:
     return "\n".join(lines)
 
 
-def comparison(outcomes: Sequence[Outcome]) -> str:
+def comparison(outcomes: Sequence[FileResult]) -> str:
     """Return a table with a row for each file; times as multiples of the first that could be measured."""
     measured = [outcome.measurement for outcome in outcomes if outcome.measurement is not None]
     lines = []

@@ -5,11 +5,11 @@ import math
 import os
 from typing import Any, Callable, Dict, Tuple
 
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
-from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import AccuracyResult
 
@@ -17,13 +17,15 @@ _Z95 = 1.959963984540054
 _PHASE = "accuracy"
 
 
-def judge(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, keep: Callable[[str], str]) -> AccuracyResult:
+def measure_accuracy(
+    spec: JobSpec, context: JobContext, job_folder: JobFolder, keep: Callable[[str], str]
+) -> AccuracyResult:
     """Classify the subset that lies in the folder beside the model.
 
     `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
     """
-    begun = conditions.begin()
-    report = report_in(_answer(spec, conditions.environment_id, job_folder), AccuracyReport.from_json)
+    started = context.start()
+    report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
     logits = os.path.join(job_folder.folder, LOGITS)
     found = os.path.getsize(logits)
     if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
@@ -38,16 +40,16 @@ def judge(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, keep: Ca
         ci95_low=low,
         ci95_high=high,
         logits_sha256=keep(logits),
-        **begun.fields(),
+        **started.fields(),
         **report._asdict(),
     )
 
 
 def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
     """Return what the child answered, in an earlier attempt in this environment or now."""
-    name = answer_name(environment_id, _PHASE)
+    name = answer_file_name(environment_id, _PHASE)
     path = os.path.join(job_folder.folder, name)
-    left = left_answer(path)
+    left = stored_answer(path)
     if left is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
         return left
     with contextlib.suppress(FileNotFoundError):

@@ -37,9 +37,9 @@ class ChildDied(MeasurementFailed):
     To those who have no use for the difference it is a crash.
     """
 
-    def __init__(self, death: str, details: Mapping[str, Any]) -> None:
-        super().__init__("crash", f"the child was ended by {death}", dict(details, signal=death))
-        self.death = death
+    def __init__(self, signal_name: str, details: Mapping[str, Any]) -> None:
+        super().__init__("crash", f"the child was ended by {signal_name}", dict(details, signal=signal_name))
+        self.signal_name = signal_name
 
 
 class StopSignal:
@@ -127,7 +127,7 @@ def read_answer(path: str) -> Dict[str, Any]:
     return answer
 
 
-def left_answer(path: str) -> Optional[Dict[str, Any]]:
+def stored_answer(path: str) -> Optional[Dict[str, Any]]:
     """Return the answer that an earlier attempt left in a file; None without one, or when the disk has spoilt it."""
     try:
         return read_answer(path)

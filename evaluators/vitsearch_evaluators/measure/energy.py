@@ -19,10 +19,10 @@ from vitsearch_evaluators.measure.child.phase_reports import PowerReport
 from vitsearch_evaluators.power.base import PowerMeter, Series
 from vitsearch_evaluators.wire.measurement import Power
 
-MINIMUM_LOOKS = 5
+MINIMUM_SAMPLES = 5
 """Fewer looks under load say nothing about their own scatter."""
 
-_MINIMUM_IDLE_LOOKS = 2
+_MINIMUM_IDLE_SAMPLES = 2
 _LARGEST_GAP = 1.5
 """The longest stretch without a look, in those of the fewest looks evenly spread: silence hides a change."""
 
@@ -42,11 +42,11 @@ class Integral(NamedTuple):
     """`joules` over a window from `looks` values; `noise_w` is the scatter of one look, 0 for a counter."""
 
     joules: float
-    looks: int
+    samples: int
     noise_w: float
 
 
-class Outcome(NamedTuple):
+class EnergyEstimate(NamedTuple):
     """A Power, or None; `reason` says why it is missing or, beside a Power, why its idle half is."""
 
     power: Optional[Power]
@@ -57,18 +57,18 @@ class NotEnough(Exception):
     """The looks do not cover the window."""
 
 
-def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> Outcome:
+def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> EnergyEstimate:
     """Return power and energy of a power phase, or the reason why the looks do not give them."""
     window = Window(*report.load)
     try:
-        load = _settled(series, window, MINIMUM_LOOKS, meter.settle_s)
+        load = _after_averaging(series, window, MINIMUM_SAMPLES, meter.averaging_s)
     except NotEnough as error:
-        return Outcome(None, f"{meter.name}: {error}")
+        return EnergyEstimate(None, f"{meter.name}: {error}")
     if load.joules <= 0:
-        return Outcome(None, f"{meter.name}: {load.joules:g} J under load cannot be")
+        return EnergyEstimate(None, f"{meter.name}: {load.joules:g} J under load cannot be")
     idle, reason = None, None
     try:
-        idle = _idle(series, [Window(*report.idle_before), Window(*report.idle_after)], meter.settle_s)
+        idle = _idle(series, [Window(*report.idle_before), Window(*report.idle_after)], meter.averaging_s)
     except NotEnough as error:
         reason = f"no idle power: {meter.name}: {error}"
     mean_w = load.joules / window.seconds
@@ -81,41 +81,41 @@ def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> Outcome:
         source=meter.name,
         scope=meter.scope,
         estimated=meter.estimated,
-        rate_hz=load.looks / window.seconds,
-        n=load.looks,
+        rate_hz=load.samples / window.seconds,
+        n=load.samples,
         relative_error=relative_error(load, mean_w, idle),
     )
-    return Outcome(power, reason)
+    return EnergyEstimate(power, reason)
 
 
-def integrate(series: Series, window: Window, minimum_looks: int) -> Integral:
+def integrate(series: Series, window: Window, minimum_samples: int) -> Integral:
     """Return the energy in a window; NotEnough when there are too few looks or they leave a gap."""
     inside = slice(
         bisect.bisect_left(series.times_s, window.start_s), bisect.bisect_right(series.times_s, window.end_s)
     )
     times, values = list(series.times_s[inside]), list(series.values[inside])
-    if len(times) < minimum_looks:
-        raise NotEnough(f"{len(times)} looks in {window.seconds:.3g} s, at least {minimum_looks} are needed")
+    if len(times) < minimum_samples:
+        raise NotEnough(f"{len(times)} looks in {window.seconds:.3g} s, at least {minimum_samples} are needed")
     ends = [window.start_s, *times, window.end_s]
     gap_s = max(after - before for before, after in zip(ends, ends[1:]))
-    if gap_s > _LARGEST_GAP * window.seconds / minimum_looks:
+    if gap_s > _LARGEST_GAP * window.seconds / minimum_samples:
         raise NotEnough(f"no look for {gap_s:.3g} of {window.seconds:.3g} s")
     if series.counts:
-        return _counted(times, values, window, minimum_looks)
+        return _counted(times, values, window, minimum_samples)
     joules = math.fsum(_areas(ends, [values[0], *values, values[-1]]))
     return Integral(joules, len(values), _scatter(values))
 
 
-def _settled(series: Series, window: Window, minimum_looks: int, settle_s: float) -> Integral:
+def _after_averaging(series: Series, window: Window, minimum_samples: int, averaging_s: float) -> Integral:
     """Return the energy in a window as if the meter had told of it from its start.
 
-    A meter that averages still tells of what was before for `settle_s`; what is steady there is what
+    A meter that averages still tells of what was before for `averaging_s`; what is steady there is what
     follows.
     """
-    later = Window(window.start_s + settle_s, window.end_s)
+    later = Window(window.start_s + averaging_s, window.end_s)
     if later.seconds <= 0:
-        raise NotEnough(f"{window.seconds:.3g} s are within the {settle_s:.3g} s of its mean")
-    found = integrate(series, later, minimum_looks)
+        raise NotEnough(f"{window.seconds:.3g} s are within the {averaging_s:.3g} s of its mean")
+    found = integrate(series, later, minimum_samples)
     return found._replace(joules=found.joules * window.seconds / later.seconds)
 
 
@@ -127,16 +127,16 @@ class _Idle(NamedTuple):
     error_w: float
 
 
-def _idle(series: Series, windows: Sequence[Window], settle_s: float) -> _Idle:
+def _idle(series: Series, windows: Sequence[Window], averaging_s: float) -> _Idle:
     windows = [window for window in windows if window.seconds > 0]
     if not windows:
         raise NotEnough("the protocol has no rest (idle_s)")
     means: List[float] = []
     variance = 0.0
     for window in windows:
-        rest = _settled(series, window, _MINIMUM_IDLE_LOOKS, settle_s)
+        rest = _after_averaging(series, window, _MINIMUM_IDLE_SAMPLES, averaging_s)
         means.append(rest.joules / window.seconds)
-        variance += rest.noise_w**2 / rest.looks
+        variance += rest.noise_w**2 / rest.samples
     drift_w = (max(means) - min(means)) / 2
     return _Idle(math.fsum(means) / len(means), drift_w, math.sqrt(variance) / len(means))
 
@@ -148,13 +148,13 @@ def relative_error(load: Integral, mean_w: float, idle: Optional[_Idle]) -> Opti
     and the noise and the drift of the idle power. None when the load does not rise above idle: the
     share is then without bounds.
     """
-    noise_w = load.noise_w / math.sqrt(load.looks)
+    noise_w = load.noise_w / math.sqrt(load.samples)
     if idle is None:
-        return noise_w / mean_w + 1.0 / load.looks
+        return noise_w / mean_w + 1.0 / load.samples
     net_w = mean_w - idle.watts
     if net_w <= 0:
         return None
-    return (math.hypot(noise_w, idle.error_w) + idle.drift_w) / net_w + 1.0 / load.looks
+    return (math.hypot(noise_w, idle.error_w) + idle.drift_w) / net_w + 1.0 / load.samples
 
 
 def _areas(times: Sequence[float], values: Sequence[float]) -> Iterator[float]:

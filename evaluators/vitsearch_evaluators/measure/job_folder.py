@@ -20,21 +20,21 @@ class JobFolder(NamedTuple):
     stop: StopSignal
     on_start: Optional[Callable[[str, ProcessId], None]] = None
     launch: Launch = THIS_PYTHON
-    confinement: MemoryLimit = NO_MEMORY_LIMIT
+    memory_limit: MemoryLimit = NO_MEMORY_LIMIT
 
     def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
         """Run a child; raises what `run_child` does."""
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
-        complete = dict(job, **self.launch.to_job(), **self.confinement.for_child())
+        complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
         return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
 
 
-def answer_name(environment_id: str, name: str) -> str:
+def answer_file_name(environment_id: str, name: str) -> str:
     """Return the file of an answer. What was measured before an update is not found after it."""
     return f"answer-{environment_id[:16]}-{name}.json"
 
 
-def report_in(answer: Mapping[str, Any], read: Callable[[Any], Report]) -> Report:
+def parse_report(answer: Mapping[str, Any], read: Callable[[Any], Report]) -> Report:
     """Return a child's report; MeasurementFailed `protocol` for what is none."""
     try:
         return read(answer.get("report"))

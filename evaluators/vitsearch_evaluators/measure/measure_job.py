@@ -14,14 +14,14 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions import observation
-from vitsearch_evaluators.conditions.emulation import slowed
-from vitsearch_evaluators.conditions.job_context import Conditions
-from vitsearch_evaluators.conditions.monitor import Watch, tell_nobody
+from vitsearch_evaluators.conditions.emulation import apply_slowdown
+from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child import timed_loop
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power
@@ -34,7 +34,7 @@ class PowerRecorder(abc.ABC):
     """Reads the device's meter while the power phase's process lives."""
 
     @abc.abstractmethod
-    def absent(self) -> Optional[str]:
+    def unavailable_reason(self) -> Optional[str]:
         """Look for the meter; return why there is none, None when it can be read."""
 
     @abc.abstractmethod
@@ -50,23 +50,23 @@ class PowerRecorder(abc.ABC):
         """Return what the looks at the meter say about the process' windows, or None and the reason."""
 
 
-def execute(
+def measure_job(
     spec: JobSpec,
-    conditions: Conditions,
+    context: JobContext,
     job_folder: JobFolder,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
-    tell: Callable[..., None] = tell_nobody,
+    on_event: Callable[..., None] = ignore_event,
 ) -> Measurement:
     """Measure the model whose files lie in the bench's folder under the names of the manifest.
 
     Answers that an earlier attempt left there are used when they were taken in the same environment.
     `tell` hears what happens beside the processes (`events`). Raises what `run_child` does.
     """
-    begun = conditions.begin()
+    started = context.start()
     protocol = spec.protocol
-    watch = Watch(system, protocol, job_folder.stop.is_set, tell=tell)
-    children = _Children(spec, conditions.environment_id, job_folder, watch)
+    monitor = Monitor(system, protocol, job_folder.stop.is_set, on_event=on_event)
+    children = _Children(spec, context.environment_id, job_folder, monitor)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
     reports = [
@@ -89,7 +89,7 @@ def execute(
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
-    device = observation.summarize(watch.observations)
+    device = observation.summarize(monitor.observations)
     fields["reasons"].update(device.reasons)
     fields["flags"] += device.flags
     measurement = Measurement(
@@ -99,9 +99,9 @@ def execute(
         temperature=device.temperature,
         swap_mb=device.swap_mb,
         **fields,
-        **begun.fields(),
+        **started.fields(),
     )
-    return measurement if conditions.slowdown is None else slowed(measurement, conditions.slowdown)
+    return measurement if context.slowdown is None else apply_slowdown(measurement, context.slowdown)
 
 
 def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
@@ -122,10 +122,10 @@ class _Children(NamedTuple):
     spec: JobSpec
     environment_id: str
     job_folder: JobFolder
-    watch: Watch
+    monitor: Monitor
 
     def path(self, name: str) -> str:
-        return os.path.join(self.job_folder.folder, answer_name(self.environment_id, name))
+        return os.path.join(self.job_folder.folder, answer_file_name(self.environment_id, name))
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: what an earlier attempt left, else of one that is started now."""
@@ -133,16 +133,16 @@ class _Children(NamedTuple):
         path, seen = self.path(name), self.path(name + "-seen")
         answer = self._left(path, seen)
         if answer is None:
-            answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
-        if isinstance(answer.get("untold"), str):
-            raise NotProvided(answer["untold"])
-        return report_in(answer, read)
+            answer = self.monitor.run(phase, functools.partial(self._run, phase, path), seen)
+        if isinstance(answer.get("not_provided"), str):
+            raise NotProvided(answer["not_provided"])
+        return parse_report(answer, read)
 
     def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
         """Return the answer that an earlier attempt left, None without one."""
-        answer = left_answer(path)
+        answer = stored_answer(path)
         # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
-        return answer if answer is not None and self.watch.recall(seen) else None
+        return answer if answer is not None and self.monitor.restore(seen) else None
 
     def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
         """Return the report of a phase that the job can do without, or None and the reason why there is none."""
@@ -183,7 +183,7 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         with open(kept, "rb") as stream:
             found = parse_json(stream.read())
         return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
-    reason = recorder.absent()
+    reason = recorder.unavailable_reason()
     if reason is not None:
         return None, reason
     # An answer without its looks at the meter is of an attempt that was cut off between the two.

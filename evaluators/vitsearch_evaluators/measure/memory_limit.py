@@ -39,7 +39,7 @@ class MemoryLimit(NamedTuple):
         """Return what the child needs to put itself under the limit."""
         return {"memory_mb": self.memory_mb, "group": self.group}
 
-    def described(self) -> Dict[str, Any]:
+    def describe(self) -> Dict[str, Any]:
         """Return what the fingerprint says of it: under a limit a model may take other paths."""
         by = "cgroup" if self.group is not None else "address space" if self.memory_mb is not None else "nothing"
         return {"memory_mb": self.memory_mb, "by": by, "reason": self.reason}
@@ -56,7 +56,7 @@ class MemoryLimit(NamedTuple):
 NO_MEMORY_LIMIT = MemoryLimit()
 
 
-def find(memory_mb: Optional[int], system: System) -> MemoryLimit:
+def set_up(memory_mb: Optional[int], system: System) -> MemoryLimit:
     """Make a memory cgroup of that size for the children, or say why there is none. It never raises."""
     if memory_mb is None:
         return NO_MEMORY_LIMIT

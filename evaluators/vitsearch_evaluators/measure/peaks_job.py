@@ -6,37 +6,39 @@ from typing import Any, Dict, List, Optional
 
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.thermal import Thermometer
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
-from vitsearch_evaluators.measure.child_process import ChildDied, left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child_process import ChildDied, stored_answer
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import Gemm, PeaksResult, Rate
 
 
-def probe(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: System = THIS_MACHINE) -> PeaksResult:
+def measure_peaks(
+    spec: JobSpec, context: JobContext, job_folder: JobFolder, system: System = THIS_MACHINE
+) -> PeaksResult:
     """Measure the peaks with one thread, and with `spec.protocol.threads` where those are more.
 
     A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.
     """
-    begun = conditions.begin()
+    started = context.start()
     reports: List[PeakReport] = []
     gemm: List[Gemm] = []
     reasons: Dict[str, str] = {}
     for precision in PRECISIONS:
         for threads in sorted({1, spec.protocol.threads}):
             try:
-                report = _peak(spec, precision, threads, conditions, job_folder)
+                report = _peak(spec, precision, threads, context, job_folder)
             except MeasurementFailed as failure:
-                if isinstance(failure, ChildDied) and failure.death in FROM_OUTSIDE:
+                if isinstance(failure, ChildDied) and failure.signal_name in FROM_OUTSIDE:
                     raise
                 reasons[precision] = str(failure)
                 break
             reports.append(report)
-            gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, conditions.slowdown)))
-    copied = _peak(spec, COPY, 1, conditions, job_folder)
+            gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, context.slowdown)))
+    copied = _peak(spec, COPY, 1, context, job_folder)
     heat, wait = _heat(system, reasons), _wait_over_cpu([*reports, copied], reasons)
     first = reports[0] if reports else copied
     return PeaksResult(
@@ -44,19 +46,19 @@ def probe(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: 
         runtime_version=first.runtime_version,
         options=first.options if reports else spec.options,
         gemm=tuple(gemm),
-        copy_gb_per_s=_scaled(copied.rate, 1e9, conditions.slowdown),
+        copy_gb_per_s=_scaled(copied.rate, 1e9, context.slowdown),
         copy_bytes=COPY_BYTES,
         temperature_c=heat,
         wait_over_cpu=wait,
         reasons=reasons,
-        **begun.fields(),
+        **started.fields(),
     )
 
 
-def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_folder: JobFolder) -> PeakReport:
+def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folder: JobFolder) -> PeakReport:
     """Return a child's report, that of an earlier attempt in this environment if there is one."""
     phase = f"{what}-{threads}"
-    name = answer_name(conditions.environment_id, phase)
+    name = answer_file_name(context.environment_id, phase)
     path = os.path.join(job_folder.folder, name)
     job = {
         "kind": "copy" if what == COPY else "gemm",
@@ -67,13 +69,13 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_fo
         "protocol": spec.protocol._replace(threads=threads).to_json(),
         "answer": name,
     }
-    answer = left_answer(path)
+    answer = stored_answer(path)
     if answer is None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
         answer = job_folder.run(phase, job, spec.protocol.max_s)
     try:
-        return report_in(answer, PeakReport.from_json)
+        return parse_report(answer, PeakReport.from_json)
     except MeasurementFailed:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)

@@ -27,7 +27,7 @@ class MeteredPhase(PowerRecorder):
         self._found: Optional[PowerMeter] = None
         self._recorder: Optional[Recorder] = None
 
-    def absent(self) -> Optional[str]:
+    def unavailable_reason(self) -> Optional[str]:
         try:
             self._found, reason = power.find(self._config, self._system)
         except EvaluatorError as error:  # a package that was installed meanwhile

@@ -46,7 +46,7 @@ def _probe(name: str, job_folder: JobFolder) -> RuntimeInfo:
         try:
             state = job_folder.run("probe", job, _PROBE_S).get("availability")
         except ChildDied as death:
-            if death.death in FROM_OUTSIDE and attempt < _PROBES:
+            if death.signal_name in FROM_OUTSIDE and attempt < _PROBES:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:

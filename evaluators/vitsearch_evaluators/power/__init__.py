@@ -6,7 +6,7 @@ from vitsearch_evaluators.base import plugins
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample
 
 ENTRY_POINT_GROUP = "vitsearch_evaluators.power"
 
@@ -26,10 +26,10 @@ BY_NAME = {
 }
 """Never taken by themselves: a graphics card is not where every model runs, the others need options."""
 
-__all__ = ["Found", "PowerMeter", "Sample", "asked", "check", "create", "find", "table"]
+__all__ = ["MeterAvailability", "PowerMeter", "Sample", "availability", "check", "create", "find", "table"]
 
 
-class Finding(NamedTuple):
+class MeterChoice(NamedTuple):
     """The meter in use, or None and why none of those that were tried is."""
 
     meter: Optional[PowerMeter]
@@ -60,23 +60,23 @@ def check(config: PowerConfig, system: System) -> None:
         raise InvalidRequest(f"power.options: they are those of one meter; name it in power.meter ({config.meter!r})")
 
 
-def find(config: PowerConfig, system: System) -> Finding:
+def find(config: PowerConfig, system: System) -> MeterChoice:
     """Return the configured meter, or the first that can be read; reading each of them once."""
     if config.meter == "none":
-        return Finding(None, "no power meter: switched off in config.json")
+        return MeterChoice(None, "no power meter: switched off in config.json")
     reasons = []
     for name in AUTOMATIC if config.meter == "auto" else (config.meter,):
         meter = create(name, system, config.options if config.meter != "auto" else None)
-        found = asked(meter)
+        found = availability(meter)
         if found.available:
-            return Finding(meter, None)
+            return MeterChoice(meter, None)
         reasons.append(f"{name}: {found.reason}")
-    return Finding(None, f"no power meter: {'; '.join(reasons)}")
+    return MeterChoice(None, f"no power meter: {'; '.join(reasons)}")
 
 
-def asked(meter: PowerMeter) -> Found:
+def availability(meter: PowerMeter) -> MeterAvailability:
     """Ask a meter whether it can be read; one that raises cannot."""
     try:
         return meter.available()
     except Exception as error:  # noqa: BLE001 - the meter may be another package's
-        return Found(False, f"{type(error).__name__}: {error}")
+        return MeterAvailability(False, f"{type(error).__name__}: {error}")

@@ -33,7 +33,7 @@ class Series(NamedTuple):
     counts: bool
 
 
-class Found(NamedTuple):
+class MeterAvailability(NamedTuple):
     """Whether a meter can be read here; `reason` when not."""
 
     available: bool
@@ -52,7 +52,7 @@ class PowerMeter(abc.ABC):
 
     `scope` is what is behind the number: `module` (the board's input), `package` (the processor),
     `rails` (some of the board's supplies), `gpu`, `battery`, `system` (at the wall).
-    `rate_hz` is how often a new value can be expected at most; a value tells of the last `settle_s`
+    `rate_hz` is how often a new value can be expected at most; a value tells of the last `averaging_s`
     seconds, where a meter averages. `estimated` marks a value that is
     computed from others by a published correction. `problem` says why the last look gave nothing.
     A meter that `records_itself` is not looked at while a model runs, but asked for its record.
@@ -61,7 +61,7 @@ class PowerMeter(abc.ABC):
     name: str = ""
     scope: str = ""
     rate_hz: float = 10.0
-    settle_s: float = 0.0
+    averaging_s: float = 0.0
     estimated: bool = False
     problem: Optional[str] = None
     records_itself: bool = False
@@ -76,7 +76,7 @@ class PowerMeter(abc.ABC):
         self.options = json_reader.read_object(dict(options or {}), readers, "power.options", readers)
 
     @abc.abstractmethod
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         """Say whether the meter is there and may be read, by reading it once."""
 
     @abc.abstractmethod
@@ -90,7 +90,7 @@ class PowerMeter(abc.ABC):
     def stop(self) -> None:  # noqa: B027 - there is nothing to end for most
         """End what `start` began."""
 
-    def look(self, read: Callable[[], Value]) -> Optional[Sample]:
+    def timed_sample(self, read: Callable[[], Value]) -> Optional[Sample]:
         """Return the watts that `read` finds; None leaves the reason in `problem`.
 
         Reading may take a while, rail after rail: the moment is its middle.

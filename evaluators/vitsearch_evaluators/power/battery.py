@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System, parse_number
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible, read_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
 _EXTERNAL = ("Mains", "USB", "Wireless")
@@ -26,15 +26,15 @@ class BatteryMeter(PowerMeter):
     scope = "battery"
     rate_hz = 2.0
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         value = discharge_w(self.system)
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem = None
 
     def sample(self) -> Optional[Sample]:
-        return self.look(lambda: discharge_w(self.system))
+        return self.timed_sample(lambda: discharge_w(self.system))
 
 
 class AndroidBatteryMeter(PowerMeter):
@@ -54,9 +54,9 @@ class AndroidBatteryMeter(PowerMeter):
         super().__init__(system, options)
         self._argv = [*self.options.get("runner", ()), "dumpsys", "battery"]
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         charge = self._read()
-        return Found(charge.reason is None, charge.reason)
+        return MeterAvailability(charge.reason is None, charge.reason)
 
     def start(self) -> None:
         self._last, self._total_j, self.problem = None, 0.0, None

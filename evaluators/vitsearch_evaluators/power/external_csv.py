@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Named
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System, parse_number
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series
+from vitsearch_evaluators.power.base import MAX_W, SCOPES, MeterAvailability, PowerMeter, Sample, Series
 
 _HEADER_LINES = 64
 _TAIL_BYTES = 4096
@@ -112,17 +112,19 @@ class ExternalCsvMeter(PowerMeter):
         self._begun_at = 0
         self._wall_ahead_s = 0.0
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         self.start()
         newest = self._newest()
         if newest is None:
-            return Found(False, self.problem or f"{self._path} has no row yet")
+            return MeterAvailability(False, self.problem or f"{self._path} has no row yet")
         age_s = self.system.clock() - newest.time_s
         limit_s = 10.0 + self._wait_s
         if not -_MARGIN_S <= age_s <= limit_s:
             away = f"{abs(age_s):.0f} s {'old' if age_s > 0 else 'in the future'}"
-            return Found(False, f"the last row of {self._path} is {away} by the {self.options['clock']} clock")
-        return Found(True, None)
+            return MeterAvailability(
+                False, f"the last row of {self._path} is {away} by the {self.options['clock']} clock"
+            )
+        return MeterAvailability(True, None)
 
     def start(self) -> None:
         """Remember where the file ends: only what is written from now on is read."""

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
 
 _IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio*device*"
 _HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon*")
@@ -42,18 +42,18 @@ class Ina3221Meter(PowerMeter):
     option_readers = rails.OPTION_READERS
     _rails: Tuple[Rail, ...] = ()
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         found = self._find()
         if found is not None:
-            return Found(False, found)
+            return MeterAvailability(False, found)
         value = self._read()
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem = self._find()
 
     def sample(self) -> Optional[Sample]:
-        return self.look(self._read) if self._rails else None
+        return self.timed_sample(self._read) if self._rails else None
 
     def _find(self) -> Optional[str]:
         """Look for the rails of the total; return the reason when there is none."""
@@ -81,7 +81,7 @@ class Ina3221Meter(PowerMeter):
         folders = {os.path.dirname(rail.volts) for rail in self._rails}
         intervals = [read_number(self.system, f"{folder}/update_interval").number for folder in folders]
         slowest_ms = max([ms for ms in intervals if ms is not None and 0 < ms <= _LONGEST_MS], default=0.0)
-        self.settle_s = slowest_ms / 1e3
+        self.averaging_s = slowest_ms / 1e3
         self.rate_hz = min(type(self).rate_hz, 1e3 / slowest_ms) if slowest_ms > 0 else type(self).rate_hz
 
     def _read(self) -> Value:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import MAX_W, Found, PowerMeter, Sample, plausible
+from vitsearch_evaluators.power.base import MAX_W, MeterAvailability, PowerMeter, Sample, plausible
 from vitsearch_evaluators.power.counters import Counter
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -143,10 +143,10 @@ class NvmlMeter(PowerMeter):
         self._gpu: Optional[Gpu] = None
         self._counter = Counter()
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         self.start()
         self.stop()
-        return Found(self.problem is None, self.problem)
+        return MeterAvailability(self.problem is None, self.problem)
 
     def start(self) -> None:
         self._counter, self.problem = Counter(), None
@@ -170,7 +170,7 @@ class NvmlMeter(PowerMeter):
             self.problem = str(error)
             return None
         moment = (before + self.system.clock()) / 2
-        self.settle_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
+        self.averaging_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
         if reading.energy_j is None:
             power = plausible(reading.power_w or 0.0, "the GPU's power")
             self.problem = power.reason

@@ -15,7 +15,7 @@ from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import parse_number
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
@@ -35,15 +35,15 @@ class PiPmicMeter(PowerMeter):
     option_readers = {"tool": json_reader.text}
     _rails: Optional[Set[str]] = None
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         value = self._read()
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem, self._rails = None, None
 
     def sample(self) -> Optional[Sample]:
-        return self.look(self._read)
+        return self.timed_sample(self._read)
 
     def _read(self) -> Value:
         output = self.system.run([self.options.get("tool", "vcgencmd"), "pmic_read_adc"])

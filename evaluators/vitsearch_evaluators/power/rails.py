@@ -27,7 +27,7 @@ TOTALS = (
 OPTION_READERS: Mapping[str, json_reader.Reader] = {"rails": json_reader.sequence(json_reader.text, 32)}
 
 
-class Chosen(NamedTuple):
+class RailChoice(NamedTuple):
     """The rails to add up and what they amount to; none and the reason when there is no total."""
 
     labels: Tuple[str, ...]
@@ -35,16 +35,16 @@ class Chosen(NamedTuple):
     reason: Optional[str]
 
 
-def choose(present: Collection[str], asked: Optional[Sequence[str]] = None) -> Chosen:
+def choose(present: Collection[str], asked: Optional[Sequence[str]] = None) -> RailChoice:
     """Return the rails that make up the total, or those of the configuration (`asked`)."""
     if asked:
         missing = [label for label in asked if label not in present]
         if missing:
             return _none(f"no rail {', '.join(missing)}; there are {_listed(present)}")
-        return Chosen(tuple(asked), "rails", None)
+        return RailChoice(tuple(asked), "rails", None)
     for total in TOTALS:
         if all(label in present for label in total):
-            return Chosen(total, "module", None)
+            return RailChoice(total, "module", None)
     if not present:
         return _none("no rail has a label")
     return _none(
@@ -60,8 +60,8 @@ def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> Value:
     return plausible(sum(powers_mw[label] for label in labels) / 1e3, " + ".join(labels))
 
 
-def _none(reason: str) -> Chosen:
-    return Chosen((), "", reason)
+def _none(reason: str) -> RailChoice:
+    return RailChoice((), "", reason)
 
 
 def _listed(labels: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import re
 from typing import Dict, List, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
 from vitsearch_evaluators.power.counters import Counter
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
@@ -24,13 +24,13 @@ class RaplMeter(PowerMeter):
     scope = "package"
     _counters: Dict[str, Counter] = {}
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         zones, reason = find_zones(self.system)
         for zone in zones:
             reason = reason or read_number(self.system, f"{zone}/energy_uj").reason
         if reason is not None and "denied" in reason:
             reason += " (only root may read it by default; the README has a udev rule)"
-        return Found(reason is None, reason)
+        return MeterAvailability(reason is None, reason)
 
     def start(self) -> None:
         zones, self.problem = find_zones(self.system)

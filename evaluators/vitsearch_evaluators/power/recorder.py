@@ -20,7 +20,7 @@ _LONGEST_LOOK_S = 15.0
 Answer = TypeVar("Answer")
 
 
-def uneven(period_s: float) -> Iterator[float]:
+def jittered(period_s: float) -> Iterator[float]:
     """Yield pauses of `period_s` in the mean, a quarter more or less.
 
     At even ones, a model whose runs take as long would always be looked at in the same layer.
@@ -73,7 +73,7 @@ class Recorder:
 
     def _look(self) -> None:
         due = time.monotonic()
-        pauses = uneven(self._period_s)
+        pauses = jittered(self._period_s)
         while not self._done.wait(max(0.0, due - time.monotonic())) and self._error is None:
             self._keep(self._safely(self._meter.sample))
             # Looks that came too late are left out, not made up for.

@@ -39,7 +39,7 @@ class _Watts(NamedTuple):
 
 
 def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
-    found = power.asked(meter)
+    found = power.availability(meter)
     if not found.available:
         return _Watts(None, found.reason)
     recorder = Recorder(meter)

@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import Stream, System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|\Z)")
 _FIRST_LINE_S = 5.0
@@ -43,16 +43,16 @@ class TegrastatsMeter(PowerMeter):
         self._argv = [self.options.get("tool", "tegrastats"), "--interval", str(interval_ms)]
         self._stream: Optional[Stream] = None
         self._latest: Optional[Sample] = None
-        self._chosen: Optional[rails.Chosen] = None
+        self._chosen: Optional[rails.RailChoice] = None
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         """Start the tool and wait for its first line with a total."""
         self.start()
         try:
             end = self.system.clock() + _FIRST_LINE_S
             while self._latest is None and self._alive() and self.system.clock() < end:
                 self.system.sleep(_LOOK_S)
-            return Found(self._latest is not None, None if self._latest is not None else self._why())
+            return MeterAvailability(self._latest is not None, None if self._latest is not None else self._why())
         finally:
             self.stop()
 
@@ -102,7 +102,7 @@ def parse_line(text: str) -> Line:
     return Line(powers_mw, {label: count for label, count in counts.items() if count > 1})
 
 
-def _total(line: Line, chosen: rails.Chosen) -> Value:
+def _total(line: Line, chosen: rails.RailChoice) -> Value:
     doubled = sorted(set(chosen.labels) & set(line.doubled))
     if doubled:
         return Value(None, f"{', '.join(doubled)} twice in one line")

@@ -31,7 +31,7 @@ class Availability(NamedTuple):
 class Session(abc.ABC):
     """A loaded model with its inputs. `settled` tells what the runtime decided by itself, beside the options."""
 
-    settled: Mapping[str, Any] = {}
+    reported_options: Mapping[str, Any] = {}
 
     @abc.abstractmethod
     def run(self) -> None:
@@ -50,7 +50,7 @@ class Session(abc.ABC):
         """Free what the session holds."""
 
 
-class Equipment(NamedTuple):
+class RuntimeContext(NamedTuple):
     """What the agent lends a runtime: its program, a folder for what is worth keeping from job to job, and
     the environment that what is kept there belongs to."""
 
@@ -59,7 +59,7 @@ class Equipment(NamedTuple):
     environment: Optional[str] = None
 
 
-NO_EQUIPMENT = Equipment()
+NO_CONTEXT = RuntimeContext()
 
 
 class Runtime(abc.ABC):
@@ -100,7 +100,7 @@ class Runtime(abc.ABC):
     prepares: bool = False
     """Whether a process of its own makes something of the model before it is measured (see `ToolRuntime`)."""
 
-    equipment: Equipment = NO_EQUIPMENT
+    context: RuntimeContext = NO_CONTEXT
     """Set in the child."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:

@@ -27,9 +27,9 @@ _read_streams = json_reader.integer(1, 256)
 
 
 class OpenVinoSession(Session):
-    def __init__(self, request: Any, settled: Dict[str, Any]) -> None:
+    def __init__(self, request: Any, reported_options: Dict[str, Any]) -> None:
         self._request = request
-        self.settled = settled
+        self.reported_options = reported_options
 
     def run(self) -> None:
         self._request.infer(share_outputs=True)

@@ -9,8 +9,8 @@ from vitsearch_evaluators.agent.agent import wants_tls
 from vitsearch_evaluators.base import tls
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.cli.service.manager import Manager
+from vitsearch_evaluators.cli.service.options import DEFAULT, PORT_FILE, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import RemoveTree, Step, shell_line
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, PORT_FILE, Wanted
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
 _START_S, _LOOK_S = 60.0, 0.5
@@ -28,17 +28,17 @@ def install(manager: Manager, given: Mapping[str, Any], say: Say) -> None:
 
     InvalidRequest when it could not run; EvaluatorError when a step fails or the agent does not come up.
     """
-    wanted = _wanted(manager, given)
+    options = _options(manager, given)
     _carry_out(install_steps(manager, given), manager, say)
-    for line in _report(manager, wanted, _wait(manager, wanted)):
+    for line in _report(manager, options, _wait(manager, options)):
         say(line)
 
 
 def install_steps(manager: Manager, given: Mapping[str, Any]) -> List[Step]:
     """Return what `install` does before it waits for the agent."""
-    wanted = _wanted(manager, given)
-    _check_openssl(manager, wanted)
-    return manager.install_steps(wanted)
+    options = _options(manager, given)
+    _check_openssl(manager, options)
+    return manager.install_steps(options)
 
 
 def uninstall(manager: Manager, purge: bool, say: Say) -> None:
@@ -62,7 +62,7 @@ def uninstall_steps(manager: Manager, purge: bool) -> List[Step]:
     return steps + manager.account_steps(manager.installed() or DEFAULT)
 
 
-def _wanted(manager: Manager, given: Mapping[str, Any]) -> Wanted:
+def _options(manager: Manager, given: Mapping[str, Any]) -> ServiceOptions:
     """Return what is asked for: what is given now, else what is installed, else as it always is."""
     return (manager.installed() or DEFAULT).with_options(given).checked()
 
@@ -71,29 +71,29 @@ def _state(manager: Manager) -> str:
     return manager.state_of(manager.installed() or DEFAULT)
 
 
-def described(steps: Sequence[Step]) -> List[str]:
+def describe(steps: Sequence[Step]) -> List[str]:
     """Return every command and every file with its content, for --dry-run."""
     lines = []
     for step in steps:
-        lines.append(step.told())
+        lines.append(step.describe())
         lines += [f"    {line}".rstrip() for line in (step.content() or "").splitlines()]
     return lines
 
 
 def _carry_out(steps: Sequence[Step], manager: Manager, say: Say) -> None:
     for step in steps:
-        say(step.told())
+        say(step.describe())
         try:
             step.do(manager.system)
         except OSError as error:
-            raise EvaluatorError("install", f"{step.told()}: {error.strerror or error}") from error
+            raise EvaluatorError("install", f"{step.describe()}: {error.strerror or error}") from error
 
 
-def _check_openssl(manager: Manager, wanted: Wanted) -> None:
+def _check_openssl(manager: Manager, options: ServiceOptions) -> None:
     """Say it now: else the service would be started again and again, and only its log would say why."""
-    if not wants_tls(wanted.settings("")) or wanted.tls_cert is not None:
+    if not wants_tls(options.settings("")) or options.tls_cert is not None:
         return
-    if os.path.exists(manager.system.at(os.path.join(manager.state_of(wanted), tls.FILE_NAME))):
+    if os.path.exists(manager.system.at(os.path.join(manager.state_of(options), tls.FILE_NAME))):
         return
     reason = manager.system.run(("openssl", "version")).reason
     if reason is not None:
@@ -102,16 +102,16 @@ def _check_openssl(manager: Manager, wanted: Wanted) -> None:
         )
 
 
-def _wait(manager: Manager, wanted: Wanted) -> _Listening:
+def _wait(manager: Manager, options: ServiceOptions) -> _Listening:
     """Wait until the agent has written where it listens."""
-    path = os.path.join(manager.state_of(wanted), PORT_FILE)
+    path = os.path.join(manager.state_of(options), PORT_FILE)
     end = manager.system.clock() + _START_S
     while True:
         text = manager.system.read(path).text
         if text:
             return _read(text, path)
-        if manager.gave_up() or manager.system.clock() > end:
-            said = manager.last_words() or "(nothing, or nothing that you may read)"
+        if manager.has_failed() or manager.system.clock() > end:
+            said = manager.recent_log() or "(nothing, or nothing that you may read)"
             raise EvaluatorError("install", f"the agent is installed, but does not listen. {manager.log}:\n{said}")
         manager.system.sleep(_LOOK_S)
 
@@ -126,12 +126,12 @@ def _read(text: str, path: str) -> _Listening:
         raise EvaluatorError("install", f"{path}: not understood: {error}") from error
 
 
-def _report(manager: Manager, wanted: Wanted, listening: _Listening) -> List[str]:
-    state = manager.state_of(wanted)
-    address = Address.of(wanted.host, listening.port, listening.fingerprint)
+def _report(manager: Manager, options: ServiceOptions, listening: _Listening) -> List[str]:
+    state = manager.state_of(options)
+    address = Address.of(options.host, listening.port, listening.fingerprint)
     shown = [*manager.command(), "token", "--state", state]
-    if wanted.token_file is not None:
-        shown += ["--token-file", wanted.token_file]
+    if options.token_file is not None:
+        shown += ["--token-file", options.token_file]
     lines = ["", f"vitsearch-agent {__version__} listens on {address.url}; its log: {manager.log}", *manager.notes()]
     if listening.fingerprint is None and address.tunnel is None:
         lines.append("WARNING: tokens, models and results cross the network in the clear")

@@ -5,9 +5,9 @@ import os
 from typing import List, Optional, Sequence
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service.here import Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
+from vitsearch_evaluators.cli.service.options import PORT_FILE, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Copy, Folder, Remove, RemoveEmpty, Step, Write
-from vitsearch_evaluators.cli.service.wanted import PORT_FILE, Wanted
 from vitsearch_evaluators.errors import InvalidRequest
 
 NO_SESSION = "it needs a session of your own: log in by ssh or at the screen, not by su or sudo"
@@ -30,23 +30,23 @@ class Manager(abc.ABC):
         self.program = program
         self.system = system
 
-    def installed(self) -> Optional[Wanted]:
+    def installed(self) -> Optional[ServiceOptions]:
         """Return with what the service was installed, None when it is not."""
         text = self.system.read(self.definition).text
-        return None if text is None else self._remembered(text)
+        return None if text is None else self._parse_options(text)
 
-    def install_steps(self, wanted: Wanted) -> List[Step]:
+    def install_steps(self, options: ServiceOptions) -> List[Step]:
         """Return what installs the service, or brings it up to date, and has it started now; InvalidRequest when
         it could not run here like that."""
-        state = self.state_of(wanted)
-        self._check(wanted, state)
+        state = self.state_of(options)
+        self._check(options, state)
         # A program is not replaced under those who run it.
         steps = [] if self.installed() is None else self._stop()
-        steps += self._prepare(wanted, state)
+        steps += self._prepare(options, state)
         archive = self._archive()
         if archive is not None and not self._is_there(archive):
             steps += [Folder(os.path.dirname(archive), 0o755, None), Copy(str(self.program.archive), archive)]
-        steps.append(Write(self.definition, self._definition(wanted, state)))
+        steps.append(Write(self.definition, self._definition(options, state)))
         steps.append(Remove(os.path.join(state, PORT_FILE)))
         return steps + self._start()
 
@@ -59,22 +59,22 @@ class Manager(abc.ABC):
             steps += [Remove(self.archive), RemoveEmpty(os.path.dirname(self.archive))]
         return steps
 
-    def state_of(self, wanted: Wanted) -> str:
-        return wanted.state or self.state
+    def state_of(self, options: ServiceOptions) -> str:
+        return options.state or self.state
 
     def command(self) -> Sequence[str]:
         """Return what starts the installed agent, without its arguments."""
         return self.program.command(self._archive())
 
-    def account_steps(self, wanted: Wanted) -> List[Step]:
+    def account_steps(self, options: ServiceOptions) -> List[Step]:
         """Return what takes away the account that was made for the agent."""
         return []
 
-    def gave_up(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether the agent ended and is not started again."""
         return False
 
-    def last_words(self) -> str:
+    def recent_log(self) -> str:
         """Return what the agent logged since its last start, as far as that can be told."""
         return ""
 
@@ -88,12 +88,12 @@ class Manager(abc.ABC):
         """The command that shows what the agent logs."""
 
     @abc.abstractmethod
-    def _remembered(self, text: str) -> Wanted: ...
+    def _parse_options(self, text: str) -> ServiceOptions: ...
 
     @abc.abstractmethod
-    def _definition(self, wanted: Wanted, state: str) -> str: ...
+    def _definition(self, options: ServiceOptions, state: str) -> str: ...
 
-    def _check(self, wanted: Wanted, state: str) -> None:
+    def _check(self, options: ServiceOptions, state: str) -> None:
         if self.program.archive is None:
             looked = (self.program.python, *self.python_flags, "-c", _IMPORT)
             if self.system.run(looked).reason is not None:
@@ -110,7 +110,7 @@ class Manager(abc.ABC):
         if inside and not inside & {"lock", "config.json"}:
             raise InvalidRequest(f"--state {state} holds other things: name a folder that is the agent's own")
 
-    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+    def _prepare(self, options: ServiceOptions, state: str) -> List[Step]:
         return [Folder(state, 0o700, None)]
 
     @abc.abstractmethod

@@ -4,17 +4,17 @@ import functools
 
 from vitsearch_evaluators.base.system import THIS_MACHINE, System, run_command
 from vitsearch_evaluators.cli.service import launchd, systemd
-from vitsearch_evaluators.cli.service.here import Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
 from vitsearch_evaluators.cli.service.manager import Manager
 from vitsearch_evaluators.errors import InvalidRequest
 
 _COMMAND_S = 90.0  # an agent that is stopped may take 20 s, a loaded board as long again
 
 
-def here() -> Manager:
+def current() -> Manager:
     """Return the manager of the machine that this is; see `find`."""
     system = THIS_MACHINE._replace(run=functools.partial(run_command, timeout_s=_COMMAND_S))
-    return find(Host.here(), Program.here(), system)
+    return find(Host.current(), Program.current(), system)
 
 
 def find(host: Host, program: Program, system: System) -> Manager:
@@ -24,7 +24,9 @@ def find(host: Host, program: Program, system: System) -> Manager:
             raise InvalidRequest("on macOS the agent is installed without root, for the person who is logged in")
         return launchd.Launchd(host, program, system)
     if systemd.is_running(system):
-        return systemd.OfMachine(host, program, system) if host.is_root else systemd.OfPerson(host, program, system)
+        return (
+            systemd.SystemService(host, program, system) if host.is_root else systemd.UserService(host, program, system)
+        )
     started = " ".join(program.command(program.archive))
     raise InvalidRequest(
         "no systemd runs this system. Whatever starts programs here must start the agent, and again when it ends (not "

@@ -14,7 +14,7 @@ class Step(abc.ABC):
     """One change. Paths are those of the device, as for `System`."""
 
     @abc.abstractmethod
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return one line for a person."""
 
     def content(self) -> Optional[str]:
@@ -34,7 +34,7 @@ class _Command(NamedTuple):
 class Command(_Command, Step):
     """Run a tool; `hint` says what a person may do when it fails."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"run     {shell_line(self.argv)}"
 
     def do(self, system: System) -> None:
@@ -51,7 +51,7 @@ class _Write(NamedTuple):
 class Write(_Write, Step):
     """Put a text of ours in place, readable for everybody."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"write   {self.path}"
 
     def content(self) -> Optional[str]:
@@ -69,7 +69,7 @@ class _Copy(NamedTuple):
 class Copy(_Copy, Step):
     """Put a copy of the program in place. `source` is a file of this process, wherever `System.root` is."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"copy    {self.source} to {self.path}"
 
     def do(self, system: System) -> None:
@@ -86,7 +86,7 @@ class _Folder(NamedTuple):
 class Folder(_Folder, Step):
     """Make a folder, if it is not there, and give it these rights and (if named) this owner."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"folder  {self.path} ({self.mode:04o}{', ' + self.owner if self.owner else ''})"
 
     def do(self, system: System) -> None:
@@ -104,7 +104,7 @@ class _Remove(NamedTuple):
 class Remove(_Remove, Step):
     """Remove a file; one that is not there is removed already."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"remove  {self.path}"
 
     def do(self, system: System) -> None:
@@ -115,7 +115,7 @@ class Remove(_Remove, Step):
 class RemoveEmpty(_Remove, Step):
     """Remove a folder in which nothing is left."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"remove  {self.path} if nothing else is in it"
 
     def do(self, system: System) -> None:
@@ -126,7 +126,7 @@ class RemoveEmpty(_Remove, Step):
 class RemoveTree(_Remove, Step):
     """Remove a folder and all that is in it."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"remove  {self.path} and all that is in it"
 
     def do(self, system: System) -> None:

@@ -5,10 +5,10 @@ from typing import List, Sequence
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.cli.service import unit
-from vitsearch_evaluators.cli.service.here import PYZ, Host, Program, is_hidden
+from vitsearch_evaluators.cli.service.host import PYZ, Host, Program, is_hidden
 from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, USER, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Command, Folder, Step
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, USER, Wanted
 from vitsearch_evaluators.errors import InvalidRequest
 
 GROUPS = ("video", "render")
@@ -24,27 +24,27 @@ def is_running(system: System) -> bool:
 
 
 class _Systemd(Manager):
-    of_machine: bool
+    system_wide: bool
     flags: Sequence[str] = ()
     hint = ""
 
     @property
     def log(self) -> str:
-        return f"journalctl {'-u' if self.of_machine else '--user-unit'} vitsearch-agent"
+        return f"journalctl {'-u' if self.system_wide else '--user-unit'} vitsearch-agent"
 
-    def gave_up(self) -> bool:
+    def has_failed(self) -> bool:
         return self.system.run(self._systemctl("is-failed", unit.UNIT).argv).reason is None
 
-    def last_words(self) -> str:
+    def recent_log(self) -> str:
         start = self.system.run(self._systemctl("show", "--property=InvocationID", unit.UNIT).argv).stdout.strip()
         this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
         return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
 
-    def _remembered(self, text: str) -> Wanted:
-        return unit.remembered(text, self.definition)
+    def _parse_options(self, text: str) -> ServiceOptions:
+        return unit.parse_options(text, self.definition)
 
-    def _definition(self, wanted: Wanted, state: str) -> str:
-        return unit.text(unit.Service(tuple(self.command()), wanted, state, self.of_machine))
+    def _definition(self, options: ServiceOptions, state: str) -> str:
+        return unit.text(unit.Service(tuple(self.command()), options, state, self.system_wide))
 
     def _start(self) -> List[Step]:
         words = (["daemon-reload"], ["enable", unit.UNIT], ["restart", unit.UNIT])
@@ -52,7 +52,7 @@ class _Systemd(Manager):
 
     def _stop(self) -> List[Step]:
         # What has failed too often does not start before that is forgotten.
-        words = [["reset-failed"]] if self.gave_up() else []
+        words = [["reset-failed"]] if self.has_failed() else []
         return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
 
     def _end(self) -> Step:
@@ -74,51 +74,51 @@ class _Systemd(Manager):
         return Command(("systemctl", *self.flags, *words), self.hint)
 
 
-class OfMachine(_Systemd):
+class SystemService(_Systemd):
     """A unit of the whole machine: from boot on, under an account that may do nothing else."""
 
     definition = f"/etc/systemd/system/{unit.UNIT}"
     archive = f"/opt/vitsearch/{PYZ}"
     state = STATE
-    of_machine = True
+    system_wide = True
     as_root = "sudo "
     python_flags = ("-E", "-s")
 
-    def account_steps(self, wanted: Wanted) -> List[Step]:
+    def account_steps(self, options: ServiceOptions) -> List[Step]:
         # Of another account nobody knows what else it is for.
-        if wanted.user != USER or not self._groups_of(USER):
+        if options.user != USER or not self._groups_of(USER):
             return []
         return [Command(("userdel", USER), "")]
 
-    def _check(self, wanted: Wanted, state: str) -> None:
-        super()._check(wanted, state)
+    def _check(self, options: ServiceOptions, state: str) -> None:
+        super()._check(options, state)
         hidden = self.program.hidden()
         if hidden is not None:
             raise InvalidRequest(
                 f"the service does not see {hidden}, for homes and temporary folders are closed to it: use "
                 "/usr/bin/python3 or an environment below /opt (or install without root, as a service of your own)"
             )
-        for path in (state, wanted.token_file, wanted.tls_cert, wanted.tls_key):
+        for path in (state, options.token_file, options.tls_cert, options.tls_key):
             if path is not None and is_hidden(path):
                 raise InvalidRequest(f"the service does not see {path}: homes and temporary folders are closed to it")
 
-    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+    def _prepare(self, options: ServiceOptions, state: str) -> List[Step]:
         steps: List[Step] = []
-        if not self._groups_of(wanted.user):
+        if not self._groups_of(options.user):
             made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
-            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", wanted.user), ""))
-        missing = self._groups_missing(wanted.user)
+            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", options.user), ""))
+        missing = self._groups_missing(options.user)
         if missing:
-            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), wanted.user), ""))
+            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), options.user), ""))
         if state != self.state:  # which systemd makes itself
-            steps.append(Folder(state, 0o700, wanted.user))
+            steps.append(Folder(state, 0o700, options.user))
         return steps
 
 
-class OfPerson(_Systemd):
+class UserService(_Systemd):
     """A unit of one person's own manager, with that person's rights."""
 
-    of_machine = False
+    system_wide = False
     flags = ("--user",)
     hint = NO_SESSION
 
@@ -144,7 +144,7 @@ class OfPerson(_Systemd):
             )
         return notes
 
-    def _check(self, wanted: Wanted, state: str) -> None:
-        super()._check(wanted, state)
-        if wanted.user != DEFAULT.user:
+    def _check(self, options: ServiceOptions, state: str) -> None:
+        super()._check(options, state)
+        if options.user != DEFAULT.user:
             raise InvalidRequest("--user is for root: without root the agent runs as you")

@@ -9,8 +9,8 @@ from typing import NamedTuple, Tuple
 
 from vitsearch_evaluators.agent.address import is_everywhere, is_loopback
 from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.cli.service.here import PYZ
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, Wanted
+from vitsearch_evaluators.cli.service.host import PYZ
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
 UNIT = "vitsearch-agent.service"
@@ -87,12 +87,12 @@ LockPersonality=yes
 
 
 class Service(NamedTuple):
-    """What is started, and what `install` remembers. `of_machine`: not of one person."""
+    """What is started, and what `install` remembers. `system_wide`: not of one person."""
 
     command: Tuple[str, ...]
-    wanted: Wanted
+    options: ServiceOptions
     state: str
-    of_machine: bool
+    system_wide: bool
 
 
 DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT, STATE, True)
@@ -100,25 +100,25 @@ DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT
 
 def text(service: Service) -> str:
     """Return the unit's file."""
-    host = service.wanted.host
+    host = service.options.host
     one_address = not (is_loopback(host) or is_everywhere(host))
     return _UNIT.format(
-        user_flag="" if service.of_machine else "--user ",
-        after=_AFTER + (_ONLINE if one_address else "") if service.of_machine else "",
-        account=_account(service) if service.of_machine else "",
-        command=" ".join(map(command_word, (*service.command, *service.wanted.serve_arguments(service.state)))),
-        hardening=_MACHINE if service.of_machine else _PERSON,
-        target="multi-user.target" if service.of_machine else "default.target",
-        installed=json.dumps(service.wanted.to_json(), sort_keys=True),
+        user_flag="" if service.system_wide else "--user ",
+        after=_AFTER + (_ONLINE if one_address else "") if service.system_wide else "",
+        account=_account(service) if service.system_wide else "",
+        command=" ".join(map(command_word, (*service.command, *service.options.serve_arguments(service.state)))),
+        hardening=_MACHINE if service.system_wide else _PERSON,
+        target="multi-user.target" if service.system_wide else "default.target",
+        installed=json.dumps(service.options.to_json(), sort_keys=True),
     )
 
 
-def remembered(written: str, path: str) -> Wanted:
+def parse_options(written: str, path: str) -> ServiceOptions:
     """Return with what an installed unit was made; InvalidRequest when `install` did not make it."""
     for line in written.splitlines():
         if line.startswith(_REMEMBERED):
             try:
-                return Wanted.from_json(parse_json(line[len(_REMEMBERED) :].encode()), path)
+                return ServiceOptions.from_json(parse_json(line[len(_REMEMBERED) :].encode()), path)
             except ValueError:
                 break
     raise InvalidRequest(
@@ -141,7 +141,7 @@ def quoted(word: str) -> str:
 
 
 def _account(service: Service) -> str:
-    lines = [f"User={service.wanted.user}"]
+    lines = [f"User={service.options.user}"]
     if service.state == STATE:
         lines += [f"StateDirectory={os.path.basename(STATE)}", "StateDirectoryMode=0700"]
     else:

@@ -46,7 +46,7 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 }
 
 
-def judge(subject: Subject) -> AccuracyReport:
+def classify(subject: Subject) -> AccuracyReport:
     """Classify the subset in this folder; MeasurementFailed for what cannot be classified."""
     header, labels = _subset()
     session = subject.load()

@@ -3,7 +3,7 @@
 It alone imports a runtime. It leaves its answer in the file that the job names, written apart and
 renamed: an answer that is there is whole, and stays even if the runtime crashes on its way out.
 
-    {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
+    {"report": {...}}   {"availability": {...}}   {"not_provided": "why"}   {"failure": {"kind", "message"}}
 
 The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
 in a file of its own (`accuracy`), or of one peak of a probe (`peaks`).
@@ -21,10 +21,10 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child import phases
-from vitsearch_evaluators.measure.child.subject import subject_of
+from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
-from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         answer = _perform(job)
     except NotProvided as not_provided:
-        answer = {"untold": str(not_provided)}
+        answer = {"not_provided": str(not_provided)}
     except MeasurementFailed as failure:
         answer = _failure(failure.kind, str(failure))
     except InvalidRequest as refusal:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
-    runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
+    runtime.context = RuntimeContext(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "probe":
         _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
         state = runtime.available()
@@ -79,7 +79,7 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
 
         _confine(job, reserves_addresses=False)
         return {"report": peaks.copy(protocol).to_json()}
-    subject = subject_of(runtime, job["model"], job["options"], protocol)
+    subject = make_subject(runtime, job["model"], job["options"], protocol)
     _confine(job, runtime.reserves_addresses(subject.options))
     if job["kind"] == "gemm":
         from vitsearch_evaluators.measure.child import peaks
@@ -88,8 +88,8 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     if job["kind"] == "accuracy":
         from vitsearch_evaluators.measure.child import accuracy  # what is timed does not pay for it
 
-        return {"report": accuracy.judge(subject).to_json()}
-    return {"report": phases.perform(job["phase"], subject, Clocks())}
+        return {"report": accuracy.classify(subject).to_json()}
+    return {"report": phases.run_phase(job["phase"], subject, Clocks())}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, m
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.scheduler_times import SchedulerTimes, scheduler_times
 from vitsearch_evaluators.measure.child.subject import Subject
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, undisturbed
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.results import Rate
 
@@ -106,7 +106,7 @@ def copy(protocol: MeasureProtocol) -> PeakReport:
 def repeated(run: Callable[[], None], work: float, seconds: float, clocks: Clocks) -> Rate:
     """Run until the time is over, 5 times at least; return `work` a second."""
     times: List[float] = []
-    with undisturbed():
+    with gc_disabled():
         end = clocks.wall() + seconds
         while len(times) < _MIN_REPEATS or clocks.wall() < end:
             start = clocks.wall()

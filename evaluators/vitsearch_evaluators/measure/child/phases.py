@@ -19,17 +19,17 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child import peak_memory
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
-from vitsearch_evaluators.measure.child.subject import Subject, rest
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport, sample, undisturbed, warm_up
+from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport, gc_disabled, sample, warm_up
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
 
 
-def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+def run_phase(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
     if isinstance(subject.runtime, ToolRuntime):
         from vitsearch_evaluators.measure.child import tool_phases  # what a library runs does not pay for it
 
-        return tool_phases.perform(phase, subject.runtime, subject, clocks)
+        return tool_phases.run_phase(phase, subject.runtime, subject, clocks)
     if phase == "latency":
         return timed(subject, clocks).to_json()
     if phase == "sustained":
@@ -53,7 +53,7 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     session.run()
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
-    with undisturbed():
+    with gc_disabled():
         steady = warm_up(session.run, subject.protocol, clocks)
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         samples = sample(session.run, subject.protocol, clocks)
@@ -81,7 +81,7 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before,
         steady=steady,
         runtime_version=subject.version,
-        options=dict(subject.options, **session.settled),
+        options=dict(subject.options, **session.reported_options),
         reasons=reasons,
     )
 
@@ -90,7 +90,7 @@ def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float])
     """Run without a pause until `seconds` have passed; return the number of runs, each of them whole."""
     start = clock()
     runs = 0
-    with undisturbed():
+    with gc_disabled():
         while clock() - start < seconds:
             run()
             runs += 1
@@ -111,7 +111,7 @@ def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
     streams = [_Stream(session.run, protocol.throughput_s, clocks.wall) for session in sessions]
     gate = threading.Barrier(len(streams))
     threads = [threading.Thread(target=stream.run, args=(gate,)) for stream in streams]
-    with undisturbed():
+    with gc_disabled():
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -154,9 +154,9 @@ def power(subject: Subject, clocks: Clocks) -> PowerReport:
     protocol = subject.protocol
     session = subject.load()
     warm_up(session.run, protocol, clocks)
-    idle_before = rest(protocol.idle_s, clocks)
+    idle_before = stay_idle(protocol.idle_s, clocks)
     start = clocks.monotonic()
     runs = run_for(session.run, protocol.power_s, clocks.monotonic)
     load = (start, clocks.monotonic())
-    idle_after = rest(protocol.idle_s, clocks)
+    idle_after = stay_idle(protocol.idle_s, clocks)
     return PowerReport(idle_before, load, idle_after, runs * protocol.batch)

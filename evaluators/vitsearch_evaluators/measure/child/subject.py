@@ -21,7 +21,7 @@ class Subject(NamedTuple):
         return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
 
 
-def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
+def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
     """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
     effective = runtime.check_options(options)
     state = runtime.available()
@@ -30,7 +30,7 @@ def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol
     return Subject(runtime, str(state.version), path, effective, protocol)
 
 
-def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
     """Do nothing; return from when to when."""
     start = clocks.monotonic()
     clocks.sleep(seconds)

@@ -26,7 +26,7 @@ STEADY_WITHIN = 0.03
 WINDOW_MINIMUM_RUNS = 5
 """Fewer runs have no median worth comparing."""
 
-_LOOKS = 51
+_CLOCK_SAMPLES = 51
 
 
 class Clocks(NamedTuple):
@@ -89,20 +89,20 @@ def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -
 
     What reading the wall clock costs inside of the CPU time is taken out: it is 2 % of a model of 0.1 ms.
     """
-    looking_ms = cost_of_looking_ms(clocks)
+    overhead_ms = clock_overhead_ms(clocks)
     samples = timed_runs(
         run,
         clocks,
         lambda done, passed_s: done < MINIMUM_RUNS or (done < protocol.min_runs and passed_s < protocol.min_s),
     )
-    return Samples(samples.wall_ms, [max(0.0, cpu_ms - looking_ms) for cpu_ms in samples.cpu_ms])
+    return Samples(samples.wall_ms, [max(0.0, cpu_ms - overhead_ms) for cpu_ms in samples.cpu_ms])
 
 
-def cost_of_looking_ms(clocks: Clocks) -> float:
+def clock_overhead_ms(clocks: Clocks) -> float:
     """Return the CPU time of the two looks at the wall clock that a timed run contains."""
     without: List[float] = []
     with_both: List[float] = []
-    for _ in range(_LOOKS):
+    for _ in range(_CLOCK_SAMPLES):
         before = clocks.cpu()
         between = clocks.cpu()
         clocks.wall()
@@ -110,11 +110,11 @@ def cost_of_looking_ms(clocks: Clocks) -> float:
         after = clocks.cpu()
         without.append(between - before)
         with_both.append(after - between)
-    return max(0.0, sorted(with_both)[_LOOKS // 2] - sorted(without)[_LOOKS // 2]) * 1e3
+    return max(0.0, sorted(with_both)[_CLOCK_SAMPLES // 2] - sorted(without)[_CLOCK_SAMPLES // 2]) * 1e3
 
 
-def timed_runs(run: Callable[[], None], clocks: Clocks, goes_on: Callable[[int, float], bool]) -> Samples:
-    """Time `run` for as long as `goes_on`, asked with the number of runs and the seconds that they took so far.
+def timed_runs(run: Callable[[], None], clocks: Clocks, keep_running: Callable[[int, float], bool]) -> Samples:
+    """Time `run` for as long as `keep_running`, asked with the number of runs and the seconds that they took so far.
 
     As little as possible happens between two runs: what Python does there takes the model's place in the
     caches, 2 % of a model of 0.1 ms when this was a function for each run.
@@ -123,7 +123,7 @@ def timed_runs(run: Callable[[], None], clocks: Clocks, goes_on: Callable[[int, 
     wall_ms: List[float] = []
     cpu_ms: List[float] = []
     start = wall_after = wall()
-    while goes_on(len(wall_ms), wall_after - start):
+    while keep_running(len(wall_ms), wall_after - start):
         cpu_before = cpu()
         wall_before = wall()
         run()
@@ -135,7 +135,7 @@ def timed_runs(run: Callable[[], None], clocks: Clocks, goes_on: Callable[[int, 
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Keep the garbage collector off.
 
     Begun before the warm-up: to collect empties the interpreter's own free lists, and a model of 0.1 ms

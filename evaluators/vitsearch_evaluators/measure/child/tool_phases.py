@@ -11,14 +11,16 @@ from typing import Any, Dict
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.subject import Subject, rest
+from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime, ToolTimes
 
-RESTS = "at rest the program was not there: idle is the device before it started and after it ended, without the model"
+IDLE_NOTE = (
+    "at rest the program was not there: idle is the device before it started and after it ended, without the model"
+)
 
 
-def perform(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+def run_phase(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON. Raises NotProvided for what the program cannot tell."""
     asked = (subject.path, subject.options, subject.protocol)
     if phase == "prepare":
@@ -49,7 +51,7 @@ def _report(subject: Subject, times: ToolTimes) -> ProcessReport:
         sleeps=None,
         steady=True,
         runtime_version=subject.version,
-        options=dict(subject.options, **times.settled),
+        options=dict(subject.options, **times.reported_options),
         reasons=times.reasons,
     )
 
@@ -57,8 +59,8 @@ def _report(subject: Subject, times: ToolTimes) -> ProcessReport:
 def _power(runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> PowerReport:
     """Rest before the program starts and after it ended: nobody can make it rest with the model loaded."""
     idle_s = subject.protocol.idle_s
-    idle_before = rest(idle_s, clocks)
-    worked = runtime.work(subject.path, subject.options, subject.protocol)
-    idle_after = rest(idle_s, clocks)
+    idle_before = stay_idle(idle_s, clocks)
+    worked = runtime.power_load(subject.path, subject.options, subject.protocol)
+    idle_after = stay_idle(idle_s, clocks)
     inferences = worked.runs * subject.protocol.batch
-    return PowerReport(idle_before, worked.window, idle_after, inferences, RESTS if idle_s > 0 else None)
+    return PowerReport(idle_before, worked.window, idle_after, inferences, IDLE_NOTE if idle_s > 0 else None)

@@ -7,7 +7,7 @@ import re
 from typing import Dict, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided, Received, Worked, number
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, ToolOutput, number
 
 _MIB = 1.048576
 _LEAST_OF_RUNS = 0.95
@@ -26,7 +26,7 @@ class Reported(NamedTuple):
     memory_mb: Optional[float]
 
 
-def worked(received: Received) -> Worked:
+def load_window(received: ToolOutput) -> LoadWindow:
     """Return when the timed runs were, by the lines before and after them.
 
     NotProvided when lines are missing, or were held back on their way.
@@ -41,7 +41,7 @@ def worked(received: Received) -> Worked:
     ran_s = told.runs * (told.middle_ms if told.mean_ms is None else told.mean_ms) / 1e3
     if apart_s < _LEAST_OF_RUNS * ran_s or apart_s <= 0:
         raise NotProvided(f"benchmark_model ran for {ran_s:.3g} s, but its lines are {apart_s:.3g} s apart: held back")
-    return Worked(window, told.runs)
+    return LoadWindow(window, told.runs)
 
 
 def parse(told: str) -> Reported:

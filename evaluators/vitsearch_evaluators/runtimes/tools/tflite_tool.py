@@ -17,15 +17,15 @@ from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
-from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tool import (
-    Counted,
+    LoadWindow,
     NotProvided,
+    RunCount,
     ToolRuntime,
     ToolTimes,
-    Worked,
+    missing_reasons,
     run_tool,
-    unknown,
 )
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
 
@@ -60,7 +60,7 @@ class BenchmarkModelRuntime(ToolRuntime):
         told = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
         what = "median" if told[0].is_median else "mean (this version tells no median)"
         runs = sorted(one.runs for one in told)
-        reasons = unknown(
+        reasons = missing_reasons(
             latency_ms=f"{MINIMUM_RUNS} samples, each the {what} of {runs[0]} to {runs[-1]} runs of a fresh process",
             runtime_baseline_mb="the program tells what the model needs beyond it",
         )
@@ -86,7 +86,7 @@ class BenchmarkModelRuntime(ToolRuntime):
         told = f"{times.reasons['latency_ms']}, one after another after {protocol.soak_s:g} s of load"
         return times._replace(reasons=dict(times.reasons, latency_ms=told))
 
-    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
         from concurrent.futures import ThreadPoolExecutor
 
         start = _long(protocol, protocol.throughput_s)
@@ -95,19 +95,19 @@ class BenchmarkModelRuntime(ToolRuntime):
             for stream in range(protocol.streams)
         ]
         with ThreadPoolExecutor(protocol.streams) as streams:
-            all_worked = [worked(received) for received in streams.map(run_tool, commands)]
+            all_worked = [load_window(received) for received in streams.map(run_tool, commands)]
         starts, ends = zip(*(one.window for one in all_worked))
         together = (min(ends) - max(starts)) / (max(ends) - min(starts))
         if together < _LEAST_TOGETHER:
             share = f"{max(0.0, together):.0%} of the time"
             raise NotProvided(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
-        return Counted(
+        return RunCount(
             sum(one.runs for one in all_worked),
             sum(one.runs / (one.window[1] - one.window[0]) for one in all_worked),
         )
 
-    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
-        return worked(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
+    def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
+        return load_window(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
 
     def _command(self, path: str, options: Mapping[str, Any], threads: int, start: "Start") -> List[str]:
         """All that matters is said: defaults change from version to version."""

@@ -35,18 +35,18 @@ class ToolTimes(NamedTuple):
     load_ms: Optional[float]
     first_inference_ms: Optional[float]
     peak_memory_mb: Optional[float]
-    settled: Mapping[str, Any]
+    reported_options: Mapping[str, Any]
     reasons: Mapping[str, str]
 
 
-class Counted(NamedTuple):
+class RunCount(NamedTuple):
     """How many runs all streams finished, and how many that is per second."""
 
     runs: int
     runs_per_s: float
 
 
-class Worked(NamedTuple):
+class LoadWindow(NamedTuple):
     """When a program did nothing but run the model, loading and warm-up excluded, and how often it ran meanwhile.
 
     `window` is (start, end) of the machine's monotonic clock.
@@ -76,39 +76,39 @@ class ToolRuntime(Runtime):
         """The same, after `soak_s` of load; or NotProvided."""
         raise NotProvided(f"{self.name} keeps no load up before it measures")
 
-    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
         """Count the runs of `streams` at a time within `throughput_s`; or NotProvided."""
         raise NotProvided(f"{self.name} runs one inference at a time")
 
-    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+    def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
         """Run without a pause for `power_s`; or NotProvided, when nobody knows between which times exactly."""
         raise NotProvided(f"{self.name} does not say when its runs began and ended")
 
     @property
     def program(self) -> str:
-        if self.equipment.tool is None:
+        if self.context.tool is None:
             raise MeasurementFailed("runtime_unavailable", f"no program for {self.name}")
-        return self.equipment.tool
+        return self.context.tool
 
 
-class Line(NamedTuple):
+class OutputLine(NamedTuple):
     """What a program printed, and when it was here (monotonic)."""
 
     at_s: float
     text: str
 
 
-class Received(NamedTuple):
+class ToolOutput(NamedTuple):
     """All that a program printed, on either stream."""
 
-    lines: Sequence[Line]
+    lines: Sequence[OutputLine]
 
     @property
     def text(self) -> str:
         return "".join(line.text for line in self.lines)
 
 
-def run_tool(argv: Sequence[str]) -> Received:
+def run_tool(argv: Sequence[str]) -> ToolOutput:
     """Run a program here and return what it printed, which goes to the log too.
 
     MeasurementFailed: `runtime_unavailable` when it cannot be started, `crash` for a signal,
@@ -143,13 +143,13 @@ def run_tool(argv: Sequence[str]) -> Received:
     raise MeasurementFailed(kind, f"{argv[0]} ended with {returncode}: {last}")
 
 
-def _listen(pipe: Any) -> Received:
+def _listen(pipe: Any) -> ToolOutput:
     """Read to the end; each line gets its time as it comes, of too many the first are let go."""
-    lines: Deque[Line] = collections.deque(maxlen=_LINES_KEPT)
+    lines: Deque[OutputLine] = collections.deque(maxlen=_LINES_KEPT)
     with pipe:
         for raw in iter(lambda: pipe.readline(_LINE_BYTES), b""):
-            lines.append(Line(time.monotonic(), raw.decode("utf-8", "replace")))
-    return Received(lines)
+            lines.append(OutputLine(time.monotonic(), raw.decode("utf-8", "replace")))
+    return ToolOutput(lines)
 
 
 def _said(told: str) -> List[str]:
@@ -164,6 +164,6 @@ def number(text: str) -> Optional[float]:
     return float(text) if re.match(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z", text) else None
 
 
-def unknown(**reasons: str) -> Dict[str, str]:
+def missing_reasons(**reasons: str) -> Dict[str, str]:
     """Reasons for what no program tells, and the given ones."""
     return dict({"cpu_ms": "the program tells no CPU time", "contention": "another program ran the model"}, **reasons)

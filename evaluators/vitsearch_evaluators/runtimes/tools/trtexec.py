@@ -20,14 +20,14 @@ from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.engines import EngineCache
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.tools.tool import (
-    Counted,
+    LoadWindow,
     NotProvided,
-    Received,
+    RunCount,
+    ToolOutput,
     ToolRuntime,
     ToolTimes,
-    Worked,
+    missing_reasons,
     run_tool,
-    unknown,
 )
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     TIMES,
@@ -38,7 +38,7 @@ from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     shown,
     stream_flags,
 )
-from vitsearch_evaluators.runtimes.tools.trtexec_times import read_runs, read_steady, worked
+from vitsearch_evaluators.runtimes.tools.trtexec_times import load_window, read_runs, read_steady
 from vitsearch_evaluators.wire.distribution import quantile
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
@@ -94,16 +94,16 @@ class TrtexecRuntime(ToolRuntime):
             raise
         runs = read_runs(TIMES, load.warm_ms, min(protocol.min_runs, _LONGEST))
         loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", told)
-        reasons = unknown(
+        reasons = missing_reasons(
             first_inference_ms="trtexec warms up before it tells times",
             peak_memory_mb="trtexec tells no memory of the whole process",
             runtime_baseline_mb="trtexec tells no memory",
         )
         if loaded is None:
             reasons["load_ms"] = "trtexec did not tell it"
-        settled = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
+        reported_options = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
         load_ms = None if loaded is None else float(loaded.group(1)) * 1e3
-        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, settled, reasons)
+        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, reported_options, reasons)
 
     def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         """A long soak is a run of its own; the last of it is the warm-up of the run with the samples."""
@@ -112,7 +112,7 @@ class TrtexecRuntime(ToolRuntime):
             self._run(path, options, protocol, Load(protocol.soak_s - unbroken_s, 0.0).flags())
         return self.measure(path, options, protocol._replace(warmup_min_s=unbroken_s + protocol.warmup_min_s))
 
-    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
         load = Load(protocol.throughput_s, _warm_s(protocol))
         flags = load.timed_flags() + stream_flags(self._help(), protocol.streams)
         try:
@@ -122,14 +122,16 @@ class TrtexecRuntime(ToolRuntime):
                 raise NotProvided(f"with {protocol.streams} streams: {failure}") from failure
             raise
         steady = read_steady(TIMES, load.warm_ms)
-        return Counted(steady.runs, steady.runs / steady.seconds)
+        return RunCount(steady.runs, steady.runs / steady.seconds)
 
-    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+    def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
         load = Load(protocol.power_s, _warm_s(protocol))
         received = self._run(path, options, protocol, load.timed_flags())
-        return worked(received, read_steady(TIMES, load.warm_ms))
+        return load_window(received, read_steady(TIMES, load.warm_ms))
 
-    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Received:
+    def _run(
+        self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]
+    ) -> ToolOutput:
         """Run the engine of the model; it was made by `prepare`."""
         engine = self._cache().find(self._key(path, options))
         if engine is None:
@@ -154,7 +156,7 @@ class TrtexecRuntime(ToolRuntime):
         return version, build_flags(version, options["precision"])
 
     def _cache(self) -> EngineCache:
-        return EngineCache(os.path.join(self.equipment.cache or os.curdir, "engines"))
+        return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
     def _key(self, path: str, options: Mapping[str, Any]) -> Dict[str, Any]:
         """The environment holds the power mode, the clocks and the release of JetPack."""
@@ -164,7 +166,7 @@ class TrtexecRuntime(ToolRuntime):
             "flags": flags,
             "tensorrt": shown(version),
             "gpu": gpu_name(),
-            "environment": self.equipment.environment,
+            "environment": self.context.environment,
         }
 
 

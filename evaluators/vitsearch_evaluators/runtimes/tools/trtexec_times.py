@@ -14,7 +14,7 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, TextIO, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided, Received, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, ToolOutput
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 
 _CHUNK = 1 << 20
@@ -69,7 +69,7 @@ def read_steady(path: str, warm_ms: float) -> Steady:
     return Steady(count, start_ms, end_ms)
 
 
-def worked(received: Received, steady: Steady) -> Worked:
+def load_window(received: ToolOutput, steady: Steady) -> LoadWindow:
     """Return the part of the steady runs that certainly lies between two times of this machine's clock.
 
     NotProvided when trtexec's lines do not bound it well enough.
@@ -84,10 +84,10 @@ def worked(received: Received, steady: Steady) -> Worked:
         raise NotProvided(
             f"trtexec ran the model for {steady.seconds:.3g} s, but when that began is not known to {unknown_s:.3g} s"
         )
-    return Worked(window, max(1, round(steady.runs * (window[1] - window[0]) / steady.seconds)))
+    return LoadWindow(window, max(1, round(steady.runs * (window[1] - window[0]) / steady.seconds)))
 
 
-def _bounds(received: Received) -> Tuple[float, float]:
+def _bounds(received: ToolOutput) -> Tuple[float, float]:
     """Return when trtexec had not begun yet and when it was done."""
     last_s = None
     begun_s = None

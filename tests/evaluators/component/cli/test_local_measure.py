@@ -19,7 +19,7 @@ def progress(stream):
     told = local_measure.Progress("vit.onnx", CONFIRM._replace(processes=2), stream)
     for phase in ("latency", "latency", "power"):
         told.started(phase, CHILD)
-    told.tell("cooling", until_c=45.0, at_most_s=300)
+    told.event("cooling", until_c=45.0, at_most_s=300)
     told.close()
     return stream.getvalue()
 

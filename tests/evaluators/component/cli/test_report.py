@@ -3,7 +3,7 @@ import os
 import pytest
 
 from vitsearch_evaluators.cli import local_measure
-from vitsearch_evaluators.cli.report import Outcome, comparison, summary
+from vitsearch_evaluators.cli.report import FileResult, comparison, summary
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.measurement import Power
 
@@ -11,7 +11,7 @@ from vitsearch_evaluators.wire.measurement import Power
 @pytest.fixture
 def found(blob, tiny_protocol, monkeypatch):
     monkeypatch.setattr(local_measure.processes, "adopt_orphans", lambda: None)
-    asked = local_measure.Asked("noop", {"busy_us": 10}, tiny_protocol._replace(soak_s=0.1, power_s=0.1))
+    asked = local_measure.MeasureRequest("noop", {"busy_us": 10}, tiny_protocol._replace(soak_s=0.1, power_s=0.1))
     with open(os.devnull, "w") as nowhere:
         return local_measure.measure_file(blob, asked, local_measure.Progress("blob", asked.plan, nowhere))
 
@@ -34,7 +34,9 @@ def test_a_table_tells_each_file_as_a_multiple_of_the_first_that_could_be_measur
     once = found._replace(latency_ms=found.latency_ms._replace(p50=10.0, ci95_low=9.0, ci95_high=11.0), flags=())
     half = once._replace(latency_ms=once.latency_ms._replace(p50=5.0), flags=("contended",), sustained=None)
     failure = MeasurementFailed("crash", "it died")
-    shown = comparison([Outcome("bad", None, failure), Outcome("a", once, None), Outcome("longer", half, None)])
+    shown = comparison(
+        [FileResult("bad", None, failure), FileResult("a", once, None), FileResult("longer", half, None)]
+    )
     lines = shown.splitlines()
     assert lines[2].split()[:6] == ["model", "p50", "ms", "95", "%", "from"]
     assert lines[3].split()[:6] == ["a", "10.000", "9.000", "11.000", "1.00", "x"]
@@ -47,10 +49,10 @@ def test_a_table_tells_each_file_as_a_multiple_of_the_first_that_could_be_measur
 
 def test_a_table_says_once_why_there_is_nothing_of_what_was_asked_for(found):
     quiet = found._replace(power=None, reasons={"power": "no power meter"})
-    lines = comparison([Outcome("a", quiet, None), Outcome("b", quiet, None)]).splitlines()
+    lines = comparison([FileResult("a", quiet, None), FileResult("b", quiet, None)]).splitlines()
     assert lines.count("power: not measured: no power meter") == 1
     assert not any(line.startswith("sustained: ") for line in lines), "it was measured"
 
 
 def test_a_table_of_nothing_but_failures_has_no_rows():
-    assert comparison([Outcome("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"
+    assert comparison([FileResult("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"

@@ -7,8 +7,8 @@ import pytest
 
 from vitsearch_evaluators import Subset
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
-from vitsearch_evaluators.measure.child.accuracy import LOGITS, judge
-from vitsearch_evaluators.measure.child.subject import Subject, subject_of
+from vitsearch_evaluators.measure.child.accuracy import LOGITS, classify
+from vitsearch_evaluators.measure.child.subject import Subject, make_subject
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.wire.protocol import ACCURACY
@@ -72,7 +72,7 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
     path = classifier(batch)
     images, labels = map(numpy.load, subset())
     monkeypatch.chdir(os.path.dirname(subset()[0]))
-    report = judge(subject_of(OrtRuntime(), path, {}, BATCH))
+    report = classify(make_subject(OrtRuntime(), path, {}, BATCH))
     expected = reference(classifier(), images)
     found = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
     assert numpy.allclose(found, expected, atol=1e-6)
@@ -109,7 +109,7 @@ class Fixed(Runtime):
 
 
 def judged(*answers, batch=N):
-    return judge(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
+    return classify(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
 
 
 def test_logits_that_are_no_numbers_are_never_right(subset, monkeypatch):

@@ -4,15 +4,15 @@ import pytest
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import PowerRecorder, execute, wall_limit_s
+from vitsearch_evaluators.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
 from vitsearch_evaluators.wire.measurement import Temperature
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Power
 
-CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
+CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def spec(tiny_protocol):
 
 def test_each_process_is_fresh_and_the_conditions_are_told(spec, job_folder, tmp_path):
     pids = []
-    found = execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    found = measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
     assert found.latency_ms.n == 22
@@ -40,11 +40,11 @@ def test_each_process_is_fresh_and_the_conditions_are_told(spec, job_folder, tmp
 
 def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, job_folder, tmp_path):
     pids = []
-    execute(spec, CONDITIONS, job_folder)
-    execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    measure_job(spec, CONTEXT, job_folder)
+    measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert pids == []
-    updated = CONDITIONS._replace(environment_id="d4" * 32)
-    execute(spec, updated, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    updated = CONTEXT._replace(environment_id="d4" * 32)
+    measure_job(spec, updated, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 2
 
 
@@ -61,7 +61,7 @@ class Notebook(PowerRecorder):
         self.told = []
         self.why_absent = absent
 
-    def absent(self):
+    def unavailable_reason(self):
         return self.why_absent
 
     def start(self):
@@ -77,7 +77,7 @@ class Notebook(PowerRecorder):
 
 def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
     ran, recorder = [], Notebook()
-    found = execute(phased, CONDITIONS, job_folder._replace(on_start=lambda *one: ran.append(one)), recorder)
+    found = measure_job(phased, CONTEXT, job_folder._replace(on_start=lambda *one: ran.append(one)), recorder)
     pids = [child.pid for _, child in ran]
     assert [phase for phase, _ in ran] == ["latency", "latency", "sustained", "throughput", "power"]
     assert len(set(pids)) == 5
@@ -94,13 +94,13 @@ def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
 
 def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, job_folder, tmp_path):
     pids = []
-    first = execute(phased, CONDITIONS, job_folder, recorder=Notebook())
+    first = measure_job(phased, CONTEXT, job_folder, recorder=Notebook())
     for name in os.listdir(str(tmp_path)):
         if name.endswith(("-throughput.json", "-power-read.json")):
             os.remove(str(tmp_path / name))
     recorder = Notebook()
-    again = execute(
-        phased, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)), recorder
+    again = measure_job(
+        phased, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)), recorder
     )
     assert len(pids) == 2
     assert len(recorder.told) == 3, "windows without the looks at the meter are worth nothing"
@@ -113,7 +113,7 @@ def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, j
 def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, job_folder, tmp_path, recorder, reason):
     pids = []
     only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
-    found = execute(only, CONDITIONS, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
+    found = measure_job(only, CONTEXT, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
     assert (found.power, found.reasons["power"]) == (None, reason)
     assert len(pids) == 1
 
@@ -122,12 +122,12 @@ class Reticent(JobFolder):
     """Where the program that runs the model tells nothing but the latency."""
 
     def run(self, phase, job, limit_s):
-        return super().run(phase, job, limit_s) if phase == "latency" else {"untold": f"it tells no {phase}"}
+        return super().run(phase, job, limit_s) if phase == "latency" else {"not_provided": f"it tells no {phase}"}
 
 
 def test_what_a_program_cannot_tell_is_a_reason_and_the_job_stands(phased, job_folder):
     recorder = Notebook()
-    found = execute(phased, CONDITIONS, Reticent(*job_folder), recorder)
+    found = measure_job(phased, CONTEXT, Reticent(*job_folder), recorder)
     assert found.latency_ms.n == 22
     assert (found.sustained, found.throughput_ips, found.power) == (None, None, None)
     told = {key: found.reasons[key] for key in ("sustained", "throughput_ips", "power")}
@@ -143,19 +143,19 @@ def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
 
 
 def test_samples_that_make_no_sense_are_a_protocol_failure(spec, job_folder, tmp_path):
-    execute(spec, CONDITIONS, job_folder)
-    name = f"answer-{CONDITIONS.environment_id[:16]}-0.json"
+    measure_job(spec, CONTEXT, job_folder)
+    name = f"answer-{CONTEXT.environment_id[:16]}-0.json"
     (tmp_path / name).write_text('{"report": {"wall_ms": [1.0]}}')
     with pytest.raises(MeasurementFailed, match="missing") as caught:
-        execute(spec, CONDITIONS, job_folder)
+        measure_job(spec, CONTEXT, job_folder)
     assert caught.value.kind == "protocol"
 
 
 def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, job_folder, tmp_path):
     pids = []
-    execute(spec, CONDITIONS, job_folder)
-    os.remove(str(tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-1-seen.json"))
-    execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    measure_job(spec, CONTEXT, job_folder)
+    os.remove(str(tmp_path / f"answer-{CONTEXT.environment_id[:16]}-1-seen.json"))
+    measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 1
 
 
@@ -165,16 +165,16 @@ def test_what_the_disk_has_spoilt_is_measured_again(spec, job_folder, tmp_path, 
     """Power that goes costs an SD card more than what was written last."""
     powered = spec._replace(protocol=spec.protocol._replace(power_s=0.05, idle_s=0.02))
     pids = []
-    execute(powered, CONDITIONS, job_folder, Notebook())
-    (tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-{name}.json").write_bytes(spoilt)
+    measure_job(powered, CONTEXT, job_folder, Notebook())
+    (tmp_path / f"answer-{CONTEXT.environment_id[:16]}-{name}.json").write_bytes(spoilt)
     counting = job_folder._replace(on_start=lambda phase, child: pids.append(child.pid))
-    assert execute(powered, CONDITIONS, counting, Notebook()).power.source == "ina3221"
+    assert measure_job(powered, CONTEXT, counting, Notebook()).power.source == "ina3221"
     assert len(pids) == 1
 
 
 def test_an_emulated_device_is_slower_and_says_so(spec, job_folder, tmp_path):
-    real = execute(spec, CONDITIONS, job_folder)
-    emulated = execute(spec, CONDITIONS._replace(slowdown=8.0), job_folder)
+    real = measure_job(spec, CONTEXT, job_folder)
+    emulated = measure_job(spec, CONTEXT._replace(slowdown=8.0), job_folder)
     assert (real.emulated, emulated.emulated) == (False, True)
     assert emulated.latency_ms.p50 == pytest.approx(8 * real.latency_ms.p50)
 
@@ -183,7 +183,7 @@ def test_what_the_device_went_through_is_told(spec, job_folder, tmp_path):
     tree = DeviceTree(str(tmp_path / "tree"))
     tree.zone(0, "cpu-thermal", 48300)
     tree.over_current(27390)
-    found = execute(spec, CONDITIONS, job_folder, system=System(tree.root))
+    found = measure_job(spec, CONTEXT, job_folder, system=System(tree.root))
     assert found.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
     assert "throttling" not in found.reasons
     assert found.swap_mb is None

@@ -13,7 +13,7 @@ from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
-from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, find
+from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.tools.tool import run_tool
 from vitsearch_evaluators.wire.protocol import PROBE
@@ -53,20 +53,20 @@ V1_FILES = {
 
 
 def test_without_a_limit_nothing_is_made(tree):
-    assert find(None, tree(V2_FILES)) == NO_MEMORY_LIMIT
+    assert set_up(None, tree(V2_FILES)) == NO_MEMORY_LIMIT
     assert NO_MEMORY_LIMIT.kills() is None
 
 
 def test_version_2_is_made_below_the_agent_which_moves_aside(tree):
     system = tree(V2_FILES)
-    found = find(300, system)
+    found = set_up(300, system)
     assert found.group == system.at(V2 + "/vitsearch-measured")
     assert system.read(V2 + "/vitsearch-measured/memory.max").text == "300000000"
     assert system.read(V2 + "/vitsearch-measured/memory.swap.max").text == "0"
     assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
     assert system.read(V2 + "/vitsearch-agent/cgroup.procs").text == str(os.getpid())
     assert found.kills() == 1
-    assert found.described() == {"memory_mb": 300, "by": "cgroup", "reason": None}
+    assert found.describe() == {"memory_mb": 300, "by": "cgroup", "reason": None}
 
 
 def test_version_2_where_systemd_started_the_agent_in_its_leaf(tree):
@@ -76,13 +76,13 @@ def test_version_2_where_systemd_started_the_agent_in_its_leaf(tree):
     files[V2 + "/vitsearch-agent/cgroup.procs"] = f"{os.getpid()}\n"
     files[V2 + "/vitsearch-agent/cgroup.controllers"] = ""
     system = tree(files)
-    assert find(300, system).group == system.at(V2 + "/vitsearch-measured")
+    assert set_up(300, system).group == system.at(V2 + "/vitsearch-measured")
     assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
 
 
 def test_version_1(tree):
     system = tree(V1_FILES)
-    found = find(300, system)
+    found = set_up(300, system)
     assert found.group == system.at(V1 + "/vitsearch-measured")
     assert system.read(V1 + "/vitsearch-measured/memory.limit_in_bytes").text == "300000000"
     assert found.kills() == 2
@@ -90,7 +90,7 @@ def test_version_1(tree):
 
 def test_a_container_sees_its_own_group_as_the_root(tree):
     files = {path.replace("/vitsearch/", "/"): content for path, content in V1_FILES.items()}
-    assert find(300, tree(files)).group.endswith("/sys/fs/cgroup/memory/vitsearch-measured")
+    assert set_up(300, tree(files)).group.endswith("/sys/fs/cgroup/memory/vitsearch-measured")
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_a_container_sees_its_own_group_as_the_root(tree):
     ],
 )
 def test_where_none_can_be_made_addresses_are_limited_and_the_reason_told(change, told, tree):
-    found = find(300, tree(dict(V2_FILES, **change)))
+    found = set_up(300, tree(dict(V2_FILES, **change)))
     assert found.group is None
     assert told in found.reason
-    assert found.described()["by"] == "address space"
+    assert found.describe()["by"] == "address space"
 
 
 def test_where_nothing_can_be_limited_that_is_told(tree, monkeypatch):
     monkeypatch.setattr(memory_limit, "_MAPPED", "/nowhere/statm")
-    found = find(300, tree({}))
+    found = set_up(300, tree({}))
     assert found.for_child() == {"memory_mb": None, "group": None}
-    assert found.described()["by"] == "nothing"
+    assert found.describe()["by"] == "nothing"
     assert "no /nowhere/statm" in found.reason
 
 
@@ -151,7 +151,7 @@ from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.base.system import THIS_MACHINE
 memory_limit.join(sys.argv[1])
-found = memory_limit.find(200, THIS_MACHINE)
+found = memory_limit.set_up(200, THIS_MACHINE)
 job = dict(json.loads(sys.argv[2]), **found.for_child())
 try:
     run_child(job, os.getcwd(), 120.0, StopSignal())

@@ -14,7 +14,7 @@ from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_syste
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.child.tool_phases import RESTS
+from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 
 WATTS = 20.0
@@ -94,7 +94,7 @@ def test_a_program_that_runs_models_has_energy_too(script, serve_agent, tiny_tfl
     config = {"emulation": {"root": script.tree.root}, "runtimes": {"benchmark_model": {"tool": str(program)}}}
     with serve_agent(config=config).client() as client:
         found = client.measure(tiny_tflite, "benchmark_model", {}, powered)
-    assert found.reasons["power"] == RESTS
+    assert found.reasons["power"] == IDLE_NOTE
     assert found.power.mean_w == pytest.approx(WATTS, rel=0.3)
     assert found.power.idle_w == pytest.approx(WATTS, rel=0.5)
     # 20 W for 3 s of 1,000 runs; the script and the program may each be late.
@@ -133,7 +133,7 @@ REPORT = PowerReport((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), 10)
 def test_a_meter_that_goes_away_meanwhile_tells_why(script, tmp_path, until):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
     phase = MeteredPhase(PowerConfig("rapl"), system)
-    assert phase.absent() is None
+    assert phase.unavailable_reason() is None
     phase.start()
     script.__exit__()
     script.tree.write(f"{ZONE}/energy_uj", "")
@@ -148,10 +148,10 @@ def test_a_meter_that_goes_away_meanwhile_tells_why(script, tmp_path, until):
 def test_a_meter_is_looked_for_anew_before_each_phase(tmp_path):
     system = emulated_system(EmulationConfig(root=str(tmp_path / "tree")), str(tmp_path))
     phase = MeteredPhase(PowerConfig(), system)
-    assert "rapl" in phase.absent()
+    assert "rapl" in phase.unavailable_reason()
     assert phase.power(REPORT) == (None, "no power meter")
     with Script(str(tmp_path / "tree")):
-        assert phase.absent() is None
+        assert phase.unavailable_reason() is None
     assert phase.meter == "rapl"
 
 
@@ -161,7 +161,7 @@ def test_packages_that_quarrel_over_a_name_are_a_reason(tmp_path, monkeypatch):
 
     monkeypatch.setattr("vitsearch_evaluators.power.table", quarrel)
     phase = MeteredPhase(PowerConfig("mine"), emulated_system(EmulationConfig(), str(tmp_path)))
-    assert phase.absent() == "power meter 'mine' is registered twice"
+    assert phase.unavailable_reason() == "power meter 'mine' is registered twice"
 
 
 def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, monkeypatch):

@@ -49,13 +49,17 @@ def test_a_pair_of_its_own_runs_and_computes_what_the_onnx_file_does(openvino, t
 
 
 def test_the_precision_in_use_is_read_back(openvino, tiny_onnx):
-    assert load(tiny_onnx()).settled == {"inference_precision_used": "f32"}
-    assert load(tiny_onnx(), inference_precision="auto").settled["inference_precision_used"] in ("f32", "bf16", "f16")
+    assert load(tiny_onnx()).reported_options == {"inference_precision_used": "f32"}
+    assert load(tiny_onnx(), inference_precision="auto").reported_options["inference_precision_used"] in (
+        "f32",
+        "bf16",
+        "f16",
+    )
 
 
 def test_a_precision_that_the_processor_has_not_is_unavailable(openvino, tiny_onnx):
     if "bf16" in OpenVinoRuntime().available().precisions:
-        assert load(tiny_onnx(), inference_precision="bf16").settled == {"inference_precision_used": "bf16"}
+        assert load(tiny_onnx(), inference_precision="bf16").reported_options == {"inference_precision_used": "bf16"}
     else:
         with pytest.raises(MeasurementFailed, match="not in bf16") as caught:
             load(tiny_onnx(), inference_precision="bf16")

@@ -98,10 +98,10 @@ FAULTS = {
     ),
     17: (
         "the device throttles: cooled down and repeated, then said",
-        "test_monitor.py::test_throttled_cools_down_and_measures_again",
-        "test_monitor.py::test_throttled_each_time_is_kept_and_said",
-        "test_emulated_device.py::test_throttled_it_cools_down_and_measures_again",
-        "test_emulated_device.py::test_throttled_again_and_again_it_says_so",
+        "test_monitor.py::test_a_throttled_process_is_repeated_after_cooling_down",
+        "test_monitor.py::test_a_process_throttled_in_every_repeat_is_kept_and_recorded",
+        "test_emulated_device.py::test_a_throttled_process_is_repeated_after_cooling_down",
+        "test_emulated_device.py::test_throttling_in_every_repeat_is_flagged",
     ),
     18: (
         "somebody else computes on the device: flagged",

@@ -97,7 +97,7 @@ def test_a_slow_meter_does_not_mix_load_into_idle():
 
 
 class Averaging(Ina3221Meter):
-    settle_s = 1.0
+    averaging_s = 1.0
 
 
 def test_a_meter_that_averages_does_not_tell_of_what_was_before():

@@ -198,13 +198,13 @@ def test_a_single_rail_may_be_a_little_below_zero(device):
 
 
 @pytest.mark.parametrize(
-    ("interval", "rate_hz", "settle_s"), [("500", 2.0, 0.5), ("12", 10.0, 0.012), ("0", 10.0, 0.0), ("", 10.0, 0.0)]
+    ("interval", "rate_hz", "averaging_s"), [("500", 2.0, 0.5), ("12", 10.0, 0.012), ("0", 10.0, 0.0), ("", 10.0, 0.0)]
 )
-def test_a_chip_that_averages_is_looked_at_as_often_as_it_has_something_new(device, interval, rate_hz, settle_s):
+def test_a_chip_that_averages_is_looked_at_as_often_as_it_has_something_new(device, interval, rate_hz, averaging_s):
     device.write(f"{orin_nano(device)}/update_interval", interval)
     meter = Ina3221Meter(device.system)
     assert meter.available().available
-    assert (meter.rate_hz, meter.settle_s) == (rate_hz, settle_s)
+    assert (meter.rate_hz, meter.averaging_s) == (rate_hz, averaging_s)
 
 
 def test_an_old_kernel_without_enable_files_is_read(device):

@@ -94,7 +94,7 @@ def test_the_counter_comes_before_the_power_now_and_that_before_a_mean():
         found.append(meter.sample()[1:])
         everything[name] = None
     assert found == [(None, 0.0), (60.0, None), (55.0, None)]
-    assert meter.settle_s == 1.0, "the last one is a mean over a second"
+    assert meter.averaging_s == 1.0, "the last one is a mean over a second"
 
 
 def test_a_moment_without_a_reading_is_a_reason():

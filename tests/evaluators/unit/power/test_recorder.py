@@ -3,8 +3,8 @@ import time
 import pytest
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Series
-from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, uneven
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Series
+from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, jittered
 
 
 class Scripted(PowerMeter):
@@ -26,7 +26,7 @@ class Scripted(PowerMeter):
             raise RuntimeError(f"the plugin fails in {name}")
 
     def available(self):
-        return Found(True, None)
+        return MeterAvailability(True, None)
 
     def start(self):
         self._called("start")
@@ -97,7 +97,7 @@ def test_a_meter_that_records_itself_is_not_looked_at_but_asked():
 @pytest.mark.parametrize("runs_per_look", [0.5, 1.0, 2.0, 3.0])
 def test_looks_do_not_keep_step_with_what_they_look_at(runs_per_look):
     """A load of 10 W in the first half of each run and 0 in the second: 5 W, however long a run takes."""
-    pauses, moment, seen = uneven(0.1), 0.0, []
+    pauses, moment, seen = jittered(0.1), 0.0, []
     for _ in range(1000):
         moment += next(pauses)
         seen.append(10.0 if (moment * 10 * runs_per_look) % 1.0 < 0.5 else 0.0)

@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.subject import subject_of
+from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
@@ -52,4 +52,4 @@ def test_memory_is_copied():
 
 def test_what_gives_no_outputs_is_not_believed():
     with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
-        gemm(subject_of(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")
+        gemm(make_subject(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")

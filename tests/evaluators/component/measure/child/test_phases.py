@@ -4,8 +4,8 @@ import pytest
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.phases import perform
-from vitsearch_evaluators.measure.child.subject import Subject, subject_of
+from vitsearch_evaluators.measure.child.phases import run_phase
+from vitsearch_evaluators.measure.child.subject import Subject, make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
@@ -56,8 +56,8 @@ def subject(make, protocol):
 def test_latency_is_timed_with_the_clocks_it_is_given(tmp_path, tiny_protocol):
     (tmp_path / "model").write_bytes(b"x")
     ticks = iter(range(10_000))
-    noop = subject_of(create("noop"), str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol)
-    report = perform("latency", noop, Clocks(lambda: float(next(ticks)), lambda: 0.0))
+    noop = make_subject(create("noop"), str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol)
+    report = run_phase("latency", noop, Clocks(lambda: float(next(ticks)), lambda: 0.0))
     assert report["load_ms"] == report["first_inference_ms"] == 1000.0
     assert report["wall_ms"] == (1000.0,) * 11
     assert report["options"] == {"busy_us": 0}
@@ -65,7 +65,7 @@ def test_latency_is_timed_with_the_clocks_it_is_given(tmp_path, tiny_protocol):
 
 def test_sustained_samples_come_after_the_soak(tiny_protocol):
     model = Model(0.1, slow_from=60)
-    report = perform("sustained", subject(lambda: model, tiny_protocol._replace(soak_s=60.0)), model.clocks)
+    report = run_phase("sustained", subject(lambda: model, tiny_protocol._replace(soak_s=60.0)), model.clocks)
     assert model.runs > 300
     assert report["wall_ms"] == pytest.approx([200.0] * 11)
     assert report["first_inference_ms"] == pytest.approx(100.0)
@@ -74,7 +74,7 @@ def test_sustained_samples_come_after_the_soak(tiny_protocol):
 def test_power_tells_when_it_rested_and_how_much_it_did(tiny_protocol):
     model = Model(0.3)
     asked = tiny_protocol._replace(power_s=1.0, idle_s=2.0, batch=8)
-    report = PowerReport.from_json(perform("power", subject(lambda: model, asked), model.clocks))
+    report = PowerReport.from_json(run_phase("power", subject(lambda: model, asked), model.clocks))
     assert report.idle_before == pytest.approx((1000.3, 1002.3)), "one run of warm-up comes first"
     assert report.load == pytest.approx((1002.3, 1003.5)), "whole runs only, so a little more than a second"
     assert report.idle_after == pytest.approx((1003.5, 1005.5))
@@ -95,14 +95,14 @@ def test_streams_run_at_the_same_time(tiny_protocol):
             pass
 
     asked = tiny_protocol._replace(throughput_s=0.0, streams=3, batch=4, warmup_min_runs=0)
-    found = ThroughputReport.from_json(perform("throughput", subject(Together, asked), Clocks()))
+    found = ThroughputReport.from_json(run_phase("throughput", subject(Together, asked), Clocks()))
     assert found.runs == 3
 
 
 def test_throughput_counts_images_and_not_batches(tiny_protocol):
     model = Model(0.5)
     asked = tiny_protocol._replace(throughput_s=10.0, streams=1, batch=4, warmup_min_runs=0)
-    found = ThroughputReport.from_json(perform("throughput", subject(lambda: model, asked), model.clocks))
+    found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, asked), model.clocks))
     assert (found.runs, found.images_per_s) == (20, 8.0)
 
 
@@ -113,12 +113,12 @@ def test_an_error_in_a_stream_is_that_of_the_phase(tiny_protocol):
 
     asked = tiny_protocol._replace(throughput_s=1.0, streams=2, warmup_min_runs=0)
     with pytest.raises(MeasurementFailed, match="no memory left"):
-        perform("throughput", subject(lambda: Broken(0.1), asked), Clocks())
+        run_phase("throughput", subject(lambda: Broken(0.1), asked), Clocks())
 
 
 def test_unknown_phases_and_windows_without_two_ends_are_refused(tiny_protocol):
     with pytest.raises(MeasurementFailed, match="unknown phase 'nap'"):
-        perform("nap", subject(lambda: Model(0.1), tiny_protocol), Clocks())
+        run_phase("nap", subject(lambda: Model(0.1), tiny_protocol), Clocks())
     whole = PowerReport((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), 4).to_json()
     with pytest.raises(InvalidRequest, match="load: expected .start, end."):
         PowerReport.from_json(dict(whole, load=[1.0]))

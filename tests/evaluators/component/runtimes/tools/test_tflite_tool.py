@@ -8,10 +8,10 @@ import pytest
 
 from support import AGENT_HOME
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Equipment
-from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.base import RuntimeContext
+from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tflite_tool import BenchmarkModelRuntime
-from vitsearch_evaluators.runtimes.tools.tool import Line, NotProvided, Received, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, OutputLine, ToolOutput
 from vitsearch_evaluators.testing import RuntimeTestCase
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -83,7 +83,7 @@ def tool(tmp_path, monkeypatch):
 @pytest.fixture
 def runtime(tool):
     made = BenchmarkModelRuntime()
-    made.equipment = Equipment(tool)
+    made.context = RuntimeContext(tool)
     return made
 
 
@@ -155,7 +155,7 @@ sleep 0.1
 def test_the_timed_runs_are_between_two_lines(slow_tool, runtime, model):
     calls = slow_tool()
     before = time.monotonic()
-    found = runtime.work(model, DELEGATE, SCREEN._replace(power_s=0.4))
+    found = runtime.power_load(model, DELEGATE, SCREEN._replace(power_s=0.4))
     after = time.monotonic()
     assert before + 0.1 <= found.window[0]
     assert before + 0.1 + 0.8 <= found.window[1] <= after
@@ -185,14 +185,14 @@ def test_a_soak_is_a_start_of_its_own_before_the_eleven(runtime, model, tmp_path
 
 
 def received(*lines):
-    return Received([Line(at_s, text) for at_s, text in lines])
+    return ToolOutput([OutputLine(at_s, text) for at_s, text in lines])
 
 
 FIRST = "count=1 curr=41000\n"
 
 
 def test_an_old_version_says_when_its_warm_up_was_over_too():
-    found = worked(
+    found = load_window(
         received((4.0, "STARTING!"), (5.0, FIRST), (5.5, TIMED), (5.6, "Inference timings in us: Init: 855"))
     )
     assert found == ((5.0, 5.5), 10)
@@ -209,12 +209,14 @@ def test_an_old_version_says_when_its_warm_up_was_over_too():
 )
 def test_lines_that_do_not_say_when_it_ran_are_a_reason(lines, told):
     with pytest.raises(NotProvided, match=told):
-        worked(received(*lines))
+        load_window(received(*lines))
 
 
 def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypatch):
     times = iter([((0.0, 1.0), 10), ((0.5, 1.5), 10)])
-    monkeypatch.setattr("vitsearch_evaluators.runtimes.tools.tflite_tool.worked", lambda _: Worked(*next(times)))
+    monkeypatch.setattr(
+        "vitsearch_evaluators.runtimes.tools.tflite_tool.load_window", lambda _: LoadWindow(*next(times))
+    )
     with pytest.raises(NotProvided, match="2 processes of benchmark_model ran together for only 33% of the time"):
         runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))
 
@@ -230,7 +232,7 @@ def test_on_a_phone_by_the_script(tmp_path, model, monkeypatch):
     adb.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(adb.parent), os.environ["PATH"]]))
     runtime = BenchmarkModelRuntime()
-    runtime.equipment = Equipment(script)
+    runtime.context = RuntimeContext(script)
     assert runtime.measure(model, {"delegate": "none"}, SCREEN).wall_ms[0] == pytest.approx(105.718)
     calls = (tmp_path / "adb.txt").read_text().splitlines()
     assert calls[:2] == [

@@ -11,7 +11,7 @@ import pytest
 from support import SUPPORT
 from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.engines import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools import trtexec
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
@@ -54,7 +54,7 @@ def equipped(tool, tmp_path, monkeypatch):
 
     def make(environment="one"):
         runtime = TrtexecRuntime()
-        runtime.equipment = Equipment(tool.path, str(tmp_path / "cache"), environment)
+        runtime.context = RuntimeContext(tool.path, str(tmp_path / "cache"), environment)
         return runtime
 
     return make
@@ -181,7 +181,7 @@ def test_what_it_tells_and_what_it_does_not(equipped, plain_onnx):
     times = equipped().measure(path, {"precision": "fp32"}, SCREEN)
     assert times.wall_ms[:2] == [2.5, 2.51]
     assert times.load_ms == pytest.approx(12.5)
-    assert times.settled == {"gpu_compute_ms_p50": 2.0}
+    assert times.reported_options == {"gpu_compute_ms_p50": 2.0}
     assert times.reasons["cpu_ms"] == "the program tells no CPU time"
 
 
@@ -254,7 +254,7 @@ class TestPower:
         path = plain_onnx()
         prepare(equipped(), path)
         before = time.monotonic()
-        found = equipped().work(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
+        found = equipped().power_load(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
         after = time.monotonic()
         start, end = found.window
         # What is before the runs and what is after them are not known apart: as much is cut off at either end.
@@ -266,14 +266,14 @@ class TestPower:
         path = plain_onnx()
         prepare(equipped(), path)
         with pytest.raises(NotProvided, match="lines came later than it printed them"):
-            equipped().work(path, FP32, SCREEN._replace(power_s=1.0))
+            equipped().power_load(path, FP32, SCREEN._replace(power_s=1.0))
 
     def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.2)
         path = plain_onnx()
         prepare(equipped(), path)
         with pytest.raises(NotProvided, match="when that began is not known to 0.2"):
-            equipped().work(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
+            equipped().power_load(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
 
 
 def test_another_batch_is_refused(equipped, plain_onnx):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import Line, NotProvided, Received
-from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, read_runs, read_steady, worked
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided, OutputLine, ToolOutput
+from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
 
 OF_8 = """[
   { "startEnqMs" : 200.1, "endEnqMs" : 200.2, "startH2dMs" : 200.3, "endH2dMs" : 200.5, "startComputeMs" : 200.5, \
@@ -87,14 +87,14 @@ STEADY = Steady(1000, 200.0, 10200.0)
 
 
 def received(*lines):
-    return Received([Line(at_s, text) for at_s, text in lines])
+    return ToolOutput([OutputLine(at_s, text) for at_s, text in lines])
 
 
 def test_what_certainly_was_load_is_what_counts():
     lines = received(
         (99.0, "Engine loaded"), (100.0, "[I] Starting inference"), (110.3, "[I] Warmup completed 66 queries")
     )
-    found = worked(lines, STEADY)
+    found = load_window(lines, STEADY)
     # The zero is between 100.0 and 100.1: so the runs began at 100.3 at the latest and ended at 110.2 at the earliest.
     assert found.window == pytest.approx((100.3, 110.2))
     assert found.runs == 990
@@ -111,7 +111,7 @@ def test_the_window_lies_within_the_runs_wherever_the_zero_was(zero_s, idle_s, w
     begun_s = 5000.0
     end_ms = warm_ms + load_ms
     done_s = begun_s + zero_s + end_ms / 1e3 + idle_s
-    found = worked(
+    found = load_window(
         received((begun_s, "Starting inference"), (done_s, "Warmup completed")), Steady(runs, warm_ms, end_ms)
     )
     start, end = found.window
@@ -121,7 +121,7 @@ def test_the_window_lies_within_the_runs_wherever_the_zero_was(zero_s, idle_s, w
 
 
 def test_without_a_line_at_the_start_the_one_before_the_end_bounds_it():
-    found = worked(received((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
+    found = load_window(received((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
     assert found.window == pytest.approx((100.25, 110.2))
 
 
@@ -137,4 +137,4 @@ def test_without_a_line_at_the_start_the_one_before_the_end_bounds_it():
 )
 def test_what_is_not_known_is_a_reason_and_never_a_window(lines, told):
     with pytest.raises(NotProvided, match=told):
-        worked(received(*lines), STEADY)
+        load_window(received(*lines), STEADY)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.cli.service.here import Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
 from vitsearch_evaluators.testing import ManualTime
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from vitsearch_evaluators.cli.service import managers, unit
-from vitsearch_evaluators.cli.service.install import described, install, install_steps, uninstall, uninstall_steps
+from vitsearch_evaluators.cli.service.install import describe, install, install_steps, uninstall, uninstall_steps
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
 UNIT = "/etc/systemd/system/vitsearch-agent.service"
@@ -104,7 +104,7 @@ def test_a_package_that_pip_installed_stays_where_it_is(machine):
     assert said[-1].endswith(
         "sudo /opt/vitsearch/venv/bin/python -m vitsearch_evaluators token --state /var/lib/vitsearch"
     )
-    assert [step.told() for step in manager.uninstall_steps()] == [
+    assert [step.describe() for step in manager.uninstall_steps()] == [
         "run     systemctl disable --now vitsearch-agent.service",
         f"remove  {UNIT}",
         "run     systemctl daemon-reload",
@@ -195,7 +195,7 @@ def test_what_was_given_up_starts_again(machine, as_root):
     machine.last_words = "vitsearch-agent: cannot listen"
     with pytest.raises(EvaluatorError):
         done(as_root)
-    told = [step.told() for step in install_steps(as_root, {"port": 9000})]
+    told = [step.describe() for step in install_steps(as_root, {"port": 9000})]
     assert told[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
 
 
@@ -301,11 +301,11 @@ def test_what_is_in_the_way_of_the_program_stays(machine, as_root):
 
 
 def test_what_would_be_done_is_told_and_not_done(machine, as_root):
-    told = described(install_steps(as_root, {}))
+    told = describe(install_steps(as_root, {}))
     assert f"copy    {machine.download} to {PROGRAM}" in told
     assert "    StateDirectory=vitsearch" in told
     assert told[-3:] == [f"run     {line}" for line in START]
-    assert described(uninstall_steps(as_root, True)) == []
+    assert describe(uninstall_steps(as_root, True)) == []
     assert machine.commands == []
     assert not machine.file("/opt").exists()
 

@@ -77,4 +77,4 @@ def test_a_command_that_fails_says_why_and_what_may_help(system):
     ],
 )
 def test_each_step_is_one_line(step, told):
-    assert step.told() == told
+    assert step.describe() == told

@@ -9,15 +9,15 @@ import pytest
 from support import AGENT_HOME
 from vitsearch_evaluators.cli import app
 from vitsearch_evaluators.cli.service import unit
-from vitsearch_evaluators.cli.service.wanted import Wanted
+from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
 COMMITTED = pathlib.Path(AGENT_HOME, "vitsearch-agent.service")
-OPEN = Wanted(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")
+OPEN = ServiceOptions(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")
 
 
-def service(wanted=OPEN, state="/data/st", of_machine=True):
-    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), wanted, state, of_machine)
+def service(options=OPEN, state="/data/st", system_wide=True):
+    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), options, state, system_wide)
 
 
 def test_the_file_in_the_repository_is_what_install_writes():
@@ -39,12 +39,12 @@ def complaints(path, manager):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-@pytest.mark.parametrize("of_machine", [True, False])
-def test_systemd_finds_nothing_wrong_with_it(tmp_path, of_machine):
-    manager = "--system" if of_machine else "--user"
+@pytest.mark.parametrize("system_wide", [True, False])
+def test_systemd_finds_nothing_wrong_with_it(tmp_path, system_wide):
+    manager = "--system" if system_wide else "--user"
     path, program = tmp_path / unit.UNIT, tmp_path / "a program"
-    wanted = Wanted(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
-    path.write_text(unit.text(unit.Service((str(program),), wanted, str(tmp_path), of_machine)))
+    options = ServiceOptions(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
+    path.write_text(unit.text(unit.Service((str(program),), options, str(tmp_path), system_wide)))
     if complaints(path, manager) == []:
         pytest.skip("systemd-analyze does not look at the program here, so it may look at nothing")
     program.write_text("")
@@ -53,13 +53,13 @@ def test_systemd_finds_nothing_wrong_with_it(tmp_path, of_machine):
 
 
 def test_it_remembers_with_what_it_was_made():
-    assert unit.remembered(unit.text(service()), "x.service") == OPEN
+    assert unit.parse_options(unit.text(service()), "x.service") == OPEN
 
 
 @pytest.mark.parametrize("text", ["", "[Service]\n", "Installed=\n", "Installed={\n", 'Installed={"port": 0}\n'])
 def test_a_unit_of_somebody_else_is_refused(text):
     with pytest.raises(InvalidRequest, match="x.service"):
-        unit.remembered(text, "x.service")
+        unit.parse_options(text, "x.service")
 
 
 def test_a_wrong_configuration_is_not_started_again():

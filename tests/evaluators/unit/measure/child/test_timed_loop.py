@@ -3,8 +3,8 @@ import pytest
 from vitsearch_evaluators.measure.child.timed_loop import (
     Clocks,
     ProcessReport,
+    clock_overhead_ms,
     combine,
-    cost_of_looking_ms,
     sample,
     warm_up,
 )
@@ -48,7 +48,7 @@ def test_looks_at_the_wall_clock_are_no_time_of_the_model():
         return model.now_s
 
     clocks = Clocks(wall, model.clocks.cpu)
-    assert cost_of_looking_ms(clocks) == pytest.approx(2e3 * look_s)
+    assert clock_overhead_ms(clocks) == pytest.approx(2e3 * look_s)
     assert sample(model.run, SCREEN, clocks).cpu_ms == pytest.approx([0.5] * 200)
 
 

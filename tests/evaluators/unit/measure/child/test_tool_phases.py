@@ -2,12 +2,12 @@ import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.phases import perform
+from vitsearch_evaluators.measure.child.phases import run_phase
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
-from vitsearch_evaluators.measure.child.tool_phases import RESTS
+from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.runtimes.base import Availability
-from vitsearch_evaluators.runtimes.tools.tool import Counted, NotProvided, ToolRuntime, ToolTimes, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
 from vitsearch_evaluators.testing import ManualTime
 
 TIMES = ToolTimes([2.0, 2.5], 10.0, None, None, {"gpu": 1}, {"first_inference_ms": "it does not tell"})
@@ -31,17 +31,17 @@ class Everything(LatencyAlone):
         return TIMES._replace(wall_ms=[3.0] * 11)
 
     def throughput(self, path, options, protocol):
-        return Counted(40, 8.0)
+        return RunCount(40, 8.0)
 
-    def work(self, path, options, protocol):
+    def power_load(self, path, options, protocol):
         start = self._time.clock()
         self._time.sleep(protocol.power_s + 4.0)
-        return Worked((start + 3.0, start + 3.0 + protocol.power_s), 100)
+        return LoadWindow((start + 3.0, start + 3.0 + protocol.power_s), 100)
 
 
 def told(runtime, phase, protocol, time):
     subject = Subject(runtime, "1", "model.onnx", {"threads": 1}, protocol)
-    return perform(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
+    return run_phase(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
 
 
 def test_its_samples_are_a_report(tiny_protocol):
@@ -66,7 +66,7 @@ def test_the_rests_are_before_the_program_and_after_it_and_that_is_said(tiny_pro
     zero = report.idle_before[0]
     windows = [tuple(end - zero for end in window) for window in (report.idle_before, report.load, report.idle_after)]
     assert windows == [(0.0, 2.0), (5.0, 15.0), (16.0, 18.0)]
-    assert (report.inferences, report.note) == (400, RESTS)
+    assert (report.inferences, report.note) == (400, IDLE_NOTE)
     without = told(Everything(time), "power", asked._replace(idle_s=0.0), time)
     assert without["note"] is None
 

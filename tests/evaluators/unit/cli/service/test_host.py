@@ -2,20 +2,20 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.cli.service import here
-from vitsearch_evaluators.cli.service.here import Host, Program, is_hidden
+from vitsearch_evaluators.cli.service import host
+from vitsearch_evaluators.cli.service.host import Host, Program, is_hidden
 
 
 def test_a_package_is_started_by_its_python():
-    program = Program.here()
+    program = Program.current()
     assert program.command(None) == (sys.executable, "-m", "vitsearch_evaluators")
     assert program.needs[-1].endswith("vitsearch_evaluators")
 
 
 def test_a_person_without_a_name_is_a_number(monkeypatch):
-    monkeypatch.setattr(here.os, "geteuid", lambda: 4_000_000)
-    host = Host.here()
-    assert (host.name, host.is_root) == ("4000000", False)
+    monkeypatch.setattr(host.os, "geteuid", lambda: 4_000_000)
+    found = Host.current()
+    assert (found.name, found.is_root) == ("4000000", False)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Program(NamedTuple):
     needs: Tuple[str, ...]
 
     @classmethod
-    def here(cls) -> "Program":
+    def current(cls) -> "Program":
         package = package_folder()
         home = os.path.dirname(package)
         # A virtual environment is a link to a Python that may be anywhere.
@@ -49,7 +49,7 @@ class Host(NamedTuple):
     home: str
 
     @classmethod
-    def here(cls) -> "Host":
+    def current(cls) -> "Host":
         number = os.geteuid()
         try:
             name = pwd.getpwuid(number).pw_name

@@ -4,17 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, Wanted
+from vitsearch_evaluators.cli.service.options import DEFAULT, ServiceOptions
 
 TEXT = st.none() | st.text("abc/ -%$\"'", min_size=1, max_size=8)
-WANTED = st.builds(
-    Wanted, st.sampled_from(["127.0.0.1", "::"]), st.integers(1, 65535), TEXT, TEXT, st.booleans(), TEXT, TEXT
+OPTIONS = st.builds(
+    ServiceOptions, st.sampled_from(["127.0.0.1", "::"]), st.integers(1, 65535), TEXT, TEXT, st.booleans(), TEXT, TEXT
 )
 
 
-@given(WANTED)
-def test_json_and_back(wanted):
-    assert Wanted.from_json(wanted.to_json()) == wanted
+@given(OPTIONS)
+def test_json_and_back(options):
+    assert ServiceOptions.from_json(options.to_json()) == options
 
 
 def test_what_is_as_always_is_not_remembered():
@@ -22,23 +22,23 @@ def test_what_is_as_always_is_not_remembered():
 
 
 def test_serve_takes_what_it_is_given():
-    wanted = Wanted("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
-    arguments = app.parser().parse_args(wanted.serve_arguments("/st"))
+    options = ServiceOptions("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
+    arguments = app.parser().parse_args(options.serve_arguments("/st"))
     given = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
     assert {name: getattr(arguments, name) for name in given} == given
     assert (arguments.state, arguments.port_file) == ("/st", "/st/listening.json")
     for flag in ("tls", "insecure_plaintext"):
-        assert getattr(app.parser().parse_args(Wanted(**{flag: True}).serve_arguments("/st")), flag) is True
+        assert getattr(app.parser().parse_args(ServiceOptions(**{flag: True}).serve_arguments("/st")), flag) is True
 
 
 def test_encryption_and_its_opposite_take_each_other_back():
-    plain = Wanted(host="0.0.0.0", insecure_plaintext=True)
+    plain = ServiceOptions(host="0.0.0.0", insecure_plaintext=True)
     encrypted = plain.with_options({"tls_cert": "/c", "tls_key": "/k"})
-    assert encrypted == Wanted(host="0.0.0.0", tls_cert="/c", tls_key="/k")
+    assert encrypted == ServiceOptions(host="0.0.0.0", tls_cert="/c", tls_key="/k")
     assert encrypted.with_options({"insecure_plaintext": True}) == plain
     assert encrypted.with_options({"port": 9000}) == encrypted._replace(port=9000)
 
 
 def test_paths_are_absolute_for_a_service_starts_elsewhere():
-    wanted = DEFAULT.with_options({"state": "st", "tls_cert": "/c"})
-    assert (wanted.state, wanted.tls_cert) == (os.path.abspath("st"), "/c")
+    options = DEFAULT.with_options({"state": "st", "tls_cert": "/c"})
+    assert (options.state, options.tls_cert) == (os.path.abspath("st"), "/c")

@@ -17,7 +17,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _PATHS = ("state", "token_file", "tls_cert", "tls_key")
 
 
-class Wanted(NamedTuple):
+class ServiceOptions(NamedTuple):
     """The options of `serve`. `state` None is the place that the kind of service has for it; `user` is whom a
     service of the whole machine runs as."""
 
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     cpus: Optional[str] = None
     user: str = USER
 
-    def with_options(self, given: Mapping[str, Any]) -> "Wanted":
+    def with_options(self, given: Mapping[str, Any]) -> "ServiceOptions":
         """Return this with what a person gave now, every path absolute: a service starts in another folder.
 
         Who encrypts now need not take back that it was once in the clear, nor the other way round.
@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
                 more[name] = os.path.abspath(more[name])
         return self._replace(**more)
 
-    def checked(self) -> "Wanted":
+    def checked(self) -> "ServiceOptions":
         """InvalidRequest for what no agent would start with."""
         agent.wants_tls(self.settings(""))
         if not 1 <= self.port <= 65535:
@@ -89,13 +89,13 @@ class Wanted(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value != getattr(DEFAULT, name)}
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "installed") -> "Wanted":
-        return cls(**json_reader.read_object(value, _WANTED, where, _WANTED))
+    def from_json(cls, value: Any, where: str = "installed") -> "ServiceOptions":
+        return cls(**json_reader.read_object(value, _READERS, where, _READERS))
 
 
-DEFAULT = Wanted()
+DEFAULT = ServiceOptions()
 
-_WANTED: Mapping[str, json_reader.Reader] = {
+_READERS: Mapping[str, json_reader.Reader] = {
     "host": json_reader.text,
     "port": json_reader.integer(1, 65535),
     "state": json_reader.text,
