@@ -70,7 +70,7 @@ class Portable(unittest.TestCase):
     def test_the_peaks(self):
         with tempfile.TemporaryDirectory() as state:
             with EmbeddedAgent(state) as agent, agent.client("study") as client:
-                peaks = client.probe("noop")
+                peaks = client.peaks("noop")
             self.assertGreater(peaks.copy_gb_per_s.best, 0.01)
             self.assertEqual(peaks.gemm, ())
             self.assertIn("gives no outputs", peaks.reasons["fp32"])
@@ -199,7 +199,7 @@ class Models(unittest.TestCase):
             with EmbeddedAgent(os.path.join(folder, "state")) as agent, agent.client("study") as client:
                 measurement = client.measure(path, protocol=TINY._replace(batch=2))
                 judged = client.accuracy(path, subset, protocol=ACCURACY._replace(batch=2))
-                peaks = client.probe(threads=1)
+                peaks = client.peaks(threads=1)
             self.assertEqual(measurement.latency_ms.n, 11)
             self.assertEqual((judged.n, judged.correct, judged.classes), (5, 4, 5))
             self.assertLessEqual({"fp32", "fp16", "int8"}, {peak.precision for peak in peaks.gemm} | set(peaks.reasons))

@@ -253,7 +253,7 @@ class Worker(threading.Thread):
                 with IMPORTING:
                     from vitsearch_evaluators.measure import accuracy_job
                 return accuracy_job.measure_accuracy(job.spec, context, job_folder, self._store.adopt)
-            if job.spec.kind == "probe":
+            if job.spec.kind == "peaks":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import peaks_job
                 return peaks_job.measure_peaks(job.spec, context, job_folder, self._device.system)

@@ -17,7 +17,7 @@ from vitsearch_evaluators.client.transport import Address, Transport
 from vitsearch_evaluators.errors import DeviceChanged, EnvironmentChanged, MeasurementFailed
 from vitsearch_evaluators.wire.protocol import (
     ACCURACY,
-    PROBE,
+    PEAKS,
     SCREEN,
     AccuracyResult,
     BlobRef,
@@ -120,7 +120,7 @@ class DeviceClient:
         assert isinstance(result, AccuracyResult)
         return result
 
-    def probe(
+    def peaks(
         self,
         runtime: str = "onnxruntime",
         threads: Optional[int] = None,
@@ -135,7 +135,7 @@ class DeviceClient:
         info = retry_policy.ask(self.device)
         if threads is None:
             threads = len(info.fingerprint.get("affinity") or ()) or info.fingerprint.get("cores") or 1
-        spec = JobSpec("probe", (), runtime, dict(options or {}), PROBE._replace(threads=threads))
+        spec = JobSpec("peaks", (), runtime, dict(options or {}), PEAKS._replace(threads=threads))
         result = self._result(spec, RequestOptions(info.environment_id), info, retry_policy)
         assert isinstance(result, PeaksResult)
         return result

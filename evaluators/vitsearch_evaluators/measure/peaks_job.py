@@ -1,4 +1,4 @@
-"""From a probe job to the device's peaks: one child after another, each for one precision and thread count."""
+"""From a peaks job to the device's peaks: one child after another, each for one precision and thread count."""
 
 import contextlib
 import os

@@ -25,7 +25,7 @@ labels (N), int64 or int32, both little endian."""
 FILE_NAMES = ARTIFACT_NAMES + SUBSET_NAMES
 """The only file names a job may name: nothing that a client writes becomes a path."""
 
-JOB_KINDS = ("measure", "accuracy", "probe")
+JOB_KINDS = ("measure", "accuracy", "peaks")
 
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
@@ -117,7 +117,7 @@ SCREEN = MeasureProtocol(
 # Together 1,000 runs, enough for p99. Five processes: the interval rests on how their medians differ.
 CONFIRM = SCREEN._replace(id="confirm-2", min_runs=200, max_s=300.0, processes=5)
 ACCURACY = SCREEN._replace(id="accuracy-1", batch=16, max_s=3600.0)
-PROBE = SCREEN._replace(id="probe-1", min_s=1.0)
+PEAKS = SCREEN._replace(id="peaks-1", min_s=1.0)
 PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}
 
 
@@ -164,8 +164,8 @@ class JobSpec(NamedTuple):
     """One job. `options` are those of the runtime, each checked against the runtime's own list.
 
     Its kind says what is in the manifest: a model (`measure`), a model and a subset (`accuracy`), nothing
-    (`probe`, which asks for the device's own peaks). An accuracy job has no use for a protocol but for
-    `threads`, `batch` and `max_s`, a probe for `threads`, `min_s` and `max_s`.
+    (`peaks`, which asks for the device's own peaks). An accuracy job has no use for a protocol but for
+    `threads`, `batch` and `max_s`, a peaks job for `threads`, `min_s` and `max_s`.
 
     `repeat` tells apart measurements that are alike in everything else: 0, 1, 2, ...
     """
@@ -233,14 +233,14 @@ def _kind(model: Tuple[BlobRef, ...]) -> Optional[str]:
 _MANIFESTS: Mapping[str, Tuple[bool, Tuple[str, ...]]] = {
     "measure": (True, ()),
     "accuracy": (True, SUBSET_NAMES),
-    "probe": (False, ()),
+    "peaks": (False, ()),
 }
 """Kind of job -> whether it has a model, and its other files."""
 
 
 def _needed(kind: str) -> str:
     """Say what the manifest of a kind of jobs holds."""
-    if kind == "probe":
+    if kind == "peaks":
         return "no files"
     model = " or ".join(" and ".join(names) for names in ARTIFACTS.values())
     return f"{model}, with {' and '.join(SUBSET_NAMES)}" if kind == "accuracy" else model

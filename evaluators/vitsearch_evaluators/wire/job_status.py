@@ -16,7 +16,7 @@ Result = Union[Measurement, AccuracyResult, PeaksResult]
 RESULTS: Mapping[str, json_reader.Reader] = {
     "measure": Measurement.from_json,
     "accuracy": AccuracyResult.from_json,
-    "probe": PeaksResult.from_json,
+    "peaks": PeaksResult.from_json,
 }
 """Kind of job -> the reader of its result."""
 

@@ -35,7 +35,7 @@ A job's kind says what its manifest holds and what its result is:
 
     measure     a model                             Measurement
     accuracy    a model, images.npy, labels.npy     AccuracyResult
-    probe       nothing                             PeaksResult
+    peaks       nothing                             PeaksResult
 
 `Authorization: Bearer TOKEN` goes with every request but health. Any request may be answered with 413 (a
 body that is too large), 429 (too many in a second), 431 (a head that is too large) or 503 (not now, or too
@@ -54,7 +54,7 @@ from vitsearch_evaluators.wire.job_spec import (
     CONFIRM,
     JOB_KINDS,
     MINIMUM_RUNS,
-    PROBE,
+    PEAKS,
     PROTOCOLS,
     SCREEN,
     SUBSET_NAMES,
@@ -87,7 +87,7 @@ __all__ = [
     "JOB_STATES",
     "JSON_MAX_BYTES",
     "MINIMUM_RUNS",
-    "PROBE",
+    "PEAKS",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
     "PROTOCOL_VERSION_MIN",

@@ -147,11 +147,11 @@ class PeaksResult(NamedTuple):
         )
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "probe") -> "PeaksResult":
-        return cls(**json_reader.read_object(value, _PROBE, where))
+    def from_json(cls, value: Any, where: str = "peaks") -> "PeaksResult":
+        return cls(**json_reader.read_object(value, _PEAKS, where))
 
 
-_PROBE: Mapping[str, json_reader.Reader] = dict(
+_PEAKS: Mapping[str, json_reader.Reader] = dict(
     OF_EVERY_RESULT,
     runtime_version=json_reader.optional(json_reader.text),
     gemm=json_reader.sequence(Gemm.from_json, 64),

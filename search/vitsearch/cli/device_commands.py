@@ -71,7 +71,7 @@ def status(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def probe(
+def peaks(
     name: Name,
     runtime: Annotated[str, typer.Option(help="Of the device.")] = "onnxruntime",
     threads: Annotated[
@@ -85,8 +85,8 @@ def probe(
     """
     from vitsearch.cli import device_tables
 
-    found = device_tables.probe(name, _book().get(name), runtime, threads)
-    _print(found) if as_json else device_tables.print_probe(found)
+    found = device_tables.peaks(name, _book().get(name), runtime, threads)
+    _print(found) if as_json else device_tables.print_peaks(found)
 
 
 @app.command()

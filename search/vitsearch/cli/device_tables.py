@@ -91,20 +91,20 @@ def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
     return _job(_ask(name, device, ask))
 
 
-def probe(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
+def peaks(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
     """The device's peaks as the agent tells them; it is asked until it answers."""
-    result = _ask(name, device, lambda client: client.probe(runtime, threads))
+    result = _ask(name, device, lambda client: client.peaks(runtime, threads))
     return {"name": name, **result.to_json()}
 
 
-def print_probe(found: dict[str, Any], console: Console | None = None) -> None:
+def print_peaks(found: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     table = Table("peak", "threads", "best", "median", "repeats", box=None, header_style="bold")
     for one in found["gemm"]:
         table.add_row(one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s"))
     table.add_row("copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s"))
     console.print(table)
-    for line in _probe_notes(found):
+    for line in _peaks_notes(found):
         console.print(plain(line), style="dim", soft_wrap=True)
 
 
@@ -112,7 +112,7 @@ def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:
     return f"{rate['best']:.4g} {unit}", f"{rate['median']:.4g} {unit}", str(rate["n"])
 
 
-def _probe_notes(found: dict[str, Any]) -> list[str]:
+def _peaks_notes(found: dict[str, Any]) -> list[str]:
     version, heat, wait = found["runtime_version"], found["temperature_c"], found["wait_over_cpu"]
     notes = [f"{key}: {reason}" for key, reason in found["reasons"].items()]
     warm = "" if heat is None else f", {heat:.1f} °C"

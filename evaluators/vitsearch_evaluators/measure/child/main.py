@@ -6,7 +6,7 @@ renamed: an answer that is there is whole, and stays even if the runtime crashes
     {"report": {...}}   {"availability": {...}}   {"not_provided": "why"}   {"failure": {"kind", "message"}}
 
 The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
-in a file of its own (`accuracy`), or of one peak of a probe (`peaks`).
+in a file of its own (`accuracy`), or of one peak of the device (`peaks`).
 
 What runtimes print goes to the caller's log file and is never read as an answer.
 """

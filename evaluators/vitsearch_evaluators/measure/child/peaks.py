@@ -1,4 +1,4 @@
-"""What the children of a probe do: products of matrices through a runtime, and copies of memory.
+"""What the children of a peaks job do: products of matrices through a runtime, and copies of memory.
 
 The products are large enough that nothing but arithmetic counts, and small enough for a small board; the
 copies are larger than any cache. Both repeat until the time is over and tell each repeat's rate by its

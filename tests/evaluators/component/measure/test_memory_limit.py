@@ -16,7 +16,7 @@ from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.tools.tool import run_tool
-from vitsearch_evaluators.wire.protocol import PROBE
+from vitsearch_evaluators.wire.protocol import PEAKS
 
 
 @pytest.fixture
@@ -307,8 +307,8 @@ def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated
     "job",
     [
         {"kind": "probe", "runtime": "noop"},
-        {"kind": "copy", "runtime": "noop", "protocol": PROBE._replace(min_s=0.0).to_json()},
-        {"kind": "gemm", "runtime": "onnxruntime", "protocol": PROBE._replace(min_s=0.0).to_json(),
+        {"kind": "copy", "runtime": "noop", "protocol": PEAKS._replace(min_s=0.0).to_json()},
+        {"kind": "gemm", "runtime": "onnxruntime", "protocol": PEAKS._replace(min_s=0.0).to_json(),
          "precision": "fp32", "model": "gemm.onnx", "options": {}},
     ],
     ids=lambda job: job["kind"],
@@ -330,7 +330,7 @@ def test_the_canary_goes_into_the_group_too(tmp_path):
 
 
 def test_a_copy_of_more_than_there_may_be_does_not_fit(tmp_path):
-    job = {"kind": "copy", "runtime": "noop", "protocol": PROBE.to_json(), "answer": "answer.json"}
+    job = {"kind": "copy", "runtime": "noop", "protocol": PEAKS.to_json(), "answer": "answer.json"}
     with pytest.raises(MeasurementFailed) as caught:
         run_child(dict(job, **MemoryLimit(100, None, "none").for_child()), str(tmp_path), 120.0, StopSignal())
     assert caught.value.kind == "out_of_memory"

@@ -9,10 +9,10 @@ from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PREC
 from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.peaks_job import measure_peaks
-from vitsearch_evaluators.wire.protocol import PROBE, JobSpec
+from vitsearch_evaluators.wire.protocol import PEAKS, JobSpec
 
 CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 1, 0.5)
-SPEC = JobSpec("probe", (), "onnxruntime", {}, PROBE._replace(min_s=0.01, threads=2))
+SPEC = JobSpec("peaks", (), "onnxruntime", {}, PEAKS._replace(min_s=0.01, threads=2))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_child_that_was_killed_from_outside_is_no_reason(job_folder):
 
 
 def test_once_for_each_environment(client):
-    found = client.probe("noop", threads=1)
+    found = client.peaks("noop", threads=1)
     assert found.environment_id == client.device().environment_id
-    assert client.probe("noop", threads=1) == found
+    assert client.peaks("noop", threads=1) == found
     assert client.jobs() == []

@@ -113,7 +113,7 @@ ODD_VALUES = (
     "noop",
     "onnxruntime",
     "accuracy",
-    "probe",
+    "peaks",
     OTHER,
     DIGEST,
     [],
@@ -210,9 +210,9 @@ class Target:
         self.accuracy["spec"].update(kind="accuracy", manifest=self.accuracy["spec"]["manifest"] + subset)
         self.refused = copy.deepcopy(self.job)
         self.refused["spec"].update(runtime="onnxruntime", options={})
-        self.probe = copy.deepcopy(self.job)
-        self.probe["spec"].update(kind="probe", manifest=[])
-        self.jobs = (self.job, self.accuracy, self.refused, self.probe)
+        self.peaks = copy.deepcopy(self.job)
+        self.peaks["spec"].update(kind="peaks", manifest=[])
+        self.jobs = (self.job, self.accuracy, self.refused, self.peaks)
         self.bodies = (*self.jobs, {"sha256": DIGEST, "size": len(BLOB)}, {"sha256": OTHER, "size": 10**9})
         self.answers = {}
 

@@ -77,7 +77,7 @@ def test_id_depends_on_what_is_measured_and_nothing_else():
     ("change", "message"),
     [
         ({"kind": "dance"}, "is not one of"),
-        ({"kind": "probe"}, "needs exactly no files; got model.onnx"),
+        ({"kind": "peaks"}, "needs exactly no files; got model.onnx"),
         ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
         ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
         ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),

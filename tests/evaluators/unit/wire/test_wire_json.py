@@ -177,7 +177,7 @@ ACCURACY_JSON = {
     "started_at": "2026-11-25T12:00:00Z",
 }
 ACCURACY = AccuracyResult(**ACCURACY_JSON)
-PROBE_JSON = {
+PEAKS_JSON = {
     "job_id": "a1" * 32,
     "device_id": "device-1",
     "environment_id": "e5" * 32,
@@ -196,16 +196,16 @@ PROBE_JSON = {
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
-PROBE = PeaksResult(
+PEAKS = PeaksResult(
     **dict(
-        PROBE_JSON,
+        PEAKS_JSON,
         gemm=(Gemm("fp32", 4, 1024, Rate(91.5, 90.0, 12)),),
         copy_gb_per_s=Rate(10.5, 10.0, 20),
     )
 )
 GOLDEN = [
     (ACCURACY, ACCURACY_JSON),
-    (PROBE, PROBE_JSON),
+    (PEAKS, PEAKS_JSON),
     (
         STATUS._replace(kind="accuracy", result=ACCURACY),
         dict(STATUS_JSON, kind="accuracy", result=ACCURACY_JSON),
@@ -238,7 +238,7 @@ def test_every_key_is_needed_and_no_other_taken(record, golden):
 def test_a_result_is_read_as_its_kind_says():
     with pytest.raises(InvalidRequest, match="job.result: unknown .* and missing"):
         JobStatus.from_json(dict(STATUS_JSON, kind="accuracy"))
-    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, probe"):
+    with pytest.raises(InvalidRequest, match="job.kind: 'dance' is not one of measure, accuracy, peaks"):
         JobStatus.from_json(dict(STATUS_JSON, kind="dance"))
 
 

@@ -234,11 +234,11 @@ def test_a_rotated_token_is_added_again_without_comparing(board, nano):
 
 
 def test_the_peaks_are_measured_once(board, nano):
-    found = told("probe", "nano", "--runtime", "noop", "--threads", "1")
+    found = told("peaks", "nano", "--runtime", "noop", "--threads", "1")
     assert (found["name"], found["gemm"]) == ("nano", [])
     assert "noop gives no outputs" in found["reasons"]["fp32"]
-    assert told("probe", "nano", "--runtime", "noop", "--threads", "1") == found
-    shown = devices("probe", "nano", "--runtime", "noop", "--threads", "1").stdout
+    assert told("peaks", "nano", "--runtime", "noop", "--threads", "1") == found
+    shown = devices("peaks", "nano", "--runtime", "noop", "--threads", "1").stdout
     assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
     assert "fp32: noop gives no outputs" in shown
 
@@ -258,7 +258,7 @@ def test_peaks_as_a_table_with_what_is_wrong_with_them(capsys):
         "started_at": "2026-11-25T12:00:00Z",
         "emulated": True,
     }
-    device_tables.print_probe(found)
+    device_tables.print_peaks(found)
     shown = capsys.readouterr().out
     assert "91.53 GFLOP/s" in shown
     for line in (

@@ -20,13 +20,13 @@ def test_what_a_device_says_is_no_markup_and_no_escape():
     assert "[/dim] gone" in shown
 
 
-def test_the_reasons_of_a_probe_are_no_markup_either():
+def test_the_reasons_of_peaks_are_no_markup_either():
     rate = {"best": 2.0, "median": 1.0, "n": 9}
     found = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
     found |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
     found |= {"started_at": "2026-01-02T03:04:05Z", "reasons": {"int8": "[ONNXRuntimeError] : 9 [/x] \x1b[2J"}}
     console = Console(file=io.StringIO(), width=200)
-    device_tables.print_probe(found, console)
+    device_tables.print_peaks(found, console)
     assert "int8: [ONNXRuntimeError] : 9 [/x] \N{REPLACEMENT CHARACTER}[2J" in console.file.getvalue()
 
 
@@ -39,12 +39,12 @@ def test_the_queue_tells_what_each_job_is_and_what_the_running_one_does():
     here = {"name": "noop", "available": True, "version": "1", "max_opset": None, "max_ir_version": None}
     device["runtimes"] = [absent, here | {"providers": [], "program": None}]
     running = {"id": "a" * 64, "kind": "measure", "state": "running", "study": "anna", "trial": 3, "attempts": 1}
-    waiting = {"id": "b" * 64, "kind": "probe", "state": "queued", "study": "ben", "trial": None, "attempts": 0}
+    waiting = {"id": "b" * 64, "kind": "peaks", "state": "queued", "study": "ben", "trial": None, "attempts": 0}
     last = {"n": 3, "what": "phase", "at": "2026-01-02T03:04:05Z", "details": {"phase": "power"}}
     device["queue"] = [running | {"last": last}, waiting | {"last": None}]
     console = Console(file=io.StringIO(), width=100)
     device_tables.print_status(device, console)
     words = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["a" * 12, "measure", "running:", "phase", "power", "anna", "3", "1"] in words
-    assert ["b" * 12, "probe", "queued", "ben"] in words
+    assert ["b" * 12, "peaks", "queued", "ben"] in words
     assert words.index(["runtime", "noop", "1"]) < words.index(["runtime", "openvino:", "no", "module"])

@@ -8,9 +8,9 @@ from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
-from vitsearch_evaluators.wire.protocol import PROBE
+from vitsearch_evaluators.wire.protocol import PEAKS
 
-BRIEF = PROBE._replace(min_s=0.01)
+BRIEF = PEAKS._replace(min_s=0.01)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
