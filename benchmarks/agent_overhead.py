@@ -34,7 +34,7 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EmbeddedAgent(str(Path(folder) / "state")) as agent:
         with agent.client("overhead") as client:
-            client.device()  # the runtimes are probed by now
+            client.device()  # the runtime check is over
             met = [
                 told("20 MiB upload: agent and client", upload_s(agent, client, asked.uploads), UPLOAD_MOST_S, "s"),
                 told(

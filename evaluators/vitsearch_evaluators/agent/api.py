@@ -206,7 +206,7 @@ class Api(NamedTuple):
 
     def _await_runtimes(self) -> None:
         if not self.this_device.ready.wait(_READY_WAIT_S):
-            raise DeviceBusy("the agent is still probing its runtimes")
+            raise DeviceBusy("the agent is still checking its runtimes")
 
     def _refuse_wrong_sizes(self, spec: JobSpec) -> None:
         """A size is no part of the job's id: one that is wrong would keep the id from whoever tells the right one."""

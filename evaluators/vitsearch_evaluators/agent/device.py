@@ -14,7 +14,7 @@ from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
 class Device:
-    """`ready` is set when its `runtimes` were probed and its `memory_limit` found; from then on they do not change."""
+    """`ready` is set when its `runtimes` were checked and its `memory_limit` found; from then on they do not change."""
 
     def __init__(
         self, identity: DeviceIdentity, version: str, config: AgentConfig = NO_CONFIG, system: System = THIS_MACHINE

@@ -1,6 +1,6 @@
 """What the runtimes said of themselves, kept for an agent that is started again a moment later.
 
-A probe imports a runtime in a child, which costs seconds on a small board. After a crash nothing has
+A runtime check imports the runtime in a child, which costs seconds on a small board. After a crash nothing has
 changed; after a reboot, an update or a while something may have, and they are asked again.
 """
 
@@ -25,7 +25,7 @@ class RuntimeCache:
     """One file. What cannot be read or written is as if it was not there."""
 
     def __init__(self, path: str, configuration: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        """`configuration` is the device's, of which a probe may depend on any part."""
+        """`configuration` is the device's, and a runtime check may depend on any part of it."""
         self._path = path
         self._configuration = repr(configuration)
         self._clock = clock

@@ -63,7 +63,7 @@ class Worker(threading.Thread):
         self._store = store
         self._folder = folder
         self._device = device
-        self._probes = RuntimeCache(os.path.join(state, "probes.json"), config)
+        self._runtime_cache = RuntimeCache(os.path.join(state, "runtimes.json"), config)
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
         self._stop_child = StopSignal()
@@ -102,7 +102,7 @@ class Worker(threading.Thread):
         self._device.memory_limit = memory_limit.set_up(self._device.config.limits.memory_mb, self._device.system)
         self._clean()
         try:
-            self._probe()
+            self._check_runtimes()
         except Interrupted:
             return
         rested = False
@@ -126,8 +126,8 @@ class Worker(threading.Thread):
             for name in set(os.listdir(self._folder)) - active:
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
-    def _probe(self) -> None:
-        self._device.runtimes = self._probes.load() or self._ask_runtimes()
+    def _check_runtimes(self) -> None:
+        self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
         absent = self._power.unavailable_reason()
         logger.info("power is read from %s", self._power.meter) if absent is None else logger.info("%s", absent)
         self._device.ready.set()
@@ -136,14 +136,14 @@ class Worker(threading.Thread):
         found = []
         try:
             for name in runtimes.table():
-                found.append(self._probe_one(name))
+                found.append(self._check_one(name))
         except (EvaluatorError, OSError):
-            logger.exception("the runtimes cannot be probed")
+            logger.exception("the runtimes cannot be checked")
         else:
-            self._probes.keep(tuple(found))
+            self._runtime_cache.keep(tuple(found))
         return tuple(found)
 
-    def _probe_one(self, name: str) -> RuntimeInfo:
+    def _check_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
                 job_folder = JobFolder(self._folder, self._stop_child, memory_limit=self._device.memory_limit)

@@ -56,7 +56,7 @@ class Launch(NamedTuple):
 
     @classmethod
     def of(cls, info: RuntimeInfo, cache: Optional[str] = None) -> "Launch":
-        """Return how a runtime is started, from what its probe found."""
+        """Return how a runtime is started, from what the runtime check found."""
         if info.program is None:
             return cls(cache=cache)
         if needs_of(info.name).tools:

@@ -11,8 +11,8 @@ from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
-_PROBE_S = 120.0
-_PROBES = 3
+_CHECK_TIMEOUT_S = 120.0
+_ATTEMPTS = 3
 
 
 def check_runtime(
@@ -25,7 +25,7 @@ def check_runtime(
         for candidate in candidates(name, config, system):
             info = RuntimeInfo(name, False, candidate.reason, None, ())
             if candidate.reason is None:
-                info = _probe(name, job_folder._replace(launch=candidate.launch))
+                info = _check_in_child(name, job_folder._replace(launch=candidate.launch))
             if info.available:
                 return info._replace(program=candidate.launch.program)
             reasons.append(str(info.reason))
@@ -36,17 +36,17 @@ def check_runtime(
     return RuntimeInfo(name, False, "; ".join(reasons), None, ())
 
 
-def _probe(name: str, job_folder: JobFolder) -> RuntimeInfo:
+def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:
     """Ask a child; a crash is an answer too."""
-    job = {"kind": "probe", "runtime": name, "answer": f"probe-{name}.json"}
+    job = {"kind": "runtime_check", "runtime": name, "answer": f"runtime-{name}.json"}
     answer_path = os.path.join(job_folder.folder, job["answer"])
     if os.path.exists(answer_path):
         os.remove(answer_path)
-    for attempt in range(1, _PROBES + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
-            state = job_folder.run("probe", job, _PROBE_S).get("availability")
+            state = job_folder.run("runtime_check", job, _CHECK_TIMEOUT_S).get("availability")
         except ChildDied as death:
-            if death.signal_name in FROM_OUTSIDE and attempt < _PROBES:
+            if death.signal_name in FROM_OUTSIDE and attempt < _ATTEMPTS:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:

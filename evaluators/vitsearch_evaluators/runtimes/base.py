@@ -112,7 +112,7 @@ class Runtime(abc.ABC):
         """Say whether the library is here, without loading a model."""
 
     def with_limits(self, state: Availability) -> Availability:
-        """Complete what `available` said by what only trying tells: a probe's work, nothing to do before measuring."""
+        """Complete what `available` found with what only a trial shows; only the runtime check calls it."""
         return state
 
     @abc.abstractmethod

@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
     runtime.context = RuntimeContext(job.get("tool"), job.get("cache"), job.get("environment"))
-    if job["kind"] == "probe":
+    if job["kind"] == "runtime_check":
         _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
         state = runtime.available()
         return {"availability": (runtime.with_limits(state) if state.available else state).to_json()}

@@ -209,7 +209,9 @@ with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0)
 """
 
 
-def test_a_probe_that_eats_memory_is_ended_and_the_agent_lives(own_group, faulty_environment, tmp_path, blob):
+def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_lives(
+    own_group, faulty_environment, tmp_path, blob
+):
     with open(os.path.join(faulty_environment, "hungry"), "w"):
         pass
     state = tmp_path / "state"
@@ -306,7 +308,7 @@ def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated
 @pytest.mark.parametrize(
     "job",
     [
-        {"kind": "probe", "runtime": "noop"},
+        {"kind": "runtime_check", "runtime": "noop"},
         {"kind": "copy", "runtime": "noop", "protocol": PEAKS._replace(min_s=0.0).to_json()},
         {"kind": "gemm", "runtime": "onnxruntime", "protocol": PEAKS._replace(min_s=0.0).to_json(),
          "precision": "fp32", "model": "gemm.onnx", "options": {}},

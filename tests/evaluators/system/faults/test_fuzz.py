@@ -390,7 +390,7 @@ def nothing_was_written_elsewhere(home):
         assert [
             name
             for name in strange
-            if folder != "work" or not name.startswith(("probe-", "canary", "job.json", "output.log"))
+            if folder != "work" or not name.startswith(("runtime-", "canary", "job.json", "output.log"))
         ] == []
     known = re.compile(
         r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z"

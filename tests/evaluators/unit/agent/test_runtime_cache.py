@@ -17,7 +17,7 @@ def now():
 
 @pytest.fixture
 def cache(tmp_path, now):
-    cache = RuntimeCache(str(tmp_path / "probes.json"), {}, clock=lambda: now[0])
+    cache = RuntimeCache(str(tmp_path / "runtimes.json"), {}, clock=lambda: now[0])
     cache.keep(FOUND)
     return cache
 
@@ -49,18 +49,18 @@ def test_after_a_reboot_an_installation_or_another_configuration_too(cache, tmp_
         os.utime(str(tmp_path / "site-packages"), (1, 1))
         assert cache.load() is None
     cache.keep(FOUND)
-    other = RuntimeCache(str(tmp_path / "probes.json"), {"runtimes": {"trt": "python3"}}, clock=lambda: now[0])
+    other = RuntimeCache(str(tmp_path / "runtimes.json"), {"runtimes": {"trt": "python3"}}, clock=lambda: now[0])
     assert other.load() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"key": 1, "clock": 0, "runtimes": 7}'])
 def test_what_cannot_be_read_is_not_there(cache, tmp_path, content, monkeypatch):
     monkeypatch.setattr(runtime_cache.RuntimeCache, "_key", lambda self: 1)
-    (tmp_path / "probes.json").write_bytes(content)
+    (tmp_path / "runtimes.json").write_bytes(content)
     assert cache.load() is None
 
 
 def test_what_cannot_be_written_is_not_missed(tmp_path):
-    cache = RuntimeCache(str(tmp_path / "nowhere" / "probes.json"), {})
+    cache = RuntimeCache(str(tmp_path / "nowhere" / "runtimes.json"), {})
     cache.keep(FOUND)
     assert cache.load() is None
