@@ -45,7 +45,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "38b51466170fefd891acf404a3cda220392cd99c7725b45ec7f22864f835bc36")
+        self.assertEqual(job_id(spec, "device-1"), "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:

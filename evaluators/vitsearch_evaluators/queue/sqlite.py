@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     cancel INTEGER NOT NULL DEFAULT 0,
     process TEXT,
     error TEXT,
-    result TEXT
+    result TEXT,
+    deaths TEXT NOT NULL DEFAULT '[]',  -- a JSON list: see `base.interruptions`
+    environment TEXT  -- the only environment in which the client wants it measured, or NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
 CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
@@ -33,10 +35,6 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_by_job ON events (job, n);
 """
-_ADDED_COLUMNS = {
-    "deaths": "TEXT NOT NULL DEFAULT '[]'",  # a JSON list: see `deaths`
-    "environment": "TEXT",  # the only environment in which the client wants it measured
-}
 
 
 class Database:
@@ -51,11 +49,6 @@ class Database:
             self.run("PRAGMA synchronous=FULL")
             self.run("PRAGMA cache_size=-256")  # KiB; 2,000 otherwise, of an agent's 30 MB
             self._connection.executescript(_SCHEMA)
-            # A state folder may come from an older agent.
-            present = {row["name"] for row in self.rows("PRAGMA table_info(jobs)")}
-            for column, kind in _ADDED_COLUMNS.items():
-                if column not in present:
-                    self.run(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
         except BaseException:
             self._connection.close()
             raise

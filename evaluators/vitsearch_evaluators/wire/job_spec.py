@@ -260,6 +260,7 @@ def job_id(spec: JobSpec, device_id: str) -> str:
     """Return the id (64 hex digits) under which `spec` runs on a device, for every client alike."""
     asked = {
         "schema": JOB_ID_SCHEMA,
+        "kind": spec.kind,
         "artifacts": {blob.name: blob.sha256 for blob in spec.manifest},
         "runtime": spec.runtime,
         "options": dict(spec.options),
@@ -267,5 +268,4 @@ def job_id(spec: JobSpec, device_id: str) -> str:
         "device": device_id,
         "repeat": spec.repeat,
     }
-    # Measurements are older than the other kinds, and their ids do not change.
-    return digest(asked if spec.kind == "measure" else dict(asked, kind=spec.kind))
+    return digest(asked)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vitsearch_evaluators.errors import EvaluatorError, StorageFull
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 DISK_MB = 12
 
@@ -48,7 +48,7 @@ def ask_for(client, digest, size, protocol, repeat):
     spec = JobSpec("measure", (BlobRef("model.onnx", digest, size),), "noop", {"busy_us": 20000}, protocol, repeat)
     owner = {"study": "s", "trial": repeat}
     identifier = job_id(spec, device_id)
-    body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+    body = {"api": PROTOCOL_VERSION, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
     client._transport.request("PUT", f"/v1/jobs/{identifier}", body)
     return identifier
 

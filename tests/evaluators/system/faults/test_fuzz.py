@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, job_id
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +197,7 @@ class Target:
         spec = JobSpec("measure", (BlobRef("model.onnx", DIGEST, len(BLOB)),), "noop", {"busy_us": 1}, protocol)
         self.device_id = device_id
         self.job = {
-            "api": 2,
+            "api": PROTOCOL_VERSION,
             "device_id": device_id,
             "owner": {"study": "fuzz", "trial": 1},
             "environment_id": None,

@@ -61,7 +61,7 @@ def processes_in(folder):
 
 def put_jobs(agent, path, protocol, repeats):
     """Submit jobs of several owners; nobody waits for them."""
-    from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+    from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
     with agent.client("uploads") as client:
         digest = client.upload(path)
@@ -70,7 +70,7 @@ def put_jobs(agent, path, protocol, repeats):
         for repeat in repeats:
             spec = JobSpec("measure", (blob,), "noop", {"busy_us": 1000}, protocol, repeat)
             owner = {"study": f"study-{repeat % OWNERS}", "trial": repeat}
-            body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+            body = {"api": PROTOCOL_VERSION, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
             client._transport.request("PUT", f"/v1/jobs/{job_id(spec, device_id)}", body)
 
 

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import threading
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
 from vitsearch_evaluators.queue import table
@@ -154,25 +152,6 @@ def test_who_names_no_environment_leaves_that_of_others(queue):
         assert queue.put(name(1), spec(), Owner("a"), environment)[0].state == "failed"
     assert queue.put(name(1), spec(), Owner("a"), there)[0].state == "queued", "it may do better there"
     assert queue.claim(0.0).environment == there
-
-
-def test_the_file_of_an_older_agent_is_taken_over(tmp_path):
-    path = str(tmp_path / "jobs.sqlite")
-    with contextlib.closing(sqlite3.connect(path)) as old:
-        old.execute(
-            "CREATE TABLE jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, spec TEXT NOT NULL,"
-            "spec_digest TEXT NOT NULL, study TEXT NOT NULL, trial INTEGER, state TEXT NOT NULL,"
-            "attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0,"
-            "cancel INTEGER NOT NULL DEFAULT 0, process TEXT, error TEXT, result TEXT)"
-        )
-        row = (name(1), json.dumps(spec().to_json()), digest(spec().to_json()), "a", "running")
-        old.execute("INSERT INTO jobs (id, spec, spec_digest, study, state) VALUES (?, ?, ?, ?, ?)", row)
-        old.commit()
-    queue = JobQueue(path)
-    queue.recover()
-    queue.put(name(2), spec(), Owner("a"))
-    assert [claimed(queue), claimed(queue)] == [1, 2]
-    queue.close()
 
 
 def test_a_write_that_fails_changes_nothing(queue, monkeypatch):

@@ -95,8 +95,8 @@ MEASUREMENT_JSON = {
     "started_at": "2026-01-02T03:04:05Z",
 }
 DEVICE = DeviceInfo(
-    api_min=2,
-    api_max=2,
+    api_min=1,
+    api_max=1,
     agent_version="0.1.0",
     device_id="device-1",
     kind="physical",
@@ -113,8 +113,8 @@ DEVICE = DeviceInfo(
     emulation=None,
 )
 DEVICE_JSON = {
-    "api_min": 2,
-    "api_max": 2,
+    "api_min": 1,
+    "api_max": 1,
     "agent_version": "0.1.0",
     "device_id": "device-1",
     "kind": "physical",

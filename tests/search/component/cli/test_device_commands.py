@@ -22,7 +22,7 @@ from vitsearch.space import load
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.client.transport import Transport
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, Owner, job_id
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
@@ -197,7 +197,12 @@ def submit(board, study, busy_us):
     with board.client() as client:
         headers = {"Upload-Offset": "0", "Upload-Length": str(blob.size)}
         client._transport.request("PATCH", f"/v1/blobs/{blob.sha256}", content, headers)
-        body = {"api": 2, "device_id": board.device_id, "owner": Owner(study, 7).to_json(), "spec": spec.to_json()}
+        body = {
+            "api": PROTOCOL_VERSION,
+            "device_id": board.device_id,
+            "owner": Owner(study, 7).to_json(),
+            "spec": spec.to_json(),
+        }
         client._transport.request("PUT", f"/v1/jobs/{identifier}", body)
     return identifier
 

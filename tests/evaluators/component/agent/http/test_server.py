@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 DATA = b"0123456789" * 100
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -28,7 +28,7 @@ def job(ask, tiny_protocol):
     device_id = ask("GET", "/v1/device")[1]["device_id"]
     spec = JobSpec("measure", (BlobRef("model.onnx", SHA256, len(DATA)),), "noop", {}, tiny_protocol)
     owner = {"study": "s", "trial": None}
-    body = {"api": 2, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
+    body = {"api": PROTOCOL_VERSION, "device_id": device_id, "owner": owner, "spec": spec.to_json()}
     return f"/v1/jobs/{job_id(spec, device_id)}", body
 
 
@@ -40,8 +40,8 @@ def test_health_needs_no_token_and_tells_no_secret(ask):
         "problems": [],
         "worker_alive": True,
         "version": "0.1.0",
-        "api_min": 2,
-        "api_max": 2,
+        "api_min": 1,
+        "api_max": 1,
     }
 
 
