@@ -1,4 +1,4 @@
-"""From an accuracy job to its result: one child, and what it left."""
+"""Accuracy jobs: one child classifies the subset, the agent computes the result from its report and logits."""
 
 import contextlib
 import math
@@ -20,9 +20,9 @@ _PHASE = "accuracy"
 def measure_accuracy(
     spec: JobSpec, context: JobContext, job_folder: JobFolder, keep: Callable[[str], str]
 ) -> AccuracyResult:
-    """Classify the subset that lies in the folder beside the model.
+    """Measure the accuracy of the model on the subset in the job's folder.
 
-    `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
+    `keep` stores the file of the logits and returns its digest. Raises what `run_child` raises.
     """
     started = context.start()
     report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
@@ -46,14 +46,14 @@ def measure_accuracy(
 
 
 def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
-    """Return what the child answered, in an earlier attempt in this environment or now."""
+    """Return the child's answer: that of an earlier attempt in this environment, otherwise of a new child."""
     name = answer_file_name(environment_id, _PHASE)
     path = os.path.join(job_folder.folder, name)
-    left = stored_answer(path)
-    if left is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
-        return left
+    stored = stored_answer(path)
+    if stored is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
+        return stored
     with contextlib.suppress(FileNotFoundError):
-        os.remove(path)  # its logits were taken, and the agent died before it could say so
+        os.remove(path)  # its logits were already stored when the agent died, so the answer alone is useless
     job = {
         "kind": spec.kind,
         "runtime": spec.runtime,
@@ -66,9 +66,9 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
 
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % confidence interval of the share `correct / n` (Wilson 1927)."""
     share, spread = correct / n, _Z95 * _Z95 / n
     middle = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    # At its ends the interval holds the share exactly, whatever rounding makes of it.
+    # A share of 0 or 1 is exactly the end of its interval; rounding must not change that.
     return 0.0 if correct == 0 else middle - half, 1.0 if correct == n else middle + half

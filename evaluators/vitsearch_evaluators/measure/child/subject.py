@@ -1,4 +1,4 @@
-"""What a measuring process measures, and how it rests."""
+"""The subject of a measuring process: a model file, its runtime, options and protocol."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
@@ -9,7 +9,7 @@ from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 
 class Subject(NamedTuple):
-    """What is measured: a model file under a runtime that can be used, with all its options."""
+    """A model file to measure with an available runtime; `options` are all options in effect."""
 
     runtime: Runtime
     version: str
@@ -22,7 +22,7 @@ class Subject(NamedTuple):
 
 
 def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
-    """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
+    """Check the options and import the runtime; MeasurementFailed when the runtime is not available."""
     effective = runtime.check_options(options)
     state = runtime.available()
     if not state.available:
@@ -31,7 +31,7 @@ def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protoc
 
 
 def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
-    """Do nothing; return from when to when."""
+    """Do nothing for `seconds`; return the start and the end on the monotonic clock."""
     start = clocks.monotonic()
     clocks.sleep(seconds)
     return start, clocks.monotonic()

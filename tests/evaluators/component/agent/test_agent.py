@@ -65,7 +65,7 @@ def test_without_openssl_no_network_is_served(tmp_path, monkeypatch):
     ("runtimes", "message"),
     [
         ({"onxruntime": {}}, "did you mean 'onnxruntime'"),
-        ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is no tool"),
+        ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is not a tool"),
     ],
 )
 def test_programs_that_could_have_no_effect_are_told_at_once(tmp_path, runtimes, message):

@@ -20,7 +20,7 @@ def job_folder(tmp_path):
     return JobFolder(str(tmp_path), StopSignal())
 
 
-def test_each_precision_with_one_thread_and_all(job_folder):
+def test_each_precision_is_measured_with_one_thread_and_with_all(job_folder):
     pytest.importorskip("onnxruntime")
     phases = []
     found = measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
@@ -35,20 +35,21 @@ def test_each_precision_with_one_thread_and_all(job_folder):
     again = measure_peaks(
         SPEC, CONTEXT._replace(slowdown=4.0), job_folder._replace(on_start=lambda *_: phases.append("again"))
     )
-    assert "again" not in phases, "what an interrupted attempt left is used"
+    assert "again" not in phases, "the answers of an interrupted attempt are used"
     assert again.emulated
     assert again.gemm[0].gflops.best == pytest.approx(found.gemm[0].gflops.best / 4)
     assert again.copy_gb_per_s.median == pytest.approx(found.copy_gb_per_s.median / 4)
 
 
-def test_what_a_runtime_does_not_take_is_a_reason(job_folder):
+def test_a_precision_that_a_runtime_does_not_support_has_a_reason(job_folder):
     found = measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
     assert (found.gemm, found.runtime_version) == ((), None)
     assert all("noop gives no outputs" in found.reasons[precision] for precision in PRECISIONS)
+    assert found.reasons["runtime_version"] == "the runtime ran no matrix product"
     assert found.copy_gb_per_s.best > 0
 
 
-def test_what_the_disk_has_spoilt_is_measured_again(job_folder):
+def test_a_damaged_answer_is_measured_again(job_folder):
     measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
     (path,) = glob.glob(os.path.join(job_folder.folder, "answer-*-copy-1.json"))
     with open(path, "wb") as stream:
@@ -56,12 +57,12 @@ def test_what_the_disk_has_spoilt_is_measured_again(job_folder):
     assert measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder).copy_gb_per_s.best > 0
 
 
-def test_a_child_that_was_killed_from_outside_is_no_reason(job_folder):
+def test_a_child_killed_from_outside_interrupts_the_job(job_folder):
     with pytest.raises(ChildDied):
         measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda _, child: os.kill(child.pid, signal.SIGKILL)))
 
 
-def test_once_for_each_environment(client):
+def test_peaks_are_measured_once_for_each_environment(client):
     found = client.peaks("noop", threads=1)
     assert found.environment_id == client.device().environment_id
     assert client.peaks("noop", threads=1) == found

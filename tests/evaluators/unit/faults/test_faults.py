@@ -105,7 +105,7 @@ FAULTS = {
     ),
     18: (
         "somebody else computes on the device: flagged",
-        "test_timed_loop.py::test_contention_is_flagged_by_the_wait_for_a_processor",
+        "test_combine.py::test_contention_is_flagged_by_the_wait_for_a_processor",
     ),
     19: (
         "the device stays away: the study trains on, trials wait and are told once; given up when nothing else is left",
@@ -149,10 +149,10 @@ FAULTS = {
     ),
     26: (
         "an engine of another TensorRT, GPU or power mode, or a damaged one: built anew, never loaded",
-        "test_trtexec.py::test_another_tensorrt_builds_anew_and_the_old_engine_is_not_loaded",
-        "test_trtexec.py::test_another_power_mode_model_or_precision_builds_anew",
-        "test_trtexec.py::test_another_gpu_builds_anew",
-        "test_trtexec.py::test_what_is_damaged_is_built_anew",
+        "test_trtexec.py::test_another_tensorrt_builds_a_new_engine_and_never_loads_the_old_one",
+        "test_trtexec.py::test_another_power_mode_model_or_precision_builds_a_new_engine",
+        "test_trtexec.py::test_another_gpu_builds_a_new_engine",
+        "test_trtexec.py::test_a_damaged_engine_is_built_again",
     ),
     27: (
         "the canary drifts: quarantine, and results are flagged until it is well again",

@@ -12,7 +12,7 @@ from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 
 
 class Model(Session):
-    """Each run takes `wall_s` on a clock of its own, from the run that `slow_from` names on twice that."""
+    """Each run takes `wall_s` on its own clock, and twice that after the first `slow_from` runs."""
 
     def __init__(self, wall_s, slow_from=10**9):
         self.wall_s, self.slow_from = wall_s, slow_from
@@ -53,7 +53,7 @@ def subject(make, protocol):
     return Subject(Loaded(make), "1", "model.onnx", {}, protocol)
 
 
-def test_latency_is_timed_with_the_clocks_it_is_given(tmp_path, tiny_protocol):
+def test_latency_is_timed_with_the_given_clocks(tmp_path, tiny_protocol):
     (tmp_path / "model").write_bytes(b"x")
     ticks = iter(range(10_000))
     noop = make_subject(create("noop"), str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol)
@@ -71,7 +71,7 @@ def test_sustained_samples_come_after_the_soak(tiny_protocol):
     assert report["first_inference_ms"] == pytest.approx(100.0)
 
 
-def test_power_tells_when_it_rested_and_how_much_it_did(tiny_protocol):
+def test_the_power_phase_reports_its_windows_and_inferences(tiny_protocol):
     model = Model(0.3)
     asked = tiny_protocol._replace(power_s=1.0, idle_s=2.0, batch=8)
     report = PowerReport.from_json(run_phase("power", subject(lambda: model, asked), model.clocks))
@@ -86,7 +86,7 @@ def test_streams_run_at_the_same_time(tiny_protocol):
     everybody = threading.Barrier(3)
 
     class Together(Session):
-        """Its runs end only when all three streams are in one: streams in turn would wait for ever."""
+        """A run ends only when all three streams run: streams that take turns would wait for ever."""
 
         def run(self):
             everybody.wait(60.0)
@@ -106,7 +106,7 @@ def test_throughput_counts_images_and_not_batches(tiny_protocol):
     assert (found.runs, found.images_per_s) == (20, 8.0)
 
 
-def test_an_error_in_a_stream_is_that_of_the_phase(tiny_protocol):
+def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):
     class Broken(Model):
         def run(self):
             raise MeasurementFailed("out_of_memory", "no memory left")
