@@ -143,7 +143,7 @@ def test_a_meter_that_fails_during_the_phase_gives_a_reason(script, tmp_path, un
     found, reason = phase.power(REPORT)
     assert found is None
     assert "rapl: 0 samples in 1 s" in reason
-    assert "energy_uj holds '', which is no number" in reason
+    assert "energy_uj holds '', expected a number" in reason
 
 
 def test_the_meter_is_searched_before_each_phase(tmp_path):

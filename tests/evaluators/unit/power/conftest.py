@@ -1,4 +1,4 @@
-"""A device of files, with tools that answer as told and a clock that only tests move."""
+"""A device of files, with scripted tools and a clock that only tests move."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from vitsearch_evaluators.conditions.emulation import DeviceTree
 
 
 class Device:
-    """`write` its files, set in `said` what its tools print, `wait` to let its clock go on."""
+    """`write` its files, set the outputs of its tools in `said`, and advance its clock with `wait`."""
 
     def __init__(self, root):
         self.root = root
@@ -39,5 +39,5 @@ def device(tmp_path):
 
 @pytest.fixture
 def other_device(tmp_path):
-    """A device that has nothing."""
+    """A device without any files."""
     return Device(str(tmp_path / "other"))
