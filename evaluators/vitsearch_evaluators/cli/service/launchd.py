@@ -1,4 +1,4 @@
-"""The agent as a launch agent of macOS: it runs while its person is logged in. Not tried on a Mac (see INSTALL.md)."""
+"""The agent as a launch agent of macOS, which runs while the user is logged in. Not tried on a Mac (see INSTALL.md)."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from vitsearch_evaluators.errors import InvalidRequest
 
 LABEL = "vitsearch-agent"
 
-_INSTALLED = "VitsearchInstalled"  # launchd passes over keys that it does not know
+_INSTALLED = "VitsearchInstalled"  # launchd ignores unknown keys
 
 
 def property_list(command: Sequence[str], options: ServiceOptions, state: str) -> str:
     """Return the file for ~/Library/LaunchAgents (launchd.plist(5)).
 
-    launchd cannot be told which exit codes are final: a wrong configuration is tried again every minute.
+    launchd has no setting for final exit codes: with a wrong configuration the agent is started again every minute.
     """
     content = {
         "Label": LABEL,
@@ -30,7 +30,7 @@ def property_list(command: Sequence[str], options: ServiceOptions, state: str) -
         "RunAtLoad": True,
         "KeepAlive": True,
         "ThrottleInterval": 60,
-        "ProcessType": "Interactive",  # anything else is slowed down, and so is what it measures
+        "ProcessType": "Interactive",  # other types are throttled, and the measurements with them
         "Umask": 0o077,
         "StandardErrorPath": os.path.join(state, "agent.log"),
         _INSTALLED: json.dumps(options.to_json(), sort_keys=True),
@@ -39,11 +39,11 @@ def property_list(command: Sequence[str], options: ServiceOptions, state: str) -
 
 
 def parse_options(text: str, path: str) -> ServiceOptions:
-    """Return with what an installed file was made; InvalidRequest when `install` did not make it."""
+    """Return the options in an installed file; InvalidRequest when `install` did not write it."""
     try:
         return ServiceOptions.from_json(parse_json(plistlib.loads(text.encode())[_INSTALLED].encode()), path)
     except (ValueError, KeyError, TypeError, AttributeError, ExpatError, plistlib.InvalidFileException) as error:
-        raise InvalidRequest(f"{path} was not written by `vitsearch-agent install`: move it away first") from error
+        raise InvalidRequest(f"{path} was not written by `vitsearch-agent install`: move it away") from error
 
 
 class Launchd(Manager):
@@ -60,7 +60,7 @@ class Launchd(Manager):
         return f"tail '{self.state}/agent.log'"
 
     def notes(self) -> List[str]:
-        return ["it starts when you log in"]
+        return ["the agent starts when you log in"]
 
     def _parse_options(self, text: str) -> ServiceOptions:
         return parse_options(text, self.definition)
@@ -74,5 +74,5 @@ class Launchd(Manager):
     def _stop(self) -> List[Step]:
         return [Command(("launchctl", "unload", self.definition), NO_SESSION)]
 
-    def _end(self) -> Step:
+    def _disable(self) -> Step:
         return Command(("launchctl", "unload", "-w", self.definition), NO_SESSION)

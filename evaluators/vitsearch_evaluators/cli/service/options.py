@@ -1,4 +1,4 @@
-"""How the agent is to run as a service: what a person asks for, and what the installed service remembers of it."""
+"""The options of the agent's service: given by the user, and stored in the installed service's file."""
 
 import os
 import re
@@ -18,8 +18,8 @@ _PATHS = ("state", "token_file", "tls_cert", "tls_key")
 
 
 class ServiceOptions(NamedTuple):
-    """The options of `serve`. `state` None is the place that the kind of service has for it; `user` is whom a
-    service of the whole machine runs as."""
+    """The options of `serve`; `state` None is the default folder of the kind of service, `user` the account of a
+    system-wide service."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -33,9 +33,9 @@ class ServiceOptions(NamedTuple):
     user: str = USER
 
     def with_options(self, given: Mapping[str, Any]) -> "ServiceOptions":
-        """Return this with what a person gave now, every path absolute: a service starts in another folder.
+        """Return the options with those `given` now; paths become absolute, because a service starts in another folder.
 
-        Who encrypts now need not take back that it was once in the clear, nor the other way round.
+        A TLS option cancels an earlier --insecure-plaintext, and the other way round.
         """
         more = dict(given)
         encrypted, plain = {"tls", "tls_cert", "tls_key"}, {"insecure_plaintext"}
@@ -48,19 +48,19 @@ class ServiceOptions(NamedTuple):
         return self._replace(**more)
 
     def checked(self) -> "ServiceOptions":
-        """InvalidRequest for what no agent would start with."""
+        """Return self; InvalidRequest for options with which the agent cannot start."""
         agent.wants_tls(self.settings(""))
         if not 1 <= self.port <= 65535:
-            raise InvalidRequest("--port: a service has a port of its own, 1 to 65535")
+            raise InvalidRequest(f"--port: expected 1 to 65535 for a service, got {self.port}")
         if not _USER.match(self.user) or self.user == "root":
             raise InvalidRequest(f"--user: expected the name of an unprivileged account, got {self.user!r}")
         for name, value in self._asdict().items():
             if isinstance(value, str) and not value.isprintable():
-                raise InvalidRequest(f"--{name.replace('_', '-')}: {value!r} cannot stand in a service's file")
+                raise InvalidRequest(f"--{name.replace('_', '-')}: {value!r} contains unprintable characters")
         return self
 
     def settings(self, state: str) -> agent.AgentSettings:
-        """Return what `serve` is to run with, in this state folder."""
+        """Return the settings of `serve` in this state folder."""
         return agent.AgentSettings(
             state=state,
             host=self.host,
@@ -74,7 +74,7 @@ class ServiceOptions(NamedTuple):
         )
 
     def serve_arguments(self, state: str) -> List[str]:
-        """Return the same as arguments of `vitsearch-agent`."""
+        """Return the same settings as arguments of `vitsearch-agent`."""
         words = ["serve", "--host", self.host, "--port", str(self.port), "--state", state]
         words += ["--port-file", os.path.join(state, PORT_FILE)]
         for name in ("token_file", "tls_cert", "tls_key", "cpus"):
@@ -85,7 +85,7 @@ class ServiceOptions(NamedTuple):
         return words
 
     def to_json(self) -> Dict[str, Any]:
-        """Leave out what is as it always is."""
+        """Return the options that differ from the defaults."""
         return {name: value for name, value in self._asdict().items() if value != getattr(DEFAULT, name)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The agent under systemd: as a service of the whole machine, or of one person."""
+"""The agent under systemd: as a service of the whole machine, or of one user."""
 
 import os
 from typing import List, Sequence
@@ -12,14 +12,14 @@ from vitsearch_evaluators.cli.service.steps import Command, Folder, Step
 from vitsearch_evaluators.errors import InvalidRequest
 
 GROUPS = ("video", "render")
-"""Who may use the GPU, and ask a Raspberry Pi's firmware. Not `i2c`: current monitors are read as files, and who
-writes to that bus may set the board's voltages."""
+"""The groups for the GPU and a Raspberry Pi's firmware. Not `i2c`: the current monitors are read as files, and that
+group could change the board's voltages."""
 
 _RUNNING = "/run/systemd/system"
 
 
 def is_running(system: System) -> bool:
-    """Whether systemd is what runs this machine (sd_booted(3))."""
+    """Return whether systemd runs this machine (sd_booted(3))."""
     return os.path.isdir(system.at(_RUNNING))
 
 
@@ -51,31 +51,31 @@ class _Systemd(Manager):
         return [self._systemctl(*each) for each in words]
 
     def _stop(self) -> List[Step]:
-        # What has failed too often does not start before that is forgotten.
+        # A unit that has failed too often does not start until its failures are reset.
         words = [["reset-failed"]] if self.has_failed() else []
         return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
 
-    def _end(self) -> Step:
+    def _disable(self) -> Step:
         return self._systemctl("disable", "--now", unit.UNIT)
 
-    def _forget(self) -> List[Step]:
+    def _reload(self) -> List[Step]:
         return [self._systemctl("daemon-reload")]
 
     def _groups_of(self, user: str) -> List[str]:
-        """Return the groups that an account is in; none when there is no such account."""
+        """Return the groups of an account; none when the account does not exist."""
         return self.system.run(("id", "-nG", user)).stdout.split()
 
     def _groups_missing(self, user: str) -> List[str]:
-        """Return the useful groups that this machine has and that an account is not in."""
-        there = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
-        return [name for name in there if name not in self._groups_of(user)]
+        """Return the GROUPS that exist on this machine and that an account is not in."""
+        existing = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
+        return [name for name in existing if name not in self._groups_of(user)]
 
     def _systemctl(self, *words: str) -> Command:
         return Command(("systemctl", *self.flags, *words), self.hint)
 
 
 class SystemService(_Systemd):
-    """A unit of the whole machine: from boot on, under an account that may do nothing else."""
+    """A system-wide unit: it starts at boot, under its own unprivileged account."""
 
     definition = f"/etc/systemd/system/{unit.UNIT}"
     archive = f"/opt/vitsearch/{PYZ}"
@@ -85,7 +85,7 @@ class SystemService(_Systemd):
     python_flags = ("-E", "-s")
 
     def account_steps(self, options: ServiceOptions) -> List[Step]:
-        # Of another account nobody knows what else it is for.
+        # Another account may have other uses.
         if options.user != USER or not self._groups_of(USER):
             return []
         return [Command(("userdel", USER), "")]
@@ -95,28 +95,30 @@ class SystemService(_Systemd):
         hidden = self.program.hidden()
         if hidden is not None:
             raise InvalidRequest(
-                f"the service does not see {hidden}, for homes and temporary folders are closed to it: use "
-                "/usr/bin/python3 or an environment below /opt (or install without root, as a service of your own)"
+                f"the service has no access to {hidden}, because homes and temporary folders are hidden from it: use "
+                "/usr/bin/python3 or an environment in /opt (or install without root, as a user service)"
             )
         for path in (state, options.token_file, options.tls_cert, options.tls_key):
             if path is not None and is_hidden(path):
-                raise InvalidRequest(f"the service does not see {path}: homes and temporary folders are closed to it")
+                raise InvalidRequest(
+                    f"the service has no access to {path}: homes and temporary folders are hidden from it"
+                )
 
     def _prepare(self, options: ServiceOptions, state: str) -> List[Step]:
         steps: List[Step] = []
         if not self._groups_of(options.user):
-            made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
-            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", options.user), ""))
+            create = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
+            steps.append(Command((*create, "--shell", "/usr/sbin/nologin", options.user), ""))
         missing = self._groups_missing(options.user)
         if missing:
             steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), options.user), ""))
-        if state != self.state:  # which systemd makes itself
+        if state != self.state:  # systemd creates the default folder
             steps.append(Folder(state, 0o700, options.user))
         return steps
 
 
 class UserService(_Systemd):
-    """A unit of one person's own manager, with that person's rights."""
+    """A unit of one user's manager, with that user's rights."""
 
     system_wide = False
     flags = ("--user",)
@@ -133,13 +135,13 @@ class UserService(_Systemd):
         lingers = self.system.run(("loginctl", "show-user", name, "--property=Linger")).stdout.strip()
         if lingers != "Linger=yes":
             notes.append(
-                "it starts when you log in and ends when you have logged out. To have it run from boot on: "
+                "the agent starts when you log in and stops when you log out. To run it from boot on: "
                 f"sudo loginctl enable-linger {name}"
             )
         missing = self._groups_missing(name)
         if missing:
             notes.append(
-                f"without the groups {', '.join(missing)} it may not see the GPU, nor a Raspberry Pi's power: "
+                f"without the groups {', '.join(missing)} the agent may lack access to the GPU or to vcgencmd: "
                 f"sudo usermod --append --groups {','.join(missing)} {name}, then log in again"
             )
         return notes
@@ -147,4 +149,4 @@ class UserService(_Systemd):
     def _check(self, options: ServiceOptions, state: str) -> None:
         super()._check(options, state)
         if options.user != DEFAULT.user:
-            raise InvalidRequest("--user is for root: without root the agent runs as you")
+            raise InvalidRequest("--user needs root: without root the agent runs as you")

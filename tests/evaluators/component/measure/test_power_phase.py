@@ -9,7 +9,7 @@ import time
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli import app, local_measure, measure
+from vitsearch_evaluators.cli import app, measure
 from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
@@ -167,8 +167,7 @@ def test_a_meter_registered_twice_is_a_reason(tmp_path, monkeypatch):
 
 def test_the_measure_command_measures_energy(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
-    for module in (local_measure, measure):
-        monkeypatch.setattr(module, "THIS_MACHINE", system)
+    monkeypatch.setattr(measure, "THIS_MACHINE", system)
     monkeypatch.setattr(measure, "_POWER_S", 3.0)
     monkeypatch.setattr(measure, "_IDLE_S", 1.0)
     assert app.main(["measure", "--runtime", "noop", "--option", "busy_us=2000", "--power", blob]) == 0

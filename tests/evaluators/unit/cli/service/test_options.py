@@ -13,15 +13,15 @@ OPTIONS = st.builds(
 
 
 @given(OPTIONS)
-def test_json_and_back(options):
+def test_options_survive_json(options):
     assert ServiceOptions.from_json(options.to_json()) == options
 
 
-def test_what_is_as_always_is_not_remembered():
+def test_default_options_are_not_stored():
     assert DEFAULT.to_json() == {}
 
 
-def test_serve_takes_what_it_is_given():
+def test_the_arguments_are_accepted_by_serve():
     options = ServiceOptions("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
     arguments = app.parser().parse_args(options.serve_arguments("/st"))
     given = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
@@ -31,7 +31,7 @@ def test_serve_takes_what_it_is_given():
         assert getattr(app.parser().parse_args(ServiceOptions(**{flag: True}).serve_arguments("/st")), flag) is True
 
 
-def test_encryption_and_its_opposite_take_each_other_back():
+def test_encryption_and_plaintext_cancel_each_other():
     plain = ServiceOptions(host="0.0.0.0", insecure_plaintext=True)
     encrypted = plain.with_options({"tls_cert": "/c", "tls_key": "/k"})
     assert encrypted == ServiceOptions(host="0.0.0.0", tls_cert="/c", tls_key="/k")
@@ -39,6 +39,6 @@ def test_encryption_and_its_opposite_take_each_other_back():
     assert encrypted.with_options({"port": 9000}) == encrypted._replace(port=9000)
 
 
-def test_paths_are_absolute_for_a_service_starts_elsewhere():
+def test_paths_become_absolute():
     options = DEFAULT.with_options({"state": "st", "tls_cert": "/c"})
     assert (options.state, options.tls_cert) == (os.path.abspath("st"), "/c")
