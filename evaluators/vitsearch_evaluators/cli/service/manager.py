@@ -78,7 +78,7 @@ class Manager(abc.ABC):
         return False
 
     def recent_log(self) -> str:
-        """Return what the agent logged since its last start, as far as that can be told."""
+        """Return what the agent logged since its last start, as far as it can be read."""
         return ""
 
     def notes(self) -> List[str]:

@@ -113,7 +113,7 @@ def test_pinning_to_a_missing_processor_names_the_allowed_ones():
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (["token", "--state", "{}/none"], "token file {}/none/token is not there; an agent makes its own"),
         (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
@@ -122,14 +122,14 @@ def test_pinning_to_a_missing_processor_names_the_allowed_ones():
         (["power", "--state", "{}/none"], "--state {}/none is not the folder of an agent"),
     ],
 )
-def test_a_wrong_folder_is_reported_on_one_line(tmp_path, capsys, command, told):
+def test_a_wrong_folder_is_reported_on_one_line(tmp_path, capsys, command, message):
     (tmp_path / "file").write_text("")
     assert app.main([part.format(tmp_path) for part in command]) == 2
-    assert told.format(tmp_path) in capsys.readouterr().err
+    assert message.format(tmp_path) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "told"),
+    ("content", "options", "message"),
     [
         ('{"runtimes": {"onxruntime": {"python": "/usr/bin/python3"}}}', [], "runtime 'onxruntime' is unknown"),
         ('{"limits": {"quota_mb": -1}}', [], "config.json.limits.quota_mb"),
@@ -140,10 +140,10 @@ def test_a_wrong_folder_is_reported_on_one_line(tmp_path, capsys, command, told)
         ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key go together"),
     ],
 )
-def test_a_wrong_configuration_has_its_own_exit_code(tmp_path, capsys, content, options, told):
+def test_a_wrong_configuration_has_its_own_exit_code(tmp_path, capsys, content, options, message):
     (tmp_path / "config.json").write_text(content)
     assert app.main(["serve", "--state", str(tmp_path), *options]) == app.WRONG_CONFIGURATION
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

@@ -122,16 +122,16 @@ def test_images_with_logits_that_are_not_finite_are_never_correct(subset, monkey
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         ([numpy.zeros((N, 5, 1), "float32")], "expected logits, 10 x classes, got float32 of shape \\[10, 5, 1\\]"),
         ([numpy.zeros((N, 5), "int64")], "got int64"),
         ([numpy.zeros((N, 3), "float32")], "the labels go from 0 to 4, the model has 3 classes"),
     ],
 )
-def test_outputs_that_do_not_fit_the_labels_are_an_incompatible_artifact(subset, monkeypatch, answers, told):
+def test_outputs_that_do_not_fit_the_labels_are_an_incompatible_artifact(subset, monkeypatch, answers, message):
     monkeypatch.chdir(os.path.dirname(subset(labels=[0, 4] * 5)[0]))
-    with pytest.raises(MeasurementFailed, match=told) as caught:
+    with pytest.raises(MeasurementFailed, match=message) as caught:
         judged(*answers)
     assert caught.value.kind == "incompatible_artifact"
 

@@ -40,10 +40,10 @@ def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):
     assert (found.correct, found.logits_sha256, found.attempts) == (3, "d4" * 32, 2)
 
 
-@pytest.mark.parametrize("spoilt", [b"\0" * 200, b"[]"])
-def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, spoilt):
+@pytest.mark.parametrize("damaged", [b"\0" * 200, b"[]"])
+def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, damaged):
     store(tmp_path, REPORT, bytes(32))
-    (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(spoilt)
+    (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(damaged)
     monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": dict(REPORT, correct=2)})
     assert measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
 

@@ -82,10 +82,10 @@ def test_a_setting_without_effect_is_refused(known, name, config, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [(None, "cannot be started: "), ("#!/bin/sh\necho no Python at all\nexit 5\n", "exit code 5: no Python at all")],
 )
-def test_a_wrong_interpreter_gives_one_reason_on_one_line(tmp_path, text, told):
+def test_a_wrong_interpreter_gives_one_reason_on_one_line(tmp_path, text, message):
     python = tmp_path / "python"
     if text is not None:
         python.write_text(text)
@@ -93,7 +93,7 @@ def test_a_wrong_interpreter_gives_one_reason_on_one_line(tmp_path, text, told):
     info = check_runtime("noop", JobFolder(str(tmp_path), StopSignal()), RuntimeConfig(python=str(python)))
     assert not info.available
     assert str(python) in info.reason
-    assert told in info.reason
+    assert message in info.reason
     assert "\n" not in info.reason
 
 
@@ -102,10 +102,10 @@ def test_a_configured_interpreter_measures_and_is_reported(serve_agent, blob, ti
     served = serve_agent(config={"runtimes": {"noop": {"python": other}, "onnxruntime": {"python": "/no/python"}}})
     with served.client() as client:
         measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
-        told = {runtime.name: runtime for runtime in client.device().runtimes}
+        infos = {runtime.name: runtime for runtime in client.device().runtimes}
     assert measurement.latency_ms.n == 11
-    assert told["noop"].program == other
-    assert told["onnxruntime"].reason.startswith("/no/python cannot be started")
+    assert infos["noop"].program == other
+    assert infos["onnxruntime"].reason.startswith("/no/python cannot be started")
 
 
 def test_another_python_imports_this_package_and_none_of_its_neighbours(tmp_path, monkeypatch):

@@ -158,14 +158,14 @@ def test_an_answer_without_an_observation_is_measured_again(spec, job_folder, tm
     assert len(pids) == 1
 
 
-@pytest.mark.parametrize("spoilt", [b"\0" * 300, b"[]"])
+@pytest.mark.parametrize("damaged", [b"\0" * 300, b"[]"])
 @pytest.mark.parametrize("name", ["1", "1-observation", "power-read"])
-def test_a_damaged_file_is_measured_again(spec, job_folder, tmp_path, name, spoilt):
+def test_a_damaged_file_is_measured_again(spec, job_folder, tmp_path, name, damaged):
     """A power cut can damage more files of an SD card than the last one written."""
     powered = spec._replace(protocol=spec.protocol._replace(power_s=0.05, idle_s=0.02))
     pids = []
     measure_job(powered, CONTEXT, job_folder, FakeRecorder())
-    (tmp_path / f"answer-{CONTEXT.environment_id[:16]}-{name}.json").write_bytes(spoilt)
+    (tmp_path / f"answer-{CONTEXT.environment_id[:16]}-{name}.json").write_bytes(damaged)
     counting = job_folder._replace(on_start=lambda phase, child: pids.append(child.pid))
     assert measure_job(powered, CONTEXT, counting, FakeRecorder()).power.source == "ina3221"
     assert len(pids) == 1

@@ -94,7 +94,7 @@ def test_a_container_makes_the_group_below_the_root(tree):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"/proc/self/cgroup": ""}, "no memory controller"),
         ({V2 + "/cgroup.controllers": "cpu\n"}, "not delegated"),
@@ -103,10 +103,10 @@ def test_a_container_makes_the_group_below_the_root(tree):
         ({"/proc/self/cgroup": "4:memory:/elsewhere\n"}, "no memory controller"),
     ],
 )
-def test_without_a_group_addresses_are_limited_and_the_reason_is_recorded(change, told, tree):
+def test_without_a_group_addresses_are_limited_and_the_reason_is_recorded(change, message, tree):
     found = set_up(300, tree(dict(V2_FILES, **change)))
     assert found.group is None
-    assert told in found.reason
+    assert message in found.reason
     assert found.describe()["by"] == "address space"
 
 
@@ -203,9 +203,9 @@ from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 memory_limit.join(sys.argv[1])
 with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0) as client:
-    told = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
+    runtimes = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
     done = client.measure(sys.argv[3], "noop", {"busy_us": 1})
-    print(json.dumps([told, done.latency_ms.n, client.device().fingerprint["memory_limit"]]))
+    print(json.dumps([runtimes, done.latency_ms.n, client.device().fingerprint["memory_limit"]]))
 """
 
 
@@ -223,9 +223,9 @@ def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_l
         stdout=subprocess.PIPE,
         check=True,
     )
-    told, runs, limit = json.loads(done.stdout.decode())
-    assert told["faults"] == [False, "the kernel killed it for memory"]
-    assert told["noop"] == [True, None]
+    runtimes, runs, limit = json.loads(done.stdout.decode())
+    assert runtimes["faults"] == [False, "the kernel killed it for memory"]
+    assert runtimes["noop"] == [True, None]
     assert runs > 0
     assert (limit["by"], limit["memory_mb"]) == ("cgroup", 300)
 

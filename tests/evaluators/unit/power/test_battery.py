@@ -52,7 +52,7 @@ class TestAndroidBattery(PowerMeterTestCase):
     def _devices(self, device, other_device):
         self.device, self.other = device, other_device
         self.charge = 3270000
-        device.said["dumpsys battery"] = UNPLUGGED
+        device.outputs["dumpsys battery"] = UNPLUGGED
 
     def make_meter(self):
         return AndroidBatteryMeter(self.device.system)
@@ -63,7 +63,7 @@ class TestAndroidBattery(PowerMeterTestCase):
     def go_on(self):
         self.device.wait(1.0)
         self.charge -= 250
-        self.device.said["dumpsys battery"] = UNPLUGGED.replace("3270000", str(self.charge))
+        self.device.outputs["dumpsys battery"] = UNPLUGGED.replace("3270000", str(self.charge))
 
 
 @pytest.mark.parametrize(
@@ -126,23 +126,23 @@ def test_a_machine_without_a_battery_gives_a_reason(device):
 
 
 def test_the_energy_of_a_phone_is_charge_times_voltage(device):
-    device.said["adb -s R5 shell dumpsys battery"] = UNPLUGGED
+    device.outputs["adb -s R5 shell dumpsys battery"] = UNPLUGGED
     meter = AndroidBatteryMeter(device.system, {"runner": ["adb", "-s", "R5", "shell"]})
     meter.start()
     assert meter.sample().energy_j == 0.0
-    device.said["adb -s R5 shell dumpsys battery"] = UNPLUGGED.replace("3270000", "3260000").replace("4352", "4348")
+    device.outputs["adb -s R5 shell dumpsys battery"] = UNPLUGGED.replace("3270000", "3260000").replace("4352", "4348")
     # 10 mAh at 4.35 V
     assert meter.sample().energy_j == pytest.approx(0.010 * 3600 * 4.35)
 
 
 def test_charging_a_phone_during_the_load_ends_the_series(device):
     meter = AndroidBatteryMeter(device.system)
-    said = []
+    outputs = []
     meter.start()
     for text in (UNPLUGGED, PLUGGED_IN, UNPLUGGED.replace("3270000", "3270100"), UNPLUGGED):
-        device.said["dumpsys battery"] = text
-        said.append(meter.sample())
-    assert [sample is None for sample in said] == [False, True, True, True]
+        device.outputs["dumpsys battery"] = text
+        outputs.append(meter.sample())
+    assert [sample is None for sample in outputs] == [False, True, True, True]
     assert meter.problem == "the battery is full"
 
 
@@ -173,7 +173,7 @@ def test_a_log_after_the_first_section_is_ignored():
 )
 def test_unusable_output_of_a_phone_gives_a_reason(device, text, reason):
     assert reason in parse_dumpsys(text).reason
-    device.said["dumpsys battery"] = text
+    device.outputs["dumpsys battery"] = text
     meter = AndroidBatteryMeter(device.system)
     meter.start()
     assert meter.sample() is None

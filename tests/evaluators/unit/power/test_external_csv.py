@@ -228,7 +228,7 @@ def test_a_replaced_file_is_read_from_its_start(device):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"path": None}, "external_csv needs path"),
         ({"clock": None, "time": None}, "external_csv needs clock, time"),
@@ -242,11 +242,11 @@ def test_a_replaced_file_is_read_from_its_start(device):
         ({"scope": "house"}, "power.options.scope"),
     ],
 )
-def test_a_wrong_option_is_refused_by_key(device, changes, told):
+def test_a_wrong_option_is_refused_by_key(device, changes, message):
     options = {key: value for key, value in dict(WATTS, **changes).items() if value is not None}
     with pytest.raises(InvalidRequest) as caught:
         ExternalCsvMeter(device.system, options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def test_a_truncated_line_gives_complete_numbers_or_none(rails_now, noise, cut):
     line = " ".join(part for index, part in enumerate(noise) for part in (part, *words[index : index + 1]))
     written = {(label, float(value)) for label, value, _ in rails_now}
     for text in (line, line[:cut]):
-        told = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
-        assert told <= written | {pair for pair in told if any(pair[0] in word for word in noise)}
+        found = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
+        assert found <= written | {pair for pair in found if any(pair[0] in word for word in noise)}
 
 
 @given(text=strategies.text())

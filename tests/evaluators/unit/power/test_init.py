@@ -54,14 +54,14 @@ def test_the_configured_meter_is_used(device):
 
 def test_without_a_meter_the_reason_of_each_is_given(device):
     reason = power.find(PowerConfig(), device.system).reason
-    for name, told in (
+    for name, message in (
         ("ina3221", "no ina3221 or ina238 with a labelled rail"),
         ("tegrastats", "tegrastats cannot be run"),
         ("rapl", "no /sys/class/powercap/intel-rapl"),
         ("pi_pmic", "vcgencmd cannot be run"),
         ("battery", "no battery in /sys/class/power_supply"),
     ):
-        assert f"{name}: {told}" in reason
+        assert f"{name}: {message}" in reason
 
 
 def test_a_missing_configured_meter_is_not_replaced(device):

@@ -23,7 +23,7 @@ class Library:
         self.usage_mw = usage_mw
         self.init = init
         self.open = 0
-        self.asked = []
+        self.indices = []
 
         def words(code):
             return {3: b"Not Supported", 9: b"Driver Not Loaded", 15: b"GPU is lost"}.get(code.value, b"Unknown Error")
@@ -43,7 +43,7 @@ class Library:
         return 0
 
     def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
-        self.asked.append(index.value)
+        self.indices.append(index.value)
         handle._obj.value = 4711
         return 0 if index.value < self.cards else 2
 
@@ -60,10 +60,10 @@ class Library:
     def nvmlDeviceGetPowerUsage(self, handle, power):
         return self._answer(power._obj, self.usage_mw)
 
-    def _answer(self, place, value):
+    def _answer(self, target, value):
         if value is None:
             return NOT_SUPPORTED
-        place.value = value
+        target.value = value
         return 0
 
 
@@ -140,7 +140,7 @@ def test_an_error_of_the_driver_is_the_reason(library, reason):
 def test_one_of_several_cards_is_chosen_by_option():
     library = Library(cards=2, energy_mj=5)
     assert NvmlMeter(System(), {"gpu": 1}, load=lambda: library).available().available
-    assert library.asked == [1]
+    assert library.indices == [1]
 
 
 def test_the_library_is_closed_in_every_case():

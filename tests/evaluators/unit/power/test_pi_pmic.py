@@ -23,7 +23,7 @@ class TestPiPmic(PowerMeterTestCase):
     @pytest.fixture(autouse=True)
     def _devices(self, device, other_device):
         self.device, self.other = device, other_device
-        device.said[COMMAND] = READING
+        device.outputs[COMMAND] = READING
 
     def make_meter(self):
         return PiPmicMeter(self.device.system)
@@ -36,7 +36,7 @@ class TestPiPmic(PowerMeterTestCase):
 
 
 def test_the_sum_over_rails_is_corrected_and_marked_as_estimated(device):
-    device.said[COMMAND] = READING
+    device.outputs[COMMAND] = READING
     meter = PiPmicMeter(device.system)
     assert sum(parse_adc(READING)[0].values()) == pytest.approx(WATTS)
     assert meter.sample().power_w == pytest.approx(SLOPE * WATTS + OFFSET_W)
@@ -53,11 +53,11 @@ def test_a_lone_current_makes_the_sum_unknown():
 
 
 def test_a_rail_that_is_not_in_every_reading_makes_the_sum_unknown(device):
-    device.said[COMMAND] = READING
+    device.outputs[COMMAND] = READING
     meter = PiPmicMeter(device.system)
     meter.start()
     assert meter.sample() is not None
-    device.said[COMMAND] = "".join(line for line in READING.splitlines(True) if "3V3_SYS" not in line)
+    device.outputs[COMMAND] = "".join(line for line in READING.splitlines(True) if "3V3_SYS" not in line)
     assert meter.sample() is None
     assert meter.problem == "pmic_read_adc: 3V3_SYS is not in every reading"
 
@@ -80,7 +80,7 @@ def test_a_rail_that_is_not_in_every_reading_makes_the_sum_unknown(device):
     ],
 )
 def test_invalid_output_gives_a_reason_and_never_a_number(device, text, reason):
-    device.said[COMMAND] = text
+    device.outputs[COMMAND] = text
     meter = PiPmicMeter(device.system)
     assert meter.sample() is None
     assert reason in meter.problem
@@ -88,6 +88,6 @@ def test_invalid_output_gives_a_reason_and_never_a_number(device, text, reason):
 
 
 def test_a_failing_tool_gives_its_error(device):
-    device.said["/opt/vc/bin/vcgencmd pmic_read_adc"] = Output("", "vcgencmd ended with 255: Can't open device file")
+    device.outputs["/opt/vc/bin/vcgencmd pmic_read_adc"] = Output("", "vcgencmd ended with 255: Can't open device file")
     found = PiPmicMeter(device.system, {"tool": "/opt/vc/bin/vcgencmd"}).available()
     assert "Can't open device file" in found.reason

@@ -154,8 +154,8 @@ def test_memory_and_temperatures_are_ignored():
 
 
 def test_three_numbers_are_read_as_two(device):
-    asked = ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"]
-    meter, _ = meter_on(device, THOR_WITHOUT_INPUT, rails=asked)
+    rails = ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"]
+    meter, _ = meter_on(device, THOR_WITHOUT_INPUT, rails=rails)
     meter.start()
     assert meter.sample().power_w == pytest.approx(4.925 + 8.71 + 6.767)
     assert meter.scope == "rails"

@@ -73,8 +73,8 @@ def test_sustained_samples_come_after_the_soak(tiny_protocol):
 
 def test_the_power_phase_reports_its_windows_and_inferences(tiny_protocol):
     model = Model(0.3)
-    asked = tiny_protocol._replace(power_s=1.0, idle_s=2.0, batch=8)
-    report = PowerReport.from_json(run_phase("power", subject(lambda: model, asked), model.clocks))
+    protocol = tiny_protocol._replace(power_s=1.0, idle_s=2.0, batch=8)
+    report = PowerReport.from_json(run_phase("power", subject(lambda: model, protocol), model.clocks))
     assert report.idle_before == pytest.approx((1000.3, 1002.3)), "one run of warm-up comes first"
     assert report.load == pytest.approx((1002.3, 1003.5)), "whole runs only, so a little more than a second"
     assert report.idle_after == pytest.approx((1003.5, 1005.5))
@@ -94,15 +94,15 @@ def test_streams_run_at_the_same_time(tiny_protocol):
         def close(self):
             pass
 
-    asked = tiny_protocol._replace(throughput_s=0.0, streams=3, batch=4, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(Together, asked), Clocks()))
+    protocol = tiny_protocol._replace(throughput_s=0.0, streams=3, batch=4, warmup_min_runs=0)
+    found = ThroughputReport.from_json(run_phase("throughput", subject(Together, protocol), Clocks()))
     assert found.runs == 3
 
 
 def test_throughput_counts_images_and_not_batches(tiny_protocol):
     model = Model(0.5)
-    asked = tiny_protocol._replace(throughput_s=10.0, streams=1, batch=4, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, asked), model.clocks))
+    protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, batch=4, warmup_min_runs=0)
+    found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, protocol), model.clocks))
     assert (found.runs, found.images_per_s) == (20, 8.0)
 
 
@@ -111,9 +111,9 @@ def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):
         def run(self):
             raise MeasurementFailed("out_of_memory", "no memory left")
 
-    asked = tiny_protocol._replace(throughput_s=1.0, streams=2, warmup_min_runs=0)
+    protocol = tiny_protocol._replace(throughput_s=1.0, streams=2, warmup_min_runs=0)
     with pytest.raises(MeasurementFailed, match="no memory left"):
-        run_phase("throughput", subject(lambda: Broken(0.1), asked), Clocks())
+        run_phase("throughput", subject(lambda: Broken(0.1), protocol), Clocks())
 
 
 def test_unknown_phases_and_windows_without_two_ends_are_refused(tiny_protocol):

@@ -46,7 +46,7 @@ ALL_SAME = "count=5 curr=105(all same)\n"
 
 
 @pytest.mark.parametrize(
-    ("told", "runs", "middle_ms", "is_median", "load_ms", "first_ms", "memory_mb"),
+    ("text", "runs", "middle_ms", "is_median", "load_ms", "first_ms", "memory_mb"),
     [
         (OF_2020, 50, 33.2094, False, 0.855, 49.06, 12.8672 * 1.048576),
         (OF_2024, 50, 105.718, True, 87.639, 106.436, 14.8164 * 1.048576),
@@ -55,27 +55,27 @@ ALL_SAME = "count=5 curr=105(all same)\n"
         (ALL_SAME, 5, 0.105, True, None, None, None),
     ],
 )
-def test_outputs_of_several_versions_are_parsed(told, runs, middle_ms, is_median, load_ms, first_ms, memory_mb):
-    found = parse(told)
+def test_outputs_of_several_versions_are_parsed(text, runs, middle_ms, is_median, load_ms, first_ms, memory_mb):
+    found = parse(text)
     assert (found.runs, found.is_median) == (runs, is_median)
     assert found.middle_ms == pytest.approx(middle_ms)
     for value, expected in ((found.load_ms, load_ms), (found.first_ms, first_ms), (found.memory_mb, memory_mb)):
         assert value == (None if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.parametrize("told", ["", "count=0", "count=0 curr=5", "count=3 first=1 min=1", "count=3 avg=nan", "avg=5"])
-def test_output_without_times_is_a_protocol_failure(told):
+@pytest.mark.parametrize("text", ["", "count=0", "count=0 curr=5", "count=3 first=1 min=1", "count=3 avg=nan", "avg=5"])
+def test_output_without_times_is_a_protocol_failure(text):
     with pytest.raises(MeasurementFailed, match="reported no times"):
-        parse(told)
+        parse(text)
 
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
     """A program that prints the output of a version of 2024 and records its arguments."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "says.txt").write_text(OF_2024)
+    (tmp_path / "output.txt").write_text(OF_2024)
     path = tmp_path / "benchmark_model"
-    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls.txt\ncat {tmp_path}/says.txt\n')
+    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls.txt\ncat {tmp_path}/output.txt\n')
     path.chmod(0o755)
     return str(path)
 
@@ -135,7 +135,7 @@ def slow_tool(tool, tmp_path):
     """A program whose timed runs take as long as it reports, with time before and after them."""
 
     def install():
-        says = f"""#!/bin/sh
+        script = f"""#!/bin/sh
 echo "$@" >> {tmp_path}/calls.txt
 echo 'INFO: Initialized session in 0.855ms.'
 sleep 0.1
@@ -146,7 +146,7 @@ echo '{TIMED.strip()}'
 sleep 0.1
 """
         with open(tool, "w") as stream:
-            stream.write(says)
+            stream.write(script)
         return (tmp_path / "calls.txt").read_text
 
     return install
@@ -199,7 +199,7 @@ def test_the_output_of_an_old_version_bounds_the_window():
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "text"),
     [
         ([(5.5, TIMED)], "does not report when its warm-up ended"),
         ([(5.4, FIRST), (5.5, TIMED)], "ran for 0.4 s, but its lines arrived 0.1 s apart"),
@@ -207,8 +207,8 @@ def test_the_output_of_an_old_version_bounds_the_window():
         ([(5.5, "count=1 curr=0"), (5.5, "count=3 curr=0")], "output was delayed"),
     ],
 )
-def test_lines_that_do_not_bound_the_window_are_a_reason(lines, told):
-    with pytest.raises(NotProvided, match=told):
+def test_lines_that_do_not_bound_the_window_are_a_reason(lines, text):
+    with pytest.raises(NotProvided, match=text):
         load_window(output(*lines))
 
 
@@ -223,11 +223,11 @@ def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypa
 
 def test_the_adb_script_runs_the_program_on_a_phone(tmp_path, model, monkeypatch):
     script = os.path.join(AGENT_HOME, "adb-benchmark-model")
-    (tmp_path / "said.txt").write_text(OF_2024)
+    (tmp_path / "out.txt").write_text(OF_2024)
     adb = tmp_path / "bin" / "adb"
     adb.parent.mkdir()
     adb.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/said.txt;; esac\n'
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/out.txt;; esac\n'
     )
     adb.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(adb.parent), os.environ["PATH"]]))

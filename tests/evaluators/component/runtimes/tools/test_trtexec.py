@@ -217,8 +217,8 @@ class TestThroughput:
         tool.install(banner)
         path = plain_onnx()
         prepare(equipped(), path)
-        asked = SCREEN._replace(throughput_s=4.5, streams=3)
-        counted = equipped().throughput(path, FP32, asked)
+        protocol = SCREEN._replace(throughput_s=4.5, streams=3)
+        counted = equipped().throughput(path, FP32, protocol)
         (call,) = tool.calls("--loadEngine")
         assert (call[flag], call["--threads"], call["--duration"]) == ("3", "", "5")
         assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
@@ -323,19 +323,19 @@ def test_the_name_of_the_gpu_comes_from_the_driver_or_the_board(tmp_path):
 def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_protocol):
     served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path}}})
     with served.client() as client:
-        (told,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
+        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
         one = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
-        asked = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
-        all_of_it = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked)
+        protocol = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
+        complete = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol)
         tool.install("v8201", most_streams=1)
-        not_all = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
-    assert (told.available, told.version, told.program) == (True, "8.2.1", tool.path)
+        partial = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol, repeat=1)
+    assert (info.available, info.version, info.program) == (True, "8.2.1", tool.path)
     assert (one.latency_ms.n, one.latency_ms.p50, one.cpu_ms) == (22, 2.5, None)
     assert one.reasons["first_inference_ms"]
     assert one.options["gpu_compute_ms_p50"] == 2.0
-    assert (all_of_it.sustained.n, all_of_it.sustained.p50) == (11, 2.5)
-    assert all_of_it.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
-    assert (all_of_it.power, "power" in all_of_it.reasons) == (None, True)
-    assert (not_all.throughput_ips, not_all.sustained) == (None, all_of_it.sustained)
-    assert not_all.reasons["throughput_ips"].startswith("with 2 streams: ")
+    assert (complete.sustained.n, complete.sustained.p50) == (11, 2.5)
+    assert complete.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
+    assert (complete.power, "power" in complete.reasons) == (None, True)
+    assert (partial.throughput_ips, partial.sustained) == (None, complete.sustained)
+    assert partial.reasons["throughput_ips"].startswith("with 2 streams: ")
     assert len(tool.calls("--onnx")) == 1

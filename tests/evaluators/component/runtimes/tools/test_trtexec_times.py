@@ -126,7 +126,7 @@ def test_without_a_line_at_the_start_the_previous_line_bounds_the_window():
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         ([], "does not report when"),
         ([(100.0, "[I] Starting inference")], "does not report when"),
@@ -135,6 +135,6 @@ def test_without_a_line_at_the_start_the_previous_line_bounds_the_window():
         ([(100.0, "Starting inference"), (112.0, "Warmup completed")], "known to within 1.8 s"),
     ],
 )
-def test_output_that_does_not_bound_the_window_is_a_reason(lines, told):
-    with pytest.raises(NotProvided, match=told):
+def test_output_that_does_not_bound_the_window_is_a_reason(lines, message):
+    with pytest.raises(NotProvided, match=message):
         load_window(output(*lines), STEADY)

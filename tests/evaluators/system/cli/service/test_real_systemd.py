@@ -74,17 +74,17 @@ def machine(tmp_path):
 
 @pytest.mark.slow
 def test_the_service_survives_crashes_wrong_configurations_and_boots(machine):
-    told = machine.boot(FIRST_BOOT)
-    assert "timed out" not in told
-    assert f"\nvitsearch-agent {__version__} listens on https://" in told
-    assert "--fingerprint sha256:" in told
-    assert "account: vitsearch, state: vitsearch 700\n" in told
-    assert "cgroup: 0::/system.slice/vitsearch-agent.service" in told
-    assert "restarted after KILL\nrestarted after TERM\n" in told
-    assert ":9000 --fingerprint" in told, "the same host, another port"
-    assert "wrong configuration: exit 78, restarts 0\n" in told
-    assert "config.json.limits: unknown qouta_mb" in told, "the message of the agent"
-    assert told.endswith("install: exit 2\nfixed: exit 0\n")
+    output = machine.boot(FIRST_BOOT)
+    assert "timed out" not in output
+    assert f"\nvitsearch-agent {__version__} listens on https://" in output
+    assert "--fingerprint sha256:" in output
+    assert "account: vitsearch, state: vitsearch 700\n" in output
+    assert "cgroup: 0::/system.slice/vitsearch-agent.service" in output
+    assert "restarted after KILL\nrestarted after TERM\n" in output
+    assert ":9000 --fingerprint" in output, "the same host, another port"
+    assert "wrong configuration: exit 78, restarts 0\n" in output
+    assert "config.json.limits: unknown qouta_mb" in output, "the message of the agent"
+    assert output.endswith("install: exit 2\nfixed: exit 0\n")
 
-    told = machine.boot(SECOND_BOOT)
-    assert told == 'after a boot: active, "port": 9000\nuninstall: exit 0\nno account\ninactive\n'
+    output = machine.boot(SECOND_BOOT)
+    assert output == 'after a boot: active, "port": 9000\nuninstall: exit 0\nno account\ninactive\n'

@@ -153,7 +153,7 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"port": 0}, "--port: expected 1 to 65535"),
         ({"user": "root"}, "--user: expected the name of an unprivileged account"),
@@ -165,8 +165,8 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
         ({"host": "a\nUser=root"}, "--host: .* contains unprintable characters"),
     ],
 )
-def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, given, told):
-    with pytest.raises(InvalidRequest, match=told):
+def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, given, message):
+    with pytest.raises(InvalidRequest, match=message):
         run_install(as_root, **given)
     assert machine.commands == []
     assert not machine.file("/opt").exists()
@@ -198,8 +198,8 @@ def test_a_failed_unit_is_reset_before_it_starts_again(machine, as_root):
     machine.last_words = "vitsearch-agent: cannot listen"
     with pytest.raises(EvaluatorError):
         run_install(as_root)
-    told = [step.describe() for step in install_steps(as_root, {"port": 9000})]
-    assert told[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
+    steps = [step.describe() for step in install_steps(as_root, {"port": 9000})]
+    assert steps[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
 
 
 def test_waiting_for_the_agent_has_a_time_limit(machine, as_root):
@@ -304,10 +304,10 @@ def test_other_files_next_to_the_program_are_kept(machine, as_root):
 
 
 def test_a_dry_run_shows_the_steps_and_changes_nothing(machine, as_root):
-    told = describe(install_steps(as_root, {}))
-    assert f"copy    {machine.download} to {PROGRAM}" in told
-    assert "    StateDirectory=vitsearch" in told
-    assert told[-3:] == [f"run     {line}" for line in START]
+    steps = describe(install_steps(as_root, {}))
+    assert f"copy    {machine.download} to {PROGRAM}" in steps
+    assert "    StateDirectory=vitsearch" in steps
+    assert steps[-3:] == [f"run     {line}" for line in START]
     assert describe(uninstall_steps(as_root, True)) == []
     assert machine.commands == []
     assert not machine.file("/opt").exists()

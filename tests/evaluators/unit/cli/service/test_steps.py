@@ -67,7 +67,7 @@ def test_a_failed_command_gives_the_reason_and_advice(system):
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "text"),
     [
         (Command(("useradd", "a b"), ""), "run     useradd 'a b'"),
         (Write("/etc/unit", "text"), "write   /etc/unit"),
@@ -76,5 +76,5 @@ def test_a_failed_command_gives_the_reason_and_advice(system):
         (RemoveTree("/st"), "remove  /st and its contents"),
     ],
 )
-def test_each_step_is_described_on_one_line(step, told):
-    assert step.describe() == told
+def test_each_step_is_described_on_one_line(step, text):
+    assert step.describe() == text

@@ -61,13 +61,13 @@ def test_throughput_counts_images(tiny_protocol):
 
 def test_idle_windows_are_before_and_after_the_program_and_have_a_note(tiny_protocol):
     time = ManualTime()
-    asked = tiny_protocol._replace(power_s=10.0, idle_s=2.0, batch=4)
-    report = PowerReport.from_json(run(Everything(time), "power", asked, time))
+    protocol = tiny_protocol._replace(power_s=10.0, idle_s=2.0, batch=4)
+    report = PowerReport.from_json(run(Everything(time), "power", protocol, time))
     zero = report.idle_before[0]
     windows = [tuple(end - zero for end in window) for window in (report.idle_before, report.load, report.idle_after)]
     assert windows == [(0.0, 2.0), (5.0, 15.0), (16.0, 18.0)]
     assert (report.inferences, report.note) == (400, IDLE_NOTE)
-    without = run(Everything(time), "power", asked._replace(idle_s=0.0), time)
+    without = run(Everything(time), "power", protocol._replace(idle_s=0.0), time)
     assert without["note"] is None
 
 
