@@ -20,7 +20,7 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tools.tool import Counted, NotProvided, ToolRuntime, ToolTimes, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
 
 
@@ -85,7 +85,7 @@ class RuntimeTestCase:
         phases: Tuple[Tuple[Callable[..., Any], Callable[[Any], None]], ...] = (
             (runtime.sustained, _check_times),
             (runtime.throughput, _check_counted),
-            (runtime.work, _check_worked),
+            (runtime.power_load, _check_worked),
         )
         options = runtime.check_options(self.make_options())
         with tempfile.TemporaryDirectory() as folder:
@@ -151,13 +151,13 @@ def _check_times(times: ToolTimes) -> None:
         assert (getattr(times, name) is None) == (name in times.reasons)
 
 
-def _check_counted(counted: Counted) -> None:
+def _check_counted(counted: RunCount) -> None:
     assert counted.runs >= 1
     assert math.isfinite(counted.runs_per_s)
     assert counted.runs_per_s > 0
 
 
-def _check_worked(worked: Worked) -> None:
+def _check_worked(worked: LoadWindow) -> None:
     assert worked.runs >= 1
     assert 0 < worked.window[0] < worked.window[1] <= time.monotonic()
 

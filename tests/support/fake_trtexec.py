@@ -1,10 +1,10 @@
-"""Behaves as trtexec does, as far as its flags and files are known: it cannot run where these tests run.
+"""A fake trtexec: it behaves like trtexec as far as flags and files are known, because trtexec cannot run here.
 
-Beside it lies `tensorrt.json`: {"banner": "v8201"}, and what else is special about it:
-    "sleeps": true          its runs take as long as it says; otherwise all is there at once
-    "before_s", "after_s"   what it does between its lines and the runs, in seconds
-    "most_streams": 1       more than that end with an error
-It writes down each call, and engines that only the same version loads.
+Next to it lies `tensorrt.json`: {"banner": "v8201"}, with optional settings:
+    "sleeps": true          its runs take as long as it reports; otherwise it prints everything at once
+    "before_s", "after_s"   the seconds between its lines and the runs
+    "most_streams": 1       more streams end with an error
+It records each call, and writes engines that only the same version loads.
 """
 
 import json
@@ -74,7 +74,7 @@ def run(flags, about):
 
 
 def export(path, from_ms, warm_ms, total_ms, streams):
-    """One run begins every 3 ms in each stream; those of the warm-up take longer. Six digits, as trtexec has them."""
+    """Write one run every 3 ms for each stream, with longer ones in the warm-up, and six digits as trtexec does."""
     with open(path, "w") as stream:
         stream.write("[\n")
         separator, index, timed = "  ", 0, 0

@@ -27,8 +27,8 @@ from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.base.system import THIS_MACHINE, Output, System
 from vitsearch_evaluators.base.tokens import read_tokens
 from vitsearch_evaluators.cli.service import managers, unit
-from vitsearch_evaluators.cli.service.here import Host, Program
-from vitsearch_evaluators.cli.service.wanted import DEFAULT
+from vitsearch_evaluators.cli.service.host import Host, Program
+from vitsearch_evaluators.cli.service.options import DEFAULT
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice

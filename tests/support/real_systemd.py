@@ -1,6 +1,6 @@
-"""A systemd that really boots, in namespaces of its own: what it changes lies in a folder, and ends with it.
+"""A real systemd that boots in its own namespaces; all its changes are in a folder and vanish with it.
 
-Its files are this machine's, seen through an overlay; of its units only those are there without which none starts.
+Its files are those of this machine, seen through an overlay; it has only the units that it needs to boot.
 """
 
 import os
@@ -14,7 +14,7 @@ SAFETY_NET_S = 120
 
 _TOOLS = ("unshare", "pivot_root", "mount", "ip", "systemctl", "useradd", "openssl", "setpriv")
 
-# What stands for a boot: no hardware, no network, no getty.
+# A minimal boot: no hardware, no network, no getty.
 _TARGETS = {
     "sysinit.target": "DefaultDependencies=no\nConflicts=shutdown.target\nWants=systemd-journald.service",
     "basic.target": "DefaultDependencies=no\nRequires=sysinit.target\nAfter=sysinit.target",
@@ -22,7 +22,7 @@ _TARGETS = {
     "default.target": "Requires=multi-user.target\nAfter=multi-user.target\nWants=script.service",
     "network.target": "",
 }
-_AS_THEY_ARE = (
+_COPIED_UNITS = (
     "exit.target",
     "final.target",
     "shutdown.target",
@@ -42,7 +42,7 @@ StandardError=append:/shared/output
 ExecStopPost=/bin/systemctl --no-block exit
 """
 
-# Gives the machine a cgroup of its own, and takes away what it leaves there.
+# Gives the machine its own cgroup, and removes the groups that it leaves there.
 _OUTSIDE = """\
 set -e
 cd "$1"
@@ -55,7 +55,7 @@ namespaces="--pid --fork --kill-child=SIGKILL --mount --ipc --uts --net --cgroup
 find "$own" -depth -type d -exec rmdir {} +
 """
 
-# The first process of its namespaces, which becomes systemd. It may change nothing of the kernel's, nor of /dev.
+# The first process of the namespaces, which becomes systemd. It cannot change kernel settings or /dev.
 _INSIDE = """\
 set -e
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
@@ -84,21 +84,21 @@ exec /lib/systemd/systemd --system --log-target=console --show-status=0
 
 
 class RealSystemd:
-    """`shared` is a folder that the machine sees as /shared. What its disk holds outlives a boot."""
+    """A machine that can boot several times; its disk persists. It sees the folder `shared` as /shared."""
 
     def __init__(self, folder):
         self._folder = folder
         self.shared = folder / "shared"
         for name in ("upper", "work", "root", "group", "shared", "units"):
             (folder / name).mkdir()
-        for name in _AS_THEY_ARE:
+        for name in _COPIED_UNITS:
             shutil.copy(os.path.join("/usr/lib/systemd/system", name), str(folder / "units" / name))
         for name, content in _TARGETS.items():
             (folder / "units" / name).write_text(f"[Unit]\n{content}\n")
         (folder / "units" / "script.service").write_text(_SCRIPT)
 
     def boot(self, script):
-        """Boot, run a bash script as root, power off; return what it printed, and "" when nothing booted."""
+        """Boot, run a bash script as root and power off; return its output, "" when the boot failed."""
         (self.shared / "script.sh").write_text(script)
         output = self.shared / "output"
         output.write_text("")
@@ -123,7 +123,7 @@ class RealSystemd:
 
 
 def missing():
-    """Return why none can be booted here, None when it may be tried."""
+    """Return the reason why no systemd can boot here, None when it can be tried."""
     if os.geteuid() != 0:
         return "only root may boot a systemd"
     for path in (INIT, PYTHON):

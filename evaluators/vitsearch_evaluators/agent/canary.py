@@ -21,13 +21,13 @@ from vitsearch_evaluators.agent.canary_model import model_for
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.wire.measurement import Latency, Measurement
@@ -183,7 +183,7 @@ class CanaryContext(NamedTuple):
     device_id: str
     environment_id: str
     system: System
-    confinement: MemoryLimit = NO_MEMORY_LIMIT
+    memory_limit: MemoryLimit = NO_MEMORY_LIMIT
 
 
 def measure(
@@ -200,9 +200,9 @@ def measure(
     os.makedirs(context.folder)
     with open(os.path.join(context.folder, blob.name), "wb") as stream:
         stream.write(model.content)
-    conditions = Conditions(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
-    job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), confinement=context.confinement)
-    return CanaryTimes.of(execute(spec, conditions, job_folder, system=context.system))
+    conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
+    job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), memory_limit=context.memory_limit)
+    return CanaryTimes.of(measure_job(spec, conditions, job_folder, system=context.system))
 
 
 def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optional[str]:

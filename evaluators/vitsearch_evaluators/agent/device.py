@@ -5,16 +5,16 @@ import threading
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
-from vitsearch_evaluators.conditions.emulation import described
+from vitsearch_evaluators.conditions.emulation import describe
 from vitsearch_evaluators.conditions.environment import DeviceIdentity, fingerprint
-from vitsearch_evaluators.conditions.throttling import kernel_brakes
+from vitsearch_evaluators.conditions.throttling import cooling_devices
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
 class Device:
-    """`ready` is set when `runtimes` and `confinement` are known; they do not change afterwards."""
+    """`ready` is set when `runtimes` and `memory_limit` are known; they do not change afterwards."""
 
     def __init__(
         self, identity: DeviceIdentity, version: str, config: AgentConfig = NO_CONFIG, system: System = THIS_MACHINE
@@ -25,7 +25,7 @@ class Device:
         self.system = system
         self.ready = threading.Event()
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
-        self.confinement: MemoryLimit = NO_MEMORY_LIMIT
+        self.memory_limit: MemoryLimit = NO_MEMORY_LIMIT
         self._known: Optional[Dict[str, Any]] = None
         self._is_measured = False
 
@@ -36,13 +36,13 @@ class Device:
         it). The same holds while the kernel throttles a hot device, because it then lowers limits that are otherwise
         settings.
         """
-        if self._known is not None and (self._is_measured or kernel_brakes(self.system).active):
+        if self._known is not None and (self._is_measured or cooling_devices(self.system).active):
             return self._known
         found = fingerprint(self.version, self.runtimes, self.system)
         if self.config.emulation is not None:
-            found["emulation"] = described(self.config.emulation)
+            found["emulation"] = describe(self.config.emulation)
         if self.config.limits.memory_mb is not None:
-            found["memory_limit"] = self.confinement.described()
+            found["memory_limit"] = self.memory_limit.describe()
         self._known = found if self.ready.is_set() else None
         return found
 

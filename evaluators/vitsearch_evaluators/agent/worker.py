@@ -22,14 +22,14 @@ from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.base.interruptions import DISK_FULL
 from vitsearch_evaluators.conditions.environment import environment_id
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.queue.blob_store import BlobStore
@@ -98,7 +98,7 @@ class Worker(threading.Thread):
 
     def _run(self) -> None:
         processes.adopt_orphans()
-        self._device.confinement = memory_limit.find(self._device.config.limits.memory_mb, self._device.system)
+        self._device.memory_limit = memory_limit.set_up(self._device.config.limits.memory_mb, self._device.system)
         self._clean()
         try:
             self._check_runtimes()
@@ -127,7 +127,7 @@ class Worker(threading.Thread):
 
     def _check_runtimes(self) -> None:
         self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
-        reason = self._power.absent()
+        reason = self._power.unavailable_reason()
         logger.info("power is read from %s", self._power.meter) if reason is None else logger.info("%s", reason)
         self._device.ready.set()
 
@@ -145,7 +145,7 @@ class Worker(threading.Thread):
     def _check_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                job_folder = JobFolder(self._folder, self._stop_child, confinement=self._device.confinement)
+                job_folder = JobFolder(self._folder, self._stop_child, memory_limit=self._device.memory_limit)
                 return check_runtime(name, job_folder, self._programs(name), self._device.system)
             except (StorageFull, OSError) as error:
                 if not is_full(error):
@@ -178,9 +178,9 @@ class Worker(threading.Thread):
             return lambda: self._queue.release(job.id)
         except ChildDied as died:
             # At the stop of a whole service or device the children may get the signal first: not an interruption.
-            if self._stopping.wait(_SHUTDOWN_S if died.death == "SIGTERM" else 0.0):
+            if self._stopping.wait(_SHUTDOWN_S if died.signal_name == "SIGTERM" else 0.0):
                 return lambda: self._queue.release(job.id)
-            cause, details = died.death, died.details
+            cause, details = died.signal_name, died.details
             return lambda: self._queue.interrupted(job.id, cause, details)
         except Exception as error:
             if is_full(error):
@@ -209,7 +209,7 @@ class Worker(threading.Thread):
         folder = os.path.join(self._folder, "canary")
         device = self._device
         context = canary.CanaryContext(
-            folder, device.identity.device_id, environment, device.system, device.confinement
+            folder, device.identity.device_id, environment, device.system, device.memory_limit
         )
         try:
             with device.undisturbed():
@@ -246,26 +246,26 @@ class Worker(threading.Thread):
             self._store.link(blob.sha256, os.path.join(folder, blob.name))
         slowdown = None if self._device.config.emulation is None else self._device.config.emulation.slowdown
         device_id = self._device.identity.device_id
-        conditions = Conditions(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
+        context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
         on_start = functools.partial(self._queue.started, job.id)
-        launch, limit = self._launch(job.spec.runtime), self._device.confinement
+        launch, limit = self._launch(job.spec.runtime), self._device.memory_limit
         job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
         with self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "accuracy":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import accuracy_job
-                return accuracy_job.judge(job.spec, conditions, job_folder, self._store.adopt)
+                return accuracy_job.measure_accuracy(job.spec, context, job_folder, self._store.adopt)
             if job.spec.kind == "peaks":
                 with IMPORTING:
                     from vitsearch_evaluators.measure import peaks_job
-                return peaks_job.measure_peaks(job.spec, conditions, job_folder, self._device.system)
-            return self._measure(job, conditions, job_folder)
+                return peaks_job.measure_peaks(job.spec, context, job_folder, self._device.system)
+            return self._measure(job, context, job_folder)
 
-    def _measure(self, job: ClaimedJob, conditions: Conditions, job_folder: JobFolder) -> Measurement:
+    def _measure(self, job: ClaimedJob, context: JobContext, job_folder: JobFolder) -> Measurement:
         uses_before = self._store.uses
         report = functools.partial(self._report, job.id)
-        measurement = execute(job.spec, conditions, job_folder, self._power, self._device.system, report)
+        measurement = measure_job(job.spec, context, job_folder, self._power, self._device.system, report)
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

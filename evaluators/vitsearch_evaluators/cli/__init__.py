@@ -1,1 +1,1 @@
-"""The command line: vitsearch-agent."""
+"""The command line `vitsearch-agent`."""

@@ -1,4 +1,4 @@
-"""`vitsearch-agent`: run the agent, have it run for good, or measure one file without it."""
+"""`vitsearch-agent`: run the agent, install it as a service, or measure files without it."""
 
 import argparse
 import functools
@@ -11,7 +11,7 @@ from vitsearch_evaluators import __version__, config
 from vitsearch_evaluators.agent import agent
 from vitsearch_evaluators.base import tokens
 from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE
 from vitsearch_evaluators.conditions.emulation import system_of
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
@@ -19,13 +19,14 @@ from vitsearch_evaluators.power.survey import survey
 from vitsearch_evaluators.wire.protocol import PROTOCOLS
 
 WRONG_CONFIGURATION = 78
-"""The exit code of an agent that would not start a second time either (EX_CONFIG of sysexits.h)."""
+"""The exit code for a configuration with which no start can succeed (EX_CONFIG of sysexits.h)."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Return the exit code: 0, 1 when the work failed, 2 when it could not be started.
+    """Run a command and return the exit code: 0, 1 when the work failed, 2 when it could not start.
 
-    WRONG_CONFIGURATION when an agent could not and a person must see to it, so that nobody starts it again.
+    The agent exits with WRONG_CONFIGURATION when a person must fix its configuration, so that the service
+    manager does not start it again.
     """
     arguments = parser().parse_args(argv)
     logging.basicConfig(
@@ -46,7 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def parse_cpus(text: str) -> Set[int]:
-    """Read a processor list as `taskset -c` takes it: "1", "0,2-3"."""
+    """Parse a processor list in the format of `taskset -c`: "1", "0,2-3"."""
     cpus: Set[int] = set()
     try:
         for part in text.split(","):
@@ -60,7 +61,7 @@ def parse_cpus(text: str) -> Set[int]:
 
 
 def pin(cpus: Set[int]) -> None:
-    """Keep this process and its children on these processors."""
+    """Restrict this process and its children to these processors."""
     if not hasattr(os, "sched_setaffinity"):
         raise InvalidRequest("--cpus: this system cannot pin processes")
     try:
@@ -87,7 +88,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         _pin(arguments)
         agent.serve(_settings(arguments), __version__)
     except InvalidRequest as error:
-        # Once it listens it refuses clients, never itself.
+        # InvalidRequest is only raised before the agent listens; later ones go to clients.
         print(f"vitsearch-agent: {error}", file=sys.stderr)
         return WRONG_CONFIGURATION
     return 0
@@ -109,29 +110,29 @@ def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from vitsearch_evaluators.cli.service import install, managers  # a running agent has no use for them in its memory
+    from vitsearch_evaluators.cli.service import install, managers  # kept out of the memory of a running agent
 
     given = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
     if "cpus" in given:
         parse_cpus(given["cpus"])
-    say = functools.partial(print, flush=True)  # in order with errors, wherever it goes
-    manager = managers.here()
+    echo = functools.partial(print, flush=True)  # keeps the order with errors when the output is not a terminal
+    manager = managers.current()
     if arguments.dry_run:
-        print("\n".join(install.described(install.install_steps(manager, given))))
+        print("\n".join(install.describe(install.install_steps(manager, given))))
     else:
-        install.install(manager, given, say)
+        install.install(manager, given, echo)
     return 0
 
 
 def _uninstall(arguments: argparse.Namespace) -> int:
-    from vitsearch_evaluators.cli.service import install, managers
+    from vitsearch_evaluators.cli.service import install, managers  # kept out of the memory of a running agent
 
-    say = functools.partial(print, flush=True)
-    manager = managers.here()
+    echo = functools.partial(print, flush=True)
+    manager = managers.current()
     if arguments.dry_run:
-        print("\n".join(install.described(install.uninstall_steps(manager, arguments.purge))))
+        print("\n".join(install.describe(install.uninstall_steps(manager, arguments.purge))))
     else:
-        install.uninstall(manager, arguments.purge, say)
+        install.uninstall(manager, arguments.purge, echo)
     return 0
 
 
@@ -141,7 +142,7 @@ def _token(arguments: argparse.Namespace) -> int:
         print(tokens.rotate(path, arguments.keep_old))
         return 0
     if arguments.keep_old:
-        raise InvalidRequest("--keep-old goes with --rotate")
+        raise InvalidRequest("--keep-old needs --rotate")
     print(tokens.read_tokens(path)[0])
     return 0
 
@@ -150,67 +151,72 @@ def _survey(arguments: argparse.Namespace) -> int:
     meters, system = PowerConfig(), THIS_MACHINE
     if arguments.state is not None:
         if not os.path.isdir(arguments.state):
-            raise InvalidRequest(f"--state {arguments.state} is no folder of an agent")
+            raise InvalidRequest(f"--state {arguments.state} is not the folder of an agent")
         configured = config.load(arguments.state)
         meters, system = configured.power, system_of(configured.emulation, arguments.state)
     readings = survey(meters, system)
     for reading in readings:
-        told = reading.reason if reading.watts is None else f"{reading.watts:.3f} W ({reading.scope})"
-        print(f"{'*' if reading.in_use else ' '} {reading.name:<16} {told}")
+        text = reading.reason if reading.watts is None else f"{reading.watts:.3f} W ({reading.scope})"
+        print(f"{'*' if reading.in_use else ' '} {reading.name:<16} {text}")
     return 0 if any(reading.in_use for reading in readings) else 1
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from vitsearch_evaluators.cli import measure
+    from vitsearch_evaluators.cli import measure  # kept out of the memory of a running agent
 
     _pin(arguments)
     return measure.run(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     top = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
     top.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
     top.add_argument("--verbose", action="store_true", help="log every request")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    serve = commands.add_parser("serve", help="wait for jobs and measure one after the other")
+    serve = commands.add_parser("serve", help="run the agent: accept jobs and measure one at a time")
     serve.add_argument("--state", required=True, help="folder for models, queue and device id")
-    serve.add_argument("--port-file", help="write the port and pid there as JSON when listening")
-    serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin ends (with its writer)")
+    serve.add_argument("--port-file", help="write port and pid to this file as JSON when the agent listens")
+    serve.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin is closed")
     serve.set_defaults(run=_serve)
     setup = commands.add_parser(
         "install",
         argument_default=argparse.SUPPRESS,
-        help="have it started at every boot (as root) or login; again: upgrade, or change what is given",
+        help="install the agent as a service (as root: from boot; else: from login); run again to upgrade or change it",
     )
     setup.add_argument("--state", help=f"folder for models, queue and device id (as root: {STATE})")
-    setup.add_argument("--user", help=f"account to run as, made if it is not there (as root; {DEFAULT.user})")
+    setup.add_argument("--user", help=f"account to run as, created if missing (only as root; {DEFAULT.user})")
     setup.set_defaults(run=_install)
-    removal = commands.add_parser("uninstall", help="the opposite of install; what was measured is kept")
-    removal.add_argument("--purge", action="store_true", help="take away the state (token, queue) and the account too")
+    removal = commands.add_parser("uninstall", help="remove the service; the measurements are kept")
+    removal.add_argument("--purge", action="store_true", help="also remove the state (token, queue) and the account")
     removal.set_defaults(run=_uninstall)
     for command in (setup, removal):
-        command.add_argument("--dry-run", action="store_true", default=False, help="only show all files and commands")
+        command.add_argument("--dry-run", action="store_true", default=False, help="only show the files and commands")
     for command in (serve, setup):
         _add_listening(command)
     serve.set_defaults(host=DEFAULT.host, port=0)
     token = commands.add_parser("token", help="show the token that clients must send, or make a new one")
     token.add_argument("--state", required=True, help="folder of the agent")
-    token.add_argument("--token-file", help="where the agent has another --token-file")
-    token.add_argument("--rotate", action="store_true", help="make a new one; a running agent takes it at once")
-    token.add_argument("--keep-old", action="store_true", help="the old one stays valid until the next rotation")
+    token.add_argument("--token-file", help="the agent's --token-file, if it has one")
+    token.add_argument("--rotate", action="store_true", help="make a new token; a running agent uses it at once")
+    token.add_argument("--keep-old", action="store_true", help="the old token stays valid until the next rotation")
     token.set_defaults(run=_token)
-    meters = commands.add_parser("power", help="read every power meter of this device, or say why it cannot be read")
+    meters = commands.add_parser("power", help="read every power meter of this device, or show why it cannot be read")
     meters.add_argument("--state", help="folder of the agent, for its config.json")
     meters.set_defaults(run=_survey)
-    measure = commands.add_parser("measure", help="measure a file and print the result, or several beside each other")
+    measure = commands.add_parser("measure", help="measure a file and print the result, or several in a table")
     measure.add_argument(
         "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
     )
     measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
-    measure.add_argument("--program", metavar="PATH", help="the Python, or the tool, that runs it (default: found)")
+    measure.add_argument("--program", metavar="PATH", help="the Python or the tool that runs it (default: search)")
     measure.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the runtime, once for each"
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the runtime; repeat for several",
     )
     measure.add_argument(
         "--protocol",
@@ -219,25 +225,27 @@ def parser() -> argparse.ArgumentParser:
         help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (%(default)s)",
     )
     measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
-    measure.add_argument("--batch", type=int, default=1, help="images of an inference (%(default)s)")
-    measure.add_argument("--throughput", type=float, default=0.0, metavar="SECONDS", help="keep --streams busy so long")
+    measure.add_argument("--batch", type=int, default=1, help="images per inference (%(default)s)")
+    measure.add_argument(
+        "--throughput", type=float, default=0.0, metavar="SECONDS", help="also run --streams for this long"
+    )
     measure.add_argument("--streams", type=int, default=1, help="inferences at a time (%(default)s)")
-    measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="measure again after so much load")
-    # Two options: one with a value that may be left out would take the file behind it for a meter's name.
-    measure.add_argument("--power", action="store_const", const="auto", dest="meter", help="read the power meter too")
-    measure.add_argument("--meter", metavar="NAME", help="as --power, from this meter")
-    measure.add_argument("--json", action="store_true", help="print every field as JSON; of several files a list")
+    measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="also measure after this much load")
+    # Two options, because an option with an optional value would take a following file for the meter's name.
+    measure.add_argument("--power", action="store_const", const="auto", dest="meter", help="also measure power")
+    measure.add_argument("--meter", metavar="NAME", help="also measure power, with this meter")
+    measure.add_argument("--json", action="store_true", help="print all fields as JSON (several files: a list)")
     measure.set_defaults(run=_measure)
     for command in (serve, setup, measure):
-        command.add_argument("--cpus", help="processors to use, as in taskset -c: 1 or 0,2-3")
+        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3")
     return top
 
 
 def _add_listening(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", help=f"address to listen on ({DEFAULT.host})")
-    command.add_argument("--port", type=_port, help=f"(serve: a free one; install: {DEFAULT.port})")
-    command.add_argument("--token-file", help="file with the token that clients must send (default: one in the state)")
-    command.add_argument("--tls", action="store_true", help="encrypt on loopback too; on a network it always does")
-    command.add_argument("--tls-cert", metavar="PEM", help="certificate (default: one of its own, made at first start)")
-    command.add_argument("--tls-key", metavar="PEM", help="its key")
-    command.add_argument("--insecure-plaintext", action="store_true", help="do not encrypt: anybody on the way listens")
+    command.add_argument("--port", type=_port, help=f"port to listen on (serve: a free one; install: {DEFAULT.port})")
+    command.add_argument("--token-file", help="file with the token that clients must send (default: in the state)")
+    command.add_argument("--tls", action="store_true", help="use TLS on loopback too; other addresses always use it")
+    command.add_argument("--tls-cert", metavar="PEM", help="certificate (default: self-signed, made at first start)")
+    command.add_argument("--tls-key", metavar="PEM", help="key of the certificate")
+    command.add_argument("--insecure-plaintext", action="store_true", help="no TLS: token and results can be read")

@@ -1,66 +1,134 @@
-"""`vitsearch-agent measure`: files measured without an agent, one in full or several beside each other."""
+"""`vitsearch-agent measure`: measure files without an agent, one in full or several in a table."""
 
 import argparse
 import json
 import os
-from typing import Any, Optional
+import tempfile
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators import power
+from vitsearch_evaluators import __version__, artifacts, power, runtimes
+from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.cli import local_measure, report
+from vitsearch_evaluators.cli import report
+from vitsearch_evaluators.cli.progress import Progress
+from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.measure.launch import needs_of
+from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.launch import Launch, needs_of
+from vitsearch_evaluators.measure.measure_job import measure_job
+from vitsearch_evaluators.measure.power_phase import MeteredPhase
+from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
-from vitsearch_evaluators.wire.measurement import Measurement
-from vitsearch_evaluators.wire.protocol import PROTOCOLS
+from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
 
+_LOCAL_DEVICE = "local"
 _POWER_S, _IDLE_S = 10.0, 3.0
 
 
+class MeasureRequest(NamedTuple):
+    """How to measure files; `programs` is the runtime's section of a device's configuration."""
+
+    runtime: str
+    options: Mapping[str, Any]
+    protocol: MeasureProtocol
+    meter: PowerConfig = PowerConfig("none")
+    programs: RuntimeConfig = RUNTIME_DEFAULT
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Return the exit code; raises what keeps a single file from being measured."""
-    plan = PROTOCOLS[arguments.protocol]._replace(
+    """Measure the files, print the results and return the exit code.
+
+    With a single file, the error that prevents its measurement is raised.
+    """
+    request = _request(arguments)
+    check(arguments.models, request)
+    if len(arguments.models) == 1:
+        measurement = _measure(arguments.models[0], request)
+        print(_json(measurement.to_json()) if arguments.json else report.summary(measurement))
+        return 0
+    results = [_result(path, request) for path in arguments.models]
+    print(_json([result.to_json() for result in results]) if arguments.json else report.comparison(results))
+    return 1 if any(result.error for result in results) else 0
+
+
+def check(paths: Sequence[str], request: MeasureRequest) -> None:
+    """Raise InvalidRequest for a missing file or a wrong option, before anything is measured."""
+    for path in paths:
+        for file in artifacts.model_files(path).values():
+            if not os.path.isfile(file):
+                raise InvalidRequest(f"{file} is not a file")
+    runtimes.create(request.runtime).check_options(request.options)
+
+
+def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Measurement:
+    """Measure a file in fresh children, as the agent does, but without a server and a queue."""
+    files = artifacts.model_files(path)
+    blobs = tuple(BlobRef(name, file_digest(file), os.path.getsize(file)) for name, file in files.items())
+    spec = JobSpec("measure", blobs, request.runtime, request.options, request.protocol)
+    stop = StopSignal()
+    processes.adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+        info = check_runtime(request.runtime, JobFolder(folder, stop), request.programs)
+        artifacts.refuse_incompatible(spec.artifact_kind, files, info)
+        environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
+        context = JobContext(job_id(spec, _LOCAL_DEVICE), _LOCAL_DEVICE, environment, 1, 0.0)
+        for name, file in files.items():
+            os.symlink(os.path.abspath(file), os.path.join(folder, name))
+        job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
+        recorder = MeteredPhase(request.meter, THIS_MACHINE)
+        return measure_job(spec, context, job_folder, recorder, on_event=progress.event)
+
+
+def parse_options(texts: Sequence[str]) -> Dict[str, Any]:
+    """Parse KEY=VALUE texts; a value may be JSON."""
+    return dict(map(_parse_option, texts))
+
+
+def _parse_option(text: str) -> Tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise InvalidRequest(f"--option: expected KEY=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _request(arguments: argparse.Namespace) -> MeasureRequest:
+    protocol = PROTOCOLS[arguments.protocol]._replace(
         threads=arguments.threads,
         batch=arguments.batch,
         throughput_s=arguments.throughput,
         streams=arguments.streams,
         soak_s=arguments.soak,
     )
-    plan = MeasureProtocol.from_json(plan.to_json(), "measure")  # which says what is out of range
+    protocol = MeasureProtocol.from_json(protocol.to_json(), "measure")  # checks the ranges
     meter = PowerConfig("none")
     if arguments.meter is not None:
-        plan, meter = plan._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.meter)
+        protocol, meter = protocol._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.meter)
         power.check(meter, THIS_MACHINE)
     programs = _programs(arguments.runtime, arguments.program)
-    asked = local_measure.Asked(arguments.runtime, local_measure.options(arguments.option), plan, meter, programs)
-    local_measure.check(arguments.models, asked)
-    if len(arguments.models) == 1:
-        measurement = _measured(arguments.models[0], asked)
-        print(_json(measurement.to_json()) if arguments.json else report.summary(measurement))
-        return 0
-    outcomes = [_outcome(path, asked) for path in arguments.models]
-    if arguments.json:
-        print(_json([outcome.to_json() for outcome in outcomes]))
-    else:
-        print(report.comparison(outcomes))
-    return 1 if any(outcome.error for outcome in outcomes) else 0
+    return MeasureRequest(arguments.runtime, parse_options(arguments.option), protocol, meter, programs)
 
 
-def _measured(path: str, asked: local_measure.Asked) -> Measurement:
-    progress = local_measure.Progress(os.path.basename(path), asked.plan)
+def _measure(path: str, request: MeasureRequest) -> Measurement:
+    progress = Progress(os.path.basename(path), request.protocol)
     try:
-        return local_measure.measure_file(path, asked, progress)
+        return measure_file(path, request, progress)
     finally:
         progress.close()
 
 
-def _outcome(path: str, asked: local_measure.Asked) -> report.Outcome:
-    """One model that fails is no reason not to measure the others."""
+def _result(path: str, request: MeasureRequest) -> report.FileResult:
+    """Measure one of several files; its error does not stop the measurement of the others."""
     try:
-        return report.Outcome(path, _measured(path, asked), None)
+        return report.FileResult(path, _measure(path, request), None)
     except EvaluatorError as error:
-        return report.Outcome(path, None, error)
+        return report.FileResult(path, None, error)
 
 
 def _json(value: Any) -> str:
@@ -68,7 +136,6 @@ def _json(value: Any) -> str:
 
 
 def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
-    """What the device's configuration would say."""
     if program is None:
         return RUNTIME_DEFAULT
     return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)

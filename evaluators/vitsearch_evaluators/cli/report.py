@@ -1,23 +1,26 @@
-"""What a person is told of measurements: one with all that it says, several in a table."""
+"""Measurements as text: one in full, or several in a table.
+
+Every figure of a measurement is shown with its value or, if it is None, with the reason.
+"""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS
-from vitsearch_evaluators.wire.measurement import Latency, Measurement
+from vitsearch_evaluators.wire.measurement import Measurement
 
 _FLAGS = {
-    "contended": "other work had the processor too: compare CPU times, or measure again",
-    "not_steady": "times had not settled when warm-up had to end: measure again",
-    "throttled": "the device slowed itself down",
-    "sustained_throttling": "the device slowed itself down, each time that it was tried",
+    "contended": "other work used the processor: compare CPU times, or measure again",
+    "not_steady": "the times were not steady at the end of warm-up: measure again",
+    "throttled": "the device throttled",
+    "sustained_throttling": "the device throttled in every repeat",
     "warm_start": "the device did not cool down in time",
-    "swapped": "memory was moved to swap meanwhile",
+    "swapped": "memory was swapped during the measurement",
 }
 
 
-class Outcome(NamedTuple):
-    """What came of measuring a file: one of the two is None."""
+class FileResult(NamedTuple):
+    """The result of measuring a file; one of `measurement` and `error` is None."""
 
     model: str
     measurement: Optional[Measurement]
@@ -32,58 +35,53 @@ class Outcome(NamedTuple):
 
 
 def summary(measurement: Measurement) -> str:
-    """Return a line for each thing that was measured, and what is to be thought of it."""
-    latency, protocol, reasons = measurement.latency_ms, measurement.protocol, measurement.reasons
-    between = measurement.between_process_rel_spread
-    cpu, memory, load = _cpu_ms(measurement), measurement.peak_memory_mb, measurement.load_ms
-    throughput = _shown(measurement.throughput_ips, reasons.get("throughput_ips"))
+    """Return a line for each figure with its value or the reason why it is missing, then the flags."""
+    latency, protocol = measurement.latency_ms, measurement.protocol
+    shown = _Shown(measurement)
+    streams = f"{protocol.streams} at a time" if protocol.throughput_s > 0 else "one after the other"
+    first_inference = shown.value("first_inference_ms", measurement.first_inference_ms)
+    baseline = shown.value("runtime_baseline_mb", measurement.runtime_baseline_mb)
     lines = [
         f"{measurement.runtime} {measurement.runtime_version}, {_plan(measurement)}, {latency.n} runs",
         f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
-        f"latency_ms_p90  {_quantile(latency, 'p90')}",
-        f"latency_ms_p95  {_quantile(latency, 'p95')}",
-        f"latency_ms_p99  {_quantile(latency, 'p99')}",
-        f"cpu_ms_p50      {_shown(cpu, reasons.get('cpu_ms'))}",
-        f"throughput_ips  {throughput}{_throughput(measurement)}",
-        f"peak_memory_mb  {_shown(memory, reasons.get('peak_memory_mb'))}",
-        f"load_ms         {_shown(load, reasons.get('load_ms'))}"
-        f"  (first inference: {_shown(measurement.first_inference_ms)})",
+        f"latency_ms_p90  {shown.value('latency_ms_p90', latency.p90)}",
+        f"latency_ms_p95  {shown.value('latency_ms_p95', latency.p95)}",
+        f"latency_ms_p99  {shown.value('latency_ms_p99', latency.p99)}",
+        f"cpu_ms_p50      {shown.value('cpu_ms', _cpu_ms(measurement))}",
+        f"throughput_ips  {shown.value('throughput_ips', measurement.throughput_ips)}  ({streams})",
+        f"peak_memory_mb  {shown.value('peak_memory_mb', measurement.peak_memory_mb)}  (runtime alone: {baseline})",
+        f"load_ms         {shown.value('load_ms', measurement.load_ms)}  (first inference: {first_inference})",
+        f"process_spread  {_spread(measurement, shown)}",
+        f"sustained_p50   {_sustained(measurement, shown)}",
+        *_power(measurement, shown),
+        f"temperature_c   {_temperature(measurement, shown)}",
+        f"swap_mb         {shown.value('swap_mb', measurement.swap_mb)}",
+        *shown.other_reasons(),
     ]
-    if between is not None:
-        lines.append(f"processes       {protocol.processes}, whose medians are {between:.1%} apart")
-    if protocol.soak_s > 0:
-        soaked = None if measurement.sustained is None else measurement.sustained.p50
-        lines.append(
-            f"sustained_p50   {_shown(soaked, reasons.get('sustained'))}  (after {protocol.soak_s:g} s of load)"
-        )
-    if protocol.power_s > 0:
-        lines += _power_lines(measurement)
-    heat = measurement.temperature
-    if heat is not None:
-        lines.append(f"temperature_c   {heat.start_c:.1f} to {heat.end_c:.1f}, at most {heat.max_c:.1f}  ({heat.zone})")
-    if "throttling" in reasons:
-        lines.append(f"throttling      {reasons['throttling']}")
     for flag in measurement.flags:
         lines.append(f"{flag.upper():<15} {_FLAGS.get(flag, 'see the README')}")
     return "\n".join(lines)
 
 
-def comparison(outcomes: Sequence[Outcome]) -> str:
-    """Return a table with a row for each file; times as multiples of the first that could be measured."""
-    measured = [outcome.measurement for outcome in outcomes if outcome.measurement is not None]
+def comparison(results: Sequence[FileResult]) -> str:
+    """Return a table with a row for each file; times also as multiples of the first measured file.
+
+    Below it are the errors, the reasons for missing figures, and the flags.
+    """
+    measured = [result.measurement for result in results if result.measurement is not None]
     lines = []
     if measured:
         first = measured[0]
         lines += [f"{first.runtime} {first.runtime_version}, {_plan(first)}", ""]
         columns = [column for column in _COLUMNS if any(column.cell(one, first) for one in measured)]
         rows = [["model"] + [column.head for column in columns] + [""]]
-        for outcome in outcomes:
-            if outcome.measurement is not None:
-                cells = [column.cell(outcome.measurement, first) for column in columns]
-                rows.append([outcome.model] + cells + [", ".join(outcome.measurement.flags)])
+        for result in results:
+            if result.measurement is not None:
+                cells = [column.cell(result.measurement, first) for column in columns]
+                rows.append([result.model] + cells + [", ".join(result.measurement.flags)])
         lines += _aligned(rows)
-    lines += [f"{outcome.model}: {failed(outcome.error)}" for outcome in outcomes if outcome.error is not None]
-    missing = [line for one in measured for line in _not_measured(one)]
+    lines += [f"{result.model}: {failure(result.error)}" for result in results if result.error is not None]
+    missing = [line for one in measured for line in _missing(one)]
     if missing:
         lines += ["", *dict.fromkeys(missing)]
     flags = sorted({flag for one in measured for flag in one.flags})
@@ -92,25 +90,90 @@ def comparison(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _not_measured(measurement: Measurement) -> List[str]:
-    """Why there is nothing of what was asked for beside the latency."""
-    protocol = measurement.protocol
-    asked = (
-        ("power", protocol.power_s, measurement.power),
-        ("sustained", protocol.soak_s, measurement.sustained),
-        ("throughput_ips", protocol.throughput_s, measurement.throughput_ips),
-    )
-    return [
-        f"{name}: {_shown(None, measurement.reasons.get(name))}"
-        for name, seconds, found in asked
-        if seconds > 0 and found is None
-    ]
-
-
-def failed(error: EvaluatorError) -> str:
-    """Return what went wrong, with its kind where it has one."""
+def failure(error: EvaluatorError) -> str:
+    """Return the message of an error, preceded by its kind if it has one."""
     kind = error.details.get("kind")
     return str(error) if kind is None else f"{kind}: {error}"
+
+
+class _Shown:
+    """The figures shown so far; `other_reasons` are those that no line has shown yet."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._reasons = dict(measurement.reasons)
+
+    def value(self, name: str, value: Optional[float]) -> str:
+        """Return the value of a figure, or the reason why it is missing."""
+        return f"{value:.3f}" if value is not None else self.missing(name)
+
+    def missing(self, name: str) -> str:
+        """Return the reason why a figure is missing."""
+        return f"not measured: {self._reasons.pop(name, 'no reason given')}"
+
+    def note(self, name: str) -> Optional[str]:
+        """Return the note on a figure that has a value, None without one."""
+        return self._reasons.pop(name, None)
+
+    def other_reasons(self) -> List[str]:
+        """Return a line for each reason that no line has shown: notes, and quantiles other than the latency's."""
+        lines = []
+        for name, reason in sorted(self._reasons.items()):
+            is_missing = name.rpartition("_")[2] in QUANTILE_MINIMUM_RUNS
+            lines.append(f"{name:<15} {'not measured: ' if is_missing else ''}{reason}")
+        return lines
+
+
+def _spread(measurement: Measurement, shown: _Shown) -> str:
+    spread = measurement.between_process_rel_spread
+    if spread is None:
+        return shown.missing("between_process_rel_spread")
+    return f"{spread:.1%}  (between the medians of {measurement.protocol.processes} processes)"
+
+
+def _sustained(measurement: Measurement, shown: _Shown) -> str:
+    if measurement.sustained is None:
+        return shown.missing("sustained")
+    return f"{measurement.sustained.p50:.3f}  (after {measurement.protocol.soak_s:g} s of load)"
+
+
+def _temperature(measurement: Measurement, shown: _Shown) -> str:
+    found = measurement.temperature
+    if found is None:
+        return shown.missing("temperature")
+    return f"{found.start_c:.1f} to {found.end_c:.1f}, at most {found.max_c:.1f}  ({found.zone})"
+
+
+def _power(measurement: Measurement, shown: _Shown) -> List[str]:
+    found = measurement.power
+    if found is None:
+        first, *others = shown.missing("power").split("; ")
+        return [f"power           {first}"] + [f"                {reason}" for reason in others]
+    note = shown.note("power")
+    net = "not measured" if found.energy_net_mj is None else f"{found.energy_net_mj:.3f}"
+    idle = "not measured" if found.idle_w is None else f"{found.idle_w:.3f}"
+    error = "unknown" if found.relative_error is None else f"about {found.relative_error:.0%}"
+    lines = [
+        f"energy_mj       {found.energy_mj:.3f}  (without idle: {net}, error {error})",
+        f"mean_w          {found.mean_w:.3f}  (idle: {idle}; {found.source}, {found.scope}"
+        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
+    ]
+    return lines if note is None else [*lines, f"                {note}"]
+
+
+def _missing(measurement: Measurement) -> List[str]:
+    """Return the reasons for the figures of the table that this measurement lacks."""
+    protocol = measurement.protocol
+    figures: Dict[str, Any] = {
+        "cpu_ms": measurement.cpu_ms,
+        "throughput_ips": measurement.throughput_ips,
+        "peak_memory_mb": measurement.peak_memory_mb,
+    }
+    if protocol.soak_s > 0:
+        figures["sustained"] = measurement.sustained
+    if protocol.power_s > 0:
+        figures["power"] = measurement.power
+    shown = _Shown(measurement)
+    return [f"{name}: {shown.missing(name)}" for name, value in figures.items() if value is None]
 
 
 class _Column(NamedTuple):
@@ -120,11 +183,11 @@ class _Column(NamedTuple):
     relative: bool = False
 
     def cell(self, measurement: Measurement, first: Measurement) -> str:
-        """Return what stands there; nothing for what was not measured."""
-        value, once = self.value(measurement), self.value(first)
-        if value is None or (self.relative and not once):
+        """Return the text of a cell; empty for a missing figure."""
+        value, reference = self.value(measurement), self.value(first)
+        if value is None or (self.relative and not reference):
             return ""
-        return self.form.format(value / once if self.relative and once else value)
+        return self.form.format(value / reference if self.relative and reference else value)
 
 
 def _cpu_ms(measurement: Measurement) -> Optional[float]:
@@ -147,7 +210,7 @@ _COLUMNS = (
 
 
 def _aligned(rows: List[List[str]]) -> List[str]:
-    """The first column and the last to the left, numbers to the right."""
+    """Align the columns: the first and the last to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = []
     for row in rows:
@@ -160,35 +223,3 @@ def _plan(measurement: Measurement) -> str:
     protocol = measurement.protocol
     plan = [protocol.id, f"{protocol.threads} thread{'s' if protocol.threads > 1 else ''}"]
     return ", ".join(plan + ([f"batch {protocol.batch}"] if protocol.batch > 1 else []))
-
-
-def _throughput(measurement: Measurement) -> str:
-    protocol = measurement.protocol
-    if protocol.throughput_s > 0:
-        return f"  ({protocol.streams} at a time)"
-    return "  (one after the other)"
-
-
-def _power_lines(measurement: Measurement) -> List[str]:
-    found = measurement.power
-    if found is None:
-        first, *others = measurement.reasons["power"].split("; ")
-        return [f"power           not measured: {first}"] + [f"                {why}" for why in others]
-    error = "" if found.relative_error is None else f", error about {found.relative_error:.0%}"
-    lines = [
-        f"energy_mj       {found.energy_mj:.3f}  (without idle: {_shown(found.energy_net_mj)}{error})",
-        f"mean_w          {found.mean_w:.3f}  (idle: {_shown(found.idle_w)}; {found.source}, {found.scope}"
-        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
-    ]
-    note = measurement.reasons.get("power")
-    return lines if note is None else [*lines, f"                {note}"]
-
-
-def _quantile(latency: Latency, name: str) -> str:
-    return _shown(getattr(latency, name), f"{QUANTILE_MINIMUM_RUNS[name]} runs are needed")
-
-
-def _shown(value: Optional[float], reason: Optional[str] = None) -> str:
-    if value is not None:
-        return f"{value:.3f}"
-    return "not measured" if reason is None else f"not measured: {reason}"

@@ -1,1 +1,1 @@
-"""What the device goes through while it measures: temperature, throttling, swap, power mode."""
+"""The state of the device during a measurement: temperature, throttling, swap, power mode."""

@@ -1,8 +1,8 @@
-"""A device that is not there, and says so.
+"""Emulated devices.
 
-What the emulated system tells (temperatures, power, counters) lies in a tree of files that a script
-writes, laid out as /sys and /proc are; tools answer from files below `/commands`, named as they are
-called. Nothing of the machine underneath shows through.
+A script writes the readings of an emulated device (temperatures, power, counters) to a tree of files
+with the layout of /sys and /proc. The output of a command is a file below `/commands` named after the
+command line. The emulation never reads the machine that it runs on.
 """
 
 import os
@@ -18,13 +18,16 @@ _FOLDER = "emulated"
 
 
 class DeviceTree:
-    """Writes such a tree. Each file is replaced as a whole: who reads meanwhile sees one value or the other."""
+    """Write the file tree of an emulated device.
+
+    Each file is replaced atomically: a reader sees the old value or the new one.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     def write(self, path: str, value: Any) -> None:
-        """Write a file; `path` is absolute, as it is on the device."""
+        """Write a file; `path` is the absolute path on the device."""
         full = os.path.join(self.root, path.lstrip("/"))
         os.makedirs(os.path.dirname(full), exist_ok=True)
         with replacing(full, sync=False) as stream:
@@ -37,44 +40,44 @@ class DeviceTree:
         self.write(f"{folder}/temp", millidegrees)
 
     def over_current(self, events: int, hwmon: int = 3) -> None:
-        """Write the over-current counters of a Jetson Orin; `events` is that of oc3."""
+        """Write the over-current counters of a Jetson Orin; `events` is the count of oc3."""
         folder = f"/sys/class/hwmon/hwmon{hwmon}"
         self.write(f"{folder}/name", "soctherm_oc")
         for number, count in (("1", 0), ("2", 0), ("3", events)):
             self.write(f"{folder}/oc{number}_event_cnt", count)
 
     def command(self, argv: Sequence[str], stdout: str) -> None:
-        """Let a tool print `stdout`."""
+        """Set what a command prints."""
         self.write(_command_path(argv), stdout)
 
 
 def system_of(config: Optional[EmulationConfig], state: str) -> System:
-    """Return the system of the device that a state folder is of: this machine, unless one is emulated."""
+    """Return the system to read: the emulated one if the configuration has one, otherwise this machine."""
     return THIS_MACHINE if config is None else emulated_system(config, state)
 
 
 def emulated_system(config: EmulationConfig, state: str) -> System:
-    """Return the system of an emulated device; without a `root` its tree is `STATE/emulated`."""
+    """Return the system of an emulated device; its tree is `config.root`, by default `STATE/emulated`."""
     files = System(config.root or os.path.join(state, _FOLDER))
 
     def run(argv: Sequence[str]) -> Output:
         reading = files.read(_command_path(argv))
         if reading.text is None:
-            return Output("", f"{argv[0]} cannot be run: the emulated device has none")
+            return Output("", f"{argv[0]} cannot be run: the emulated device does not have it")
         return Output(reading.text + "\n", None)
 
     return files._replace(run=run, stream=NoStream)
 
 
-def described(config: EmulationConfig) -> Dict[str, Any]:
-    """Say how a device is emulated: part of its fingerprint, like the machine underneath, which sets the times."""
+def describe(config: EmulationConfig) -> Dict[str, Any]:
+    """Return the emulation for the fingerprint, with the processor of this machine, which determines the times."""
     return {"method": "declared slowdown", "slowdown": config.slowdown, "host_cpu": cpu_model(THIS_MACHINE)}
 
 
-def slowed(measurement: Measurement, factor: float) -> Measurement:
-    """Mark a measurement as emulated and multiply what is a time: the one place where `slowdown` acts.
+def apply_slowdown(measurement: Measurement, factor: float) -> Measurement:
+    """Mark a measurement as emulated and multiply its times by `factor`. Only this function applies `slowdown`.
 
-    Energy is power, which the tree tells, over a time; it grows alike. `seconds` and `queue_s` are real.
+    Energy is power (read from the tree) times time, so it is multiplied too. `seconds` and `queue_s` stay real.
     """
     power = measurement.power
     if power is not None:

@@ -1,7 +1,7 @@
-"""What the device is: a stable id, and a fingerprint of everything that may change a number.
+"""The identity of the device, and a fingerprint of everything that may change a measurement.
 
-Values that change while the device runs (temperature, load, uptime) are conditions of a
-measurement and stay out, so that the same set-up has the same environment id after a reboot.
+The fingerprint leaves out values that change while the device runs (temperature, load, uptime): the
+same setup has the same environment id after a reboot.
 """
 
 import json
@@ -21,16 +21,17 @@ _RAM_STEP_MB = 64
 
 
 class DeviceIdentity(NamedTuple):
-    """`device_id` is random, made at the first start; `kind` is `physical` or `emulated`."""
+    """`device_id` is random and made at the first start; `kind` is `physical` or `emulated`."""
 
     device_id: str
     kind: str
 
 
 def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
-    """Return the identity stored in a state folder, and make it at the first start.
+    """Return the identity stored in a state folder; the first call creates it.
 
-    Emulated, the same machine is another device with an id of its own: its numbers never meet the real ones.
+    Emulated and physical measurements must not mix, so an emulated device has its own id. Raises
+    InvalidRequest when the stored identity cannot be read.
     """
     path = os.path.join(state, "emulated.json" if emulated else "device.json")
     try:
@@ -41,7 +42,7 @@ def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
-            f"{path} cannot be read ({error}): put it back, or remove it and the device is a new one to every study"
+            f"{path} cannot be read ({error}): restore it, or remove it and every study treats the device as a new one"
         ) from error
     new = secrets.token_hex(16)
     identity = DeviceIdentity("emu-" + new, "emulated") if emulated else DeviceIdentity(new, "physical")
@@ -50,7 +51,7 @@ def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
 
 
 def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
-    """Describe the environment; what this machine does not tell is None."""
+    """Describe the environment; a value that this machine does not provide is None."""
     cpuinfo = system.read("/proc/cpuinfo").text or ""
     return {
         "agent": agent_version,
@@ -73,12 +74,12 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
 
 
 def environment_id(environment: Dict[str, Any]) -> str:
-    """Return the digest of a fingerprint: measurements with equal ids may be compared."""
+    """Return the digest of a fingerprint; measurements with equal ids may be compared."""
     return digest(environment)
 
 
 def memory_mb(system: System) -> Optional[int]:
-    """Return the memory that the kernel manages in steps of 64 MB: its own share differs a little from boot to boot."""
+    """Return the memory that the kernel manages, rounded to 64 MB: the kernel's own share varies from boot to boot."""
     for line in (system.read("/proc/meminfo").text or "").splitlines():
         words = line.split()
         size_kib = whole(words[1]) if len(words) >= 2 and words[0] == "MemTotal:" else None
@@ -93,7 +94,7 @@ def _board(system: System) -> Optional[str]:
 
 
 def cpu_model(system: System) -> Optional[str]:
-    """Return the processor's name; Arm kernels give numbers only."""
+    """Return the processor's name; Arm kernels report only numbers."""
     fields: Dict[str, str] = {}
     for line in (system.read("/proc/cpuinfo").text or "").splitlines():
         key, separator, value = line.partition(":")

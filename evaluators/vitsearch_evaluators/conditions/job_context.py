@@ -1,4 +1,4 @@
-"""Where and how a job is done, and what its result says of that."""
+"""The context of a job: device, environment, attempt and time, as its result records them."""
 
 import time
 from typing import Any, Dict, NamedTuple, Optional
@@ -6,10 +6,10 @@ from typing import Any, Dict, NamedTuple, Optional
 from vitsearch_evaluators.base.canonical_json import utc_now
 
 
-class Conditions(NamedTuple):
-    """What a measurement says about where and how it was taken, known before it starts.
+class JobContext(NamedTuple):
+    """The part of a result that is known before the job starts.
 
-    `slowdown` is that of an emulated device, None for a real one.
+    `slowdown` is the factor of an emulated device, None for a physical one.
     """
 
     job_id: str
@@ -19,28 +19,28 @@ class Conditions(NamedTuple):
     queue_s: float
     slowdown: Optional[float] = None
 
-    def begin(self) -> "Begun":
+    def start(self) -> "StartedJob":
         """Start the clock of the job."""
-        return Begun(self, time.monotonic(), utc_now())
+        return StartedJob(self, time.monotonic(), utc_now())
 
 
-class Begun(NamedTuple):
-    """A job that is being done since `start_s`, monotonic."""
+class StartedJob(NamedTuple):
+    """A running job; `start_s` is monotonic, `started_at` is UTC."""
 
-    conditions: Conditions
+    context: JobContext
     start_s: float
     started_at: str
 
     def fields(self) -> Dict[str, Any]:
-        """Return what every result says of the work up to now (`result_fields`)."""
-        conditions = self.conditions
+        """Return the fields that every result has (`result_fields`), with the seconds up to now."""
+        context = self.context
         return {
-            "job_id": conditions.job_id,
-            "device_id": conditions.device_id,
-            "environment_id": conditions.environment_id,
-            "attempts": conditions.attempts,
-            "queue_s": conditions.queue_s,
+            "job_id": context.job_id,
+            "device_id": context.device_id,
+            "environment_id": context.environment_id,
+            "attempts": context.attempts,
+            "queue_s": context.queue_s,
             "seconds": time.monotonic() - self.start_s,
-            "emulated": conditions.slowdown is not None,
+            "emulated": context.slowdown is not None,
             "started_at": self.started_at,
         }

@@ -1,4 +1,4 @@
-"""What the device went through under one process, and what that says about the whole measurement."""
+"""What the agent observed of the device during each process, summarized for the whole measurement."""
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -8,10 +8,10 @@ from vitsearch_evaluators.wire.measurement import Temperature
 
 
 class Observation(NamedTuple):
-    """One process. `temperature` and `swap_mb` are None with their reason in `reasons`.
+    """The device during one process. `temperature` or `swap_mb` None: `reasons` has the reason.
 
-    `throttled` is None when no counter tells; `throttling` says what moved, or why nobody can tell.
-    `warm_start`: the device did not cool down in time before it.
+    `throttled` is None when the device has no counter for it; `throttling` names the counters that moved, or
+    the reason for None. `warm_start`: the device had not cooled down in time before the process.
     """
 
     phase: str
@@ -43,7 +43,7 @@ _OBSERVATION: Mapping[str, json_reader.Reader] = {
 
 
 class Summary(NamedTuple):
-    """Of all processes of a measurement: the fields of that name."""
+    """The fields of a Measurement that follow from the observations of all its processes."""
 
     temperature: Optional[Temperature]
     swap_mb: Optional[float]
@@ -52,10 +52,10 @@ class Summary(NamedTuple):
 
 
 def summarize(observations: Sequence[Observation]) -> Summary:
-    """Put the processes of one measurement together, in their order.
+    """Combine the observations of one measurement, in the order of its processes.
 
-    Throttling of a soaked device flags the measurement as `throttled`; of any other process it was
-    there after every repeat, hence `sustained_throttling` too.
+    Any throttled process sets the flag `throttled`. A process outside the sustained phase is only recorded
+    as throttled after its repeats, so it sets `sustained_throttling` too.
     """
     reasons: Dict[str, str] = {}
     for seen in observations:
@@ -90,4 +90,4 @@ def _temperature(observations: Sequence[Observation]) -> Optional[Temperature]:
 
 
 SOAKED = "sustained"
-"""The phase that is there to show what a hot device does."""
+"""The phase that measures a hot device: throttling there is expected and not repeated."""

@@ -1,6 +1,6 @@
-"""The knobs of the device that change every number: read and recorded, never turned.
+"""The settings of the device that affect every measurement. They are recorded and never changed.
 
-None of these moves by itself, so a set-up that comes back after a reboot reads the same.
+None of them changes on its own, so the same setup reads the same after a reboot.
 """
 
 import re
@@ -15,7 +15,7 @@ _CPU = "/sys/devices/system/cpu"
 
 
 def settings(system: System) -> Dict[str, Any]:
-    """Return what is set; what this device does not have is None or empty."""
+    """Return the settings; one that this device does not have is None or empty."""
     clusters = _clusters(system)
     devfreq = _devfreq(system)
     power = _power_mode(system)
@@ -32,14 +32,14 @@ def settings(system: System) -> Dict[str, Any]:
 
 
 class PowerMode(NamedTuple):
-    """What `nvpmodel -q` tells: `NAME (ID)` and the fan's mode."""
+    """The output of `nvpmodel -q`: the mode as `NAME (ID)`, and the fan's mode."""
 
     mode: Optional[str]
     fan: Optional[str]
 
 
 def parse_nvpmodel(text: str) -> PowerMode:
-    """Read JetPack 4 to 6, plain or verbose, with warnings between the lines.
+    """Parse the output of JetPack 4 to 6, plain or verbose, with warnings between the lines.
 
     NV Fan Mode:quiet                           (JetPack 4 on boards with a fan)
     NV Power Mode: MODE_15W                     (NVPM VERB: Current mode: NV Power Mode: ...)
@@ -60,24 +60,24 @@ def parse_nvpmodel(text: str) -> PowerMode:
 
 
 def parse_nvpmodel_status(text: str) -> PowerMode:
-    """Read what nvpmodel itself remembers: `pmode:0002` and, on some boards, `fmode:quiet`."""
+    """Parse nvpmodel's status file: `pmode:0002` and, on some boards, `fmode:quiet`."""
     fields = dict(line.split(":", 1) for line in text.split() if ":" in line)
     number = whole(fields.get("pmode", ""))
     return PowerMode(None if number is None else f"({number})", fields.get("fmode"))
 
 
 def _power_mode(system: System) -> PowerMode:
-    """Ask the tool where there is one; where it may not be asked, read what it remembers."""
+    """Run nvpmodel on a device that has it; where this account may not run it, read its status file."""
     if system.read(_NVPMODEL_FILE).text is None:
         return PowerMode(None, None)
-    told = parse_nvpmodel(system.run(["nvpmodel", "-q"]).stdout)
-    if told.mode is not None:
-        return told
+    reported = parse_nvpmodel(system.run(["nvpmodel", "-q"]).stdout)
+    if reported.mode is not None:
+        return reported
     return parse_nvpmodel_status(system.read(_NVPMODEL_STATUS).text or "")
 
 
 def _clusters(system: System) -> List[Dict[str, Any]]:
-    """Processors that are set alike, by their numbers."""
+    """Return groups of processors with equal frequency settings."""
     alike: Dict[Tuple[Any, ...], List[str]] = {}
     for path in system.glob(f"{_CPU}/cpufreq/policy[0-9]*"):
         set_to = (
@@ -94,7 +94,7 @@ def _clusters(system: System) -> List[Dict[str, Any]]:
 
 
 def _devfreq(system: System) -> Dict[str, Dict[str, Any]]:
-    """GPU, memory and the like: `17000000.gpu` on Orin, `57000000.gpu` on the Nano, `dmc` on Rockchip."""
+    """Return the devfreq devices, such as `17000000.gpu` (Orin), `57000000.gpu` (Nano) or `dmc` (Rockchip)."""
     return {
         path.rpartition("/")[2]: {
             "governor": system.read(f"{path}/governor").text,
@@ -114,7 +114,7 @@ def _boost(system: System) -> Optional[bool]:
 
 
 def _all_fixed(clusters: List[Dict[str, Any]], devfreq: Dict[str, Dict[str, Any]]) -> Optional[bool]:
-    """`jetson_clocks` sets every lower bound to its upper one: the processors' and the GPU's."""
+    """Return True if every frequency range is a single value: `jetson_clocks` fixes processors and GPU that way."""
     bounds = [(cluster["min_khz"], cluster["max_khz"]) for cluster in clusters]
     bounds += [(device["min_hz"], device["max_hz"]) for name, device in devfreq.items() if _is_gpu(name)]
     known = [(low, high) for low, high in bounds if low is not None and high is not None]
@@ -126,7 +126,7 @@ def _is_gpu(name: str) -> bool:
 
 
 def _fan_profile(system: System) -> Optional[str]:
-    """JetPack 5 and later: the service that turns the fan keeps its profile, at first that of its configuration."""
+    """Return the fan profile of JetPack 5 and later: the one in use, else the default of the configuration."""
     kept = re.search(r"FAN_PROFILE:(\w+)", system.read("/var/lib/nvfancontrol/status").text or "")
     first = re.search(r"FAN_DEFAULT_PROFILE\s+(\w+)", system.read("/etc/nvfancontrol.conf").text or "")
     found = kept or first
@@ -134,12 +134,12 @@ def _fan_profile(system: System) -> Optional[str]:
 
 
 def _fan_control(system: System) -> List[str]:
-    """`pwm1_enable` of each fan: 0 is full speed, 1 by hand, 2 and more by temperature."""
+    """Return `pwm1_enable` of each fan: 0 full speed, 1 manual, 2 and more controlled by temperature."""
     return sorted(filter(None, (system.read(path).text for path in system.glob("/sys/class/hwmon/hwmon*/pwm1_enable"))))
 
 
 def _swap_mb(system: System) -> Dict[str, int]:
-    """Swap by kind; zram is memory that is compressed, and neither a disk nor free."""
+    """Return the swap space by kind; zram is compressed memory, so it is counted apart from disks."""
     sizes: Dict[str, float] = {}
     for line in (system.read("/proc/swaps").text or "").splitlines()[1:]:
         words = line.split()

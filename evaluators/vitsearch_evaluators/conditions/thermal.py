@@ -1,9 +1,9 @@
-"""How warm the processor is, and waiting until it has cooled down.
+"""The temperature of the processor, and waiting until the processor has cooled down.
 
-Boards name their zones as they like: `CPU-therm` and `PMIC-Die` (JetPack 4), `cpu-thermal` and
-`tj-thermal` (JetPack 5 and 6, Raspberry Pi), `x86_pkg_temp`, `bigcore0-thermal`. What counts is the
-hottest of those that sit on the chip that computes; the rest (battery, wifi, PMIC, a fan's estimate)
-says little about it or is a constant. AMD tells by hwmon alone.
+Zone names differ from board to board: `CPU-therm` and `PMIC-Die` (JetPack 4), `cpu-thermal` and
+`tj-thermal` (JetPack 5 and 6, Raspberry Pi), `x86_pkg_temp`, `bigcore0-thermal`. The hottest zone on the
+processor's chip is used. The other zones (battery, wifi, PMIC, a fan's estimate) say little about the
+processor or are constant. AMD processors report their temperature only through hwmon.
 """
 
 import re
@@ -21,60 +21,60 @@ _POLL_S = 0.5
 
 
 class Zone(NamedTuple):
-    """A sensor: the name that the kernel gives it, and the file with its value."""
+    """A sensor: the kernel's name for it, and the file with its value."""
 
     name: str
     path: str
 
 
-class Heat(NamedTuple):
-    """The hottest zone that counts, in degrees Celsius."""
+class ZoneTemperature(NamedTuple):
+    """A zone and its temperature in degrees Celsius."""
 
     zone: str
     celsius: float
 
 
 class Thermometer:
-    """`reason` says why there is no temperature to read, None when there is one."""
+    """The temperature sensors of the processor; `reason` says why there are none, None when there are."""
 
     def __init__(self, system: System) -> None:
         self._system = system
         found = _thermal_zones(system)
-        self._zones = [zone for zone in found if counts(zone.name)]
+        self._zones = [zone for zone in found if is_processor_zone(zone.name)]
         if not self._zones:
             sensors = _hwmon_sensors(system)
-            self._zones = [zone for zone in sensors if counts(zone.name)]
+            self._zones = [zone for zone in sensors if is_processor_zone(zone.name)]
             found += sensors
         self.reason = None if self.read() is not None else self._why_not(found)
 
-    def read(self) -> Optional[Heat]:
-        """Return the hottest zone now; zones that are switched off are passed over."""
-        heats = []
+    def read(self) -> Optional[ZoneTemperature]:
+        """Return the hottest processor zone now, None without one; zones that are switched off are ignored."""
+        temperatures = []
         for zone in self._zones:
             celsius = to_celsius(self._system.number(zone.path))
             if celsius is not None:
-                heats.append(Heat(zone.name, celsius))
-        return max(heats, key=lambda heat: heat.celsius) if heats else None
+                temperatures.append(ZoneTemperature(zone.name, celsius))
+        return max(temperatures, key=lambda one: one.celsius) if temperatures else None
 
     def _why_not(self, found: List[Zone]) -> str:
         if self._zones:
             return f"no value in {', '.join(zone.name for zone in self._zones)}"
         if found:
-            return f"none of its sensors is the processor's: {', '.join(zone.name for zone in found)}"
-        return "the system shows no temperature sensor"
+            return f"no sensor belongs to the processor: {', '.join(zone.name for zone in found)}"
+        return "the system has no temperature sensor"
 
 
-def counts(name: str) -> bool:
-    """Say whether a zone of this name sits on the chip that computes."""
+def is_processor_zone(name: str) -> bool:
+    """Return whether a zone of this name is on the processor's chip."""
     lower = name.lower()
     return _NEVER_COUNTS.search(lower) is None and _COUNTS.search(lower) is not None
 
 
 def to_celsius(raw: Optional[float]) -> Optional[float]:
-    """Return a sensor's number in degrees Celsius; None for what no processor can have.
+    """Convert a sensor's value to degrees Celsius; None for a value that no processor can have.
 
-    The kernel tells thousandths of a degree, some old board kernels whole degrees. A sensor that is
-    switched off says -256000 or 0.
+    The kernel reports thousandths of a degree, some old board kernels whole degrees. A sensor that is
+    switched off reads -256000 or 0.
     """
     if raw is None or raw == 0 or raw != raw:
         return None
@@ -85,17 +85,17 @@ def to_celsius(raw: Optional[float]) -> Optional[float]:
 def cool_down(
     thermometer: Thermometer, limit_c: float, at_most_s: float, system: System, stopped: Callable[[], bool]
 ) -> Optional[bool]:
-    """Wait until it is no warmer than `limit_c`, for `at_most_s` seconds or until `stopped()`.
+    """Wait until the processor is at most `limit_c` warm, for at most `at_most_s` seconds or until `stopped()`.
 
-    Return whether it is; None when there is no temperature to wait for.
+    Return whether it is; None when there is no temperature to read.
     """
     start = system.clock()
     while True:
-        heat = thermometer.read()
+        temperature = thermometer.read()
         waited_s = system.clock() - start
-        if heat is None:
+        if temperature is None:
             return None
-        if heat.celsius <= limit_c:
+        if temperature.celsius <= limit_c:
             return True
         if waited_s >= at_most_s or stopped():
             return False
@@ -112,12 +112,15 @@ def _thermal_zones(system: System) -> List[Zone]:
 
 
 def _hwmon_sensors(system: System) -> List[Zone]:
-    """Named `chip label`. Tctl of some Ryzens is up to 27 degrees above the truth that Tdie tells."""
+    """Return the sensors, named `chip label`.
+
+    Tctl is left out where Tdie exists: on some Ryzens Tctl reads up to 27 degrees more than the true Tdie.
+    """
     sensors = []
     for path in system.glob("/sys/class/hwmon/hwmon*/temp*_input"):
         folder, _, file_name = path.rpartition("/")
         chip = system.read(f"{folder}/name").text or ""
         label = system.read(f"{folder}/{file_name[: -len('_input')]}_label").text or ""
         sensors.append(Zone(f"{chip} {label}".strip(), path))
-    honest = {zone.name[: -len("Tdie")] for zone in sensors if zone.name.endswith("Tdie")}
-    return [zone for zone in sensors if not (zone.name.endswith("Tctl") and zone.name[: -len("Tctl")] in honest)]
+    with_tdie = {zone.name[: -len("Tdie")] for zone in sensors if zone.name.endswith("Tdie")}
+    return [zone for zone in sensors if not (zone.name.endswith("Tctl") and zone.name[: -len("Tctl")] in with_tdie)]

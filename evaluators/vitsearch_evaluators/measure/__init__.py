@@ -1,1 +1,1 @@
-"""From a job to its result: start fresh child processes and combine what they report."""
+"""Measurement jobs: start fresh child processes and combine their reports into a result."""

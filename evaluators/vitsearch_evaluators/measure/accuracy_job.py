@@ -1,15 +1,15 @@
-"""From an accuracy job to its result: one child, and what it left."""
+"""Accuracy jobs: one child classifies the subset, the agent computes the result from its report and logits."""
 
 import contextlib
 import math
 import os
 from typing import Any, Callable, Dict, Tuple
 
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
-from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import AccuracyResult
 
@@ -17,13 +17,15 @@ _Z95 = 1.959963984540054
 _PHASE = "accuracy"
 
 
-def judge(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, keep: Callable[[str], str]) -> AccuracyResult:
-    """Classify the subset that lies in the folder beside the model.
+def measure_accuracy(
+    spec: JobSpec, context: JobContext, job_folder: JobFolder, keep: Callable[[str], str]
+) -> AccuracyResult:
+    """Measure the accuracy of the model on the subset in the job's folder.
 
-    `keep` takes the file of the logits and returns its digest. Raises what `run_child` does.
+    `keep` stores the file of the logits and returns its digest. Raises what `run_child` raises.
     """
-    begun = conditions.begin()
-    report = report_in(_answer(spec, conditions.environment_id, job_folder), AccuracyReport.from_json)
+    started = context.start()
+    report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
     logits = os.path.join(job_folder.folder, LOGITS)
     found = os.path.getsize(logits)
     if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
@@ -38,20 +40,20 @@ def judge(spec: JobSpec, conditions: Conditions, job_folder: JobFolder, keep: Ca
         ci95_low=low,
         ci95_high=high,
         logits_sha256=keep(logits),
-        **begun.fields(),
+        **started.fields(),
         **report._asdict(),
     )
 
 
 def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
-    """Return what the child answered, in an earlier attempt in this environment or now."""
-    name = answer_name(environment_id, _PHASE)
+    """Return the child's answer: that of an earlier attempt in this environment, otherwise of a new child."""
+    name = answer_file_name(environment_id, _PHASE)
     path = os.path.join(job_folder.folder, name)
-    left = left_answer(path)
-    if left is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
-        return left
+    stored = stored_answer(path)
+    if stored is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
+        return stored
     with contextlib.suppress(FileNotFoundError):
-        os.remove(path)  # its logits were taken, and the agent died before it could say so
+        os.remove(path)  # its logits were already stored when the agent died, so the answer alone is useless
     job = {
         "kind": spec.kind,
         "runtime": spec.runtime,
@@ -64,9 +66,9 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
 
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % confidence interval of the share `correct / n` (Wilson 1927)."""
     share, spread = correct / n, _Z95 * _Z95 / n
     middle = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    # At its ends the interval holds the share exactly, whatever rounding makes of it.
+    # A share of 0 or 1 is exactly the end of its interval; rounding must not change that.
     return 0.0 if correct == 0 else middle - half, 1.0 if correct == n else middle + half

@@ -1,7 +1,7 @@
-"""Run the measuring child and turn everything that can happen to it into an answer or an error.
+"""Run the measuring child; every way in which it can end becomes an answer or an error.
 
-Call `run_child` from a thread that outlives the child: the kernel's promise to kill the child with
-its parent is tied to the *thread* that started it.
+Call `run_child` from a thread that outlives the child: the kernel kills the child when the *thread* that
+started it ends.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ class Interrupted(Exception):
 
 
 class ChildDied(MeasurementFailed):
-    """A signal ended the child before it had an answer; `deaths.verdict` says what that means.
+    """A signal killed the child before it wrote an answer; `interruptions.verdict` decides what that means.
 
-    To those who have no use for the difference it is a crash.
+    Callers that do not distinguish signals can treat it as a crash.
     """
 
-    def __init__(self, death: str, details: Mapping[str, Any]) -> None:
-        super().__init__("crash", f"the child was ended by {death}", dict(details, signal=death))
-        self.death = death
+    def __init__(self, signal_name: str, details: Mapping[str, Any]) -> None:
+        super().__init__("crash", f"the child was killed by {signal_name}", dict(details, signal=signal_name))
+        self.signal_name = signal_name
 
 
 class StopSignal:
@@ -54,11 +54,11 @@ class StopSignal:
         return self._read
 
     def wakeup_fileno(self) -> int:
-        """Return the end to write to: whatever is written sets the event."""
+        """Return the descriptor to write to: any byte sets the event."""
         return self._write
 
     def set(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full, hence set
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, so the event is set
             os.write(self._write, b"!")
 
     def is_set(self) -> bool:
@@ -82,37 +82,41 @@ def run_child(
     on_start: Optional[OnStart] = None,
     python: str = sys.executable,
 ) -> Dict[str, Any]:
-    """Run one job in `folder` and return the answer that the child left in `job["answer"]`.
+    """Run one job in `folder` and return the answer that the child wrote to `job["answer"]`.
 
-    Raises MeasurementFailed with the kind of failure (`timeout` when it took more than `wall_s`
-    seconds), ChildDied, StorageFull when the disk had no room for the answer, and Interrupted when
-    `stop` was set. When this returns or raises, no process that the child started is left.
+    Raises MeasurementFailed with the kind of failure (`timeout` after `wall_s` seconds), ChildDied,
+    StorageFull when the disk had no room for the answer, and Interrupted when `stop` was set. When this
+    returns or raises, no process that the child started is left.
     """
     keep = processes.children()
     log_path = os.path.join(folder, "output.log")
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as stream:
         json.dump(dict(job, parent_pid=os.getpid()), stream)
-    evidence = _Evidence(job.get("group"))
+    evidence = _MemoryEvidence(job.get("group"))
     try:
-        ended = _spawn_and_wait(folder, log_path, wall_s, stop, evidence.of(on_start), python)
+        ended = _spawn_and_wait(folder, log_path, wall_s, stop, evidence.watching(on_start), python)
     finally:
         processes.sweep(keep)
     answer_path = os.path.join(folder, job["answer"])
     if os.path.exists(answer_path):
-        return read_answer(answer_path)  # whatever happened after it was written
+        return read_answer(answer_path)  # a crash after the answer was written does not matter
     if ended == "stopped":
         raise Interrupted()
     if ended == "timeout":
         raise MeasurementFailed("timeout", f"no result after {wall_s:g} s", _output(log_path))
-    raise _death(int(ended), evidence.starved(), _output(log_path))
+    raise _failure(int(ended), evidence.was_short_of_memory(), _output(log_path))
 
 
 def read_answer(path: str) -> Dict[str, Any]:
-    """Return the answer in a file; MeasurementFailed for a failure or for what is no answer."""
+    """Return the answer in a file.
+
+    Raises MeasurementFailed with the reported failure, or `protocol` when the file is not a valid answer.
+    """
     size = os.path.getsize(path)
     if size > ANSWER_MAX_BYTES:
-        raise MeasurementFailed("protocol", f"the child's answer has {size} bytes, at most {ANSWER_MAX_BYTES} are read")
+        message = f"the child's answer has {size} bytes, allowed are {ANSWER_MAX_BYTES}"
+        raise MeasurementFailed("protocol", message)
     with open(path, "rb") as stream:
         content = stream.read()
     try:
@@ -120,27 +124,28 @@ def read_answer(path: str) -> Dict[str, Any]:
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's answer is not JSON: {error}") from error
     if not isinstance(answer, dict):
-        raise MeasurementFailed("protocol", "the child's answer is not an object")
+        raise MeasurementFailed("protocol", "the child's answer is not a JSON object")
     failure = answer.get("failure")
     if failure is not None:
-        raise _told(failure, _output(os.path.join(os.path.dirname(path), "output.log")))
+        raise _reported_failure(failure, _output(os.path.join(os.path.dirname(path), "output.log")))
     return answer
 
 
-def left_answer(path: str) -> Optional[Dict[str, Any]]:
-    """Return the answer that an earlier attempt left in a file; None without one, or when the disk has spoilt it."""
+def stored_answer(path: str) -> Optional[Dict[str, Any]]:
+    """Return the answer that an earlier attempt wrote; None when the file is missing or damaged."""
     try:
         return read_answer(path)
     except (OSError, MeasurementFailed):
         return None
 
 
-def _told(failure: Any, details: Dict[str, Any]) -> MeasurementFailed:
-    """A model may write into the answer of its own process, and anything at all."""
+def _reported_failure(failure: Any, details: Dict[str, Any]) -> MeasurementFailed:
+    """Check the failure in an answer: a model runs in the child's process and could write anything there."""
     kind, message = (failure.get("kind"), failure.get("message")) if isinstance(failure, dict) else (None, None)
     if kind in FAILURE_KINDS and isinstance(message, str):
         return MeasurementFailed(kind, message, details)
-    return MeasurementFailed("protocol", f"the child tells a failure that is none: {failure!r:.200}", details)
+    message = f"the measuring process reported an unknown failure: {failure!r:.200}"
+    return MeasurementFailed("protocol", message, details)
 
 
 def _spawn_and_wait(
@@ -152,7 +157,7 @@ def _spawn_and_wait(
     python: str,
 ) -> str:
     """Return the child's return code as text, `timeout` or `stopped`."""
-    # The child holds the writing end: its end wakes us at once, without polling on its core.
+    # The child holds the writing end. When it ends, `select` returns at once, without polling on the child's core.
     alive, alive_write = os.pipe()
     try:
         with open(log_path, "wb") as log:
@@ -193,34 +198,34 @@ def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: Sto
         left = end - time.monotonic()
         if left <= 0:
             return "timeout"
-        # The poll is needed: a process that the model forked may hold the pipe open for ever.
+        # Polling is needed: a process that the model forked may hold the pipe open for ever.
         ready = select.select(watched, [], [], min(left, _POLL_S))[0]
         if stop.fileno() in ready:
             return "stopped"
         if alive in ready:
             watched = [stop.fileno()]
-            # It ends now, or it closed the pipe itself and lives on.
+            # The child ends now, or it closed the pipe itself and keeps running.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=min(left, 1.0))
 
 
 def _environment(python: str, folder: str) -> Dict[str, str]:
-    """Return what a runtime needs to find its libraries, and this package, and nothing that may be secret."""
+    """Return the child's environment: what a runtime needs to find its libraries and this package, no secrets."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     for name, value in os.environ.items():
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    # Newer builds keep a database in the user's home and a thread that sends it away, beside what is measured.
+    # Newer builds keep a database in the user's home and upload it from a thread, which disturbs the measurement.
     environment["ORT_DISABLE_TELEMETRY"] = "1"
     if python == sys.executable:
         return processes.with_package_path(environment)
     return processes.with_package_path(environment, os.path.join(folder, "package"))
 
 
-class _Evidence:
-    """Of a shortage of memory during the life of a child."""
+class _MemoryEvidence:
+    """Find out whether the kernel killed a child for memory."""
 
     def __init__(self, group: Optional[str]) -> None:
         self._since_s = time.monotonic()
@@ -228,8 +233,8 @@ class _Evidence:
         self._kills = self._count()
         self._pid = 0
 
-    def of(self, on_start: Optional[OnStart]) -> OnStart:
-        """Return `on_start` that also tells us which child it is."""
+    def watching(self, on_start: Optional[OnStart]) -> OnStart:
+        """Return an `on_start` that also records the child's pid."""
 
         def started(process: processes.ProcessId) -> None:
             self._pid = process.pid
@@ -238,7 +243,7 @@ class _Evidence:
 
         return started
 
-    def starved(self) -> bool:
+    def was_short_of_memory(self) -> bool:
         kills = self._count()
         if kills is not None and self._kills is not None:
             return kills > self._kills
@@ -249,9 +254,9 @@ class _Evidence:
         return processes.out_of_memory_kills() if in_group is None else in_group
 
 
-def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> EvaluatorError:
+def _failure(returncode: int, short_of_memory: bool, details: Dict[str, Any]) -> EvaluatorError:
     if returncode == processes.NO_ROOM:
-        return StorageFull("the disk has no room for what the child wrote")
+        return StorageFull("the disk has no room for the child's answer")
     if returncode == 0:
         return MeasurementFailed("protocol", "the child ended without an answer", details)
     if returncode > 0:
@@ -261,7 +266,7 @@ def _death(returncode: int, starved: bool, details: Dict[str, Any]) -> Evaluator
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    if number == signal.SIGKILL and starved:
+    if number == signal.SIGKILL and short_of_memory:
         return MeasurementFailed("out_of_memory", "the kernel killed it for memory", dict(details, signal=name))
     return ChildDied(name, details)
 

@@ -1,4 +1,4 @@
-"""Where the children of a job work, and how what they report is found and read."""
+"""The folder in which the children of a job run, and the reports that they leave there."""
 
 import functools
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, TypeVar
@@ -13,29 +13,35 @@ Report = TypeVar("Report")
 
 
 class JobFolder(NamedTuple):
-    """Where a job works: its private folder, what stops it, who hears of its processes, with what they start and
-    what holds them."""
+    """The private folder of a job, and how its children run there.
+
+    `stop` ends a running child, `on_start` receives phase and process of each new child, `launch` names the
+    interpreter or tool, `memory_limit` bounds the child's memory.
+    """
 
     folder: str
     stop: StopSignal
     on_start: Optional[Callable[[str, ProcessId], None]] = None
     launch: Launch = THIS_PYTHON
-    confinement: MemoryLimit = NO_MEMORY_LIMIT
+    memory_limit: MemoryLimit = NO_MEMORY_LIMIT
 
     def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
-        """Run a child; raises what `run_child` does."""
+        """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises."""
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
-        complete = dict(job, **self.launch.to_job(), **self.confinement.for_child())
+        complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
         return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
 
 
-def answer_name(environment_id: str, name: str) -> str:
-    """Return the file of an answer. What was measured before an update is not found after it."""
+def answer_file_name(environment_id: str, name: str) -> str:
+    """Return the file name of an answer.
+
+    It contains the environment, so that an updated agent does not find the answers from before the update.
+    """
     return f"answer-{environment_id[:16]}-{name}.json"
 
 
-def report_in(answer: Mapping[str, Any], read: Callable[[Any], Report]) -> Report:
-    """Return a child's report; MeasurementFailed `protocol` for what is none."""
+def parse_report(answer: Mapping[str, Any], read: Callable[[Any], Report]) -> Report:
+    """Return the report in a child's answer; MeasurementFailed `protocol` when it is not a valid report."""
     try:
         return read(answer.get("report"))
     except InvalidRequest as error:

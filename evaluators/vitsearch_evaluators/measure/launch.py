@@ -1,11 +1,11 @@
-"""How a runtime's child is started: under which Python, with which tool.
+"""Choose the Python interpreter or the tool that runs a runtime's child.
 
-A board may keep a runtime's library where another Python sees it: JetPack's TensorRT and onnxruntime belong
-to the system's python3, and a virtual environment hides them. So each runtime has an interpreter of its own,
-named in `config.json` or found: the one that the agent runs on, else the system's. A tool is one that the
-configuration names, else one on the PATH or where its maker puts it.
+On some devices only another Python has the runtime's library: JetPack's TensorRT and onnxruntime belong to
+the system's python3, and a virtual environment hides them. So each runtime has its own interpreter: the one
+named in `config.json`, else the agent's, else the system's. A tool is the one that the configuration names,
+else one on the PATH or at the path where its maker installs it.
 
-What is cheap to see (there is no such module, no such tool) is seen here, without a child.
+A missing module or tool is detected here, without starting a child.
 """
 
 import importlib
@@ -31,7 +31,10 @@ _FIND = (
 
 
 def needs_of(name: str) -> Needs:
-    """Return what a runtime needs; only another package's is imported for it. InvalidRequest for an unknown name."""
+    """Return the libraries and tools that a runtime needs; InvalidRequest for an unknown name.
+
+    Only a runtime of another package is imported for this.
+    """
     if name in NEEDS:
         return NEEDS[name]
     runtime = runtimes.create(name)
@@ -39,15 +42,18 @@ def needs_of(name: str) -> Needs:
 
 
 class Launch(NamedTuple):
-    """`python` starts the child, which starts `tool` if its runtime is one; `cache` is a folder for what
-    a runtime makes of a model and wants to keep."""
+    """How to start a child.
+
+    `python` runs the child; a tool runtime's child then runs `tool`. `cache` is a folder for files that a
+    runtime builds from a model and keeps, such as engines.
+    """
 
     python: str = sys.executable
     tool: Optional[str] = None
     cache: Optional[str] = None
 
     def to_job(self) -> Mapping[str, Any]:
-        """Return what the child is told."""
+        """Return the part of the job that the child receives."""
         return {"tool": self.tool, "cache": self.cache}
 
     @property
@@ -68,32 +74,32 @@ THIS_PYTHON = Launch()
 
 
 class Candidate(NamedTuple):
-    """A way to start a runtime, or why there is none."""
+    """A way to start a runtime; `reason` says why it cannot work, None when it may."""
 
     launch: Launch
     reason: Optional[str]
 
 
 def check(name: str, config: RuntimeConfig) -> Needs:
-    """Return what a runtime needs; InvalidRequest for an unknown one, and for what can have no effect on it."""
+    """Return what a runtime needs; InvalidRequest for an unknown runtime or a setting without effect on it."""
     needs = needs_of(name)
     if config.tool is not None and not needs.tools:
-        raise InvalidRequest(f"runtimes.{name}.tool: {name} is no tool")
+        raise InvalidRequest(f"runtimes.{name}.tool: {name} is not a tool; use runtimes.{name}.python")
     if config.python is not None and needs.tools:
-        raise InvalidRequest(f"runtimes.{name}.python: {name} is a tool, and no Python runs it")
+        raise InvalidRequest(f"runtimes.{name}.python: {name} is a tool; use runtimes.{name}.tool")
     return needs
 
 
 def candidates(name: str, config: RuntimeConfig, system: System) -> Iterator[Candidate]:
-    """Yield the ways to start a runtime, the best first; at least one. What is configured is the only one."""
+    """Yield the ways to start a runtime, the best first, at least one. A configured program is the only one."""
     needs = check(name, config)
     if needs.tools:
         yield _tool(needs.tools if config.tool is None else (config.tool,))
     elif config.python is not None:
-        # Its own words say best what is wrong with it.
+        # Not checked here: the interpreter's own error message is the best description of a problem.
         yield Candidate(Launch(python=config.python), None)
     else:
-        yield Candidate(Launch(), _absent(needs))
+        yield Candidate(Launch(), _missing_library(needs))
         if needs.libraries and sys.executable != SYSTEM_PYTHON and _has(SYSTEM_PYTHON, needs, system):
             yield Candidate(Launch(python=SYSTEM_PYTHON), None)
 
@@ -107,17 +113,17 @@ def _tool(names: Sequence[str]) -> Candidate:
         path = shutil.which(name)
         if path is not None:
             return Candidate(Launch(tool=os.path.abspath(path)), None)
-    return Candidate(Launch(), f"no program {' or '.join(names)} here; config.json can name one")
+    return Candidate(Launch(), f"program not found: {' or '.join(names)}; config.json can name one")
 
 
-def _absent(needs: Needs) -> Optional[str]:
+def _missing_library(needs: Needs) -> Optional[str]:
     if not needs.libraries:
         return None
-    importlib.invalidate_caches()  # it may have been installed since we started
+    importlib.invalidate_caches()  # the library may have been installed since the agent started
     for library in needs.libraries:
         try:
             if importlib.util.find_spec(library) is not None:
                 return None
         except (ImportError, ValueError):
             continue
-    return f"no module {' or '.join(needs.libraries)} in {sys.executable}"
+    return f"module not found in {sys.executable}: {' or '.join(needs.libraries)}"

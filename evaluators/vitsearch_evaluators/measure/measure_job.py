@@ -1,6 +1,6 @@
-"""From a job to a Measurement: one fresh child after another, then what they report together.
+"""Measure jobs: run one fresh child after another and combine their reports into a Measurement.
 
-latency x processes --> sustained --> throughput --> power      each only if the protocol asks for it
+latency x processes --> sustained --> throughput --> power      the last three only if the protocol asks for them
 """
 
 import abc
@@ -14,82 +14,81 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions import observation
-from vitsearch_evaluators.conditions.emulation import slowed
-from vitsearch_evaluators.conditions.job_context import Conditions
-from vitsearch_evaluators.conditions.monitor import Watch, tell_nobody
+from vitsearch_evaluators.conditions.emulation import apply_slowdown
+from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child import timed_loop
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child_process import left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.combine import combine
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power
 
 PREPARE_S = 1800.0
-"""TensorRT builds an engine of a larger transformer on a small Jetson for many minutes."""
+"""Building a TensorRT engine of a larger transformer takes many minutes on a small Jetson."""
 
 
 class PowerRecorder(abc.ABC):
-    """Reads the device's meter while the power phase's process lives."""
+    """Reads the device's meter while the process of the power phase runs."""
 
     @abc.abstractmethod
-    def absent(self) -> Optional[str]:
-        """Look for the meter; return why there is none, None when it can be read."""
+    def unavailable_reason(self) -> Optional[str]:
+        """Look for a meter; return the reason why there is none, None when one can be read."""
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Begin; called right before the process starts."""
+        """Start reading; called right before the process starts."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """End; called however the process ended."""
+        """Stop reading; called however the process ended."""
 
     @abc.abstractmethod
     def power(self, report: PowerReport) -> Tuple[Optional[Power], Optional[str]]:
-        """Return what the looks at the meter say about the process' windows, or None and the reason."""
+        """Return the power in the process's windows, or None and the reason."""
 
 
-def execute(
+def measure_job(
     spec: JobSpec,
-    conditions: Conditions,
+    context: JobContext,
     job_folder: JobFolder,
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
-    tell: Callable[..., None] = tell_nobody,
+    on_event: Callable[..., None] = ignore_event,
 ) -> Measurement:
-    """Measure the model whose files lie in the bench's folder under the names of the manifest.
+    """Measure the model whose files are in the job's folder under the names of the manifest.
 
-    Answers that an earlier attempt left there are used when they were taken in the same environment.
-    `tell` hears what happens beside the processes (`events`). Raises what `run_child` does.
+    Answers of an earlier attempt in the same environment are used again. `on_event` receives the events
+    between the processes (`events`). Raises what `run_child` raises.
     """
-    begun = conditions.begin()
+    started = context.start()
     protocol = spec.protocol
-    watch = Watch(system, protocol, job_folder.stop.is_set, tell=tell)
-    children = _Children(spec, conditions.environment_id, job_folder, watch)
+    monitor = Monitor(system, protocol, job_folder.stop.is_set, on_event=on_event)
+    children = _Children(spec, context.environment_id, job_folder, monitor)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
-    reports = [
-        children.report("latency", timed_loop.ProcessReport.from_json, index) for index in range(protocol.processes)
-    ]
+    reports = [children.report("latency", ProcessReport.from_json, index) for index in range(protocol.processes)]
     sustained, not_provided = None, None
     if protocol.soak_s > 0:
-        sustained, not_provided = children.told("sustained", timed_loop.ProcessReport.from_json)
+        sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
     try:
-        fields = timed_loop.combine(reports, protocol, sustained)
+        fields = combine(reports, protocol, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
     if not_provided is not None:
         fields["reasons"]["sustained"] = not_provided
     if protocol.throughput_s > 0:
-        counted, not_provided = children.told("throughput", ThroughputReport.from_json)
+        counted, not_provided = children.optional_report("throughput", ThroughputReport.from_json)
         fields["throughput_ips"] = None if counted is None else counted.images_per_s
+        fields["reasons"].pop("throughput_ips", None)
         if not_provided is not None:
             fields["reasons"]["throughput_ips"] = not_provided
     fields["power"], reason = _power(children, recorder)
     if reason is not None:
         fields["reasons"]["power"] = reason
-    device = observation.summarize(watch.observations)
+    device = observation.summarize(monitor.observations)
     fields["reasons"].update(device.reasons)
     fields["flags"] += device.flags
     measurement = Measurement(
@@ -99,13 +98,13 @@ def execute(
         temperature=device.temperature,
         swap_mb=device.swap_mb,
         **fields,
-        **begun.fields(),
+        **started.fields(),
     )
-    return measurement if conditions.slowdown is None else slowed(measurement, conditions.slowdown)
+    return measurement if context.slowdown is None else apply_slowdown(measurement, context.slowdown)
 
 
 def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
-    """Return how long the process of a phase may live: what loading and sampling may take, and its own time."""
+    """Return the time limit of a phase's process: that for loading and sampling, plus the phase's own duration."""
     own_s = {
         "latency": 0.0,
         "sustained": protocol.soak_s,
@@ -117,48 +116,48 @@ def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
 
 
 class _Children(NamedTuple):
-    """Starts the processes of one job, each of which leaves its answer in a file of its own."""
+    """The processes of one job; each writes its answer to its own file."""
 
     spec: JobSpec
     environment_id: str
     job_folder: JobFolder
-    watch: Watch
+    monitor: Monitor
 
     def path(self, name: str) -> str:
-        return os.path.join(self.job_folder.folder, answer_name(self.environment_id, name))
+        return os.path.join(self.job_folder.folder, answer_file_name(self.environment_id, name))
 
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
-        """Return the report of a process: what an earlier attempt left, else of one that is started now."""
+        """Return the report of a process: that of an earlier attempt, otherwise of a new process."""
         name = phase if index is None else str(index)
-        path, seen = self.path(name), self.path(name + "-seen")
-        answer = self._left(path, seen)
+        path, observation = self.path(name), self.path(name + "-observation")
+        answer = self._stored(path, observation)
         if answer is None:
-            answer = self.watch.over(phase, functools.partial(self._run, phase, path), seen)
-        if isinstance(answer.get("untold"), str):
-            raise NotProvided(answer["untold"])
-        return report_in(answer, read)
+            answer = self.monitor.run(phase, functools.partial(self._run, phase, path), observation)
+        if isinstance(answer.get("not_provided"), str):
+            raise NotProvided(answer["not_provided"])
+        return parse_report(answer, read)
 
-    def _left(self, path: str, seen: str) -> Optional[Dict[str, Any]]:
-        """Return the answer that an earlier attempt left, None without one."""
-        answer = left_answer(path)
-        # What was seen is written last: an answer without it is of an attempt that was cut off between the two.
-        return answer if answer is not None and self.watch.recall(seen) else None
+    def _stored(self, path: str, observation: str) -> Optional[Dict[str, Any]]:
+        """Return the answer of an earlier attempt, None without one."""
+        answer = stored_answer(path)
+        # The observation is written last: an answer without one belongs to an attempt interrupted between the two.
+        return answer if answer is not None and self.monitor.restore(observation) else None
 
-    def told(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
-        """Return the report of a phase that the job can do without, or None and the reason why there is none."""
+    def optional_report(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
+        """Return the report of a phase whose absence does not fail the job, or None and the reason."""
         try:
             return self.report(phase, read), None
         except NotProvided as not_provided:
             return None, str(not_provided)
 
     def prepare(self) -> None:
-        """Each time anew: what an earlier attempt prepared is found, or has gone meanwhile."""
+        """Run the prepare phase in every attempt: it finds what an earlier attempt prepared, or prepares it again."""
         self._run("prepare", self.path("prepare"))
 
     def _run(self, phase: str, path: str) -> Dict[str, Any]:
-        """All processes of all phases pass here."""
+        """Run the process of a phase and return its answer."""
         with contextlib.suppress(FileNotFoundError):
-            os.remove(path)  # of a process that was throttled
+            os.remove(path)  # the answer of a throttled process that is being repeated
         job = {
             "kind": self.spec.kind,
             "phase": phase,
@@ -173,25 +172,25 @@ class _Children(NamedTuple):
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:
-    """Run the power phase while the meter is read; without a meter there is nothing to run for."""
+    """Run the power phase while the meter is read; without a meter the phase is skipped."""
     if children.spec.protocol.power_s == 0:
         return None, "the protocol has no power phase"
     if recorder is None:
         return None, "no power meter"
     kept = children.path("power-read")
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # not there, or spoilt
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # missing or damaged
         with open(kept, "rb") as stream:
             found = parse_json(stream.read())
         return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
-    reason = recorder.absent()
+    reason = recorder.unavailable_reason()
     if reason is not None:
         return None, reason
-    # An answer without its looks at the meter is of an attempt that was cut off between the two.
+    # An answer without a power result belongs to an attempt that was interrupted between the two.
     with contextlib.suppress(FileNotFoundError):
         os.remove(children.path("power"))
     recorder.start()
     try:
-        report, reason = children.told("power", PowerReport.from_json)
+        report, reason = children.optional_report("power", PowerReport.from_json)
     finally:
         recorder.stop()
     power, reason = (None, reason) if report is None else recorder.power(report)

@@ -1,18 +1,18 @@
-"""The memory that a measuring child may use, and what enforces it: `limits.memory_mb` of the configuration.
+"""The memory limit of a measuring child (`limits.memory_mb` of the configuration) and how it is enforced.
 
-A memory cgroup of its own, below the agent's, counts what is really used, kills what goes beyond and says
-that it did (`memory.events`). Where none can be made the child's address space is limited: allocations then
-fail, which a runtime reports. That fits runtimes of the processor alone: CUDA reserves far more addresses
-than it uses (`Runtime.reserves_addresses`).
+A memory cgroup below the agent's counts the memory in use, kills a child that exceeds the limit and records
+the kill (`memory.events`). Where no cgroup can be made, the child's address space is limited: allocations then
+fail, and the runtime reports it. An address limit only suits runtimes on the CPU: CUDA reserves far more
+addresses than it uses (`Runtime.reserves_addresses`).
 
-    agent.service                  delegated to the agent, no process in it (the kernel's rule in version 2)
-      vitsearch-agent              the agent: it goes there itself, or systemd starts it there (DelegateSubgroup)
+    agent.service                  delegated to the agent, without processes (the kernel requires it in version 2)
+      vitsearch-agent              the agent: it moves there, or systemd starts it there (DelegateSubgroup)
       vitsearch-measured           one child at a time, with memory.max
 
-systemd removes both when the service ends, so each start finds the service's group as the first did. Version 1
-has no such rule, and only root may make groups in it (systemd hands none over), below the one that it is in.
+systemd removes both groups when the service ends, so every start finds the service's group in the same state.
+Version 1 has no such rule, but only root may make groups in it (systemd does not delegate them), below its own.
 
-Without `memory_mb` the kernel decides: every child is the first that it takes (`oom_score_adj`).
+Without `memory_mb` the kernel decides when memory runs out, and kills the child first (`oom_score_adj`).
 """
 
 import os
@@ -28,24 +28,23 @@ MB = 10**6
 
 
 class MemoryLimit(NamedTuple):
-    """`group` is the folder of a cgroup, or None with the `reason` why there is none; without `memory_mb`
-    nothing is limited."""
+    """`group` is the folder of a cgroup, or None with the `reason`; without `memory_mb` nothing is limited."""
 
     memory_mb: Optional[int] = None
     group: Optional[str] = None
     reason: Optional[str] = None
 
     def for_child(self) -> Dict[str, Any]:
-        """Return what the child needs to put itself under the limit."""
+        """Return the part of the job with which the child applies the limit to itself."""
         return {"memory_mb": self.memory_mb, "group": self.group}
 
-    def described(self) -> Dict[str, Any]:
-        """Return what the fingerprint says of it: under a limit a model may take other paths."""
+    def describe(self) -> Dict[str, Any]:
+        """Return the limit for the fingerprint: with little memory a model may run other code paths."""
         by = "cgroup" if self.group is not None else "address space" if self.memory_mb is not None else "nothing"
         return {"memory_mb": self.memory_mb, "by": by, "reason": self.reason}
 
     def kills(self) -> Optional[int]:
-        """Return how many processes the kernel killed in the group so far, None where nobody counts."""
+        """Return how many processes the kernel has killed in the group, None where no counter exists."""
         for name in ("memory.events", "memory.oom_control"):
             for key, value in _pairs(os.path.join(self.group or "/nowhere", name)):
                 if key == "oom_kill" and value.isdigit():
@@ -56,19 +55,22 @@ class MemoryLimit(NamedTuple):
 NO_MEMORY_LIMIT = MemoryLimit()
 
 
-def find(memory_mb: Optional[int], system: System) -> MemoryLimit:
-    """Make a memory cgroup of that size for the children, or say why there is none. It never raises."""
+def set_up(memory_mb: Optional[int], system: System) -> MemoryLimit:
+    """Make a memory cgroup of that size for the children, else limit their addresses and record the reason.
+
+    It never raises.
+    """
     if memory_mb is None:
         return NO_MEMORY_LIMIT
     own, is_v2 = _own_group(system)
     if own is None:
-        return _by_addresses(memory_mb, "there is no memory controller")
+        return _by_addresses(memory_mb, "the system has no memory controller")
     path = system.at(own)
     try:
         group = _make_v2(path, memory_mb) if is_v2 else _make_v1(path, memory_mb)
     except (OSError, InvalidRequest) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        return _by_addresses(memory_mb, f"no memory cgroup can be made in {own}: {told}")
+        why = getattr(error, "strerror", None) or str(error)
+        return _by_addresses(memory_mb, f"no memory cgroup can be made in {own}: {why}")
     return MemoryLimit(memory_mb, group)
 
 
@@ -79,12 +81,12 @@ def _by_addresses(memory_mb: int, reason: str) -> MemoryLimit:
 
 
 def join(group: str) -> None:
-    """Put this process and what it starts into a group; OSError when it cannot be."""
+    """Move this process, and every process that it starts, into a group; OSError when that fails."""
     _write(os.path.join(group, "cgroup.procs"), os.getpid())
 
 
 def limit_addresses(memory_mb: int) -> None:
-    """Let this process map so much more than it has mapped already: what a runtime needs to be there is not counted."""
+    """Allow this process to map `memory_mb` more than it has mapped now; the loaded runtime does not count."""
     import resource
 
     with open(_MAPPED) as stream:
@@ -99,18 +101,18 @@ def _own_group(system: System) -> Tuple[Optional[str], bool]:
     """Return the memory cgroup that this process is in, and whether it is of version 2."""
     lines = (system.read("/proc/self/cgroup").text or "").splitlines()
     entries = [line.split(":", 2) for line in lines if line.count(":") >= 2]
-    for _, controllers, place in entries:
+    for _, controllers, path in entries:
         if "memory" in controllers.split(","):
-            return _existing(system, "/sys/fs/cgroup/memory", place), False
-    for _, controllers, place in entries:
+            return _existing(system, "/sys/fs/cgroup/memory", path), False
+    for _, controllers, path in entries:
         if controllers == "":
-            return _existing(system, "/sys/fs/cgroup", place), True
+            return _existing(system, "/sys/fs/cgroup", path), True
     return None, False
 
 
-def _existing(system: System, root: str, place: str) -> Optional[str]:
-    # A container sees its own group as the root, under whatever path it has outside.
-    for path in (root + place.rstrip("/"), root):
+def _existing(system: System, root: str, group: str) -> Optional[str]:
+    # A container sees its own group as the root, whatever its path outside is.
+    for path in (root + group.rstrip("/"), root):
         if os.path.exists(os.path.join(system.at(path), "cgroup.procs")):
             return path
     return None
@@ -119,7 +121,7 @@ def _existing(system: System, root: str, place: str) -> Optional[str]:
 def _make_v1(own: str, memory_mb: int) -> str:
     group = os.path.join(own, _GROUP)
     os.makedirs(group, exist_ok=True)
-    # Group and group with swap: the second may not be less than the first at any time.
+    # The second limit (memory and swap) may never be below the first, so the first is set before and after it.
     limits = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
     for name in limits + limits[:1]:
         if os.path.exists(os.path.join(group, name)):
@@ -129,7 +131,7 @@ def _make_v1(own: str, memory_mb: int) -> str:
                 if name != limits[0]:
                     raise
     if _first_number(os.path.join(group, limits[0])) > memory_mb * MB:
-        raise InvalidRequest("the limit is not taken")
+        raise InvalidRequest("the kernel does not accept the limit")
     return group
 
 
@@ -143,10 +145,10 @@ def _make_v2(own: str, memory_mb: int) -> str:
 
 
 def group_below(own: str, controller: str) -> str:
-    """Make the children's group of version 2, in which a controller works; OSError or InvalidRequest when it cannot."""
+    """Make the children's group (version 2) with a controller enabled; OSError or InvalidRequest when that fails."""
     if controller not in _words(os.path.join(own, "cgroup.controllers")):
         raise InvalidRequest(f"the {controller} controller is not delegated (systemd: Delegate={controller})")
-    _leave(own)
+    _move_to_subgroup(own)
     if controller not in _words(os.path.join(own, "cgroup.subtree_control")):
         _write(os.path.join(own, "cgroup.subtree_control"), "+" + controller)
     group = os.path.join(own, _GROUP)
@@ -154,11 +156,11 @@ def group_below(own: str, controller: str) -> str:
     return group
 
 
-def _leave(own: str) -> None:
-    """Go into a group below: one that holds processes itself can have no limited groups below it."""
+def _move_to_subgroup(own: str) -> None:
+    """Move the agent to a subgroup: a group that holds processes cannot have limited subgroups."""
     inside = set(_words(os.path.join(own, "cgroup.procs")))
     if inside - {str(os.getpid())}:
-        raise InvalidRequest("other processes are in the agent's group")
+        raise InvalidRequest("the agent's group contains other processes")
     if inside:
         agent = os.path.join(own, _AGENT)
         os.makedirs(agent, exist_ok=True)

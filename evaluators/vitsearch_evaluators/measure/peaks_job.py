@@ -1,4 +1,4 @@
-"""From a peaks job to the device's peaks: one child after another, each for one precision and thread count."""
+"""Peaks jobs: one child after another, each for one precision and thread count."""
 
 import contextlib
 import os
@@ -6,59 +6,62 @@ from typing import Any, Dict, List, Optional
 
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.thermal import Thermometer
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
-from vitsearch_evaluators.measure.child_process import ChildDied, left_answer
-from vitsearch_evaluators.measure.job_folder import JobFolder, answer_name, report_in
+from vitsearch_evaluators.measure.child_process import ChildDied, stored_answer
+from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import Gemm, PeaksResult, Rate
 
 
 def measure_peaks(
-    spec: JobSpec, conditions: Conditions, job_folder: JobFolder, system: System = THIS_MACHINE
+    spec: JobSpec, context: JobContext, job_folder: JobFolder, system: System = THIS_MACHINE
 ) -> PeaksResult:
     """Measure the peaks with one thread, and with `spec.protocol.threads` where those are more.
 
-    A precision that the runtime does not take is a reason and no failure. Raises what `run_child` does.
+    A precision that the runtime does not support gets a reason and does not fail the job. Raises what
+    `run_child` raises.
     """
-    begun = conditions.begin()
+    started = context.start()
     reports: List[PeakReport] = []
     gemm: List[Gemm] = []
     reasons: Dict[str, str] = {}
     for precision in PRECISIONS:
         for threads in sorted({1, spec.protocol.threads}):
             try:
-                report = _peak(spec, precision, threads, conditions, job_folder)
+                report = _peak(spec, precision, threads, context, job_folder)
             except MeasurementFailed as failure:
-                if isinstance(failure, ChildDied) and failure.death in FROM_OUTSIDE:
+                if isinstance(failure, ChildDied) and failure.signal_name in FROM_OUTSIDE:
                     raise
                 reasons[precision] = str(failure)
                 break
             reports.append(report)
-            gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, conditions.slowdown)))
-    copied = _peak(spec, COPY, 1, conditions, job_folder)
-    heat, wait = _heat(system, reasons), _wait_over_cpu([*reports, copied], reasons)
+            gemm.append(Gemm(precision, threads, GEMM_SIZE, _scaled(report.rate, 1e9, context.slowdown)))
+    copied = _peak(spec, COPY, 1, context, job_folder)
+    temperature_c, wait = _temperature_c(system, reasons), _wait_over_cpu([*reports, copied], reasons)
     first = reports[0] if reports else copied
+    if first.runtime_version is None:
+        reasons["runtime_version"] = "the runtime ran no matrix product"
     return PeaksResult(
         runtime=spec.runtime,
         runtime_version=first.runtime_version,
         options=first.options if reports else spec.options,
         gemm=tuple(gemm),
-        copy_gb_per_s=_scaled(copied.rate, 1e9, conditions.slowdown),
+        copy_gb_per_s=_scaled(copied.rate, 1e9, context.slowdown),
         copy_bytes=COPY_BYTES,
-        temperature_c=heat,
+        temperature_c=temperature_c,
         wait_over_cpu=wait,
         reasons=reasons,
-        **begun.fields(),
+        **started.fields(),
     )
 
 
-def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_folder: JobFolder) -> PeakReport:
-    """Return a child's report, that of an earlier attempt in this environment if there is one."""
+def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folder: JobFolder) -> PeakReport:
+    """Return the report of an earlier attempt in this environment, otherwise of a new child."""
     phase = f"{what}-{threads}"
-    name = answer_name(conditions.environment_id, phase)
+    name = answer_file_name(context.environment_id, phase)
     path = os.path.join(job_folder.folder, name)
     job = {
         "kind": "copy" if what == COPY else "gemm",
@@ -69,13 +72,13 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_fo
         "protocol": spec.protocol._replace(threads=threads).to_json(),
         "answer": name,
     }
-    answer = left_answer(path)
+    answer = stored_answer(path)
     if answer is None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
         answer = job_folder.run(phase, job, spec.protocol.max_s)
     try:
-        return report_in(answer, PeakReport.from_json)
+        return parse_report(answer, PeakReport.from_json)
     except MeasurementFailed:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
@@ -83,25 +86,25 @@ def _peak(spec: JobSpec, what: str, threads: int, conditions: Conditions, job_fo
 
 
 def _scaled(rate: Rate, unit: float, slowdown: Optional[float]) -> Rate:
-    """Return a rate in a larger unit, and as much lower as an emulated device is slower."""
+    """Return a rate in a larger unit, divided by the slowdown of an emulated device."""
     divisor = unit * (slowdown or 1.0)
     return Rate(rate.best / divisor, rate.median / divisor, rate.n)
 
 
-def _heat(system: System, reasons: Dict[str, str]) -> Optional[float]:
-    """Return how warm the device is after all the work."""
+def _temperature_c(system: System, reasons: Dict[str, str]) -> Optional[float]:
+    """Return the temperature of the device after all the work."""
     thermometer = Thermometer(system)
-    heat = thermometer.read()
-    if heat is None:
+    temperature = thermometer.read()
+    if temperature is None:
         reasons["temperature_c"] = str(thermometer.reason)
         return None
-    return heat.celsius
+    return temperature.celsius
 
 
 def _wait_over_cpu(reports: List[PeakReport], reasons: Dict[str, str]) -> Optional[float]:
-    lacking: List[Any] = [report.reason for report in reports if report.cpu_s is None or report.wait_s is None]
+    missing: List[Any] = [report.reason for report in reports if report.cpu_s is None or report.wait_s is None]
     cpu_s = sum(report.cpu_s or 0.0 for report in reports)
-    if lacking or cpu_s <= 0:
-        reasons["wait_over_cpu"] = str(lacking[0] if lacking else "no processor time was counted")
+    if missing or cpu_s <= 0:
+        reasons["wait_over_cpu"] = str(missing[0] if missing else "the scheduler counted no processor time")
         return None
     return sum(report.wait_s or 0.0 for report in reports) / cpu_s

@@ -1,4 +1,4 @@
-"""The power phase of a job: which meter, its looks, and what they say about the child's windows."""
+"""The power phase of a job: find the meter, record it, and evaluate the samples in the child's windows."""
 
 from typing import Optional, Tuple
 
@@ -15,9 +15,9 @@ from vitsearch_evaluators.wire.measurement import Power
 
 
 class MeteredPhase(PowerRecorder):
-    """`meter` is the name of the one that was found last, None when there was none.
+    """Finds and records the device's power meter; `meter` is the name of the last one found, None without one.
 
-    It is looked for anew before each phase: a battery may be charging now, a logger may run again.
+    The search is repeated before each phase: a battery may be charging now, a logger may run again.
     """
 
     def __init__(self, config: PowerConfig, system: System) -> None:
@@ -27,10 +27,10 @@ class MeteredPhase(PowerRecorder):
         self._found: Optional[PowerMeter] = None
         self._recorder: Optional[Recorder] = None
 
-    def absent(self) -> Optional[str]:
+    def unavailable_reason(self) -> Optional[str]:
         try:
             self._found, reason = power.find(self._config, self._system)
-        except EvaluatorError as error:  # a package that was installed meanwhile
+        except EvaluatorError as error:  # a package installed since the start may define a meter twice
             self._found, reason = None, str(error)
         self.meter = None if self._found is None else self._found.name
         return reason
@@ -51,4 +51,5 @@ class MeteredPhase(PowerRecorder):
         found, reason = evaluate(series, report, self._found)
         if reason is not None and self._recorder.problem is not None:
             reason = f"{reason} ({self._recorder.problem})"
-        return found, reason or report.note
+        notes = [note for note in (reason, report.note) if note is not None]
+        return found, "; ".join(notes) or None

@@ -1,4 +1,4 @@
-"""What a runtime says of itself, asked in a child: nothing else may import one."""
+"""Check in a child whether a runtime is available: only children import runtimes."""
 
 import os
 
@@ -18,8 +18,10 @@ _ATTEMPTS = 3
 def check_runtime(
     name: str, job_folder: JobFolder, config: RuntimeConfig = RUNTIME_DEFAULT, system: System = THIS_MACHINE
 ) -> RuntimeInfo:
-    """Ask children whether a runtime can be used, under each interpreter that may have it; the first that can
-    is its own from now on. The bench's own launch is not used."""
+    """Check in a child whether a runtime is available, under each candidate interpreter until one has it.
+
+    That interpreter becomes the runtime's program. The launch of `job_folder` is not used.
+    """
     reasons = []
     try:
         for candidate in candidates(name, config, system):
@@ -31,13 +33,13 @@ def check_runtime(
             reasons.append(str(info.reason))
     except StorageFull:
         raise
-    except (EvaluatorError, ImportError, AttributeError) as error:  # no such runtime, or another package's is broken
+    except (EvaluatorError, ImportError, AttributeError) as error:  # unknown, or broken in another package
         reasons.append(str(error))
     return RuntimeInfo(name, False, "; ".join(reasons), None, ())
 
 
 def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:
-    """Ask a child; a crash is an answer too."""
+    """Run the check in a child; a crash of the child makes the runtime unavailable."""
     job = {"kind": "runtime_check", "runtime": name, "answer": f"runtime-{name}.json"}
     answer_path = os.path.join(job_folder.folder, job["answer"])
     if os.path.exists(answer_path):
@@ -46,17 +48,17 @@ def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:
         try:
             state = job_folder.run("runtime_check", job, _CHECK_TIMEOUT_S).get("availability")
         except ChildDied as death:
-            if death.death in FROM_OUTSIDE and attempt < _ATTEMPTS:
+            if death.signal_name in FROM_OUTSIDE and attempt < _ATTEMPTS:
                 continue
             return RuntimeInfo(name, False, str(death), None, ())
         except MeasurementFailed as failure:
-            return RuntimeInfo(name, False, _told(failure, job_folder.launch), None, ())
+            return RuntimeInfo(name, False, _description(failure, job_folder.launch), None, ())
         return RuntimeInfo.from_json(dict(state or {}, name=name, program=None))
     raise AssertionError("unreachable")
 
 
-def _told(failure: MeasurementFailed, launch: Launch) -> str:
-    """The last line of a Python that fails at its start is the reason for it."""
+def _description(failure: MeasurementFailed, launch: Launch) -> str:
+    """Describe a failure; when Python itself fails to start, its last line of output has the reason."""
     tail = str(failure.details.get("output_tail", "")).strip().splitlines()
     if failure.kind != "crash" or not tail:
         return str(failure)

@@ -1,4 +1,7 @@
-"""Power meters by name, and which of them this device has. Nothing is imported before it is asked for."""
+"""Power meters by name, and the choice of the meter of this device.
+
+A meter's module is imported when it is first created.
+"""
 
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
 
@@ -6,7 +9,7 @@ from vitsearch_evaluators.base import plugins
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample
 
 ENTRY_POINT_GROUP = "vitsearch_evaluators.power"
 
@@ -17,20 +20,20 @@ AUTOMATIC = {
     "rapl": "vitsearch_evaluators.power.rapl:RaplMeter",
     "battery": "vitsearch_evaluators.power.battery:BatteryMeter",
 }
-"""Tried in this order when the configuration names none: the board's own before the processor's."""
+"""Tried in this order when the configuration names no meter: the board's own meter before the processor's."""
 
 BY_NAME = {
     "nvml": "vitsearch_evaluators.power.nvml:NvmlMeter",
     "android_battery": "vitsearch_evaluators.power.battery:AndroidBatteryMeter",
     "external_csv": "vitsearch_evaluators.power.external_csv:ExternalCsvMeter",
 }
-"""Never taken by themselves: a graphics card is not where every model runs, the others need options."""
+"""Used only when configured: not every model runs on the graphics card, and the others need options."""
 
-__all__ = ["Found", "PowerMeter", "Sample", "asked", "check", "create", "find", "table"]
+__all__ = ["MeterAvailability", "PowerMeter", "Sample", "availability", "check", "create", "find", "table"]
 
 
-class Finding(NamedTuple):
-    """The meter in use, or None and why none of those that were tried is."""
+class MeterChoice(NamedTuple):
+    """The meter in use, or None and the reason for each meter that was tried."""
 
     meter: Optional[PowerMeter]
     reason: Optional[str]
@@ -53,30 +56,30 @@ def create(name: str, system: System, options: Optional[Mapping[str, Any]] = Non
 
 
 def check(config: PowerConfig, system: System) -> None:
-    """Refuse a configuration that cannot work: InvalidRequest says what is allowed."""
+    """Raise InvalidRequest for a configuration that cannot work; the message names what is allowed."""
     if config.meter not in ("auto", "none"):
         create(config.meter, system, config.options)
     elif config.options:
-        raise InvalidRequest(f"power.options: they are those of one meter; name it in power.meter ({config.meter!r})")
+        raise InvalidRequest(f"power.options belong to one meter: name it in power.meter, which is {config.meter!r}")
 
 
-def find(config: PowerConfig, system: System) -> Finding:
-    """Return the configured meter, or the first that can be read; reading each of them once."""
+def find(config: PowerConfig, system: System) -> MeterChoice:
+    """Return the configured meter, or the first automatic one that can be read; each is read once."""
     if config.meter == "none":
-        return Finding(None, "no power meter: switched off in config.json")
+        return MeterChoice(None, "no power meter: switched off in config.json")
     reasons = []
     for name in AUTOMATIC if config.meter == "auto" else (config.meter,):
         meter = create(name, system, config.options if config.meter != "auto" else None)
-        found = asked(meter)
+        found = availability(meter)
         if found.available:
-            return Finding(meter, None)
+            return MeterChoice(meter, None)
         reasons.append(f"{name}: {found.reason}")
-    return Finding(None, f"no power meter: {'; '.join(reasons)}")
+    return MeterChoice(None, f"no power meter: {'; '.join(reasons)}")
 
 
-def asked(meter: PowerMeter) -> Found:
-    """Ask a meter whether it can be read; one that raises cannot."""
+def availability(meter: PowerMeter) -> MeterAvailability:
+    """Return whether a meter can be read; one that raises cannot."""
     try:
         return meter.available()
     except Exception as error:  # noqa: BLE001 - the meter may be another package's
-        return Found(False, f"{type(error).__name__}: {error}")
+        return MeterAvailability(False, f"{type(error).__name__}: {error}")

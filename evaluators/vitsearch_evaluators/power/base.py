@@ -9,15 +9,15 @@ from vitsearch_evaluators.base.system import System, parse_number
 SCOPES = ("module", "package", "rails", "gpu", "battery", "system")
 
 MAX_W = 5000.0
-"""No device that this agent measures uses more: what tells more is a register of all ones, or a counter that
-began again."""
+"""No device that this agent measures uses more: a larger value comes from a register of all ones or a counter that
+restarted."""
 
 
 class Sample(NamedTuple):
-    """One look at a meter. `time_s` is monotonic; exactly one of the two values is there.
+    """One reading of a meter at the monotonic time `time_s`; exactly one of the two values is set.
 
-    `power_w` is the power at that moment; `energy_j` a counter that only grows (wrap-around is
-    taken out by the meter), of which differences count.
+    `power_w` is the power at that time. `energy_j` is a counter that only grows (the meter corrects a
+    wrap-around); only its differences are meaningful.
     """
 
     time_s: float
@@ -26,22 +26,22 @@ class Sample(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Looks at a meter in the order of their monotonic times: watts, or joules of a counter (`counts`)."""
+    """Samples of a meter in the order of their monotonic times: watts, or joules of a counter (`counts`)."""
 
     times_s: Sequence[float]
     values: Sequence[float]
     counts: bool
 
 
-class Found(NamedTuple):
-    """Whether a meter can be read here; `reason` when not."""
+class MeterAvailability(NamedTuple):
+    """Whether a meter can be read, or the reason why not."""
 
     available: bool
     reason: Optional[str]
 
 
 class Value(NamedTuple):
-    """A number that was read, or None and the reason why not."""
+    """A number, or None and the reason."""
 
     number: Optional[float]
     reason: Optional[str]
@@ -50,50 +50,50 @@ class Value(NamedTuple):
 class PowerMeter(abc.ABC):
     """One source of power or energy.
 
-    `scope` is what is behind the number: `module` (the board's input), `package` (the processor),
-    `rails` (some of the board's supplies), `gpu`, `battery`, `system` (at the wall).
-    `rate_hz` is how often a new value can be expected at most; a value tells of the last `settle_s`
-    seconds, where a meter averages. `estimated` marks a value that is
-    computed from others by a published correction. `problem` says why the last look gave nothing.
-    A meter that `records_itself` is not looked at while a model runs, but asked for its record.
+    `scope` is what the meter measures: `module` (the board's input), `package` (the processor), `rails`
+    (some of the board's supplies), `gpu`, `battery`, or `system` (at the wall). `rate_hz` is the highest
+    rate of new values. A value is the mean of the last `averaging_s` seconds, 0 for an instantaneous one.
+    `estimated` marks a value computed from others by a published correction. `problem` is the reason why the
+    last sample is missing. A meter that `records_itself` is not sampled while a model runs: its record is
+    read afterwards.
     """
 
     name: str = ""
     scope: str = ""
     rate_hz: float = 10.0
-    settle_s: float = 0.0
+    averaging_s: float = 0.0
     estimated: bool = False
     problem: Optional[str] = None
     records_itself: bool = False
 
     option_readers: Mapping[str, json_reader.Reader] = {}
-    """What `power.options` of the device's configuration may hold; each may be left out."""
+    """The readers of the optional keys of `power.options` in the device's configuration."""
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
-        """Raises InvalidRequest for an option that this meter does not have."""
+        """Raise InvalidRequest for an option that this meter does not have."""
         self.system = system
         readers = self.option_readers
         self.options = json_reader.read_object(dict(options or {}), readers, "power.options", readers)
 
     @abc.abstractmethod
-    def available(self) -> Found:
-        """Say whether the meter is there and may be read, by reading it once."""
+    def available(self) -> MeterAvailability:
+        """Read the meter once and return whether that works."""
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Get ready (start a tool that prints a line at each interval); most have nothing to do."""
+        """Prepare for sampling, for example start a tool that prints a line at each interval."""
 
     @abc.abstractmethod
     def sample(self) -> Optional[Sample]:
-        """Return a look at the meter now, None when it cannot be read just now. Never raises."""
+        """Return a sample taken now, None when the meter cannot be read at the moment. Never raises."""
 
-    def stop(self) -> None:  # noqa: B027 - there is nothing to end for most
-        """End what `start` began."""
+    def stop(self) -> None:  # noqa: B027 - most meters have nothing to stop
+        """Stop what `start` started."""
 
-    def look(self, read: Callable[[], Value]) -> Optional[Sample]:
-        """Return the watts that `read` finds; None leaves the reason in `problem`.
+    def timed_sample(self, read: Callable[[], Value]) -> Optional[Sample]:
+        """Return a sample of the watts that `read` returns; with None the reason is in `problem`.
 
-        Reading may take a while, rail after rail: the moment is its middle.
+        Reading many rails takes a while, so the time of the sample is the middle of the reading.
         """
         before = self.system.clock()
         value = read()
@@ -101,26 +101,26 @@ class PowerMeter(abc.ABC):
         return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
 
     def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
-        """Return what a meter that `records_itself` wrote between two monotonic times.
+        """Return the record of a meter that `records_itself` between two monotonic times.
 
-        Asked once, after `stop`; None leaves the reason in `problem`.
+        Called once, after `stop`; with None the reason is in `problem`.
         """
         return None
 
 
 def plausible(watts: float, what: str) -> Value:
-    """Return a power that a device can have; None with the reason for any other number."""
+    """Return `watts` if a device can use that much, otherwise None with the reason."""
     if 0 <= watts <= MAX_W:
         return Value(watts, None)
-    return Value(None, f"{what} is {watts:g} W, which no device uses")
+    return Value(None, f"{what} is {watts:g} W, expected 0 to {MAX_W:g} W")
 
 
 def read_number(system: System, path: str) -> Value:
-    """Return the number in a file of the device, or the reason why there is none."""
+    """Return the number in a file of the device, or None and the reason."""
     reading = system.read(path)
     if reading.text is None:
         return Value(None, reading.reason)
     number = parse_number(reading.text)
     if number is None:
-        return Value(None, f"{path} holds {reading.text[:40]!r}, which is no number")
+        return Value(None, f"{path} holds {reading.text[:40]!r}, expected a number")
     return Value(number, None)

@@ -1,8 +1,8 @@
-"""A battery as a meter: what flows out of it is what the device uses, but only while nothing charges it.
+"""Batteries as meters: the power out of the battery is that of the device, but only while nothing charges it.
 
-Laptops tell power or current and voltage below /sys/class/power_supply (Documentation/ABI/testing/
-sysfs-class-power, in micro-units). Phones tell no current in `dumpsys battery`, but a charge counter in
-microampere-hours: energy is charge times voltage. Both are slow and coarse; let the load last minutes.
+Laptops report power, or current and voltage, below /sys/class/power_supply (Documentation/ABI/testing/
+sysfs-class-power, in micro-units). Phones report no current in `dumpsys battery`, but a charge counter in
+microampere-hours: energy is charge times voltage. Both are slow and coarse, so the load should last minutes.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System, parse_number
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible, read_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
 _EXTERNAL = ("Mains", "USB", "Wireless")
@@ -26,21 +26,22 @@ class BatteryMeter(PowerMeter):
     scope = "battery"
     rate_hz = 2.0
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         value = discharge_w(self.system)
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem = None
 
     def sample(self) -> Optional[Sample]:
-        return self.look(lambda: discharge_w(self.system))
+        return self.timed_sample(lambda: discharge_w(self.system))
 
 
 class AndroidBatteryMeter(PowerMeter):
-    """Option `runner`: what stands before `dumpsys battery`, such as ["adb", "-s", "SERIAL", "shell"].
+    """The battery of an Android phone.
 
-    A phone that hangs on a USB cable is charged by it: reach it through adb over Wi-Fi.
+    Option `runner`: the words before `dumpsys battery`, such as ["adb", "-s", "SERIAL", "shell"]. A USB
+    cable charges the phone: connect with adb over Wi-Fi.
     """
 
     name = "android_battery"
@@ -54,21 +55,21 @@ class AndroidBatteryMeter(PowerMeter):
         super().__init__(system, options)
         self._argv = [*self.options.get("runner", ()), "dumpsys", "battery"]
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         charge = self._read()
-        return Found(charge.reason is None, charge.reason)
+        return MeterAvailability(charge.reason is None, charge.reason)
 
     def start(self) -> None:
         self._last, self._total_j, self.problem = None, 0.0, None
 
     def sample(self) -> Optional[Sample]:
         if self.problem is not None and self._last is not None:
-            return None  # it was charged meanwhile: differences across that are wrong
+            return None  # the battery was charged, so differences across that time are wrong
         before = self.system.clock()
         charge = self._read()
         last = self._last
         if charge.reason is None and last is not None and charge.coulombs > last.coulombs:
-            charge = charge._replace(reason="the battery's charge rose: it is being charged")
+            charge = charge._replace(reason="the battery is being charged: its charge increased")
         self.problem = charge.reason
         if charge.reason is not None:
             return None
@@ -83,15 +84,15 @@ class AndroidBatteryMeter(PowerMeter):
 
 
 def discharge_w(system: System) -> Value:
-    """Return what flows out of all batteries of the machine, in watts."""
+    """Return the power out of all batteries of the machine in watts, or None and the reason."""
     flows: List[Value] = []
     for folder in system.glob(_SUPPLIES):
         kind = system.read(f"{folder}/type").text
         if kind in _EXTERNAL and system.read(f"{folder}/online").text == "1":
             return Value(None, f"on external power ({folder})")
-        # scope Device: the battery of a mouse or a keyboard.
-        of_a_device = system.read(f"{folder}/scope").text == "Device"
-        if kind == "Battery" and not of_a_device and system.read(f"{folder}/present").text != "0":
+        # The scope Device marks the battery of a mouse or a keyboard.
+        is_peripheral = system.read(f"{folder}/scope").text == "Device"
+        if kind == "Battery" and not is_peripheral and system.read(f"{folder}/present").text != "0":
             flows.append(_one_battery_w(system, folder))
     if not flows:
         return Value(None, f"no battery in {_SUPPLIES}")
@@ -99,16 +100,16 @@ def discharge_w(system: System) -> Value:
         if flow.number is None:
             return flow
     watts = sum(flow.number for flow in flows if flow.number is not None)
-    # Firmware that does not know writes 0; a running machine uses something.
-    return plausible(watts, "what flows out of the batteries") if watts > 0 else Value(None, "the batteries tell 0 W")
+    # Firmware that does not know the power writes 0, but a running machine always uses some.
+    return plausible(watts, "the power of the batteries") if watts > 0 else Value(None, "the batteries report 0 W")
 
 
 def _one_battery_w(system: System, folder: str) -> Value:
     status = system.read(f"{folder}/status").text
     if status in ("Full", "Not charging"):
-        return Value(0.0, None)  # the other battery of two discharges, or none does
+        return Value(0.0, None)  # with two batteries the other one may discharge
     if status != "Discharging":
-        return Value(None, f"{folder} is {(status or 'in an unknown state').lower()}")
+        return Value(None, f"the battery {folder} is {(status or 'in an unknown state').lower()}")
     power = read_number(system, f"{folder}/power_now")
     if power.number is not None:
         return Value(abs(power.number) / 1e6, None)
@@ -116,12 +117,12 @@ def _one_battery_w(system: System, folder: str) -> Value:
     volts = read_number(system, f"{folder}/voltage_now")
     if current.number is None or volts.number is None:
         return Value(None, current.reason or volts.reason)
-    # Drivers differ in the sign; the status says which way it flows.
+    # Drivers differ in the sign of the current; the status gives the direction.
     return Value(abs(current.number) / 1e6 * volts.number / 1e6, None)
 
 
 class Charge(NamedTuple):
-    """What is left in a phone's battery; `reason` says why that is no use."""
+    """The charge of a phone's battery; with a `reason` the values are not usable."""
 
     coulombs: float
     volts: float
@@ -129,7 +130,7 @@ class Charge(NamedTuple):
 
 
 def parse_dumpsys(text: str) -> Charge:
-    """Read `dumpsys battery`: the first section alone, other services may have written logs behind it."""
+    """Parse the first section of `dumpsys battery`; other services may print logs after it."""
     fields: Dict[str, str] = {}
     lines = iter(text.splitlines())
     for line in lines:
@@ -137,7 +138,7 @@ def parse_dumpsys(text: str) -> Charge:
             break
     for line in lines:
         if "UPDATES STOPPED" in line:
-            return Charge(0.0, 0.0, "dumpsys battery shows values that somebody set (`dumpsys battery reset`)")
+            return Charge(0.0, 0.0, "dumpsys battery shows values set by hand; `dumpsys battery reset` undoes that")
         if line[:1].strip():
             break
         match = _FIELD.match(line)
@@ -154,5 +155,5 @@ def parse_dumpsys(text: str) -> Charge:
     if microampere_hours is None or microampere_hours <= 0:
         return Charge(0.0, 0.0, "dumpsys battery has no charge counter")
     if millivolts is None or not 1000 <= millivolts <= 30000:
-        return Charge(0.0, 0.0, f"dumpsys battery tells a voltage of {fields.get('voltage')} mV")
+        return Charge(0.0, 0.0, f"dumpsys battery reports an impossible voltage: {fields.get('voltage')} mV")
     return Charge(microampere_hours * 3.6e-3, millivolts / 1e3, None)

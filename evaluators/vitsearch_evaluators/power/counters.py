@@ -1,4 +1,4 @@
-"""Energy counters that wrap around, start again or stand still."""
+"""Energy counters that wrap around, restart or stand still."""
 
 from typing import Optional
 
@@ -6,11 +6,11 @@ from vitsearch_evaluators.power.base import MAX_W, Value
 
 
 class Counter:
-    """Turns the readings of one counter into a total that only grows, in joules.
+    """Converts the readings of one counter to a total that only grows, in joules.
 
-    `range_j` is where the counter wraps around, None when it never does. After a step that cannot be
-    energy (the counter was reset, or so much time passed that it may have wrapped more than once)
-    every further reading is refused: differences across the step would be wrong.
+    `range_j` is the value at which the counter wraps around, None if it never does. After an impossible
+    step (the counter was reset, or it may have wrapped more than once) all further readings are rejected:
+    differences across the step would be wrong.
     """
 
     def __init__(self, range_j: Optional[float] = None) -> None:
@@ -21,7 +21,7 @@ class Counter:
         self._broken: Optional[str] = None
 
     def feed(self, reading_j: float, time_s: float) -> Value:
-        """Return joules since the first reading, or why there is no saying."""
+        """Return the joules since the first reading, or None and the reason."""
         if self._broken is None:
             self._broken = self._advance(reading_j, time_s)
         return Value(None, self._broken) if self._broken is not None else Value(self._total_j, None)
@@ -29,7 +29,7 @@ class Counter:
     def _advance(self, reading_j: float, time_s: float) -> Optional[str]:
         last_j, last_s = self._last_j, self._last_s
         if reading_j < 0:
-            return f"the counter is at {reading_j:g} J"
+            return f"the counter is negative: {reading_j:g} J"
         self._last_j, self._last_s = reading_j, time_s
         if last_j is None:
             return None
@@ -37,11 +37,11 @@ class Counter:
         step_j = reading_j - last_j
         if self._range_j is not None:
             if elapsed_s * MAX_W > self._range_j:
-                return f"the counter was not read for {elapsed_s:.0f} s, in which it may have wrapped around twice"
+                return f"the counter was not read for {elapsed_s:.0f} s and may have wrapped around more than once"
             if step_j < 0:
                 step_j += self._range_j
-        # A tenth of a second of grace: the clock is read a little after the counter.
+        # The tolerance of 0.1 s allows for the clock being read a little after the counter.
         if step_j < 0 or step_j > MAX_W * (elapsed_s + 0.1):
-            return f"the counter went from {last_j:g} to {reading_j:g} J in {elapsed_s:.3g} s: it began again"
+            return f"the counter restarted: it went from {last_j:g} to {reading_j:g} J in {elapsed_s:.3g} s"
         self._total_j += step_j
         return None

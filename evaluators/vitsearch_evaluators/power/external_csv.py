@@ -1,7 +1,7 @@
-"""A meter outside the device that writes a CSV file here while it measures: at the wall, or in the supply.
+"""An external meter (at the wall or in the supply) whose program writes a CSV file on this device.
 
-config.json names the columns, each with its unit, and the clock that the times are of. Times must be of
-this device, since the load is told in them; a logger that runs elsewhere does not fit.
+config.json names the columns with their units, and the clock of the times. The times must be those of this
+device's clock, because they are compared with the times of the load: the logger must run on this device.
 
     {"power": {"meter": "external_csv", "options": {
         "path": "/var/log/meter.csv", "clock": "wall", "scope": "system",
@@ -9,9 +9,9 @@ this device, since the load is told in them; a logger that runs elsewhere does n
         "volts":   {"column": ["Voltage (V)", "Voltage"], "unit": "V"},
         "amperes": {"column": "Current (mA)", "unit": "mA"}}}}
 
-Instead of `volts` and `amperes` there may be `watts`. Names are compared without case and with single
-spaces. Time units: `s`, `ms`, `us`, `ns`, or `utc` and `local` for dates such as 2026-11-25 14:03:07.25
-(one that names its own zone goes by that).
+`watts` can replace `volts` and `amperes`. Column names are compared without case and with single spaces. Time
+units: `s`, `ms`, `us`, `ns`, or `utc` and `local` for dates such as 2026-11-25 14:03:07.25 (a zone in the date
+takes precedence).
 """
 
 import array
@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Named
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System, parse_number
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import MAX_W, SCOPES, Found, PowerMeter, Sample, Series
+from vitsearch_evaluators.power.base import MAX_W, SCOPES, MeterAvailability, PowerMeter, Sample, Series
 
 _HEADER_LINES = 64
 _TAIL_BYTES = 4096
@@ -33,7 +33,7 @@ _LINE_BYTES = 4096
 _MARGIN_S = 2.0
 _POLL_S = 0.25
 _JUMP_S = 0.05
-_SLEW = 500e-6  # what a daemon that corrects a clock gently may do (adjtime: 500 ppm)
+_SLEW = 500e-6  # the largest rate at which a daemon corrects a clock gradually (adjtime: 500 ppm)
 _DATE = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
     r" ?(Z|[+-][0-9]{2}:?[0-9]{2})?\Z"
@@ -48,7 +48,7 @@ _UNITS = {
 
 
 class Column(NamedTuple):
-    """The names that a column may have in the header, and its unit."""
+    """The possible names of a column in the header, and its unit."""
 
     names: Tuple[str, ...]
     unit: str
@@ -79,7 +79,7 @@ def _column(kind: str) -> json_reader.Reader:
 
 
 class ExternalCsvMeter(PowerMeter):
-    """`wait_s` is how long the file may lag behind (a logger that writes in blocks)."""
+    """Reads the rows that another program writes; option `wait_s` is how long a logger may buffer its rows."""
 
     name = "external_csv"
     scope = "system"
@@ -104,41 +104,42 @@ class ExternalCsvMeter(PowerMeter):
             raise InvalidRequest("power.options: external_csv needs either volts and amperes, or watts")
         dates = self.options["time"].unit in ("utc", "local")
         if dates and self.options["clock"] == "monotonic":
-            raise InvalidRequest("power.options.clock: dates are of the wall clock, not of the monotonic one")
+            raise InvalidRequest("power.options.clock: dates need the wall clock, got 'monotonic'")
         self.scope = self.options.get("scope", "system")
         self._quantities = given
         self._path = system.at(self.options["path"])
         self._wait_s = self.options.get("wait_s", 5.0)
-        self._begun_at = 0
+        self._start_offset = 0
         self._wall_ahead_s = 0.0
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         self.start()
         newest = self._newest()
         if newest is None:
-            return Found(False, self.problem or f"{self._path} has no row yet")
+            return MeterAvailability(False, self.problem or f"{self._path} has no row yet")
         age_s = self.system.clock() - newest.time_s
         limit_s = 10.0 + self._wait_s
         if not -_MARGIN_S <= age_s <= limit_s:
-            away = f"{abs(age_s):.0f} s {'old' if age_s > 0 else 'in the future'}"
-            return Found(False, f"the last row of {self._path} is {away} by the {self.options['clock']} clock")
-        return Found(True, None)
+            age = f"{abs(age_s):.0f} s {'old' if age_s > 0 else 'in the future'}"
+            reason = f"the last row of {self._path} is {age} by the {self.options['clock']} clock"
+            return MeterAvailability(False, reason)
+        return MeterAvailability(True, None)
 
     def start(self) -> None:
-        """Remember where the file ends: only what is written from now on is read."""
+        """Record the end of the file: only rows written from now on are read."""
         self.problem = None
         self._wall_ahead_s = self.system.wall() - self.system.clock()
         try:
-            self._begun_at = os.path.getsize(self._path)
+            self._start_offset = os.path.getsize(self._path)
         except OSError as error:
-            self._begun_at = 0
+            self._start_offset = 0
             self.problem = f"{self._path} cannot be read: {error.strerror}"
 
     def sample(self) -> Optional[Sample]:
         return self._newest()
 
     def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
-        """Wait until the file reaches beyond `end_s`, for `wait_s` at most, and return its rows."""
+        """Wait until the file has rows up to `end_s`, at most `wait_s` seconds, and return the rows."""
         give_up = self.system.clock() + self._wait_s
         while self.system.clock() < give_up:
             newest = self._newest()
@@ -147,19 +148,19 @@ class ExternalCsvMeter(PowerMeter):
             self.system.sleep(_POLL_S)
         moved_s = self.system.wall() - self.system.clock() - self._wall_ahead_s
         if self.options["clock"] == "wall" and abs(moved_s) > _JUMP_S + _SLEW * (end_s - start_s):
-            self.problem = f"the wall clock was set by {moved_s:+.3f} s meanwhile, and the file's times are of it"
+            self.problem = f"the wall clock, which the file's times use, was set by {moved_s:+.3f} s during the load"
             return None
         self.problem = None
         series = Series(array.array("d"), array.array("d"), counts=False)
         last_s = start_s - _MARGIN_S
-        for row in self._rows(self._begun_at):
-            # A time that does not move on is a row written twice.
+        for row in self._rows(self._start_offset):
+            # A row whose time does not increase was written twice.
             if last_s < row.time_s <= end_s + _MARGIN_S and row.power_w is not None:
                 last_s = row.time_s
                 series.times_s.append(row.time_s)  # type: ignore[attr-defined]
                 series.values.append(row.power_w)  # type: ignore[attr-defined]
         if not series.times_s:
-            self.problem = self.problem or f"{self._path} got no row during the load"
+            self.problem = self.problem or f"{self._path} has no row from the time of the load"
             return None
         return series
 
@@ -175,39 +176,39 @@ class ExternalCsvMeter(PowerMeter):
         return newest
 
     def _rows(self, offset: int) -> Iterator[Sample]:
-        """Yield the rows behind `offset` that are whole and understood; from the start of a new file."""
+        """Yield the complete and valid rows after `offset`; a file shorter than `offset` is new and read whole."""
         try:
             with open(self._path, "rb") as stream:
-                places = self._header(stream.readline)
-                if places is None:
+                columns = self._header(stream.readline)
+                if columns is None:
                     self.problem = f"{self._path} has no header with the columns of power.options"
                     return
                 begin = stream.tell()
                 end = stream.seek(0, os.SEEK_END)
                 if begin < offset <= end:
                     stream.seek(offset - 1)
-                    begins = False  # what comes first is the rest of a row
+                    begins = False  # the file position is probably inside a row
                 else:
                     stream.seek(begin)
                     begins = True
                 for line in _whole_lines(stream, begins):
-                    row = self._row(self._fields(line), places)
+                    row = self._row(self._fields(line), columns)
                     if row is not None:
                         yield row
         except OSError as error:
             self.problem = f"{self._path} cannot be read: {error.strerror}"
 
     def _header(self, read_line: Callable[[int], bytes]) -> Optional[Dict[str, int]]:
-        """Return column index by quantity from the first line that has them all."""
+        """Return the column index of each quantity, from the first line that names all of them; None without one."""
         for _ in range(_HEADER_LINES):
             names = [_normal(field) for field in self._fields(read_line(_LINE_BYTES))]
-            places = {}
+            columns = {}
             for kind in ("time",) + self._quantities:
                 found = [names.index(name) for name in self.options[kind].names if name in names]
                 if found:
-                    places[kind] = found[0]
-            if len(places) == len(self._quantities) + 1:
-                return places
+                    columns[kind] = found[0]
+            if len(columns) == len(self._quantities) + 1:
+                return columns
         return None
 
     def _fields(self, line: bytes) -> List[str]:
@@ -217,17 +218,17 @@ class ExternalCsvMeter(PowerMeter):
         except csv.Error:
             return []
 
-    def _row(self, fields: List[str], places: Mapping[str, int]) -> Optional[Sample]:
-        if len(fields) <= max(places.values()):
+    def _row(self, fields: List[str], columns: Mapping[str, int]) -> Optional[Sample]:
+        if len(fields) <= max(columns.values()):
             return None
-        moment = self._time_s(fields[places["time"]])
-        numbers = [self._number(kind, fields[places[kind]]) for kind in self._quantities]
+        moment = self._time_s(fields[columns["time"]])
+        numbers = [self._number(kind, fields[columns[kind]]) for kind in self._quantities]
         if moment is None or None in numbers:
             return None
         product = 1.0
         for number in numbers:
             product *= number or 0.0
-        # A supply may be below zero by the meter's offset; what is far beyond any device is a row gone wrong.
+        # The meter's offset can make the power slightly negative; a power beyond any device is an invalid row.
         return Sample(moment, product) if abs(product) <= MAX_W else None
 
     def _number(self, kind: str, text: str) -> Optional[float]:
@@ -235,7 +236,7 @@ class ExternalCsvMeter(PowerMeter):
         return None if number is None else number * _UNITS[kind][self.options[kind].unit]
 
     def _time_s(self, text: str) -> Optional[float]:
-        """Return the row's monotonic time."""
+        """Return the monotonic time of a row, None if it is invalid."""
         unit = self.options["time"].unit
         dates = unit in ("utc", "local")
         moment = parse_date(text.strip(), unit == "utc") if dates else self._number("time", text)
@@ -245,7 +246,7 @@ class ExternalCsvMeter(PowerMeter):
 
 
 def _whole_lines(stream: BinaryIO, begins: bool) -> Iterator[bytes]:
-    """Yield lines from begin to end; one that is being written has none, and one beyond all length is no row."""
+    """Yield complete lines; a line that is still being written or exceeds _LINE_BYTES is left out."""
     while True:
         line = stream.readline(_LINE_BYTES)
         ends = line.endswith(b"\n")
@@ -257,7 +258,7 @@ def _whole_lines(stream: BinaryIO, begins: bool) -> Iterator[bytes]:
 
 
 def parse_date(text: str, utc: bool) -> Optional[float]:
-    """Return Unix seconds of an ISO 8601 date; without a zone it is UTC or, else, this device's time."""
+    """Return the Unix time of an ISO 8601 date, None for other text; without a zone it is UTC or local time."""
     match = _DATE.match(text)
     if match is None:
         return None

@@ -1,10 +1,10 @@
-"""The current monitors of a Jetson, as files: the cheapest look at its power.
+"""The current monitors of a Jetson, read from files, which is the cheapest way to sample its power.
 
     JetPack 4    /sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/{rail_name_0, in_power0_input (mW),
                  in_voltage0_input (mV), in_current0_input (mA)}
     JetPack 5,6  /sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{in1_label, in1_input (mV),
-                 curr1_input (mA), in1_enable, update_interval (ms)}; in7 is a sum of shunt voltages, no rail
-    JetPack 7    chips of one rail beside it: /sys/class/hwmon/hwmon5/{name: ina238, label, in1_input,
+                 curr1_input (mA), in1_enable, update_interval (ms)}; in7 is a sum of shunt voltages, not a rail
+    JetPack 7    also chips with one rail: /sys/class/hwmon/hwmon5/{name: ina238, label, in1_input,
                  curr1_input}
 
 Sources: the kernel's Documentation/hwmon/ina3221.rst and ina238.rst, alumet's Jetson plugin.
@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
 
 _IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio*device*"
 _HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon*")
@@ -27,7 +27,7 @@ _LONGEST_MS = 60000.0
 
 
 class Rail(NamedTuple):
-    """Where one rail is read; `power` (mW) is None where only voltage and current are told."""
+    """The files of one rail; `power` (mW) is None where the chip provides only voltage and current."""
 
     label: str
     power: Optional[str]
@@ -37,51 +37,54 @@ class Rail(NamedTuple):
 
 
 class Ina3221Meter(PowerMeter):
+    """The power of a Jetson. Option `rails`: the labels of the rails to add up."""
+
     name = "ina3221"
     scope = "module"
     option_readers = rails.OPTION_READERS
     _rails: Tuple[Rail, ...] = ()
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         found = self._find()
         if found is not None:
-            return Found(False, found)
+            return MeterAvailability(False, found)
         value = self._read()
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem = self._find()
 
     def sample(self) -> Optional[Sample]:
-        return self.look(self._read) if self._rails else None
+        return self.timed_sample(self._read) if self._rails else None
 
     def _find(self) -> Optional[str]:
-        """Look for the rails of the total; return the reason when there is none."""
+        """Find the rails of the total; return the reason when there are none."""
         self._rails = ()
         present: Dict[str, Rail] = {}
-        doubled = set()
+        duplicates = set()
         for rail in find_rails(self.system):
             if rail.label in present:
-                doubled.add(rail.label)
+                duplicates.add(rail.label)
             present[rail.label] = rail
         if not present:
-            return "no ina3221 or ina238 with a labelled rail below /sys/bus/i2c/drivers and /sys/class/hwmon"
+            return "no ina3221 or ina238 with a labelled rail in /sys/bus/i2c/drivers and /sys/class/hwmon"
         chosen = rails.choose(present, self.options.get("rails"))
         if chosen.reason is not None:
             return chosen.reason
-        if doubled & set(chosen.labels):
-            return f"two rails are called {', '.join(sorted(doubled & set(chosen.labels)))}"
+        ambiguous = sorted(duplicates & set(chosen.labels))
+        if ambiguous:
+            return f"two rails have the label {', '.join(ambiguous)}"
         self._rails = tuple(present[label] for label in chosen.labels)
         self.scope = chosen.scope
-        self._pace()
+        self._set_rate()
         return None
 
-    def _pace(self) -> None:
-        """Look as often as the slowest chip has a new value: it averages over its interval (ms)."""
+    def _set_rate(self) -> None:
+        """Set the rate to that of the slowest chip, which averages over its update interval (ms)."""
         folders = {os.path.dirname(rail.volts) for rail in self._rails}
         intervals = [read_number(self.system, f"{folder}/update_interval").number for folder in folders]
         slowest_ms = max([ms for ms in intervals if ms is not None and 0 < ms <= _LONGEST_MS], default=0.0)
-        self.settle_s = slowest_ms / 1e3
+        self.averaging_s = slowest_ms / 1e3
         self.rate_hz = min(type(self).rate_hz, 1e3 / slowest_ms) if slowest_ms > 0 else type(self).rate_hz
 
     def _read(self) -> Value:
@@ -95,12 +98,12 @@ class Ina3221Meter(PowerMeter):
 
 
 def find_rails(system: System) -> List[Rail]:
-    """Return every labelled rail, in the order of the files."""
+    """Return all labelled rails, in the order of the files."""
     return list(_iio_rails(system)) + list(_hwmon_rails(system))
 
 
 def read_rail(system: System, rail: Rail) -> Value:
-    """Return a rail's power in milliwatts, or the reason why it has none now."""
+    """Return a rail's power in milliwatts, or None and the reason."""
     if rail.enable is not None and system.read(rail.enable).text == "0":
         return Value(None, f"switched off ({rail.enable} is 0)")
     if rail.power is not None:
@@ -118,7 +121,7 @@ def _iio_rails(system: System) -> Iterator[Rail]:
     for folder in system.glob(_IIO):
         for path in system.glob(f"{folder}/rail_name_*"):
             number = path.rpartition("_")[2]
-            # `iio_device` may be a link to `iio:device0` beside it.
+            # `iio_device` may be a link to `iio:device0` in the same folder.
             key = (folder.split("/")[-2], number)
             label = _label(system, path)
             if label is not None and key not in seen:
@@ -143,7 +146,7 @@ def _hwmon_rails(system: System) -> Iterator[Rail]:
         for path in labels:
             match = _LABEL.search(path)
             label = _label(system, path)
-            # in7 of the ina3221 is a sum of voltages: there is no seventh current.
+            # in7 of the ina3221 is a sum of voltages, without a current.
             if match is None or label is None or label.startswith("sum of"):
                 continue
             number = match.group(1)

@@ -1,12 +1,12 @@
-"""An NVIDIA graphics card, through the driver's own library (libnvidia-ml, called by ctypes).
+"""An NVIDIA graphics card, through the driver's library (libnvidia-ml, called with ctypes).
 
-The first of these that the card has is read (NVML reference, "Device Queries"):
+It reads the first of these that the card supports (NVML reference, "Device Queries"):
 
     nvmlDeviceGetTotalEnergyConsumption  millijoules since the driver was loaded (Volta and newer)
     NVML_FI_DEV_POWER_INSTANT            milliwatts now
     nvmlDeviceGetPowerUsage              milliwatts; the mean of a second on Ampere and newer
 
-The graphics unit of a Jetson has none of them: there `ina3221` is the meter.
+The GPU of a Jetson supports none of them: use the meter `ina3221` there.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import MAX_W, Found, PowerMeter, Sample, plausible
+from vitsearch_evaluators.power.base import MAX_W, MeterAvailability, PowerMeter, Sample, plausible
 from vitsearch_evaluators.power.counters import Counter
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -24,11 +24,11 @@ _MEAN_S = 1.0
 
 
 class NvmlError(Exception):
-    """The library's own words for what it refused."""
+    """A failed call of the library, with the library's error message."""
 
 
 class FieldValue(ctypes.Structure):
-    """nvmlFieldValue_t; `value` is a union of 8 bytes, of which power uses the unsigned int."""
+    """nvmlFieldValue_t; `value` is a union of 8 bytes, in which power is an unsigned int."""
 
     _fields_ = (
         ("field_id", ctypes.c_uint),
@@ -43,22 +43,22 @@ class FieldValue(ctypes.Structure):
 
 
 class Reading(NamedTuple):
-    """Joules of the counter, or watts."""
+    """The joules of the counter, or the watts."""
 
     energy_j: Optional[float] = None
     power_w: Optional[float] = None
 
 
 def load_library() -> Any:
-    """Return the driver's library; OSError when there is none."""
+    """Load the driver's library; OSError when there is none."""
     return ctypes.CDLL(_LIBRARY)
 
 
 class Gpu:
-    """One card while the library is open."""
+    """One card; the library stays open until `close`."""
 
     def __init__(self, library: Any, index: Optional[int]) -> None:
-        """Raises NvmlError; with several cards, `index` (the library's order) must say which."""
+        """Open the library; NvmlError when that fails, or when there are several cards and no `index`."""
         self._library = library
         self._handle = ctypes.c_void_p()
         self._call("nvmlInit_v2")
@@ -66,7 +66,7 @@ class Gpu:
             count = ctypes.c_uint()
             self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
             if index is None and count.value != 1:
-                raise NvmlError(f"{count.value} GPUs: name one (0, 1, ...) in power.options.gpu of config.json")
+                raise NvmlError(f"found {count.value} GPUs: choose one (0, 1, ...) in power.options.gpu of config.json")
             self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index or 0), ctypes.byref(self._handle))
             self.read = self._choose()
         except NvmlError:
@@ -86,7 +86,7 @@ class Gpu:
         field = FieldValue(field_id=_POWER_INSTANT)
         self._call("nvmlDeviceGetFieldValues", self._handle, ctypes.c_int(1), ctypes.byref(field))
         if field.code != 0:
-            raise NvmlError(self._words(field.code))
+            raise NvmlError(self._error_text(field.code))
         return Reading(power_w=field.value / 1e3)
 
     def usage(self) -> Reading:
@@ -95,18 +95,18 @@ class Gpu:
         return Reading(power_w=milliwatts.value / 1e3)
 
     def _choose(self) -> Callable[[], Reading]:
-        refusal = NvmlError("")
+        problem = NvmlError("")
         for read in (self.energy, self.instant, self.usage):
             try:
                 reading = read()
             except NvmlError as error:
-                refusal = error
+                problem = error
                 continue
-            # A card that has no sensor may answer 0, or all ones.
+            # A card without the sensor may return 0 or all ones.
             if reading.energy_j or 0 < (reading.power_w or 0.0) <= MAX_W:
                 return read
-            refusal = NvmlError(f"it tells {reading.power_w or 0:g}")
-        raise NvmlError(f"the GPU tells neither energy nor power: {refusal}")
+            problem = NvmlError(f"it reports {reading.power_w or 0:g} W")
+        raise NvmlError(f"the GPU reports neither energy nor power: {problem}")
 
     def _call(self, name: str, *arguments: Any) -> None:
         try:
@@ -115,9 +115,9 @@ class Gpu:
             raise NvmlError(f"{name}: not in this driver") from None
         code = function(*arguments)
         if code != 0:
-            raise NvmlError(f"{name}: {self._words(code)}")
+            raise NvmlError(f"{name}: {self._error_text(code)}")
 
-    def _words(self, code: int) -> str:
+    def _error_text(self, code: int) -> str:
         try:
             self._library.nvmlErrorString.restype = ctypes.c_char_p
             return str(self._library.nvmlErrorString(ctypes.c_int(code)).decode("utf-8", "replace"))
@@ -126,7 +126,7 @@ class Gpu:
 
 
 class NvmlMeter(PowerMeter):
-    """Option `gpu`: which card, in the order of `nvidia-smi -L`; needed when there are several."""
+    """The power of one card. Option `gpu`: its index in `nvidia-smi -L`, required with several cards."""
 
     name = "nvml"
     scope = "gpu"
@@ -143,20 +143,20 @@ class NvmlMeter(PowerMeter):
         self._gpu: Optional[Gpu] = None
         self._counter = Counter()
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         self.start()
         self.stop()
-        return Found(self.problem is None, self.problem)
+        return MeterAvailability(self.problem is None, self.problem)
 
     def start(self) -> None:
         self._counter, self.problem = Counter(), None
         if self.system.root != "/":
-            self.problem = "the driver's library tells of this machine, not of the one that is read"
+            self.problem = "the driver's library reads this machine, not the emulated device"
             return
         try:
             self._gpu = Gpu(self._load(), self.options.get("gpu"))
         except OSError:
-            self.problem = f"no {_LIBRARY} (the NVIDIA driver)"
+            self.problem = f"{_LIBRARY} (the NVIDIA driver) is not installed"
         except NvmlError as error:
             self.problem = str(error)
 
@@ -170,7 +170,7 @@ class NvmlMeter(PowerMeter):
             self.problem = str(error)
             return None
         moment = (before + self.system.clock()) / 2
-        self.settle_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
+        self.averaging_s = _MEAN_S if self._gpu.read == self._gpu.usage else 0.0
         if reading.energy_j is None:
             power = plausible(reading.power_w or 0.0, "the GPU's power")
             self.problem = power.reason

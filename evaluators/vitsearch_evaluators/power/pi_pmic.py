@@ -4,10 +4,10 @@
     VDD_CORE_V volt(15)=0.72097620V
        EXT5V_V volt(24)=5.11478000V
 
-Current and voltage of a rail pair by the name in front of `_A` and `_V`. Their sum misses what is fed
-from 5 V directly and the losses of the converters; a published fit against a meter at the input
-(pi-top, "Raspberry Pi 5 power") is 1.1451 x + 0.5879 W. So the value is an estimate, and says so.
-The Pi 4 and older have no such sensors.
+The names before `_A` and `_V` pair the current and voltage of a rail. The sum over the rails lacks the devices
+that are fed directly from 5 V and the losses of the converters. A published fit against a meter at the input
+(pi-top, "Raspberry Pi 5 power") is 1.1451 x + 0.5879 W, so the value is marked as estimated. The Pi 4 and
+older have no such sensors.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import parse_number
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, plausible
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
@@ -26,7 +26,10 @@ _ALWAYS_THERE = "VDD_CORE"
 
 
 class PiPmicMeter(PowerMeter):
-    """Options: `tool`, the path of vcgencmd. Each look starts it once, hence the low rate."""
+    """The power of a Raspberry Pi 5. Option `tool`: the path of vcgencmd.
+
+    Each sample runs vcgencmd once, so the rate is low.
+    """
 
     name = "pi_pmic"
     scope = "module"
@@ -35,15 +38,15 @@ class PiPmicMeter(PowerMeter):
     option_readers = {"tool": json_reader.text}
     _rails: Optional[Set[str]] = None
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         value = self._read()
-        return Found(value.number is not None, value.reason)
+        return MeterAvailability(value.number is not None, value.reason)
 
     def start(self) -> None:
         self.problem, self._rails = None, None
 
     def sample(self) -> Optional[Sample]:
-        return self.look(self._read)
+        return self.timed_sample(self._read)
 
     def _read(self) -> Value:
         output = self.system.run([self.options.get("tool", "vcgencmd"), "pmic_read_adc"])
@@ -52,16 +55,16 @@ class PiPmicMeter(PowerMeter):
         rails_w, reason = parse_adc(output.stdout)
         if reason is not None:
             return Value(None, reason)
-        # A rail whose two lines are both lost would make the sum smaller without a trace.
-        lost = (self._rails or set(rails_w)) ^ set(rails_w)
-        if lost:
-            return Value(None, f"pmic_read_adc: {', '.join(sorted(lost))} not in every reading")
+        # If both lines of a rail were missing, the sum would be too small without any other sign.
+        missing = (self._rails or set(rails_w)) ^ set(rails_w)
+        if missing:
+            return Value(None, f"pmic_read_adc: {', '.join(sorted(missing))} is not in every reading")
         self._rails = set(rails_w)
         return plausible(SLOPE * sum(rails_w.values()) + OFFSET_W, "the sum of its rails")
 
 
 def parse_adc(text: str) -> Tuple[Dict[str, float], Optional[str]]:
-    """Return watts by rail, or the reason: a rail that is cut off makes the whole unknown."""
+    """Return the watts of each rail, or the reason: one incomplete rail makes the sum unknown."""
     values: Dict[str, Dict[str, float]] = {"A": {}, "V": {}}
     for line in text.splitlines():
         match = _LINE.match(line)
@@ -74,12 +77,12 @@ def parse_adc(text: str) -> Tuple[Dict[str, float], Optional[str]]:
         if number is None or kind != unit or quantity != {"A": "current", "V": "volt"}[kind]:
             return {}, f"pmic_read_adc: not understood: {line.strip()[:80]!r}"
         if rail in values[kind]:
-            return {}, f"pmic_read_adc: {rail}_{kind} twice"
+            return {}, f"pmic_read_adc: {rail}_{kind} appears twice"
         values[kind][rail] = number
     amperes, volts = values["A"], values["V"]
     if _ALWAYS_THERE not in amperes:
-        return {}, f"pmic_read_adc tells no current of {_ALWAYS_THERE}: {text.strip()[:80]!r}"
-    lonely = (set(amperes) ^ set(volts)) - set(_VOLTAGE_ONLY)
-    if lonely:
-        return {}, f"pmic_read_adc: {', '.join(sorted(lonely))} without its other half"
+        return {}, f"pmic_read_adc reports no current of {_ALWAYS_THERE}: {text.strip()[:80]!r}"
+    unpaired = (set(amperes) ^ set(volts)) - set(_VOLTAGE_ONLY)
+    if unpaired:
+        return {}, f"pmic_read_adc: {', '.join(sorted(unpaired))} lacks its current or its voltage"
     return {rail: amperes[rail] * volts[rail] for rail in amperes}, None

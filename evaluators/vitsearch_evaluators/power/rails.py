@@ -1,14 +1,14 @@
-"""Which of a Jetson's rails make up its total. The labels are those of NVIDIA's device trees.
+"""The rails of a Jetson that make up its total power. The labels are those of NVIDIA's device trees.
 
     VDD_IN                                  TX1, TX2, Xavier NX, Orin Nano, Orin NX: the module's input
     POM_5V_IN                               Nano: the module's input
     VIN                                     Thor: the input of the board
-    VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0  AGX Orin. VIN_SYS_5V0 is the 5 V supply of the rest, not the
-                                            total (jetson_stats#344); VDDQ_VDD2_1V8AO is fed from it
-    GPU + CPU + SOC + CV + VDDRQ + SYS5V    AGX Xavier: six supplies side by side
+    VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0  AGX Orin. VIN_SYS_5V0 is the 5 V supply of the other parts, not the
+                                            total (jetson_stats#344); it feeds VDDQ_VDD2_1V8AO
+    GPU + CPU + SOC + CV + VDDRQ + SYS5V    AGX Xavier: six separate supplies
 
-Rails may feed each other, so a sum over rails that are in none of these lines may count twice: they
-are added up only when the device's configuration names them, and the scope then is `rails`.
+Rails may feed each other, so a sum over other rails could count power twice. Other rails are added up only
+when the device's configuration names them; the scope is then `rails`.
 """
 
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -27,41 +27,41 @@ TOTALS = (
 OPTION_READERS: Mapping[str, json_reader.Reader] = {"rails": json_reader.sequence(json_reader.text, 32)}
 
 
-class Chosen(NamedTuple):
-    """The rails to add up and what they amount to; none and the reason when there is no total."""
+class RailChoice(NamedTuple):
+    """The rails to add up and the scope of their sum; no rails and the reason when there is no total."""
 
     labels: Tuple[str, ...]
     scope: str
     reason: Optional[str]
 
 
-def choose(present: Collection[str], asked: Optional[Sequence[str]] = None) -> Chosen:
-    """Return the rails that make up the total, or those of the configuration (`asked`)."""
-    if asked:
-        missing = [label for label in asked if label not in present]
+def choose(present: Collection[str], configured: Optional[Sequence[str]] = None) -> RailChoice:
+    """Return the rails that make up the total, or the configured rails."""
+    if configured:
+        missing = [label for label in configured if label not in present]
         if missing:
-            return _none(f"no rail {', '.join(missing)}; there are {_listed(present)}")
-        return Chosen(tuple(asked), "rails", None)
+            return _none(f"no rail {', '.join(missing)}; the device has {_listed(present)}")
+        return RailChoice(tuple(configured), "rails", None)
     for total in TOTALS:
         if all(label in present for label in total):
-            return Chosen(total, "module", None)
+            return RailChoice(total, "module", None)
     if not present:
         return _none("no rail has a label")
     return _none(
-        f"no known total among the rails {_listed(present)}; name those to add up in power.options.rails of config.json"
+        f"no known total among the rails {_listed(present)}: list those to add up in power.options.rails of config.json"
     )
 
 
 def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> Value:
-    """Return the sum in watts; single rails may be below zero (offset), their total may not."""
+    """Return the sum in watts; an offset can make a single rail negative, but the total must not be."""
     missing = [label for label in labels if label not in powers_mw]
     if missing:
         return Value(None, f"no value of {', '.join(missing)}")
     return plausible(sum(powers_mw[label] for label in labels) / 1e3, " + ".join(labels))
 
 
-def _none(reason: str) -> Chosen:
-    return Chosen((), "", reason)
+def _none(reason: str) -> RailChoice:
+    return RailChoice((), "", reason)
 
 
 def _listed(labels: Collection[str]) -> str:

@@ -1,18 +1,18 @@
-"""The energy counters of Intel and AMD processors, through Linux' powercap.
+"""The energy counters of Intel and AMD processors, through Linux's powercap.
 
     /sys/class/powercap/intel-rapl:0/{name: package-0, energy_uj, max_energy_range_uj}
     /sys/class/powercap/intel-rapl:0:0/{name: core, dram, ...}
 
-Counted are the packages and the memory beside them (`dram`), each once: `core` and `uncore` lie
-within a package, `psys` around all, and `intel-rapl-mmio:*` are the same packages again. Since Linux
-5.10 (CVE-2020-8694) only root may read `energy_uj`; then the meter is unavailable, and says so.
+The packages and their memory (`dram`) are counted, each once: `core` and `uncore` are parts of a package, `psys`
+contains everything, and `intel-rapl-mmio:*` are the same packages again. Since Linux 5.10 (CVE-2020-8694) only
+root may read `energy_uj`; without permission the meter is unavailable, with that reason.
 """
 
 import re
 from typing import Dict, List, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
 from vitsearch_evaluators.power.counters import Counter
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
@@ -20,17 +20,19 @@ _PACKAGE = re.compile(r"package-[0-9]+(-die-[0-9]+)?\Z")
 
 
 class RaplMeter(PowerMeter):
+    """The energy of all processor packages and their memory."""
+
     name = "rapl"
     scope = "package"
     _counters: Dict[str, Counter] = {}
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         zones, reason = find_zones(self.system)
         for zone in zones:
             reason = reason or read_number(self.system, f"{zone}/energy_uj").reason
         if reason is not None and "denied" in reason:
             reason += " (only root may read it by default; the README has a udev rule)"
-        return Found(reason is None, reason)
+        return MeterAvailability(reason is None, reason)
 
     def start(self) -> None:
         zones, self.problem = find_zones(self.system)
@@ -59,7 +61,7 @@ class RaplMeter(PowerMeter):
 
 
 def find_zones(system: System) -> Tuple[List[str], Optional[str]]:
-    """Return the folders of the packages and their memory, or none and the reason."""
+    """Return the folders of the packages and their memory, or no folders and the reason."""
     names = {zone: system.read(f"{zone}/name").text or "" for zone in system.glob(_ZONES)}
     packages = [zone for zone, name in names.items() if _PACKAGE.match(name)]
     if not packages:

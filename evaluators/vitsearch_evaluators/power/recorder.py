@@ -1,4 +1,4 @@
-"""Look at a meter again and again while a model runs, and say what it used."""
+"""Sample a power meter in a thread while a model runs."""
 
 import array
 import logging
@@ -12,18 +12,18 @@ from vitsearch_evaluators.power.base import PowerMeter, Sample, Series
 logger = logging.getLogger(__name__)
 
 MAX_HZ = 20.0
-"""More looks than this cost more on a small board than they tell."""
+"""A higher rate would disturb a small board more than it improves the result."""
 
 _MIN_HZ = 1.0
-_LONGEST_LOOK_S = 15.0
+_LONGEST_SAMPLE_S = 15.0
 
 Answer = TypeVar("Answer")
 
 
-def uneven(period_s: float) -> Iterator[float]:
-    """Yield pauses of `period_s` in the mean, a quarter more or less.
+def jittered(period_s: float) -> Iterator[float]:
+    """Yield intervals with the mean `period_s`, varied by up to a quarter.
 
-    At even ones, a model whose runs take as long would always be looked at in the same layer.
+    With equal intervals, a model whose run takes as long would always be sampled in the same layer.
     """
     generator = random.Random(0)
     while True:
@@ -31,11 +31,11 @@ def uneven(period_s: float) -> Iterator[float]:
 
 
 class Recorder:
-    """`start`, then the load, then `stop` and `series`.
+    """Records a meter: call `start`, run the load, then call `stop` and `series`.
 
-    Nothing here raises and nothing is written: a meter that fails costs the power, never the
-    measurement. A meter that is slower than its rate is looked at as often as it answers. `problem`
-    says why the last look gave nothing.
+    No method raises: a failing meter costs the power, never the measurement. A meter that answers more
+    slowly than its rate is sampled as often as it answers. `problem` is the reason why the last sample is
+    missing.
     """
 
     def __init__(self, meter: PowerMeter, max_hz: float = MAX_HZ) -> None:
@@ -55,29 +55,29 @@ class Recorder:
     def start(self) -> None:
         self._safely(self._meter.start)
         if not self._meter.records_itself and self._error is None:
-            self._thread = threading.Thread(target=self._look, name="power", daemon=True)
+            self._thread = threading.Thread(target=self._sample_loop, name="power", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
         self._done.set()
         if self._thread is not None:
-            self._thread.join(_LONGEST_LOOK_S)
+            self._thread.join(_LONGEST_SAMPLE_S)
         self._safely(self._meter.stop)
 
     def series(self, start_s: float, end_s: float) -> Series:
-        """Return what is known between two monotonic times, and a little around them."""
+        """Return the samples between two monotonic times, and perhaps some around them."""
         series = Series(self._times_s, self._values, bool(self._counts))
         if self._meter.records_itself:
             series = self._safely(lambda: self._meter.recorded(start_s, end_s)) or series
         return series
 
-    def _look(self) -> None:
+    def _sample_loop(self) -> None:
         due = time.monotonic()
-        pauses = uneven(self._period_s)
+        intervals = jittered(self._period_s)
         while not self._done.wait(max(0.0, due - time.monotonic())) and self._error is None:
             self._keep(self._safely(self._meter.sample))
-            # Looks that came too late are left out, not made up for.
-            due = max(due + next(pauses), time.monotonic())
+            # A late sample does not shorten the following intervals.
+            due = max(due + next(intervals), time.monotonic())
 
     def _keep(self, sample: Optional[Sample]) -> None:
         if sample is None:
@@ -86,7 +86,7 @@ class Recorder:
         value = sample.energy_j if counts else sample.power_w
         if self._counts is None:
             self._counts = counts
-        # The same time again is the same value: the meter has nothing new.
+        # A repeated time is a repeated value: the meter has no new one.
         if value is not None and counts == self._counts and (not self._times_s or sample.time_s > self._times_s[-1]):
             self._times_s.append(sample.time_s)
             self._values.append(value)

@@ -1,4 +1,4 @@
-"""Every power meter of a device with a reading, or why there is none: for the person who sets it up."""
+"""Read every power meter of a device, for `vitsearch-agent power`."""
 
 import math
 from typing import List, NamedTuple, Optional
@@ -11,7 +11,7 @@ from vitsearch_evaluators.power.recorder import Recorder
 
 
 class Reading(NamedTuple):
-    """`watts` is the mean of a moment; None with its reason."""
+    """The reading of one meter: its mean power in watts over a short time, or None and the reason."""
 
     name: str
     in_use: bool
@@ -21,7 +21,7 @@ class Reading(NamedTuple):
 
 
 def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[Reading]:
-    """Read the automatic meters and the configured one for a moment each, in the order in which they are tried."""
+    """Read the configured meter and the automatic ones, in the order in which they are tried, `seconds` each."""
     power.check(config, system)
     configured = () if config.meter in ("auto", "none") else (config.meter,)
     readings: List[Reading] = []
@@ -39,7 +39,7 @@ class _Watts(NamedTuple):
 
 
 def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
-    found = power.asked(meter)
+    found = power.availability(meter)
     if not found.available:
         return _Watts(None, found.reason)
     recorder = Recorder(meter)
@@ -50,8 +50,10 @@ def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
     series = recorder.series(start_s, system.clock())
     count = len(series.values)
     if count < 2:
-        return _Watts(None, recorder.problem or f"{count} looks in {seconds:g} s")
+        return _Watts(None, recorder.problem or f"{count} samples in {seconds:g} s")
     if not series.counts:
         return _Watts(math.fsum(series.values) / count, None)
     used_j, passed_s = series.values[-1] - series.values[0], series.times_s[-1] - series.times_s[0]
-    return _Watts(used_j / passed_s, None) if used_j > 0 else _Watts(None, f"its counter stood still for {seconds:g} s")
+    return (
+        _Watts(used_j / passed_s, None) if used_j > 0 else _Watts(None, f"its counter did not change for {seconds:g} s")
+    )

@@ -1,7 +1,7 @@
-"""NVIDIA's own tool on a Jetson, for where its rails cannot be read as files (in a container).
+"""NVIDIA's `tegrastats` on a Jetson, for use where the rails cannot be read as files (in a container).
 
-A rail is written `NAME NOW/MEAN`, in milliwatts, with its unit or (JetPack 4) without; JetPack 7 adds
-a third number. NOW is the power at that moment, MEAN since the tool began: only NOW is taken.
+A rail is printed as `NAME NOW/MEAN` in milliwatts, with the unit or (JetPack 4) without; JetPack 7 adds a third
+number. NOW is the current power, MEAN the mean since the tool started: only NOW is used.
 
     JetPack 4   POM_5V_IN 2132/2132 POM_5V_GPU 78/78
     JetPack 6   VDD_IN 5251mW/8535mW
@@ -14,22 +14,22 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import Stream, System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Value
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|\Z)")
 _FIRST_LINE_S = 5.0
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 class Line(NamedTuple):
-    """The rails of one line in milliwatts, and those that it names more than once."""
+    """The rails of one line in milliwatts, and the counts of those that appear more than once."""
 
     powers_mw: Mapping[str, float]
-    doubled: Mapping[str, int]
+    duplicates: Mapping[str, int]
 
 
 class TegrastatsMeter(PowerMeter):
-    """Options: `rails`; `tool`, the path of tegrastats; `interval_ms` between its lines."""
+    """The power of a Jetson. Options: `rails`; `tool`, the path of tegrastats; `interval_ms` between its lines."""
 
     name = "tegrastats"
     scope = "module"
@@ -43,16 +43,18 @@ class TegrastatsMeter(PowerMeter):
         self._argv = [self.options.get("tool", "tegrastats"), "--interval", str(interval_ms)]
         self._stream: Optional[Stream] = None
         self._latest: Optional[Sample] = None
-        self._chosen: Optional[rails.Chosen] = None
+        self._chosen: Optional[rails.RailChoice] = None
 
-    def available(self) -> Found:
+    def available(self) -> MeterAvailability:
         """Start the tool and wait for its first line with a total."""
         self.start()
         try:
             end = self.system.clock() + _FIRST_LINE_S
             while self._latest is None and self._alive() and self.system.clock() < end:
-                self.system.sleep(_LOOK_S)
-            return Found(self._latest is not None, None if self._latest is not None else self._why())
+                self.system.sleep(_POLL_S)
+            return MeterAvailability(
+                self._latest is not None, None if self._latest is not None else self._problem_text()
+            )
         finally:
             self.stop()
 
@@ -61,10 +63,10 @@ class TegrastatsMeter(PowerMeter):
         self._stream = self.system.stream(self._argv, self._on_line)
 
     def sample(self) -> Optional[Sample]:
-        """Return the newest line's value, with the time at which the line arrived."""
+        """Return the value of the newest line, with the time at which the line arrived."""
         if self._alive():
             return self._latest
-        self.problem = self._why()
+        self.problem = self._problem_text()
         return None
 
     def stop(self) -> None:
@@ -75,7 +77,7 @@ class TegrastatsMeter(PowerMeter):
     def _on_line(self, text: str) -> None:
         moment = self.system.clock()
         line = parse_line(text)
-        # The first line with a total decides: what is added up does not change from line to line.
+        # The first line with a total decides which rails are added up for all lines.
         chosen = self._chosen or rails.choose(line.powers_mw, self.options.get("rails"))
         value = Value(None, chosen.reason) if chosen.reason is not None else _total(line, chosen)
         self.problem = value.reason
@@ -86,13 +88,13 @@ class TegrastatsMeter(PowerMeter):
     def _alive(self) -> bool:
         return self._stream is not None and self._stream.ended() is None
 
-    def _why(self) -> str:
+    def _problem_text(self) -> str:
         ended = self._stream.ended() if self._stream is not None else "not started"
         return self.problem or ended or f"{self._argv[0]} printed no line within {_FIRST_LINE_S:g} s"
 
 
 def parse_line(text: str) -> Line:
-    """Read the rails of a line; whatever else stands there, cut or garbled, is passed over."""
+    """Parse the rails of a line; all other text, such as a truncated entry, is ignored."""
     powers_mw: Dict[str, float] = {}
     counts: Dict[str, int] = {}
     for match in _RAIL.finditer(text):
@@ -102,8 +104,8 @@ def parse_line(text: str) -> Line:
     return Line(powers_mw, {label: count for label, count in counts.items() if count > 1})
 
 
-def _total(line: Line, chosen: rails.Chosen) -> Value:
-    doubled = sorted(set(chosen.labels) & set(line.doubled))
-    if doubled:
-        return Value(None, f"{', '.join(doubled)} twice in one line")
+def _total(line: Line, chosen: rails.RailChoice) -> Value:
+    duplicates = sorted(set(chosen.labels) & set(line.duplicates))
+    if duplicates:
+        return Value(None, f"{', '.join(duplicates)} appears twice in one line")
     return rails.total_w(line.powers_mw, chosen.labels)

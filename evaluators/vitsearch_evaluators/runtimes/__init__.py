@@ -1,4 +1,4 @@
-"""The runtimes by name. Nothing is imported before it is asked for."""
+"""The runtimes by name; a runtime's module is imported when it is first created."""
 
 from typing import Callable, Dict, Iterable, Optional, Tuple
 

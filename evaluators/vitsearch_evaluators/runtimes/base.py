@@ -1,8 +1,7 @@
 """The plugin point for runtimes: subclass Runtime, then run `testing.RuntimeTestCase` on it.
 
-A Runtime object is made in the agent too, where it only checks options: importing the module and
-calling `check_options` must not import the runtime's library. `available`, `with_limits` and `load`
-are called in the measuring child alone.
+The agent also creates Runtime objects, to check options: importing the module and calling `check_options`
+must not import the runtime's library. Only the measuring child calls `available`, `with_limits` and `load`.
 """
 
 import abc
@@ -12,7 +11,7 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 
 
 class Availability(NamedTuple):
-    """Whether a runtime can be used here; `reason` when not, `version` when so. The rest as in RuntimeInfo."""
+    """Whether a runtime can be used: its `version`, or the `reason` why not. The other fields are as in RuntimeInfo."""
 
     available: bool
     reason: Optional[str]
@@ -29,37 +28,43 @@ class Availability(NamedTuple):
 
 
 class Session(abc.ABC):
-    """A loaded model with its inputs. `settled` tells what the runtime decided by itself, beside the options."""
+    """A loaded model with its inputs.
 
-    settled: Mapping[str, Any] = {}
+    `reported_options` are settings that the runtime chose itself; the result records them with the options.
+    """
+
+    reported_options: Mapping[str, Any] = {}
 
     @abc.abstractmethod
     def run(self) -> None:
-        """Run one batch and return when its outputs are there."""
+        """Run one batch and return when its outputs are complete."""
 
     def infer(self, images: Any) -> Any:
-        """Return the first output for a whole batch of images (a numpy array, N x C x H x W), N x classes.
+        """Return the first output (N x classes) for a full batch of images (a numpy array, N x C x H x W).
 
-        For runtimes that give outputs (`Runtime.gives_outputs`). Raises MeasurementFailed
-        `incompatible_artifact` for images that the model does not take.
+        Only for runtimes with `gives_outputs`. Raises MeasurementFailed `incompatible_artifact` for images that
+        the model does not accept.
         """
         raise MeasurementFailed("runtime_unavailable", f"{type(self).__name__} gives no outputs")
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Free what the session holds."""
+        """Free the resources of the session."""
 
 
-class Equipment(NamedTuple):
-    """What the agent lends a runtime: its program, a folder for what is worth keeping from job to job, and
-    the environment that what is kept there belongs to."""
+class RuntimeContext(NamedTuple):
+    """What a runtime needs from the agent in the child.
+
+    `tool` is the path of its program, `cache` a folder for files to keep between jobs, `environment` the
+    id of the environment to which these files belong.
+    """
 
     tool: Optional[str] = None
     cache: Optional[str] = None
     environment: Optional[str] = None
 
 
-NO_EQUIPMENT = Equipment()
+NO_CONTEXT = RuntimeContext()
 
 
 class Runtime(abc.ABC):
@@ -68,10 +73,10 @@ class Runtime(abc.ABC):
     name: str = ""
 
     gives_outputs = False
-    """Whether its sessions can `infer`: accuracy jobs are taken for those alone."""
+    """Whether its sessions implement `infer`, which accuracy jobs need."""
 
     options: Mapping[str, Tuple[Any, ...]] = {}
-    """Allowed option -> its allowed values, the default first. Override `check_options` for more.
+    """Allowed option -> its allowed values, the default first. Override `check_options` for other checks.
 
     Options come from the network. Never allow one that names a file, a library or a command.
     """
@@ -91,25 +96,28 @@ class Runtime(abc.ABC):
         return dict(defaults, **options)
 
     libraries: Tuple[str, ...] = ()
-    """Modules of which one must be there. They are looked for, without importing them, in the agent's Python
-    and in the system's; the child then runs where they are."""
+    """Modules of which one must be installed. The agent looks for them, without an import, in its own Python and in
+    the system's; the child then runs in the Python that has one."""
 
     tools: Tuple[str, ...] = ()
-    """Names or paths of a program that does the work; the first that is there becomes `equipment.tool`."""
+    """Names or paths of a program that runs the models; the first one found becomes `context.tool`."""
 
     prepares: bool = False
-    """Whether a process of its own makes something of the model before it is measured (see `ToolRuntime`)."""
+    """Whether a separate process prepares the model before it is measured (see `ToolRuntime.prepare`)."""
 
-    equipment: Equipment = NO_EQUIPMENT
+    context: RuntimeContext = NO_CONTEXT
     """Set in the child."""
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
-        """Whether it maps far more addresses than it uses, as CUDA does; a limit on them would be none on memory."""
+        """Return whether the runtime maps far more addresses than it uses, as CUDA does.
+
+        An address limit cannot limit the memory of such a runtime.
+        """
         return False
 
     @abc.abstractmethod
     def available(self) -> Availability:
-        """Say whether the library is here, without loading a model."""
+        """Return whether the library is installed, without loading a model."""
 
     def with_limits(self, state: Availability) -> Availability:
         """Complete what `available` found with what only a trial shows; only the runtime check calls it."""
@@ -126,7 +134,7 @@ class Runtime(abc.ABC):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library's error is about memory; none has a class of its own for it."""
+    """Return whether a library's error is about memory; the libraries have no exception class for it."""
     text = str(error).lower()
     signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
@@ -135,7 +143,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def concrete_shape(name: str, shape: Sequence[Union[int, str, None]], batch: int) -> List[int]:
     """Return an input's shape with its open dimensions set to the batch.
 
-    Raises MeasurementFailed when the model was exported with another, fixed batch.
+    Raises MeasurementFailed when the model has another, fixed batch size.
     """
     concrete = [size if isinstance(size, int) and size > 0 else batch for size in shape]
     if concrete and concrete[0] != batch:

@@ -1,4 +1,4 @@
-"""What models are fed with while they are timed: the same values under every runtime."""
+"""The inputs of a model while it is timed: the same values under every runtime."""
 
 from typing import Any, List, NamedTuple, Sequence
 
@@ -10,7 +10,7 @@ _SEED = 0
 
 
 class Input(NamedTuple):
-    """`dtype` as numpy names it; sizes of `shape` that are no positive numbers are open."""
+    """An input of a model; `dtype` is numpy's name. A size in `shape` that is not a positive number is open."""
 
     name: str
     dtype: str
@@ -18,9 +18,9 @@ class Input(NamedTuple):
 
 
 def random_arrays(inputs: Sequence[Input], batch: int) -> List[Any]:
-    """Return seeded arrays for the inputs: normal where they are floats, 0 and 1 elsewhere.
+    """Return seeded arrays for the inputs: normally distributed floats, or 0 and 1 for other types.
 
-    MeasurementFailed for a batch that the model does not take, and for a type that cannot be made.
+    Raises MeasurementFailed for a batch that the model does not accept and for an unsupported type.
     """
     import numpy
 
@@ -30,7 +30,7 @@ def random_arrays(inputs: Sequence[Input], batch: int) -> List[Any]:
         if one.dtype not in DTYPES:
             raise MeasurementFailed(
                 "incompatible_artifact",
-                f"input {one.name!r} is a {one.dtype}; inputs are made for {', '.join(DTYPES)}",
+                f"input {one.name!r} has the type {one.dtype}; supported are {', '.join(DTYPES)}",
             )
         shape = concrete_shape(one.name, one.shape, batch)
         floating = one.dtype.startswith("float")

@@ -1,4 +1,4 @@
-"""LiteRT, formerly TensorFlow Lite. The only file that imports its interpreter, and only inside functions."""
+"""LiteRT, formerly TensorFlow Lite. Only this file imports its interpreter, and only inside functions."""
 
 import importlib
 from typing import Any, Mapping, Tuple
@@ -23,7 +23,9 @@ class LiteRtSession(Session):
         try:
             self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], images)
         except (ValueError, RuntimeError) as error:
-            raise MeasurementFailed("incompatible_artifact", f"the model does not take the images: {error}") from error
+            raise MeasurementFailed(
+                "incompatible_artifact", f"the model does not accept the images: {error}"
+            ) from error
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])
 
@@ -32,9 +34,9 @@ class LiteRtSession(Session):
 
 
 class LiteRtRuntime(Runtime):
-    """By `ai-edge-litert`, or by `tflite-runtime` on Pythons that it is not built for (before 3.10).
+    """Runs TFLite files with `ai-edge-litert`, or with `tflite-runtime` on Python before 3.10.
 
-    Option `delegate`: `xnnpack`, as the interpreter does by itself, or `none`: its reference kernels.
+    Option `delegate`: `xnnpack` (the interpreter's default) or `none` (its reference kernels).
     """
 
     name = "litert"
@@ -46,7 +48,7 @@ class LiteRtRuntime(Runtime):
         try:
             module, version = _interpreter_module()
         except ImportError as error:
-            return Availability(False, f"no interpreter can be imported: {error}", None, ())
+            return Availability(False, f"the interpreter cannot be imported: {error}", None, ())
         providers = (module.__name__.partition(".")[0],)
         return Availability(True, None, version, providers, ("tflite",), precisions=("fp32", "int8"))
 
@@ -69,17 +71,17 @@ class LiteRtRuntime(Runtime):
                 interpreter.set_tensor(one["index"], array)
         except (ValueError, RuntimeError) as error:
             kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"litert {version} refuses the model: {error}") from error
+            raise MeasurementFailed(kind, f"litert {version} rejects the model: {error}") from error
         return LiteRtSession(interpreter)
 
 
 def _plain(one: Input) -> Input:
-    """numpy's integers are not Python's."""
+    """Convert numpy's type name and integers to plain ones."""
     return one._replace(dtype=one.dtype.rstrip("_"), shape=[int(size) for size in one.shape])
 
 
 def _interpreter_module() -> Tuple[Any, str]:
-    """Return the module and its version; ImportError with all reasons when there is none."""
+    """Return the interpreter's module and version; ImportError with all reasons when none can be imported."""
     reasons = []
     for name, package in _PACKAGES.items():
         try:
@@ -88,7 +90,7 @@ def _interpreter_module() -> Tuple[Any, str]:
             reasons.append(str(error))
             continue
         version = getattr(importlib.import_module(name), "__version__", None)
-        if version is None:  # by name: Python has it since 3.8, this package since 3.10
+        if version is None:  # imported by name: importlib.metadata exists since Python 3.8
             version = importlib.import_module("importlib.metadata").version(package)
         return module, str(version)
     raise ImportError("; ".join(reasons))

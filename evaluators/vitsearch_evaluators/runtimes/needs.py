@@ -1,4 +1,7 @@
-"""What our own runtimes need, apart from them: an idle agent looks for it without importing what runs models."""
+"""The libraries and tools that the built-in runtimes need.
+
+The table is separate from the runtimes, so that an idle agent can look for these without importing a runtime.
+"""
 
 from typing import Dict, NamedTuple, Tuple
 

@@ -1,6 +1,6 @@
-"""A runtime that computes nothing of use: it keeps the processor busy for as long as it is told.
+"""A runtime that ignores the model and keeps the CPU busy for a given time or amount of work.
 
-For tests, for measuring the agent's own overhead, and for machines without any real runtime.
+It is for tests, for measuring the agent's own overhead, and for machines without a real runtime.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class NoopSession(Session):
         self._busy_s = busy_us / 1e6
 
     def run(self) -> None:
-        # CPU time, not wall time: like a model, a run costs the same when others disturb it.
+        # CPU time, not wall time: a run costs the same on a busy machine, as a model does.
         end = time.process_time() + self._busy_s
         while time.process_time() < end:
             pass
@@ -32,7 +32,7 @@ class NoopSession(Session):
 
 
 class HashSession(Session):
-    """A fixed amount of work: a slower device takes longer."""
+    """A run hashes a fixed amount of data, so a slower device takes longer."""
 
     def __init__(self, hash_kib: int) -> None:
         self._block = bytes(1024)
@@ -49,7 +49,7 @@ class HashSession(Session):
 
 
 class NoopRuntime(Runtime):
-    """Options: `busy_us`, the CPU time of a run in microseconds, or `hash_kib`, what a run hashes."""
+    """Options: `busy_us`, the CPU time of a run in microseconds, or `hash_kib`, the KiB that a run hashes."""
 
     name = "noop"
 

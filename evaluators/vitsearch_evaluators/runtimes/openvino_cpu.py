@@ -1,4 +1,4 @@
-"""OpenVINO, for ONNX files and its own pairs. The only file that imports openvino, and only inside functions."""
+"""OpenVINO, for ONNX files and its own pairs. Only this file imports openvino, and only inside functions."""
 
 from typing import Any, Dict, List, Mapping
 
@@ -27,9 +27,9 @@ _read_streams = json_reader.integer(1, 256)
 
 
 class OpenVinoSession(Session):
-    def __init__(self, request: Any, settled: Dict[str, Any]) -> None:
+    def __init__(self, request: Any, reported_options: Dict[str, Any]) -> None:
         self._request = request
-        self.settled = settled
+        self.reported_options = reported_options
 
     def run(self) -> None:
         self._request.infer(share_outputs=True)
@@ -39,18 +39,18 @@ class OpenVinoSession(Session):
             return self._request.infer([images])[0]
         except (RuntimeError, ValueError, TypeError) as error:
             kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"the model does not take the images: {error}") from error
+            raise MeasurementFailed(kind, f"the model does not accept the images: {error}") from error
 
     def close(self) -> None:
         self._request = None
 
 
 class OpenVinoRuntime(Runtime):
-    """On the processor. Options: `inference_precision` (`f32`, `bf16`, `auto`: what OpenVINO thinks best, which
-    is bfloat16 where the processor has it), `streams`.
+    """Runs models on the CPU.
 
-    What is really used is read back and stands in the result; a precision that was asked for and is
-    not used is an error (asked for f16, OpenVINO quietly takes bf16).
+    Options: `inference_precision` (`f32`, `bf16`, or `auto`: OpenVINO's choice, which is bfloat16 on a CPU
+    that has it) and `streams`. The precision in use is read back and recorded in the result. It is an error
+    when it is not the requested one (asked for f16, OpenVINO silently uses bf16).
     """
 
     name = "openvino"
@@ -93,12 +93,10 @@ class OpenVinoRuntime(Runtime):
             compiled = core.compile_model(model, _DEVICE, properties)
         except RuntimeError as error:
             kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"openvino {openvino.__version__} refuses the model: {error}") from error
+            raise MeasurementFailed(kind, f"openvino {openvino.__version__} rejects the model: {error}") from error
         used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
         if wanted is not None and used != wanted:
-            raise MeasurementFailed(
-                "runtime_unavailable", f"openvino computes in {used} on this processor, not in {wanted}"
-            )
+            raise MeasurementFailed("runtime_unavailable", f"openvino computes in {used} on this CPU, not in {wanted}")
         request = compiled.create_infer_request()
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array))

@@ -1,4 +1,4 @@
-"""ONNX Runtime. The only file that imports onnxruntime, and only inside functions."""
+"""ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
 
 from typing import Any, Dict, List, Mapping, NamedTuple
 
@@ -51,20 +51,20 @@ class OrtSession(Session):
     def infer(self, images: Any) -> Any:
         if len(self._feeds) != 1:
             raise MeasurementFailed(
-                "incompatible_artifact", f"the model has {len(self._feeds)} inputs, not one of images"
+                "incompatible_artifact", f"the model has {len(self._feeds)} inputs, expected one for images"
             )
         try:
             return self._session.run(None, dict.fromkeys(self._feeds, images))[0]
         except Exception as error:
             kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"the model does not take the images: {error}") from error
+            raise MeasurementFailed(kind, f"the model does not accept the images: {error}") from error
 
     def close(self) -> None:
         self._session = None
 
 
 class OrtRuntime(Runtime):
-    """Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
+    """Runs ONNX files. Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
 
     name = "onnxruntime"
     libraries = NEEDS["onnxruntime"].libraries
@@ -113,7 +113,7 @@ class OrtRuntime(Runtime):
         inspect("onnx", {"model.onnx": path})
         session = self._open(path, options, threads)
         if session.get_providers()[0] != provider:
-            # onnxruntime falls back without an error, and the number would be another provider's.
+            # onnxruntime falls back without an error, and the result would be that of another provider.
             raise MeasurementFailed(
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
@@ -128,7 +128,7 @@ class OrtRuntime(Runtime):
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 3
-        # Spinning threads would burn the core that the model runs on, and its energy.
+        # Spinning threads would use CPU time and energy without computing anything.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = _LEVELS[options["graph_optimization_level"]]
         settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
@@ -142,12 +142,12 @@ class OrtRuntime(Runtime):
         except Exception as error:
             kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
             raise MeasurementFailed(
-                kind, f"onnxruntime {onnxruntime.__version__} refuses the model: {error}"
+                kind, f"onnxruntime {onnxruntime.__version__} rejects the model: {error}"
             ) from error
 
 
 def _loads(content: bytes) -> bool:
-    """Whether the processor's provider takes a model; what it prints about one that it refuses is not shown."""
+    """Return whether the CPU provider loads a model; its messages about a rejected model are suppressed."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -155,12 +155,12 @@ def _loads(content: bytes) -> bool:
     settings.log_severity_level = 4
     try:
         onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-    except Exception:  # noqa: BLE001 - its exceptions have no class in common but this
+    except Exception:  # noqa: BLE001 - its exceptions have no other common class
         return False
     return True
 
 
 def random_feeds(inputs: List[_Input], batch: int) -> Dict[str, Any]:
-    """Return arrays by the names of the inputs."""
+    """Return seeded arrays by input name."""
     plain = [Input(one.name, _DTYPES.get(one.type, one.type), one.shape) for one in inputs]
     return {one.name: array for one, array in zip(inputs, random_arrays(plain, batch))}

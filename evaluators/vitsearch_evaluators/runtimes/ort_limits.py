@@ -1,9 +1,9 @@
-"""The newest ONNX that an onnxruntime reads, found by asking it.
+"""Find the newest ONNX versions that an onnxruntime reads, by loading tiny models of rising versions.
 
-Version tables are published, but builds differ (JetPack's, distributions', nightly ones), and what a
-build says of tiny models with rising versions is exact: it refuses a version that it does not know.
-Asked so, 1.6.0 (Python 3.6) says opset 13 and IR 7, 1.12.1 says 17 and 8, 1.18.1 says 21 and 10, as
-https://onnxruntime.ai/docs/reference/compatibility.html has it.
+Published version tables do not cover every build (JetPack's, distributions', nightly ones). Loading is exact:
+a build rejects a version that it does not know. Found this way: 1.6.0 (Python 3.6) reads opset 13 and IR 7,
+1.12.1 reads 17 and 8, 1.18.1 reads 21 and 10, in agreement with
+https://onnxruntime.ai/docs/reference/compatibility.html.
 """
 
 from typing import Callable, List, NamedTuple, Optional, Tuple
@@ -16,7 +16,7 @@ _ENOUGH = 64
 
 
 class Limits(NamedTuple):
-    """`max_opset` and `max_ir_version` are None for a build that refuses no version."""
+    """The newest versions and the precisions that a build reads; a version is None if the build rejects none."""
 
     max_opset: Optional[int]
     max_ir_version: Optional[int]
@@ -24,7 +24,7 @@ class Limits(NamedTuple):
 
 
 def find_limits(loads: Callable[[bytes], bool]) -> Limits:
-    """Ask `loads` about tiny models, from the oldest version on up to the first that it refuses."""
+    """Call `loads` with tiny models, from the oldest version up to the first one that it rejects."""
     return Limits(
         _newest(_OPSET, lambda opset: loads(_identity(opset=opset))),
         _newest(_IR_VERSION, lambda version: loads(_identity(ir_version=version))),
@@ -45,7 +45,7 @@ def _identity(opset: int = _OPSET, ir_version: int = _IR_VERSION) -> bytes:
 
 
 def _products() -> List[Tuple[str, bytes]]:
-    """Return a matrix product in each precision, by its name in a space file."""
+    """Return (precision, model) pairs: a matrix product in each precision, named as in a space file."""
     found = []
     for name, left, right, outside, operator in (
         ("fp32", "float32", "float32", "float32", "MatMul"),

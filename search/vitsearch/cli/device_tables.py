@@ -15,7 +15,7 @@ from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
-from vitsearch_evaluators.measure.child.timed_loop import CONTENDED_WAIT_OVER_CPU
+from vitsearch_evaluators.measure.combine import CONTENDED_WAIT_OVER_CPU
 from vitsearch_evaluators.wire.protocol import DeviceInfo, JobStatus
 
 _SHORT_ID = 12

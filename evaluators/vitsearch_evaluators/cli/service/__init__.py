@@ -1,1 +1,1 @@
-"""`vitsearch-agent install`: the machine's own service manager keeps the agent running, over boots and deaths."""
+"""`vitsearch-agent install`: the machine's service manager runs the agent and restarts it after a crash."""

@@ -1,4 +1,4 @@
-"""`vitsearch-agent install` and `uninstall`: tell or carry out the steps, wait for the agent, say how to reach it."""
+"""`vitsearch-agent install` and `uninstall`: run the steps, wait for the agent, print how to connect to it."""
 
 import os
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence
@@ -9,13 +9,13 @@ from vitsearch_evaluators.agent.agent import wants_tls
 from vitsearch_evaluators.base import tls
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.cli.service.manager import Manager
+from vitsearch_evaluators.cli.service.options import DEFAULT, PORT_FILE, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import RemoveTree, Step, shell_line
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, PORT_FILE, Wanted
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
-_START_S, _LOOK_S = 60.0, 0.5
+_START_S, _POLL_S = 60.0, 0.5
 
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 class _Listening(NamedTuple):
@@ -23,47 +23,48 @@ class _Listening(NamedTuple):
     fingerprint: Optional[str]
 
 
-def install(manager: Manager, given: Mapping[str, Any], say: Say) -> None:
-    """Install, or bring up to date and start again. What is not `given` stays as it was installed.
+def install(manager: Manager, given: Mapping[str, Any], echo: Echo) -> None:
+    """Install the service, or upgrade and restart it; options that are not `given` stay as installed.
 
-    InvalidRequest when it could not run; EvaluatorError when a step fails or the agent does not come up.
+    Raises InvalidRequest when the service could not run, EvaluatorError when a step fails or the agent does
+    not start to listen.
     """
-    wanted = _wanted(manager, given)
-    _carry_out(install_steps(manager, given), manager, say)
-    for line in _report(manager, wanted, _wait(manager, wanted)):
-        say(line)
+    options = _options(manager, given)
+    _run(install_steps(manager, given), manager, echo)
+    for line in _report(manager, options, _wait(manager, options)):
+        echo(line)
 
 
 def install_steps(manager: Manager, given: Mapping[str, Any]) -> List[Step]:
-    """Return what `install` does before it waits for the agent."""
-    wanted = _wanted(manager, given)
-    _check_openssl(manager, wanted)
-    return manager.install_steps(wanted)
+    """Return the steps of `install` up to the start of the agent."""
+    options = _options(manager, given)
+    _check_openssl(manager, options)
+    return manager.install_steps(options)
 
 
-def uninstall(manager: Manager, purge: bool, say: Say) -> None:
-    """End the service and take it away; with `purge` its state and its account too."""
+def uninstall(manager: Manager, purge: bool, echo: Echo) -> None:
+    """Stop and remove the service; with `purge` also its state and its account."""
     steps, state = uninstall_steps(manager, purge), _state(manager)
-    _carry_out(steps, manager, say)
+    _run(steps, manager, echo)
     if not steps:
-        say("nothing is installed here")
+        echo("no service is installed")
     if os.path.isdir(manager.system.at(state)):
-        why = "no agent has used it" if purge else "queue, device id, token and certificate; --purge takes it away too"
-        say(f"{state} is kept: {why}")
+        why = "no agent has used it" if purge else "queue, device id, token and certificate; --purge removes it too"
+        echo(f"{state} is kept: {why}")
 
 
 def uninstall_steps(manager: Manager, purge: bool) -> List[Step]:
-    """Return what `uninstall` does."""
+    """Return the steps of `uninstall`."""
     steps, state = manager.uninstall_steps(), _state(manager)
     if not purge:
         return steps
-    if os.path.exists(manager.system.at(os.path.join(state, "lock"))):  # a folder that an agent had
+    if os.path.exists(manager.system.at(os.path.join(state, "lock"))):  # only a folder that an agent has used
         steps.append(RemoveTree(state))
     return steps + manager.account_steps(manager.installed() or DEFAULT)
 
 
-def _wanted(manager: Manager, given: Mapping[str, Any]) -> Wanted:
-    """Return what is asked for: what is given now, else what is installed, else as it always is."""
+def _options(manager: Manager, given: Mapping[str, Any]) -> ServiceOptions:
+    """Return the options: those given now, else the installed ones, else the defaults."""
     return (manager.installed() or DEFAULT).with_options(given).checked()
 
 
@@ -71,71 +72,71 @@ def _state(manager: Manager) -> str:
     return manager.state_of(manager.installed() or DEFAULT)
 
 
-def described(steps: Sequence[Step]) -> List[str]:
-    """Return every command and every file with its content, for --dry-run."""
+def describe(steps: Sequence[Step]) -> List[str]:
+    """Return the lines of --dry-run: every command, and every file with its content."""
     lines = []
     for step in steps:
-        lines.append(step.told())
+        lines.append(step.describe())
         lines += [f"    {line}".rstrip() for line in (step.content() or "").splitlines()]
     return lines
 
 
-def _carry_out(steps: Sequence[Step], manager: Manager, say: Say) -> None:
+def _run(steps: Sequence[Step], manager: Manager, echo: Echo) -> None:
     for step in steps:
-        say(step.told())
+        echo(step.describe())
         try:
             step.do(manager.system)
         except OSError as error:
-            raise EvaluatorError("install", f"{step.told()}: {error.strerror or error}") from error
+            raise EvaluatorError("install", f"{step.describe()}: {error.strerror or error}") from error
 
 
-def _check_openssl(manager: Manager, wanted: Wanted) -> None:
-    """Say it now: else the service would be started again and again, and only its log would say why."""
-    if not wants_tls(wanted.settings("")) or wanted.tls_cert is not None:
+def _check_openssl(manager: Manager, options: ServiceOptions) -> None:
+    """Raise InvalidRequest if openssl is needed but missing; otherwise only the service's log would show it."""
+    if not wants_tls(options.settings("")) or options.tls_cert is not None:
         return
-    if os.path.exists(manager.system.at(os.path.join(manager.state_of(wanted), tls.FILE_NAME))):
+    if os.path.exists(manager.system.at(os.path.join(manager.state_of(options), tls.FILE_NAME))):
         return
     reason = manager.system.run(("openssl", "version")).reason
     if reason is not None:
         raise InvalidRequest(
-            f"the agent makes its certificate with openssl: {reason}. Install it, or give --tls-cert and --tls-key"
+            f"the agent makes its certificate with openssl: {reason}. Install openssl, or use --tls-cert and --tls-key"
         )
 
 
-def _wait(manager: Manager, wanted: Wanted) -> _Listening:
-    """Wait until the agent has written where it listens."""
-    path = os.path.join(manager.state_of(wanted), PORT_FILE)
+def _wait(manager: Manager, options: ServiceOptions) -> _Listening:
+    """Wait until the agent has written its port file, and return its content."""
+    path = os.path.join(manager.state_of(options), PORT_FILE)
     end = manager.system.clock() + _START_S
     while True:
         text = manager.system.read(path).text
         if text:
             return _read(text, path)
-        if manager.gave_up() or manager.system.clock() > end:
-            said = manager.last_words() or "(nothing, or nothing that you may read)"
-            raise EvaluatorError("install", f"the agent is installed, but does not listen. {manager.log}:\n{said}")
-        manager.system.sleep(_LOOK_S)
+        if manager.has_failed() or manager.system.clock() > end:
+            log = manager.recent_log() or "(empty, or not readable for this user)"
+            raise EvaluatorError("install", f"the agent is installed, but does not listen. {manager.log}:\n{log}")
+        manager.system.sleep(_POLL_S)
 
 
 def _read(text: str, path: str) -> _Listening:
-    # The agent's account wrote it, which is not the one that shows it.
+    # The agent's account wrote the file, and another account prints it, so the content is not trusted.
     try:
         found = parse_json(text.encode())
         fingerprint = found["fingerprint"]
         return _Listening(int(found["port"]), fingerprint and tls.checked_fingerprint(fingerprint))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvaluatorError("install", f"{path}: not understood: {error}") from error
+        raise EvaluatorError("install", f"{path} is invalid: {error}") from error
 
 
-def _report(manager: Manager, wanted: Wanted, listening: _Listening) -> List[str]:
-    state = manager.state_of(wanted)
-    address = Address.of(wanted.host, listening.port, listening.fingerprint)
-    shown = [*manager.command(), "token", "--state", state]
-    if wanted.token_file is not None:
-        shown += ["--token-file", wanted.token_file]
-    lines = ["", f"vitsearch-agent {__version__} listens on {address.url}; its log: {manager.log}", *manager.notes()]
+def _report(manager: Manager, options: ServiceOptions, listening: _Listening) -> List[str]:
+    state = manager.state_of(options)
+    address = Address.of(options.host, listening.port, listening.fingerprint)
+    show_token = [*manager.command(), "token", "--state", state]
+    if options.token_file is not None:
+        show_token += ["--token-file", options.token_file]
+    lines = ["", f"vitsearch-agent {__version__} listens on {address.url}; log: {manager.log}", *manager.notes()]
     if listening.fingerprint is None and address.tunnel is None:
-        lines.append("WARNING: tokens, models and results cross the network in the clear")
+        lines.append("WARNING: tokens, models and results cross the network without encryption")
     if address.tunnel is not None:
-        lines.append(f"from another machine, first: {address.tunnel}")
-    lines.append(f"on the machine that searches: {address.add}")
-    return [*lines, f"it asks for the token, which this shows here: {manager.as_root}{shell_line(shown)}"]
+        lines.append(f"from another machine, first run: {address.tunnel}")
+    lines.append(f"on the machine that searches, run: {address.add}")
+    return [*lines, f"it asks for the token; to show it, run here: {manager.as_root}{shell_line(show_token)}"]

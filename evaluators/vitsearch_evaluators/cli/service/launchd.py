@@ -1,4 +1,4 @@
-"""The agent as a launch agent of macOS: it runs while its person is logged in. Not tried on a Mac (see INSTALL.md)."""
+"""The agent as a launch agent of macOS, which runs while the user is logged in. Not tried on a Mac (see INSTALL.md)."""
 
 import json
 import os
@@ -8,42 +8,42 @@ from xml.parsers.expat import ExpatError
 
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service.here import PYZ, Host, Program
+from vitsearch_evaluators.cli.service.host import PYZ, Host, Program
 from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Command, Step
-from vitsearch_evaluators.cli.service.wanted import Wanted
 from vitsearch_evaluators.errors import InvalidRequest
 
 LABEL = "vitsearch-agent"
 
-_INSTALLED = "VitsearchInstalled"  # launchd passes over keys that it does not know
+_INSTALLED = "VitsearchInstalled"  # launchd ignores unknown keys
 
 
-def property_list(command: Sequence[str], wanted: Wanted, state: str) -> str:
+def property_list(command: Sequence[str], options: ServiceOptions, state: str) -> str:
     """Return the file for ~/Library/LaunchAgents (launchd.plist(5)).
 
-    launchd cannot be told which exit codes are final: a wrong configuration is tried again every minute.
+    launchd has no setting for final exit codes: with a wrong configuration the agent is started again every minute.
     """
     content = {
         "Label": LABEL,
-        "ProgramArguments": [*command, *wanted.serve_arguments(state)],
+        "ProgramArguments": [*command, *options.serve_arguments(state)],
         "RunAtLoad": True,
         "KeepAlive": True,
         "ThrottleInterval": 60,
-        "ProcessType": "Interactive",  # anything else is slowed down, and so is what it measures
+        "ProcessType": "Interactive",  # other types are throttled, and the measurements with them
         "Umask": 0o077,
         "StandardErrorPath": os.path.join(state, "agent.log"),
-        _INSTALLED: json.dumps(wanted.to_json(), sort_keys=True),
+        _INSTALLED: json.dumps(options.to_json(), sort_keys=True),
     }
     return plistlib.dumps(content).decode("utf-8")
 
 
-def remembered(text: str, path: str) -> Wanted:
-    """Return with what an installed file was made; InvalidRequest when `install` did not make it."""
+def parse_options(text: str, path: str) -> ServiceOptions:
+    """Return the options in an installed file; InvalidRequest when `install` did not write it."""
     try:
-        return Wanted.from_json(parse_json(plistlib.loads(text.encode())[_INSTALLED].encode()), path)
+        return ServiceOptions.from_json(parse_json(plistlib.loads(text.encode())[_INSTALLED].encode()), path)
     except (ValueError, KeyError, TypeError, AttributeError, ExpatError, plistlib.InvalidFileException) as error:
-        raise InvalidRequest(f"{path} was not written by `vitsearch-agent install`: move it away first") from error
+        raise InvalidRequest(f"{path} was not written by `vitsearch-agent install`: move it away") from error
 
 
 class Launchd(Manager):
@@ -60,13 +60,13 @@ class Launchd(Manager):
         return f"tail '{self.state}/agent.log'"
 
     def notes(self) -> List[str]:
-        return ["it starts when you log in"]
+        return ["the agent starts when you log in"]
 
-    def _remembered(self, text: str) -> Wanted:
-        return remembered(text, self.definition)
+    def _parse_options(self, text: str) -> ServiceOptions:
+        return parse_options(text, self.definition)
 
-    def _definition(self, wanted: Wanted, state: str) -> str:
-        return property_list(self.command(), wanted, state)
+    def _definition(self, options: ServiceOptions, state: str) -> str:
+        return property_list(self.command(), options, state)
 
     def _start(self) -> List[Step]:
         return [Command(("launchctl", "load", "-w", self.definition), NO_SESSION)]
@@ -74,5 +74,5 @@ class Launchd(Manager):
     def _stop(self) -> List[Step]:
         return [Command(("launchctl", "unload", self.definition), NO_SESSION)]
 
-    def _end(self) -> Step:
+    def _disable(self) -> Step:
         return Command(("launchctl", "unload", "-w", self.definition), NO_SESSION)

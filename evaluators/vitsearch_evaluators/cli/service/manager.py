@@ -1,23 +1,23 @@
-"""What every service manager has in common: where the agent's files lie, and the steps that put them there."""
+"""The base of the service managers: the paths of the agent's files, and the steps that install them."""
 
 import abc
 import os
 from typing import List, Optional, Sequence
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service.here import Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
+from vitsearch_evaluators.cli.service.options import PORT_FILE, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Copy, Folder, Remove, RemoveEmpty, Step, Write
-from vitsearch_evaluators.cli.service.wanted import PORT_FILE, Wanted
 from vitsearch_evaluators.errors import InvalidRequest
 
-NO_SESSION = "it needs a session of your own: log in by ssh or at the screen, not by su or sudo"
+NO_SESSION = "this needs a login session: log in by ssh or at the screen, not with su or sudo"
 
-_IMPORT = "import os; os.chdir('/'); import vitsearch_evaluators"  # as a service does, which starts there
+_IMPORT = "import os; os.chdir('/'); import vitsearch_evaluators"  # a service also starts in /
 
 
 class Manager(abc.ABC):
-    """`definition` is the file that makes the agent a service; `archive` and `state` are where its program and
-    its data are put."""
+    """A service manager; `definition` is the path of the service's file, `archive` that of the program, and `state` the
+    default folder of its data."""
 
     definition: str
     archive: str
@@ -30,52 +30,55 @@ class Manager(abc.ABC):
         self.program = program
         self.system = system
 
-    def installed(self) -> Optional[Wanted]:
-        """Return with what the service was installed, None when it is not."""
+    def installed(self) -> Optional[ServiceOptions]:
+        """Return the options of the installed service, None when it is not installed."""
         text = self.system.read(self.definition).text
-        return None if text is None else self._remembered(text)
+        return None if text is None else self._parse_options(text)
 
-    def install_steps(self, wanted: Wanted) -> List[Step]:
-        """Return what installs the service, or brings it up to date, and has it started now; InvalidRequest when
-        it could not run here like that."""
-        state = self.state_of(wanted)
-        self._check(wanted, state)
-        # A program is not replaced under those who run it.
+    def install_steps(self, options: ServiceOptions) -> List[Step]:
+        """Return the steps that install or upgrade the service and start it.
+
+        Raises InvalidRequest when the service could not run with these options.
+        """
+        state = self.state_of(options)
+        self._check(options, state)
+        # A running program must not be replaced.
         steps = [] if self.installed() is None else self._stop()
-        steps += self._prepare(wanted, state)
+        steps += self._prepare(options, state)
         archive = self._archive()
-        if archive is not None and not self._is_there(archive):
+        if archive is not None and not self._is_running(archive):
             steps += [Folder(os.path.dirname(archive), 0o755, None), Copy(str(self.program.archive), archive)]
-        steps.append(Write(self.definition, self._definition(wanted, state)))
+        steps.append(Write(self.definition, self._definition(options, state)))
         steps.append(Remove(os.path.join(state, PORT_FILE)))
         return steps + self._start()
 
     def uninstall_steps(self) -> List[Step]:
-        """Return what ends the service and takes its program away."""
+        """Return the steps that stop the service and remove its program."""
         steps: List[Step] = []
         if self.installed() is not None:
-            steps += [self._end(), Remove(self.definition), *self._forget()]
+            steps += [self._disable(), Remove(self.definition), *self._reload()]
         if os.path.exists(self.system.at(self.archive)):
             steps += [Remove(self.archive), RemoveEmpty(os.path.dirname(self.archive))]
         return steps
 
-    def state_of(self, wanted: Wanted) -> str:
-        return wanted.state or self.state
+    def state_of(self, options: ServiceOptions) -> str:
+        """Return the state folder of a service with these options."""
+        return options.state or self.state
 
     def command(self) -> Sequence[str]:
-        """Return what starts the installed agent, without its arguments."""
+        """Return the command of the installed agent, without its arguments."""
         return self.program.command(self._archive())
 
-    def account_steps(self, wanted: Wanted) -> List[Step]:
-        """Return what takes away the account that was made for the agent."""
+    def account_steps(self, options: ServiceOptions) -> List[Step]:
+        """Return the steps that remove the account that was created for the agent."""
         return []
 
-    def gave_up(self) -> bool:
-        """Whether the agent ended and is not started again."""
+    def has_failed(self) -> bool:
+        """Return whether the agent ended and will not be started again."""
         return False
 
-    def last_words(self) -> str:
-        """Return what the agent logged since its last start, as far as that can be told."""
+    def recent_log(self) -> str:
+        """Return what the agent logged since its last start, as far as it can be read."""
         return ""
 
     def notes(self) -> List[str]:
@@ -85,20 +88,20 @@ class Manager(abc.ABC):
     @property
     @abc.abstractmethod
     def log(self) -> str:
-        """The command that shows what the agent logs."""
+        """The command that shows the agent's log."""
 
     @abc.abstractmethod
-    def _remembered(self, text: str) -> Wanted: ...
+    def _parse_options(self, text: str) -> ServiceOptions: ...
 
     @abc.abstractmethod
-    def _definition(self, wanted: Wanted, state: str) -> str: ...
+    def _definition(self, options: ServiceOptions, state: str) -> str: ...
 
-    def _check(self, wanted: Wanted, state: str) -> None:
+    def _check(self, options: ServiceOptions, state: str) -> None:
         if self.program.archive is None:
-            looked = (self.program.python, *self.python_flags, "-c", _IMPORT)
-            if self.system.run(looked).reason is not None:
+            import_check = (self.program.python, *self.python_flags, "-c", _IMPORT)
+            if self.system.run(import_check).reason is not None:
                 raise InvalidRequest(
-                    f"this package is not installed in {self.program.python}: install it there with pip, or take the "
+                    f"this package is not installed in {self.program.python}: install it there with pip, or use the "
                     "single file (make agent-pyz)"
                 )
         try:
@@ -108,9 +111,9 @@ class Manager(abc.ABC):
         except OSError as error:
             raise InvalidRequest(f"--state {state}: {error.strerror}") from error
         if inside and not inside & {"lock", "config.json"}:
-            raise InvalidRequest(f"--state {state} holds other things: name a folder that is the agent's own")
+            raise InvalidRequest(f"--state {state} contains other files: use a folder that belongs to the agent alone")
 
-    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+    def _prepare(self, options: ServiceOptions, state: str) -> List[Step]:
         return [Folder(state, 0o700, None)]
 
     @abc.abstractmethod
@@ -120,14 +123,14 @@ class Manager(abc.ABC):
     def _stop(self) -> List[Step]: ...
 
     @abc.abstractmethod
-    def _end(self) -> Step: ...
+    def _disable(self) -> Step: ...
 
-    def _forget(self) -> List[Step]:
+    def _reload(self) -> List[Step]:
         return []
 
     def _archive(self) -> Optional[str]:
         return None if self.program.archive is None else self.archive
 
-    def _is_there(self, archive: str) -> bool:
-        """Whether it is the installed program that runs just now."""
+    def _is_running(self, archive: str) -> bool:
+        """Return whether this process runs the installed program."""
         return os.path.realpath(self.system.at(archive)) == os.path.realpath(str(self.program.archive))

@@ -1,4 +1,4 @@
-"""What installing does to a machine, as values: they are shown (`--dry-run`) or carried out, one after the other."""
+"""The changes that an installation makes to a machine, as values that are shown (`--dry-run`) or run in order."""
 
 import abc
 import contextlib
@@ -12,19 +12,19 @@ from vitsearch_evaluators.errors import EvaluatorError
 
 
 class Step(abc.ABC):
-    """One change. Paths are those of the device, as for `System`."""
+    """One change. Paths are those of the device, as in `System`."""
 
     @abc.abstractmethod
-    def told(self) -> str:
-        """Return one line for a person."""
+    def describe(self) -> str:
+        """Return one line that describes the step."""
 
     def content(self) -> Optional[str]:
-        """Return the text that is written, None where it is none."""
+        """Return the text that the step writes, None if it writes none."""
         return None
 
     @abc.abstractmethod
     def do(self, system: System) -> None:
-        """Do it; OSError or EvaluatorError when it cannot be done."""
+        """Run the step; OSError or EvaluatorError when it fails."""
 
 
 class _Command(NamedTuple):
@@ -33,9 +33,9 @@ class _Command(NamedTuple):
 
 
 class Command(_Command, Step):
-    """Run a tool; `hint` says what a person may do when it fails."""
+    """Run a command; `hint` is advice for the case that it fails."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"run     {shell_line(self.argv)}"
 
     def do(self, system: System) -> None:
@@ -50,9 +50,9 @@ class _Write(NamedTuple):
 
 
 class Write(_Write, Step):
-    """Put a text of ours in place, readable for everybody."""
+    """Write a text file that everybody may read."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"write   {self.path}"
 
     def content(self) -> Optional[str]:
@@ -68,9 +68,9 @@ class _Copy(NamedTuple):
 
 
 class Copy(_Copy, Step):
-    """Put a copy of the program in place. `source` is a file of this process, wherever `System.root` is."""
+    """Install a copy of the program. `source` is a path on this machine, whatever `System.root` is."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"copy    {self.source} to {self.path}"
 
     def do(self, system: System) -> None:
@@ -85,9 +85,9 @@ class _Folder(NamedTuple):
 
 
 class Folder(_Folder, Step):
-    """Make a folder, if it is not there, and give it these rights and (if named) this owner."""
+    """Create a folder if needed, and set its mode and its owner (if given)."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"folder  {self.path} ({self.mode:04o}{', ' + self.owner if self.owner else ''})"
 
     def do(self, system: System) -> None:
@@ -103,9 +103,9 @@ class _Remove(NamedTuple):
 
 
 class Remove(_Remove, Step):
-    """Remove a file; one that is not there is removed already."""
+    """Remove a file if it exists."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return f"remove  {self.path}"
 
     def do(self, system: System) -> None:
@@ -114,10 +114,10 @@ class Remove(_Remove, Step):
 
 
 class RemoveEmpty(_Remove, Step):
-    """Remove a folder in which nothing is left."""
+    """Remove a folder if it is empty."""
 
-    def told(self) -> str:
-        return f"remove  {self.path} if nothing else is in it"
+    def describe(self) -> str:
+        return f"remove  {self.path} if it is empty"
 
     def do(self, system: System) -> None:
         with contextlib.suppress(OSError):
@@ -125,23 +125,23 @@ class RemoveEmpty(_Remove, Step):
 
 
 class RemoveTree(_Remove, Step):
-    """Remove a folder and all that is in it."""
+    """Remove a folder and its contents."""
 
-    def told(self) -> str:
-        return f"remove  {self.path} and all that is in it"
+    def describe(self) -> str:
+        return f"remove  {self.path} and its contents"
 
     def do(self, system: System) -> None:
         shutil.rmtree(system.at(self.path))
 
 
 def shell_line(argv: Sequence[str]) -> str:
-    """Return a command as a shell takes it."""
+    """Return a command quoted for a shell."""
     import shlex
 
     return " ".join(shlex.quote(word) for word in argv)
 
 
 def _replace(path: str, content: bytes, mode: int) -> None:
-    """Put a file in place in one step, on the disk when this returns: a board may lose its power any time."""
+    """Replace a file atomically and sync it to the disk, because a board may lose its power at any time."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_bytes(path, content, mode)

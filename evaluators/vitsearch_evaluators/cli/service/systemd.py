@@ -1,124 +1,126 @@
-"""The agent under systemd: as a service of the whole machine, or of one person."""
+"""The agent under systemd: as a service of the whole machine, or of one user."""
 
 import os
 from typing import List, Sequence
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.cli.service import unit
-from vitsearch_evaluators.cli.service.here import PYZ, Host, Program, is_hidden
+from vitsearch_evaluators.cli.service.host import PYZ, Host, Program, is_hidden
 from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, USER, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Command, Folder, Step
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, USER, Wanted
 from vitsearch_evaluators.errors import InvalidRequest
 
 GROUPS = ("video", "render")
-"""Who may use the GPU, and ask a Raspberry Pi's firmware. Not `i2c`: current monitors are read as files, and who
-writes to that bus may set the board's voltages."""
+"""The groups for the GPU and a Raspberry Pi's firmware. Not `i2c`: the current monitors are read as files, and that
+group could change the board's voltages."""
 
 _RUNNING = "/run/systemd/system"
 
 
 def is_running(system: System) -> bool:
-    """Whether systemd is what runs this machine (sd_booted(3))."""
+    """Return whether systemd runs this machine (sd_booted(3))."""
     return os.path.isdir(system.at(_RUNNING))
 
 
 class _Systemd(Manager):
-    of_machine: bool
+    system_wide: bool
     flags: Sequence[str] = ()
     hint = ""
 
     @property
     def log(self) -> str:
-        return f"journalctl {'-u' if self.of_machine else '--user-unit'} vitsearch-agent"
+        return f"journalctl {'-u' if self.system_wide else '--user-unit'} vitsearch-agent"
 
-    def gave_up(self) -> bool:
+    def has_failed(self) -> bool:
         return self.system.run(self._systemctl("is-failed", unit.UNIT).argv).reason is None
 
-    def last_words(self) -> str:
+    def recent_log(self) -> str:
         start = self.system.run(self._systemctl("show", "--property=InvocationID", unit.UNIT).argv).stdout.strip()
         this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
         return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
 
-    def _remembered(self, text: str) -> Wanted:
-        return unit.remembered(text, self.definition)
+    def _parse_options(self, text: str) -> ServiceOptions:
+        return unit.parse_options(text, self.definition)
 
-    def _definition(self, wanted: Wanted, state: str) -> str:
-        return unit.text(unit.Service(tuple(self.command()), wanted, state, self.of_machine))
+    def _definition(self, options: ServiceOptions, state: str) -> str:
+        return unit.text(unit.Service(tuple(self.command()), options, state, self.system_wide))
 
     def _start(self) -> List[Step]:
         words = (["daemon-reload"], ["enable", unit.UNIT], ["restart", unit.UNIT])
         return [self._systemctl(*each) for each in words]
 
     def _stop(self) -> List[Step]:
-        # What has failed too often does not start before that is forgotten.
-        words = [["reset-failed"]] if self.gave_up() else []
+        # A unit that has failed too often does not start until its failures are reset.
+        words = [["reset-failed"]] if self.has_failed() else []
         return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
 
-    def _end(self) -> Step:
+    def _disable(self) -> Step:
         return self._systemctl("disable", "--now", unit.UNIT)
 
-    def _forget(self) -> List[Step]:
+    def _reload(self) -> List[Step]:
         return [self._systemctl("daemon-reload")]
 
     def _groups_of(self, user: str) -> List[str]:
-        """Return the groups that an account is in; none when there is no such account."""
+        """Return the groups of an account; none when the account does not exist."""
         return self.system.run(("id", "-nG", user)).stdout.split()
 
     def _groups_missing(self, user: str) -> List[str]:
-        """Return the useful groups that this machine has and that an account is not in."""
-        there = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
-        return [name for name in there if name not in self._groups_of(user)]
+        """Return the GROUPS that exist on this machine and that an account is not in."""
+        existing = [name for name in GROUPS if self.system.run(("getent", "group", name)).reason is None]
+        return [name for name in existing if name not in self._groups_of(user)]
 
     def _systemctl(self, *words: str) -> Command:
         return Command(("systemctl", *self.flags, *words), self.hint)
 
 
-class OfMachine(_Systemd):
-    """A unit of the whole machine: from boot on, under an account that may do nothing else."""
+class SystemService(_Systemd):
+    """A system-wide unit: it starts at boot, under its own unprivileged account."""
 
     definition = f"/etc/systemd/system/{unit.UNIT}"
     archive = f"/opt/vitsearch/{PYZ}"
     state = STATE
-    of_machine = True
+    system_wide = True
     as_root = "sudo "
     python_flags = ("-E", "-s")
 
-    def account_steps(self, wanted: Wanted) -> List[Step]:
-        # Of another account nobody knows what else it is for.
-        if wanted.user != USER or not self._groups_of(USER):
+    def account_steps(self, options: ServiceOptions) -> List[Step]:
+        # Another account may have other uses.
+        if options.user != USER or not self._groups_of(USER):
             return []
         return [Command(("userdel", USER), "")]
 
-    def _check(self, wanted: Wanted, state: str) -> None:
-        super()._check(wanted, state)
+    def _check(self, options: ServiceOptions, state: str) -> None:
+        super()._check(options, state)
         hidden = self.program.hidden()
         if hidden is not None:
             raise InvalidRequest(
-                f"the service does not see {hidden}, for homes and temporary folders are closed to it: use "
-                "/usr/bin/python3 or an environment below /opt (or install without root, as a service of your own)"
+                f"the service has no access to {hidden}, because homes and temporary folders are hidden from it: use "
+                "/usr/bin/python3 or an environment in /opt (or install without root, as a user service)"
             )
-        for path in (state, wanted.token_file, wanted.tls_cert, wanted.tls_key):
+        for path in (state, options.token_file, options.tls_cert, options.tls_key):
             if path is not None and is_hidden(path):
-                raise InvalidRequest(f"the service does not see {path}: homes and temporary folders are closed to it")
+                raise InvalidRequest(
+                    f"the service has no access to {path}: homes and temporary folders are hidden from it"
+                )
 
-    def _prepare(self, wanted: Wanted, state: str) -> List[Step]:
+    def _prepare(self, options: ServiceOptions, state: str) -> List[Step]:
         steps: List[Step] = []
-        if not self._groups_of(wanted.user):
-            made = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
-            steps.append(Command((*made, "--shell", "/usr/sbin/nologin", wanted.user), ""))
-        missing = self._groups_missing(wanted.user)
+        if not self._groups_of(options.user):
+            create = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", state]
+            steps.append(Command((*create, "--shell", "/usr/sbin/nologin", options.user), ""))
+        missing = self._groups_missing(options.user)
         if missing:
-            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), wanted.user), ""))
-        if state != self.state:  # which systemd makes itself
-            steps.append(Folder(state, 0o700, wanted.user))
+            steps.append(Command(("usermod", "--append", "--groups", ",".join(missing), options.user), ""))
+        if state != self.state:  # systemd creates the default folder
+            steps.append(Folder(state, 0o700, options.user))
         return steps
 
 
-class OfPerson(_Systemd):
-    """A unit of one person's own manager, with that person's rights."""
+class UserService(_Systemd):
+    """A unit of one user's manager, with that user's rights."""
 
-    of_machine = False
+    system_wide = False
     flags = ("--user",)
     hint = NO_SESSION
 
@@ -133,18 +135,18 @@ class OfPerson(_Systemd):
         lingers = self.system.run(("loginctl", "show-user", name, "--property=Linger")).stdout.strip()
         if lingers != "Linger=yes":
             notes.append(
-                "it starts when you log in and ends when you have logged out. To have it run from boot on: "
+                "the agent starts when you log in and stops when you log out. To run it from boot on: "
                 f"sudo loginctl enable-linger {name}"
             )
         missing = self._groups_missing(name)
         if missing:
             notes.append(
-                f"without the groups {', '.join(missing)} it may not see the GPU, nor a Raspberry Pi's power: "
+                f"without the groups {', '.join(missing)} the agent may lack access to the GPU or to vcgencmd: "
                 f"sudo usermod --append --groups {','.join(missing)} {name}, then log in again"
             )
         return notes
 
-    def _check(self, wanted: Wanted, state: str) -> None:
-        super()._check(wanted, state)
-        if wanted.user != DEFAULT.user:
-            raise InvalidRequest("--user is for root: without root the agent runs as you")
+    def _check(self, options: ServiceOptions, state: str) -> None:
+        super()._check(options, state)
+        if options.user != DEFAULT.user:
+            raise InvalidRequest("--user needs root: without root the agent runs as you")

@@ -1,6 +1,6 @@
-"""The file that makes the agent a unit of systemd: of the whole machine, under its own account, or of one person.
+"""The agent's systemd unit: system-wide under its own account, or of one user.
 
-Older systemds (JetPack 4 has 237) warn of the lines that they do not know, and go on.
+Older versions of systemd (JetPack 4 has 237) warn about lines that they do not know and ignore them.
 """
 
 import json
@@ -9,55 +9,55 @@ from typing import NamedTuple, Tuple
 
 from vitsearch_evaluators.agent.address import is_loopback, is_wildcard
 from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.cli.service.here import PYZ
-from vitsearch_evaluators.cli.service.wanted import DEFAULT, STATE, Wanted
+from vitsearch_evaluators.cli.service.host import PYZ
+from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
 UNIT = "vitsearch-agent.service"
 
-_REMEMBERED = "Installed="
+_STORED = "Installed="
 
 _UNIT = """\
-# Written by `vitsearch-agent install`, which is also how to change and to upgrade it. Lines of your own:
-# `systemctl {user_flag}edit vitsearch-agent`, which keeps them in a file beside this one.
+# Written by `vitsearch-agent install`; run it again to change or upgrade the service. Add your own lines with
+# `systemctl {user_flag}edit vitsearch-agent`, which keeps them in a separate file.
 [Unit]
 Description=vitsearch device agent
-{after}# Given up is what dies within five seconds of its start sixty times in a row. The next boot tries again.
+{after}# systemd gives up after 60 starts within 600 s, until the next boot.
 StartLimitIntervalSec=600
 StartLimitBurst=60
 
 [Service]
 {account}UMask=0077
 ExecStart={command}
-# However it ended, unless a person must see to it first: 78 is a wrong configuration, which the log tells.
+# Restart after any exit, except 78: a person must fix the configuration, see the log.
 Restart=always
 RestartSec=5
 RestartPreventExitStatus=78
-# The agent ends what it measures by itself.
+# The agent stops its own children.
 KillMode=mixed
 TimeoutStopSec=20
-{hardening}# A model that eats all memory must not take the board with it.
+{hardening}# When a model runs out of memory, only its process is killed.
 OOMPolicy=continue
-# For limits.memory_mb of the configuration: the agent makes a cgroup for what it measures.
+# For limits.memory_mb of the configuration: the agent makes a cgroup for its measuring child.
 Delegate=memory
-# Since systemd 254; before that the agent goes there itself.
+# Since systemd 254; with older versions the agent moves to this subgroup itself.
 DelegateSubgroup=vitsearch-agent
 
 [Install]
 WantedBy={target}
 
-# What the next `install` and `uninstall` go by; systemd passes over it.
+# Read by the next `install` and `uninstall`; systemd ignores it.
 [X-vitsearch]
 Installed={installed}
 """
 
-# A Jetson's power mode is part of the environment; a card's device files are not made under NoNewPrivileges.
+# A Jetson's power mode is part of the environment; NoNewPrivileges prevents creating the device files of a card.
 _AFTER = """\
 After=network.target nvpmodel.service nvidia-persistenced.service
 """
 
 _ONLINE = """\
-# It listens on one address, which must be there.
+# The agent listens on one address, which must exist when it starts.
 Wants=network-online.target
 After=network-online.target
 """
@@ -73,11 +73,11 @@ ProtectHostname=yes
 RestrictNamespaces=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
-# Devices are not hidden (GPU, vcgencmd), nor the kernel's log, which tells of processes killed for memory, nor is
-# /sys read-only, below which the cgroups are.
+# Not hidden: devices (GPU, vcgencmd) and the kernel log, which records processes killed for memory. /sys stays
+# writable for the cgroups.
 """
 
-# What a person's own manager may do without rights.
+# The hardening that a user's manager can apply without privileges.
 _PERSON = """\
 NoNewPrivileges=yes
 RestrictNamespaces=yes
@@ -87,53 +87,53 @@ LockPersonality=yes
 
 
 class Service(NamedTuple):
-    """What is started, and what `install` remembers. `of_machine`: not of one person."""
+    """The command and options of a service, its state folder, and whether it is system-wide or of one user."""
 
     command: Tuple[str, ...]
-    wanted: Wanted
+    options: ServiceOptions
     state: str
-    of_machine: bool
+    system_wide: bool
 
 
 DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT, STATE, True)
 
 
 def text(service: Service) -> str:
-    """Return the unit's file."""
-    host = service.wanted.host
+    """Return the content of the unit's file."""
+    host = service.options.host
     one_address = not (is_loopback(host) or is_wildcard(host))
     return _UNIT.format(
-        user_flag="" if service.of_machine else "--user ",
-        after=_AFTER + (_ONLINE if one_address else "") if service.of_machine else "",
-        account=_account(service) if service.of_machine else "",
-        command=" ".join(map(command_word, (*service.command, *service.wanted.serve_arguments(service.state)))),
-        hardening=_MACHINE if service.of_machine else _PERSON,
-        target="multi-user.target" if service.of_machine else "default.target",
-        installed=json.dumps(service.wanted.to_json(), sort_keys=True),
+        user_flag="" if service.system_wide else "--user ",
+        after=_AFTER + (_ONLINE if one_address else "") if service.system_wide else "",
+        account=_account(service) if service.system_wide else "",
+        command=" ".join(map(command_word, (*service.command, *service.options.serve_arguments(service.state)))),
+        hardening=_MACHINE if service.system_wide else _PERSON,
+        target="multi-user.target" if service.system_wide else "default.target",
+        installed=json.dumps(service.options.to_json(), sort_keys=True),
     )
 
 
-def remembered(written: str, path: str) -> Wanted:
-    """Return with what an installed unit was made; InvalidRequest when `install` did not make it."""
+def parse_options(written: str, path: str) -> ServiceOptions:
+    """Return the options in an installed unit; InvalidRequest when `install` did not write it."""
     for line in written.splitlines():
-        if line.startswith(_REMEMBERED):
+        if line.startswith(_STORED):
             try:
-                return Wanted.from_json(parse_json(line[len(_REMEMBERED) :].encode()), path)
+                return ServiceOptions.from_json(parse_json(line[len(_STORED) :].encode()), path)
             except ValueError:
                 break
     raise InvalidRequest(
-        f"{path} was not written by `vitsearch-agent install`, which leaves it alone: move it away first, and put "
-        f"what you need of it into {path}.d/local.conf"
+        f"{path} was not written by `vitsearch-agent install` and is not overwritten: move it away, and put your own "
+        f"lines into {path}.d/local.conf"
     )
 
 
 def command_word(word: str) -> str:
-    """Return one word of ExecStart, in which $ begins a variable."""
+    """Return a word quoted for ExecStart, where $ starts a variable."""
     return quoted(word.replace("$", "$$"))
 
 
 def quoted(word: str) -> str:
-    """Return one word of a setting: systemd reads quotes, backslashes and % in its own way (systemd.syntax(7))."""
+    """Return a word quoted for a setting: quotes, backslashes and % have a meaning there (systemd.syntax(7))."""
     word = word.replace("%", "%%")
     if word and not any(letter in word for letter in " \t\"'\\;"):
         return word
@@ -141,7 +141,7 @@ def quoted(word: str) -> str:
 
 
 def _account(service: Service) -> str:
-    lines = [f"User={service.wanted.user}"]
+    lines = [f"User={service.options.user}"]
     if service.state == STATE:
         lines += [f"StateDirectory={os.path.basename(STATE)}", "StateDirectoryMode=0700"]
     else:

@@ -1,7 +1,7 @@
-"""What the child of an accuracy job does: every image of the subset through the model, once, untimed.
+"""The child of an accuracy job: run every image of the subset through the model once, untimed.
 
-The logits go to a file of their own beside the answer; what they say is counted here, what it means for
-the model's accuracy is the agent's to say.
+The child writes the logits to their own file next to the answer and counts the correct images. The agent
+computes the accuracy and its interval from the counts.
 """
 
 from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple
@@ -19,7 +19,7 @@ WRITTEN_AS = "<f4"
 
 
 class AccuracyReport(NamedTuple):
-    """As in AccuracyResult; the file LOGITS has `n` x `classes` numbers."""
+    """The counts of AccuracyResult; the file LOGITS holds `n` x `classes` numbers."""
 
     n: int
     correct: int
@@ -46,8 +46,8 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 }
 
 
-def judge(subject: Subject) -> AccuracyReport:
-    """Classify the subset in this folder; MeasurementFailed for what cannot be classified."""
+def classify(subject: Subject) -> AccuracyReport:
+    """Classify the subset in this folder; MeasurementFailed when model and subset do not fit together."""
     header, labels = _subset()
     session = subject.load()
     batch, n = subject.protocol.batch, len(labels)
@@ -58,17 +58,17 @@ def judge(subject: Subject) -> AccuracyReport:
             logits = _logits(session, _next(images, header, min(batch, n - start)), batch)
             if not classes:
                 classes = logits.shape[1]
-                _refuse_labels(labels, classes)
+                _check_labels(labels, classes)
             elif logits.shape[1] != classes:
-                raise MeasurementFailed("protocol", f"the model gave {classes} classes, then {logits.shape[1]}")
-            right, broken = _counted(logits, labels[start : start + batch])
+                raise MeasurementFailed("protocol", f"the model returned {classes} classes, then {logits.shape[1]}")
+            right, broken = _count(logits, labels[start : start + batch])
             correct, not_finite = correct + right, not_finite + broken
             stream.write(logits.tobytes())
     return AccuracyReport(n, correct, not_finite, classes, subject.version, subject.options)
 
 
 def _subset() -> Tuple[npy.Header, Any]:
-    """Return what the file of images holds, and the labels."""
+    """Return the header of the image file, and the labels."""
     import numpy
 
     try:
@@ -79,7 +79,7 @@ def _subset() -> Tuple[npy.Header, Any]:
 
 
 def _next(stream: BinaryIO, header: npy.Header, count: int) -> Any:
-    """Read `count` images: all of them may be more than the memory of a board."""
+    """Read the next `count` images; the whole subset may not fit in the device's memory."""
     import numpy
 
     shape = (count, *header.shape[1:])
@@ -87,7 +87,10 @@ def _next(stream: BinaryIO, header: npy.Header, count: int) -> Any:
 
 
 def _logits(session: Session, images: Any, batch: int) -> Any:
-    """Return float32 logits of up to `batch` images; a model with a fixed batch is always given a full one."""
+    """Return the float32 logits of up to `batch` images.
+
+    The last batch is padded, because a model with a fixed batch size accepts only full batches.
+    """
     import numpy
 
     missing = batch - len(images)
@@ -101,8 +104,8 @@ def _logits(session: Session, images: Any, batch: int) -> Any:
     return numpy.ascontiguousarray(found[: len(images)], dtype=WRITTEN_AS)
 
 
-def _counted(logits: Any, labels: Any) -> Tuple[int, int]:
-    """Return how many are right, and how many have logits that are no numbers and cannot be right."""
+def _count(logits: Any, labels: Any) -> Tuple[int, int]:
+    """Return the number of correct images, and the number of images whose logits are not all finite."""
     import numpy
 
     finite = numpy.isfinite(logits).all(axis=1)
@@ -110,7 +113,7 @@ def _counted(logits: Any, labels: Any) -> Tuple[int, int]:
     return int(right.sum()), int((~finite).sum())
 
 
-def _refuse_labels(labels: Any, classes: int) -> None:
+def _check_labels(labels: Any, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise MeasurementFailed(
@@ -120,5 +123,5 @@ def _refuse_labels(labels: Any, classes: int) -> None:
     if size > LOGITS_MAX_BYTES:
         raise MeasurementFailed(
             "incompatible_artifact",
-            f"the logits would take {size} bytes, at most {LOGITS_MAX_BYTES} are kept: send fewer images",
+            f"the logits would take {size} bytes, allowed are {LOGITS_MAX_BYTES}: send fewer images",
         )

@@ -1,14 +1,15 @@
 """The measuring child: `python -m vitsearch_evaluators.measure.child.main JOBFILE`, in its private folder.
 
-It alone imports a runtime. It leaves its answer in the file that the job names, written apart and
-renamed: an answer that is there is whole, and stays even if the runtime crashes on its way out.
+Only this process imports a runtime. It writes its answer to a temporary file and renames it to the name in
+the job: an answer file is always complete, and remains even if the runtime crashes at exit.
 
-    {"report": {...}}   {"availability": {...}}   {"untold": "why"}   {"failure": {"kind", "message"}}
+    {"report": {...}}   {"availability": {...}}   {"not_provided": "why"}   {"failure": {"kind", "message"}}
 
-The report is that of the phase which the job names (`phases`), of an accuracy job, which leaves its logits
-in a file of its own (`accuracy`), or of one peak of the device (`peaks`).
+The report is that of the job's phase (`phases`), of an accuracy job, whose logits have their own file
+(`accuracy`), or of one peak of the device (`peaks`). `not_provided` is the reason why a program does not
+provide the phase.
 
-What runtimes print goes to the caller's log file and is never read as an answer.
+The output of runtimes goes to the caller's log file and is never read as an answer.
 """
 
 import json
@@ -21,20 +22,21 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child import phases
-from vitsearch_evaluators.measure.child.subject import subject_of
+from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
-from vitsearch_evaluators.runtimes.base import Equipment
+from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 _FILE_LIMIT_BYTES = 16 << 20
 _LOGITS_LIMIT_BYTES = 256 << 20
 _TOOL_FILE_LIMIT_BYTES = 4 << 30
-"""Engines are as large as their models, and larger."""
+"""Engines can be larger than their models."""
 _OPEN_FILES_LIMIT = 256
 _PROCESSES_LIMIT = 16384
-"""Of the whole user, so it must be more than a desktop has; it ends what forks without end. Root has no such limit."""
+"""Stops a model that forks without end. It counts all processes of the user, so it must exceed those of a desktop
+session. Root has no such limit."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,11 +44,11 @@ def main(argv: Sequence[str]) -> int:
         job = json.load(stream)
     if not processes.die_with_parent(job["parent_pid"]):
         return 1
-    _limit(_file_limit_bytes(job))
+    _apply_limits(_file_limit_bytes(job))
     try:
         answer = _perform(job)
     except NotProvided as not_provided:
-        answer = {"untold": str(not_provided)}
+        answer = {"not_provided": str(not_provided)}
     except MeasurementFailed as failure:
         answer = _failure(failure.kind, str(failure))
     except InvalidRequest as refusal:
@@ -57,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         traceback.print_exc()
         answer = _failure("crash", f"{type(error).__name__}: {error}")
     try:
-        # NaN is refused by the reader, which can say so; a crash here could not.
+        # A NaN is written: the reader rejects it with a clear message, which a crash here could not give.
         write_json(job["answer"], answer)
     except OSError as error:
         if error.errno not in processes.DISK_ERRNOS:
@@ -68,28 +70,28 @@ def main(argv: Sequence[str]) -> int:
 
 def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     runtime = create(job["runtime"])
-    runtime.equipment = Equipment(job.get("tool"), job.get("cache"), job.get("environment"))
+    runtime.context = RuntimeContext(job.get("tool"), job.get("cache"), job.get("environment"))
     if job["kind"] == "runtime_check":
-        _confine(job, reserves_addresses=True)  # to import a library maps more than it uses
+        _limit_memory(job, reserves_addresses=True)  # importing a library maps more memory than it uses
         state = runtime.available()
         return {"availability": (runtime.with_limits(state) if state.available else state).to_json()}
     protocol = MeasureProtocol.from_json(job["protocol"])
     if job["kind"] == "copy":
-        from vitsearch_evaluators.measure.child import peaks
+        from vitsearch_evaluators.measure.child import peaks  # kept out of the processes that are timed
 
-        _confine(job, reserves_addresses=False)
+        _limit_memory(job, reserves_addresses=False)
         return {"report": peaks.copy(protocol).to_json()}
-    subject = subject_of(runtime, job["model"], job["options"], protocol)
-    _confine(job, runtime.reserves_addresses(subject.options))
+    subject = make_subject(runtime, job["model"], job["options"], protocol)
+    _limit_memory(job, runtime.reserves_addresses(subject.options))
     if job["kind"] == "gemm":
         from vitsearch_evaluators.measure.child import peaks
 
         return {"report": peaks.gemm(subject, job["precision"]).to_json()}
     if job["kind"] == "accuracy":
-        from vitsearch_evaluators.measure.child import accuracy  # what is timed does not pay for it
+        from vitsearch_evaluators.measure.child import accuracy  # kept out of the processes that are timed
 
-        return {"report": accuracy.judge(subject).to_json()}
-    return {"report": phases.perform(job["phase"], subject, Clocks())}
+        return {"report": accuracy.classify(subject).to_json()}
+    return {"report": phases.run_phase(job["phase"], subject, Clocks())}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:
@@ -98,9 +100,12 @@ def _file_limit_bytes(job: Dict[str, Any]) -> int:
     return _LOGITS_LIMIT_BYTES if job["kind"] == "accuracy" else _FILE_LIMIT_BYTES
 
 
-def _confine(job: Dict[str, Any], reserves_addresses: bool) -> None:
-    """Put this process under the limit that the job names: as late as it can be, for that is what comes on top of
-    the runtime. Where addresses are reserved and not used, a limit on them would be none on memory."""
+def _limit_memory(job: Dict[str, Any], reserves_addresses: bool) -> None:
+    """Apply the memory limit of the job to this process.
+
+    It is called as late as possible, because the limit counts from what the loaded runtime uses. An address
+    limit is not applied where a runtime reserves addresses without using them.
+    """
     memory_mb, group = job.get("memory_mb"), job.get("group")
     if group is not None:
         memory_limit.join(group)
@@ -108,11 +113,11 @@ def _confine(job: Dict[str, Any], reserves_addresses: bool) -> None:
         memory_limit.limit_addresses(memory_mb)
 
 
-def _limit(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
-    """Make this process the first to go when memory is short, and bound what it may use.
+def _apply_limits(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
+    """Limit the resources of this process and let the kernel kill it first when memory is short.
 
-    There is no RLIMIT_CPU on purpose: with it, Linux counts the process' CPU time in scheduler
-    ticks of 1 to 10 ms, and `cpu_ms` would be worthless. The parent ends us by wall time.
+    RLIMIT_CPU is deliberately not set: with it, Linux counts the CPU time of the process in scheduler
+    ticks of 1 to 10 ms, and `cpu_ms` would be worthless. The parent enforces a limit on wall time.
     """
     processes.forbid_new_privileges()
     try:
@@ -124,13 +129,13 @@ def _limit(file_bytes: int = _FILE_LIMIT_BYTES) -> None:
         import resource
     except ImportError:
         return
-    wanted = (
+    limits = (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT),
         (resource.RLIMIT_NPROC, _PROCESSES_LIMIT),
     )
-    for limit, value in wanted:
+    for limit, value in limits:
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))

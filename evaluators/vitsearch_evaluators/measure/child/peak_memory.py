@@ -1,4 +1,4 @@
-"""Peak resident memory of this process, from the kernel's own high-water mark (VmHWM)."""
+"""Peak resident memory of this process, from the kernel's high-water mark (VmHWM)."""
 
 import os
 from typing import NamedTuple, Optional
@@ -12,17 +12,17 @@ class Reading(NamedTuple):
 
 
 def peak_rss_mb(process: str = "/proc/self") -> Reading:
-    """Return the largest resident memory since the start or the last `reset_peak`."""
+    """Return the peak of the resident memory since the start or the last `reset_peak`."""
     return _status_field(process, "VmHWM")
 
 
 def current_rss_mb(process: str = "/proc/self") -> Reading:
-    """Return the memory that is resident now."""
+    """Return the resident memory now."""
     return _status_field(process, "VmRSS")
 
 
 def reset_peak(process: str = "/proc/self") -> Optional[str]:
-    """Set the high-water mark back to what is resident now; return the reason if that fails."""
+    """Reset the high-water mark to the current resident memory; return the reason when that fails."""
     path = os.path.join(process, "clear_refs")
     try:
         with open(path, "w") as stream:

@@ -1,8 +1,7 @@
-"""What the children of a peaks job do: products of matrices through a runtime, and copies of memory.
+"""The children of a peaks job: matrix products through a runtime, and memory copies.
 
-The products are large enough that nothing but arithmetic counts, and small enough for a small board; the
-copies are larger than any cache. Both repeat until the time is over and tell each repeat's rate by its
-best and its median.
+The products are large enough that arithmetic dominates, and small enough for a small board; the copies are
+larger than any cache. Both repeat for the given time and report the best and the median rate.
 """
 
 import struct
@@ -13,7 +12,7 @@ from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, m
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.scheduler_times import SchedulerTimes, scheduler_times
 from vitsearch_evaluators.measure.child.subject import Subject
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, undisturbed
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.results import Rate
 
@@ -26,10 +25,10 @@ _IR_VERSION, _OPSET = 7, 13
 
 class _Precision(NamedTuple):
     operator: str
-    given: str
+    input: str
     weight: str
     one_weight: bytes
-    made: str
+    output: str
 
 
 _PRECISIONS: Mapping[str, _Precision] = {
@@ -37,13 +36,15 @@ _PRECISIONS: Mapping[str, _Precision] = {
     "fp16": _Precision("MatMul", "float16", "float16", struct.pack("<H", 0x1400), "float16"),
     "int8": _Precision("MatMulInteger", "uint8", "int8", b"\x01", "int32"),
 }
-"""Weights are all the same: nothing overflows, and no value is so small that it is slow. 0x1400 is 2^-10."""
+"""All weights are equal and chosen so that sums do not overflow and no value is denormal, which would be slow. 0x1400
+is 2^-10."""
 
 PRECISIONS = tuple(_PRECISIONS)
 
 
 class PeakReport(NamedTuple):
-    """`rate` in operations or bytes a second; scheduler times are of the repeats alone, None with the reason."""
+    """`rate` in operations or bytes per second; the scheduler times cover only the repeats, or are None with the
+    reason."""
 
     rate: Rate
     cpu_s: Optional[float]
@@ -71,14 +72,13 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 
 
 def gemm(subject: Subject, precision: str) -> PeakReport:
-    """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds; the model is written to the
-    subject's path.
+    """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds.
 
-    MeasurementFailed when the runtime does not take such products.
+    The model is written to the subject's path. Raises MeasurementFailed when the runtime does not support it.
     """
     if not subject.runtime.gives_outputs:
         raise MeasurementFailed(
-            "runtime_unavailable", f"{subject.runtime.name} gives no outputs: nobody knows what it computes"
+            "runtime_unavailable", f"{subject.runtime.name} gives no outputs, so its products cannot be trusted"
         )
     with open(subject.path, "wb") as stream:
         stream.write(gemm_model(precision))
@@ -90,23 +90,23 @@ def gemm(subject: Subject, precision: str) -> PeakReport:
 
 
 def copy(protocol: MeasureProtocol) -> PeakReport:
-    """Copy memory with one thread. Bytes that are read and bytes that are written count, as in STREAM."""
+    """Copy memory with one thread; bytes read and bytes written both count, as in STREAM."""
     source, target = bytearray(COPY_BYTES), bytearray(COPY_BYTES)
-    given, made = memoryview(source), memoryview(target)
+    from_memory, to_memory = memoryview(source), memoryview(target)
 
     def run() -> None:
-        made[:] = given
+        to_memory[:] = from_memory
 
-    run()  # the first touch of a page is the kernel's work
+    run()  # the kernel allocates a page when it is first touched, which must not be timed
     before = scheduler_times()
     rate = repeated(run, 2.0 * COPY_BYTES, protocol.min_s, Clocks())
     return _report(rate, before, None, {})
 
 
 def repeated(run: Callable[[], None], work: float, seconds: float, clocks: Clocks) -> Rate:
-    """Run until the time is over, 5 times at least; return `work` a second."""
+    """Run for `seconds` and at least 5 times; return the rate of `work` per second."""
     times: List[float] = []
-    with undisturbed():
+    with gc_disabled():
         end = clocks.wall() + seconds
         while len(times) < _MIN_REPEATS or clocks.wall() < end:
             start = clocks.wall()
@@ -114,19 +114,19 @@ def repeated(run: Callable[[], None], work: float, seconds: float, clocks: Clock
             times.append(clocks.wall() - start)
     times.sort()
     if times[0] <= 0:
-        raise MeasurementFailed("protocol", "the clock stands still")
+        raise MeasurementFailed("protocol", "the clock does not advance")
     middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
     return Rate(work / times[0], work / middle, len(times))
 
 
 def gemm_model(precision: str) -> bytes:
-    """Return an ONNX file: [1, size, size] times a fixed [size, size]."""
+    """Return an ONNX file that multiplies [1, size, size] by a constant [size, size]."""
     kind, size = _PRECISIONS[precision], GEMM_SIZE
     weight = number(1, size) + number(1, size) + number(2, ELEMENT_TYPES[kind.weight])
     weight += field(8, b"weight") + field(9, kind.one_weight * (size * size))
     product = node(kind.operator, ["image", "weight"], "product")
-    given, made = Value("image", kind.given, (1, size, size)), Value("product", kind.made, (1, size, size))
-    return model([product], [given], [made], _OPSET, _IR_VERSION, [weight])
+    image, result = Value("image", kind.input, (1, size, size)), Value("product", kind.output, (1, size, size))
+    return model([product], [image], [result], _OPSET, _IR_VERSION, [weight])
 
 
 def _report(rate: Rate, before: SchedulerTimes, version: Optional[str], options: Mapping[str, Any]) -> PeakReport:

@@ -1,4 +1,4 @@
-"""What a throughput process and a power process report."""
+"""The reports of the measuring processes, one class for each kind of phase."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -6,8 +6,55 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
 
 
+class ProcessReport(NamedTuple):
+    """The report of one measuring process; a missing figure is None with its reason (`cpu_ms`: empty).
+
+    `sleeps` counts voluntary context switches during the samples; a model that runs on the CPU alone has
+    none. `steady` is whether warm-up ended because the times were steady.
+    """
+
+    wall_ms: Tuple[float, ...]
+    cpu_ms: Tuple[float, ...]
+    load_ms: Optional[float]
+    first_inference_ms: Optional[float]
+    peak_memory_mb: Optional[float]
+    runtime_baseline_mb: Optional[float]
+    scheduler_cpu_s: Optional[float]
+    scheduler_wait_s: Optional[float]
+    sleeps: Optional[int]
+    steady: bool
+    runtime_version: str
+    options: Mapping[str, Any]
+    reasons: Mapping[str, str]
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "report") -> "ProcessReport":
+        return cls(**json_reader.read_object(value, _PROCESS, where))
+
+
+_time = json_reader.number(0.0)
+_PROCESS: Mapping[str, json_reader.Reader] = {
+    "wall_ms": json_reader.sequence(_time),
+    "cpu_ms": json_reader.sequence(_time),
+    "load_ms": json_reader.optional(_time),
+    "first_inference_ms": json_reader.optional(_time),
+    "peak_memory_mb": json_reader.optional(_time),
+    "runtime_baseline_mb": json_reader.optional(_time),
+    "scheduler_cpu_s": json_reader.optional(_time),
+    "scheduler_wait_s": json_reader.optional(_time),
+    "sleeps": json_reader.optional(json_reader.integer()),
+    "steady": json_reader.boolean,
+    "runtime_version": json_reader.text,
+    "options": json_reader.mapping(),
+    "reasons": json_reader.mapping(json_reader.text),
+}
+
+
 class ThroughputReport(NamedTuple):
-    """`images_per_s` over all streams together; `runs` of a batch were counted."""
+    """The throughput of all streams together in images per second, from `runs` runs of a batch."""
 
     images_per_s: float
     runs: int
@@ -24,9 +71,11 @@ _THROUGHPUT = {"images_per_s": json_reader.number(0.0), "runs": json_reader.inte
 
 
 class PowerReport(NamedTuple):
-    """When this process rested and when it worked, as (start, end) of the machine's monotonic clock in
-    seconds; `inferences` counts the images of all runs between `load`'s two ends. `note` says what is special
-    about the rests."""
+    """The windows of a power phase, each (start, end) in seconds of the machine's monotonic clock.
+
+    `inferences` counts the images of all runs within `load`. `note` describes what is special about the idle
+    windows.
+    """
 
     idle_before: Tuple[float, float]
     load: Tuple[float, float]

@@ -1,15 +1,15 @@
-"""What one measuring process does, by the phase that it was started for.
+"""The phases of a measurement; each measuring process runs one.
 
-    prepare      what a program makes of the model and keeps (an engine)        --> nothing
+    prepare      build what a program needs from the model (an engine)          --> nothing
     latency      load, first run, warm-up, samples                              --> ProcessReport
     sustained    load, first run, `soak_s` of load, the same samples            --> ProcessReport
-    throughput   `streams` sessions, each run by a thread of its own            --> ThroughputReport
-    power        load, warm-up, rest, `power_s` of load, rest                   --> PowerReport
+    throughput   `streams` sessions, each run by its own thread                 --> ThroughputReport
+    power        load, warm-up, idle, `power_s` of load, idle                   --> PowerReport
 
-A runtime that is a program does the same in its own way: see `tool_phases`.
+For a runtime that is a program see `tool_phases`.
 
-Phases are processes of their own so that none disturbs another: the samples of a latency process
-are those of a device that had nothing else to do, at whatever else was asked.
+Every phase has its own process, so that the phases do not affect each other: the latency is the same
+whatever other phases the protocol has.
 """
 
 import threading
@@ -17,19 +17,19 @@ from typing import Any, Callable, Dict, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child import peak_memory
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
-from vitsearch_evaluators.measure.child.subject import Subject, rest
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport, sample, undisturbed, warm_up
+from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, sample, warm_up
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
 
 
-def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+def run_phase(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
     if isinstance(subject.runtime, ToolRuntime):
-        from vitsearch_evaluators.measure.child import tool_phases  # what a library runs does not pay for it
+        from vitsearch_evaluators.measure.child import tool_phases  # kept out of processes that time a library
 
-        return tool_phases.perform(phase, subject.runtime, subject, clocks)
+        return tool_phases.run_phase(phase, subject.runtime, subject, clocks)
     if phase == "latency":
         return timed(subject, clocks).to_json()
     if phase == "sustained":
@@ -42,7 +42,7 @@ def perform(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
 
 
 def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
-    """Load the model, time it by the protocol and look at this process' memory and scheduling."""
+    """Load the model, time it by the protocol and record the memory and scheduling of this process."""
     reasons: Dict[str, str] = {}
     baseline = peak_memory.current_rss_mb()
     if peak_memory.reset_peak() is not None:
@@ -53,13 +53,13 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     session.run()
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
-    with undisturbed():
+    with gc_disabled():
         steady = warm_up(session.run, subject.protocol, clocks)
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         samples = sample(session.run, subject.protocol, clocks)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     peak = peak_memory.peak_rss_mb()
-    # The session is not closed: the process ends now, and a crash there would lose the samples.
+    # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
     if peak.value_mb is None or baseline.value_mb is None:
         reasons["peak_memory_mb"] = str(peak.reason or baseline.reason)
@@ -81,16 +81,16 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before,
         steady=steady,
         runtime_version=subject.version,
-        options=dict(subject.options, **session.settled),
+        options=dict(subject.options, **session.reported_options),
         reasons=reasons,
     )
 
 
 def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> int:
-    """Run without a pause until `seconds` have passed; return the number of runs, each of them whole."""
+    """Run without a pause until `seconds` have passed; return the number of complete runs."""
     start = clock()
     runs = 0
-    with undisturbed():
+    with gc_disabled():
         while clock() - start < seconds:
             run()
             runs += 1
@@ -98,11 +98,10 @@ def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float])
 
 
 def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
-    """Keep `streams` sessions busy at the same time and count what they finish.
+    """Run `streams` sessions at the same time and return their total throughput.
 
-    Each stream has a session of its own (few runtimes let one be run by several threads). Streams
-    end a little apart, each after a whole run: the rates are added, not the runs divided by the
-    time of the slowest.
+    Each stream has its own session, because few runtimes allow several threads to run one. Each stream
+    ends after a complete run, at a slightly different time, so the rates of the streams are added.
     """
     protocol = subject.protocol
     sessions = [subject.load() for _ in range(protocol.streams)]
@@ -111,7 +110,7 @@ def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
     streams = [_Stream(session.run, protocol.throughput_s, clocks.wall) for session in sessions]
     gate = threading.Barrier(len(streams))
     threads = [threading.Thread(target=stream.run, args=(gate,)) for stream in streams]
-    with undisturbed():
+    with gc_disabled():
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -124,21 +123,21 @@ def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
 
 
 class _Stream:
-    """Runs one session until the time is over; `error` is what ended it early."""
+    """Runs one session for the given time; `error` is the exception that ended it early."""
 
     def __init__(self, run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> None:
         self.runs = 0
         self.seconds = 0.0
         self.error: Optional[Exception] = None
         self._run = run
-        self._wanted_s = seconds
+        self._duration_s = seconds
         self._clock = clock
 
     def run(self, gate: threading.Barrier) -> None:
         gate.wait()
         start = self._clock()
         try:
-            while self.runs == 0 or self.seconds < self._wanted_s:
+            while self.runs == 0 or self.seconds < self._duration_s:
                 self._run()
                 self.runs += 1
                 self.seconds = self._clock() - start
@@ -147,16 +146,16 @@ class _Stream:
 
 
 def power(subject: Subject, clocks: Clocks) -> PowerReport:
-    """Rest, work, rest, with the model loaded, while the agent reads the meter.
+    """Stay idle, run the model, stay idle, with the model loaded, while the agent reads the meter.
 
-    Idle power drifts with the temperature: a rest on either side takes a steady drift out.
+    Idle power drifts with the temperature; the mean of an idle period before and after cancels a steady drift.
     """
     protocol = subject.protocol
     session = subject.load()
     warm_up(session.run, protocol, clocks)
-    idle_before = rest(protocol.idle_s, clocks)
+    idle_before = stay_idle(protocol.idle_s, clocks)
     start = clocks.monotonic()
     runs = run_for(session.run, protocol.power_s, clocks.monotonic)
     load = (start, clocks.monotonic())
-    idle_after = rest(protocol.idle_s, clocks)
+    idle_after = stay_idle(protocol.idle_s, clocks)
     return PowerReport(idle_before, load, idle_after, runs * protocol.batch)

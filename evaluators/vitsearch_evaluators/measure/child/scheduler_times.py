@@ -1,11 +1,11 @@
-"""How long this process ran and how long it waited for a processor, as the scheduler counts it."""
+"""The scheduler's counts of how long this process ran and how long it waited for a processor."""
 
 import os
 from typing import NamedTuple, Optional
 
 
 class SchedulerTimes(NamedTuple):
-    """Seconds over all threads since they started; None with the reason where unknown."""
+    """Seconds over all threads since their start, or None and the reason."""
 
     cpu_s: Optional[float]
     wait_s: Optional[float]
@@ -15,7 +15,7 @@ class SchedulerTimes(NamedTuple):
         """Return the difference of two readings."""
         if None in (self.cpu_s, self.wait_s, earlier.cpu_s, earlier.wait_s):
             return SchedulerTimes(None, None, self.reason or earlier.reason)
-        # A thread that ended in between takes its times along: never below zero.
+        # A thread that ended between the readings takes its times along, so the difference is cut off at zero.
         return SchedulerTimes(
             max(0.0, (self.cpu_s or 0.0) - (earlier.cpu_s or 0.0)),
             max(0.0, (self.wait_s or 0.0) - (earlier.wait_s or 0.0)),
@@ -24,7 +24,7 @@ class SchedulerTimes(NamedTuple):
 
 
 def voluntary_switches() -> Optional[int]:
-    """Return how often all threads of this process gave the processor away by themselves, None where unknown."""
+    """Return the number of voluntary context switches of all threads of this process, None where unknown."""
     try:
         import resource
     except ImportError:
@@ -33,7 +33,7 @@ def voluntary_switches() -> Optional[int]:
 
 
 def scheduler_times(process: str = "/proc/self") -> SchedulerTimes:
-    """Sum `schedstat` of all threads (the file of the process covers its main thread alone)."""
+    """Return the sums of `schedstat` over all threads (the file of the process covers only its main thread)."""
     tasks = os.path.join(process, "task")
     cpu_ns = wait_ns = 0
     try:

@@ -1,4 +1,4 @@
-"""What a measuring process measures, and how it rests."""
+"""The subject of a measuring process: a model file, its runtime, options and protocol."""
 
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
@@ -9,7 +9,7 @@ from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 
 class Subject(NamedTuple):
-    """What is measured: a model file under a runtime that can be used, with all its options."""
+    """A model file to measure with an available runtime; `options` are all options in effect."""
 
     runtime: Runtime
     version: str
@@ -21,8 +21,8 @@ class Subject(NamedTuple):
         return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
 
 
-def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
-    """Check the options and import the runtime; MeasurementFailed when it cannot be used here."""
+def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
+    """Check the options and import the runtime; MeasurementFailed when the runtime is not available."""
     effective = runtime.check_options(options)
     state = runtime.available()
     if not state.available:
@@ -30,8 +30,8 @@ def subject_of(runtime: Runtime, path: str, options: Mapping[str, Any], protocol
     return Subject(runtime, str(state.version), path, effective, protocol)
 
 
-def rest(seconds: float, clocks: Clocks) -> Tuple[float, float]:
-    """Do nothing; return from when to when."""
+def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing for `seconds`; return the start and the end on the monotonic clock."""
     start = clocks.monotonic()
     clocks.sleep(seconds)
     return start, clocks.monotonic()

@@ -1,36 +1,37 @@
-"""The phases of a runtime that is a program (`ToolRuntime`): it does the work, we ask and note when.
+"""The phases of a runtime that is a program (`ToolRuntime`): the child runs the program and records the times.
 
-    latency, sustained   its samples                                                --> ProcessReport
-    throughput           its count, by the time that it took                        --> ThroughputReport
-    power                rest, the program from its start to its end, rest          --> PowerReport
+    latency, sustained   the program's samples                                      --> ProcessReport
+    throughput           the program's count of runs over their time                --> ThroughputReport
+    power                idle, the program from its start to its end, idle          --> PowerReport
 
-What it cannot tell beside the latency is `NotProvided`, a reason in the measurement.
+A figure that the program does not provide raises `NotProvided`; its reason goes into the measurement. Only
+the latency is required.
 """
 
 from typing import Any, Dict
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.subject import Subject, rest
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
+from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime, ToolTimes
 
-RESTS = "at rest the program was not there: idle is the device before it started and after it ended, without the model"
+IDLE_NOTE = "idle power was measured before the program started and after it ended, without the model loaded"
 
 
-def perform(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
-    """Return the report of a phase as JSON. Raises NotProvided for what the program cannot tell."""
-    asked = (subject.path, subject.options, subject.protocol)
+def run_phase(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+    """Return the report of a phase as JSON; NotProvided when the program cannot provide it."""
+    arguments = (subject.path, subject.options, subject.protocol)
     if phase == "prepare":
-        runtime.prepare(*asked)
+        runtime.prepare(*arguments)
         return {}
     if phase == "latency":
-        return _report(subject, runtime.measure(*asked)).to_json()
+        return _report(subject, runtime.measure(*arguments)).to_json()
     if phase == "sustained":
-        return _report(subject, runtime.sustained(*asked)).to_json()
+        return _report(subject, runtime.sustained(*arguments)).to_json()
     if phase == "throughput":
-        counted = runtime.throughput(*asked)
-        return ThroughputReport(counted.runs_per_s * subject.protocol.batch, counted.runs).to_json()
+        count = runtime.throughput(*arguments)
+        return ThroughputReport(count.runs_per_s * subject.protocol.batch, count.runs).to_json()
     if phase == "power":
         return _power(runtime, subject, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
@@ -49,16 +50,16 @@ def _report(subject: Subject, times: ToolTimes) -> ProcessReport:
         sleeps=None,
         steady=True,
         runtime_version=subject.version,
-        options=dict(subject.options, **times.settled),
+        options=dict(subject.options, **times.reported_options),
         reasons=times.reasons,
     )
 
 
 def _power(runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> PowerReport:
-    """Rest before the program starts and after it ended: nobody can make it rest with the model loaded."""
+    """Measure idle power before the program starts and after it ends: it cannot stay idle with the model loaded."""
     idle_s = subject.protocol.idle_s
-    idle_before = rest(idle_s, clocks)
-    worked = runtime.work(subject.path, subject.options, subject.protocol)
-    idle_after = rest(idle_s, clocks)
-    inferences = worked.runs * subject.protocol.batch
-    return PowerReport(idle_before, worked.window, idle_after, inferences, RESTS if idle_s > 0 else None)
+    idle_before = stay_idle(idle_s, clocks)
+    load = runtime.power_load(subject.path, subject.options, subject.protocol)
+    idle_after = stay_idle(idle_s, clocks)
+    inferences = load.runs * subject.protocol.batch
+    return PowerReport(idle_before, load.window, idle_after, inferences, IDLE_NOTE if idle_s > 0 else None)

@@ -1,1 +1,1 @@
-"""Runtimes that are programs: trtexec and benchmark_model."""
+"""Runtimes that are command-line programs: trtexec and benchmark_model."""

@@ -1,4 +1,4 @@
-"""What TFLite's `benchmark_model` prints, and what it says about when it ran.
+"""Parse the output of TFLite's `benchmark_model`: its times, and the window of its timed runs.
 
 count=5 first=... (warm-up)    -- the timed runs, one after another --    count=50 first=...
 """
@@ -7,15 +7,15 @@ import re
 from typing import Dict, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided, Received, Worked, number
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, ToolOutput, number
 
 _MIB = 1.048576
 _LEAST_OF_RUNS = 0.95
-"""Lines that are less than that share of their runs' time apart were held back on their way."""
+"""If two lines are less than this share of their runs' time apart, the first one was delayed by buffering."""
 
 
-class Reported(NamedTuple):
-    """What one start printed; times in ms, None where it says nothing."""
+class Report(NamedTuple):
+    """The output of one start; times in ms, None where it reports none."""
 
     runs: int
     mean_ms: Optional[float]
@@ -26,51 +26,53 @@ class Reported(NamedTuple):
     memory_mb: Optional[float]
 
 
-def worked(received: Received) -> Worked:
-    """Return when the timed runs were, by the lines before and after them.
+def load_window(output: ToolOutput) -> LoadWindow:
+    """Return the window of the timed runs, from the lines before and after them.
 
-    NotProvided when lines are missing, or were held back on their way.
+    Raises NotProvided when lines are missing or were delayed.
     """
-    told = parse(received.text)
-    marks = [line for line in received.lines if re.search(r"\bcount=[0-9]+ |Running benchmark for at least", line.text)]
+    report = parse(output.text)
+    marks = [line for line in output.lines if re.search(r"\bcount=[0-9]+ |Running benchmark for at least", line.text)]
     done = max(index for index, line in enumerate(marks) if "count=" in line.text)
     if done == 0:
-        raise NotProvided("benchmark_model does not say when its warm-up was over")
+        raise NotProvided("benchmark_model does not report when its warm-up ended")
     window = marks[done - 1].at_s, marks[done].at_s
     apart_s = window[1] - window[0]
-    ran_s = told.runs * (told.middle_ms if told.mean_ms is None else told.mean_ms) / 1e3
+    ran_s = report.runs * (report.middle_ms if report.mean_ms is None else report.mean_ms) / 1e3
     if apart_s < _LEAST_OF_RUNS * ran_s or apart_s <= 0:
-        raise NotProvided(f"benchmark_model ran for {ran_s:.3g} s, but its lines are {apart_s:.3g} s apart: held back")
-    return Worked(window, told.runs)
+        raise NotProvided(
+            f"benchmark_model ran for {ran_s:.3g} s, but its lines arrived {apart_s:.3g} s apart: output was delayed"
+        )
+    return LoadWindow(window, report.runs)
 
 
-def parse(told: str) -> Reported:
-    """Read what a start printed, whatever stands before it on a line (INFO:, a log's time).
+def parse(text: str) -> Report:
+    """Parse the output of a start; a line may begin with a prefix such as INFO: or a log's time.
 
-    The last `count=` line is of the timed runs, those before of warm-up. MeasurementFailed `protocol` when there
-    is none, or no time in it.
+    The last `count=` line describes the timed runs, the earlier ones the warm-up. Raises MeasurementFailed
+    `protocol` when there is none or it has no time.
     """
-    counted = [_pairs(match.group(0)) for match in re.finditer(r"\bcount=[0-9]+ .*", told)]
+    counted = [_pairs(match.group(0)) for match in re.finditer(r"\bcount=[0-9]+ .*", text)]
     last = counted[-1] if counted else {}
-    # Runs that all took the same have one number: count=50 curr=105(all same)
+    # If all runs took the same time, the line has one number: count=50 curr=105(all same)
     for key, is_median in (("median", True), ("avg", False), ("curr", "first" not in last)):
         if key in last and last.get("count", 0) >= 1:
             mean_us = last.get("avg")
-            return Reported(
+            return Report(
                 int(last["count"]),
                 None if mean_us is None else mean_us / 1e3,
                 last[key] / 1e3,
                 is_median,
-                _first(r"\bInit: ([0-9.eE+]+)", told, 1e-3),
-                _first(r"First inference: ([0-9.eE+]+)", told, 1e-3),
+                _first(r"\bInit: ([0-9.eE+]+)", text, 1e-3),
+                _first(r"First inference: ([0-9.eE+]+)", text, 1e-3),
                 _first(
                     r"(?:footprint delta from the start of the tool|Peak memory footprint)"
                     r" \(MB\): .*overall=([0-9.eE+]+)",
-                    told,
+                    text,
                     _MIB,
                 ),
             )
-    raise MeasurementFailed("protocol", "benchmark_model told no times")
+    raise MeasurementFailed("protocol", "benchmark_model reported no times")
 
 
 def _pairs(line: str) -> Dict[str, float]:
@@ -82,7 +84,7 @@ def _pairs(line: str) -> Dict[str, float]:
     return found
 
 
-def _first(pattern: str, told: str, factor: float) -> Optional[float]:
-    match = re.search(pattern, told)
+def _first(pattern: str, text: str, factor: float) -> Optional[float]:
+    match = re.search(pattern, text)
     value = None if match is None else number(match.group(1).rstrip("."))
     return None if value is None else value * factor

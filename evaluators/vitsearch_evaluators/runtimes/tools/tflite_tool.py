@@ -1,12 +1,12 @@
 """TFLite's `benchmark_model`, for devices on which no Python has an interpreter.
 
-It tells no single run, only what a number of them took together. So it is started eleven times, each for an
-eleventh of the runs: a sample is the median of one start (of an old version, which tells none: its mean).
-Their median is the model's, with an interval that rests on fresh processes; quantiles beyond it are not told.
+It reports no single runs, only statistics over many. So it is started eleven times, each for an eleventh of the
+runs: a sample is the median of one start (the mean, with an old version that prints no median). Their median is
+the model's, with an interval from fresh processes; other quantiles are not available.
 
-    sustained    one start that only loads the device, and at once the eleven
-    throughput   a process for each stream, all at the same time
-    power        one long start, between the lines that it prints before and after the timed runs
+    sustained    one start that only loads the device, directly followed by the eleven starts
+    throughput   one process for each stream, all at the same time
+    power        one long start; the window lies between its lines before and after the timed runs
 """
 
 import os
@@ -17,26 +17,29 @@ from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
-from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tool import (
-    Counted,
+    LoadWindow,
     NotProvided,
+    RunCount,
     ToolRuntime,
     ToolTimes,
-    Worked,
+    missing_reasons,
     run_tool,
-    unknown,
 )
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
 
 _FEWEST_RUNS = 3
 _ENOUGH_S = 1e4
 _LEAST_TOGETHER = 0.9
-"""The smallest share of the time from the first stream's start to the last one's end in which all of them ran."""
+"""All streams must run together for at least this share of the time from the first start to the last end."""
 
 
 class BenchmarkModelRuntime(ToolRuntime):
-    """Option `delegate`: `xnnpack` or `none`. It runs the shape that the file has: batch 1 is taken at its word."""
+    """Runs TFLite files. Option `delegate`: `xnnpack` or `none`.
+
+    It runs the shape in the file, which is not checked; the protocol's batch must be 1.
+    """
 
     name = "benchmark_model"
     tools = NEEDS["benchmark_model"].tools
@@ -44,7 +47,7 @@ class BenchmarkModelRuntime(ToolRuntime):
 
     def available(self) -> Availability:
         try:
-            # It tells no version; another build is another runtime.
+            # The program has no version; the digest distinguishes builds.
             version = f"sha256:{file_digest(self.program)[:16]}"
         except OSError as error:
             return Availability(False, f"{self.program} cannot be read: {error.strerror}", None, ())
@@ -53,27 +56,28 @@ class BenchmarkModelRuntime(ToolRuntime):
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         if protocol.batch != 1:
             raise MeasurementFailed(
-                "incompatible_artifact", f"benchmark_model measures batch 1, the protocol asks for {protocol.batch}"
+                "incompatible_artifact",
+                f"benchmark_model measures only batch 1, the protocol asks for {protocol.batch}",
             )
         inspect("tflite", {"model.tflite": path})
-        starts = [_share(protocol, start) for start in range(MINIMUM_RUNS)]
-        told = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
-        what = "median" if told[0].is_median else "mean (this version tells no median)"
-        runs = sorted(one.runs for one in told)
-        reasons = unknown(
+        starts = [_one_of_eleven(protocol, start) for start in range(MINIMUM_RUNS)]
+        reports = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
+        what = "median" if reports[0].is_median else "mean (this version reports no median)"
+        runs = sorted(one.runs for one in reports)
+        reasons = missing_reasons(
             latency_ms=f"{MINIMUM_RUNS} samples, each the {what} of {runs[0]} to {runs[-1]} runs of a fresh process",
-            runtime_baseline_mb="the program tells what the model needs beyond it",
+            runtime_baseline_mb="the program reports only the memory of the model",
         )
-        memory = [one.memory_mb for one in told if one.memory_mb is not None]
+        memory = [one.memory_mb for one in reports if one.memory_mb is not None]
         if not memory:
-            reasons["peak_memory_mb"] = "the program tells no memory"
-        for name, value in (("load_ms", told[0].load_ms), ("first_inference_ms", told[0].first_ms)):
+            reasons["peak_memory_mb"] = "the program reports no memory"
+        for name, value in (("load_ms", reports[0].load_ms), ("first_inference_ms", reports[0].first_ms)):
             if value is None:
-                reasons[name] = "the program does not tell it"
+                reasons[name] = "the program does not report it"
         return ToolTimes(
-            [one.middle_ms for one in told],
-            told[0].load_ms,
-            told[0].first_ms,
+            [one.middle_ms for one in reports],
+            reports[0].load_ms,
+            reports[0].first_ms,
             max(memory) if memory else None,
             {},
             reasons,
@@ -83,34 +87,34 @@ class BenchmarkModelRuntime(ToolRuntime):
         soak = Start(runs=1, min_s=0.0, max_s=_ENOUGH_S, warm_runs=1, warm_s=protocol.soak_s)
         run_tool(self._command(path, options, protocol.threads, soak))
         times = self.measure(path, options, protocol)
-        told = f"{times.reasons['latency_ms']}, one after another after {protocol.soak_s:g} s of load"
-        return times._replace(reasons=dict(times.reasons, latency_ms=told))
+        note = f"{times.reasons['latency_ms']}, after {protocol.soak_s:g} s of load"
+        return times._replace(reasons=dict(times.reasons, latency_ms=note))
 
-    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
         from concurrent.futures import ThreadPoolExecutor
 
         start = _long(protocol, protocol.throughput_s)
         commands = [
-            self._command(_of_its_own(path, stream), options, protocol.threads, start)
+            self._command(_name_for_stream(path, stream), options, protocol.threads, start)
             for stream in range(protocol.streams)
         ]
         with ThreadPoolExecutor(protocol.streams) as streams:
-            all_worked = [worked(received) for received in streams.map(run_tool, commands)]
-        starts, ends = zip(*(one.window for one in all_worked))
+            windows = [load_window(output) for output in streams.map(run_tool, commands)]
+        starts, ends = zip(*(one.window for one in windows))
         together = (min(ends) - max(starts)) / (max(ends) - min(starts))
         if together < _LEAST_TOGETHER:
             share = f"{max(0.0, together):.0%} of the time"
             raise NotProvided(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
-        return Counted(
-            sum(one.runs for one in all_worked),
-            sum(one.runs / (one.window[1] - one.window[0]) for one in all_worked),
+        return RunCount(
+            sum(one.runs for one in windows),
+            sum(one.runs / (one.window[1] - one.window[0]) for one in windows),
         )
 
-    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
-        return worked(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
+    def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
+        return load_window(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
 
     def _command(self, path: str, options: Mapping[str, Any], threads: int, start: "Start") -> List[str]:
-        """All that matters is said: defaults change from version to version."""
+        """Return the command line; every relevant flag is given, because defaults change between versions."""
         return [
             self.program,
             f"--graph={path}",
@@ -127,7 +131,7 @@ class BenchmarkModelRuntime(ToolRuntime):
 
 
 class Start(NamedTuple):
-    """How much one process runs: until `runs` and `min_s` are reached, or `max_s`, which ends the warm-up too."""
+    """How long one process runs: until `runs` and `min_s` are reached, at most `max_s` (also for the warm-up)."""
 
     runs: int
     min_s: float
@@ -136,8 +140,8 @@ class Start(NamedTuple):
     warm_s: float
 
 
-def _share(protocol: MeasureProtocol, start: int) -> Start:
-    """Return one of the eleven starts of a measurement; the first warms up as long as the protocol asks for."""
+def _one_of_eleven(protocol: MeasureProtocol, start: int) -> Start:
+    """Return one of the eleven starts of a measurement; the first has the protocol's full warm-up."""
     share = 1.0 / MINIMUM_RUNS
     warm = 1.0 if start == 0 else share
     warm_s = protocol.warmup_min_s * warm
@@ -154,8 +158,8 @@ def _long(protocol: MeasureProtocol, seconds: float) -> Start:
     return Start(1, seconds, _ENOUGH_S, max(1, protocol.warmup_min_runs), protocol.warmup_min_s)
 
 
-def _of_its_own(path: str, stream: int) -> str:
-    """Return the file under a name for each stream: a phone is sent one copy for each, by the name."""
+def _name_for_stream(path: str, stream: int) -> str:
+    """Return a separate name (a link) of the file for each stream: the adb script pushes one copy per name."""
     if stream == 0:
         return path
     folder, name = os.path.split(path)

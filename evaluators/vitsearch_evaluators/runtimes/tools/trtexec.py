@@ -1,10 +1,10 @@
-"""NVIDIA's `trtexec`: TensorRT where no Python has it.
+"""NVIDIA's `trtexec`: TensorRT without a Python library.
 
-prepare: ONNX --> engine, built on this device, kept (see `engines`)      latency: engine --> the time of each run
+prepare: ONNX --> engine, built on this device and kept (see `engines`)      latency: engine --> the time of each run
 
-A sample is `latencyMs`: from the host's memory to the host's memory. What the GPU alone took stands beside it.
-Throughput is that of `streams` contexts on one engine, each driven by a thread of its own. trtexec starts a run
-while the one before still copies its outputs, so with one stream it is a little more than 1 / latency.
+A sample is `latencyMs`: from host memory to host memory. The GPU's part alone is reported as an option.
+Throughput is that of `streams` contexts on one engine, each with its own thread. trtexec starts a run while the
+previous one still copies its outputs, so with one stream the throughput is a little more than 1 / latency.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
-from vitsearch_evaluators.runtimes.engines import EngineCache
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.tools.engines import EngineCache
 from vitsearch_evaluators.runtimes.tools.tool import (
-    Counted,
+    LoadWindow,
     NotProvided,
-    Received,
+    RunCount,
+    ToolOutput,
     ToolRuntime,
     ToolTimes,
-    Worked,
+    missing_reasons,
     run_tool,
-    unknown,
 )
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     TIMES,
@@ -38,26 +38,29 @@ from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     shown,
     stream_flags,
 )
-from vitsearch_evaluators.runtimes.tools.trtexec_times import read_runs, read_steady, worked
+from vitsearch_evaluators.runtimes.tools.trtexec_times import load_window, read_runs, read_steady
 from vitsearch_evaluators.wire.distribution import quantile
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 _LONGEST = 5000
 
 _UNBROKEN_S = 30.0
-"""The end of a soak, in one process with the samples after it. trtexec keeps times as float32 since its zero: they
-are good to 0.002 ms now, to 0.1 ms after half an hour."""
+"""The last part of a soak, which runs in the same process as the samples. trtexec stores times as float32 since its
+start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half an hour."""
 
 
 class TrtexecRuntime(ToolRuntime):
-    """Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (of a model with Q/DQ nodes; the rest in fp16).
-    TensorRT 11 takes precisions from the model alone, which is `fp32` here."""
+    """Runs ONNX files with batch 1.
+
+    Option `precision`: `fp32` (TF32 off), `fp16`, or `int8` (a model with Q/DQ nodes; its other layers in fp16).
+    TensorRT 11 takes the precision only from the model; the option must then be `fp32`.
+    """
 
     name = "trtexec"
     tools = NEEDS["trtexec"].tools
     options = {"precision": ("fp32", "fp16", "int8")}
     prepares = True
-    _said: Optional[str] = None
+    _help_text: Optional[str] = None
 
     def available(self) -> Availability:
         try:
@@ -65,14 +68,14 @@ class TrtexecRuntime(ToolRuntime):
         except MeasurementFailed as failure:
             return Availability(False, str(failure), None, ())
         if version is None:
-            return Availability(False, f"{self.program} does not say which TensorRT it belongs to", None, ())
+            return Availability(False, f"{self.program} does not print its TensorRT version", None, ())
         precisions = ("fp32", "fp16", "int8") if version < (11, 0, 0) else ("fp32",)
         return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
         if protocol.batch != 1:
             raise MeasurementFailed(
-                "incompatible_artifact", f"trtexec measures batch 1, the protocol asks for {protocol.batch}"
+                "incompatible_artifact", f"trtexec measures only batch 1, the protocol asks for {protocol.batch}"
             )
         inspect("onnx", {"model.onnx": path})
         flags = self._build(options)[1]
@@ -81,38 +84,38 @@ class TrtexecRuntime(ToolRuntime):
         def build(engine: str) -> None:
             run_tool([self.program, f"--onnx={path}", f"--saveEngine={engine}", *flags])
             if not os.path.exists(engine):
-                raise MeasurementFailed("protocol", "trtexec ended well and wrote no engine")
+                raise MeasurementFailed("protocol", "trtexec ended without an error but wrote no engine")
 
         cache.make(self._key(path, options), build)
 
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         load = Load(protocol.min_s, _warm_s(protocol))
         try:
-            told = self._run(path, options, protocol, load.timed_flags()).text
+            text = self._run(path, options, protocol, load.timed_flags()).text
         except MeasurementFailed:
-            self._cache().drop(self._key(path, options))  # it will not load the next time either
+            self._cache().drop(self._key(path, options))  # an engine that fails to load would fail again
             raise
         runs = read_runs(TIMES, load.warm_ms, min(protocol.min_runs, _LONGEST))
-        loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", told)
-        reasons = unknown(
-            first_inference_ms="trtexec warms up before it tells times",
-            peak_memory_mb="trtexec tells no memory of the whole process",
-            runtime_baseline_mb="trtexec tells no memory",
+        loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", text)
+        reasons = missing_reasons(
+            first_inference_ms="trtexec reports no times of its warm-up",
+            peak_memory_mb="trtexec does not report the memory of its process",
+            runtime_baseline_mb="trtexec does not report the memory of its process",
         )
         if loaded is None:
-            reasons["load_ms"] = "trtexec did not tell it"
-        settled = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
+            reasons["load_ms"] = "trtexec did not report it"
+        reported_options = {"gpu_compute_ms_p50": quantile(sorted(run.compute_ms for run in runs), 0.5)}
         load_ms = None if loaded is None else float(loaded.group(1)) * 1e3
-        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, settled, reasons)
+        return ToolTimes([run.latency_ms for run in runs], load_ms, None, None, reported_options, reasons)
 
     def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        """A long soak is a run of its own; the last of it is the warm-up of the run with the samples."""
+        """Measure after a soak; a long soak is a separate run, and its end is the warm-up of the timed run."""
         unbroken_s = min(protocol.soak_s, _UNBROKEN_S)
         if protocol.soak_s > unbroken_s:
             self._run(path, options, protocol, Load(protocol.soak_s - unbroken_s, 0.0).flags())
         return self.measure(path, options, protocol._replace(warmup_min_s=unbroken_s + protocol.warmup_min_s))
 
-    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Counted:
+    def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
         load = Load(protocol.throughput_s, _warm_s(protocol))
         flags = load.timed_flags() + stream_flags(self._help(), protocol.streams)
         try:
@@ -122,54 +125,58 @@ class TrtexecRuntime(ToolRuntime):
                 raise NotProvided(f"with {protocol.streams} streams: {failure}") from failure
             raise
         steady = read_steady(TIMES, load.warm_ms)
-        return Counted(steady.runs, steady.runs / steady.seconds)
+        return RunCount(steady.runs, steady.runs / steady.seconds)
 
-    def work(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Worked:
+    def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
         load = Load(protocol.power_s, _warm_s(protocol))
-        received = self._run(path, options, protocol, load.timed_flags())
-        return worked(received, read_steady(TIMES, load.warm_ms))
+        output = self._run(path, options, protocol, load.timed_flags())
+        return load_window(output, read_steady(TIMES, load.warm_ms))
 
-    def _run(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]) -> Received:
-        """Run the engine of the model; it was made by `prepare`."""
+    def _run(
+        self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]
+    ) -> ToolOutput:
+        """Run the engine that `prepare` made from the model."""
         engine = self._cache().find(self._key(path, options))
         if engine is None:
-            raise MeasurementFailed("runtime_unavailable", "the engine of this job is not there; TensorRT changed?")
+            raise MeasurementFailed(
+                "runtime_unavailable", "the engine of this job is missing; TensorRT may have changed"
+            )
         with contextlib.suppress(FileNotFoundError):
-            os.remove(TIMES)  # of an earlier process
-        received = run_tool([self.program, f"--loadEngine={engine}", *flags])
-        _check_batch(received.text, protocol.batch)
-        return received
+            os.remove(TIMES)  # the file of an earlier process
+        output = run_tool([self.program, f"--loadEngine={engine}", *flags])
+        _check_batch(output.text, protocol.batch)
+        return output
 
     def _help(self) -> str:
-        """Return what it says of itself now, whatever an earlier process heard."""
-        if self._said is None:
-            self._said = run_tool([self.program, "--help"]).text
-        return self._said
+        """Return the help text; every process reads it again, because trtexec may have been replaced."""
+        if self._help_text is None:
+            self._help_text = run_tool([self.program, "--help"]).text
+        return self._help_text
 
     def _build(self, options: Mapping[str, Any]) -> Tuple[Version, List[str]]:
-        """Return the version, and the flags of a build for it."""
+        """Return the TensorRT version and the build flags for it."""
         version = read_version(self._help())
         if version is None:
-            raise MeasurementFailed("runtime_unavailable", f"{self.program} does not tell its version any more")
+            raise MeasurementFailed("runtime_unavailable", f"{self.program} no longer prints its TensorRT version")
         return version, build_flags(version, options["precision"])
 
     def _cache(self) -> EngineCache:
-        return EngineCache(os.path.join(self.equipment.cache or os.curdir, "engines"))
+        return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
     def _key(self, path: str, options: Mapping[str, Any]) -> Dict[str, Any]:
-        """The environment holds the power mode, the clocks and the release of JetPack."""
+        """Return the key of the engine; the environment covers power mode, clocks and JetPack release."""
         version, flags = self._build(options)
         return {
             "model": file_digest(path),
             "flags": flags,
             "tensorrt": shown(version),
             "gpu": gpu_name(),
-            "environment": self.equipment.environment,
+            "environment": self.context.environment,
         }
 
 
 def gpu_name(root: str = "/") -> str:
-    """Return the name of the GPU by what the driver says, or the board's: there it is a part of the chip."""
+    """Return the name of the GPU from the driver, else that of the board, whose chip contains the GPU."""
     for path in sorted(glob.glob(os.path.join(root, "proc/driver/nvidia/gpus/*/information"))):
         with open(path, errors="replace") as stream:
             match = re.search(r"^Model:\s*(.+?)\s*$", stream.read(), re.MULTILINE)
@@ -182,8 +189,8 @@ def gpu_name(root: str = "/") -> str:
         return "unknown GPU"
 
 
-def _check_batch(told: str, batch: int) -> None:
-    for sizes in re.findall(r"[Ii]nput binding for .* with dimensions ([0-9x]+)", told):
+def _check_batch(text: str, batch: int) -> None:
+    for sizes in re.findall(r"[Ii]nput binding for .* with dimensions ([0-9x]+)", text):
         first = sizes.split("x")[0]
         if first.isdigit() and int(first) != batch:
             raise MeasurementFailed(

@@ -1,4 +1,4 @@
-"""How trtexec is asked, by its version. All that matters is said, because defaults change."""
+"""The flags of trtexec, by its version. Every relevant flag is given, because defaults change."""
 
 import math
 import re
@@ -15,12 +15,12 @@ _WORKSPACE_MIB = 1024
 Version = Tuple[int, int, int]
 
 
-def read_version(told: str) -> Optional[Version]:
-    """Read the version from the first line that trtexec prints:
+def read_version(text: str) -> Optional[Version]:
+    """Parse the version in trtexec's output; None without one.
 
-    [TensorRT v8201] is 8.2.1    [TensorRT v100300] [b17] is 10.3.0    [TensorRT v11.1.0.106] says it itself
+    [TensorRT v8201] is 8.2.1    [TensorRT v100300] [b17] is 10.3.0    [TensorRT v11.1.0.106] is 11.1.0
     """
-    match = re.search(r"\[TensorRT v([0-9.]+)\]", told)
+    match = re.search(r"\[TensorRT v([0-9.]+)\]", text)
     if match is None:
         return None
     parts = match.group(1).split(".")
@@ -38,8 +38,10 @@ def shown(version: Version) -> str:
 
 
 def build_flags(version: Version, precision: str) -> List[str]:
-    """Return the flags of a build. The workspace of TensorRT 8.2 is 16 MiB if nobody asks for
-    more. MeasurementFailed for what this version cannot do."""
+    """Return the flags of a build; MeasurementFailed for a precision that this version does not support.
+
+    The workspace is set, because the default of TensorRT 8.2 is only 16 MiB.
+    """
     old_memory = version < (8, 4, 0)
     flags = [f"--workspace={_WORKSPACE_MIB}" if old_memory else f"--memPoolSize=workspace:{_WORKSPACE_MIB}"]
     flags.append("--buildOnly" if version < (8, 6, 0) else "--skipInference")
@@ -47,14 +49,15 @@ def build_flags(version: Version, precision: str) -> List[str]:
     if version >= (11, 0, 0):
         if precision != "fp32":
             raise MeasurementFailed(
-                "runtime_unavailable", f"TensorRT {shown(version)} takes {precision} from the model alone"
+                "runtime_unavailable",
+                f"TensorRT {shown(version)} has no flag for {precision}: the model must have it",
             )
         return flags
     return flags + {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}[precision]
 
 
 class Load(NamedTuple):
-    """How long the model is run, without and with its times."""
+    """How long trtexec runs the model, and how long it warms up before."""
 
     seconds: float
     warm_s: float
@@ -64,27 +67,27 @@ class Load(NamedTuple):
         return math.ceil(self.warm_s * 1e3)
 
     def flags(self) -> List[str]:
-        """Return the flags of the runs; one stream is what every version has by itself.
+        """Return the flags of a run with one stream, the default of every version.
 
-        trtexec runs until both are reached, the runs and the seconds: what is too much is cut off afterwards.
+        trtexec runs until both the iterations and the duration are reached; surplus runs are ignored later.
         """
         return [
             f"--iterations={MINIMUM_RUNS}",
             f"--duration={max(1, math.ceil(self.seconds))}",
             f"--warmUp={self.warm_ms}",
             "--sleepTime=0",
-            "--avgRuns=100000",  # it prints a line for each so many
+            "--avgRuns=100000",  # it prints one line for this many runs
         ]
 
     def timed_flags(self) -> List[str]:
-        """Return the same, with the time of each run."""
+        """Return the flags of a run that exports the time of each inference."""
         return [*self.flags(), f"--exportTimes={TIMES}"]
 
 
 def stream_flags(help_text: str, streams: int) -> List[str]:
-    """Return the flags of several streams, as this version's help names them (since 8.6 `--infStreams`).
+    """Return the flags for several streams, as this version's help names them (`--infStreams` since 8.6).
 
-    Raises NotProvided when the help names none.
+    Raises NotProvided when the help has no such flag.
     """
     if streams == 1:
         return []

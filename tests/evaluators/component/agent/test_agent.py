@@ -65,7 +65,7 @@ def test_without_openssl_the_agent_does_not_start_on_a_network(tmp_path, monkeyp
     ("runtimes", "message"),
     [
         ({"onxruntime": {}}, "did you mean 'onnxruntime'"),
-        ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is no tool"),
+        ({"onnxruntime": {"tool": "/bin/true"}}, "onnxruntime is not a tool"),
     ],
 )
 def test_programs_without_effect_are_refused_at_the_start(tmp_path, runtimes, message):

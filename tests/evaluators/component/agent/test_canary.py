@@ -4,11 +4,11 @@ import urllib.request
 import pytest
 
 from vitsearch_evaluators.agent.canary import FLAG, Canary, CanaryTimes, Reference, drift, is_good
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.queue.queue import JobQueue
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Latency, Owner
 
@@ -250,8 +250,8 @@ def test_flags_are_added_once_and_only_to_existing_results(tmp_path, tiny_protoc
     (tmp_path / "model.onnx").write_bytes(b"x")
     spec = JobSpec("measure", (BlobRef("model.onnx", "b2" * 32, 1),), "noop", {"busy_us": 0}, tiny_protocol)
     done, waiting, unknown = (f"{number:064x}" for number in (1, 2, 3))
-    conditions = Conditions(done, "device-1", HERE, 1, 0.0)
-    measured = execute(spec, conditions, JobFolder(str(tmp_path), StopSignal()))
+    context = JobContext(done, "device-1", HERE, 1, 0.0)
+    measured = measure_job(spec, context, JobFolder(str(tmp_path), StopSignal()))
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     for identifier in (done, waiting):
         queue.put(identifier, spec, Owner("study"))

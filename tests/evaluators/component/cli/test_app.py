@@ -12,24 +12,24 @@ from vitsearch_evaluators.wire.protocol import Measurement
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("1", {1}), ("0,2-3", {0, 2, 3}), ("2-2", {2})])
-def test_processor_lists(text, cpus):
+def test_processor_lists_are_parsed(text, cpus):
     assert app.parse_cpus(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["", "a", "1,", "3-1", "-1"])
-def test_bad_processor_lists(text):
+def test_invalid_processor_lists_are_refused(text):
     with pytest.raises(InvalidRequest, match="--cpus: expected a list"):
         app.parse_cpus(text)
 
 
-def test_version(capsys):
+def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as caught:
         app.main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"vitsearch-agent {__version__}\n"
 
 
-def test_measure_as_json(blob, capsys):
+def test_measure_prints_json(blob, capsys):
     assert app.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", "--json"]) == 0
     measurement = Measurement.from_json(json.loads(capsys.readouterr().out))
     assert measurement.protocol.id == "screen-1"
@@ -37,7 +37,7 @@ def test_measure_as_json(blob, capsys):
     assert measurement.latency_ms.n >= 11
 
 
-def test_measure_for_a_person(tiny_onnx, capsys):
+def test_measure_prints_a_summary(tiny_onnx, capsys):
     pytest.importorskip("onnxruntime")
     assert app.main(["measure", tiny_onnx()]) == 0
     out = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_measure_for_a_person(tiny_onnx, capsys):
     assert "screen-1" in out
 
 
-def test_measure_with_phases(blob, capsys):
+def test_measure_runs_further_phases_and_prints_their_progress(blob, capsys):
     options = ["--throughput", "0.2", "--streams", "2", "--soak", "0.1"]
     assert app.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", *options]) == 0
     shown = capsys.readouterr()
@@ -53,12 +53,12 @@ def test_measure_with_phases(blob, capsys):
     assert shown.err.splitlines() == [
         "vitsearch-agent: sustained phase",
         "vitsearch-agent: throughput phase",
-    ], "who waits is told why"
+    ]
     assert app.main(["measure", blob, "--runtime", "noop", "--streams", "0"]) == 2
     assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
 
 
-def test_several_files_stand_beside_each_other(blob, tmp_path, capsys):
+def test_several_files_are_shown_in_a_table(blob, tmp_path, capsys):
     other = tmp_path / "other"
     other.write_bytes(b"other")
     call = ["measure", blob, str(other), "--runtime", "noop", "--option", "busy_us=20", "--batch", "2"]
@@ -69,19 +69,19 @@ def test_several_files_stand_beside_each_other(blob, tmp_path, capsys):
     assert [line.split()[0] for line in lines[3:5]] == [blob, str(other)]
     assert "1.00 x" in lines[3]
     assert app.main([*call, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["model"] for one in told] == [blob, str(other)]
-    assert all(Measurement.from_json(one["measurement"]).protocol.batch == 2 for one in told)
+    results = json.loads(capsys.readouterr().out)
+    assert [one["model"] for one in results] == [blob, str(other)]
+    assert all(Measurement.from_json(one["measurement"]).protocol.batch == 2 for one in results)
 
 
-def test_one_file_that_fails_keeps_no_other_from_being_measured(blob, tiny_onnx, tmp_path, capsys):
+def test_a_failed_file_does_not_stop_the_others(blob, tiny_onnx, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert app.main(["measure", blob, tiny_onnx()]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(tiny_onnx()) for line in lines)
     assert any(line.startswith(f"{blob}: incompatible_artifact: not an ONNX file") for line in lines)
     assert app.main(["measure", blob, str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().out == "", "what is not there is told before anything is measured"
+    assert capsys.readouterr().out == "", "a missing file is reported before anything is measured"
 
 
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):
@@ -94,7 +94,7 @@ def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsy
     assert app.main(["measure", blob, "--option", "x"]) == 2
 
 
-def test_the_token_is_shown_and_rotated(tmp_path, capsys):
+def test_the_token_command_shows_and_rotates_the_token(tmp_path, capsys):
     state = str(tmp_path)
     assert app.main(["token", "--state", state]) == 2
     assert "token" in capsys.readouterr().err
@@ -107,29 +107,29 @@ def test_the_token_is_shown_and_rotated(tmp_path, capsys):
     assert app.main(["token", "--state", state, "--keep-old"]) == 2
 
 
-def test_pin_says_what_is_allowed():
+def test_pinning_to_a_missing_processor_names_the_allowed_ones():
     with pytest.raises(InvalidRequest, match="this process may use"):
         app.pin({max(os.sched_getaffinity(0)) + 4096})
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (["token", "--state", "{}/none"], "token file {}/none/token does not exist; an agent creates its own"),
         (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
-        (["serve", "--state", "{}/file"], "--state {}/file: File exists; it is a folder"),
-        (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it is a folder"),
-        (["power", "--state", "{}/none"], "--state {}/none is no folder of an agent"),
+        (["serve", "--state", "{}/file"], "--state {}/file: File exists; it must be a folder"),
+        (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it must be a folder"),
+        (["power", "--state", "{}/none"], "--state {}/none is not the folder of an agent"),
     ],
 )
-def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, command, told):
+def test_a_wrong_folder_is_reported_on_one_line(tmp_path, capsys, command, message):
     (tmp_path / "file").write_text("")
     assert app.main([part.format(tmp_path) for part in command]) == 2
-    assert told.format(tmp_path) in capsys.readouterr().err
+    assert message.format(tmp_path) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "told"),
+    ("content", "options", "message"),
     [
         ('{"runtimes": {"onxruntime": {"python": "/usr/bin/python3"}}}', [], "runtime 'onxruntime' is unknown"),
         ('{"limits": {"quota_mb": -1}}', [], "config.json.limits.quota_mb"),
@@ -140,21 +140,21 @@ def test_a_wrong_folder_is_one_line_that_says_what_is_wrong(tmp_path, capsys, co
         ("{}", ["--tls-cert", "/none"], "--tls-cert and --tls-key must be given together"),
     ],
 )
-def test_what_a_person_must_mend_has_an_exit_code_of_its_own(tmp_path, capsys, content, options, told):
+def test_a_wrong_configuration_has_its_own_exit_code(tmp_path, capsys, content, options, message):
     (tmp_path / "config.json").write_text(content)
     assert app.main(["serve", "--state", str(tmp_path), *options]) == app.WRONG_CONFIGURATION
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_is_checked_before_anything_is_made(tmp_path, capsys, port):
+def test_a_port_is_checked_before_the_state_is_created(tmp_path, capsys, port):
     with pytest.raises(SystemExit):
         app.main(["serve", "--state", str(tmp_path / "state"), "--port", port])
     assert "argument --port" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
 
 
-def test_the_meters_of_an_emulated_device_are_its_own(tmp_path, capsys):
+def test_the_power_command_reads_the_meters_of_an_emulated_device(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"emulation": {"slowdown": 2.0}}')
     board = DeviceTree(str(tmp_path / "emulated"))
     rail = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"

@@ -2,39 +2,65 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.cli import local_measure
-from vitsearch_evaluators.cli.report import Outcome, comparison, summary
+from vitsearch_evaluators.cli import measure
+from vitsearch_evaluators.cli.progress import Progress
+from vitsearch_evaluators.cli.report import FileResult, comparison, summary
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.measurement import Power
 
 
 @pytest.fixture
 def found(blob, tiny_protocol, monkeypatch):
-    monkeypatch.setattr(local_measure.processes, "adopt_orphans", lambda: None)
-    asked = local_measure.Asked("noop", {"busy_us": 10}, tiny_protocol._replace(soak_s=0.1, power_s=0.1))
+    monkeypatch.setattr(measure.processes, "adopt_orphans", lambda: None)
+    request = measure.MeasureRequest("noop", {"busy_us": 10}, tiny_protocol._replace(soak_s=0.1, power_s=0.1))
     with open(os.devnull, "w") as nowhere:
-        return local_measure.measure_file(blob, asked, local_measure.Progress("blob", asked.plan, nowhere))
+        return measure.measure_file(blob, request, Progress("blob", request.protocol, nowhere))
 
 
-def test_the_summary_says_what_was_not_measured_and_why(found):
+def test_the_summary_shows_the_reason_for_every_missing_figure(found):
+    nothing = found._replace(
+        cpu_ms=None,
+        load_ms=None,
+        first_inference_ms=None,
+        throughput_ips=None,
+        peak_memory_mb=None,
+        runtime_baseline_mb=None,
+        between_process_rel_spread=None,
+        sustained=None,
+        temperature=None,
+        power=None,
+        swap_mb=None,
+    )
+    names = [name for name, value in nothing._asdict().items() if value is None]
+    reasons = {name: f"no {name} here" for name in [*names, "contention", "throttling", "latency_ms_p90"]}
+    text = summary(nothing._replace(reasons=reasons))
+    for name, reason in reasons.items():
+        assert text.count(reason) == 1, name
+    assert text.count("not measured: ") == len(names) + len(("latency_ms_p90", "latency_ms_p95", "latency_ms_p99"))
+
+
+def test_the_summary_shows_values_reasons_and_notes(found):
     lines = summary(found).splitlines()
     assert any(line.startswith("sustained_p50   0.0") and line.endswith("(after 0.1 s of load)") for line in lines)
     assert any(line.startswith("power           not measured: ") for line in lines)
-    assert "latency_ms_p90  not measured: 64 runs are needed" in lines
+    assert "latency_ms_p90  not measured: 64 runs are needed, 11 were timed" in lines
+    assert "process_spread  not measured: one process" in lines
     reasons = {"throughput_ips": "no flag for 2 streams", "sustained": "no soak", "power": "idle is without the model"}
     power = Power(4.5, 2.0, 9.0, 5.0, "ina3221", "module", False, 20.0, 200, 0.1)
     other = found._replace(throughput_ips=None, sustained=None, power=power, reasons=reasons)
-    told = [line.split(None, 1) for line in summary(other).splitlines()]
-    assert ["throughput_ips", "not measured: no flag for 2 streams  (one after the other)"] in told
-    assert ["sustained_p50", "not measured: no soak  (after 0.1 s of load)"] in told
-    assert ["idle", "is without the model"] in told
+    words = [line.split(None, 1) for line in summary(other).splitlines()]
+    assert ["throughput_ips", "not measured: no flag for 2 streams  (one after the other)"] in words
+    assert ["sustained_p50", "not measured: no soak"] in words
+    assert ["idle", "is without the model"] in words
 
 
-def test_a_table_tells_each_file_as_a_multiple_of_the_first_that_could_be_measured(found):
+def test_a_table_shows_each_file_as_a_multiple_of_the_first_measured_one(found):
     once = found._replace(latency_ms=found.latency_ms._replace(p50=10.0, ci95_low=9.0, ci95_high=11.0), flags=())
     half = once._replace(latency_ms=once.latency_ms._replace(p50=5.0), flags=("contended",), sustained=None)
     failure = MeasurementFailed("crash", "it died")
-    shown = comparison([Outcome("bad", None, failure), Outcome("a", once, None), Outcome("longer", half, None)])
+    shown = comparison(
+        [FileResult("bad", None, failure), FileResult("a", once, None), FileResult("longer", half, None)]
+    )
     lines = shown.splitlines()
     assert lines[2].split()[:6] == ["model", "p50", "ms", "95", "%", "from"]
     assert lines[3].split()[:6] == ["a", "10.000", "9.000", "11.000", "1.00", "x"]
@@ -42,15 +68,18 @@ def test_a_table_tells_each_file_as_a_multiple_of_the_first_that_could_be_measur
     assert lines[4].endswith("  contended")
     assert "bad: crash: it died" in lines
     assert lines[-1].startswith("contended: other work")
-    assert " mJ " not in lines[2], "what nobody asked for has no column"
+    assert " mJ " not in lines[2], "a figure that no file has needs no column"
 
 
-def test_a_table_says_once_why_there_is_nothing_of_what_was_asked_for(found):
-    quiet = found._replace(power=None, reasons={"power": "no power meter"})
-    lines = comparison([Outcome("a", quiet, None), Outcome("b", quiet, None)]).splitlines()
-    assert lines.count("power: not measured: no power meter") == 1
+def test_a_table_shows_each_reason_for_a_missing_figure_once(found):
+    without = found._replace(
+        power=None, peak_memory_mb=None, reasons={"power": "no meter", "peak_memory_mb": "no /proc"}
+    )
+    lines = comparison([FileResult("a", without, None), FileResult("b", without, None)]).splitlines()
+    assert lines.count("power: not measured: no meter") == 1
+    assert lines.count("peak_memory_mb: not measured: no /proc") == 1
     assert not any(line.startswith("sustained: ") for line in lines), "it was measured"
 
 
-def test_a_table_of_nothing_but_failures_has_no_rows():
-    assert comparison([Outcome("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"
+def test_a_table_without_any_measurement_has_no_rows():
+    assert comparison([FileResult("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"

@@ -125,7 +125,7 @@ def test_a_model_that_only_the_runtime_refuses_is_a_final_failure(client, tmp_pa
     pytest.importorskip("onnxruntime")
     path = write_model(tmp_path, operator="NoSuchOperator")
     for _ in range(2):
-        with pytest.raises(MeasurementFailed, match="refuses the model") as caught:
+        with pytest.raises(MeasurementFailed, match="rejects the model") as caught:
             client.measure(path, "onnxruntime", {}, tiny_protocol)
         assert caught.value.kind == "incompatible_artifact"
 

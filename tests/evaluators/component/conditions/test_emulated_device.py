@@ -1,4 +1,4 @@
-"""A real agent on a board that a script heats up and slows down."""
+"""A real agent on an emulated board that a script heats and throttles."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from vitsearch_evaluators.wire.measurement import Temperature
 
 
 class Board:
-    """An emulated Jetson; `config.json` tells the agent where its tree is."""
+    """An emulated Jetson; `config.json` has the path of its tree."""
 
     def __init__(self, folder, slowdown=4.0):
         self.state = folder / "state"
@@ -61,7 +61,7 @@ def client(board, faulty_environment):
         yield client
 
 
-def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
+def test_device_and_result_are_marked_as_emulated(board, client, blob, tiny_protocol):
     info = client.device()
     assert info.kind == "emulated"
     assert info.device_id.startswith("emu-")
@@ -77,7 +77,7 @@ def test_it_says_that_it_is_emulated(board, client, blob, tiny_protocol):
     assert "throttling" not in found.reasons
 
 
-def test_energy_grows_with_the_time_that_is_declared(board, client, blob, tiny_protocol):
+def test_energy_is_multiplied_by_the_slowdown(board, client, blob, tiny_protocol):
     monitor = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
     for name, value in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
         board.tree.write(f"{monitor}/{name}", value)
@@ -89,7 +89,7 @@ def test_energy_grows_with_the_time_that_is_declared(board, client, blob, tiny_p
     assert found.power.estimated
 
 
-def test_throttled_it_cools_down_and_measures_again(board, client, blob, tiny_protocol, tmp_path, until):
+def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob, tiny_protocol, tmp_path, until):
     gate, note = tmp_path / "gate", tmp_path / "pid"
     pids = []
 
@@ -110,7 +110,7 @@ def test_throttled_it_cools_down_and_measures_again(board, client, blob, tiny_pr
     assert found.attempts == 1
 
 
-def test_throttled_again_and_again_it_says_so(board, client, blob, tiny_protocol):
+def test_throttling_in_every_repeat_is_flagged(board, client, blob, tiny_protocol):
     ended = threading.Event()
 
     def script():
@@ -130,7 +130,7 @@ def test_throttled_again_and_again_it_says_so(board, client, blob, tiny_protocol
     assert found.latency_ms.n == 11
 
 
-def test_a_reboot_keeps_the_environment_and_another_setting_changes_it(board):
+def test_a_reboot_keeps_the_environment_and_another_governor_changes_it(board):
     policy = "/sys/devices/system/cpu/cpufreq/policy0"
     board.tree.write(f"{policy}/scaling_governor", "schedutil")
     board.tree.write(f"{policy}/scaling_max_freq", 1500000)
@@ -140,7 +140,7 @@ def test_a_reboot_keeps_the_environment_and_another_setting_changes_it(board):
         board.tree.write(f"{policy}/scaling_max_freq", 900000)
         board.tree.write(f"{brake}/type", "cpufreq-cpu0")
         board.tree.write(f"{brake}/cur_state", 2)
-        assert client.device().environment_id == before, "the kernel braked, nobody set anything"
+        assert client.device().environment_id == before, "the kernel lowered the limit, nobody changed a setting"
         board.tree.write(f"{brake}/cur_state", 0)
         board.tree.write(f"{policy}/scaling_max_freq", 1500000)
     board.heat(61.0)
@@ -172,7 +172,7 @@ def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment
     assert after.fingerprint["settings"]["power_mode"] == "15W (2)"
 
 
-def test_nobody_looks_at_the_settings_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until):
+def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until):
     gate, note = tmp_path / "gate", tmp_path / "pid"
     before = client.device().environment_id
 
@@ -189,7 +189,7 @@ def test_nobody_looks_at_the_settings_while_a_model_runs(board, client, blob, ti
     assert client.device().environment_id != before
 
 
-def test_no_longer_emulated_it_is_another_device(board):
+def test_without_emulation_it_is_another_device(board):
     with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
         emulated = client.device()
     (board.state / "config.json").unlink()
@@ -201,7 +201,7 @@ def test_no_longer_emulated_it_is_another_device(board):
     assert physical.memory_mb > 0
 
 
-def test_the_page_of_the_package_shows_how(tmp_path):
+def test_the_example_of_the_readme_works(tmp_path):
     text = pathlib.Path(AGENT_HOME, "README.md").read_text()
     section = text.split("## A device that is not there")[1].split("\n## ")[0]
     config, script = (block.split("```")[0] for block in (section.split("```\n")[1], section.split("```python\n")[1]))

@@ -1,4 +1,4 @@
-"""Accuracy jobs: a real model under onnxruntime, in a real agent where the wire matters."""
+"""Accuracy jobs: a real model under onnxruntime, with a real agent where the wire matters."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ import pytest
 
 from vitsearch_evaluators import Subset
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
-from vitsearch_evaluators.measure.child.accuracy import LOGITS, judge
-from vitsearch_evaluators.measure.child.subject import Subject, subject_of
+from vitsearch_evaluators.measure.child.accuracy import LOGITS, classify
+from vitsearch_evaluators.measure.child.subject import Subject, make_subject
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.wire.protocol import ACCURACY
@@ -72,7 +72,7 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
     path = classifier(batch)
     images, labels = map(numpy.load, subset())
     monkeypatch.chdir(os.path.dirname(subset()[0]))
-    report = judge(subject_of(OrtRuntime(), path, {}, BATCH))
+    report = classify(make_subject(OrtRuntime(), path, {}, BATCH))
     expected = reference(classifier(), images)
     found = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
     assert numpy.allclose(found, expected, atol=1e-6)
@@ -81,7 +81,7 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
 
 
 class Fixed(Runtime):
-    """Answers what it was made with, whatever the images."""
+    """Returns the given answers, whatever the images."""
 
     name = "fixed"
     gives_outputs = True
@@ -109,10 +109,10 @@ class Fixed(Runtime):
 
 
 def judged(*answers, batch=N):
-    return judge(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
+    return classify(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
 
 
-def test_logits_that_are_no_numbers_are_never_right(subset, monkeypatch):
+def test_images_with_logits_that_are_not_finite_are_never_correct(subset, monkeypatch):
     monkeypatch.chdir(os.path.dirname(subset(labels=[0] * N)[0]))
     logits = numpy.zeros((N, 5), "float32")
     logits[:, 0] = 1
@@ -122,24 +122,24 @@ def test_logits_that_are_no_numbers_are_never_right(subset, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         ([numpy.zeros((N, 5, 1), "float32")], "expected logits, 10 x classes, got float32 of shape \\[10, 5, 1\\]"),
         ([numpy.zeros((N, 5), "int64")], "got int64"),
         ([numpy.zeros((N, 3), "float32")], "the labels go from 0 to 4, the model has 3 classes"),
     ],
 )
-def test_what_is_no_classifier_of_these_classes_is_told(subset, monkeypatch, answers, told):
+def test_outputs_that_do_not_fit_the_labels_are_an_incompatible_artifact(subset, monkeypatch, answers, message):
     monkeypatch.chdir(os.path.dirname(subset(labels=[0, 4] * 5)[0]))
-    with pytest.raises(MeasurementFailed, match=told) as caught:
+    with pytest.raises(MeasurementFailed, match=message) as caught:
         judged(*answers)
     assert caught.value.kind == "incompatible_artifact"
 
 
-def test_logits_may_not_be_larger_than_what_is_kept(subset, monkeypatch):
+def test_logits_larger_than_the_limit_are_refused(subset, monkeypatch):
     monkeypatch.chdir(os.path.dirname(subset()[0]))
     monkeypatch.setattr("vitsearch_evaluators.measure.child.accuracy.LOGITS_MAX_BYTES", 100)
-    with pytest.raises(MeasurementFailed, match="would take 200 bytes, at most 100 are kept"):
+    with pytest.raises(MeasurementFailed, match="would take 200 bytes, allowed are 100"):
         judged(numpy.zeros((N, 5), "float32"))
 
 
@@ -157,7 +157,7 @@ def test_end_to_end(client, agent, classifier, subset, tmp_path):
     assert hashlib.sha256(content).hexdigest() == found.logits_sha256
     assert numpy.allclose(numpy.frombuffer(content, "<f4").reshape(N, 5), expected, atol=1e-6)
 
-    assert client.accuracy(path, judged_by, protocol=BATCH) == found, "the same job is not done again"
+    assert client.accuracy(path, judged_by, protocol=BATCH) == found, "the same job runs once"
     blobs = os.path.join(str(tmp_path), "state", "blobs")
     os.remove(os.path.join(blobs, found.logits_sha256))
     with pytest.raises(NotFound, match="evicted") as caught:
@@ -168,7 +168,7 @@ def test_end_to_end(client, agent, classifier, subset, tmp_path):
     client.logits(again, str(tmp_path / "again"))
 
 
-def test_what_cannot_be_judged_is_refused_before_it_waits(client, classifier, subset, tiny_protocol, tmp_path):
+def test_an_impossible_accuracy_job_is_refused_before_it_is_queued(client, classifier, subset, tiny_protocol, tmp_path):
     path, judged_by = classifier(), subset()
     with pytest.raises(InvalidRequest, match="noop gives no outputs"):
         client.accuracy(path, judged_by, "noop")
@@ -177,7 +177,7 @@ def test_what_cannot_be_judged_is_refused_before_it_waits(client, classifier, su
     with pytest.raises(InvalidRequest, match="images is not a .npy file"):
         client.accuracy(path, Subset(text, client.upload(judged_by.labels)))
     wide = numpy.zeros((N, 1, 2, 4), "float32")
-    with pytest.raises(MeasurementFailed, match="the model does not take the images"):
+    with pytest.raises(MeasurementFailed, match="the model does not accept the images"):
         client.accuracy(path, subset(images=wide))
     measured = client.measure(path, "onnxruntime", {}, tiny_protocol)
     with pytest.raises(NotFound, match="no logits: it is a measure job and done"):

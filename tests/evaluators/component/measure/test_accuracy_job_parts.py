@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.accuracy_job import judge, wilson
+from vitsearch_evaluators.measure.accuracy_job import measure_accuracy, wilson
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.wire.protocol import ACCURACY, BlobRef, JobSpec
 
-CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
+CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 NAMES = ("model.onnx", "images.npy", "labels.npy")
 SPEC = JobSpec("accuracy", tuple(BlobRef(name, "b2" * 32, 1) for name in NAMES), "noop", {}, ACCURACY)
 REPORT = {"n": 4, "correct": 3, "not_finite": 0, "classes": 2, "runtime_version": "1", "options": {}}
@@ -23,36 +23,36 @@ def test_wilson_interval(correct, n, low, high):
     assert wilson(correct, n) == pytest.approx((low, high), abs=5e-4)
 
 
-def test_the_interval_holds_the_share_at_its_ends_too():
+def test_the_interval_contains_a_share_of_0_or_1():
     for n in range(1, 500):
         assert wilson(0, n)[0] == 0.0 < wilson(0, n)[1]
         assert wilson(n, n)[0] < wilson(n, n)[1] == 1.0
 
 
-def left(folder, report, logits):
+def store(folder, report, logits):
     (folder / f"answer-{'c3' * 8}-accuracy.json").write_text(json.dumps({"report": report}))
     (folder / "logits.f32").write_bytes(logits)
 
 
-def test_what_an_interrupted_attempt_left_is_used(tmp_path):
-    left(tmp_path, REPORT, bytes(32))
-    found = judge(SPEC, CONDITIONS, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
+def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):
+    store(tmp_path, REPORT, bytes(32))
+    found = measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
     assert (found.correct, found.logits_sha256, found.attempts) == (3, "d4" * 32, 2)
 
 
-@pytest.mark.parametrize("spoilt", [b"\0" * 200, b"[]"])
-def test_what_the_disk_has_spoilt_is_asked_again(tmp_path, monkeypatch, spoilt):
-    left(tmp_path, REPORT, bytes(32))
-    (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(spoilt)
+@pytest.mark.parametrize("damaged", [b"\0" * 200, b"[]"])
+def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, damaged):
+    store(tmp_path, REPORT, bytes(32))
+    (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(damaged)
     monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": dict(REPORT, correct=2)})
-    assert judge(SPEC, CONDITIONS, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
+    assert measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
 
 
 @pytest.mark.parametrize(
     ("report", "size"), [(REPORT, 31), (dict(REPORT, not_finite=2), 32), ({"n": 4}, 32), (dict(REPORT, more=1), 32)]
 )
-def test_an_answer_that_makes_no_sense_is_a_protocol_failure(tmp_path, report, size):
-    left(tmp_path, report, bytes(size))
+def test_an_inconsistent_answer_is_a_protocol_failure(tmp_path, report, size):
+    store(tmp_path, report, bytes(size))
     with pytest.raises(MeasurementFailed) as caught:
-        judge(SPEC, CONDITIONS, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
+        measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
     assert caught.value.kind == "protocol"

@@ -1,4 +1,4 @@
-"""Everything that can happen to the measuring child, each with the kind that it is reported as."""
+"""Every way in which the measuring child can end, with the kind of failure that is reported."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def run(tmp_path, faulty_environment, tiny_protocol, stop):
     return run_fault
 
 
-def test_a_good_child_reports(run):
+def test_a_successful_child_reports(run):
     assert len(run("none")["report"]["wall_ms"]) == 11
 
 
@@ -61,19 +61,19 @@ def test_failures_have_their_kind(run, fault, kind, message):
     assert not caught.value.transient
 
 
-def test_output_is_in_the_error_and_never_the_answer(run):
+def test_output_is_part_of_the_error_and_never_an_answer(run):
     with pytest.raises(MeasurementFailed) as caught:
         run("segfault")
     assert "about to read address 0" in caught.value.details["output_tail"]
     assert caught.value.details["signal"] == "SIGSEGV"
 
 
-def test_output_is_bounded_and_its_loss_is_no_failure(run, tmp_path):
+def test_output_beyond_the_limit_is_lost_without_a_failure(run, tmp_path):
     assert run("chatty")["report"]
     assert os.path.getsize(str(tmp_path / "work" / "output.log")) == 16 << 20
 
 
-def test_an_answer_that_was_reached_survives_a_crash_at_exit(run):
+def test_a_written_answer_survives_a_crash_at_exit(run):
     assert run("crash_at_exit")["report"]
 
 
@@ -84,7 +84,7 @@ def test_a_hanging_child_times_out_and_is_gone(run, tmp_path):
     assert processes.children() == set() or int((tmp_path / "pid").read_text()) not in processes.children()
 
 
-def test_stop_ends_it_at_once(run, stop, tmp_path, until):
+def test_a_stop_kills_the_child_at_once(run, stop, tmp_path, until):
     thread = threading.Thread(target=lambda: until((tmp_path / "pid").exists) and stop.set())
     thread.start()
     with pytest.raises(Interrupted):
@@ -92,8 +92,8 @@ def test_stop_ends_it_at_once(run, stop, tmp_path, until):
     thread.join()
 
 
-def test_an_escaped_grandchild_is_swept_and_does_not_block(run, tmp_path):
-    """It left the session and holds every pipe open: neither EOF nor killpg would do."""
+def test_an_escaped_grandchild_is_killed_and_does_not_block(run, tmp_path):
+    """It left the session and holds every pipe open, so neither EOF nor killpg is enough."""
     processes.adopt_orphans()
     try:
         assert run("escape", note=str(tmp_path / "pid"))["report"]
@@ -111,13 +111,13 @@ def test_a_python_that_cannot_start_is_a_spawn_failure(tmp_path, stop):
     assert caught.value.kind == "spawn"
 
 
-FAILURES_THAT_ARE_NONE = (b"3", b"{}", b'{"kind": "fire", "message": ""}', b'{"kind": "crash", "message": 1}')
+INVALID_FAILURES = (b"3", b"{}", b'{"kind": "fire", "message": ""}', b'{"kind": "crash", "message": 1}')
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"]
-    + [b'{"failure": ' + failure + b"}" for failure in FAILURES_THAT_ARE_NONE],
+    + [b'{"failure": ' + failure + b"}" for failure in INVALID_FAILURES],
 )
 def test_garbage_is_a_protocol_failure(tmp_path, content):
     (tmp_path / "answer.json").write_bytes(content)
@@ -126,7 +126,7 @@ def test_garbage_is_a_protocol_failure(tmp_path, content):
     assert caught.value.kind == "protocol"
 
 
-def test_the_child_gets_no_secrets(monkeypatch):
+def test_the_environment_of_the_child_has_no_secrets(monkeypatch):
     from vitsearch_evaluators.measure.child_process import _environment
 
     monkeypatch.setenv("NANO_TOKEN", "secret")
@@ -135,7 +135,7 @@ def test_the_child_gets_no_secrets(monkeypatch):
     assert _environment(sys.executable, "")["CUDA_HOME"]
 
 
-def test_stop_signal_can_be_set_often_and_cleared(stop):
+def test_a_stop_signal_can_be_set_often_and_cleared(stop):
     for _ in range(100_000):
         stop.set()
     assert stop.is_set()
@@ -143,6 +143,6 @@ def test_stop_signal_can_be_set_often_and_cleared(stop):
     assert not stop.is_set()
 
 
-def test_job_file_names_the_parent(run, tmp_path):
+def test_the_job_file_names_the_parent(run, tmp_path):
     run("none")
     assert json.loads((tmp_path / "work" / "job.json").read_text())["parent_pid"] == os.getpid()

@@ -1,4 +1,4 @@
-"""Which Python and which tool run a runtime."""
+"""The choice of the Python interpreter and the tool that run a runtime."""
 
 import stat
 import subprocess
@@ -36,18 +36,18 @@ def known(monkeypatch):
 
 
 def system_where(found):
-    """A machine whose own Python finds a module, or not."""
+    """A machine whose system Python finds a module, or not."""
     return THIS_MACHINE._replace(run=lambda argv: Output("", None if found else "ended with 3"))
 
 
-def test_a_runtime_without_needs_runs_as_the_agent_does(known):
+def test_a_runtime_without_needs_runs_in_the_agents_python(known):
     (only,) = candidates("noop", RUNTIME_DEFAULT, system_where(True))
     assert only == (Launch(sys.executable), None)
 
 
-def test_a_library_that_only_the_systems_python_has(known):
+def test_the_systems_python_is_a_candidate_if_it_has_the_library(known):
     own, other = candidates("library", RUNTIME_DEFAULT, system_where(True))
-    assert own.reason == f"no module no_such_module in {sys.executable}"
+    assert own.reason == f"module not found in {sys.executable}: no_such_module"
     assert other == (Launch(launch.SYSTEM_PYTHON), None)
     assert len(list(candidates("library", RUNTIME_DEFAULT, system_where(False)))) == 1
 
@@ -57,9 +57,9 @@ def test_a_configured_python_is_the_only_one(known):
     assert list(candidates("library", config, system_where(True))) == [(Launch("/opt/python"), None)]
 
 
-def test_a_tool_is_where_the_configuration_says_or_on_the_path_or_missing(known, tmp_path, monkeypatch):
+def test_a_tool_is_configured_or_on_the_path_or_missing(known, tmp_path, monkeypatch):
     (missing,) = candidates("tool", RUNTIME_DEFAULT, THIS_MACHINE)
-    assert missing.reason.startswith("no program no-such-tool or /nowhere/no-such-tool here")
+    assert missing.reason.startswith("program not found: no-such-tool or /nowhere/no-such-tool")
     tool = tmp_path / "no-such-tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(stat.S_IRWXU)
@@ -72,20 +72,20 @@ def test_a_tool_is_where_the_configuration_says_or_on_the_path_or_missing(known,
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("noop", RuntimeConfig(tool="/bin/true"), "runtimes.noop.tool: noop is no tool"),
+        ("noop", RuntimeConfig(tool="/bin/true"), "runtimes.noop.tool: noop is not a tool"),
         ("trtexec", RuntimeConfig(python="/usr/bin/python3"), "runtimes.trtexec.python: trtexec is a tool"),
     ],
 )
-def test_a_program_that_could_have_no_effect_is_refused(known, name, config, message):
+def test_a_setting_without_effect_is_refused(known, name, config, message):
     with pytest.raises(InvalidRequest, match=message):
         next(candidates(name, config, THIS_MACHINE))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [(None, "cannot be started: "), ("#!/bin/sh\necho no Python at all\nexit 5\n", "exit code 5: no Python at all")],
 )
-def test_a_wrong_path_is_one_clear_reason(tmp_path, text, told):
+def test_a_wrong_interpreter_gives_one_reason_on_one_line(tmp_path, text, message):
     python = tmp_path / "python"
     if text is not None:
         python.write_text(text)
@@ -93,22 +93,22 @@ def test_a_wrong_path_is_one_clear_reason(tmp_path, text, told):
     info = check_runtime("noop", JobFolder(str(tmp_path), StopSignal()), RuntimeConfig(python=str(python)))
     assert not info.available
     assert str(python) in info.reason
-    assert told in info.reason
+    assert message in info.reason
     assert "\n" not in info.reason
 
 
-def test_another_interpreter_measures_and_is_told(serve_agent, blob, tiny_protocol, python_of):
+def test_a_configured_interpreter_measures_and_is_reported(serve_agent, blob, tiny_protocol, python_of):
     other = python_of("3.8")
     served = serve_agent(config={"runtimes": {"noop": {"python": other}, "onnxruntime": {"python": "/no/python"}}})
     with served.client() as client:
         measurement = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
-        told = {runtime.name: runtime for runtime in client.device().runtimes}
+        infos = {runtime.name: runtime for runtime in client.device().runtimes}
     assert measurement.latency_ms.n == 11
-    assert told["noop"].program == other
-    assert told["onnxruntime"].reason.startswith("/no/python cannot be started")
+    assert infos["noop"].program == other
+    assert infos["onnxruntime"].reason.startswith("/no/python cannot be started")
 
 
-def test_another_python_sees_this_package_and_not_what_is_installed_beside_it(tmp_path, monkeypatch):
+def test_another_python_imports_this_package_and_none_of_its_neighbours(tmp_path, monkeypatch):
     site = tmp_path / "site-packages"
     (site / "vitsearch_evaluators").mkdir(parents=True)
     (site / "vitsearch_evaluators" / "__init__.py").write_text("")

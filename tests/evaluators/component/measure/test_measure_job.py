@@ -4,15 +4,15 @@ import pytest
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import PowerRecorder, execute, wall_limit_s
+from vitsearch_evaluators.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
 from vitsearch_evaluators.wire.measurement import Temperature
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Power
 
-CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
+CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def spec(tiny_protocol):
     return JobSpec("measure", manifest, "noop", {"busy_us": 10}, tiny_protocol._replace(processes=2))
 
 
-def test_each_process_is_fresh_and_the_conditions_are_told(spec, job_folder, tmp_path):
+def test_each_process_is_fresh_and_the_result_has_the_job_context(spec, job_folder, tmp_path):
     pids = []
-    found = execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    found = measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
     assert found.latency_ms.n == 22
@@ -40,11 +40,11 @@ def test_each_process_is_fresh_and_the_conditions_are_told(spec, job_folder, tmp
 
 def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, job_folder, tmp_path):
     pids = []
-    execute(spec, CONDITIONS, job_folder)
-    execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    measure_job(spec, CONTEXT, job_folder)
+    measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert pids == []
-    updated = CONDITIONS._replace(environment_id="d4" * 32)
-    execute(spec, updated, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    updated = CONTEXT._replace(environment_id="d4" * 32)
+    measure_job(spec, updated, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 2
 
 
@@ -54,30 +54,30 @@ def phased(spec):
     return spec._replace(protocol=spec.protocol._replace(**phases))
 
 
-class Notebook(PowerRecorder):
-    """A recorder that keeps what it is told instead of reading a meter."""
+class FakeRecorder(PowerRecorder):
+    """Records its calls instead of reading a meter."""
 
-    def __init__(self, absent=None):
-        self.told = []
-        self.why_absent = absent
+    def __init__(self, reason=None):
+        self.calls = []
+        self.reason = reason
 
-    def absent(self):
-        return self.why_absent
+    def unavailable_reason(self):
+        return self.reason
 
     def start(self):
-        self.told.append("start")
+        self.calls.append("start")
 
     def stop(self):
-        self.told.append("stop")
+        self.calls.append("stop")
 
     def power(self, report):
-        self.told.append(report)
+        self.calls.append(report)
         return Power(4.5, 2.0, 9.0, 5.0, "ina3221", "module", False, 20.0, 200, None), None
 
 
 def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
-    ran, recorder = [], Notebook()
-    found = execute(phased, CONDITIONS, job_folder._replace(on_start=lambda *one: ran.append(one)), recorder)
+    ran, recorder = [], FakeRecorder()
+    found = measure_job(phased, CONTEXT, job_folder._replace(on_start=lambda *one: ran.append(one)), recorder)
     pids = [child.pid for _, child in ran]
     assert [phase for phase, _ in ran] == ["latency", "latency", "sustained", "throughput", "power"]
     assert len(set(pids)) == 5
@@ -86,104 +86,103 @@ def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
     assert found.throughput_ips != pytest.approx(1e3 / found.latency_ms.mean, rel=1e-9)
     assert found.power.energy_mj == 9.0
     assert {"sustained", "power"}.isdisjoint(found.reasons)
-    start, stop, report = recorder.told
+    start, stop, report = recorder.calls
     assert (start, stop) == ("start", "stop")
     assert report.idle_before[0] < report.idle_before[1] <= report.load[0] < report.load[1] <= report.idle_after[0]
     assert report.inferences >= 1
 
 
-def test_phases_that_an_interrupted_attempt_finished_are_not_run_again(phased, job_folder, tmp_path):
+def test_finished_phases_of_an_interrupted_attempt_are_not_repeated(phased, job_folder, tmp_path):
     pids = []
-    first = execute(phased, CONDITIONS, job_folder, recorder=Notebook())
+    first = measure_job(phased, CONTEXT, job_folder, recorder=FakeRecorder())
     for name in os.listdir(str(tmp_path)):
         if name.endswith(("-throughput.json", "-power-read.json")):
             os.remove(str(tmp_path / name))
-    recorder = Notebook()
-    again = execute(
-        phased, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)), recorder
+    recorder = FakeRecorder()
+    again = measure_job(
+        phased, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)), recorder
     )
     assert len(pids) == 2
-    assert len(recorder.told) == 3, "windows without the looks at the meter are worth nothing"
+    assert len(recorder.calls) == 3, "windows without the samples of the meter are useless"
     assert (again.sustained, again.power) == (first.sustained, first.power)
 
 
 @pytest.mark.parametrize(
-    ("recorder", "reason"), [(None, "no power meter"), (Notebook("the logger does not run"), "the logger does not run")]
+    ("recorder", "reason"),
+    [(None, "no power meter"), (FakeRecorder("the logger does not run"), "the logger does not run")],
 )
-def test_without_a_meter_the_power_phase_is_a_reason_and_not_run(phased, job_folder, tmp_path, recorder, reason):
+def test_without_a_meter_the_power_phase_is_skipped_with_a_reason(phased, job_folder, tmp_path, recorder, reason):
     pids = []
     only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
-    found = execute(only, CONDITIONS, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
+    found = measure_job(only, CONTEXT, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
     assert (found.power, found.reasons["power"]) == (None, reason)
     assert len(pids) == 1
 
 
-class Reticent(JobFolder):
-    """Where the program that runs the model tells nothing but the latency."""
+class LatencyOnly(JobFolder):
+    """The children of a program that provides only the latency."""
 
     def run(self, phase, job, limit_s):
-        return super().run(phase, job, limit_s) if phase == "latency" else {"untold": f"it tells no {phase}"}
+        return super().run(phase, job, limit_s) if phase == "latency" else {"not_provided": f"no {phase} phase"}
 
 
-def test_what_a_program_cannot_tell_is_a_reason_and_the_job_stands(phased, job_folder):
-    recorder = Notebook()
-    found = execute(phased, CONDITIONS, Reticent(*job_folder), recorder)
+def test_a_phase_that_is_not_provided_has_a_reason_and_does_not_fail_the_job(phased, job_folder):
+    recorder = FakeRecorder()
+    found = measure_job(phased, CONTEXT, LatencyOnly(*job_folder), recorder)
     assert found.latency_ms.n == 22
     assert (found.sustained, found.throughput_ips, found.power) == (None, None, None)
-    told = {key: found.reasons[key] for key in ("sustained", "throughput_ips", "power")}
-    assert told == {
-        "sustained": "it tells no sustained", "throughput_ips": "it tells no throughput", "power": "it tells no power"
-    }  # fmt: skip
-    assert recorder.told == ["start", "stop"]
+    reasons = [found.reasons[key] for key in ("sustained", "throughput_ips", "power")]
+    assert reasons == ["no sustained phase", "no throughput phase", "no power phase"]
+    assert recorder.calls == ["start", "stop"]
 
 
-def test_a_process_may_take_the_time_of_its_phase_beyond_the_limit(phased):
+def test_the_time_limit_of_a_process_includes_the_duration_of_its_phase(phased):
     limits = [wall_limit_s(name, phased.protocol) for name in ("latency", "sustained", "throughput", "power")]
     assert [limit - phased.protocol.max_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])
 
 
-def test_samples_that_make_no_sense_are_a_protocol_failure(spec, job_folder, tmp_path):
-    execute(spec, CONDITIONS, job_folder)
-    name = f"answer-{CONDITIONS.environment_id[:16]}-0.json"
+def test_an_invalid_report_is_a_protocol_failure(spec, job_folder, tmp_path):
+    measure_job(spec, CONTEXT, job_folder)
+    name = f"answer-{CONTEXT.environment_id[:16]}-0.json"
     (tmp_path / name).write_text('{"report": {"wall_ms": [1.0]}}')
     with pytest.raises(MeasurementFailed, match="missing") as caught:
-        execute(spec, CONDITIONS, job_folder)
+        measure_job(spec, CONTEXT, job_folder)
     assert caught.value.kind == "protocol"
 
 
-def test_an_answer_without_what_was_seen_meanwhile_is_taken_again(spec, job_folder, tmp_path):
+def test_an_answer_without_an_observation_is_measured_again(spec, job_folder, tmp_path):
     pids = []
-    execute(spec, CONDITIONS, job_folder)
-    os.remove(str(tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-1-seen.json"))
-    execute(spec, CONDITIONS, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    measure_job(spec, CONTEXT, job_folder)
+    os.remove(str(tmp_path / f"answer-{CONTEXT.environment_id[:16]}-1-observation.json"))
+    measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(pids) == 1
 
 
-@pytest.mark.parametrize("spoilt", [b"\0" * 300, b"[]"])
-@pytest.mark.parametrize("name", ["1", "1-seen", "power-read"])
-def test_what_the_disk_has_spoilt_is_measured_again(spec, job_folder, tmp_path, name, spoilt):
-    """Power that goes costs an SD card more than what was written last."""
+@pytest.mark.parametrize("damaged", [b"\0" * 300, b"[]"])
+@pytest.mark.parametrize("name", ["1", "1-observation", "power-read"])
+def test_a_damaged_file_is_measured_again(spec, job_folder, tmp_path, name, damaged):
+    """A power cut can damage more files of an SD card than the last one written."""
     powered = spec._replace(protocol=spec.protocol._replace(power_s=0.05, idle_s=0.02))
     pids = []
-    execute(powered, CONDITIONS, job_folder, Notebook())
-    (tmp_path / f"answer-{CONDITIONS.environment_id[:16]}-{name}.json").write_bytes(spoilt)
+    measure_job(powered, CONTEXT, job_folder, FakeRecorder())
+    (tmp_path / f"answer-{CONTEXT.environment_id[:16]}-{name}.json").write_bytes(damaged)
     counting = job_folder._replace(on_start=lambda phase, child: pids.append(child.pid))
-    assert execute(powered, CONDITIONS, counting, Notebook()).power.source == "ina3221"
+    assert measure_job(powered, CONTEXT, counting, FakeRecorder()).power.source == "ina3221"
     assert len(pids) == 1
 
 
-def test_an_emulated_device_is_slower_and_says_so(spec, job_folder, tmp_path):
-    real = execute(spec, CONDITIONS, job_folder)
-    emulated = execute(spec, CONDITIONS._replace(slowdown=8.0), job_folder)
+def test_results_of_an_emulated_device_are_slower_and_marked(spec, job_folder, tmp_path):
+    real = measure_job(spec, CONTEXT, job_folder)
+    emulated = measure_job(spec, CONTEXT._replace(slowdown=8.0), job_folder)
     assert (real.emulated, emulated.emulated) == (False, True)
     assert emulated.latency_ms.p50 == pytest.approx(8 * real.latency_ms.p50)
 
 
-def test_what_the_device_went_through_is_told(spec, job_folder, tmp_path):
+def test_the_result_has_the_observations_of_the_device(spec, job_folder, tmp_path):
     tree = DeviceTree(str(tmp_path / "tree"))
     tree.zone(0, "cpu-thermal", 48300)
     tree.over_current(27390)
-    found = execute(spec, CONDITIONS, job_folder, system=System(tree.root))
+    found = measure_job(spec, CONTEXT, job_folder, system=System(tree.root))
     assert found.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
     assert "throttling" not in found.reasons
     assert found.swap_mb is None

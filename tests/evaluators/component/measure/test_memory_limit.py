@@ -1,4 +1,4 @@
-"""The limit on a child's memory: recorded cgroup trees, real address spaces, a real cgroup where one may be made."""
+"""The memory limit of a child: recorded cgroup trees, real address spaces, a real cgroup where one can be made."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
-from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, find
+from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.tools.tool import run_tool
 from vitsearch_evaluators.wire.protocol import PEAKS
@@ -21,7 +21,7 @@ from vitsearch_evaluators.wire.protocol import PEAKS
 
 @pytest.fixture
 def tree(tmp_path):
-    """A machine: tree({path: content}) -> System. Files that a kernel has are written empty."""
+    """Make a machine: tree({path: content}) -> System."""
 
     def make(files):
         for path, content in files.items():
@@ -52,69 +52,69 @@ V1_FILES = {
 }
 
 
-def test_without_a_limit_nothing_is_made(tree):
-    assert find(None, tree(V2_FILES)) == NO_MEMORY_LIMIT
+def test_without_a_limit_no_group_is_made(tree):
+    assert set_up(None, tree(V2_FILES)) == NO_MEMORY_LIMIT
     assert NO_MEMORY_LIMIT.kills() is None
 
 
-def test_version_2_is_made_below_the_agent_which_moves_aside(tree):
+def test_a_version_2_group_is_made_and_the_agent_moves_to_a_subgroup(tree):
     system = tree(V2_FILES)
-    found = find(300, system)
+    found = set_up(300, system)
     assert found.group == system.at(V2 + "/vitsearch-measured")
     assert system.read(V2 + "/vitsearch-measured/memory.max").text == "300000000"
     assert system.read(V2 + "/vitsearch-measured/memory.swap.max").text == "0"
     assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
     assert system.read(V2 + "/vitsearch-agent/cgroup.procs").text == str(os.getpid())
     assert found.kills() == 1
-    assert found.described() == {"memory_mb": 300, "by": "cgroup", "reason": None}
+    assert found.describe() == {"memory_mb": 300, "by": "cgroup", "reason": None}
 
 
-def test_version_2_where_systemd_started_the_agent_in_its_leaf(tree):
+def test_a_version_2_group_is_made_where_systemd_started_the_agent_in_its_subgroup(tree):
     files = dict(V2_FILES)
     files["/proc/self/cgroup"] = "0::/system.slice/agent.service/vitsearch-agent\n"
     files[V2 + "/cgroup.procs"] = ""
     files[V2 + "/vitsearch-agent/cgroup.procs"] = f"{os.getpid()}\n"
     files[V2 + "/vitsearch-agent/cgroup.controllers"] = ""
     system = tree(files)
-    assert find(300, system).group == system.at(V2 + "/vitsearch-measured")
+    assert set_up(300, system).group == system.at(V2 + "/vitsearch-measured")
     assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
 
 
-def test_version_1(tree):
+def test_a_version_1_group_is_made(tree):
     system = tree(V1_FILES)
-    found = find(300, system)
+    found = set_up(300, system)
     assert found.group == system.at(V1 + "/vitsearch-measured")
     assert system.read(V1 + "/vitsearch-measured/memory.limit_in_bytes").text == "300000000"
     assert found.kills() == 2
 
 
-def test_a_container_sees_its_own_group_as_the_root(tree):
+def test_a_container_makes_the_group_below_the_root(tree):
     files = {path.replace("/vitsearch/", "/"): content for path, content in V1_FILES.items()}
-    assert find(300, tree(files)).group.endswith("/sys/fs/cgroup/memory/vitsearch-measured")
+    assert set_up(300, tree(files)).group.endswith("/sys/fs/cgroup/memory/vitsearch-measured")
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"/proc/self/cgroup": ""}, "no memory controller"),
         ({V2 + "/cgroup.controllers": "cpu\n"}, "not delegated"),
-        ({V2 + "/cgroup.procs": f"1\n{os.getpid()}\n"}, "other processes are in the agent's group"),
+        ({V2 + "/cgroup.procs": f"1\n{os.getpid()}\n"}, "the agent's group contains other processes"),
         ({"/proc/self/cgroup": "garbage\n1:x\n"}, "no memory controller"),
         ({"/proc/self/cgroup": "4:memory:/elsewhere\n"}, "no memory controller"),
     ],
 )
-def test_where_none_can_be_made_addresses_are_limited_and_the_reason_told(change, told, tree):
-    found = find(300, tree(dict(V2_FILES, **change)))
+def test_without_a_group_addresses_are_limited_and_the_reason_is_recorded(change, message, tree):
+    found = set_up(300, tree(dict(V2_FILES, **change)))
     assert found.group is None
-    assert told in found.reason
-    assert found.described()["by"] == "address space"
+    assert message in found.reason
+    assert found.describe()["by"] == "address space"
 
 
-def test_where_nothing_can_be_limited_that_is_told(tree, monkeypatch):
+def test_without_any_way_to_limit_memory_the_reason_is_recorded(tree, monkeypatch):
     monkeypatch.setattr(memory_limit, "_MAPPED", "/nowhere/statm")
-    found = find(300, tree({}))
+    found = set_up(300, tree({}))
     assert found.for_child() == {"memory_mb": None, "group": None}
-    assert found.described()["by"] == "nothing"
+    assert found.describe()["by"] == "nothing"
     assert "no /nowhere/statm" in found.reason
 
 
@@ -123,7 +123,7 @@ def child_job(protocol, **more):
     return dict(job, protocol=protocol.to_json(), model="model.onnx", answer="answer.json", **more)
 
 
-def test_a_child_that_wants_more_addresses_does_not_fit(faulty_environment, tiny_protocol, tmp_path):
+def test_a_child_that_exceeds_the_address_limit_is_out_of_memory(faulty_environment, tiny_protocol, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     job = child_job(tiny_protocol, **MemoryLimit(200, None, "none").for_child())
     with pytest.raises(MeasurementFailed) as caught:
@@ -131,7 +131,7 @@ def test_a_child_that_wants_more_addresses_does_not_fit(faulty_environment, tiny
     assert caught.value.kind == "out_of_memory"
 
 
-def test_a_child_that_keeps_to_it_is_measured(tiny_protocol, tmp_path):
+def test_a_child_within_the_address_limit_is_measured(tiny_protocol, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     job = child_job(tiny_protocol, **MemoryLimit(200, None, "none").for_child())
     job.update(runtime="noop", options={"busy_us": 1})
@@ -151,7 +151,7 @@ from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.base.system import THIS_MACHINE
 memory_limit.join(sys.argv[1])
-found = memory_limit.find(200, THIS_MACHINE)
+found = memory_limit.set_up(200, THIS_MACHINE)
 job = dict(json.loads(sys.argv[2]), **found.for_child())
 try:
     run_child(job, os.getcwd(), 120.0, StopSignal())
@@ -162,7 +162,7 @@ except MeasurementFailed as failure:
 
 @pytest.fixture
 def own_group():
-    """A cgroup for a process that plays the agent; it is gone afterwards, with what was made below it."""
+    """A cgroup for a process in the role of the agent; it is removed afterwards with its subgroups."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("only root may make a cgroup")
     for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
@@ -180,7 +180,7 @@ def own_group():
     pytest.skip("no memory cgroup can be made here")
 
 
-def test_the_kernel_kills_what_goes_beyond_its_group_and_counts_it(
+def test_the_kernel_kills_a_child_that_exceeds_the_group_and_counts_the_kill(
     own_group, faulty_environment, tiny_protocol, tmp_path
 ):
     (tmp_path / "model.onnx").write_bytes(b"x")
@@ -203,9 +203,9 @@ from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 memory_limit.join(sys.argv[1])
 with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0) as client:
-    told = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
+    runtimes = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
     done = client.measure(sys.argv[3], "noop", {"busy_us": 1})
-    print(json.dumps([told, done.latency_ms.n, client.device().fingerprint["memory_limit"]]))
+    print(json.dumps([runtimes, done.latency_ms.n, client.device().fingerprint["memory_limit"]]))
 """
 
 
@@ -223,9 +223,9 @@ def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_l
         stdout=subprocess.PIPE,
         check=True,
     )
-    told, runs, limit = json.loads(done.stdout.decode())
-    assert told["faults"] == [False, "the kernel killed it for memory"]
-    assert told["noop"] == [True, None]
+    runtimes, runs, limit = json.loads(done.stdout.decode())
+    assert runtimes["faults"] == [False, "the kernel killed it for memory"]
+    assert runtimes["noop"] == [True, None]
     assert runs > 0
     assert (limit["by"], limit["memory_mb"]) == ("cgroup", 300)
 
@@ -291,7 +291,7 @@ def delegated():
     pytest.skip(f"neither memory nor hugetlb is a controller of version 2 here, mounted at: {mounted}")
 
 
-def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated(delegated):
+def test_an_unprivileged_user_can_limit_children_in_a_delegated_version_2_group(delegated):
     own, controller = delegated
     done = subprocess.run(
         [sys.executable, "-c", DELEGATED, own, controller],
@@ -300,7 +300,7 @@ def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated
         check=True,
     )
     refused, inside, files = done.stdout.decode().splitlines()
-    assert refused == "EBUSY", "a group with processes in it can have no limited ones below it"
+    assert refused == "EBUSY", "a group with processes cannot have limited subgroups"
     assert inside == "vitsearch-measured"
     assert any(name.startswith(controller + ".") for name in files.split())
 
@@ -315,7 +315,7 @@ def test_the_kernels_rules_of_version_2_for_a_user_to_whom_a_group_was_delegated
     ],
     ids=lambda job: job["kind"],
 )  # fmt: skip
-def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
+def test_every_kind_of_child_joins_the_group(job, tmp_path):
     if job["runtime"] == "onnxruntime":
         pytest.importorskip("onnxruntime")
     (tmp_path / "cgroup.procs").write_text("")
@@ -324,7 +324,7 @@ def test_every_kind_of_child_goes_into_the_group(job, tmp_path):
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 
-def test_the_canary_goes_into_the_group_too(tmp_path):
+def test_the_canary_joins_the_group(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
     context = canary.CanaryContext(
         str(tmp_path / "canary"), "device", "e1" * 32, System(), MemoryLimit(2000, str(tmp_path))
@@ -333,14 +333,14 @@ def test_the_canary_goes_into_the_group_too(tmp_path):
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 
-def test_a_copy_of_more_than_there_may_be_does_not_fit(tmp_path):
+def test_a_copy_that_exceeds_the_limit_is_out_of_memory(tmp_path):
     job = {"kind": "copy", "runtime": "noop", "protocol": PEAKS.to_json(), "answer": "answer.json"}
     with pytest.raises(MeasurementFailed) as caught:
         run_child(dict(job, **MemoryLimit(100, None, "none").for_child()), str(tmp_path), 120.0, StopSignal())
     assert caught.value.kind == "out_of_memory"
 
 
-def test_a_group_that_is_gone_is_told_and_not_worked_around(tmp_path):
+def test_a_missing_group_is_an_error(tmp_path):
     with pytest.raises(OSError, match="cgroup.procs"):
         memory_limit.join(str(tmp_path / "gone"))
 
@@ -349,7 +349,7 @@ DIE = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
 
 
 @pytest.mark.parametrize(("kills", "kind"), [((3, 4), "out_of_memory"), ((3, 3), "crash"), ((None, None), "crash")])
-def test_a_program_that_the_kernel_killed_for_memory_does_not_fit(kills, kind, monkeypatch):
+def test_a_program_that_the_kernel_killed_for_memory_is_out_of_memory(kills, kind, monkeypatch):
     counts = iter(kills)
     monkeypatch.setattr(processes, "out_of_memory_kills", lambda: next(counts))
     with pytest.raises(MeasurementFailed) as caught:

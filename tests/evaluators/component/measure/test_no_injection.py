@@ -1,4 +1,4 @@
-"""Nothing that a client writes becomes a word of a command line, a variable of an environment or a path."""
+"""No text of a client becomes part of a command line, an environment or a path."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ HOSTILE = (
     "",
 )
 FREE_TEXT = {("onnxruntime", "disabled_optimizers")}
-"""Names that onnxruntime looks up in its own table, in the child, through its own interface."""
+"""Names that onnxruntime looks up in its own table, in the child."""
 
 
 def options_of(name):
@@ -35,7 +35,7 @@ def options_of(name):
 
 @pytest.mark.parametrize("name", sorted(runtimes.BUILTIN))
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_no_option_of_any_runtime_takes_a_text_of_the_client(name, hostile):
+def test_no_option_of_any_runtime_accepts_free_text(name, hostile):
     runtime = runtimes.create(name)
     for option in options_of(name):
         if (name, option) in FREE_TEXT:
@@ -48,14 +48,14 @@ def test_no_option_of_any_runtime_takes_a_text_of_the_client(name, hostile):
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_no_file_name_is_the_client_s(hostile):
+def test_only_known_file_names_are_accepted(hostile):
     for name in (hostile, hostile + ARTIFACT_NAMES[0], ARTIFACT_NAMES[0] + hostile):
         if name not in ARTIFACT_NAMES:
             with pytest.raises(InvalidRequest, match="not one of"):
                 BlobRef.from_json({"name": name, "sha256": "ab" * 32, "size": 1})
 
 
-def test_the_child_is_started_with_the_same_words_whatever_the_job(monkeypatch, tmp_path):
+def test_the_command_line_of_the_child_does_not_depend_on_the_job(monkeypatch, tmp_path):
     started = []
 
     def popen(argv, **settings):
@@ -76,7 +76,7 @@ def test_the_child_is_started_with_the_same_words_whatever_the_job(monkeypatch, 
     assert all(environment == environments[0] for environment in environments)
 
 
-def test_what_may_be_secret_is_not_in_the_environment_of_a_child(monkeypatch, tmp_path):
+def test_the_environment_of_a_child_has_no_secrets_and_no_preloads(monkeypatch, tmp_path):
     monkeypatch.setenv("VITSEARCH_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD", "/tmp/evil.so")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

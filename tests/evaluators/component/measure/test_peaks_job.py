@@ -4,14 +4,14 @@ import signal
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
 from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.peaks_job import measure_peaks
 from vitsearch_evaluators.wire.protocol import PEAKS, JobSpec
 
-CONDITIONS = Conditions("a1" * 32, "device-1", "c3" * 32, 1, 0.5)
+CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 1, 0.5)
 SPEC = JobSpec("peaks", (), "onnxruntime", {}, PEAKS._replace(min_s=0.01, threads=2))
 
 
@@ -20,10 +20,10 @@ def job_folder(tmp_path):
     return JobFolder(str(tmp_path), StopSignal())
 
 
-def test_each_precision_with_one_thread_and_all(job_folder):
+def test_each_precision_is_measured_with_one_thread_and_with_all(job_folder):
     pytest.importorskip("onnxruntime")
     phases = []
-    found = measure_peaks(SPEC, CONDITIONS, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
+    found = measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
     assert [(one.precision, one.threads, one.size) for one in found.gemm] == [
         (precision, threads, GEMM_SIZE) for precision in PRECISIONS for threads in (1, 2)
     ]
@@ -33,37 +33,36 @@ def test_each_precision_with_one_thread_and_all(job_folder):
     assert len(set(phases)) == 7
 
     again = measure_peaks(
-        SPEC, CONDITIONS._replace(slowdown=4.0), job_folder._replace(on_start=lambda *_: phases.append("again"))
+        SPEC, CONTEXT._replace(slowdown=4.0), job_folder._replace(on_start=lambda *_: phases.append("again"))
     )
-    assert "again" not in phases, "what an interrupted attempt left is used"
+    assert "again" not in phases, "the answers of an interrupted attempt are used"
     assert again.emulated
     assert again.gemm[0].gflops.best == pytest.approx(found.gemm[0].gflops.best / 4)
     assert again.copy_gb_per_s.median == pytest.approx(found.copy_gb_per_s.median / 4)
 
 
-def test_what_a_runtime_does_not_take_is_a_reason(job_folder):
-    found = measure_peaks(SPEC._replace(runtime="noop"), CONDITIONS, job_folder)
+def test_a_precision_that_a_runtime_does_not_support_has_a_reason(job_folder):
+    found = measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
     assert (found.gemm, found.runtime_version) == ((), None)
     assert all("noop gives no outputs" in found.reasons[precision] for precision in PRECISIONS)
+    assert found.reasons["runtime_version"] == "the runtime ran no matrix product"
     assert found.copy_gb_per_s.best > 0
 
 
-def test_what_the_disk_has_spoilt_is_measured_again(job_folder):
-    measure_peaks(SPEC._replace(runtime="noop"), CONDITIONS, job_folder)
+def test_a_damaged_answer_is_measured_again(job_folder):
+    measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
     (path,) = glob.glob(os.path.join(job_folder.folder, "answer-*-copy-1.json"))
     with open(path, "wb") as stream:
         stream.write(b"\0" * 200)
-    assert measure_peaks(SPEC._replace(runtime="noop"), CONDITIONS, job_folder).copy_gb_per_s.best > 0
+    assert measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder).copy_gb_per_s.best > 0
 
 
-def test_a_child_that_was_killed_from_outside_is_no_reason(job_folder):
+def test_a_child_killed_from_outside_interrupts_the_job(job_folder):
     with pytest.raises(ChildDied):
-        measure_peaks(
-            SPEC, CONDITIONS, job_folder._replace(on_start=lambda _, child: os.kill(child.pid, signal.SIGKILL))
-        )
+        measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda _, child: os.kill(child.pid, signal.SIGKILL)))
 
 
-def test_once_for_each_environment(client):
+def test_peaks_are_measured_once_for_each_environment(client):
     found = client.peaks("noop", threads=1)
     assert found.environment_id == client.device().environment_id
     assert client.peaks("noop", threads=1) == found

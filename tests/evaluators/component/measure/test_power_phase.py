@@ -1,4 +1,4 @@
-"""The power phase from end to end: a real agent, a real child, and a counter that a script lets run."""
+"""The power phase from end to end: a real agent, a real child, and a counter that a script advances."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ import time
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli import app, local_measure, measure
+from vitsearch_evaluators.cli import app, measure
 from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
 from vitsearch_evaluators.config import EmulationConfig, PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.child.tool_phases import RESTS
+from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 
 WATTS = 20.0
@@ -69,13 +69,14 @@ def test_an_agent_measures_energy(script, serve_agent, blob, powered):
         found = client.measure(blob, "noop", {"busy_us": 2000}, powered)
         assert client.device().power_meter == "rapl"
     power = found.power
-    assert "power" not in found.reasons
+    # The meter counts 20 W under load and idle: by chance the load may not exceed idle.
+    assert found.reasons.get("power") in (None, "no relative error: the load does not exceed idle")
     assert (power.source, power.scope) == ("rapl", "package")
-    # The script's thread may be late; what it wrote and what was looked at are of the same 20 W.
+    # The script's thread may be late, but the counter always grows by 20 W on average.
     assert power.mean_w == pytest.approx(WATTS, rel=0.3)
     assert power.idle_w == pytest.approx(WATTS, rel=0.5)
     assert power.n >= 5
-    # 20 W for 2 ms or more: a run takes at least its own processor time.
+    # 20 W for at least 2 ms: a run takes no less than its CPU time.
     assert power.energy_mj >= 0.7 * WATTS * 2.0
     assert found.emulated
 
@@ -87,14 +88,14 @@ case "$*" in *--min_secs=3*) sleep 3; echo count=1000 first=3000 curr=2900 avg=2
 """
 
 
-def test_a_program_that_runs_models_has_energy_too(script, serve_agent, tiny_tflite, tmp_path, powered):
+def test_a_tool_runtime_measures_energy(script, serve_agent, tiny_tflite, tmp_path, powered):
     program = tmp_path / "benchmark_model"
     program.write_text(RUNS_FOR_3_S)
     program.chmod(0o755)
     config = {"emulation": {"root": script.tree.root}, "runtimes": {"benchmark_model": {"tool": str(program)}}}
     with serve_agent(config=config).client() as client:
         found = client.measure(tiny_tflite, "benchmark_model", {}, powered)
-    assert found.reasons["power"] == RESTS
+    assert found.reasons["power"].endswith(IDLE_NOTE)
     assert found.power.mean_w == pytest.approx(WATTS, rel=0.3)
     assert found.power.idle_w == pytest.approx(WATTS, rel=0.5)
     # 20 W for 3 s of 1,000 runs; the script and the program may each be late.
@@ -108,7 +109,7 @@ def test_a_protocol_without_a_power_phase_reads_no_meter(script, serve_agent, bl
     assert (found.power, found.reasons["power"]) == (None, "the protocol has no power phase")
 
 
-def test_without_a_meter_the_latency_is_there_and_the_reason_too(serve_agent, blob, powered, tmp_path):
+def test_without_a_meter_the_latency_is_measured_and_power_has_a_reason(serve_agent, blob, powered, tmp_path):
     agent = serve_agent(config={"emulation": {"root": str(tmp_path / "nothing")}, "power": {"meter": "rapl"}})
     with agent.client() as client:
         found = client.measure(blob, "noop", {"busy_us": 20}, powered)
@@ -130,10 +131,10 @@ def test_an_agent_with_a_wrong_meter_does_not_start(tmp_path):
 REPORT = PowerReport((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), 10)
 
 
-def test_a_meter_that_goes_away_meanwhile_tells_why(script, tmp_path, until):
+def test_a_meter_that_fails_during_the_phase_gives_a_reason(script, tmp_path, until):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
     phase = MeteredPhase(PowerConfig("rapl"), system)
-    assert phase.absent() is None
+    assert phase.unavailable_reason() is None
     phase.start()
     script.__exit__()
     script.tree.write(f"{ZONE}/energy_uj", "")
@@ -141,33 +142,32 @@ def test_a_meter_that_goes_away_meanwhile_tells_why(script, tmp_path, until):
     phase.stop()
     found, reason = phase.power(REPORT)
     assert found is None
-    assert "rapl: 0 looks in 1 s" in reason
-    assert "energy_uj holds '', which is no number" in reason
+    assert "rapl: 0 samples in 1 s" in reason
+    assert "energy_uj holds '', expected a number" in reason
 
 
-def test_a_meter_is_looked_for_anew_before_each_phase(tmp_path):
+def test_the_meter_is_searched_before_each_phase(tmp_path):
     system = emulated_system(EmulationConfig(root=str(tmp_path / "tree")), str(tmp_path))
     phase = MeteredPhase(PowerConfig(), system)
-    assert "rapl" in phase.absent()
+    assert "rapl" in phase.unavailable_reason()
     assert phase.power(REPORT) == (None, "no power meter")
     with Script(str(tmp_path / "tree")):
-        assert phase.absent() is None
+        assert phase.unavailable_reason() is None
     assert phase.meter == "rapl"
 
 
-def test_packages_that_quarrel_over_a_name_are_a_reason(tmp_path, monkeypatch):
-    def quarrel():
+def test_a_meter_registered_twice_is_a_reason(tmp_path, monkeypatch):
+    def fail():
         raise EvaluatorError("duplicate_power_meter", "power meter 'mine' is registered twice")
 
-    monkeypatch.setattr("vitsearch_evaluators.power.table", quarrel)
+    monkeypatch.setattr("vitsearch_evaluators.power.table", fail)
     phase = MeteredPhase(PowerConfig("mine"), emulated_system(EmulationConfig(), str(tmp_path)))
-    assert phase.absent() == "power meter 'mine' is registered twice"
+    assert phase.unavailable_reason() == "power meter 'mine' is registered twice"
 
 
-def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, monkeypatch):
+def test_the_measure_command_measures_energy(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
-    for module in (local_measure, measure):
-        monkeypatch.setattr(module, "THIS_MACHINE", system)
+    monkeypatch.setattr(measure, "THIS_MACHINE", system)
     monkeypatch.setattr(measure, "_POWER_S", 3.0)
     monkeypatch.setattr(measure, "_IDLE_S", 1.0)
     assert app.main(["measure", "--runtime", "noop", "--option", "busy_us=2000", "--power", blob]) == 0
@@ -176,7 +176,7 @@ def test_the_command_measures_energy_by_itself(script, tmp_path, blob, capsys, m
     assert "rapl, package" in shown
 
 
-def test_the_command_says_why_there_is_no_energy(blob, capsys):
+def test_the_measure_command_shows_why_power_is_missing(blob, capsys):
     assert app.main(["measure", blob, "--runtime", "noop", "--meter", "none"]) == 0
     assert "power           not measured: no power meter: switched off" in capsys.readouterr().out
     assert app.main(["measure", blob, "--runtime", "noop", "--meter", "rappl"]) == 2

@@ -68,14 +68,14 @@ def load(path, batch=1, **options):
 
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "none"])
-def test_an_open_batch_is_the_protocols(write_tflite, delegate):
+def test_an_open_batch_takes_the_batch_of_the_protocol(write_tflite, delegate):
     session = load(write_tflite(), batch=3, delegate=delegate)
     session.run()
     (output,) = session._interpreter.get_output_details()
     assert session._interpreter.get_tensor(output["index"]).shape == (3, 4)
 
 
-def test_fixed_batch_must_match(write_tflite):
+def test_a_fixed_batch_must_match(write_tflite):
     load(write_tflite(batch=2), batch=2).run()
     with pytest.raises(MeasurementFailed, match="batch of 1") as caught:
         load(write_tflite(batch=2))

@@ -36,7 +36,7 @@ def load(path, batch=1, **options):
     return runtime.load(str(path), runtime.check_options(options), 1, batch)
 
 
-def test_a_pair_of_its_own_runs_and_computes_what_the_onnx_file_does(openvino, tiny_onnx, tmp_path):
+def test_an_openvino_pair_computes_the_same_as_the_onnx_file(openvino, tiny_onnx, tmp_path):
     onnx = tiny_onnx()
     openvino.save_model(openvino.Core().read_model(onnx), str(tmp_path / "model.xml"), compress_to_fp16=False)
     outputs = []
@@ -49,20 +49,24 @@ def test_a_pair_of_its_own_runs_and_computes_what_the_onnx_file_does(openvino, t
 
 
 def test_the_precision_in_use_is_read_back(openvino, tiny_onnx):
-    assert load(tiny_onnx()).settled == {"inference_precision_used": "f32"}
-    assert load(tiny_onnx(), inference_precision="auto").settled["inference_precision_used"] in ("f32", "bf16", "f16")
+    assert load(tiny_onnx()).reported_options == {"inference_precision_used": "f32"}
+    assert load(tiny_onnx(), inference_precision="auto").reported_options["inference_precision_used"] in (
+        "f32",
+        "bf16",
+        "f16",
+    )
 
 
-def test_a_precision_that_the_processor_has_not_is_unavailable(openvino, tiny_onnx):
+def test_a_precision_that_the_cpu_lacks_is_unavailable(openvino, tiny_onnx):
     if "bf16" in OpenVinoRuntime().available().precisions:
-        assert load(tiny_onnx(), inference_precision="bf16").settled == {"inference_precision_used": "bf16"}
+        assert load(tiny_onnx(), inference_precision="bf16").reported_options == {"inference_precision_used": "bf16"}
     else:
         with pytest.raises(MeasurementFailed, match="not in bf16") as caught:
             load(tiny_onnx(), inference_precision="bf16")
         assert caught.value.kind == "runtime_unavailable"
 
 
-def test_fixed_batch_must_match(openvino, tiny_onnx):
+def test_a_fixed_batch_must_match(openvino, tiny_onnx):
     with pytest.raises(MeasurementFailed, match="batch of 1"):
         load(tiny_onnx(batch=2))
 
@@ -74,6 +78,6 @@ def test_external_data_is_refused_before_it_is_read(openvino, tiny_onnx):
 
 
 @pytest.mark.parametrize("options", [{"inference_precision": "f16"}, {"streams": 0}, {"device": "GPU"}])
-def test_options_outside_the_list_are_refused(options):
+def test_unknown_options_and_values_are_refused(options):
     with pytest.raises(InvalidRequest, match="options"):
         OpenVinoRuntime().check_options(options)

@@ -33,7 +33,7 @@ def load(path, batch=1, **options):
     return runtime.load(path, runtime.check_options(options), 1, batch)
 
 
-def test_fixed_batch_must_match(tiny_onnx):
+def test_a_fixed_batch_must_match(tiny_onnx):
     load(tiny_onnx(batch=2), batch=2).run()
     with pytest.raises(MeasurementFailed, match="batch of 1"):
         load(tiny_onnx(batch=2), batch=1)
@@ -45,7 +45,7 @@ def test_external_data_is_refused_before_it_is_read(tiny_onnx):
     assert caught.value.kind == "incompatible_artifact"
 
 
-def test_missing_provider_is_unavailable_not_a_silent_fallback(tiny_onnx):
+def test_a_missing_provider_is_unavailable(tiny_onnx):
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -64,7 +64,7 @@ def test_missing_provider_is_unavailable_not_a_silent_fallback(tiny_onnx):
         {"disabled_optimizers": "MatMulAddFusion"},
     ],
 )
-def test_options_outside_the_list_are_refused(options):
+def test_unknown_options_and_values_are_refused(options):
     with pytest.raises(InvalidRequest, match="options"):
         OrtRuntime().check_options(options)
 

@@ -5,25 +5,25 @@ from vitsearch_evaluators.runtimes.ort_limits import find_limits
 
 
 def versions(content):
-    """The opset and IR version of a tiny model that `find_limits` asks about."""
+    """Return the opset and IR version of a tiny model."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(content)
     return model.opset_import[0].version, model.ir_version
 
 
-def test_the_newest_that_is_not_refused():
+def test_the_newest_accepted_versions_are_found():
     limits = find_limits(lambda content: versions(content)[0] <= 17 and versions(content)[1] <= 8)
     assert (limits.max_opset, limits.max_ir_version) == (17, 8)
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_who_refuses_all_or_nothing_says_nothing(answer):
+def test_versions_are_unknown_when_all_or_none_are_accepted(answer):
     limits = find_limits(lambda _content: answer)
     assert (limits.max_opset, limits.max_ir_version) == (None, None)
     assert limits.precisions == (("fp32", "fp16", "bf16", "int8") if answer else ())
 
 
-def test_this_onnxruntime_reads_what_it_says_and_not_the_next():
+def test_the_installed_onnxruntime_reads_the_found_versions_and_rejects_the_next():
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     found = OrtRuntime().with_limits(OrtRuntime().available())
@@ -35,7 +35,7 @@ def test_this_onnxruntime_reads_what_it_says_and_not_the_next():
         model.ir_version = ir_version
         try:
             runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        except Exception:  # noqa: BLE001 - its exceptions have no class in common but this
+        except Exception:  # noqa: BLE001 - its exceptions have no other common class
             return False
         return True
 

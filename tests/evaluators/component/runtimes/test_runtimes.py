@@ -30,7 +30,7 @@ def test_noop_checks_its_option(busy_us):
         NoopRuntime().check_options({"busy_us": busy_us})
 
 
-def test_noop_hashes_a_fixed_amount_or_is_busy_for_a_fixed_time_but_not_both():
+def test_noop_takes_an_amount_of_work_or_a_time_but_not_both():
     assert NoopRuntime().check_options({"hash_kib": 8}) == {"hash_kib": 8}
     with pytest.raises(InvalidRequest, match="options.hash_kib"):
         NoopRuntime().check_options({"hash_kib": 0})
@@ -38,7 +38,7 @@ def test_noop_hashes_a_fixed_amount_or_is_busy_for_a_fixed_time_but_not_both():
         NoopRuntime().check_options({"hash_kib": 8, "busy_us": 1})
 
 
-def test_unknown_runtime_names_the_nearest():
+def test_an_unknown_runtime_suggests_the_nearest_name():
     with pytest.raises(InvalidRequest, match="did you mean 'onnxruntime'"):
         runtimes.create("onnxruntim")
 
@@ -47,7 +47,7 @@ def test_builtin_names_and_classes_agree():
     assert {name: runtimes.create(name).name for name in runtimes.BUILTIN} == {name: name for name in runtimes.BUILTIN}
 
 
-def test_what_they_need_is_known_without_them():
+def test_the_table_of_needs_agrees_with_the_runtimes():
     made = {name: runtimes.create(name) for name in runtimes.BUILTIN}
     assert {name: Needs(one.libraries, one.tools) for name, one in made.items()} == NEEDS
 
@@ -66,13 +66,13 @@ def test_open_dimensions_become_the_batch(shape, batch, concrete):
     assert base.concrete_shape("image", shape, batch) == concrete
 
 
-def test_a_fixed_batch_that_differs_is_an_incompatible_artifact():
+def test_another_fixed_batch_is_an_incompatible_artifact():
     with pytest.raises(MeasurementFailed, match="asks for a batch of 8") as caught:
         base.concrete_shape("image", [1, 3], 8)
     assert caught.value.kind == "incompatible_artifact"
 
 
-def test_base_checks_options_against_the_list():
+def test_the_base_class_checks_options_against_its_table():
     class Listed(NoopRuntime):
         options = {"mode": ("fast", "slow")}
         check_options = base.Runtime.check_options

@@ -29,7 +29,7 @@ def fake_board(root, governor="schedutil", uptime="0.1", temperature=40000):
     return System(str(root))
 
 
-def test_reads_the_board(tmp_path):
+def test_the_fingerprint_describes_the_board(tmp_path):
     runtimes = (
         RuntimeInfo("onnxruntime", True, None, "1.2", ("CPUExecutionProvider",)),
         RuntimeInfo("other", False, "not installed", None, ()),
@@ -44,21 +44,21 @@ def test_reads_the_board(tmp_path):
     assert found["runtimes"] == {"onnxruntime": {"version": "1.2", "providers": ["CPUExecutionProvider"]}}
 
 
-def test_the_same_set_up_after_a_reboot_has_the_same_id_and_another_has_not(tmp_path):
+def test_a_reboot_keeps_the_environment_id_and_another_governor_changes_it(tmp_path):
     before = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "a", "schedutil", "86400", 61000)))
     after = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "b", "schedutil", "12", 38000)))
     other = environment_id(fingerprint("0.1.0", (), fake_board(tmp_path / "c", "powersave", "12", 38000)))
     assert before == after != other
 
 
-def test_an_unknown_machine_has_a_fingerprint_too(tmp_path):
+def test_an_unknown_machine_has_a_fingerprint(tmp_path):
     found = fingerprint("0.1.0", (), System(str(tmp_path)))
     assert found["board"] is None
     assert found["cores"] is None
     assert len(environment_id(found)) == 64
 
 
-def test_identity_is_made_once(tmp_path):
+def test_the_identity_is_created_once(tmp_path):
     first = device_identity(str(tmp_path))
     assert first == device_identity(str(tmp_path))
     assert first.kind == "physical"
@@ -66,7 +66,7 @@ def test_identity_is_made_once(tmp_path):
     assert os.listdir(str(tmp_path)) == ["device.json"]
 
 
-def test_emulated_it_is_another_device(tmp_path):
+def test_an_emulated_device_has_an_identity_of_its_own(tmp_path):
     physical = device_identity(str(tmp_path))
     emulated = device_identity(str(tmp_path), emulated=True)
     assert emulated.kind == "emulated"
@@ -76,9 +76,9 @@ def test_emulated_it_is_another_device(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"kind": "physical"}'])
-def test_a_damaged_identity_is_named_and_never_replaced(tmp_path, content):
-    """Another id would make another device of it, and leave every study's measurements behind."""
+def test_a_damaged_identity_is_reported_and_never_replaced(tmp_path, content):
+    """A new id would make this a new device and orphan the measurements of every study."""
     (tmp_path / "device.json").write_text(content)
-    with pytest.raises(InvalidRequest, match=r"device\.json cannot be read .*put it back, or remove it"):
+    with pytest.raises(InvalidRequest, match=r"device\.json cannot be read .*restore it, or remove it"):
         device_identity(str(tmp_path))
     assert (tmp_path / "device.json").read_text() == content

@@ -6,7 +6,7 @@ from vitsearch_evaluators.wire.measurement import Temperature
 CALM = Observation("latency", Temperature("cpu-thermal", 40.0, 52.0, 55.0), False, None, 0.0, False, {})
 
 
-def test_survives_json():
+def test_an_observation_survives_json():
     seen = CALM._replace(reasons={"swap_mb": "no /proc"}, swap_mb=None)
     assert Observation.from_json(seen.to_json()) == seen
 
@@ -16,12 +16,12 @@ def test_a_calm_measurement_has_no_flags():
     assert (found.flags, dict(found.reasons), found.swap_mb) == ((), {}, 0.0)
 
 
-def test_temperature_is_that_of_the_whole_measurement():
+def test_the_temperature_covers_the_whole_measurement():
     later = CALM._replace(temperature=Temperature("gpu-thermal", 43.0, 61.0, 66.0))
     assert summarize([CALM, later]).temperature == Temperature("gpu-thermal", 40.0, 61.0, 66.0)
 
 
-def test_a_temperature_with_a_gap_is_none_with_its_reason():
+def test_one_process_without_a_temperature_makes_the_temperature_none_with_the_reason():
     blind = CALM._replace(temperature=None, reasons={"temperature": "no sensor"})
     found = summarize([CALM, blind])
     assert found.temperature is None
@@ -35,22 +35,22 @@ def test_swap_adds_up(parts, flags):
     assert found.swap_mb == (None if None in parts else pytest.approx(sum(parts)))
 
 
-def test_throttled_after_every_repeat():
+def test_throttling_outside_the_sustained_phase_sets_both_flags():
     found = summarize([CALM, CALM._replace(throttled=True, throttling="oc3 by 2")])
     assert found.flags == ("throttled", "sustained_throttling")
     assert found.reasons["throttling"] == "latency: oc3 by 2"
 
 
-def test_a_soaked_device_may_throttle():
+def test_throttling_in_the_sustained_phase_sets_one_flag():
     found = summarize([CALM, CALM._replace(phase="sustained", throttled=True, throttling="oc3 by 2")])
     assert found.flags == ("throttled",)
 
 
-def test_unknown_is_a_reason_and_no_flag():
+def test_unknown_throttling_is_a_reason_without_a_flag():
     found = summarize([CALM, CALM._replace(throttled=None, throttling="no counter")])
     assert found.flags == ()
     assert found.reasons == {"throttling": "no counter"}
 
 
-def test_warm_start():
+def test_a_warm_start_sets_its_flag():
     assert summarize([CALM, CALM._replace(warm_start=True)]).flags == ("warm_start",)

@@ -26,7 +26,7 @@ NVPM VERB: PARAM CPU_ONLINE: ARG CORE_0: PATH /sys/devices/system/cpu/cpu0/onlin
         ("", PowerMode(None, None)),
     ],
 )
-def test_nvpmodel(text, expected):
+def test_nvpmodel_output_is_parsed(text, expected):
     assert parse_nvpmodel(text) == expected
 
 
@@ -39,7 +39,7 @@ def test_nvpmodel(text, expected):
         ("", PowerMode(None, None)),
     ],
 )
-def test_what_nvpmodel_remembers(text, expected):
+def test_the_status_file_of_nvpmodel_is_parsed(text, expected):
     assert parse_nvpmodel_status(text) == expected
 
 
@@ -65,7 +65,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def jetson(tree, tmp_path):
-    """An Orin Nano at 15 W, as a system whose tools answer from the tree."""
+    """An Orin Nano at 15 W, as a system whose commands are answered from the tree."""
     from vitsearch_evaluators.config import EmulationConfig
 
     tree.write("/etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >")
@@ -79,7 +79,7 @@ def jetson(tree, tmp_path):
     return emulated_system(EmulationConfig(), str(tmp_path))
 
 
-def test_a_jetson(jetson):
+def test_the_settings_of_a_jetson(jetson):
     found = settings(jetson)
     assert found["power_mode"] == "15W (0)"
     assert found["jetson_clocks"] is False
@@ -101,7 +101,7 @@ def test_a_jetson(jetson):
     assert found["fan"] == {"profile": "quiet", "control": ["2"]}
 
 
-def test_jetson_clocks_is_on_when_nothing_can_move(jetson, tree):
+def test_jetson_clocks_is_on_when_every_frequency_is_fixed(jetson, tree):
     policy(tree, 0, "0 1 2 3", 1497600, 1497600)
     policy(tree, 4, "4 5", 1497600, 1497600)
     assert settings(jetson)["jetson_clocks"] is False
@@ -109,19 +109,19 @@ def test_jetson_clocks_is_on_when_nothing_can_move(jetson, tree):
     assert settings(jetson)["jetson_clocks"] is True
 
 
-def test_without_permission_it_reads_what_nvpmodel_remembers(jetson, tree):
+def test_without_permission_for_nvpmodel_its_status_file_is_read(jetson, tree):
     tree.command(["nvpmodel", "-q"], "NVPM ERROR: Error opening file")
     tree.write("/var/lib/nvpmodel/status", "pmode:0001 fmode:cool")
     found = settings(jetson)
     assert (found["power_mode"], found["fan"]["profile"]) == ("(1)", "cool")
 
 
-def test_the_profile_that_the_fan_has_now_comes_before_its_first(jetson, tree):
+def test_the_fan_profile_in_use_takes_precedence_over_the_default(jetson, tree):
     tree.write("/var/lib/nvfancontrol/status", "FAN1:FAN_PROFILE:cool\nFAN1:FAN_GOVERNOR:cont")
     assert settings(jetson)["fan"]["profile"] == "cool"
 
 
-def test_clusters_that_differ_stand_apart(tree):
+def test_clusters_with_different_settings_are_listed_separately(tree):
     policy(tree, 0, "0 1 2 3", 408000, 1800000)
     policy(tree, 4, "4 5", 408000, 2400000, "performance")
     found = settings(System(tree.root))["clusters"]
@@ -144,7 +144,7 @@ SWAPS = """Filename                                Type            Size         
 """
 
 
-def test_swap_by_kind_whatever_is_used_of_it(tree):
+def test_swap_is_counted_by_kind_and_independent_of_its_use(tree):
     tree.write("/proc/swaps", SWAPS.format(used=0))
     found = settings(System(tree.root))["swap_mb"]
     assert found == {"file": 4288, "zram": 2048}
@@ -152,7 +152,7 @@ def test_swap_by_kind_whatever_is_used_of_it(tree):
     assert settings(System(tree.root))["swap_mb"] == found
 
 
-def test_a_machine_that_tells_nothing(tree):
+def test_a_machine_without_any_files_has_empty_settings(tree):
     assert settings(System(tree.root)) == {
         "online": None,
         "clusters": [],

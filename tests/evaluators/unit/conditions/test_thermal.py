@@ -2,10 +2,16 @@ import pytest
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.thermal import Heat, Thermometer, cool_down, counts, to_celsius
+from vitsearch_evaluators.conditions.thermal import (
+    Thermometer,
+    ZoneTemperature,
+    cool_down,
+    is_processor_zone,
+    to_celsius,
+)
 from vitsearch_evaluators.testing import ManualTime
 
-# Types and millidegrees of /sys/class/thermal/thermal_zone* on real boards.
+# Type and millidegrees of /sys/class/thermal/thermal_zone* on real boards.
 NANO_JETPACK4 = [
     ("AO-therm", 47500),
     ("CPU-therm", 39000),
@@ -33,13 +39,13 @@ def zones(root, kinds):
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (NANO_JETPACK4, Heat("CPU-therm", 39.0)),
-        (ORIN_NANO_JETPACK6, Heat("gpu-thermal", 49.625)),
-        (RASPBERRY_PI, Heat("cpu-thermal", 48.3)),
-        (NOTEBOOK, Heat("x86_pkg_temp", 55.0)),
+        (NANO_JETPACK4, ZoneTemperature("CPU-therm", 39.0)),
+        (ORIN_NANO_JETPACK6, ZoneTemperature("gpu-thermal", 49.625)),
+        (RASPBERRY_PI, ZoneTemperature("cpu-thermal", 48.3)),
+        (NOTEBOOK, ZoneTemperature("x86_pkg_temp", 55.0)),
     ],
 )
-def test_the_hottest_zone_of_the_processor_counts(tmp_path, kinds, expected):
+def test_the_hottest_processor_zone_is_read(tmp_path, kinds, expected):
     zones(tmp_path, kinds)
     thermometer = Thermometer(System(str(tmp_path)))
     assert thermometer.read() == expected
@@ -54,30 +60,30 @@ def hwmon(root, index, name, sensors):
         tree.write(f"{folder}/temp{number}_label", label)
 
 
-def test_amd_tells_by_hwmon_and_tdie_is_the_truth(tmp_path):
+def test_amd_is_read_from_hwmon_and_tdie_replaces_tctl(tmp_path):
     zones(tmp_path, [("acpitz", 16800)])
     hwmon(tmp_path, 0, "nvme", [("Composite", 70000)])
     hwmon(tmp_path, 1, "k10temp", [("Tctl", 87000), ("Tdie", 60000), ("Tccd1", 58000)])
-    assert Thermometer(System(str(tmp_path))).read() == Heat("k10temp Tdie", 60.0)
+    assert Thermometer(System(str(tmp_path))).read() == ZoneTemperature("k10temp Tdie", 60.0)
 
 
-def test_tctl_counts_where_it_is_alone(tmp_path):
+def test_tctl_is_read_where_there_is_no_tdie(tmp_path):
     hwmon(tmp_path, 0, "k10temp", [("Tctl", 52125)])
-    assert Thermometer(System(str(tmp_path))).read() == Heat("k10temp Tctl", 52.125)
+    assert Thermometer(System(str(tmp_path))).read() == ZoneTemperature("k10temp Tctl", 52.125)
 
 
-def test_no_sensor_is_a_reason(tmp_path):
+def test_a_system_without_sensors_gives_a_reason(tmp_path):
     thermometer = Thermometer(System(str(tmp_path)))
     assert thermometer.read() is None
-    assert thermometer.reason == "the system shows no temperature sensor"
+    assert thermometer.reason == "the system has no temperature sensor"
 
 
-def test_sensors_of_other_parts_are_a_reason(tmp_path):
+def test_sensors_of_other_parts_only_give_a_reason(tmp_path):
     zones(tmp_path, [("acpitz", 27800), ("PMIC-Die", 100000)])
-    assert "none of its sensors is the processor's: acpitz, PMIC-Die" in Thermometer(System(str(tmp_path))).reason
+    assert "no sensor belongs to the processor: acpitz, PMIC-Die" in Thermometer(System(str(tmp_path))).reason
 
 
-def test_zones_that_are_off_are_a_reason(tmp_path):
+def test_zones_that_are_switched_off_give_a_reason(tmp_path):
     zones(tmp_path, [("cpu-thermal", -256000), ("gpu-thermal", "")])
     assert Thermometer(System(str(tmp_path))).reason == "no value in cpu-thermal, gpu-thermal"
 
@@ -88,8 +94,8 @@ def test_zones_that_are_off_are_a_reason(tmp_path):
     + ["gpuss-0-thermal", "cpu-1-0-usr", "cpuss1-thermal", "TCPU", "coretemp Package id 0", "coretemp Core 3"]
     + ["bcm2835_thermal", "imx_thermal_zone", "npu-thermal"],
 )
-def test_zones_of_the_chip(name):
-    assert counts(name)
+def test_processor_zones_are_recognized(name):
+    assert is_processor_zone(name)
 
 
 @pytest.mark.parametrize(
@@ -97,24 +103,24 @@ def test_zones_of_the_chip(name):
     ["PMIC-Die", "pmic-thermal", "Tboard_tegra", "Tdiode_tegra", "thermal-fan-est", "battery", "iwlwifi_1"]
     + ["AO-therm", "PLL-therm", "AUX-therm", "nvme Composite", "amdgpu edge", "pch_skylake", "ddr_thermal"],
 )
-def test_zones_of_other_parts(name):
-    assert not counts(name)
+def test_zones_of_other_parts_are_not_processor_zones(name):
+    assert not is_processor_zone(name)
 
 
 @pytest.mark.parametrize(
     ("raw", "celsius"),
     [(48300, 48.3), (45, 45.0), (-5000, -5.0), (-256000, None), (0, None), (None, None), (1e9, None)],
 )
-def test_what_a_sensor_says(raw, celsius):
+def test_sensor_values_are_converted_to_celsius(raw, celsius):
     assert to_celsius(raw) == celsius
 
 
 START_S = 100.0
-"""Where ManualTime begins."""
+"""The time at which ManualTime starts."""
 
 
 def cooling_board(root, start_c, per_s):
-    """A board that cools down evenly while somebody waits."""
+    """A board that cools down at a constant rate during a wait."""
     zones(root, [("cpu-thermal", int(start_c * 1000))])
     time = ManualTime(lambda now: zones(root, [("cpu-thermal", int((start_c - per_s * (now - START_S)) * 1000))]))
     return System(str(root), clock=time.clock, sleep=time.sleep)
@@ -124,7 +130,7 @@ def never():
     return False
 
 
-def test_waits_until_it_is_cool(tmp_path):
+def test_waits_until_the_device_is_cool(tmp_path):
     system = cooling_board(tmp_path, 60, 1.0)
     assert cool_down(Thermometer(system), 50.0, 300.0, system, never) is True
     assert system.clock() == START_S + 10.0
@@ -136,7 +142,7 @@ def test_a_cool_device_does_not_wait(tmp_path):
     assert system.clock() == START_S + 0.0
 
 
-def test_gives_up_in_time(tmp_path):
+def test_gives_up_after_the_time_limit(tmp_path):
     system = cooling_board(tmp_path, 60, 0.01)
     assert cool_down(Thermometer(system), 50.0, 30.25, system, never) is False
     assert system.clock() == START_S + 30.25
@@ -148,6 +154,6 @@ def test_a_wait_can_be_stopped(tmp_path):
     assert system.clock() == START_S + 1.5
 
 
-def test_without_a_sensor_nothing_is_waited_for(tmp_path):
+def test_without_a_sensor_there_is_no_wait(tmp_path):
     system = System(str(tmp_path), sleep=lambda seconds: pytest.fail("waited"))
     assert cool_down(Thermometer(system), 50.0, 300.0, system, never) is None

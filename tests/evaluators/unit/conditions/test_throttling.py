@@ -2,7 +2,7 @@ import pytest
 
 from vitsearch_evaluators.base.system import Output, System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.throttling import Look, active_limits, compare, look
+from vitsearch_evaluators.conditions.throttling import ThrottlingState, active_limits, compare, read_state
 
 PI = "/proc/device-tree/model"
 
@@ -16,28 +16,28 @@ def over_current(root, events):
     DeviceTree(str(root)).over_current(events)
 
 
-def pi(root, said):
-    """A Raspberry Pi whose vcgencmd says `said`."""
+def pi(root, printed):
+    """A Raspberry Pi whose vcgencmd prints `printed`."""
     write(root, {PI: "Raspberry Pi 5 Model B Rev 1.0\0"})
-    return System(str(root), run=lambda argv: said if isinstance(said, Output) else Output(said + "\n", None))
+    return System(str(root), run=lambda argv: printed if isinstance(printed, Output) else Output(printed + "\n", None))
 
 
 def across(root, before, after, system=None):
-    """The verdict on a run during which `before()` became `after()`."""
+    """Return the verdict on a run between the states that `before()` and `after()` write."""
     system = system or System(str(root))
     before()
-    first = look(system)
+    first = read_state(system)
     after()
-    return compare(first, look(system))
+    return compare(first, read_state(system))
 
 
-def test_the_change_of_a_jetson_counter_counts_not_its_value(tmp_path):
+def test_a_change_of_a_jetson_counter_is_throttling_whatever_its_value(tmp_path):
     assert across(tmp_path, lambda: over_current(tmp_path, 27390), lambda: None) == (False, None)
     moved = across(tmp_path, lambda: over_current(tmp_path, 27390), lambda: over_current(tmp_path, 27402))
     assert moved == (True, "oc3 (instantaneous over-current) by 12")
 
 
-def test_a_jetson_counter_that_cannot_be_read_makes_the_others_no_acquittal(tmp_path):
+def test_one_unreadable_jetson_counter_makes_the_verdict_unknown(tmp_path):
     over_current(tmp_path, 5)
     path = "/sys/class/hwmon/hwmon3/oc2_event_cnt"
     write(tmp_path, {path: ""})
@@ -45,9 +45,9 @@ def test_a_jetson_counter_that_cannot_be_read_makes_the_others_no_acquittal(tmp_
     assert across(tmp_path, lambda: None, lambda: over_current(tmp_path, 6)).throttled is True
 
 
-def test_event_counts_of_another_chip_are_not_over_current(tmp_path):
+def test_event_counts_of_another_chip_are_ignored(tmp_path):
     write(tmp_path, {"/sys/class/hwmon/hwmon0/name": "other", "/sys/class/hwmon/hwmon0/oc1_event_cnt": 1})
-    assert look(System(str(tmp_path))).counts == {}
+    assert read_state(System(str(tmp_path))).counts == {}
 
 
 INTERRUPTS = """           CPU0       CPU1       CPU2       CPU3
@@ -56,17 +56,17 @@ INTERRUPTS = """           CPU0       CPU1       CPU2       CPU3
 IPI0:        11         22         33         44   Rescheduling interrupts"""
 
 
-def test_the_nano_counts_interrupts(tmp_path):
+def test_over_current_interrupts_of_the_nano_are_counted(tmp_path):
     def set_to(count):
         return lambda: write(tmp_path, {"/proc/interrupts": INTERRUPTS.format(count)})
 
     set_to(5)()
-    assert look(System(str(tmp_path))).counts == {"soctherm_edp (over-current)": 7}
+    assert read_state(System(str(tmp_path))).counts == {"soctherm_edp (over-current)": 7}
     assert across(tmp_path, set_to(5), set_to(6)).throttled is True
     assert across(tmp_path, set_to(5), set_to(5)).throttled is False
 
 
-def test_x86_counts_cores_and_packages(tmp_path):
+def test_throttle_counts_of_x86_cores_and_packages_are_read(tmp_path):
     def set_to(core, package):
         for cpu in (0, 1):
             folder = f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
@@ -79,12 +79,12 @@ def test_x86_counts_cores_and_packages(tmp_path):
     )
 
 
-def test_a_core_that_is_switched_on_meanwhile_is_no_throttling(tmp_path):
+def test_a_core_switched_on_during_the_run_is_not_throttling(tmp_path):
     def core(cpu):
         folder = f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
         return lambda: write(tmp_path, {f"{folder}/core_throttle_count": 7})
 
-    assert across(tmp_path, core(0), core(1)) == (None, "core_throttle_count of 1 processors went back or away")
+    assert across(tmp_path, core(0), core(1)) == (None, "core_throttle_count of 1 processors decreased or disappeared")
 
 
 @pytest.mark.parametrize(
@@ -93,28 +93,28 @@ def test_a_core_that_is_switched_on_meanwhile_is_no_throttling(tmp_path):
         ("throttled=0x0", "throttled=0x0", False, None),
         ("throttled=0x0", "throttled=0x40000", True, "throttled for the first time since boot"),
         ("throttled=0x0", "throttled=0x50005", True, "under-voltage in force"),
-        ("throttled=0x50000", "throttled=0x50000", None, "cannot show it again: throttled, under-voltage"),
+        ("throttled=0x50000", "throttled=0x50000", None, "so a new event does not show: throttled, under-voltage"),
         ("throttled=0x50000", "throttled=0x70000", True, "frequency capped for the first time"),
         ("throttled=0x80008", "throttled=0x80000", True, "soft temperature limit in force"),
-        ("nonsense", "nonsense", None, "vcgencmd get_throttled said 'nonsense'"),
+        ("nonsense", "nonsense", None, "vcgencmd get_throttled printed 'nonsense'"),
     ],
 )
-def test_old_bits_of_a_pi_say_nothing_new_ones_do(tmp_path, before, after, throttled, what):
-    verdict = compare(look(pi(tmp_path, before)), look(pi(tmp_path, after)))
+def test_only_new_bits_of_a_pi_are_throttling(tmp_path, before, after, throttled, what):
+    verdict = compare(read_state(pi(tmp_path, before)), read_state(pi(tmp_path, after)))
     assert verdict.throttled is throttled
     assert verdict.what is None if what is None else what in verdict.what
 
 
-def test_a_pi_whose_tool_may_not_be_used_is_unknown(tmp_path):
-    blind = look(pi(tmp_path, Output("", "vcgencmd cannot be run: Permission denied")))
-    assert compare(blind, blind) == (None, "vcgencmd cannot be run: Permission denied")
+def test_a_pi_without_permission_for_its_tool_is_unknown(tmp_path):
+    unreadable = read_state(pi(tmp_path, Output("", "vcgencmd cannot be run: Permission denied")))
+    assert compare(unreadable, unreadable) == (None, "vcgencmd cannot be run: Permission denied")
 
 
-def test_vcgencmd_is_for_pis_alone(tmp_path):
+def test_vcgencmd_runs_only_on_a_raspberry_pi(tmp_path):
     def refuse(argv):
         raise AssertionError(argv)
 
-    assert look(System(str(tmp_path), run=refuse)) == Look()
+    assert read_state(System(str(tmp_path), run=refuse)) == ThrottlingState()
 
 
 def cooling(root, kind, state, transitions=None):
@@ -124,33 +124,33 @@ def cooling(root, kind, state, transitions=None):
         write(root, {f"{folder}/stats/total_trans": transitions})
 
 
-def test_a_brake_of_the_kernel_convicts_but_does_not_acquit(tmp_path):
+def test_a_cooling_device_proves_throttling_but_does_not_exclude_it(tmp_path):
     free, braked = lambda: cooling(tmp_path, "cpufreq-cpu0", 0), lambda: cooling(tmp_path, "cpufreq-cpu0", 3)
     assert across(tmp_path, free, braked) == (True, "cpufreq-cpu0 in force")
-    assert across(tmp_path, free, free) == (None, "the system shows no throttling counter")
-    before = look(System(str(tmp_path)))
+    assert across(tmp_path, free, free) == (None, "the system has no throttling counter")
+    before = read_state(System(str(tmp_path)))
     assert compare(before, before, between=("cpufreq-cpu0",)).throttled is True
 
 
-def test_with_statistics_it_acquits_too(tmp_path):
+def test_a_cooling_device_with_statistics_excludes_throttling(tmp_path):
     calm = lambda: cooling(tmp_path, "thermal-cpufreq-0", 0, 4)  # noqa: E731
     assert across(tmp_path, calm, calm).throttled is False
     assert across(tmp_path, calm, lambda: cooling(tmp_path, "thermal-cpufreq-0", 0, 6)).throttled is True
 
 
 @pytest.mark.parametrize(("kind", "state"), [("pwm-fan", 2), ("intel_powerclamp", -1), ("Processor", 0)])
-def test_a_fan_is_no_brake(tmp_path, kind, state):
+def test_a_fan_is_not_a_limit(tmp_path, kind, state):
     cooling(tmp_path, kind, state)
     assert active_limits(System(str(tmp_path))) == ()
 
 
 def test_a_device_without_counters_is_unknown(tmp_path):
-    nothing = look(System(str(tmp_path)))
-    assert compare(nothing, nothing) == (None, "the system shows no throttling counter")
+    nothing = read_state(System(str(tmp_path)))
+    assert compare(nothing, nothing) == (None, "the system has no throttling counter")
 
 
-def test_a_counter_that_goes_back_or_away_is_unknown(tmp_path):
+def test_a_counter_that_decreases_or_disappears_is_unknown(tmp_path):
     verdict = across(tmp_path, lambda: over_current(tmp_path, 9), lambda: over_current(tmp_path, 3))
-    assert verdict == (None, "oc3 (instantaneous over-current) went back or away")
-    gone = compare(Look({"oc1": 4}), Look())
-    assert gone == (None, "oc1 went back or away")
+    assert verdict == (None, "oc3 (instantaneous over-current) decreased or disappeared")
+    gone = compare(ThrottlingState({"oc1": 4}), ThrottlingState())
+    assert gone == (None, "oc1 decreased or disappeared")

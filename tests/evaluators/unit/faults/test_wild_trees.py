@@ -15,7 +15,7 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.base.system import Output, System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.conditions.environment import fingerprint
-from vitsearch_evaluators.conditions.monitor import Watch
+from vitsearch_evaluators.conditions.monitor import Monitor
 from vitsearch_evaluators.wire.protocol import SCREEN
 
 ZONE = "/sys/class/thermal/thermal_zone0"
@@ -59,9 +59,9 @@ def test_any_content_of_a_tree_gives_values_or_none(files, output, folder):
             os.makedirs(root + folder, exist_ok=True)  # reading it is an OSError
         system = System(root, run=lambda argv: Output(output, None))
         assert canonical_json(fingerprint("0", (), system))
-        watch = Watch(system, SCREEN, lambda: False)
-        watch.over("latency", dict, os.path.join(root, "seen.json"))
-        (seen,) = watch.observations
+        monitor = Monitor(system, SCREEN, lambda: False)
+        monitor.run("latency", dict, os.path.join(root, "seen.json"))
+        (seen,) = monitor.observations
         json.dumps(seen.to_json(), allow_nan=False)
         assert (seen.temperature is None) == ("temperature" in seen.reasons)
         assert (seen.swap_mb is None) == ("swap_mb" in seen.reasons)

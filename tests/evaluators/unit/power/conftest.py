@@ -1,4 +1,4 @@
-"""A device of files, with tools that answer as told and a clock that only tests move."""
+"""A device of files, with scripted tools and a clock that only tests move."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from vitsearch_evaluators.conditions.emulation import DeviceTree
 
 
 class Device:
-    """`write` its files, set in `said` what its tools print, `wait` to let its clock go on."""
+    """`write` its files, set the outputs of its tools in `outputs`, and advance its clock with `wait`."""
 
     def __init__(self, root):
         self.root = root
-        self.said = {}
+        self.outputs = {}
         self.now_s = 1000.0
         self.wall_ahead_s = 1.7e9
         self.write = DeviceTree(root).write
@@ -28,7 +28,7 @@ class Device:
         self.now_s += seconds
 
     def _run(self, argv):
-        answer = self.said.get(" ".join(argv), Output("", f"{argv[0]} cannot be run: No such file or directory"))
+        answer = self.outputs.get(" ".join(argv), Output("", f"{argv[0]} cannot be run: No such file or directory"))
         return answer if isinstance(answer, Output) else Output(answer, None)
 
 
@@ -39,5 +39,5 @@ def device(tmp_path):
 
 @pytest.fixture
 def other_device(tmp_path):
-    """A device that has nothing."""
+    """A device without any files."""
     return Device(str(tmp_path / "other"))

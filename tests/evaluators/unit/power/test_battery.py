@@ -1,4 +1,4 @@
-"""Batteries of laptops (sysfs) and phones (dumpsys): only what discharges says what is used."""
+"""Batteries of laptops (sysfs) and phones (dumpsys): only a discharging battery measures the device."""
 
 import pytest
 
@@ -52,7 +52,7 @@ class TestAndroidBattery(PowerMeterTestCase):
     def _devices(self, device, other_device):
         self.device, self.other = device, other_device
         self.charge = 3270000
-        device.said["dumpsys battery"] = UNPLUGGED
+        device.outputs["dumpsys battery"] = UNPLUGGED
 
     def make_meter(self):
         return AndroidBatteryMeter(self.device.system)
@@ -63,7 +63,7 @@ class TestAndroidBattery(PowerMeterTestCase):
     def advance(self):
         self.device.wait(1.0)
         self.charge -= 250
-        self.device.said["dumpsys battery"] = UNPLUGGED.replace("3270000", str(self.charge))
+        self.device.outputs["dumpsys battery"] = UNPLUGGED.replace("3270000", str(self.charge))
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ class TestAndroidBattery(PowerMeterTestCase):
         ({"current_now": -812000, "voltage_now": 11400000}, 9.2568),
     ],
 )
-def test_power_or_current_and_voltage(device, files, watts):
+def test_power_is_read_or_computed_from_current_and_voltage(device, files, watts):
     battery(device, **files)
     assert discharge_w(device.system).number == pytest.approx(watts)
 
 
-def test_two_batteries_are_one_and_a_mouse_is_none(device):
+def test_two_batteries_are_added_and_that_of_a_mouse_is_ignored(device):
     battery(device, "BAT0", status="Not charging", power_now=0)
     battery(device, "BAT1", power_now=7000000)
     battery(device, "hidpp_battery_0", scope="Device", power_now=10000000)
@@ -94,18 +94,18 @@ def test_two_batteries_are_one_and_a_mouse_is_none(device):
     ("files", "reason"),
     [
         ({"status": "Charging", "power_now": 6500000}, "BAT0 is charging"),
-        ({"status": "Full", "power_now": 6500000}, "the batteries tell 0 W"),
+        ({"status": "Full", "power_now": 6500000}, "the batteries report 0 W"),
         ({"status": "Unknown", "power_now": 6500000}, "BAT0 is unknown"),
         ({"status": "", "power_now": 6500000}, "BAT0 is in an unknown state"),
-        ({"power_now": 0}, "the batteries tell 0 W"),
-        ({"power_now": -(2**63)}, "W, which no device uses"),
+        ({"power_now": 0}, "the batteries report 0 W"),
+        ({"power_now": -(2**63)}, "W, expected 0 to 5000 W"),
         ({"power_now": "garbage"}, "current_now cannot be read"),
         ({"current_now": 812000}, "voltage_now cannot be read"),
-        ({"current_now": "", "voltage_now": 11400000}, "which is no number"),
+        ({"current_now": "", "voltage_now": 11400000}, "expected a number"),
         ({}, "current_now cannot be read"),
     ],
 )
-def test_what_is_no_discharge_is_a_reason(device, files, reason):
+def test_a_battery_that_does_not_discharge_gives_a_reason(device, files, reason):
     battery(device, **files)
     assert reason in discharge_w(device.system).reason
     meter = BatteryMeter(device.system)
@@ -114,39 +114,39 @@ def test_what_is_no_discharge_is_a_reason(device, files, reason):
 
 
 @pytest.mark.parametrize("kind", ["Mains", "USB", "Wireless"])
-def test_on_external_power_a_battery_says_nothing(device, kind):
+def test_external_power_gives_a_reason(device, kind):
     battery(device, power_now=6500000)
     device.write(f"{SUPPLY}/ACAD/type", kind)
     device.write(f"{SUPPLY}/ACAD/online", "1")
     assert "on external power (/sys/class/power_supply/ACAD)" in discharge_w(device.system).reason
 
 
-def test_without_a_battery_there_is_a_reason(device):
+def test_a_machine_without_a_battery_gives_a_reason(device):
     assert "no battery" in discharge_w(device.system).reason
 
 
-def test_a_phones_energy_is_its_charge_times_its_voltage(device):
-    device.said["adb -s R5 shell dumpsys battery"] = UNPLUGGED
+def test_the_energy_of_a_phone_is_charge_times_voltage(device):
+    device.outputs["adb -s R5 shell dumpsys battery"] = UNPLUGGED
     meter = AndroidBatteryMeter(device.system, {"runner": ["adb", "-s", "R5", "shell"]})
     meter.start()
     assert meter.sample().energy_j == 0.0
-    device.said["adb -s R5 shell dumpsys battery"] = UNPLUGGED.replace("3270000", "3260000").replace("4352", "4348")
+    device.outputs["adb -s R5 shell dumpsys battery"] = UNPLUGGED.replace("3270000", "3260000").replace("4352", "4348")
     # 10 mAh at 4.35 V
     assert meter.sample().energy_j == pytest.approx(0.010 * 3600 * 4.35)
 
 
-def test_a_phone_that_is_charged_meanwhile_ends_the_series(device):
+def test_charging_a_phone_during_the_load_ends_the_series(device):
     meter = AndroidBatteryMeter(device.system)
-    said = []
+    outputs = []
     meter.start()
     for text in (UNPLUGGED, PLUGGED_IN, UNPLUGGED.replace("3270000", "3270100"), UNPLUGGED):
-        device.said["dumpsys battery"] = text
-        said.append(meter.sample())
-    assert [sample is None for sample in said] == [False, True, True, True]
+        device.outputs["dumpsys battery"] = text
+        outputs.append(meter.sample())
+    assert [sample is None for sample in outputs] == [False, True, True, True]
     assert meter.problem == "the battery is full"
 
 
-def test_a_log_behind_the_state_is_not_read():
+def test_a_log_after_the_first_section_is_ignored():
     behind = UNPLUGGED + "\n\nBattery log:\n  status: 2\n  Charge counter: 1\n"
     assert parse_dumpsys(behind) == parse_dumpsys(UNPLUGGED)
     assert parse_dumpsys(behind).coulombs == pytest.approx(3.27 * 3600)
@@ -160,20 +160,20 @@ def test_a_log_behind_the_state_is_not_read():
         (UNPLUGGED.replace("status: 3", "status: 9"), "in an unknown state"),
         (UNPLUGGED.replace("AC powered: false", "AC powered: true"), "on external power (AC powered)"),
         (UNPLUGGED.replace("AC powered: false", "Dock powered: true"), "on external power (Dock powered)"),
-        (UNPLUGGED.replace("state:\n", "state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n"), "that somebody set"),
+        (UNPLUGGED.replace("state:\n", "state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n"), "set by hand"),
         (UNPLUGGED.replace("Charge counter: 3270000\n", ""), "no charge counter"),
         (UNPLUGGED.replace("3270000", "0"), "no charge counter"),
         (UNPLUGGED.replace("3270000", "-1"), "no charge counter"),
-        (UNPLUGGED.replace("voltage: 4352", "voltage: 4"), "a voltage of 4 mV"),
-        (UNPLUGGED[: UNPLUGGED.index("  voltage")], "a voltage of None mV"),
+        (UNPLUGGED.replace("voltage: 4352", "voltage: 4"), "an impossible voltage: 4 mV"),
+        (UNPLUGGED[: UNPLUGGED.index("  voltage")], "an impossible voltage: None mV"),
         (UNPLUGGED[: UNPLUGGED.index("  status")], "in an unknown state"),
         ("", "in an unknown state"),
         ("Can't find service: battery", "in an unknown state"),
     ],
 )
-def test_what_a_phone_cannot_tell_is_a_reason(device, text, reason):
+def test_unusable_output_of_a_phone_gives_a_reason(device, text, reason):
     assert reason in parse_dumpsys(text).reason
-    device.said["dumpsys battery"] = text
+    device.outputs["dumpsys battery"] = text
     meter = AndroidBatteryMeter(device.system)
     meter.start()
     assert meter.sample() is None

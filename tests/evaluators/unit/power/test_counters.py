@@ -10,7 +10,7 @@ STEPS = strategies.lists(strategies.floats(0, 400), min_size=1, max_size=60)
 
 @hypothesis.given(start=strategies.floats(0, 1000), steps=STEPS)
 @hypothesis.settings(deadline=None)
-def test_wrapped_readings_add_up_to_what_was_used(start, steps):
+def test_readings_that_wrap_around_add_up_to_the_energy_used(start, steps):
     counter = Counter(1000.0)
     counter.feed(start % 1000.0, 0.0)
     used = 0.0
@@ -22,7 +22,7 @@ def test_wrapped_readings_add_up_to_what_was_used(start, steps):
 
 @hypothesis.given(readings=strategies.lists(strategies.floats(allow_nan=False, allow_infinity=False), max_size=20))
 @hypothesis.settings(deadline=None)
-def test_whatever_it_reads_the_total_grows_or_ends(readings):
+def test_for_any_readings_the_total_grows_or_ends(readings):
     counter = Counter(1000.0)
     last = 0.0
     for index, reading in enumerate(readings):
@@ -35,6 +35,6 @@ def test_whatever_it_reads_the_total_grows_or_ends(readings):
             last = float("inf")
 
 
-def test_a_clock_that_stands_still_does_not_divide_by_zero():
+def test_readings_at_the_same_time_are_accepted():
     counter = Counter()
     assert [counter.feed(joules, 5.0).number for joules in (1.0, 1.0, 3.0)] == [0.0, 0.0, 2.0]

@@ -1,4 +1,4 @@
-"""CSV files of meters outside the device: their headers, units, clocks, and how they may be broken."""
+"""CSV files of meters outside the device: headers, units, clocks, and invalid content."""
 
 import os
 
@@ -44,7 +44,7 @@ class Logger:
 
 
 def recorded(device, options, text, start=1000.0, end=1010.0):
-    """The series of what is appended while the meter runs; None and the reason when there is none."""
+    """Return the series of the rows appended while the meter runs, or None and the reason."""
     meter = ExternalCsvMeter(device.system, options)
     meter.start()
     Logger(device, text)
@@ -72,7 +72,7 @@ class TestExternalCsv(PowerMeterTestCase):
         self.logger.ina219()
 
 
-def test_volts_times_amperes_on_this_devices_clock(device):
+def test_power_is_volts_times_amperes_at_the_devices_time(device):
     logger = Logger(device)
     logger.ina219(milliamperes=100.0)
     meter = ExternalCsvMeter(device.system, INA219)
@@ -86,7 +86,7 @@ def test_volts_times_amperes_on_this_devices_clock(device):
     assert not series.counts
 
 
-def test_what_was_written_before_the_start_is_not_read(device):
+def test_rows_from_before_the_start_are_ignored(device):
     Logger(device, "t,P\n1000.1,9\n1000.2,9\n")
     meter = ExternalCsvMeter(device.system, WATTS)
     meter.start()
@@ -105,7 +105,7 @@ def test_what_was_written_before_the_start_is_not_read(device):
     ],
     ids=["byte order mark", "semicolons, case and decimal comma", "lines before, other order", "quotes", "tabs, CRLF"],
 )
-def test_files_differ_in_form(device, header, row):
+def test_header_and_row_formats_are_understood(device, header, row):
     delimiter = next(mark for mark in (";", "\t", ",") if mark in header)
     options = dict(WATTS, delimiter=delimiter, decimal="," if delimiter == ";" else ".")
     assert recorded(device, options, f"{header}\n{row}\n")[0] == [(1001.0, 2.5)]
@@ -120,12 +120,12 @@ def test_files_differ_in_form(device, header, row):
         ("ns", "W", "1001500000000,2.5e0"),
     ],
 )
-def test_units_are_those_of_the_configuration(device, time_unit, watt_unit, row):
+def test_units_come_from_the_configuration(device, time_unit, watt_unit, row):
     options = dict(WATTS, time={"column": "t", "unit": time_unit}, watts={"column": "P", "unit": watt_unit})
     assert recorded(device, options, f"t,P\n{row}\n")[0] == [(pytest.approx(1001.5), pytest.approx(2.5))]
 
 
-def test_rows_that_are_no_rows_are_passed_over(device):
+def test_invalid_rows_are_ignored(device):
     rows = [
         "",
         "garbage",
@@ -144,7 +144,7 @@ def test_rows_that_are_no_rows_are_passed_over(device):
     assert found == [(1003.0, 2.5), (1004.0, 2.5)]
 
 
-def test_bytes_that_are_no_text_do_not_end_the_reading(device):
+def test_bytes_that_are_not_text_are_ignored(device):
     meter = ExternalCsvMeter(device.system, WATTS)
     meter.start()
     logger = Logger(device, "t,P\n1001,2.5\n")
@@ -159,18 +159,18 @@ def test_bytes_that_are_no_text_do_not_end_the_reading(device):
     [
         ("time,P\n1001,2.5\n", "no header with the columns"),
         ("", "no header with the columns"),
-        ("t,P\n", "got no row during the load"),
-        ("t,P\n500,2.5\n2000,2.5\n", "got no row during the load"),
-        ("t,P\n1001,9e99\n1002,-6000\n", "got no row during the load"),
+        ("t,P\n", "has no row from the time of the load"),
+        ("t,P\n500,2.5\n2000,2.5\n", "has no row from the time of the load"),
+        ("t,P\n1001,9e99\n1002,-6000\n", "has no row from the time of the load"),
     ],
 )
-def test_a_file_that_does_not_tell_is_a_reason(device, text, reason):
+def test_a_file_without_usable_rows_gives_a_reason(device, text, reason):
     found, problem = recorded(device, WATTS, text)
     assert found is None
     assert reason in problem
 
 
-def test_a_clock_that_is_set_meanwhile_spoils_times_of_the_wall(device):
+def test_setting_the_wall_clock_during_the_load_gives_a_reason(device):
     logger = Logger(device)
     meter = ExternalCsvMeter(device.system, INA219)
     meter.start()
@@ -179,10 +179,10 @@ def test_a_clock_that_is_set_meanwhile_spoils_times_of_the_wall(device):
         logger.ina219()
     device.wall_ahead_s += 1.5
     assert meter.recorded(1000.0, 1010.0) is None
-    assert "the wall clock was set by +1.500 s meanwhile" in meter.problem
+    assert "was set by +1.500 s during the load" in meter.problem
 
 
-def test_a_clock_that_is_set_does_not_touch_monotonic_times(device):
+def test_setting_the_wall_clock_does_not_affect_monotonic_times(device):
     Logger(device, "t,P\n")
     meter = ExternalCsvMeter(device.system, WATTS)
     meter.start()
@@ -191,7 +191,7 @@ def test_a_clock_that_is_set_does_not_touch_monotonic_times(device):
     assert list(meter.recorded(1000.0, 1010.0).values) == [2.5]
 
 
-def test_a_logger_that_writes_in_blocks_is_waited_for(device):
+def test_rows_of_a_buffering_logger_are_awaited(device):
     logger = Logger(device, "t,P\n")
     meter = ExternalCsvMeter(
         device.system._replace(sleep=lambda seconds: (device.wait(seconds), logger.say("1005,2.5\n1010.1,2.5\n"))),
@@ -202,14 +202,14 @@ def test_a_logger_that_writes_in_blocks_is_waited_for(device):
     assert device.now_s == 1000.25
 
 
-def test_a_logger_that_does_not_run_is_not_available(device):
+def test_a_stopped_logger_is_unavailable(device):
     logger = Logger(device)
     logger.ina219()
     device.wait(3600.0)
     assert "is 3600 s old by the wall clock" in ExternalCsvMeter(device.system, INA219).available().reason
 
 
-def test_the_rest_of_an_endless_row_is_no_row(device):
+def test_the_rest_of_an_overlong_row_is_ignored(device):
     logger = Logger(device, "t,P\n" + "9" * 9000)
     meter = ExternalCsvMeter(device.system, WATTS)
     meter.start()
@@ -218,7 +218,7 @@ def test_the_rest_of_an_endless_row_is_no_row(device):
     assert list(meter.recorded(1000.0, 1010.0).times_s) == [1002.0]
 
 
-def test_a_new_file_is_read_from_its_beginning(device):
+def test_a_replaced_file_is_read_from_its_start(device):
     logger = Logger(device, "t,P\n" + "999,1\n" * 50)
     meter = ExternalCsvMeter(device.system, WATTS)
     meter.start()
@@ -228,7 +228,7 @@ def test_a_new_file_is_read_from_its_beginning(device):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"path": None}, "external_csv needs path"),
         ({"clock": None, "time": None}, "external_csv needs clock, time"),
@@ -238,15 +238,15 @@ def test_a_new_file_is_read_from_its_beginning(device):
         ({"time": {"column": "t", "unit": "h"}}, "power.options.time.unit: 'h' is not one of"),
         ({"time": {"column": "t"}}, "power.options.time: missing unit"),
         ({"watts": {"column": 3, "unit": "W"}}, "power.options.watts.column: expected a list"),
-        ({"time": {"column": "t", "unit": "utc"}}, "dates are of the wall clock"),
+        ({"time": {"column": "t", "unit": "utc"}}, "dates need the wall clock"),
         ({"scope": "house"}, "power.options.scope"),
     ],
 )
-def test_a_wrong_configuration_is_refused_by_key(device, changes, told):
+def test_a_wrong_option_is_refused_by_key(device, changes, message):
     options = {key: value for key, value in dict(WATTS, **changes).items() if value is not None}
     with pytest.raises(InvalidRequest) as caught:
         ExternalCsvMeter(device.system, options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_a_wrong_configuration_is_refused_by_key(device, changes, told):
         ("", None),
     ],
 )
-def test_dates(text, seconds):
+def test_dates_are_parsed(text, seconds):
     assert parse_date(text, utc=True) == seconds
 
 
-def test_a_date_without_a_zone_may_be_of_this_devices_zone():
+def test_a_date_without_a_zone_can_be_local_time():
     utc, local = parse_date("2026-06-25 12:00:00", True), parse_date("2026-06-25 12:00:00", False)
     assert abs(utc - local) <= 14 * 3600
     assert parse_date("2026-06-25 12:00:00Z", False) == utc

@@ -1,4 +1,4 @@
-"""Whatever a tool prints or a file holds: a value or a reason, never an exception, never a wrong number."""
+"""Any output of a tool and any file gives a value or a reason, never an exception and never a wrong number."""
 
 import math
 import os
@@ -49,13 +49,13 @@ def test_a_number_is_finite_or_none(text):
     cut=strategies.integers(0, 400),
 )
 @settings
-def test_a_line_that_is_cut_anywhere_tells_whole_first_numbers_or_nothing(rails_now, noise, cut):
+def test_a_truncated_line_gives_complete_numbers_or_none(rails_now, noise, cut):
     words = [f"{label} {value}{unit}/{value + 7}{unit}" for label, value, unit in rails_now]
     line = " ".join(part for index, part in enumerate(noise) for part in (part, *words[index : index + 1]))
     written = {(label, float(value)) for label, value, _ in rails_now}
     for text in (line, line[:cut]):
-        told = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
-        assert told <= written | {pair for pair in told if any(pair[0] in word for word in noise)}
+        found = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
+        assert found <= written | {pair for pair in found if any(pair[0] in word for word in noise)}
 
 
 @given(text=strategies.text())
@@ -78,7 +78,7 @@ PMIC_WATTS = {"VDD_CORE": 0.9465799 * 0.7209762, "3V3_SYS": 0.04782057 * 3.29982
 
 @given(order=strategies.permutations(PMIC), cut=strategies.integers(0, 200), noise=strategies.text(max_size=20))
 @settings
-def test_a_reading_of_the_pmic_is_of_whole_rails_or_none(order, cut, noise):
+def test_a_reading_of_the_pmic_has_complete_rails_or_none(order, cut, noise):
     text = "\n".join(order)
     assert parse_adc(text) == (pytest.approx(PMIC_WATTS), None)
     for broken in (text[:cut], text[cut:], noise + text, text + noise, noise):
@@ -127,7 +127,7 @@ TREES = {
 @pytest.mark.parametrize("kind", list(TREES))
 @given(data=strategies.data())
 @slow_settings
-def test_any_content_of_a_tree_is_a_value_or_a_reason(tmp_path, kind, data):
+def test_any_tree_gives_a_value_or_a_reason(tmp_path, kind, data):
     root = str(tmp_path / str(len(os.listdir(str(tmp_path)))))
     tree = DeviceTree(root)
     for path in TREES[kind]:
@@ -153,7 +153,7 @@ def test_any_content_of_a_tree_is_a_value_or_a_reason(tmp_path, kind, data):
 
 @given(rows=strategies.lists(strategies.binary(max_size=40) | strategies.just(b"1001,2.5\n"), max_size=12))
 @slow_settings
-def test_any_file_of_a_meter_is_a_series_or_a_reason(tmp_path, rows):
+def test_any_file_of_a_logger_gives_a_series_or_a_reason(tmp_path, rows):
     path = str(tmp_path / "meter.csv")
     with open(path, "wb") as stream:
         stream.write(b"t,P\n" + b"".join(rows))

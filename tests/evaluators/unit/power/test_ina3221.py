@@ -1,4 +1,4 @@
-"""Trees as the kernels of JetPack 4 to 7 show them, and what may be wrong with them."""
+"""Trees of the kernels of JetPack 4 to 7, valid and invalid."""
 
 import os
 
@@ -45,7 +45,7 @@ def agx_orin(device):
 
 
 def value(device, **options):
-    """What a look says: watts, or the reason."""
+    """Return the watts of a sample, or the reason."""
     meter = Ina3221Meter(device.system, options)
     meter.start()
     sample = meter.sample()
@@ -68,24 +68,24 @@ class TestIna3221(PowerMeterTestCase):
         self.device.wait(0.1)
 
 
-def test_jetpack_5_and_6_tell_volts_and_amperes(device):
+def test_jetpack_5_and_6_are_read_as_volts_times_amperes(device):
     orin_nano(device)
     assert value(device) == pytest.approx(4.984 * 1.856)
 
 
-def test_jetpack_4_tells_power(device):
+def test_jetpack_4_is_read_as_power(device):
     iio(device, "6-0040", [("POM_5V_IN", 2132), ("POM_5V_GPU", 78), ("POM_5V_CPU", 275)])
     assert value(device) == 2.132
 
 
 @pytest.mark.parametrize("name", ["iio:device0", "iio_device", "iio:device1"])
-def test_jetpack_4_without_its_power_files_multiplies(device, name):
+def test_jetpack_4_without_power_files_is_read_as_volts_times_amperes(device, name):
     iio(device, "6-0040", [("POM_5V_IN", 2130)], name=name)
     os.remove(f"{device.root}{IIO}/6-0040/{name}/in_power0_input")
     assert value(device) == pytest.approx(2.13)
 
 
-def test_a_link_beside_the_device_is_not_a_second_rail(device):
+def test_a_link_to_the_device_is_not_a_second_rail(device):
     for name in ("iio:device0", "iio_device"):
         iio(device, "6-0040", [("POM_5V_IN", 2132)], name=name)
     assert value(device) == 2.132
@@ -97,18 +97,18 @@ def test_rails_may_come_in_any_order_and_on_several_chips(device):
     assert value(device) == 5.297
 
 
-def test_agx_orin_is_a_sum_in_which_no_rail_counts_twice(device):
+def test_the_total_of_agx_orin_is_the_sum_of_three_rails(device):
     agx_orin(device)
     assert value(device) == pytest.approx(19.864 * 0.2 + 5.0 * 0.908)
 
 
-def test_agx_xavier_is_a_sum_of_two_chips(device):
+def test_the_total_of_agx_xavier_is_a_sum_over_two_chips(device):
     iio(device, "1-0040", [("GPU", 310), ("CPU", 465), ("SOC", 1084)])
     iio(device, "1-0041", [("CV", 0), ("VDDRQ", 154), ("SYS5V", 1920)], name="iio:device1")
     assert value(device) == pytest.approx(3.933)
 
 
-def test_thor_has_chips_of_one_rail(device):
+def test_chips_of_one_rail_are_read_on_thor(device):
     rails = [("VDD_GPU", 0, 0), ("VDD_CPU_SOC_MSS", 12000, 595), ("VIN_SYS_5V0", 5000, 1361)]
     hwmon(device, "2-0040", rails, "hwmon5")
     device.write("/sys/class/hwmon/hwmon6/name", "ina238")
@@ -118,7 +118,7 @@ def test_thor_has_chips_of_one_rail(device):
     assert value(device) == pytest.approx(25.52)
 
 
-def test_the_same_chip_under_two_folders_is_one(device):
+def test_a_chip_below_two_folders_is_read_once(device):
     orin_nano(device)
     for name in ("in1_label", "in1_input", "curr1_input", "name"):
         with open(f"{device.root}{HWMON}/1-0040/hwmon/hwmon3/{name}") as stream:
@@ -127,7 +127,7 @@ def test_the_same_chip_under_two_folders_is_one(device):
     assert value(device) == pytest.approx(4.984 * 1.856)
 
 
-def test_other_sensors_are_no_rails(device):
+def test_other_sensors_are_ignored(device):
     device.write("/sys/class/hwmon/hwmon0/name", "pwmfan")
     device.write("/sys/class/hwmon/hwmon0/in1_label", "VDD_IN")
     device.write("/sys/class/hwmon/hwmon0/in1_input", 5000)
@@ -135,7 +135,7 @@ def test_other_sensors_are_no_rails(device):
     assert find_rails(device.system) == []
 
 
-def test_the_scope_says_what_was_added_up(device):
+def test_the_scope_is_rails_when_they_are_configured(device):
     orin_nano(device)
     module = Ina3221Meter(device.system)
     some = Ina3221Meter(device.system, {"rails": ["VDD_SOC", "VDD_CPU_GPU_CV"]})
@@ -145,15 +145,15 @@ def test_the_scope_says_what_was_added_up(device):
     assert some.sample().power_w == pytest.approx(4.976 * 0.616)
 
 
-def test_rails_that_may_feed_each_other_are_not_added_up(device):
+def test_unknown_rails_are_only_added_up_when_configured(device):
     hwmon(device, "1-0040", [("VDD_A", 5000, 100), ("VDD_B", 5000, 200), ("NC", 0, 0)])
     assert "no known total among the rails VDD_A, VDD_B" in value(device)
     assert value(device, rails=["VDD_A"]) == pytest.approx(0.5)
-    assert value(device, rails=["VDD_C"]) == "no rail VDD_C; there are VDD_A, VDD_B"
+    assert value(device, rails=["VDD_C"]) == "no rail VDD_C; the device has VDD_A, VDD_B"
 
 
 def change(name, content):
-    """Write another content into a file of the Orin Nano's chip; None takes it away."""
+    """Return a function that changes a file of the Orin Nano's chip, or removes it for None."""
 
     def apply(device):
         base = orin_nano(device)
@@ -172,48 +172,48 @@ def change(name, content):
         (change("in1_label", None), "no known total among the rails VDD_CPU_GPU_CV, VDD_SOC"),
         (change("in1_label", ""), "no known total"),
         (change("in1_label", "NC"), "no known total"),
-        (change("in2_label", "VDD_IN"), "two rails are called VDD_IN"),
+        (change("in2_label", "VDD_IN"), "two rails have the label VDD_IN"),
         (change("curr1_input", None), "curr1_input cannot be read: No such file"),
         (change("in1_input", None), "in1_input cannot be read: No such file"),
-        (change("curr1_input", ""), "holds '', which is no number"),
-        (change("curr1_input", "N/A"), "holds 'N/A', which is no number"),
-        (change("curr1_input", "nan"), "holds 'nan', which is no number"),
-        (change("curr1_input", "1e999"), "which is no number"),
-        (change("curr1_input", "18 56"), "which is no number"),
-        (change("curr1_input", "0x10"), "which is no number"),
-        (change("curr1_input", "1_000"), "which is no number"),
+        (change("curr1_input", ""), "holds '', expected a number"),
+        (change("curr1_input", "N/A"), "holds 'N/A', expected a number"),
+        (change("curr1_input", "nan"), "holds 'nan', expected a number"),
+        (change("curr1_input", "1e999"), "expected a number"),
+        (change("curr1_input", "18 56"), "expected a number"),
+        (change("curr1_input", "0x10"), "expected a number"),
+        (change("curr1_input", "1_000"), "expected a number"),
         (change("curr1_input", -1856), "VDD_IN is -9.2503 W"),
-        (change("curr1_input", 2**32 - 1), "W, which no device uses"),
+        (change("curr1_input", 2**32 - 1), "W, expected 0 to 5000 W"),
     ],
 )
-def test_what_is_wrong_is_a_reason_and_never_a_number(device, broken, reason):
+def test_an_invalid_tree_gives_a_reason_and_never_a_number(device, broken, reason):
     broken(device)
     assert reason in value(device)
     assert reason in Ina3221Meter(device.system).available().reason
 
 
-def test_a_single_rail_may_be_a_little_below_zero(device):
+def test_a_single_rail_may_be_slightly_negative(device):
     hwmon(device, "2-0040", [("VDD_GPU_SOC", 12000, -33), ("VDD_CPU_CV", 12000, 327), ("VIN_SYS_5V0", 5000, 900)])
     assert value(device) == pytest.approx(12.0 * 0.294 + 4.5)
 
 
 @pytest.mark.parametrize(
-    ("interval", "rate_hz", "settle_s"), [("500", 2.0, 0.5), ("12", 10.0, 0.012), ("0", 10.0, 0.0), ("", 10.0, 0.0)]
+    ("interval", "rate_hz", "averaging_s"), [("500", 2.0, 0.5), ("12", 10.0, 0.012), ("0", 10.0, 0.0), ("", 10.0, 0.0)]
 )
-def test_a_chip_that_averages_is_looked_at_as_often_as_it_has_something_new(device, interval, rate_hz, settle_s):
+def test_the_rate_follows_the_update_interval_of_the_chip(device, interval, rate_hz, averaging_s):
     device.write(f"{orin_nano(device)}/update_interval", interval)
     meter = Ina3221Meter(device.system)
     assert meter.available().available
-    assert (meter.rate_hz, meter.settle_s) == (rate_hz, settle_s)
+    assert (meter.rate_hz, meter.averaging_s) == (rate_hz, averaging_s)
 
 
-def test_an_old_kernel_without_enable_files_is_read(device):
+def test_a_kernel_without_enable_files_is_read(device):
     base = orin_nano(device)
     os.remove(f"{device.root}{base}/in1_enable")
     assert value(device) == pytest.approx(4.984 * 1.856)
 
 
-def test_a_rail_that_goes_away_meanwhile_is_a_reason(device):
+def test_a_rail_that_disappears_gives_a_reason(device):
     base = orin_nano(device)
     meter = Ina3221Meter(device.system)
     meter.start()

@@ -32,12 +32,12 @@ def test_entry_points_are_added_and_duplicates_refused():
         power.table(lambda: [("rapl", "a:B")])
 
 
-def test_an_unknown_meter_names_the_nearest(device):
+def test_an_unknown_meter_suggests_the_nearest_name(device):
     with pytest.raises(InvalidRequest, match="power meter 'ina3321' is unknown; did you mean 'ina3221'"):
         power.create("ina3321", device.system)
 
 
-def test_the_boards_meter_comes_before_the_processors(device):
+def test_the_meter_of_the_board_takes_precedence_over_that_of_the_processor(device):
     processor(device)
     assert power.find(PowerConfig(), device.system).meter.name == "rapl"
     board(device)
@@ -45,26 +45,26 @@ def test_the_boards_meter_comes_before_the_processors(device):
     assert (found.meter.name, found.reason) == ("ina3221", None)
 
 
-def test_the_configuration_decides(device):
+def test_the_configured_meter_is_used(device):
     processor(device)
     board(device)
     assert power.find(PowerConfig("rapl"), device.system).meter.name == "rapl"
     assert power.find(PowerConfig("none"), device.system).reason == "no power meter: switched off in config.json"
 
 
-def test_without_any_meter_each_says_why(device):
+def test_without_a_meter_the_reason_of_each_is_given(device):
     reason = power.find(PowerConfig(), device.system).reason
-    for name, told in (
+    for name, message in (
         ("ina3221", "no ina3221 or ina238 with a labelled rail"),
         ("tegrastats", "tegrastats cannot be run"),
         ("rapl", "no /sys/class/powercap/intel-rapl"),
         ("pi_pmic", "vcgencmd cannot be run"),
         ("battery", "no battery in /sys/class/power_supply"),
     ):
-        assert f"{name}: {told}" in reason
+        assert f"{name}: {message}" in reason
 
 
-def test_a_configured_meter_that_is_not_there_is_not_replaced_by_another(device):
+def test_a_missing_configured_meter_is_not_replaced(device):
     board(device)
     found = power.find(PowerConfig("rapl"), device.system)
     assert found.meter is None
@@ -72,12 +72,12 @@ def test_a_configured_meter_that_is_not_there_is_not_replaced_by_another(device)
     assert "ina3221" not in found.reason
 
 
-def test_wrong_options_are_refused_with_their_key(device):
+def test_wrong_options_are_refused_by_key(device):
     with pytest.raises(InvalidRequest, match="power.options: unknown rail; the keys are rails"):
         power.find(PowerConfig("ina3221", {"rail": "VDD_IN"}), device.system)
 
 
-def test_a_configuration_that_cannot_work_is_refused_before_anything_is_measured(device):
+def test_an_impossible_configuration_is_refused_at_once(device):
     for config in (PowerConfig(), PowerConfig("none"), PowerConfig("rapl"), PowerConfig("ina3221", {"rails": ["A"]})):
         power.check(config, device.system)
     with pytest.raises(InvalidRequest, match="name it in power.meter"):
@@ -88,6 +88,6 @@ def test_a_configuration_that_cannot_work_is_refused_before_anything_is_measured
         power.check(PowerConfig("external_csv"), device.system)
 
 
-def test_a_meter_of_another_package_that_raises_is_a_reason(device, monkeypatch):
+def test_a_meter_that_raises_gives_a_reason(device, monkeypatch):
     monkeypatch.setattr("vitsearch_evaluators.power.rapl.RaplMeter.available", lambda self: 1 / 0)
     assert "rapl: ZeroDivisionError: division by zero" in power.find(PowerConfig("rapl"), device.system).reason

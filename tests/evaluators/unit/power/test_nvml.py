@@ -1,4 +1,4 @@
-"""NVML's calls, answered by a library of Python functions that fill in what they are given."""
+"""NVML calls, answered by a fake library of Python functions that fill in the arguments."""
 
 import ctypes
 import shutil
@@ -14,7 +14,7 @@ NOT_SUPPORTED = 3
 
 
 class Library:
-    """A driver with `cards` cards; what is None the card does not support. `open` counts init and shutdown."""
+    """A driver with `cards` cards; a card does not support a value that is None. `open` counts init and shutdown."""
 
     def __init__(self, cards=1, energy_mj=None, instant_mw=None, usage_mw=None, init=0):
         self.cards = cards
@@ -23,7 +23,7 @@ class Library:
         self.usage_mw = usage_mw
         self.init = init
         self.open = 0
-        self.asked = []
+        self.indices = []
 
         def words(code):
             return {3: b"Not Supported", 9: b"Driver Not Loaded", 15: b"GPU is lost"}.get(code.value, b"Unknown Error")
@@ -43,7 +43,7 @@ class Library:
         return 0
 
     def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
-        self.asked.append(index.value)
+        self.indices.append(index.value)
         handle._obj.value = 4711
         return 0 if index.value < self.cards else 2
 
@@ -60,10 +60,10 @@ class Library:
     def nvmlDeviceGetPowerUsage(self, handle, power):
         return self._answer(power._obj, self.usage_mw)
 
-    def _answer(self, place, value):
+    def _answer(self, target, value):
         if value is None:
             return NOT_SUPPORTED
-        place.value = value
+        target.value = value
         return 0
 
 
@@ -84,7 +84,7 @@ class TestNvml(PowerMeterTestCase):
         self.library.energy_mj += 1
 
 
-def test_the_counter_comes_before_the_power_now_and_that_before_a_mean():
+def test_the_counter_is_preferred_to_the_power_and_that_to_a_mean():
     everything = {"energy_mj": 5000, "instant_mw": 60000, "usage_mw": 55000}
     found = []
     for name in ("energy_mj", "instant_mw", "usage_mw"):
@@ -94,21 +94,21 @@ def test_the_counter_comes_before_the_power_now_and_that_before_a_mean():
         found.append(meter.sample()[1:])
         everything[name] = None
     assert found == [(None, 0.0), (60.0, None), (55.0, None)]
-    assert meter.settle_s == 1.0, "the last one is a mean over a second"
+    assert meter.averaging_s == 1.0, "the last one is a mean over a second"
 
 
-def test_a_moment_without_a_reading_is_a_reason():
+def test_a_failed_reading_gives_a_reason():
     library = Library(instant_mw=60000)
     meter = NvmlMeter(System(), load=lambda: library)
     meter.start()
     library.instant_mw = 2**32 - 1
     assert meter.sample() is None
-    assert meter.problem == "the GPU's power is 4.29497e+06 W, which no device uses"
+    assert meter.problem == "the GPU's power is 4.29497e+06 W, expected 0 to 5000 W"
     library.instant_mw = 61000
     assert meter.sample().power_w == 61.0
 
 
-def test_energy_counts_from_the_first_look():
+def test_energy_counts_from_the_first_sample():
     library = Library(energy_mj=10**9)
     meter = NvmlMeter(System(), load=lambda: library)
     meter.start()
@@ -121,15 +121,15 @@ def test_energy_counts_from_the_first_look():
     ("library", "reason"),
     [
         (Library(init=9), "nvmlInit_v2: Driver Not Loaded"),
-        (Library(), "the GPU tells neither energy nor power: nvmlDeviceGetPowerUsage: Not Supported"),
-        (Library(energy_mj=0, instant_mw=0, usage_mw=0), "neither energy nor power: it tells 0"),
-        (Library(instant_mw=0, usage_mw=2**32 - 1), "neither energy nor power: it tells 4.29497e+06"),
+        (Library(), "the GPU reports neither energy nor power: nvmlDeviceGetPowerUsage: Not Supported"),
+        (Library(energy_mj=0, instant_mw=0, usage_mw=0), "neither energy nor power: it reports 0 W"),
+        (Library(instant_mw=0, usage_mw=2**32 - 1), "neither energy nor power: it reports 4.29497e+06 W"),
         (Library(cards=0), "0 GPUs"),
-        (Library(cards=2, energy_mj=5), "2 GPUs: name one (0, 1, ...) in power.options.gpu of config.json"),
+        (Library(cards=2, energy_mj=5), "found 2 GPUs: choose one (0, 1, ...) in power.options.gpu of config.json"),
         (object(), "nvmlInit_v2: not in this driver"),
     ],
 )
-def test_what_the_driver_refuses_is_a_reason(library, reason):
+def test_an_error_of_the_driver_is_the_reason(library, reason):
     meter = NvmlMeter(System(), load=lambda: library)
     assert reason in meter.available().reason
     meter.start()
@@ -137,19 +137,19 @@ def test_what_the_driver_refuses_is_a_reason(library, reason):
     assert reason in meter.problem
 
 
-def test_one_of_several_cards_is_named_by_the_owner():
+def test_one_of_several_cards_is_chosen_by_option():
     library = Library(cards=2, energy_mj=5)
     assert NvmlMeter(System(), {"gpu": 1}, load=lambda: library).available().available
-    assert library.asked == [1]
+    assert library.indices == [1]
 
 
-def test_the_library_is_closed_again_however_it_ends():
+def test_the_library_is_closed_in_every_case():
     for library in (Library(energy_mj=5), Library(), Library(cards=0)):
         NvmlMeter(System(), load=lambda library=library: library).available()
         assert library.open == 0
 
 
-def test_a_card_that_is_lost_meanwhile_is_a_reason():
+def test_a_card_that_disappears_gives_a_reason():
     library = Library(energy_mj=5)
     meter = NvmlMeter(System(), load=lambda: library)
     meter.start()
@@ -160,10 +160,10 @@ def test_a_card_that_is_lost_meanwhile_is_a_reason():
 
 def test_an_emulated_device_does_not_read_the_card_of_this_machine(tmp_path):
     meter = NvmlMeter(System(str(tmp_path)), load=lambda: Library(energy_mj=5))
-    assert "not of the one that is read" in meter.available().reason
+    assert "not the emulated device" in meter.available().reason
 
 
-def test_the_structure_is_laid_out_as_in_nvml_h():
+def test_the_structure_has_the_layout_of_nvml_h():
     assert ctypes.sizeof(FieldValue) == 40
     assert (FieldValue.code.offset, FieldValue.value.offset) == (28, 32)
 
@@ -189,7 +189,7 @@ const char *nvmlErrorString(int code) { return code == 3 ? "Not Supported" : "In
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
-def test_a_compiled_library_gets_what_nvml_h_says(tmp_path):
+def test_a_compiled_library_is_called_as_in_nvml_h(tmp_path):
     (tmp_path / "driver.c").write_text(DRIVER)
     library = str(tmp_path / "driver.so")
     subprocess.check_call(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "driver.c")])

@@ -1,4 +1,4 @@
-"""The powercap trees of Intel and AMD, counters that wrap around, and files that only root may read."""
+"""Powercap trees of Intel and AMD, counters that wrap around, and files that only root may read."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def server(device):
 
 
 def rise(device, steps, path="intel-rapl:0", seconds=0.1):
-    """Energies in joules after each new content of the counter."""
+    """Return the energy in joules after each new value of the counter."""
     meter = RaplMeter(device.system)
     meter.start()
     found = [meter.sample()]
@@ -61,7 +61,7 @@ class TestRapl(PowerMeterTestCase):
         laptop(self.device, self.microjoules)
 
 
-def test_the_package_is_counted_once_and_without_its_parts(device):
+def test_a_package_is_counted_once_without_its_parts(device):
     laptop(device)
     assert find_zones(device.system) == ([f"{POWERCAP}/intel-rapl:0"], None)
 
@@ -79,20 +79,20 @@ def test_sockets_and_their_memory_are_counted_together(device):
 
 
 @pytest.mark.parametrize("name", ["package-0", "package-12", "package-0-die-1"])
-def test_names_of_packages(device, name):
+def test_package_names_are_recognized(device, name):
     zone(device, "intel-rapl:0", name, 1)
     assert len(find_zones(device.system)[0]) == 1
 
 
 @pytest.mark.parametrize("name", ["core", "psys", "package", "package-", "package-0x", ""])
-def test_what_is_no_package_is_not_counted(device, name):
+def test_zones_other_than_packages_are_ignored(device, name):
     zone(device, "intel-rapl:0", name, 1)
     assert find_zones(device.system)[0] == []
     assert "no package among" in RaplMeter(device.system).available().reason
 
 
 @pytest.mark.parametrize(("largest", "reached"), [(262143328850, 262143328850), (65532610987, 65532610987)])
-def test_a_counter_that_wraps_around_goes_on(device, largest, reached):
+def test_a_counter_continues_after_a_wrap_around(device, largest, reached):
     zone(device, "intel-rapl:0", "package-0", reached - 3 * 10**6, largest)
     assert rise(device, [reached - 10**6, 4 * 10**6])[1] == pytest.approx([0.0, 2.0, 7.0])
 
@@ -101,25 +101,25 @@ def test_a_drop_without_a_known_range_ends_the_series(device):
     zone(device, "intel-rapl:0", "package-0", 5 * 10**6, None)
     meter, joules = rise(device, [6 * 10**6, 10**6, 2 * 10**6])
     assert joules == [0.0, 1.0, None, None]
-    assert "it began again" in meter.problem
+    assert "the counter restarted" in meter.problem
 
 
-def test_a_counter_that_began_again_is_not_a_wrap(device):
+def test_a_restarted_counter_is_not_a_wrap_around(device):
     zone(device, "intel-rapl:0", "package-0", 10**11)
     meter, joules = rise(device, [10**6])
     assert joules == [0.0, None]
     assert "went from 100000 to 1 J" in meter.problem
 
 
-def test_after_so_long_it_may_have_wrapped_twice(device):
+def test_a_long_gap_may_hide_several_wrap_arounds(device):
     zone(device, "intel-rapl:0", "package-0", 10**6, 65532610987)
     meter, joules = rise(device, [2 * 10**6], seconds=3600)
     assert joules == [0.0, None]
-    assert "wrapped around twice" in meter.problem
+    assert "wrapped around more than once" in meter.problem
 
 
 @pytest.mark.parametrize("content", ["", "-1", "nan", "12 34", "0x12", "unsupported"])
-def test_what_is_no_count_is_a_reason(device, content):
+def test_an_invalid_count_gives_a_reason(device, content):
     laptop(device)
     meter, joules = rise(device, [content])
     assert joules[-1] is None
@@ -127,7 +127,7 @@ def test_what_is_no_count_is_a_reason(device, content):
 
 
 class Denied(System):
-    """What a user without rights sees since Linux 5.10."""
+    """The files as an unprivileged user sees them since Linux 5.10."""
 
     def read(self, path):
         if path.endswith("energy_uj"):
@@ -135,7 +135,7 @@ class Denied(System):
         return super().read(path)
 
 
-def test_a_counter_that_only_root_may_read_is_unavailable_and_never_0(device):
+def test_a_counter_without_permission_is_unavailable_and_never_0(device):
     laptop(device)
     meter = RaplMeter(Denied(*device.system))
     found = meter.available()
@@ -146,7 +146,7 @@ def test_a_counter_that_only_root_may_read_is_unavailable_and_never_0(device):
     assert "Permission denied" in meter.problem
 
 
-def test_memory_that_may_not_be_read_is_not_left_out_silently(device):
+def test_memory_without_permission_makes_the_meter_unavailable(device):
     server(device)
     device.write(f"{POWERCAP}/intel-rapl:1:0/energy_uj", "")
     assert "intel-rapl:1:0" in RaplMeter(device.system).available().reason

@@ -3,12 +3,12 @@ import time
 import pytest
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import Found, PowerMeter, Sample, Series
-from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, uneven
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Series
+from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, jittered
 
 
 class Scripted(PowerMeter):
-    """Answers what `answers` holds, one after the other, then nothing."""
+    """Returns the `answers` one by one, then None."""
 
     name = "scripted"
     scope = "system"
@@ -26,7 +26,7 @@ class Scripted(PowerMeter):
             raise RuntimeError(f"the plugin fails in {name}")
 
     def available(self):
-        return Found(True, None)
+        return MeterAvailability(True, None)
 
     def start(self):
         self._called("start")
@@ -42,12 +42,12 @@ class Scripted(PowerMeter):
 def recorded(meter, until, answered=0):
     recorder = Recorder(meter, max_hz=500.0)
     recorder.start()
-    until(lambda: meter.calls.count("sample") > answered or recorder.problem, "looks")
+    until(lambda: meter.calls.count("sample") > answered or recorder.problem, "samples")
     recorder.stop()
     return recorder, recorder.series(0.0, 10.0)
 
 
-def test_keeps_what_the_meter_said_in_order(until):
+def test_samples_are_kept_in_order(until):
     meter = Scripted([Sample(1.0, 5.0), None, Sample(2.0, 6.0), Sample(2.0, 6.0), Sample(1.5, 9.0), Sample(3.0, 7.0)])
     recorder, series = recorded(meter, until, 6)
     assert (list(series.times_s), list(series.values), series.counts) == ([1.0, 2.0, 3.0], [5.0, 6.0, 7.0], False)
@@ -55,29 +55,29 @@ def test_keeps_what_the_meter_said_in_order(until):
     assert recorder.problem is None
 
 
-def test_a_counter_is_known_as_one_and_nothing_else_is_mixed_in(until):
+def test_powers_are_not_mixed_into_a_counter(until):
     meter = Scripted([Sample(1.0, energy_j=5.0), Sample(1.5, power_w=3.0), Sample(2.0, energy_j=8.0)])
     series = recorded(meter, until, 3)[1]
     assert (list(series.values), series.counts) == ([5.0, 8.0], True)
 
 
 @pytest.mark.parametrize("step", ["start", "sample", "stop"])
-def test_a_meter_that_raises_costs_only_the_power(until, step):
+def test_a_meter_that_raises_is_a_problem_and_not_an_error(until, step):
     meter = Scripted([Sample(1.0, 5.0)], fails_in=step)
     recorder = recorded(meter, until)[0]
     assert recorder.problem == f"RuntimeError: the plugin fails in {step}"
     assert "stop" in meter.calls
 
 
-def test_no_look_after_the_stop(until):
+def test_no_sample_is_taken_after_the_stop(until):
     meter = Scripted()
     recorded(meter, until)
-    looks = meter.calls.count("sample")
+    samples = meter.calls.count("sample")
     time.sleep(0.05)
-    assert meter.calls.count("sample") == looks
+    assert meter.calls.count("sample") == samples
 
 
-def test_a_meter_that_records_itself_is_not_looked_at_but_asked():
+def test_a_meter_that_records_itself_is_not_sampled():
     class Own(Scripted):
         records_itself = True
 
@@ -94,18 +94,18 @@ def test_a_meter_that_records_itself_is_not_looked_at_but_asked():
     assert list(Recorder(Own(fails_in="recorded")).series(3.0, 9.0).values) == []
 
 
-@pytest.mark.parametrize("runs_per_look", [0.5, 1.0, 2.0, 3.0])
-def test_looks_do_not_keep_step_with_what_they_look_at(runs_per_look):
-    """A load of 10 W in the first half of each run and 0 in the second: 5 W, however long a run takes."""
-    pauses, moment, seen = uneven(0.1), 0.0, []
+@pytest.mark.parametrize("runs_per_sample", [0.5, 1.0, 2.0, 3.0])
+def test_sampling_is_not_synchronous_with_the_runs(runs_per_sample):
+    """A load of 10 W in the first half of each run and 0 in the second: 5 W for any duration of a run."""
+    pauses, moment, seen = jittered(0.1), 0.0, []
     for _ in range(1000):
         moment += next(pauses)
-        seen.append(10.0 if (moment * 10 * runs_per_look) % 1.0 < 0.5 else 0.0)
+        seen.append(10.0 if (moment * 10 * runs_per_sample) % 1.0 < 0.5 else 0.0)
     assert sum(seen) / len(seen) == pytest.approx(5.0, abs=0.8)
     assert moment == pytest.approx(100.0, rel=0.02)
 
 
-def test_the_rate_is_capped_and_late_looks_are_not_made_up_for():
+def test_the_rate_is_capped_and_late_samples_are_not_repeated():
     class Slow(Scripted):
         def sample(self):
             time.sleep(0.05)
@@ -117,5 +117,5 @@ def test_the_rate_is_capped_and_late_looks_are_not_made_up_for():
     recorder.start()
     time.sleep(0.5)
     recorder.stop()
-    # However long the machine held us up: never more often than the cap allows.
+    # Even on a busy machine: never more often than the cap allows.
     assert 1 <= meter.calls.count("sample") <= (time.monotonic() - start) * MAX_HZ / 0.75 + 1

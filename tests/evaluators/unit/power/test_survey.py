@@ -11,35 +11,35 @@ ZONE = "/sys/class/powercap/intel-rapl:0"
 
 @pytest.fixture
 def board(device, until):
-    """An Orin at 5 W with a RAPL counter that stands still; its clock is the real one's."""
+    """An Orin at 5 W with a RAPL counter that does not change, and a clock that counts samples."""
     device.write(f"{CHIP}/name", "ina3221")
     for name, value in (("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
         device.write(f"{CHIP}/{name}", value)
     device.write(f"{ZONE}/name", "package-0")
     device.write(f"{ZONE}/energy_uj", 123456)
-    looks = []
+    samples = []
 
     def clock():
-        looks.append(len(looks))
-        return float(len(looks))
+        samples.append(len(samples))
+        return float(len(samples))
 
     def sleep(seconds):
-        seen = len(looks)
-        until(lambda: len(looks) >= seen + 8, "looks at the meter")
+        seen = len(samples)
+        until(lambda: len(samples) >= seen + 8, "samples of the meter")
 
     return device.system._replace(clock=clock, sleep=sleep)
 
 
-def test_every_meter_says_what_it_reads_or_why_not(board):
+def test_every_meter_has_a_reading_or_a_reason(board):
     readings = {reading.name: reading for reading in survey(PowerConfig(), board)}
     assert list(readings) == ["ina3221", "tegrastats", "pi_pmic", "rapl", "battery"]
     assert readings["ina3221"][1:] == (True, "module", 5.0, None)
-    assert readings["rapl"][1:] == (False, "package", None, "its counter stood still for 2 s")
+    assert readings["rapl"][1:] == (False, "package", None, "its counter did not change for 2 s")
     assert [name for name, reading in readings.items() if reading.in_use] == ["ina3221"]
     assert all(reading.reason for name, reading in readings.items() if name != "ina3221")
 
 
-def test_the_configured_meter_comes_first_and_no_other_takes_its_place(board):
+def test_the_configured_meter_comes_first_and_is_not_replaced(board):
     readings = survey(PowerConfig("rapl"), board)
     assert readings[0].name == "rapl"
     assert not any(reading.in_use for reading in readings)
@@ -48,11 +48,11 @@ def test_the_configured_meter_comes_first_and_no_other_takes_its_place(board):
         survey(PowerConfig("rappl"), board)
 
 
-def test_the_command_marks_the_meter_in_use(board, capsys, monkeypatch, tmp_path):
+def test_the_power_command_marks_the_meter_in_use(board, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(app, "THIS_MACHINE", board)
     monkeypatch.setattr(app, "system_of", lambda emulation, state: board)
     assert app.main(["power"]) == 0
     assert "* ina3221          5.000 W (module)\n  tegrastats" in capsys.readouterr().out
     (tmp_path / "config.json").write_text('{"power": {"meter": "rapl"}}')
     assert app.main(["power", "--state", str(tmp_path)]) == 1
-    assert "  rapl             its counter stood still" in capsys.readouterr().out
+    assert "  rapl             its counter did not change" in capsys.readouterr().out

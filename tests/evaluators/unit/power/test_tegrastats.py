@@ -1,4 +1,4 @@
-"""Lines of real boards, each with the board it is of, and lines that are cut, doubled or garbled."""
+"""Lines of tegrastats from real boards, and truncated, duplicated or garbled ones."""
 
 import sys
 import time
@@ -61,7 +61,7 @@ TX1_JETPACK_3 = (
 
 
 class Lines:
-    """Stands for a running tegrastats: `say` lets it print."""
+    """A fake running tegrastats: `say` prints a line."""
 
     def __init__(self, first=()):
         self.first = first
@@ -119,7 +119,7 @@ class TestTegrastats(PowerMeterTestCase):
         pytest.param("POM_5V_CPU 275/275 POM_5V_GPU 78/78 POM_5V_IN 2132/1900", 2.132, id="another order"),
     ],
 )
-def test_the_first_number_of_the_total_is_taken(device, line, watts):
+def test_the_current_power_of_the_total_is_read(device, line, watts):
     meter, _ = meter_on(device, line)
     meter.start()
     assert meter.sample().power_w == pytest.approx(watts)
@@ -136,12 +136,12 @@ def test_the_first_number_of_the_total_is_taken(device, line, watts):
         pytest.param(AGX_ORIN_6[: AGX_ORIN_6.index("VIN_SYS")], "no known total", id="cut between rails"),
         pytest.param(ORIN_NANO.replace("VDD_IN ", "VDD_IN: "), "no known total", id="another form"),
         pytest.param(ORIN_NANO.replace("5251mW/8535mW", "5.2W/8.5W"), "no known total", id="another unit"),
-        pytest.param(ORIN_NANO + " " + ORIN_NANO, "VDD_IN twice in one line", id="two lines in one"),
+        pytest.param(ORIN_NANO + " " + ORIN_NANO, "VDD_IN appears twice in one line", id="two lines in one"),
         pytest.param(NANO.replace("POM_5V_IN 2132", "POM_5V_IN -2132"), "POM_5V_IN is -2.132 W", id="below zero"),
         pytest.param("\x00\ufffd VDD_IN /mW", "no rail has a label", id="garbage"),
     ],
 )
-def test_a_line_without_a_total_is_a_reason(device, line, reason):
+def test_a_line_without_a_total_gives_a_reason(device, line, reason):
     meter, _ = meter_on(device, line)
     meter.start()
     assert meter.sample() is None
@@ -149,19 +149,19 @@ def test_a_line_without_a_total_is_a_reason(device, line, reason):
     assert reason in meter.available().reason
 
 
-def test_memory_and_temperatures_are_no_rails():
+def test_memory_and_temperatures_are_ignored():
     assert set(parse_line(NANO).powers_mw) == {"POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU"}
 
 
 def test_three_numbers_are_read_as_two(device):
-    asked = ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"]
-    meter, _ = meter_on(device, THOR_WITHOUT_INPUT, rails=asked)
+    rails = ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"]
+    meter, _ = meter_on(device, THOR_WITHOUT_INPUT, rails=rails)
     meter.start()
     assert meter.sample().power_w == pytest.approx(4.925 + 8.71 + 6.767)
     assert meter.scope == "rails"
 
 
-def test_a_look_has_the_time_of_its_line(device):
+def test_a_sample_has_the_time_of_its_line(device):
     meter, tool = meter_on(device, ORIN_NANO)
     meter.start()
     device.wait(5.0)
@@ -172,7 +172,7 @@ def test_a_look_has_the_time_of_its_line(device):
     assert meter.sample().time_s == 1005.0
 
 
-def test_what_is_added_up_does_not_change_from_line_to_line(device):
+def test_all_lines_use_the_rails_of_the_first(device):
     meter, tool = meter_on(device, AGX_ORIN_6)
     meter.start()
     tool.say("VDD_IN 1mW/1mW")
@@ -180,7 +180,7 @@ def test_what_is_added_up_does_not_change_from_line_to_line(device):
     assert meter.sample().power_w == pytest.approx(8.515)
 
 
-def test_a_tool_that_has_ended_is_a_reason(device):
+def test_an_ended_tool_gives_a_reason(device):
     meter, tool = meter_on(device, ORIN_NANO)
     meter.start()
     tool.reason = "tegrastats has ended"
@@ -188,13 +188,13 @@ def test_a_tool_that_has_ended_is_a_reason(device):
     assert meter.problem == "tegrastats has ended"
 
 
-def test_a_silent_tool_is_given_up(device):
+def test_a_silent_tool_is_unavailable_after_a_time_limit(device):
     meter, tool = meter_on(device)
     assert meter.available().reason == "tegrastats printed no line within 5 s"
     assert tool.closed == 1
 
 
-def test_the_interval_and_the_tool_are_the_owners_choice(device):
+def test_interval_and_tool_are_options(device):
     meter, tool = meter_on(device, ORIN_NANO, tool="/opt/tegrastats", interval_ms=500)
     assert meter.available().available
     assert tool.argv == ["/opt/tegrastats", "--interval", "500"]
@@ -203,7 +203,7 @@ def test_the_interval_and_the_tool_are_the_owners_choice(device):
         TegrastatsMeter(device.system, {"interval_ms": 1})
 
 
-def test_a_real_tool_is_started_read_and_ended(tmp_path):
+def test_a_real_tool_is_started_read_and_stopped(tmp_path):
     tool = tmp_path / "tegrastats"
     tool.write_text(
         f"#!{sys.executable}\nimport sys, time\nassert sys.argv[1:] == ['--interval', '20']\n"

@@ -5,10 +5,10 @@ import sqlite3
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import Conditions
+from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import execute
+from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.queue.queue import JobQueue
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
 
@@ -41,7 +41,7 @@ def without_swap(result):
 @pytest.mark.parametrize("environment", [None, HERE])
 def test_an_unreadable_result_is_measured_again(tmp_path, path, spec, environment):
     (tmp_path / "model.onnx").write_bytes(b"x")
-    measured = execute(spec, Conditions(JOB, "d", HERE, 1, 0.0), JobFolder(str(tmp_path), StopSignal()))
+    measured = measure_job(spec, JobContext(JOB, "d", HERE, 1, 0.0), JobFolder(str(tmp_path), StopSignal()))
     queue = JobQueue(path)
     queue.put(JOB, spec, Owner("a"))
     queue.claim(0.0)

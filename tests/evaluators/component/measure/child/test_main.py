@@ -7,14 +7,14 @@ from vitsearch_evaluators.base import processes
 PRINT_LIMITS = """
 import resource
 from vitsearch_evaluators.measure.child import main
-main._limit()
+main._apply_limits()
 print(resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])
 print(resource.getrlimit(resource.RLIMIT_NPROC)[0] in range(1, 16385))
 print(resource.getrlimit(resource.RLIMIT_FSIZE)[0], open("/proc/self/oom_score_adj").read().strip())
 """
 
 
-def test_cpu_time_is_not_limited_because_that_would_coarsen_its_clock():
+def test_limits_leave_cpu_time_unlimited_because_a_limit_makes_its_clock_coarse():
     result = subprocess.run(
         [sys.executable, "-c", PRINT_LIMITS],
         stdout=subprocess.PIPE,

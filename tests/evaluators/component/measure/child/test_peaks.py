@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.subject import subject_of
+from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
@@ -14,7 +14,7 @@ BRIEF = PEAKS._replace(min_s=0.01)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_model_is_one_product(precision):
+def test_the_model_computes_one_matrix_product(precision):
     numpy = pytest.importorskip("numpy")
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -31,7 +31,7 @@ def test_the_model_is_one_product(precision):
 
 
 @pytest.mark.parametrize(("seconds", "n"), [(0.0, 5), (21.0, 8)])
-def test_rates_are_work_by_time(seconds, n):
+def test_rates_are_work_per_time(seconds, n):
     time = ManualTime()
     took = itertools.cycle([1.0, 4.0, 2.0, 4.0])
     found = repeated(lambda: time.sleep(next(took)), 8.0, seconds, Clocks(wall=time.clock))
@@ -39,17 +39,17 @@ def test_rates_are_work_by_time(seconds, n):
     assert found.median == {5: 4.0, 8: 8 / 3}[n]
 
 
-def test_a_clock_that_stands_still_is_no_rate():
-    with pytest.raises(MeasurementFailed, match="stands still"):
+def test_a_clock_that_does_not_advance_is_a_failure():
+    with pytest.raises(MeasurementFailed, match="does not advance"):
         repeated(lambda: None, 1.0, 0.0, Clocks(wall=lambda: 5.0))
 
 
-def test_memory_is_copied():
+def test_copying_memory_has_a_rate():
     report = copy(BRIEF)
     assert report.rate.best >= report.rate.median > 1e6
     assert report.rate.n >= 5
 
 
-def test_what_gives_no_outputs_is_not_believed():
+def test_a_runtime_without_outputs_is_refused():
     with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
-        gemm(subject_of(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")
+        gemm(make_subject(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")

@@ -1,4 +1,4 @@
-"""benchmark_model behind its runtime. The outputs are what versions of it printed on other people's machines."""
+"""The runtime of benchmark_model. The outputs are those that several versions printed on other people's machines."""
 
 import os
 import shutil
@@ -8,10 +8,10 @@ import pytest
 
 from support import AGENT_HOME
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Equipment
-from vitsearch_evaluators.runtimes.tools.tflite_output import parse, worked
+from vitsearch_evaluators.runtimes.base import RuntimeContext
+from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tflite_tool import BenchmarkModelRuntime
-from vitsearch_evaluators.runtimes.tools.tool import Line, NotProvided, Received, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, OutputLine, ToolOutput
 from vitsearch_evaluators.testing import RuntimeTestCase
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -46,7 +46,7 @@ ALL_SAME = "count=5 curr=105(all same)\n"
 
 
 @pytest.mark.parametrize(
-    ("told", "runs", "middle_ms", "is_median", "load_ms", "first_ms", "memory_mb"),
+    ("text", "runs", "middle_ms", "is_median", "load_ms", "first_ms", "memory_mb"),
     [
         (OF_2020, 50, 33.2094, False, 0.855, 49.06, 12.8672 * 1.048576),
         (OF_2024, 50, 105.718, True, 87.639, 106.436, 14.8164 * 1.048576),
@@ -55,27 +55,27 @@ ALL_SAME = "count=5 curr=105(all same)\n"
         (ALL_SAME, 5, 0.105, True, None, None, None),
     ],
 )
-def test_what_versions_print(told, runs, middle_ms, is_median, load_ms, first_ms, memory_mb):
-    found = parse(told)
+def test_outputs_of_several_versions_are_parsed(text, runs, middle_ms, is_median, load_ms, first_ms, memory_mb):
+    found = parse(text)
     assert (found.runs, found.is_median) == (runs, is_median)
     assert found.middle_ms == pytest.approx(middle_ms)
     for value, expected in ((found.load_ms, load_ms), (found.first_ms, first_ms), (found.memory_mb, memory_mb)):
         assert value == (None if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.parametrize("told", ["", "count=0", "count=0 curr=5", "count=3 first=1 min=1", "count=3 avg=nan", "avg=5"])
-def test_no_times_are_a_protocol_failure_and_never_a_number(told):
-    with pytest.raises(MeasurementFailed, match="told no times"):
-        parse(told)
+@pytest.mark.parametrize("text", ["", "count=0", "count=0 curr=5", "count=3 first=1 min=1", "count=3 avg=nan", "avg=5"])
+def test_output_without_times_is_a_protocol_failure(text):
+    with pytest.raises(MeasurementFailed, match="reported no times"):
+        parse(text)
 
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
-    """A program that prints what one of 2024 printed for a model, and remembers how it was called."""
+    """A program that prints the output of a version of 2024 and records its arguments."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "says.txt").write_text(OF_2024)
+    (tmp_path / "output.txt").write_text(OF_2024)
     path = tmp_path / "benchmark_model"
-    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls.txt\ncat {tmp_path}/says.txt\n')
+    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls.txt\ncat {tmp_path}/output.txt\n')
     path.chmod(0o755)
     return str(path)
 
@@ -83,7 +83,7 @@ def tool(tmp_path, monkeypatch):
 @pytest.fixture
 def runtime(tool):
     made = BenchmarkModelRuntime()
-    made.equipment = Equipment(tool)
+    made.context = RuntimeContext(tool)
     return made
 
 
@@ -102,7 +102,7 @@ class TestBenchmarkModel(RuntimeTestCase):
         return {"delegate": "none"}
 
 
-def test_every_start_is_a_sample_and_says_all_that_defaults_would_change(runtime, model, tmp_path):
+def test_every_start_is_a_sample_and_sets_every_relevant_flag(runtime, model, tmp_path):
     times = runtime.measure(model, {"delegate": "xnnpack"}, SCREEN._replace(threads=4, min_s=2.2))
     assert times.wall_ms == [pytest.approx(105.718)] * 11
     assert times.reasons["latency_ms"] == "11 samples, each the median of 50 to 50 runs of a fresh process"
@@ -118,7 +118,7 @@ def test_another_batch_is_refused(runtime, model):
         runtime.measure(model, {"delegate": "none"}, SCREEN._replace(batch=4))
 
 
-def test_what_it_says_when_it_fails_is_the_reason(runtime, tool, model):
+def test_the_error_line_of_a_failed_program_is_the_message(runtime, tool, model):
     with open(tool, "w") as stream:
         stream.write("#!/bin/sh\necho 'STARTING!'\necho 'ERROR: Didn'\\''t find op for builtin opcode'\nexit 1\n")
     with pytest.raises(MeasurementFailed, match="ended with 1: ERROR: Didn't find op") as caught:
@@ -132,10 +132,10 @@ TIMED = "INFO: count=10 first=40100 curr=39900 min=39900 max=40200 avg=40000 std
 
 @pytest.fixture
 def slow_tool(tool, tmp_path):
-    """A program whose timed runs take as long as it says, between a warm-up and an end."""
+    """A program whose timed runs take as long as it reports, with time before and after them."""
 
     def install():
-        says = f"""#!/bin/sh
+        script = f"""#!/bin/sh
 echo "$@" >> {tmp_path}/calls.txt
 echo 'INFO: Initialized session in 0.855ms.'
 sleep 0.1
@@ -146,16 +146,16 @@ echo '{TIMED.strip()}'
 sleep 0.1
 """
         with open(tool, "w") as stream:
-            stream.write(says)
+            stream.write(script)
         return (tmp_path / "calls.txt").read_text
 
     return install
 
 
-def test_the_timed_runs_are_between_two_lines(slow_tool, runtime, model):
+def test_the_window_lies_between_the_lines_around_the_timed_runs(slow_tool, runtime, model):
     calls = slow_tool()
     before = time.monotonic()
-    found = runtime.work(model, DELEGATE, SCREEN._replace(power_s=0.4))
+    found = runtime.power_load(model, DELEGATE, SCREEN._replace(power_s=0.4))
     after = time.monotonic()
     assert before + 0.1 <= found.window[0]
     assert before + 0.1 + 0.8 <= found.window[1] <= after
@@ -163,7 +163,7 @@ def test_the_timed_runs_are_between_two_lines(slow_tool, runtime, model):
     assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.2" in calls()
 
 
-def test_each_stream_is_a_process_with_a_name_of_its_own_for_the_model(slow_tool, runtime, model):
+def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model):
     calls = slow_tool()
     found = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
     assert found.runs == 30
@@ -174,63 +174,65 @@ def test_each_stream_is_a_process_with_a_name_of_its_own_for_the_model(slow_tool
     assert all("--num_threads=2" in line for line in calls().splitlines())
 
 
-def test_a_soak_is_a_start_of_its_own_before_the_eleven(runtime, model, tmp_path):
+def test_a_soak_is_a_separate_start_before_the_eleven(runtime, model, tmp_path):
     times = runtime.sustained(model, DELEGATE, SCREEN._replace(soak_s=600.0))
     assert len(times.wall_ms) == 11
-    assert times.reasons["latency_ms"].endswith("of a fresh process, one after another after 600 s of load")
+    assert times.reasons["latency_ms"].endswith("of a fresh process, after 600 s of load")
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == 12
     assert "--num_runs=1 --min_secs=0 --max_secs=10000 --warmup_runs=1 --warmup_min_secs=600" in calls[0]
     assert "--warmup_runs=20" in calls[1]
 
 
-def received(*lines):
-    return Received([Line(at_s, text) for at_s, text in lines])
+def output(*lines):
+    return ToolOutput([OutputLine(at_s, text) for at_s, text in lines])
 
 
 FIRST = "count=1 curr=41000\n"
 
 
-def test_an_old_version_says_when_its_warm_up_was_over_too():
-    found = worked(
-        received((4.0, "STARTING!"), (5.0, FIRST), (5.5, TIMED), (5.6, "Inference timings in us: Init: 855"))
+def test_the_output_of_an_old_version_bounds_the_window():
+    found = load_window(
+        output((4.0, "STARTING!"), (5.0, FIRST), (5.5, TIMED), (5.6, "Inference timings in us: Init: 855"))
     )
     assert found == ((5.0, 5.5), 10)
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "text"),
     [
-        ([(5.5, TIMED)], "does not say when its warm-up was over"),
-        ([(5.4, FIRST), (5.5, TIMED)], "ran for 0.4 s, but its lines are 0.1 s apart"),
-        ([(5.5, FIRST), (5.5, TIMED)], "held back"),
-        ([(5.5, "count=1 curr=0"), (5.5, "count=3 curr=0")], "held back"),
+        ([(5.5, TIMED)], "does not report when its warm-up ended"),
+        ([(5.4, FIRST), (5.5, TIMED)], "ran for 0.4 s, but its lines arrived 0.1 s apart"),
+        ([(5.5, FIRST), (5.5, TIMED)], "output was delayed"),
+        ([(5.5, "count=1 curr=0"), (5.5, "count=3 curr=0")], "output was delayed"),
     ],
 )
-def test_lines_that_do_not_say_when_it_ran_are_a_reason(lines, told):
-    with pytest.raises(NotProvided, match=told):
-        worked(received(*lines))
+def test_lines_that_do_not_bound_the_window_are_a_reason(lines, text):
+    with pytest.raises(NotProvided, match=text):
+        load_window(output(*lines))
 
 
 def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypatch):
     times = iter([((0.0, 1.0), 10), ((0.5, 1.5), 10)])
-    monkeypatch.setattr("vitsearch_evaluators.runtimes.tools.tflite_tool.worked", lambda _: Worked(*next(times)))
+    monkeypatch.setattr(
+        "vitsearch_evaluators.runtimes.tools.tflite_tool.load_window", lambda _: LoadWindow(*next(times))
+    )
     with pytest.raises(NotProvided, match="2 processes of benchmark_model ran together for only 33% of the time"):
         runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))
 
 
-def test_on_a_phone_by_the_script(tmp_path, model, monkeypatch):
+def test_the_adb_script_runs_the_program_on_a_phone(tmp_path, model, monkeypatch):
     script = os.path.join(AGENT_HOME, "adb-benchmark-model")
-    (tmp_path / "said.txt").write_text(OF_2024)
+    (tmp_path / "out.txt").write_text(OF_2024)
     adb = tmp_path / "bin" / "adb"
     adb.parent.mkdir()
     adb.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/said.txt;; esac\n'
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/adb.txt\ncase "$*" in *benchmark_model*) cat {tmp_path}/out.txt;; esac\n'
     )
     adb.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(adb.parent), os.environ["PATH"]]))
     runtime = BenchmarkModelRuntime()
-    runtime.equipment = Equipment(script)
+    runtime.context = RuntimeContext(script)
     assert runtime.measure(model, {"delegate": "none"}, SCREEN).wall_ms[0] == pytest.approx(105.718)
     calls = (tmp_path / "adb.txt").read_text().splitlines()
     assert calls[:2] == [

@@ -1,4 +1,4 @@
-"""trtexec behind its runtime, by a program that behaves as far as trtexec's words are known (fake_trtexec.py)."""
+"""The runtime of trtexec, with a program that behaves like trtexec as far as it is documented (fake_trtexec.py)."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import pytest
 from support import SUPPORT
 from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Equipment
-from vitsearch_evaluators.runtimes.engines import ENGINES_KEPT, EngineCache
+from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools import trtexec
+from vitsearch_evaluators.runtimes.tools.engines import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import build_flags, read_version, stream_flags
@@ -22,7 +22,7 @@ from vitsearch_evaluators.wire.protocol import SCREEN
 
 
 class FakeTool:
-    """A trtexec of some version, and what it was asked for."""
+    """A fake trtexec of some version that records its calls."""
 
     def __init__(self, folder):
         folder.mkdir()
@@ -49,12 +49,12 @@ def tool(tmp_path):
 
 @pytest.fixture
 def equipped(tool, tmp_path, monkeypatch):
-    """equipped(environment) -> the runtime as a child has it, in a folder of its own."""
+    """Make a runtime as the child has it: equipped(environment) -> TrtexecRuntime."""
     monkeypatch.chdir(tmp_path)
 
     def make(environment="one"):
         runtime = TrtexecRuntime()
-        runtime.equipment = Equipment(tool.path, str(tmp_path / "cache"), environment)
+        runtime.context = RuntimeContext(tool.path, str(tmp_path / "cache"), environment)
         return runtime
 
     return make
@@ -94,7 +94,7 @@ def prepare(runtime, path, precision="fp32"):
 
 
 class TestEngines:
-    """Fault 26: an engine of another TensorRT or power mode is never used."""
+    """Fault 26: an engine of another TensorRT version or power mode is never used."""
 
     def test_one_engine_serves_many_processes(self, tool, equipped, plain_onnx):
         path = plain_onnx()
@@ -103,18 +103,18 @@ class TestEngines:
             assert len(equipped().measure(path, {"precision": "fp32"}, SCREEN).wall_ms) == 200
         assert len(tool.calls("--onnx")) == 1
 
-    def test_another_tensorrt_builds_anew_and_the_old_engine_is_not_loaded(self, tool, equipped, plain_onnx):
+    def test_another_tensorrt_builds_a_new_engine_and_never_loads_the_old_one(self, tool, equipped, plain_onnx):
         path = plain_onnx()
         prepare(equipped(), path)
         tool.install("v100300] [b17")
-        with pytest.raises(MeasurementFailed, match="the engine of this job is not there"):
+        with pytest.raises(MeasurementFailed, match="the engine of this job is missing"):
             equipped().measure(path, {"precision": "fp32"}, SCREEN)
         prepare(equipped(), path)
         equipped().measure(path, {"precision": "fp32"}, SCREEN)
         assert len(tool.calls("--onnx")) == 2
         assert len({call["--loadEngine"] for call in tool.calls("--loadEngine")}) == 1
 
-    def test_another_power_mode_model_or_precision_builds_anew(self, tool, equipped, plain_onnx):
+    def test_another_power_mode_model_or_precision_builds_a_new_engine(self, tool, equipped, plain_onnx):
         one, other = plain_onnx(), plain_onnx(width=9)
         prepare(equipped("15W"), one)
         prepare(equipped("7W"), one)
@@ -122,7 +122,7 @@ class TestEngines:
         prepare(equipped("15W"), one, "fp16")
         assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 4
 
-    def test_another_gpu_builds_anew(self, tool, equipped, plain_onnx, monkeypatch):
+    def test_another_gpu_builds_a_new_engine(self, tool, equipped, plain_onnx, monkeypatch):
         path = plain_onnx()
         prepare(equipped(), path)
         monkeypatch.setattr(trtexec, "gpu_name", lambda: "another one")
@@ -130,7 +130,7 @@ class TestEngines:
         assert len(tool.calls("--onnx")) == 2
 
     @pytest.mark.parametrize("damage", ["engine", "description"])
-    def test_what_is_damaged_is_built_anew(self, tool, equipped, plain_onnx, tmp_path, damage):
+    def test_a_damaged_engine_is_built_again(self, tool, equipped, plain_onnx, tmp_path, damage):
         path = plain_onnx()
         prepare(equipped(), path)
         (engine,) = (tmp_path / "cache" / "engines").glob("*.engine" + (".json" if damage == "description" else ""))
@@ -148,7 +148,7 @@ class TestEngines:
             equipped().measure(path, FP32, SCREEN)
         assert equipped()._cache().find(key) is None
 
-    def test_a_build_that_fails_leaves_nothing(self, tmp_path):
+    def test_a_failed_build_leaves_no_file(self, tmp_path):
         cache = EngineCache(str(tmp_path / "engines"))
 
         def build(path):
@@ -160,7 +160,7 @@ class TestEngines:
             cache.make({"a": 1}, build)
         assert os.listdir(str(tmp_path / "engines")) == []
 
-    def test_the_least_recently_used_go(self, tmp_path):
+    def test_the_least_recently_used_engine_is_evicted(self, tmp_path):
         cache = EngineCache(str(tmp_path / "engines"))
 
         def build(path):
@@ -175,25 +175,25 @@ class TestEngines:
         assert cache.find({"n": 0}) is not None
 
 
-def test_what_it_tells_and_what_it_does_not(equipped, plain_onnx):
+def test_reported_times_and_reasons_for_missing_figures(equipped, plain_onnx):
     path = plain_onnx()
     prepare(equipped(), path)
     times = equipped().measure(path, {"precision": "fp32"}, SCREEN)
     assert times.wall_ms[:2] == [2.5, 2.51]
     assert times.load_ms == pytest.approx(12.5)
-    assert times.settled == {"gpu_compute_ms_p50": 2.0}
-    assert times.reasons["cpu_ms"] == "the program tells no CPU time"
+    assert times.reported_options == {"gpu_compute_ms_p50": 2.0}
+    assert times.reasons["cpu_ms"] == "the program reports no CPU time"
 
 
 @pytest.mark.parametrize("banner", ["v8201", "v8503", "v100300] [b17"])
-def test_samples_are_of_after_the_warm_up_though_old_versions_leave_it_in_the_file(banner, tool, equipped, plain_onnx):
+def test_runs_of_the_warm_up_are_not_samples_in_any_version(banner, tool, equipped, plain_onnx):
     tool.install(banner)
     path = plain_onnx()
     prepare(equipped(), path)
     assert set(equipped().measure(path, FP32, SCREEN._replace(warmup_min_s=0.5)).wall_ms) == {2.5, 2.51}
 
 
-def test_a_long_soak_is_a_run_of_its_own_and_its_end_the_warm_up_of_the_samples(tool, equipped, plain_onnx):
+def test_a_long_soak_is_a_separate_run_and_its_end_the_warm_up_of_the_samples(tool, equipped, plain_onnx):
     path = plain_onnx()
     prepare(equipped(), path)
     times = equipped().sustained(path, FP32, SCREEN._replace(soak_s=600.0))
@@ -213,12 +213,12 @@ def test_a_short_soak_is_a_longer_warm_up(tool, equipped, plain_onnx):
 
 class TestThroughput:
     @pytest.mark.parametrize(("banner", "flag"), [("v8201", "--streams"), ("v100300] [b17", "--infStreams")])
-    def test_all_streams_are_counted_by_the_time_of_their_runs(self, banner, flag, tool, equipped, plain_onnx):
+    def test_the_runs_of_all_streams_are_counted(self, banner, flag, tool, equipped, plain_onnx):
         tool.install(banner)
         path = plain_onnx()
         prepare(equipped(), path)
-        asked = SCREEN._replace(throughput_s=4.5, streams=3)
-        counted = equipped().throughput(path, FP32, asked)
+        protocol = SCREEN._replace(throughput_s=4.5, streams=3)
+        counted = equipped().throughput(path, FP32, protocol)
         (call,) = tool.calls("--loadEngine")
         assert (call[flag], call["--threads"], call["--duration"]) == ("3", "", "5")
         assert counted.runs == pytest.approx(3 * 5e3 / 3.0, abs=6)
@@ -233,7 +233,7 @@ class TestThroughput:
         (call,) = tool.calls("--loadEngine")
         assert not {"--streams", "--infStreams", "--threads"} & set(call)
 
-    def test_streams_that_it_refuses_are_a_reason_and_the_engine_stays(self, tool, equipped, plain_onnx):
+    def test_rejected_streams_are_a_reason_and_the_engine_is_kept(self, tool, equipped, plain_onnx):
         tool.install("v8201", most_streams=1)
         path = plain_onnx()
         prepare(equipped(), path)
@@ -241,39 +241,39 @@ class TestThroughput:
             equipped().throughput(path, FP32, SCREEN._replace(throughput_s=1.0, streams=2))
         assert equipped().measure(path, FP32, SCREEN).wall_ms
 
-    def test_a_version_without_such_a_flag_is_a_reason(self):
+    def test_a_version_without_a_flag_for_streams_is_a_reason(self):
         with pytest.raises(NotProvided, match="no flag for 2 streams"):
             stream_flags("--iterations=N", 2)
 
 
 class TestPower:
-    """The steady runs, between two times of the machine's clock."""
+    """The window of the steady runs on the machine's clock."""
 
-    def test_loading_and_warm_up_are_outside(self, tool, equipped, plain_onnx):
+    def test_loading_and_warm_up_are_outside_the_window(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.1, after_s=0.02)
         path = plain_onnx()
         prepare(equipped(), path)
         before = time.monotonic()
-        found = equipped().work(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
+        found = equipped().power_load(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
         after = time.monotonic()
         start, end = found.window
-        # What is before the runs and what is after them are not known apart: as much is cut off at either end.
+        # The unknown time may lie before or after the runs, so the window excludes it at both ends.
         assert before + 0.1 + 0.3 <= start < end <= after
         assert 2.7 < end - start < 3.0
         assert found.runs == pytest.approx((end - start) / 0.003, abs=3)
 
-    def test_lines_that_came_at_once_are_a_reason(self, tool, equipped, plain_onnx):
+    def test_delayed_output_is_a_reason(self, tool, equipped, plain_onnx):
         path = plain_onnx()
         prepare(equipped(), path)
-        with pytest.raises(NotProvided, match="lines came later than it printed them"):
-            equipped().work(path, FP32, SCREEN._replace(power_s=1.0))
+        with pytest.raises(NotProvided, match="trtexec's output was delayed"):
+            equipped().power_load(path, FP32, SCREEN._replace(power_s=1.0))
 
-    def test_much_time_around_the_runs_is_a_reason(self, tool, equipped, plain_onnx):
+    def test_an_uncertain_window_is_a_reason(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.2)
         path = plain_onnx()
         prepare(equipped(), path)
-        with pytest.raises(NotProvided, match="when that began is not known to 0.2"):
-            equipped().work(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
+        with pytest.raises(NotProvided, match="the start is only known to within 0.2"):
+            equipped().power_load(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
 
 
 def test_another_batch_is_refused(equipped, plain_onnx):
@@ -286,18 +286,18 @@ def test_another_batch_is_refused(equipped, plain_onnx):
     [("v8201", (8, 2, 1)), ("v8601", (8, 6, 1)), ("v100300] [b17", (10, 3, 0)), ("v101602] [b10", (10, 16, 2)),
      ("v11.1.0.106] [b48", (11, 1, 0)), ("v", None), ("v1.2", None), ("v123", None)],
 )  # fmt: skip
-def test_the_version_in_its_first_line(banner, version):
+def test_the_version_is_parsed_from_the_first_line(banner, version):
     assert read_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {banner}] # trtexec --help") == version
 
 
-def test_no_version_is_unavailable(tool, equipped):
+def test_a_trtexec_without_a_version_is_unavailable(tool, equipped):
     tool.install("x")
     state = equipped().available()
     assert not state.available
-    assert "does not say which TensorRT" in state.reason
+    assert "does not print its TensorRT version" in state.reason
 
 
-def test_each_version_is_told_all_that_its_defaults_would_change():
+def test_each_version_gets_every_relevant_build_flag():
     assert build_flags((8, 2, 1), "fp32") == ["--workspace=1024", "--buildOnly", "--noTF32"]
     assert build_flags((10, 3, 0), "int8") == [
         "--memPoolSize=workspace:1024",
@@ -306,11 +306,11 @@ def test_each_version_is_told_all_that_its_defaults_would_change():
         "--int8",
         "--fp16",
     ]
-    with pytest.raises(MeasurementFailed, match="11.1.0 takes fp16 from the model alone"):
+    with pytest.raises(MeasurementFailed, match="11.1.0 has no flag for fp16"):
         build_flags((11, 1, 0), "fp16")
 
 
-def test_the_gpus_name_is_the_drivers_or_the_boards(tmp_path):
+def test_the_name_of_the_gpu_comes_from_the_driver_or_the_board(tmp_path):
     assert gpu_name(str(tmp_path)) == "unknown GPU"
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("NVIDIA Orin Nano\0")
@@ -320,22 +320,22 @@ def test_the_gpus_name_is_the_drivers_or_the_boards(tmp_path):
     assert gpu_name(str(tmp_path)) == "NVIDIA T4"
 
 
-def test_through_the_agent(tool, plain_onnx, serve_agent, tiny_protocol):
+def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_protocol):
     served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path}}})
     with served.client() as client:
-        (told,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
+        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
         one = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2))
-        asked = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
-        all_of_it = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked)
+        protocol = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
+        complete = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol)
         tool.install("v8201", most_streams=1)
-        not_all = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, asked, repeat=1)
-    assert (told.available, told.version, told.program) == (True, "8.2.1", tool.path)
+        partial = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol, repeat=1)
+    assert (info.available, info.version, info.program) == (True, "8.2.1", tool.path)
     assert (one.latency_ms.n, one.latency_ms.p50, one.cpu_ms) == (22, 2.5, None)
     assert one.reasons["first_inference_ms"]
     assert one.options["gpu_compute_ms_p50"] == 2.0
-    assert (all_of_it.sustained.n, all_of_it.sustained.p50) == (11, 2.5)
-    assert all_of_it.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
-    assert (all_of_it.power, "power" in all_of_it.reasons) == (None, True)
-    assert (not_all.throughput_ips, not_all.sustained) == (None, all_of_it.sustained)
-    assert not_all.reasons["throughput_ips"].startswith("with 2 streams: ")
+    assert (complete.sustained.n, complete.sustained.p50) == (11, 2.5)
+    assert complete.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
+    assert (complete.power, "power" in complete.reasons) == (None, True)
+    assert (partial.throughput_ips, partial.sustained) == (None, complete.sustained)
+    assert partial.reasons["throughput_ips"].startswith("with 2 streams: ")
     assert len(tool.calls("--onnx")) == 1

@@ -1,4 +1,4 @@
-"""What trtexec leaves: files as its versions write them, and what their lines say about when it ran."""
+"""Files of times as trtexec's versions write them, and the window of the runs from its output."""
 
 import json
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import Line, NotProvided, Received
-from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, read_runs, read_steady, worked
+from vitsearch_evaluators.runtimes.tools.tool import NotProvided, OutputLine, ToolOutput
+from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
 
 OF_8 = """[
   { "startEnqMs" : 200.1, "endEnqMs" : 200.2, "startH2dMs" : 200.3, "endH2dMs" : 200.5, "startComputeMs" : 200.5, \
@@ -27,7 +27,7 @@ OF_7 = """[
 
 
 def many(content, times):
-    """The first run of a file, that often."""
+    """Return a file with the first run of `content`, repeated."""
     run = json.loads(content)[0]
     return json.dumps([run] * times)
 
@@ -42,21 +42,21 @@ def left(tmp_path):
 
 
 @pytest.mark.parametrize("content", [OF_8, OF_7], ids=["8", "7"])
-def test_each_version_tells_the_same_of_a_run(content, left):
+def test_both_formats_give_the_same_run(content, left):
     runs = read_runs(left(many(content, 20)), 200.0, 15)
     assert len(runs) == 15
     assert runs[0] == (200.3, 200.5, 202.8, 2.5041, 2.2041)
     assert read_steady(left(many(content, 20)), 200.0) == (20, 200.3, 202.8)
 
 
-def test_steady_is_from_the_first_start_to_the_last_end(left):
+def test_steady_runs_last_from_the_first_start_to_the_last_end(left):
     first, second = json.loads(OF_8)
     path = left(json.dumps([first] * 15 + [second] * 15))
     assert read_steady(path, 0.0) == (30, 200.3, 205.8)
     assert read_steady(path, 203.5) == (15, 203.3, 205.8)
 
 
-def test_a_file_in_pieces_is_read_whole(left, monkeypatch):
+def test_a_file_is_read_in_chunks(left, monkeypatch):
     monkeypatch.setattr("vitsearch_evaluators.runtimes.tools.trtexec_times._CHUNK", 7)
     assert len(read_runs(left(many(OF_8, 20)), 0.0, 5000)) == 20
 
@@ -70,7 +70,7 @@ GOOD = many(OF_8, 20)
      GOOD.replace("2.5041", '"x"'), GOOD.replace("2.5041", "NaN"), GOOD.replace("startComputeMs", "x"),
      many(OF_8, 10)],
 )  # fmt: skip
-def test_times_that_are_none_are_a_protocol_failure(content, left):
+def test_an_invalid_file_is_a_protocol_failure(content, left):
     path = left(content)
     for read in (lambda: read_runs(path, 0.0, 5000), lambda: read_steady(path, 0.0)):
         with pytest.raises(MeasurementFailed) as caught:
@@ -78,24 +78,24 @@ def test_times_that_are_none_are_a_protocol_failure(content, left):
         assert caught.value.kind == "protocol"
 
 
-def test_no_file_is_a_protocol_failure(tmp_path):
-    with pytest.raises(MeasurementFailed, match="left no times"):
+def test_a_missing_file_is_a_protocol_failure(tmp_path):
+    with pytest.raises(MeasurementFailed, match="file of times is invalid"):
         read_steady(str(tmp_path / "times.json"), 0.0)
 
 
 STEADY = Steady(1000, 200.0, 10200.0)
 
 
-def received(*lines):
-    return Received([Line(at_s, text) for at_s, text in lines])
+def output(*lines):
+    return ToolOutput([OutputLine(at_s, text) for at_s, text in lines])
 
 
-def test_what_certainly_was_load_is_what_counts():
-    lines = received(
+def test_the_window_is_certainly_load():
+    lines = output(
         (99.0, "Engine loaded"), (100.0, "[I] Starting inference"), (110.3, "[I] Warmup completed 66 queries")
     )
-    found = worked(lines, STEADY)
-    # The zero is between 100.0 and 100.1: so the runs began at 100.3 at the latest and ended at 110.2 at the earliest.
+    found = load_window(lines, STEADY)
+    # The zero is between 100.0 and 100.1: the runs started by 100.3 and did not end before 110.2.
     assert found.window == pytest.approx((100.3, 110.2))
     assert found.runs == 990
 
@@ -107,12 +107,12 @@ def test_what_certainly_was_load_is_what_counts():
     load_ms=st.floats(1e4, 1e6),
     runs=st.integers(11, 10**6),
 )
-def test_the_window_lies_within_the_runs_wherever_the_zero_was(zero_s, idle_s, warm_ms, load_ms, runs):
+def test_the_window_lies_within_the_runs_for_any_zero(zero_s, idle_s, warm_ms, load_ms, runs):
     begun_s = 5000.0
     end_ms = warm_ms + load_ms
     done_s = begun_s + zero_s + end_ms / 1e3 + idle_s
-    found = worked(
-        received((begun_s, "Starting inference"), (done_s, "Warmup completed")), Steady(runs, warm_ms, end_ms)
+    found = load_window(
+        output((begun_s, "Starting inference"), (done_s, "Warmup completed")), Steady(runs, warm_ms, end_ms)
     )
     start, end = found.window
     assert begun_s + zero_s + warm_ms / 1e3 <= start + 1e-6
@@ -120,21 +120,21 @@ def test_the_window_lies_within_the_runs_wherever_the_zero_was(zero_s, idle_s, w
     assert found.runs / (end - start) == pytest.approx(runs / (load_ms / 1e3), abs=1.0 / (end - start))
 
 
-def test_without_a_line_at_the_start_the_one_before_the_end_bounds_it():
-    found = worked(received((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
+def test_without_a_line_at_the_start_the_previous_line_bounds_the_window():
+    found = load_window(output((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
     assert found.window == pytest.approx((100.25, 110.2))
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
-        ([], "does not say when"),
-        ([(100.0, "[I] Starting inference")], "does not say when"),
-        ([(110.0, "[I] Warmup completed")], "does not say when"),
-        ([(110.0, "Starting inference"), (110.1, "Warmup completed")], "came later than it printed them"),
-        ([(100.0, "Starting inference"), (112.0, "Warmup completed")], "not known to 1.8 s"),
+        ([], "does not report when"),
+        ([(100.0, "[I] Starting inference")], "does not report when"),
+        ([(110.0, "[I] Warmup completed")], "does not report when"),
+        ([(110.0, "Starting inference"), (110.1, "Warmup completed")], "output was delayed"),
+        ([(100.0, "Starting inference"), (112.0, "Warmup completed")], "known to within 1.8 s"),
     ],
 )
-def test_what_is_not_known_is_a_reason_and_never_a_window(lines, told):
-    with pytest.raises(NotProvided, match=told):
-        worked(received(*lines), STEADY)
+def test_output_that_does_not_bound_the_window_is_a_reason(lines, message):
+    with pytest.raises(NotProvided, match=message):
+        load_window(output(*lines), STEADY)

@@ -1,4 +1,4 @@
-"""A machine with systemd, as far as its commands answer: files are real ones below a folder."""
+"""A fake machine with systemd: real files below a folder, and recorded commands."""
 
 import json
 import re
@@ -6,12 +6,12 @@ import re
 import pytest
 
 from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.cli.service.here import Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
 from vitsearch_evaluators.testing import ManualTime
 
 
 class FakeMachine:
-    """`commands` are those that change something. An agent that is started listens, unless it has `last_words`."""
+    """`commands` records the commands that change something. A started agent listens unless `last_words` is set."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -78,12 +78,12 @@ class FakeMachine:
         (definition,) = [path for path in self.root.rglob("vitsearch-agent.*") if path.suffix in (".service", ".plist")]
         text = definition.read_text()
         port_file = r"port-file(?:</string>\s*<string>|[ \"]+)([^\"<]*)/listening"
-        place = self.file(re.search(port_file, text).group(1))
+        state = self.file(re.search(port_file, text).group(1))
         port = int(re.search(r"--port\D+(\d+)", text).group(1))
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "lock").touch()
-        told = {"port": port, "device_id": "d", "fingerprint": self.fingerprint, "pid": 1}
-        (place / "listening.json").write_text(json.dumps(told))
+        state.mkdir(parents=True, exist_ok=True)
+        (state / "lock").touch()
+        content = {"port": port, "device_id": "d", "fingerprint": self.fingerprint, "pid": 1}
+        (state / "listening.json").write_text(json.dumps(content))
 
 
 @pytest.fixture

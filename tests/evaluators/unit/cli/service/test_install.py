@@ -1,11 +1,11 @@
-"""The whole of `install` and `uninstall` on a machine whose files are real and whose commands are recorded."""
+"""`install` and `uninstall` as a whole, on a machine with real files and recorded commands."""
 
 import socket
 
 import pytest
 
 from vitsearch_evaluators.cli.service import managers, unit
-from vitsearch_evaluators.cli.service.install import described, install, install_steps, uninstall, uninstall_steps
+from vitsearch_evaluators.cli.service.install import describe, install, install_steps, uninstall, uninstall_steps
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
 UNIT = "/etc/systemd/system/vitsearch-agent.service"
@@ -31,14 +31,14 @@ def as_ada(machine):
     return managers.find(machine.ada, machine.program, machine.system)
 
 
-def done(manager, **given):
-    said = []
-    install(manager, given, said.append)
-    return said
+def run_install(manager, **given):
+    lines = []
+    install(manager, given, lines.append)
+    return lines
 
 
-def test_one_command_on_a_new_board(machine, as_root):
-    said = done(as_root)
+def test_install_on_a_new_board_runs_all_steps(machine, as_root):
+    lines = run_install(as_root)
     assert machine.commands == [
         f"useradd --system --user-group --no-create-home --home-dir {STATE} --shell /usr/sbin/nologin vitsearch",
         "usermod --append --groups video,render vitsearch",
@@ -48,92 +48,95 @@ def test_one_command_on_a_new_board(machine, as_root):
     assert machine.file(PROGRAM).stat().st_mode & 0o777 == 0o755
     assert machine.file(UNIT).stat().st_mode & 0o777 == 0o644
     assert machine.file(UNIT).read_text() == unit.text(unit.DEFAULT_SERVICE)
-    assert said[-3:] == [
-        "from another machine, first: ssh -N -L 8470:127.0.0.1:8470 board",
-        "on the machine that searches: vitsearch devices add http://127.0.0.1:8470",
-        f"it asks for the token, which this shows here: sudo /usr/bin/python3 {PROGRAM} token --state {STATE}",
+    assert lines[-3:] == [
+        "from another machine, first run: ssh -N -L 8470:127.0.0.1:8470 board",
+        "on the machine that searches, run: vitsearch devices add http://127.0.0.1:8470",
+        f"it asks for the token; to show it, run here: sudo /usr/bin/python3 {PROGRAM} token --state {STATE}",
     ]
 
 
-def test_on_the_network_it_tells_the_fingerprint(machine, as_root):
+def test_install_on_the_network_prints_the_fingerprint(machine, as_root):
     machine.fingerprint = FINGERPRINT
-    said = done(as_root, host="0.0.0.0")
-    assert f"on the machine that searches: vitsearch devices add https://board:8470 --fingerprint {FINGERPRINT}" in said
-    assert not any("ssh" in line for line in said)
+    lines = run_install(as_root, host="0.0.0.0")
+    assert (
+        f"on the machine that searches, run: vitsearch devices add https://board:8470 --fingerprint {FINGERPRINT}"
+        in lines
+    )
+    assert not any("ssh" in line for line in lines)
 
 
-def test_in_the_clear_it_warns(as_root):
-    assert any("in the clear" in line for line in done(as_root, host="0.0.0.0", insecure_plaintext=True))
-    assert not any("in the clear" in line for line in done(as_root, host="127.0.0.1"))
+def test_install_without_encryption_warns(as_root):
+    assert any("without encryption" in line for line in run_install(as_root, host="0.0.0.0", insecure_plaintext=True))
+    assert not any("without encryption" in line for line in run_install(as_root, host="127.0.0.1"))
 
 
-def test_only_groups_that_are_there_and_only_those_that_are_missing(machine, as_root):
+def test_the_account_joins_only_existing_groups_that_it_lacks(machine, as_root):
     machine.groups = {"video"}
     machine.accounts["vitsearch"] = ["vitsearch"]
-    done(as_root)
+    run_install(as_root)
     assert machine.commands == ["usermod --append --groups video vitsearch", *START]
 
 
-def test_again_is_an_upgrade_with_the_options_of_before(machine, as_root):
-    done(as_root, host="0.0.0.0", insecure_plaintext=True, user="lab")
+def test_a_second_install_upgrades_with_the_same_options(machine, as_root):
+    run_install(as_root, host="0.0.0.0", insecure_plaintext=True, user="lab")
     first = machine.file(UNIT).read_text()
     machine.commands.clear()
     machine.download.write_bytes(b"version 2")
-    done(as_root)
+    run_install(as_root)
     assert machine.commands == ["systemctl stop vitsearch-agent.service", *START]
     assert machine.file(PROGRAM).read_bytes() == b"version 2"
     assert machine.file(UNIT).read_text() == first
-    done(as_root, port=9000, host="127.0.0.1")
+    run_install(as_root, port=9000, host="127.0.0.1")
     assert "serve --host 127.0.0.1 --port 9000 " in machine.file(UNIT).read_text()
     assert "User=lab\n" in machine.file(UNIT).read_text()
 
 
-def test_the_installed_program_installs_itself_again(machine, as_root):
-    done(as_root)
+def test_the_installed_program_can_run_install(machine, as_root):
+    run_install(as_root)
     installed = machine.program._replace(archive=str(machine.file(PROGRAM)))
-    done(managers.find(machine.root_user, installed, machine.system), port=9000)
+    run_install(managers.find(machine.root_user, installed, machine.system), port=9000)
     assert machine.file(PROGRAM).read_bytes() == b"version 1"
     assert "--port 9000" in machine.file(UNIT).read_text()
 
 
-def test_a_package_that_pip_installed_stays_where_it_is(machine):
+def test_a_package_installed_with_pip_is_not_copied(machine):
     program = machine.program._replace(python="/opt/vitsearch/venv/bin/python", archive=None)
     manager = managers.find(machine.root_user, program, machine.system)
-    said = done(manager)
+    lines = run_install(manager)
     assert "\nExecStart=/opt/vitsearch/venv/bin/python -m vitsearch_evaluators serve " in machine.file(UNIT).read_text()
-    assert said[-1].endswith(
+    assert lines[-1].endswith(
         "sudo /opt/vitsearch/venv/bin/python -m vitsearch_evaluators token --state /var/lib/vitsearch"
     )
-    assert [step.told() for step in manager.uninstall_steps()] == [
+    assert [step.describe() for step in manager.uninstall_steps()] == [
         "run     systemctl disable --now vitsearch-agent.service",
         f"remove  {UNIT}",
         "run     systemctl daemon-reload",
     ]
 
 
-def test_a_source_tree_is_not_installed(machine):
+def test_a_source_tree_is_refused(machine):
     program = machine.program._replace(archive=None)
     absent = machine.system._replace(run=lambda argv: machine.run(argv)._replace(reason="ended with 1"))
     with pytest.raises(InvalidRequest, match="this package is not installed in /usr/bin/python3"):
-        done(managers.find(machine.root_user, program, absent))
+        run_install(managers.find(machine.root_user, program, absent))
 
 
-def test_without_root_it_is_a_service_of_the_person(machine, as_ada):
-    said = done(as_ada)
+def test_without_root_a_user_service_is_installed(machine, as_ada):
+    lines = run_install(as_ada)
     text = machine.file("/home/ada/.config/systemd/user/vitsearch-agent.service").read_text()
     assert "User=" not in text
-    assert "Protect" not in text, "a person's manager may not"
+    assert "Protect" not in text, "a user's manager may not"
     assert "WantedBy=default.target" in text
     assert "/home/ada/.local/share/vitsearch/vitsearch-agent.pyz serve" in text
     assert machine.file("/home/ada/.local/state/vitsearch").stat().st_mode & 0o777 == 0o700
     assert machine.commands == [line.replace("systemctl", "systemctl --user") for line in START]
-    assert any("sudo loginctl enable-linger ada" in line for line in said)
-    assert any("sudo usermod --append --groups video,render ada" in line for line in said)
-    assert "sudo" not in said[-1]
+    assert any("sudo loginctl enable-linger ada" in line for line in lines)
+    assert any("sudo usermod --append --groups video,render ada" in line for line in lines)
+    assert "sudo" not in lines[-1]
 
 
-def test_a_state_elsewhere_is_made_and_opened_to_the_service(machine, as_root):
-    done(as_root, state="/data/my agent")
+def test_another_state_folder_is_created_and_writable_for_the_service(machine, as_root):
+    run_install(as_root, state="/data/my agent")
     assert "chown vitsearch: /data/my agent" in machine.commands
     assert machine.file("/data/my agent").stat().st_mode & 0o777 == 0o700
     text = machine.file(UNIT).read_text()
@@ -141,75 +144,75 @@ def test_a_state_elsewhere_is_made_and_opened_to_the_service(machine, as_root):
     assert "StateDirectory" not in text
 
 
-def test_a_folder_with_other_things_is_no_state(machine, as_root):
+def test_a_state_folder_with_other_files_is_refused(machine, as_root):
     machine.file("/data/photos").mkdir(parents=True)
     (machine.file("/data/photos") / "cat.jpg").touch()
-    with pytest.raises(InvalidRequest, match="--state /data/photos holds other things"):
-        done(as_root, state="/data/photos")
+    with pytest.raises(InvalidRequest, match="--state /data/photos contains other files"):
+        run_install(as_root, state="/data/photos")
     assert machine.commands == []
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
-        ({"port": 0}, "--port: a service has a port of its own"),
+        ({"port": 0}, "--port: expected 1 to 65535"),
         ({"user": "root"}, "--user: expected the name of an unprivileged account"),
         ({"user": "a b"}, "--user: expected the name"),
         ({"tls_cert": "/etc/cert.pem"}, "--tls-cert and --tls-key must be given together"),
         ({"tls": True, "insecure_plaintext": True}, "--insecure-plaintext cannot be combined"),
-        ({"state": "/home/ada/state"}, "the service does not see /home/ada/state"),
-        ({"token_file": "/tmp/token"}, "the service does not see /tmp/token"),
-        ({"host": "a\nUser=root"}, "--host: .* cannot stand in a service's file"),
+        ({"state": "/home/ada/state"}, "the service has no access to /home/ada/state"),
+        ({"token_file": "/tmp/token"}, "the service has no access to /tmp/token"),
+        ({"host": "a\nUser=root"}, "--host: .* contains unprintable characters"),
     ],
 )
-def test_what_could_not_run_is_refused_before_anything_is_done(machine, as_root, given, told):
-    with pytest.raises(InvalidRequest, match=told):
-        done(as_root, **given)
+def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, given, message):
+    with pytest.raises(InvalidRequest, match=message):
+        run_install(as_root, **given)
     assert machine.commands == []
     assert not machine.file("/opt").exists()
 
 
 def test_a_python_in_a_home_is_refused(machine):
     program = machine.program._replace(needs=("/opt/venv/bin/python", "/home/ada/.pyenv/bin/python3.11"))
-    with pytest.raises(InvalidRequest, match="the service does not see /home/ada/.pyenv/bin/python3.11"):
-        done(managers.find(machine.root_user, program, machine.system))
+    with pytest.raises(InvalidRequest, match="the service has no access to /home/ada/.pyenv/bin/python3.11"):
+        run_install(managers.find(machine.root_user, program, machine.system))
 
 
-def test_tls_without_openssl_is_told_now(machine, as_root):
+def test_tls_without_openssl_is_refused_unless_a_certificate_exists(machine, as_root):
     machine.missing = {"openssl"}
     with pytest.raises(InvalidRequest, match="openssl cannot be run: No such file"):
-        done(as_root, host="0.0.0.0")
+        run_install(as_root, host="0.0.0.0")
     machine.file(STATE).mkdir(parents=True)
     for name in ("lock", "tls.pem"):
         (machine.file(STATE) / name).touch()
-    assert done(as_root, host="0.0.0.0")
+    assert run_install(as_root, host="0.0.0.0")
 
 
-def test_an_agent_that_does_not_start_leaves_its_last_words(machine, as_root):
+def test_the_log_of_an_agent_that_does_not_start_is_shown(machine, as_root):
     machine.last_words = "vitsearch-agent: /var/lib/vitsearch/config.json is not JSON"
     with pytest.raises(EvaluatorError, match="does not listen. journalctl -u .*:\n.*config.json is not JSON"):
-        done(as_root)
+        run_install(as_root)
 
 
-def test_what_was_given_up_starts_again(machine, as_root):
+def test_a_failed_unit_is_reset_before_it_starts_again(machine, as_root):
     machine.last_words = "vitsearch-agent: cannot listen"
     with pytest.raises(EvaluatorError):
-        done(as_root)
-    told = [step.told() for step in install_steps(as_root, {"port": 9000})]
-    assert told[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
+        run_install(as_root)
+    steps = [step.describe() for step in install_steps(as_root, {"port": 9000})]
+    assert steps[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
 
 
-def test_an_agent_that_does_not_listen_is_not_waited_for_for_ever(machine, as_root):
+def test_waiting_for_the_agent_has_a_time_limit(machine, as_root):
     machine.silent = True
     with pytest.raises(EvaluatorError, match="does not listen"):
-        done(as_root)
+        run_install(as_root)
     assert 60 <= machine.time.now - 100 <= 61
 
 
 @pytest.mark.parametrize(
     "text", ["[]", "{}", '{"port": "x", "fingerprint": null}', '{"port": 1, "fingerprint": "\\u001b"}']
 )
-def test_what_the_agents_account_wrote_is_not_believed(machine, as_root, text):
+def test_an_invalid_port_file_is_an_error(machine, as_root, text):
     real = machine.run
 
     def run(argv):
@@ -220,108 +223,108 @@ def test_what_the_agents_account_wrote_is_not_believed(machine, as_root, text):
 
     manager = managers.find(machine.root_user, machine.program, machine.system._replace(run=run))
     with pytest.raises(EvaluatorError) as caught:
-        done(manager)
+        run_install(manager)
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_command_that_fails_ends_it_and_says_what_may_help(machine, as_ada):
+def test_a_failed_command_ends_the_installation_with_advice(machine, as_ada):
     refused = machine.system._replace(run=lambda argv: machine.run(argv)._replace(reason="Failed to connect to bus"))
-    with pytest.raises(EvaluatorError, match="daemon-reload: Failed to connect to bus; it needs a session"):
-        done(managers.find(machine.ada, machine.program, refused))
+    with pytest.raises(EvaluatorError, match="daemon-reload: Failed to connect to bus; this needs a login session"):
+        run_install(managers.find(machine.ada, machine.program, refused))
 
 
-def test_a_unit_that_somebody_else_wrote_is_left_alone(machine, as_root):
+def test_a_unit_with_another_author_is_not_changed(machine, as_root):
     machine.file(UNIT).parent.mkdir(parents=True)
     machine.file(UNIT).write_text("[Service]\nExecStart=/my/own\n")
-    for act in (lambda: done(as_root), lambda: uninstall(as_root, True, print)):
+    for act in (lambda: run_install(as_root), lambda: uninstall(as_root, True, print)):
         with pytest.raises(InvalidRequest, match="was not written by `vitsearch-agent install`"):
             act()
     assert machine.file(UNIT).read_text() == "[Service]\nExecStart=/my/own\n"
     assert machine.commands == []
 
 
-def test_uninstalled_the_state_is_kept(machine, as_root):
-    done(as_root)
+def test_uninstall_keeps_the_state(machine, as_root):
+    run_install(as_root)
     machine.commands.clear()
-    said = []
-    uninstall(as_root, False, said.append)
+    lines = []
+    uninstall(as_root, False, lines.append)
     assert machine.commands == ["systemctl disable --now vitsearch-agent.service", "systemctl daemon-reload"]
     assert not machine.file(UNIT).exists()
     assert not machine.file("/opt/vitsearch").exists()
     assert machine.file(STATE).exists()
-    assert "is kept" in said[-1]
+    assert "is kept" in lines[-1]
 
 
-def test_purged_nothing_is_left(machine, as_root):
-    done(as_root, state="/data/agent")
+def test_uninstall_with_purge_removes_everything(machine, as_root):
+    run_install(as_root, state="/data/agent")
     uninstall(as_root, True, print)
     assert not machine.file("/data/agent").exists()
     assert "vitsearch" not in machine.accounts
-    said = []
-    uninstall(as_root, True, said.append)
-    assert said == ["nothing is installed here"]
+    lines = []
+    uninstall(as_root, True, lines.append)
+    assert lines == ["no service is installed"]
 
 
-def test_purged_later_too(machine, as_root):
-    done(as_root)
+def test_a_purge_works_after_an_uninstall(machine, as_root):
+    run_install(as_root)
     uninstall(as_root, False, print)
     uninstall(as_root, True, print)
     assert not machine.file(STATE).exists()
 
 
-def test_a_state_that_no_agent_had_is_not_purged(machine, as_root):
+def test_a_folder_that_no_agent_used_is_not_purged(machine, as_root):
     machine.silent = True
     machine.file(STATE).mkdir(parents=True)
     (machine.file(STATE) / "config.json").write_text("{}")
     with pytest.raises(EvaluatorError):
-        done(as_root)
-    said = []
-    uninstall(as_root, True, said.append)
+        run_install(as_root)
+    lines = []
+    uninstall(as_root, True, lines.append)
     assert (machine.file(STATE) / "config.json").exists()
-    assert said[-1] == f"{STATE} is kept: no agent has used it"
+    assert lines[-1] == f"{STATE} is kept: no agent has used it"
 
 
-def test_a_state_that_is_a_file_is_told(machine, as_root):
+def test_a_state_that_is_a_file_is_refused(machine, as_root):
     machine.file("/data").write_text("")
     with pytest.raises(InvalidRequest, match="--state /data: Not a directory"):
-        done(as_root, state="/data")
+        run_install(as_root, state="/data")
 
 
-def test_an_account_that_was_not_made_for_it_stays(machine, as_root):
-    done(as_root, user="ada")
+def test_an_account_with_another_name_is_not_removed(machine, as_root):
+    run_install(as_root, user="ada")
     uninstall(as_root, True, print)
     assert "ada" in machine.accounts
 
 
-def test_what_is_in_the_way_of_the_program_stays(machine, as_root):
-    done(as_root)
+def test_other_files_next_to_the_program_are_kept(machine, as_root):
+    run_install(as_root)
     (machine.file("/opt/vitsearch") / "venv").mkdir()
     uninstall(as_root, False, print)
     assert [path.name for path in machine.file("/opt/vitsearch").iterdir()] == ["venv"]
 
 
-def test_what_would_be_done_is_told_and_not_done(machine, as_root):
-    told = described(install_steps(as_root, {}))
-    assert f"copy    {machine.download} to {PROGRAM}" in told
-    assert "    StateDirectory=vitsearch" in told
-    assert told[-3:] == [f"run     {line}" for line in START]
-    assert described(uninstall_steps(as_root, True)) == []
+def test_a_dry_run_shows_the_steps_and_changes_nothing(machine, as_root):
+    steps = describe(install_steps(as_root, {}))
+    assert f"copy    {machine.download} to {PROGRAM}" in steps
+    assert "    StateDirectory=vitsearch" in steps
+    assert steps[-3:] == [f"run     {line}" for line in START]
+    assert describe(uninstall_steps(as_root, True)) == []
     assert machine.commands == []
     assert not machine.file("/opt").exists()
 
 
-def test_without_a_service_manager_it_says_what_to_do(machine):
+def test_without_a_service_manager_the_message_names_the_alternative(machine):
     machine.file("/run/systemd/system").rmdir()
-    with pytest.raises(InvalidRequest, match=r"no systemd runs this system.*/usr/bin/python3 .*.pyz serve"):
+    with pytest.raises(InvalidRequest, match=r"this system does not run systemd.*/usr/bin/python3 .*.pyz serve"):
         managers.find(machine.root_user, machine.program, machine.system)
 
 
-def test_a_mac(machine):
+def test_a_launch_agent_is_installed_and_removed_on_macos(machine):
     manager = managers.find(machine.mac, machine.program, machine.system)
-    done(manager, port=9000)
+    run_install(manager, port=9000)
     plist = "/Users/ada/Library/LaunchAgents/vitsearch-agent.plist"
     assert machine.commands == [f"launchctl load -w {plist}"]
-    done(manager)
+    run_install(manager)
     assert machine.commands[1:] == [f"launchctl unload {plist}", f"launchctl load -w {plist}"]
     assert "<string>9000</string>" in machine.file(plist).read_text()
     uninstall(manager, True, print)

@@ -3,14 +3,14 @@ import plistlib
 import pytest
 
 from vitsearch_evaluators.cli.service import launchd
-from vitsearch_evaluators.cli.service.wanted import Wanted
+from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
-WANTED = Wanted(port=9000, token_file="/Users/ada/my <token>")
+OPTIONS = ServiceOptions(port=9000, token_file="/Users/ada/my <token>")
 
 
-def test_a_property_list_as_launchd_reads_it():
-    content = plistlib.loads(launchd.property_list(["/usr/bin/python3", "/a b.pyz"], WANTED, "/st").encode())
+def test_the_property_list_has_the_keys_of_launchd():
+    content = plistlib.loads(launchd.property_list(["/usr/bin/python3", "/a b.pyz"], OPTIONS, "/st").encode())
     assert content["ProgramArguments"][:5] == ["/usr/bin/python3", "/a b.pyz", "serve", "--host", "127.0.0.1"]
     assert content["ProgramArguments"][-1] == "/Users/ada/my <token>"
     assert content["RunAtLoad"] is True
@@ -20,11 +20,11 @@ def test_a_property_list_as_launchd_reads_it():
     assert content["StandardErrorPath"] == "/st/agent.log"
 
 
-def test_it_remembers_with_what_it_was_made():
-    assert launchd.remembered(launchd.property_list(["python3"], WANTED, "/st"), "x.plist") == WANTED
+def test_the_property_list_contains_its_options():
+    assert launchd.parse_options(launchd.property_list(["python3"], OPTIONS, "/st"), "x.plist") == OPTIONS
 
 
 @pytest.mark.parametrize("body", ["", "<plist>", "<plist><dict/></plist>", "<plist><array/></plist>"])
-def test_the_file_of_somebody_else_is_left_alone(body):
+def test_a_file_with_another_author_is_refused(body):
     with pytest.raises(InvalidRequest, match="x.plist was not written by"):
-        launchd.remembered(body, "x.plist")
+        launchd.parse_options(body, "x.plist")

@@ -16,7 +16,7 @@ def mode(path):
     return path.stat().st_mode & 0o777
 
 
-def test_files_are_readable_whatever_the_umask(system, tmp_path):
+def test_modes_do_not_depend_on_the_umask(system, tmp_path):
     (tmp_path / "source").write_bytes(b"\0program")
     before = os.umask(0o077)
     try:
@@ -30,7 +30,7 @@ def test_files_are_readable_whatever_the_umask(system, tmp_path):
     assert [mode(tmp_path / name) for name in ("etc/a/unit", "opt/program", "opt")] == [0o644, 0o755, 0o755]
 
 
-def test_a_file_is_replaced_not_written_through_a_link(system, tmp_path):
+def test_a_link_is_replaced_and_its_target_is_not_written(system, tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "unit").symlink_to(tmp_path / "victim")
     (tmp_path / "unit.part").symlink_to(tmp_path / "victim")
@@ -40,7 +40,7 @@ def test_a_file_is_replaced_not_written_through_a_link(system, tmp_path):
     assert not (tmp_path / "unit").is_symlink()
 
 
-def test_removing_what_is_not_there_and_what_is_not_empty(system, tmp_path):
+def test_missing_files_and_folders_that_are_not_empty_can_be_removed(system, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").touch()
     Remove("/none").do(system)
@@ -52,7 +52,7 @@ def test_removing_what_is_not_there_and_what_is_not_empty(system, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_tree_that_is_removed_leaves_what_it_points_to(system, tmp_path):
+def test_removing_a_tree_keeps_the_targets_of_links(system, tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "state").mkdir()
     (tmp_path / "state/link").symlink_to(tmp_path / "victim")
@@ -61,20 +61,20 @@ def test_a_tree_that_is_removed_leaves_what_it_points_to(system, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_a_command_that_fails_says_why_and_what_may_help(system):
+def test_a_failed_command_gives_the_reason_and_advice(system):
     with pytest.raises(EvaluatorError, match="^no-such-tool 'a b': no-such-tool cannot be run: No such file.*; try so"):
         Command(("no-such-tool", "a b"), "try so").do(system)
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "text"),
     [
         (Command(("useradd", "a b"), ""), "run     useradd 'a b'"),
         (Write("/etc/unit", "text"), "write   /etc/unit"),
         (Folder("/st", 0o700, "ada"), "folder  /st (0700, ada)"),
         (Folder("/st", 0o755, None), "folder  /st (0755)"),
-        (RemoveTree("/st"), "remove  /st and all that is in it"),
+        (RemoveTree("/st"), "remove  /st and its contents"),
     ],
 )
-def test_each_step_is_one_line(step, told):
-    assert step.told() == told
+def test_each_step_is_described_on_one_line(step, text):
+    assert step.describe() == text

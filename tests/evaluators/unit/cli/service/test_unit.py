@@ -1,4 +1,4 @@
-"""The unit: one text for the file in the repository and for every machine."""
+"""The systemd unit, in the repository and on every machine."""
 
 import pathlib
 import shutil
@@ -9,15 +9,15 @@ import pytest
 from support import AGENT_HOME
 from vitsearch_evaluators.cli import app
 from vitsearch_evaluators.cli.service import unit
-from vitsearch_evaluators.cli.service.wanted import Wanted
+from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
 COMMITTED = pathlib.Path(AGENT_HOME, "vitsearch-agent.service")
-OPEN = Wanted(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")
+OPEN = ServiceOptions(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")
 
 
-def service(wanted=OPEN, state="/data/st", of_machine=True):
-    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), wanted, state, of_machine)
+def service(options=OPEN, state="/data/st", system_wide=True):
+    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), options, state, system_wide)
 
 
 def test_the_file_in_the_repository_is_what_install_writes():
@@ -27,7 +27,7 @@ def test_the_file_in_the_repository_is_what_install_writes():
 
 
 def complaints(path, manager):
-    """Return what systemd says of a unit's own lines; older ones do not know all of them, and pass over those."""
+    """Return systemd's complaints about a unit's lines, without those about keys that it does not know."""
     found = subprocess.run(
         ["systemd-analyze", manager, "--man=no", "verify", str(path)],
         stdout=subprocess.PIPE,
@@ -39,27 +39,27 @@ def complaints(path, manager):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-@pytest.mark.parametrize("of_machine", [True, False])
-def test_systemd_finds_nothing_wrong_with_it(tmp_path, of_machine):
-    manager = "--system" if of_machine else "--user"
+@pytest.mark.parametrize("system_wide", [True, False])
+def test_systemd_accepts_the_unit(tmp_path, system_wide):
+    manager = "--system" if system_wide else "--user"
     path, program = tmp_path / unit.UNIT, tmp_path / "a program"
-    wanted = Wanted(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
-    path.write_text(unit.text(unit.Service((str(program),), wanted, str(tmp_path), of_machine)))
+    options = ServiceOptions(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
+    path.write_text(unit.text(unit.Service((str(program),), options, str(tmp_path), system_wide)))
     if complaints(path, manager) == []:
-        pytest.skip("systemd-analyze does not look at the program here, so it may look at nothing")
+        pytest.skip("systemd-analyze does not check the program here, so it may check nothing")
     program.write_text("")
     program.chmod(0o755)
     assert complaints(path, manager) == []
 
 
-def test_it_remembers_with_what_it_was_made():
-    assert unit.remembered(unit.text(service()), "x.service") == OPEN
+def test_the_unit_contains_its_options():
+    assert unit.parse_options(unit.text(service()), "x.service") == OPEN
 
 
 @pytest.mark.parametrize("text", ["", "[Service]\n", "Installed=\n", "Installed={\n", 'Installed={"port": 0}\n'])
-def test_a_unit_of_somebody_else_is_refused(text):
+def test_a_unit_with_another_author_is_refused(text):
     with pytest.raises(InvalidRequest, match="x.service"):
-        unit.remembered(text, "x.service")
+        unit.parse_options(text, "x.service")
 
 
 def test_a_wrong_configuration_is_not_started_again():
@@ -72,12 +72,12 @@ def test_a_wrong_configuration_is_not_started_again():
     ("host", "waits"),
     [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", False), ("::", False), ("10.0.0.7", True)],
 )
-def test_an_address_of_its_own_is_waited_for(host, waits):
+def test_the_unit_waits_for_the_network_when_it_needs_one_address(host, waits):
     text = unit.text(service(OPEN._replace(host=host)))
     assert ("Wants=network-online.target" in text) is waits
 
 
-def test_what_a_measurement_needs_is_not_taken_away():
+def test_the_unit_does_not_restrict_measurements():
     settings = [line for line in unit.text(service()).splitlines() if not line.startswith("#")]
     assert "Delegate=memory" in settings
     for taken in (
@@ -104,5 +104,5 @@ def test_what_a_measurement_needs_is_not_taken_away():
         ('say "x"\\', '"say \\"x\\"\\\\"'),
     ],
 )
-def test_words_reach_the_agent_as_they_are(word, written):
+def test_words_are_quoted_for_systemd(word, written):
     assert unit.command_word(word) == written

@@ -7,7 +7,7 @@ def write_task(root, task, content):
     (folder / "schedstat").write_text(content)
 
 
-def test_threads_are_summed(tmp_path):
+def test_times_of_all_threads_are_summed(tmp_path):
     write_task(tmp_path, "1", "1000000000 500000000 3\n")
     write_task(tmp_path, "2", "2000000000 0 1\n")
     before = scheduler_times(str(tmp_path))

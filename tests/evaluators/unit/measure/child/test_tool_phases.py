@@ -1,16 +1,16 @@
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.phases import perform
+from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_evaluators.measure.child.phases import run_phase
 from vitsearch_evaluators.measure.child.subject import Subject
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, ProcessReport
-from vitsearch_evaluators.measure.child.tool_phases import RESTS
+from vitsearch_evaluators.measure.child.timed_loop import Clocks
+from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.runtimes.base import Availability
-from vitsearch_evaluators.runtimes.tools.tool import Counted, NotProvided, ToolRuntime, ToolTimes, Worked
+from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
 from vitsearch_evaluators.testing import ManualTime
 
-TIMES = ToolTimes([2.0, 2.5], 10.0, None, None, {"gpu": 1}, {"first_inference_ms": "it does not tell"})
+TIMES = ToolTimes([2.0, 2.5], 10.0, None, None, {"gpu": 1}, {"first_inference_ms": "not reported"})
 
 
 class LatencyAlone(ToolRuntime):
@@ -31,52 +31,52 @@ class Everything(LatencyAlone):
         return TIMES._replace(wall_ms=[3.0] * 11)
 
     def throughput(self, path, options, protocol):
-        return Counted(40, 8.0)
+        return RunCount(40, 8.0)
 
-    def work(self, path, options, protocol):
+    def power_load(self, path, options, protocol):
         start = self._time.clock()
         self._time.sleep(protocol.power_s + 4.0)
-        return Worked((start + 3.0, start + 3.0 + protocol.power_s), 100)
+        return LoadWindow((start + 3.0, start + 3.0 + protocol.power_s), 100)
 
 
-def told(runtime, phase, protocol, time):
+def run(runtime, phase, protocol, time):
     subject = Subject(runtime, "1", "model.onnx", {"threads": 1}, protocol)
-    return perform(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
+    return run_phase(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
 
 
-def test_its_samples_are_a_report(tiny_protocol):
+def test_the_samples_of_a_program_become_a_report(tiny_protocol):
     time = ManualTime()
-    report = ProcessReport.from_json(told(LatencyAlone(), "latency", tiny_protocol, time))
+    report = ProcessReport.from_json(run(LatencyAlone(), "latency", tiny_protocol, time))
     assert (report.wall_ms, report.cpu_ms, report.load_ms) == ((2.0, 2.5), (), 10.0)
     assert report.options == {"threads": 1, "gpu": 1}
     assert report.reasons == TIMES.reasons
-    assert told(Everything(time), "sustained", tiny_protocol, time)["wall_ms"] == (3.0,) * 11
+    assert run(Everything(time), "sustained", tiny_protocol, time)["wall_ms"] == (3.0,) * 11
 
 
 def test_throughput_counts_images(tiny_protocol):
     time = ManualTime()
-    found = told(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
+    found = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
     assert ThroughputReport.from_json(found) == ThroughputReport(32.0, 40)
 
 
-def test_the_rests_are_before_the_program_and_after_it_and_that_is_said(tiny_protocol):
+def test_idle_windows_are_before_and_after_the_program_and_have_a_note(tiny_protocol):
     time = ManualTime()
-    asked = tiny_protocol._replace(power_s=10.0, idle_s=2.0, batch=4)
-    report = PowerReport.from_json(told(Everything(time), "power", asked, time))
+    protocol = tiny_protocol._replace(power_s=10.0, idle_s=2.0, batch=4)
+    report = PowerReport.from_json(run(Everything(time), "power", protocol, time))
     zero = report.idle_before[0]
     windows = [tuple(end - zero for end in window) for window in (report.idle_before, report.load, report.idle_after)]
     assert windows == [(0.0, 2.0), (5.0, 15.0), (16.0, 18.0)]
-    assert (report.inferences, report.note) == (400, RESTS)
-    without = told(Everything(time), "power", asked._replace(idle_s=0.0), time)
+    assert (report.inferences, report.note) == (400, IDLE_NOTE)
+    without = run(Everything(time), "power", protocol._replace(idle_s=0.0), time)
     assert without["note"] is None
 
 
 @pytest.mark.parametrize("phase", ["sustained", "throughput", "power"])
-def test_what_a_program_does_not_tell_is_untold(phase, tiny_protocol):
+def test_a_phase_that_a_program_lacks_is_not_provided(phase, tiny_protocol):
     with pytest.raises(NotProvided, match="alone "):
-        told(LatencyAlone(), phase, tiny_protocol, ManualTime())
+        run(LatencyAlone(), phase, tiny_protocol, ManualTime())
 
 
 def test_unknown_phases_are_refused(tiny_protocol):
     with pytest.raises(MeasurementFailed, match="unknown phase 'nap'"):
-        told(LatencyAlone(), "nap", tiny_protocol, ManualTime())
+        run(LatencyAlone(), "nap", tiny_protocol, ManualTime())

@@ -1,4 +1,4 @@
-"""How the agent is to run as a service: what a person asks for, and what the installed service remembers of it."""
+"""The options of the agent's service: given by the user, and stored in the installed service's file."""
 
 import os
 import re
@@ -17,9 +17,9 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _PATHS = ("state", "token_file", "tls_cert", "tls_key")
 
 
-class Wanted(NamedTuple):
-    """The options of `serve`. `state` None is the place that the kind of service has for it; `user` is whom a
-    service of the whole machine runs as."""
+class ServiceOptions(NamedTuple):
+    """The options of `serve`; `state` None is the default folder of the kind of service, `user` the account of a
+    system-wide service."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -32,10 +32,10 @@ class Wanted(NamedTuple):
     cpus: Optional[str] = None
     user: str = USER
 
-    def with_options(self, given: Mapping[str, Any]) -> "Wanted":
-        """Return this with what a person gave now, every path absolute: a service starts in another folder.
+    def with_options(self, given: Mapping[str, Any]) -> "ServiceOptions":
+        """Return the options with those `given` now; paths become absolute, because a service starts in another folder.
 
-        Who encrypts now need not take back that it was once in the clear, nor the other way round.
+        A TLS option cancels an earlier --insecure-plaintext, and the other way round.
         """
         more = dict(given)
         encrypted, plain = {"tls", "tls_cert", "tls_key"}, {"insecure_plaintext"}
@@ -47,20 +47,20 @@ class Wanted(NamedTuple):
                 more[name] = os.path.abspath(more[name])
         return self._replace(**more)
 
-    def checked(self) -> "Wanted":
-        """InvalidRequest for what no agent would start with."""
+    def checked(self) -> "ServiceOptions":
+        """Return self; InvalidRequest for options with which the agent cannot start."""
         agent.wants_tls(self.settings(""))
         if not 1 <= self.port <= 65535:
-            raise InvalidRequest("--port: a service has a port of its own, 1 to 65535")
+            raise InvalidRequest(f"--port: expected 1 to 65535 for a service, got {self.port}")
         if not _USER.match(self.user) or self.user == "root":
             raise InvalidRequest(f"--user: expected the name of an unprivileged account, got {self.user!r}")
         for name, value in self._asdict().items():
             if isinstance(value, str) and not value.isprintable():
-                raise InvalidRequest(f"--{name.replace('_', '-')}: {value!r} cannot stand in a service's file")
+                raise InvalidRequest(f"--{name.replace('_', '-')}: {value!r} contains unprintable characters")
         return self
 
     def settings(self, state: str) -> agent.AgentSettings:
-        """Return what `serve` is to run with, in this state folder."""
+        """Return the settings of `serve` in this state folder."""
         return agent.AgentSettings(
             state=state,
             host=self.host,
@@ -74,7 +74,7 @@ class Wanted(NamedTuple):
         )
 
     def serve_arguments(self, state: str) -> List[str]:
-        """Return the same as arguments of `vitsearch-agent`."""
+        """Return the same settings as arguments of `vitsearch-agent`."""
         words = ["serve", "--host", self.host, "--port", str(self.port), "--state", state]
         words += ["--port-file", os.path.join(state, PORT_FILE)]
         for name in ("token_file", "tls_cert", "tls_key", "cpus"):
@@ -85,17 +85,17 @@ class Wanted(NamedTuple):
         return words
 
     def to_json(self) -> Dict[str, Any]:
-        """Leave out what is as it always is."""
+        """Return the options that differ from the defaults."""
         return {name: value for name, value in self._asdict().items() if value != getattr(DEFAULT, name)}
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "installed") -> "Wanted":
-        return cls(**json_reader.read_object(value, _WANTED, where, _WANTED))
+    def from_json(cls, value: Any, where: str = "installed") -> "ServiceOptions":
+        return cls(**json_reader.read_object(value, _READERS, where, _READERS))
 
 
-DEFAULT = Wanted()
+DEFAULT = ServiceOptions()
 
-_WANTED: Mapping[str, json_reader.Reader] = {
+_READERS: Mapping[str, json_reader.Reader] = {
     "host": json_reader.text,
     "port": json_reader.integer(1, 65535),
     "state": json_reader.text,

@@ -3,7 +3,8 @@ import io
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli import local_measure
+from vitsearch_evaluators.cli.measure import parse_options
+from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
@@ -16,15 +17,15 @@ class Terminal(io.StringIO):
 
 
 def progress(stream):
-    told = local_measure.Progress("vit.onnx", CONFIRM._replace(processes=2), stream)
+    shown = Progress("vit.onnx", CONFIRM._replace(processes=2), stream)
     for phase in ("latency", "latency", "power"):
-        told.started(phase, CHILD)
-    told.tell("cooling", until_c=45.0, at_most_s=300)
-    told.close()
+        shown.started(phase, CHILD)
+    shown.event("cooling", until_c=45.0, at_most_s=300)
+    shown.close()
     return stream.getvalue()
 
 
-def test_who_waits_is_told_why():
+def test_long_phases_and_events_are_printed():
     assert progress(io.StringIO()).splitlines() == [
         "vitsearch-agent: power phase",
         "vitsearch-agent: cooling (until_c 45.0, at_most_s 300)",
@@ -38,6 +39,6 @@ def test_a_terminal_shows_each_process_in_one_line():
 
 
 def test_values_of_options_may_be_json():
-    assert local_measure.options(["a=1", "b=[true]", "c=x=y", "d="]) == {"a": 1, "b": [True], "c": "x=y", "d": ""}
+    assert parse_options(["a=1", "b=[true]", "c=x=y", "d="]) == {"a": 1, "b": [True], "c": "x=y", "d": ""}
     with pytest.raises(InvalidRequest, match="expected KEY=VALUE"):
-        local_measure.options(["x"])
+        parse_options(["x"])

@@ -1,8 +1,7 @@
-"""Engines that TensorRT built on this device, kept from job to job.
+"""A cache of the engines that TensorRT built on this device, kept between jobs.
 
-An engine fits one TensorRT on one GPU, and was tuned under one power mode: loaded elsewhere it fails at best.
-So all of that is its key; what has another key is never looked at. A kept engine is used only when its bytes
-are those that were written.
+An engine fits one TensorRT version on one GPU and was tuned under one power mode; elsewhere it fails to load
+or runs badly. All of these are part of its key. An engine is used only if its digest is unchanged.
 """
 
 import contextlib
@@ -17,27 +16,27 @@ ENGINES_KEPT = 16
 
 
 class EngineCache:
-    """A folder, private to the agent."""
+    """A folder of engines, private to the agent; at most ENGINES_KEPT remain, the least recently used go first."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def find(self, key: Mapping[str, Any]) -> Optional[str]:
-        """Return the path of the engine with this key, None when it has to be built."""
+        """Return the path of the engine with this key, None when it must be built."""
         path = self._path(key)
         try:
             with open(path + ".json") as stream:
                 kept: Dict[str, Any] = json.load(stream)
-            whole = kept["key"] == dict(key) and kept["sha256"] == file_digest(path)
+            is_intact = kept["key"] == dict(key) and kept["sha256"] == file_digest(path)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not whole:
+        if not is_intact:
             return None
-        os.utime(path)  # used last
+        os.utime(path)  # marks it as the most recently used
         return path
 
     def make(self, key: Mapping[str, Any], build: Callable[[str], None]) -> str:
-        """Return the engine with this key; `build` writes it to a path when it is not here."""
+        """Return the path of the engine with this key; `build` writes it to a path when the cache does not have it."""
         found = self.find(key)
         if found is not None:
             return found
@@ -48,10 +47,11 @@ class EngineCache:
             build(part)
             described = {"key": dict(key), "sha256": file_digest(part)}
         write_json(path + ".json", described)
-        self._forget_oldest()
+        self._evict()
         return path
 
     def drop(self, key: Mapping[str, Any]) -> None:
+        """Remove the engine with this key."""
         for name in (self._path(key) + ".json", self._path(key)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(name)
@@ -59,7 +59,7 @@ class EngineCache:
     def _path(self, key: Mapping[str, Any]) -> str:
         return os.path.join(self._folder, digest(dict(key))[:32] + ".engine")
 
-    def _forget_oldest(self) -> None:
+    def _evict(self) -> None:
         paths = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if name.endswith(".engine")]
         for path in sorted(paths, key=os.path.getmtime)[:-ENGINES_KEPT]:
             for name in (path + ".json", path):

@@ -1,4 +1,4 @@
-"""The machine and the program that is to be installed, as they are now."""
+"""The machine, and the program that `install` installs on it."""
 
 import os
 import pwd
@@ -12,9 +12,9 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 
 class Program(NamedTuple):
-    """With what the agent is started: `python` runs `archive` (the .pyz), or the package that is installed in it.
+    """The program of the agent: `python` runs `archive` (the .pyz), or the package installed in it.
 
-    `needs` are the folders and files without which it does not start.
+    `needs` are the files and folders without which it does not start.
     """
 
     python: str
@@ -22,26 +22,27 @@ class Program(NamedTuple):
     needs: Tuple[str, ...]
 
     @classmethod
-    def here(cls) -> "Program":
+    def current(cls) -> "Program":
+        """Return the program that runs now."""
         package = package_folder()
         home = os.path.dirname(package)
-        # A virtual environment is a link to a Python that may be anywhere.
+        # A virtual environment links to a Python elsewhere.
         needs = (sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix)
         if os.path.isfile(home):
             return cls(sys.executable, home, needs)
         return cls(sys.executable, None, (*needs, package))
 
     def command(self, archive: Optional[str]) -> Tuple[str, ...]:
-        """Return what starts the agent when the archive lies there."""
+        """Return the command that starts the agent, with the archive at this path."""
         return (self.python, "-m", "vitsearch_evaluators") if archive is None else (self.python, archive)
 
     def hidden(self) -> Optional[str]:
-        """Return what of it a service of the whole machine would not find, for homes are closed to it."""
+        """Return a needed path that is hidden from a system-wide service, None when there is none."""
         return next((path for path in self.needs if is_hidden(path)), None)
 
 
 class Host(NamedTuple):
-    """Who installs, where. `platform` is `sys.platform`; `name` and `home` are the person's."""
+    """The platform (`sys.platform`), and the user who installs: name, home and whether it is root."""
 
     platform: str
     is_root: bool
@@ -49,15 +50,16 @@ class Host(NamedTuple):
     home: str
 
     @classmethod
-    def here(cls) -> "Host":
+    def current(cls) -> "Host":
+        """Return the platform and user of this process."""
         number = os.geteuid()
         try:
             name = pwd.getpwuid(number).pw_name
-        except KeyError:  # a container may run as a number that nobody has
+        except KeyError:  # a container may run under a user id without a name
             name = str(number)
         return cls(sys.platform, number == 0, name, os.path.expanduser("~"))
 
 
 def is_hidden(path: str) -> bool:
-    """Whether the unit's ProtectHome and PrivateTmp hide a path."""
+    """Return whether the unit's ProtectHome and PrivateTmp hide a path."""
     return any(path == folder or path.startswith(folder + "/") for folder in _HIDDEN)

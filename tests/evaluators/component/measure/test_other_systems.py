@@ -1,6 +1,6 @@
-"""The agent on a system that is no Linux, as far as that can be played here: no /proc, no /sys, no prctl, no affinity.
+"""The agent on a system other than Linux, simulated: no /proc, no /sys, no prctl, no affinity.
 
-macOS itself was not at hand.
+It was not run on macOS itself.
 """
 
 import json
@@ -14,7 +14,7 @@ from support import AGENT_HOME
 from vitsearch_evaluators.base.tokens import read_tokens
 from vitsearch_evaluators.client.client import DeviceClient
 
-# Python imports this first. Only what the agent itself asks for is hidden: the interpreter goes on as it is.
+# Python imports this first. It hides files only from the agent's own calls; the interpreter itself is unchanged.
 SITE = """
 import builtins, io, os, sys
 
@@ -43,22 +43,22 @@ def environment(tmp_path):
     return dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path / "site"), AGENT_HOME]))
 
 
-def test_it_measures_and_says_what_it_cannot_know(environment, blob):
+def test_every_figure_is_measured_or_has_a_reason(environment, blob):
     command = [sys.executable, "-m", "vitsearch_evaluators", "measure", blob, "--runtime", "noop", "--json"]
-    told = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
-    assert told["latency_ms"]["n"] == 200
-    for name in ("peak_memory_mb", "swap_mb", "temperature"):
-        assert told[name] is None
-        assert told["reasons"][name]
-    assert told["reasons"]["contention"]
+    found = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    assert found["latency_ms"]["n"] == 200
+    assert found["peak_memory_mb"] is found["swap_mb"] is found["temperature"] is None
+    for name, value in found.items():
+        assert value is not None or found["reasons"][name], name
+    assert found["reasons"]["contention"]
 
 
-def test_it_serves(environment, blob, tmp_path, tiny_protocol, until):
+def test_an_agent_serves_and_measures(environment, blob, tmp_path, tiny_protocol, until):
     port_file = tmp_path / "port.json"
     command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
     command += ["--state", str(tmp_path / "state"), "--port-file", str(port_file)]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
-        until(lambda: port_file.exists() or process.poll() is not None, "an agent that listens")
+        until(lambda: port_file.exists() or process.poll() is not None, "the agent listens")
         url = f"http://127.0.0.1:{json.loads(port_file.read_text())['port']}"
         (token,) = read_tokens(str(tmp_path / "state" / "token"))
         with DeviceClient(url, token) as client:
