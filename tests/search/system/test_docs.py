@@ -17,7 +17,7 @@ from vitsearch.space import check, load
 
 REPOSITORY = Path(support.REPOSITORY)
 AGENT_PAGES = sorted((REPOSITORY / "evaluators").glob("*.md"))
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *AGENT_PAGES]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")), *AGENT_PAGES]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
