@@ -36,7 +36,7 @@ from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
 CALIBRATION, SIGNAL, REFERENCE, BATCH = 256, 1000, 11000, 64
@@ -89,7 +89,7 @@ class JobFolder:
             model = self.made(plan, signal)
             seconds[signal] = time.process_time() - start
             found = self._logits(model, self.seen.images)
-            accuracy[signal] = fine_tune.accuracy(found, self.seen.labels)
+            accuracy[signal] = inference.accuracy(found, self.seen.labels)
             kl[signal] = kl_divergence(self.expected, found)
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = fine_tune.fine_tune(model, self._task())
@@ -112,7 +112,7 @@ class JobFolder:
 
     def judged(self, model: nn.Module) -> float:
         """Accuracy on the images of the reference."""
-        return fine_tune.accuracy(self._logits(model, self.reference.images), self.reference.labels)
+        return inference.accuracy(self._logits(model, self.reference.images), self.reference.labels)
 
     def _magnitudes(self) -> Scores:
         """Heads: norm of their rows of ``qkv`` and columns of ``proj``; neurons: norm in times norm out."""
@@ -143,7 +143,7 @@ class JobFolder:
         return self.images.test
 
     def _logits(self, model: nn.Module, images: np.ndarray) -> np.ndarray:
-        return fine_tune.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
+        return inference.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
 
     def _tensor(self, images: np.ndarray) -> torch.Tensor:
         return to_tensor(images, SPEC.resolution, self.images.mean, self.images.std)

@@ -35,7 +35,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.storage.files import FileStore
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 from vitsearch.workers import tasks
 
 BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
@@ -150,8 +150,8 @@ class JobFolder:
             sparsity.magnitude(model, resolved.weight_sparsity)
         tokens.apply(model, resolved)
         split, size = images.validation, source.resolution
-        logits = fine_tune.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
-        return fine_tune.accuracy(logits, split.labels[:IMAGES])
+        logits = inference.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
+        return inference.accuracy(logits, split.labels[:IMAGES])
 
     def _pruned(self, asked: Plan) -> jobs.CompressionSpec:
         weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"

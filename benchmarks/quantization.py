@@ -28,7 +28,7 @@ from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 MEAN, STD = (0.286,), (0.353,)
 RECIPE = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -52,12 +52,12 @@ class Data:
 
     def accuracy(self, path: Path) -> float:
         inputs = to_tensor(self.validation, 28, MEAN, STD).numpy()
-        return fine_tune.accuracy(evaluate.logits(path, inputs, 100), self.labels)
+        return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
     def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
         recipe = SETTINGS.recipe(RECIPE)
         pool = fine_tune.training_pool(len(self.train), recipe)
-        logits = fine_tune.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
+        logits = inference.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
         return fine_tune.FineTuneTask(
             images=self.train,
             labels=self.train_labels,

@@ -29,7 +29,7 @@ from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.models.divergence import kl_divergence
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
 BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -85,7 +85,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     family = backbones.find(BASE.backbone)
     base = family.build(BASE).model
-    logits = partial(fine_tune.predict_logits, resolution=28, mean=images.mean, std=images.std)
+    logits = partial(inference.predict_logits, resolution=28, mean=images.mean, std=images.std)
     expected = logits(base, images.validation.images)
     pool = fine_tune.training_pool(len(images.train), RECIPE)
     targets = logits(base, images.train.images, rows=pool)
@@ -105,7 +105,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     )
 
     def accuracy(model: nn.Module) -> str:
-        return f"{fine_tune.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
+        return f"{inference.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
 
     yield "none", "0", "50", f"{macs.count(base, calibration[:1])[0]:.1f}", accuracy(base), "", "", "", ""
     for ratio in ratios:

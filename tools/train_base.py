@@ -35,7 +35,7 @@ from vitsearch.compress import batch_norms
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 BATCH = 128
@@ -197,8 +197,8 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
-    return fine_tune.accuracy(
-        fine_tune.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
+    return inference.accuracy(
+        inference.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
     )
 
 
