@@ -1,7 +1,7 @@
 """What goes to a worker and what comes back: one frozen job and one frozen result for each stage.
 
-Jobs carry digests and plain values, never modules or database addresses. ``make`` names the function
-in :mod:`vitsearch.workers.tasks` that does the work; only a worker imports it.
+Jobs carry digests and plain values, never modules or database addresses. ``make`` is the name of the stage in
+messages and progress. ``vitsearch.workers.tasks.TASKS`` maps each class to the function that does the work.
 """
 
 from __future__ import annotations
