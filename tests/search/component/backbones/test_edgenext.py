@@ -11,6 +11,7 @@ SMALL = ModelSpec("edgenext_xx_small", "none", 64, 10)
 
 class TestEdgeNeXt(BackboneTestCase):
     spec = SMALL
+    arguments = {"depths": (2, 2, 2, 2)}
     other_resolution = 72
     unsupported = (("resolution", 24), ("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 

@@ -11,6 +11,7 @@ SMALL = ModelSpec("efficientformerv2_s0", "none", 64, 10)
 
 class TestEfficientFormerV2(BackboneTestCase):
     spec = SMALL
+    arguments = {"depths": (1, 1, 3, 3)}
     other_resolution = 96
     unsupported = (("resolution", 80), ("window_size", 4), ("token_pruning_ratio", 0.5))
 

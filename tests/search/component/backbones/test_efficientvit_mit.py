@@ -4,19 +4,22 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 SMALL = ModelSpec("efficientvit_b0", "none", 64, 10)
+FEW_BLOCKS = {"depths": (1, 1, 2, 2), "head_widths": (256, 128)}
 
 
 class TestSmall(BackboneTestCase):
     spec = SMALL
+    arguments = FEW_BLOCKS
     other_resolution = 50
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-class TestGreyImagesOf28Pixels(BackboneTestCase):
+class TestGreyImagesOf28Pixels(VariantTestCase):
     spec = ModelSpec("efficientvit_b0", "none", 28, 10, 1)
+    arguments = FEW_BLOCKS
     other_resolution = 32
     unsupported = (("distillation", "token"),)
 
@@ -25,6 +28,7 @@ class TestLarge(BackboneTestCase):
     """Fused blocks, GELU, and no norm inside the inverted residuals of the last stages."""
 
     spec = ModelSpec("efficientvit_l1", "none", 32, 10)
+    arguments = {"depths": (1, 1, 1, 1, 2), "widths": (16, 32, 64, 128, 256), "head_widths": (256, 128)}
     other_resolution = 48
     unsupported = (("window_size", 7),)
 

@@ -14,6 +14,7 @@ class TestEfficientViTMSRA(BackboneTestCase):
 
     spec = ModelSpec("efficientvit_m0", "none", 128, 10)
     other_resolution = 64
+    arguments = {"depth": (1, 1, 1)}
     cuts_heads = False
     unsupported = (
         ("head_pruning_ratio", 0.5),

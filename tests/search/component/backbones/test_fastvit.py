@@ -11,6 +11,7 @@ SMALL = ModelSpec("fastvit_t8", "none", 32, 10)
 
 class TestFastViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"layers": (1, 1, 2, 1), "embed_dims": (24, 48, 96, 192)}
     other_resolution = 48
     cuts_heads = False
     unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5))
@@ -18,6 +19,7 @@ class TestFastViT(BackboneTestCase):
 
 class TestFastViTWithAttention(BackboneTestCase):
     spec = ModelSpec("fastvit_sa12", "none", 64, 10)
+    arguments = {"layers": (1, 1, 1, 2), "embed_dims": (32, 64, 128, 256)}
     other_resolution = 32
     unsupported = (("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 

@@ -14,10 +14,12 @@ from vitsearch.training.fine_tune import FineTuneTask, fine_tune
 
 SMALL = "levit_128s"
 FAMILY = backbones.find(SMALL)
+FEW_BLOCKS = {"depth": (1, 1, 1), "embed_dim": (64, 96, 128), "num_heads": (4, 6, 8), "key_dim": 16}
 
 
 class TestLevit(BackboneTestCase):
     spec = ModelSpec("levit_128s.fb_dist_in1k", "none", 64, 10)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -30,6 +32,7 @@ class TestLevit(BackboneTestCase):
 
 class TestLevitOfConvolutions(BackboneTestCase):
     spec = ModelSpec("levit_conv_128s", "none", 64, 7)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (("resolution", 72), ("window_size", 4))
 

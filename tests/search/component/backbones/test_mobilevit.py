@@ -6,7 +6,7 @@ from timm.models.byobnet import BottleneckBlock
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 SMALL = ModelSpec("mobilevit_xxs", "none", 64, 10)
 
@@ -17,7 +17,7 @@ class TestMobileViT(BackboneTestCase):
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-class TestGreyImagesOf28Pixels(BackboneTestCase):
+class TestGreyImagesOf28Pixels(VariantTestCase):
     """Maps of odd sides, down to a single pixel, which the model interpolates to whole patches."""
 
     spec = ModelSpec("mobilevit_xxs", "none", 28, 10, 1)

@@ -12,6 +12,7 @@ SMALL = ModelSpec("repvit_m0_9", "none", 32, 10)
 
 class TestRepViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"depth": (1, 1, 2, 1), "embed_dim": (24, 48, 96, 192)}
     other_resolution = 48
     cuts_heads = False
     unsupported = (

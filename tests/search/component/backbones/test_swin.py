@@ -7,14 +7,16 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 TINY = "swin_tiny_patch4_window7_224"
 TABLE = "relative_position_bias_table"
+FEW_BLOCKS = {"depths": (2, 2, 1, 1), "embed_dim": 48}
 
 
 class TestSwin(BackboneTestCase):
     spec = ModelSpec(TINY, "none", 64, 10)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -27,10 +29,11 @@ class TestSwin(BackboneTestCase):
     )
 
 
-class TestSwinS3(BackboneTestCase):
+class TestSwinS3(VariantTestCase):
     """Windows that differ between the stages."""
 
     spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", 64, 7)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (("resolution", 80), ("window_size@64", 5))
 

@@ -12,6 +12,7 @@ SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
 
 class TestTinyViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"depths": (1, 1, 2, 1), "embed_dims": (32, 64, 96, 160), "num_heads": (2, 2, 3, 5)}
     other_resolution = 96
     unsupported = (
         ("resolution", 100),

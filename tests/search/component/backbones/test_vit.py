@@ -5,7 +5,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import scores
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, FittingTests, VariantTestCase
 
 
 class TestBuiltinBase(BackboneTestCase):
@@ -21,14 +21,16 @@ class TestBuiltinBase(BackboneTestCase):
     )
 
 
-class TestDeiT(BackboneTestCase):
+class TestDeiT(VariantTestCase):
     spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+    arguments = {"depth": 2}
     other_resolution = 48
     unsupported = (("resolution", 100), ("window_size", 7), ("distillation", "token"), ("weights", "builtin"))
 
 
 class TestDistilledDeiT(BackboneTestCase):
     spec = ModelSpec("deit_tiny_distilled_patch16_224.fb_in1k", "none", 64, 7)
+    arguments = {"depth": 4}
     other_resolution = 32
     unsupported = (("resolution", 8), ("window_size", 4))
 
@@ -38,10 +40,11 @@ class TestDistilledDeiT(BackboneTestCase):
         assert (block_structure.tokens, block_structure.prefix_tokens) == (16 + 2, 2)
 
 
-class TestLayerScale(BackboneTestCase):
+class TestLayerScale(VariantTestCase, FittingTests):
     """DeiT-III: layer scale, position table without the class token."""
 
     spec = ModelSpec("deit3_small_patch16_224", "none", 32, 10)
+    arguments = {"depth": 2, "embed_dim": 192, "num_heads": 3}
     other_resolution = 64
     unsupported = (("window_size", 4),)
 
