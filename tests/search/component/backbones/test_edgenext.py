@@ -16,7 +16,7 @@ class TestEdgeNeXt(BackboneTestCase):
     unsupported = (("resolution", 24), ("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-def test_a_head_keeps_its_temperature():
+def test_slicing_heads_keeps_their_temperatures():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
     block = next(index for index, unit in enumerate(family.units(model)) if unit.heads)

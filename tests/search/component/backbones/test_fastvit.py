@@ -24,7 +24,7 @@ class TestFastViTWithAttention(BackboneTestCase):
     unsupported = (("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-def test_what_ships_has_one_convolution_and_no_norm_where_training_had_branches():
+def test_branches_ship_as_one_convolution_without_norm():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
     ships = family.deployable(model)
@@ -35,7 +35,7 @@ def test_what_ships_has_one_convolution_and_no_norm_where_training_had_branches(
     assert all(name.endswith("mlp.conv.bn") for name in norms)
 
 
-def test_a_block_without_heads_refuses_to_lose_some():
+def test_slicing_heads_of_a_block_without_heads_is_refused():
     family = backbones.find(SMALL.backbone)
     with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a RepMixer"):
         family.slice_heads(family.build(SMALL).model, 0, (0,))
