@@ -1,8 +1,7 @@
 """Public fakes at the two boundaries of a run, for tests and benchmarks of everything between them.
 
-``FakeRunner`` answers each stage at once with numbers that follow from the plan alone; ``FakeDevice``
-reads the cost out of the file that FakeRunner "exported". The numbers are made up and marked
-``emulated``: they say nothing about any model.
+``FakeRunner`` answers each stage at once with numbers that depend only on the plan. ``FakeDevice`` reads the cost out
+of the file that FakeRunner "exported". The numbers are made up and marked ``emulated``: they describe no real model.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def fake_block_structure() -> tuple[BlockStructure, Scores]:
 
 
 def fake_stage_config() -> StageConfig:
-    """What the lab is told about the fake data and the fake backbone."""
+    """Settings of the pipeline for the fake data and the fake backbone."""
     return StageConfig(
         data=DataIdentity(DATA["fingerprint"], len(DATA["class_names"]), DATA["channels"]),
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
@@ -70,7 +69,7 @@ def fake_stage_config() -> StageConfig:
 
 
 def share(resolved: ResolvedPlan) -> tuple[float, float]:
-    """Shares of heads and FFN channels that stay."""
+    """Shares of heads and FFN channels that are kept."""
     heads = sum(len(block.heads) for block in resolved.blocks) / (BLOCKS * HEADS)
     ffn = sum(len(block.ffn) for block in resolved.blocks) / (BLOCKS * FFN)
     return heads, ffn
@@ -90,7 +89,7 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages by name; ``before`` is called first and may raise (a fault to inject)."""
+    """Answers each stage at once. ``made`` counts stages by name; ``before`` runs first and may raise (a fault)."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
     made: Counter[str] = field(default_factory=Counter)
@@ -133,7 +132,7 @@ class FakeRunner:
                 sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
-        raise AssertionError(f"no answer for {job.make}")
+        raise AssertionError(f"FakeRunner has no answer for {job.make}")
 
 
 def _stored(store: FileStore, value: object) -> str:
@@ -145,7 +144,7 @@ def _stored(store: FileStore, value: object) -> str:
 
 @dataclass
 class FakeDevice:
-    """Answers with the cost that stands in the file. ``before`` may raise."""
+    """Measures the cost that is written in the file. ``before`` runs first and may raise."""
 
     name: str = "local"
     before: Callable[[Path], None] = lambda path: None
@@ -155,7 +154,7 @@ class FakeDevice:
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """All but one of ten are right."""
+        """Nine of ten images are classified correctly."""
         self.before(artifact)
         self.measured["accuracy"] += 1
         return AccuracyResult(
