@@ -2,9 +2,9 @@
 
     PYTHONPATH=search:evaluators python tools/measure_augmentation.py
 
-The committed base, whole and with half of its heads and three quarters of its FFN channels cut off
-(the first ones stay, no refit), learns from labels and from itself: cached logits without
-augmentation, the live teacher with it.
+The committed base is trained whole, and without half of its heads and three quarters of its FFN channels (the first
+ones are kept, no refit). It learns from labels and from itself: from cached logits without augmentation, from the live
+teacher with it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cut() -> nn.Module:
 
 
 def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmentation, epochs: int) -> tuple[float, Any]:
-    """CPU-seconds of the training, and the model."""
+    """CPU-seconds of the training, and the trained model."""
     pool = fine_tune.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
     logits = inference.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
@@ -73,8 +73,8 @@ def main() -> None:
                 seconds, model = tuned(make, data, augmentation, epochs)
                 logits = inference.predict_logits(model, data.validation.images, 28, data.mean, data.std)
                 found = inference.accuracy(logits, data.validation.labels)
-                told = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
-                print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {told}", flush=True)
+                result = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
+                print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {result}", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,12 @@ def main() -> None:
     task = fine_tune.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
-    alone = dataclasses.replace(task, teacher_logits=None)
-    timed("fine-tune, labels alone", len(images), lambda: fine_tune.fine_tune(base(), alone))
+    labels_only = dataclasses.replace(task, teacher_logits=None)
+    timed("fine-tune, labels only", len(images), lambda: fine_tune.fine_tune(base(), labels_only))
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
-            answers = inference.predict_logits(base(), split.images, 28, mean, std)
-            print(f"accuracy, {name}: {inference.accuracy(answers, split.labels):.4f} of {len(split)}")
+            logits = inference.predict_logits(base(), split.images, 28, mean, std)
+            print(f"accuracy, {name}: {inference.accuracy(logits, split.labels):.4f} of {len(split)}")
 
 
 if __name__ == "__main__":
