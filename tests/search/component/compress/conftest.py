@@ -46,7 +46,7 @@ def best(row: tuple[float, ...], count: int) -> tuple[int, ...]:
 @pytest.fixture(scope="session")
 def base() -> Base:
     family = backbones.find(SPEC.backbone)
-    calibration, held_out = images(0, 256), images(256, 100)
+    calibration, held_out = images(0, 256), images(256, 200)
     return Base(family, scores.collect(family.build(SPEC).model, family, *calibration), calibration, held_out)
 
 

@@ -92,10 +92,10 @@ def test_the_loss_weighs_labels_and_teacher(data):
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
     batch = np.arange(8)
     asked = task(data, teacher_logits=teacher)
-    inputs = fine_tune._batch(asked, None, batch, "fp32")
+    made = fine_tune._batch(asked, None, batch, "fp32")
     logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
     with distillation.method("logits", model, asked.recipe, None) as method:
-        seen = fine_tune._loss(method, model(inputs.inputs), inputs, asked.recipe).item()
+        seen = fine_tune._loss(method, model(made.inputs), made, asked.recipe).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
     soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
@@ -231,12 +231,12 @@ def test_frozen_blocks_keep_their_weights_and_the_rest_learns(data):
 
 
 def test_label_smoothing_raises_the_loss_of_confident_outputs(data):
-    lesson = fine_tune._Lesson(torch.empty(0), torch.tensor([0]), None)
+    batch = fine_tune._Batch(torch.empty(0), torch.tensor([0]), None)
     logits = torch.tensor([[20.0, 0.0]])
     with distillation.method("none", tiny(), RECIPE, None) as plain:
         smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
-        assert fine_tune._loss(plain, logits, lesson, RECIPE).item() == pytest.approx(0, abs=1e-6)
-        assert fine_tune._loss(plain, logits, lesson, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
+        assert fine_tune._loss(plain, logits, batch, RECIPE).item() == pytest.approx(0, abs=1e-6)
+        assert fine_tune._loss(plain, logits, batch, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -17,7 +17,7 @@ from vitsearch.export.onnx_file import OnnxExporter
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
 BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))
-EFFECT = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
+PLAN = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
 
 
 @pytest.fixture(params=METHODS)
@@ -36,8 +36,8 @@ def counts_of(model, images):
 
 def test_each_block_passes_on_the_tokens_of_the_plan(vit, images):
     model = vit()
-    tokens.apply(model, EFFECT)
-    assert counts_of(model, images) == EFFECT.tokens
+    tokens.apply(model, PLAN)
+    assert counts_of(model, images) == PLAN.tokens
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -49,7 +49,7 @@ def test_the_plan_holds_for_named_blocks(vit, images, pruned, name):
 def test_a_plan_without_tokens_changes_nothing(vit):
     model = vit()
     before = list(model.blocks)
-    tokens.apply(model, replace(EFFECT, tokens=(), token_pruning_method=None))
+    tokens.apply(model, replace(PLAN, tokens=(), token_pruning_method=None))
     assert list(model.blocks) == before
 
 
@@ -151,10 +151,10 @@ def test_without_a_class_token_the_mean_query_ranks(vit, images, pruned, name, p
 @pytest.mark.parametrize(
     ("resolved", "message"),
     [
-        (replace(EFFECT, tokens=(17, 9, 9)), "tokens behind 3 blocks, model of 4"),
-        (replace(EFFECT, tokens=(17, 9, 10, 10)), "cannot leave 10 of 9 tokens"),
-        (replace(EFFECT, tokens=(17, 9, 1, 1)), "cannot leave 1 of 9 tokens"),
-        (replace(EFFECT, token_pruning_method="any"), "no method 'any'"),
+        (replace(PLAN, tokens=(17, 9, 9)), "tokens behind 3 blocks, model of 4"),
+        (replace(PLAN, tokens=(17, 9, 10, 10)), "cannot leave 10 of 9 tokens"),
+        (replace(PLAN, tokens=(17, 9, 1, 1)), "cannot leave 1 of 9 tokens"),
+        (replace(PLAN, token_pruning_method="any"), "unknown token pruning method 'any'"),
     ],
 )
 def test_a_plan_of_another_model_is_refused(vit, resolved, message):
