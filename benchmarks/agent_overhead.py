@@ -1,8 +1,8 @@
-"""What the device agent costs by itself, in CPU time of its processes, against what it may cost.
+"""Measure the overhead of the device agent, in CPU time of its processes, and compare it with its limits.
 
 python benchmarks/agent_overhead.py
 
-Needs no torch: run it on a board with PYTHONPATH=evaluators.
+Needs no torch: run it on a device with PYTHONPATH=evaluators.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EmbeddedAgent(str(Path(folder) / "state")) as agent:
         with agent.client("overhead") as client:
-            client.device()  # the runtime check is over
+            client.device()  # waits until the runtimes have been checked
             met = [
-                told("20 MiB upload: agent and client", upload_s(agent, client, asked.uploads), UPLOAD_MOST_S, "s"),
-                told(
+                reported("20 MiB upload: agent and client", upload_s(agent, client, asked.uploads), UPLOAD_MOST_S, "s"),
+                reported(
                     "known artifact, no-op job: agent and child", job_ms(agent, client, asked.jobs), JOB_MOST_MS, "ms"
                 ),
             ]
         met += [
-            told("idle agent: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
-            told("first canary: agent alone, of a minute", canary_share(agent), IDLE_MOST_SHARE, ""),
-            told("idle agent, nothing due: share of a core", idle_share(agent, asked.idle_s), IDLE_MOST_SHARE, ""),
-            told("idle agent after all that: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
+            reported("idle agent: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
+            reported("first canary: agent alone, share of a minute", canary_share(agent), IDLE_MOST_SHARE, ""),
+            reported("idle agent, nothing due: share of a core", idle_share(agent, asked.idle_s), IDLE_MOST_SHARE, ""),
+            reported("idle agent afterwards: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
         ]
     return 0 if all(met) else 1
 
 
-def told(what: str, found: float, most: float, unit: str) -> bool:
+def reported(what: str, found: float, most: float, unit: str) -> bool:
     print(f"{what:<46}{found:>10.4g} {unit:<3} at most {most:g}{'' if found <= most else '   MISSED'}", flush=True)
     return found <= most
 
 
 def job_ms(agent: EmbeddedAgent, client: DeviceClient, jobs: int) -> float:
-    """The mean over many jobs: ended children are counted in ticks of 10 ms."""
+    """The mean over many jobs, because the time of ended children is counted in ticks of 10 ms."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(os.urandom(1000))
         file.flush()
@@ -70,7 +70,7 @@ def job_ms(agent: EmbeddedAgent, client: DeviceClient, jobs: int) -> float:
 def upload_s(agent: EmbeddedAgent, client: DeviceClient, uploads: int) -> float:
     """The median; each file is new to the agent."""
 
-    def single_flight() -> None:
+    def upload_once() -> None:
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
@@ -79,7 +79,7 @@ def upload_s(agent: EmbeddedAgent, client: DeviceClient, uploads: int) -> float:
     spent = []
     for _ in range(uploads):
         content = os.urandom(UPLOAD_BYTES)
-        spent.append(_spent_s(agent, single_flight))
+        spent.append(_spent_s(agent, upload_once))
     return statistics.median(spent)
 
 
@@ -90,9 +90,9 @@ def idle_share(agent: EmbeddedAgent, seconds: float) -> float:
 
 
 def canary_share(agent: EmbeddedAgent) -> float:
-    """What the agent spends of the minute after its jobs, at whose end it looks at the canary for the first time.
+    """Share of a core that the agent takes in the minute after its jobs, which ends with the first canary.
 
-    Not what the canary's own processes spend: they are a measurement, and fall due after jobs only.
+    The canary's own processes do not count: they are a measurement, and run only after jobs.
     """
     before, children_before, start = cpu_s(agent), children_s(agent), time.monotonic()
     while children_s(agent) == children_before or any_child(agent):
@@ -109,17 +109,17 @@ def resident_mb(agent: EmbeddedAgent) -> float:
 
 
 def cpu_s(agent: EmbeddedAgent) -> float:
-    """Of all threads that the agent has and had."""
+    """CPU seconds of all threads of the agent, ended ones included."""
     return time.clock_gettime(_process_clock(agent.pid))
 
 
 def _process_clock(pid: int) -> int:
-    """Linux' id of another process' CPU clock, as clock_getcpuclockid(3) makes it."""
+    """The id of the CPU clock of another process on Linux, as in clock_getcpuclockid(3)."""
     return (~pid << 3) | 2
 
 
 def children_s(agent: EmbeddedAgent) -> float:
-    """Of the children that the agent has waited for."""
+    """CPU seconds of the children that the agent has waited for."""
     fields = Path(f"/proc/{agent.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) / TICKS_PER_S
 
@@ -129,7 +129,7 @@ def any_child(agent: EmbeddedAgent) -> bool:
 
 
 def _spent_s(agent: EmbeddedAgent, run: Callable[[], None]) -> float:
-    """CPU time of both sides."""
+    """CPU time of agent and client together."""
     agent_before, own_before = cpu_s(agent), time.process_time()
     run()
     return cpu_s(agent) - agent_before + time.process_time() - own_before

@@ -1,13 +1,12 @@
-"""Whether the agent measures what a bare loop over the same file takes: CPU time, median of medians, 5 models.
+"""Compare the measurements of the agent with a bare loop over the same file: CPU time, median of medians, 5 models.
 
 python benchmarks/agent_vs_loop.py
 python benchmarks/agent_vs_loop.py --rounds 31 --cpu 1
 
-The agent's processes and the loop's (bare_loop.py) take turns, in another order in each
-round, on the same core; both run a model as often, after as much warm-up (the agent goes on with its
-until times have settled). Where OpenVINO is
-installed, its benchmark_app (found on PATH) is held against the agent's OpenVINO, for information:
-wall time, which other work only makes longer, so the least of nine medians each, and the least of all runs.
+Processes of the agent and of the loop (bare_loop.py) alternate on the same core, in another order in each round. Both
+run a model equally often after equal warm-up (the agent continues its warm-up until times are stable). Where OpenVINO
+is installed, its benchmark_app (found on PATH) is compared with the agent's OpenVINO, for information: in wall time,
+which other work can only increase, so the table shows the least of nine medians and the least of all runs.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ MODELS = {
     "levit_128s": (64, 3),
     "deit_tiny_patch16_224": (224, 3),
 }
-"""Name -> pixels and channels; random weights: time does not depend on them."""
+"""Pixels and channels by name. Weights are random, because time does not depend on them."""
 PROTOCOL = SCREEN._replace(id="loop", warmup_min_runs=WARM_UP_RUNS, warmup_min_s=WARM_UP_S, min_runs=RUNS, min_s=60.0)
 MOST = 0.02
 RESAMPLES = 2000
@@ -100,7 +99,7 @@ def compare(path: Path, folder: Path, rounds: int) -> tuple[list[float], list[fl
 
 
 def ratio_of(loops: list[float], agents: list[float]) -> tuple[float, float, float]:
-    """Median of medians over median of medians, with the 95 % interval of drawing rounds anew."""
+    """Ratio of the medians of medians, with its 95 % bootstrap interval over rounds."""
     generator = random.Random(0)
     pairs = list(zip(loops, agents, strict=True))
 
@@ -112,7 +111,8 @@ def ratio_of(loops: list[float], agents: list[float]) -> tuple[float, float, flo
 
 
 def openvino(name: str, path: Path, folder: Path) -> str:
-    """The least median and run of OpenVINO (fp32, one thread, ms of wall time): by the agent, by its own tool."""
+    """The least median and the least run of OpenVINO (fp32, one thread, wall time in ms), by the agent and by its
+    tool."""
     tool = shutil.which("benchmark_app", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if tool is None:
         return "not installed"
@@ -130,13 +130,13 @@ def openvino(name: str, path: Path, folder: Path) -> str:
 
 
 def benchmark_app(tool: str, name: str, path: Path) -> tuple[float, float]:
-    """Its median and its shortest run."""
+    """Median and shortest run of benchmark_app, in ms."""
     pixels, channels = MODELS[name]
     one = ["-hint", "none", "-nstreams", "1", "-nthreads", "1", "-api", "sync", "-infer_precision", "f32", "-t", "3"]
     shape = ["-data_shape", f"[1,{channels},{pixels},{pixels}]"]
     done = subprocess.run([tool, "-m", str(path), *one, *shape], check=True, capture_output=True, text=True)
-    told = re.findall(r"(Median|Min):\s+([\d.]+) (ms|us)", done.stdout)
-    in_ms = {name: float(value) / (1e3 if unit == "us" else 1.0) for name, value, unit in told}
+    reported = re.findall(r"(Median|Min):\s+([\d.]+) (ms|us)", done.stdout)
+    in_ms = {name: float(value) / (1e3 if unit == "us" else 1.0) for name, value, unit in reported}
     return in_ms["Median"], in_ms["Min"]
 
 

@@ -1,7 +1,7 @@
-"""What anyone would write to time a model: `python bare_loop.py MODEL` prints the median CPU ms of a run.
+"""A minimal loop that times a model: `python bare_loop.py MODEL` prints the median CPU ms of a run.
 
-A file of its own that imports nothing else: where a process has its memory moves small models by
-some percent, and imports move that.
+It is a file of its own that imports nothing else: the memory layout of a process changes the times of small models by
+some percent, and imports change that layout.
 """
 
 import sys

@@ -1,13 +1,13 @@
-"""Prints how well rung 0 foretells a fine-tune, and what each closed form recovers before any tuning.
+"""Print how well rung 0 predicts a fine-tune, and how much accuracy each closed form recovers before any tuning.
 
-Half of the plans are drawn from the usual range, half are hard (few heads, few neurons, few tokens). Each
-is made four times: by magnitude, by Taylor scores, with the parallel refit, and as rung 0 has it. The last
-is fine-tuned; Kendall's tau tells how alike each signal and the tuned accuracy order the plans.
+Half of the plans are drawn from the usual range, half are hard (few heads, few neurons, few tokens). Each is made four
+times: by magnitude, by Taylor scores, with the parallel refit, and as in rung 0. The last one is fine-tuned. Kendall's
+tau measures how similarly each proxy and the tuned accuracy order the plans.
 
     python benchmarks/closed_form.py --plans 20 --steps 160
 
-Fitted on training images alone; signals are read on 1,000 validation images, the tuned accuracy on 11,000
-other held-out ones. Rows are written as they are reached, and a run that was ended goes on behind them.
+Fits use training images only; proxies are evaluated on 1,000 validation images, the tuned accuracy on 11,000 other
+held-out ones. Each row is written when it is done, and an interrupted run continues after the last one.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 SPEC = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
-CALIBRATION, SIGNAL, REFERENCE, BATCH = 256, 1000, 11000, 64
-SIGNALS = ("magnitude", "taylor", "parallel", "sequential")
+CALIBRATION, PROXY, REFERENCE, BATCH = 256, 1000, 11000, 64
+PROXIES = ("magnitude", "taylor", "parallel", "sequential")
 DRAWS = 1000
-"""Of the plans, with replacement: the spread of tau."""
+"""Bootstrap draws of the plans, for the interval of tau."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of each way to cut the accuracy, the KL to the base and the CPU-seconds that it takes; the tuned accuracy."""
+    """Accuracy, KL to the base and CPU-seconds of each proxy, and the tuned accuracy."""
 
     plan: str
     hard: bool
@@ -60,8 +60,8 @@ class Outcome:
     tuning_seconds: float
 
 
-class JobFolder:
-    """The base, its statistics and logits; everything that all plans share."""
+class PlanRunner:
+    """Runs plans. Holds the base, its statistics and its logits, which all plans share."""
 
     def __init__(self, steps: int) -> None:
         self.family = backbones.find(SPEC.backbone)
@@ -74,8 +74,8 @@ class JobFolder:
         self.statistics: Statistics = scores.collect(self.base, self.family, self.inputs, answers)
         splits = self.images.validation, self._test()
         held_out, labels = (np.concatenate([getattr(it, part) for it in splits]) for part in ("images", "labels"))
-        self.seen = Split.of(held_out[:SIGNAL], labels[:SIGNAL])
-        self.reference = Split.of(held_out[SIGNAL:][:REFERENCE], labels[SIGNAL:][:REFERENCE])
+        self.seen = Split.of(held_out[:PROXY], labels[:PROXY])
+        self.reference = Split.of(held_out[PROXY:][:REFERENCE], labels[PROXY:][:REFERENCE])
         self.expected = self._logits(self.base, self.seen.images)
         self.steps = steps
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 1e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -84,38 +84,39 @@ class JobFolder:
 
     def outcome(self, plan: Plan, hard: bool) -> Outcome:
         accuracy, kl, seconds = {}, {}, {}
-        for signal in SIGNALS:
+        for proxy in PROXIES:
             start = time.process_time()
-            model = self.made(plan, signal)
-            seconds[signal] = time.process_time() - start
+            model = self.made(plan, proxy)
+            seconds[proxy] = time.process_time() - start
             found = self._logits(model, self.seen.images)
-            accuracy[signal] = fine_tune.accuracy(found, self.seen.labels)
-            kl[signal] = kl_divergence(self.expected, found)
+            accuracy[proxy] = inference.accuracy(found, self.seen.labels)
+            kl[proxy] = kl_divergence(self.expected, found)
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = fine_tune.fine_tune(model, self._task())
         tuned = self.judged(model)
         return Outcome(named(plan), hard, self.steps, cost, accuracy, kl, seconds, tuned, report.cpu_seconds)
 
-    def made(self, plan: Plan, signal: str) -> nn.Module:
-        """The model that ``plan`` asks for, as ``signal`` makes it."""
-        by = self._magnitudes() if signal == "magnitude" else self.statistics.scores()
+    def made(self, plan: Plan, proxy: str) -> nn.Module:
+        """The model of ``plan``, made in the way of ``proxy``."""
+        by = self._magnitudes() if proxy == "magnitude" else self.statistics.scores()
         resolved = resolve(plan, self.block_structure, by)
         model = self.family.build(SPEC).model
         prune.apply(model, self.family, resolved, self.inputs[:1])
-        if signal in ("parallel", "sequential"):
+        if proxy in ("parallel", "sequential"):
             refit.refit(model, self.base, self.family, resolved, self.statistics)
         tokens.apply(model, resolved)
-        if signal == "sequential":
+        if proxy == "sequential":
             wanted = sequential.targets(self.base, self.family, self.inputs)
             sequential.fit(model, self.family, wanted, self.inputs)
         return model
 
     def judged(self, model: nn.Module) -> float:
-        """Accuracy on the images of the reference."""
-        return fine_tune.accuracy(self._logits(model, self.reference.images), self.reference.labels)
+        """Accuracy on the reference images."""
+        return inference.accuracy(self._logits(model, self.reference.images), self.reference.labels)
 
     def _magnitudes(self) -> Scores:
-        """Heads: norm of their rows of ``qkv`` and columns of ``proj``; neurons: norm in times norm out."""
+        """Norms as scores: of a head its rows of ``qkv`` and columns of ``proj``, of a neuron input times output
+        norm."""
         heads, ffn = [], []
         for block in self.base.blocks:  # type: ignore[union-attr]
             read = block.attn.qkv.weight.reshape(3, block.attn.num_heads, -1).square().sum((0, 2))
@@ -143,14 +144,14 @@ class JobFolder:
         return self.images.test
 
     def _logits(self, model: nn.Module, images: np.ndarray) -> np.ndarray:
-        return fine_tune.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
+        return inference.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
 
     def _tensor(self, images: np.ndarray) -> torch.Tensor:
         return to_tensor(images, SPEC.resolution, self.images.mean, self.images.std)
 
 
 def plans(count: int) -> Iterator[tuple[Plan, bool]]:
-    """Seeded; every second one is hard."""
+    """Random plans from a fixed seed; every second one is hard."""
     draw = random.Random(0)
     for number in range(count):
         hard = number % 2 == 1
@@ -178,7 +179,7 @@ def named(plan: Plan) -> str:
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Tau-b: 1 for the same order, ties counted."""
+    """Kendall's tau-b, which accounts for ties; 1 for the same order."""
     signs = [
         ((a > b) - (a < b), (c > d) - (c < d)) for (a, c), (b, d) in combinations(zip(first, second, strict=True), 2)
     ]
@@ -186,9 +187,9 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     return sum(one * other for one, other in signs) / sqrt(untied[0] * untied[1]) if all(untied) else nan
 
 
-def tau(outcomes: Sequence[Outcome], signal: Callable[[Outcome], float]) -> str:
-    """Against the tuned accuracy, and the [5, 95] percentiles over plans that are drawn anew."""
-    pairs = [(signal(outcome), outcome.tuned) for outcome in outcomes]
+def tau(outcomes: Sequence[Outcome], proxy: Callable[[Outcome], float]) -> str:
+    """Tau against the tuned accuracy, with the [5, 95] percentiles over bootstrap draws of the plans."""
+    pairs = [(proxy(outcome), outcome.tuned) for outcome in outcomes]
     draw = random.Random(0)
     spread = [kendall(*zip(*draw.choices(pairs, k=len(pairs)), strict=True)) for _ in range(DRAWS)]
     edges = quantiles([value for value in spread if not isnan(value)], n=20)
@@ -200,7 +201,7 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield "| rung 0 by | CPU-s to make | tau by accuracy | tau by KL | accuracy untuned, usual | hard |"
     yield "|---|---|---|---|---|---|"
     yield f"| MACs | 0 | {tau(outcomes, lambda o: o.macs)} | | | |"
-    for name in SIGNALS:
+    for name in PROXIES:
         taus = (
             tau(outcomes, lambda o, name=name: o.accuracy[name]),  # type: ignore[misc]
             tau(outcomes, lambda o, name=name: -o.kl[name]),  # type: ignore[misc]
@@ -214,13 +215,13 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def row(found: Outcome) -> str:
-    untuned = (f"{found.accuracy[signal]:.3f}" for signal in SIGNALS)
+    untuned = (f"{found.accuracy[proxy]:.3f}" for proxy in PROXIES)
     kind, kl = "hard" if found.hard else "usual", found.kl["sequential"]
     return f"| {' | '.join((found.plan, kind, f'{found.macs:.2f}', *untuned, f'{kl:.3f}', f'{found.tuned:.4f}'))} |"
 
 
 def known(rows: Path, steps: int) -> dict[str, Outcome]:
-    """What an earlier run with as many steps has reached, by plan."""
+    """Results of an earlier run with the same number of steps, by plan."""
     lines = rows.read_text().splitlines() if rows.exists() else []
     outcomes = [Outcome(**json.loads(line)) for line in lines]
     return {outcome.plan: outcome for outcome in outcomes if outcome.steps == steps}
@@ -230,19 +231,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plans", type=int, default=20)
     parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--rows", type=Path, default=Path("studies/closed_form.jsonl"), help="what was reached so far")
-    told = parser.parse_args()
+    parser.add_argument("--rows", type=Path, default=Path("studies/closed_form.jsonl"), help="results so far")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    job_folder, outcomes = JobFolder(told.steps), known(told.rows, told.steps)
-    print(f"base: {job_folder.judged(job_folder.base):.4f} of {REFERENCE} held-out images\n", flush=True)
-    print(f"| plan | | MACs | {' | '.join(SIGNALS)} | KL | tuned |\n|{'---|' * 9}")
-    for plan, hard in plans(told.plans):
+    runner, outcomes = PlanRunner(options.steps), known(options.rows, options.steps)
+    print(f"base: {runner.judged(runner.base):.4f} of {REFERENCE} held-out images\n", flush=True)
+    print(f"| plan | | MACs | {' | '.join(PROXIES)} | KL | tuned |\n|{'---|' * 9}")
+    for plan, hard in plans(options.plans):
         if named(plan) not in outcomes:
-            outcomes[named(plan)] = job_folder.outcome(plan, hard)
-            with told.rows.open("a") as file:
+            outcomes[named(plan)] = runner.outcome(plan, hard)
+            with options.rows.open("a") as file:
                 file.write(json.dumps(asdict(outcomes[named(plan)])) + "\n")
         print(row(outcomes[named(plan)]), flush=True)
-    print("\n".join(("", *summary([outcomes[named(plan)] for plan, _ in plans(told.plans)]))))
+    print("\n".join(("", *summary([outcomes[named(plan)] for plan, _ in plans(options.plans)]))))
 
 
 if __name__ == "__main__":

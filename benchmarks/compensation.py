@@ -1,5 +1,6 @@
-"""Prints what the closed-form compensation brings back of a hard plan, in fp32 and in static int8, with and without
-token pruning, as a Markdown table. Bases that ship with vitsearch, nothing is trained.
+"""Print what closed-form compensation recovers of a hard plan, as a Markdown table.
+
+In fp32 and static int8, with and without token pruning, on bases that ship with vitsearch. Nothing is trained.
 
 python benchmarks/compensation.py
 """
@@ -23,6 +24,7 @@ from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.workers import tasks
+from vitsearch.workers.images import drawn
 
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 HARD = {"head_pruning_ratio": 0.67, "ffn_pruning_ratio": 0.75}
@@ -36,7 +38,7 @@ PLANS = (
 )
 STUDY, CALIBRATION = Calibration(256, 0), Calibration(32, 0)
 PRECISIONS = ("fp32", "int8_ptq")
-"""In onnxruntime; the ranges of int8_ptq are those on 32 training images."""
+"""Precisions in onnxruntime; int8_ptq is calibrated on 32 training images."""
 
 
 def main() -> None:
@@ -63,11 +65,11 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
     made = Calibrations.of(resolved, block_structure, 28, STUDY)
     spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made)
-    plain, data = bare(source, spec, folder), Data()
+    plain, data = only_cut(source, spec, folder), Data()
     values = []
     for precision in PRECISIONS:
         path = folder / f"{precision}.onnx"
-        quantize.quantize(plain, path, precision, tasks._drawn(workspace, CALIBRATION, 28).numpy())
+        quantize.quantize(plain, path, precision, drawn(workspace, CALIBRATION, 28).numpy())
         values.append(data.accuracy(path))
     for precision in PRECISIONS:
         job = jobs.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)
@@ -76,8 +78,8 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     return values
 
 
-def bare(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> Path:
-    """The file of a model that was only cut."""
+def only_cut(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> Path:
+    """The exported file of a model that is cut, but not refitted."""
     family = backbones.find(source.backbone)
     model = family.build(backbones.ModelSpec(source.backbone, "builtin", 28, 10, 1)).model
     prune.apply(model, family, spec.resolved, torch.zeros(1, 1, 28, 28))

@@ -1,9 +1,9 @@
-"""What the driver itself costs per trial, when the stages cost nothing: ours, a plain Optuna loop, Ray Tune.
+"""Measure the cost of the driver per trial with stages that do nothing: vitsearch, a plain Optuna loop, Ray Tune.
 
     make bench            or    python benchmarks/driver_cost.py --trials 100
 
-All three on SQLite, two objectives, the same sampler settings. CPU time of the driver's process
-(``time.process_time``), because wall time follows the machine's load. The measured table is in
+All three use SQLite, two objectives and the same sampler settings. Measured is the CPU time of the driver's process
+(``time.process_time``), because wall time depends on the load of the machine. The results are in
 ``benchmarks/README.md``.
 """
 
@@ -50,13 +50,13 @@ def space_for(folder: Path, trials: int) -> SearchSpace:
             },
             # Every plan is trained, so that every trial goes through all stages.
             "search": {"trials": trials, "candidates": 1, "margin": 1.0},
-            "storage": f"sqlite:///{folder / 'job_folder.db'}",
+            "storage": f"sqlite:///{folder / 'bench.db'}",
         }
     )
 
 
 def vitsearch(folder: Path, trials: int) -> int:
-    """Baseline, leaderboard, all stages of every trial and the last measurement; returns the trials told."""
+    """Run baseline, leaderboard, all stages of every trial and the last measurement; returns the number of trials."""
     space = space_for(folder, trials)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
@@ -67,7 +67,7 @@ def vitsearch(folder: Path, trials: int) -> int:
 
 
 def plain_optuna(folder: Path, trials: int) -> int:
-    """Ask, five suggestions, tell: the least that any driver on Optuna does."""
+    """Ask, four suggestions, tell: the minimum that any driver on Optuna does."""
     import optuna
 
     url = f"sqlite:///{folder / 'plain.db'}"
@@ -84,7 +84,7 @@ def plain_optuna(folder: Path, trials: int) -> int:
 
 
 def ray_tune(folder: Path, trials: int) -> int:
-    """Ray Tune with OptunaSearch; one CPU, one trial at a time; its CPU time is that of the driver alone too."""
+    """Ray Tune with OptunaSearch, one CPU and one trial at a time; the CPU time is also that of the driver alone."""
     import optuna
     from ray import tune as ray_tune_
     from ray.tune.search import ConcurrencyLimiter
@@ -117,7 +117,7 @@ def _no_op(config: dict[str, float]) -> dict[str, float]:
 
 
 def cost_ms(run: Callable[[Path, int], int], trials: int) -> float:
-    """CPU milliseconds of this process per trial, start-up of the database included."""
+    """CPU milliseconds of this process per trial, including the start-up of the database."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
         done = run(Path(folder), trials)
@@ -127,7 +127,7 @@ def cost_ms(run: Callable[[Path, int], int], trials: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--tune-trials", type=int, default=20, help="Ray Tune is slow; 0 leaves it out")
+    parser.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune, which is slow; 0 skips it")
     asked = parser.parse_args()
     print(f"{'driver':<34}{'trials':>8}{'CPU ms per trial':>18}")
     rows = [

@@ -1,4 +1,4 @@
-"""Prints the leaderboard of a study as a Markdown table: what each family costs at each precision.
+"""Print the leaderboard of a study as a Markdown table: the cost of each family at each precision.
 
 vitsearch run benchmarks/families.yaml
 python benchmarks/families_table.py families

@@ -1,12 +1,12 @@
-"""Prints what each operator does to the project's plain ViT, alone and together, as a Markdown table.
+"""Print what each operator does to the project's plain ViT, alone and together, as a Markdown table.
 
     python benchmarks/operators.py             # all rows: about 15 CPU-minutes
     python benchmarks/operators.py fp32 heads  # rows whose name contains one of the words
 
-Every row is a plan that goes through the stages of a search, on the committed data and base: accuracy on
-the 2,000 validation images when it is cut and nothing else, after the closed-form compensation, after one
-epoch of fine-tuning on 4,096 images, and of the exported file in onnxruntime; then CPU time of that file
-(batch 1, one thread, all files in interleaved rounds), its size, and its size when compressed.
+Every row is a plan that runs through the stages of a search, on the committed data and base. The columns are accuracy
+on the 2,000 validation images after the cut alone, after closed-form compensation, after one epoch of fine-tuning on
+4,096 images, and of the exported file in onnxruntime; then CPU time of that file (batch 1, one thread, all files in
+interleaved rounds), its size, and its compressed size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vitsearch.models.graph import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 from vitsearch.workers import tasks
 
 BACKBONE, RESOLUTION, IMAGES = "vit_fmnist_p4", 28, 2000
@@ -47,7 +47,7 @@ STUDIED, QUANTIZED = Calibration(256, 0), Calibration(32, 0)
 
 @dataclass(frozen=True)
 class Row:
-    """``cut``, ``compensated`` and ``tuned`` are of the torch model; ``shipped`` of the file in its runtime."""
+    """Accuracies: ``cut``, ``compensated`` and ``tuned`` of the torch model, ``shipped`` of the file in its runtime."""
 
     name: str
     cut: float
@@ -90,7 +90,7 @@ def plans() -> Iterator[tuple[str, Plan]]:
     for precision in ("fp16", "int8_weights", "int8_dynamic", "int8_ptq", "int8_mixed", "int8_qat"):
         yield precision, plan(precision)
     for targets in ("none", "logits", "feature"):
-        yield f"heads and FFN -50%, taught by {targets}", plan(**half, distillation=targets)
+        yield f"heads and FFN -50%, distillation {targets}", plan(**half, distillation=targets)
     best = {"head_pruning_ratio": 0.17, "ffn_pruning_ratio": 0.75, "scope": "global"}
     tokens = {"token_pruning_ratio": 0.3, "token_pruning_method": "tome"}
     for precision in ("int8_ptq", "int8_qat"):
@@ -99,8 +99,8 @@ def plans() -> Iterator[tuple[str, Plan]]:
 
 
 @dataclass(frozen=True)
-class JobFolder:
-    """The stages of a search on one backbone, each called in turn."""
+class StageRunner:
+    """Runs the stages of a search on one backbone, one after another."""
 
     workspace: jobs.Workspace
     base: jobs.Base
@@ -108,7 +108,7 @@ class JobFolder:
     base_logits: str
 
     @classmethod
-    def open(cls, folder: Path) -> JobFolder:
+    def open(cls, folder: Path) -> StageRunner:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
         workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
         base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
@@ -140,7 +140,7 @@ class JobFolder:
         return Row(name, *accuracies, shipped.macs_m, self.workspace.store.get(shipped.sha256))
 
     def _cut(self, spec: jobs.CompressionSpec) -> float:
-        """Accuracy of what is left, as it was."""
+        """Accuracy after the cut alone."""
         images = data.load(data.DataSpec.from_json(dict(self.workspace.data)), self.workspace.cache)
         source, resolved, family = spec.source, spec.resolved, backbones.find(BACKBONE)
         model = family.build(ModelSpec(BACKBONE, source.weights, source.resolution, 10, 1)).model
@@ -150,20 +150,20 @@ class JobFolder:
             sparsity.magnitude(model, resolved.weight_sparsity)
         tokens.apply(model, resolved)
         split, size = images.validation, source.resolution
-        logits = fine_tune.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
-        return fine_tune.accuracy(logits, split.labels[:IMAGES])
+        logits = inference.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
+        return inference.accuracy(logits, split.labels[:IMAGES])
 
     def _pruned(self, asked: Plan) -> jobs.CompressionSpec:
         weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"
         source = jobs.Source(BACKBONE, weights, asked.resolution)
         found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
         block_structure = BlockStructure.from_json(found.block_structure)
-        sensitivity = self._damage(source) if asked.deployment.precision in precisions.MIXED else None
+        sensitivity = self._sensitivity(source) if asked.deployment.precision in precisions.MIXED else None
         resolved: ResolvedPlan = resolve(asked, block_structure, Scores.from_json(found.scores), sensitivity)
         steps = Calibrations.of(resolved, block_structure, RESOLUTION, STUDIED)
         return jobs.CompressionSpec(source, resolved, found.statistics_sha256, steps)
 
-    def _damage(self, source: jobs.Source) -> dict[str, float]:
+    def _sensitivity(self, source: jobs.Source) -> dict[str, float]:
         stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workspace, source, QUANTIZED))
         sensitivity: dict[str, float] = json.loads(self.workspace.store.get(stored.sha256).read_text())
         return sensitivity
@@ -176,10 +176,10 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [(name, asked) for name, asked in plans() if not words or any(word in name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
-        job_folder = JobFolder.open(Path(folder))
+        runner = StageRunner.open(Path(folder))
         rows = []
         for name, asked in wanted:
-            rows.append(job_folder.row(name, asked))
+            rows.append(runner.row(name, asked))
             print(f"{len(rows)} of {len(wanted)}: {rows[-1]}", file=sys.stderr, flush=True)
         cost = timing.cpu_ms({row.name: row.file for row in rows})
         whole = cost.get(UNPRUNED, math.nan)

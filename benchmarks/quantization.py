@@ -1,5 +1,7 @@
-"""Prints what each precision costs and gains, as Markdown tables: of the plain ViT base that ships with
-vitsearch, of the same model with outliers, and of DeiT-tiny at 197 tokens (random weights, cost alone).
+"""Print what each precision costs and gains, as Markdown tables.
+
+For the plain ViT base that ships with vitsearch, for the same model with outliers, and for DeiT-tiny at 197 tokens
+(random weights, cost only).
 
 python benchmarks/quantization.py
 """
@@ -28,11 +30,11 @@ from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 MEAN, STD = (0.286,), (0.353,)
 RECIPE = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
-"""Two epochs of 2048 images, taught by the model as it was."""
+"""Two epochs of 2048 images, distilled from the original model."""
 SETTINGS = QuantizationAware()
 FACTOR, CHANNELS = 60.0, 4
 CALIBRATION_IMAGES = 32
@@ -52,12 +54,12 @@ class Data:
 
     def accuracy(self, path: Path) -> float:
         inputs = to_tensor(self.validation, 28, MEAN, STD).numpy()
-        return fine_tune.accuracy(evaluate.logits(path, inputs, 100), self.labels)
+        return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
     def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
         recipe = SETTINGS.recipe(RECIPE)
         pool = fine_tune.training_pool(len(self.train), recipe)
-        logits = fine_tune.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
+        logits = inference.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
         return fine_tune.FineTuneTask(
             images=self.train,
             labels=self.train_labels,
@@ -88,7 +90,7 @@ def main() -> None:
 
 
 def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
-    """The files by precision, and two of a model that trained as long without rounding."""
+    """Files by precision, and two files of a model that was trained equally long without rounding."""
     images, task = data.calibration, data.task(model)
     rounded, tuned = copy.deepcopy(model), copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
@@ -96,15 +98,17 @@ def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
         print(f"{how} rounding: {fine_tune.fine_tune(subject, task).cpu_seconds:.0f} CPU-s  ")
     print()
     files = {
-        name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in precisions()
+        name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()
     }
     (folder / "tuned").mkdir()
-    also = {f"{name}, trained as long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")}
+    also = {
+        f"{name}, trained equally long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")
+    }
     return files | also
 
 
 def deit(folder: Path) -> dict[str, Path]:
-    """Ranges and weights of int8_qat as two steps on noise leave them: cost does not depend on them."""
+    """Files by precision. int8_qat takes two steps on noise, because its cost does not depend on weights or ranges."""
     model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)).model
     images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     rounded = copy.deepcopy(model)

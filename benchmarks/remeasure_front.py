@@ -1,8 +1,8 @@
-"""Measures every point of a finished study's front once more and holds it against what the study shows.
+"""Measure every point of a finished study's front again and compare the result with the value that the study shows.
 
     python benchmarks/remeasure_front.py quickstart
 
-A point agrees when its median CPU time now lies within the interval that is shown, or within 5 % of it.
+A point agrees if its new median CPU time is within the interval shown, or within 5 % of the value shown.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from vitsearch_evaluators.wire.protocol import CONFIRM
 METRIC = "cpu_ms_p50"
 TOLERANCE = 0.05
 REPEAT = 500_000
-"""Far from the repeats that a search uses, so that the agent measures anew."""
+"""Outside the repeats that a search uses, so that the agent measures again."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study")
-    parser.add_argument("--repeat", type=int, default=0, help="raise it to measure anew after a first call")
+    parser.add_argument("--repeat", type=int, default=0, help="raise it to measure again after a first call")
     asked = parser.parse_args()
     disagree = 0
     with opened(asked.study) as (study, ledger):

@@ -1,5 +1,6 @@
-"""Prints what zeros in the weights cost and gain on a base that ships with vitsearch, as a Markdown table: accuracy
-of the exported file, nothing trained, sizes, and CPU time in onnxruntime.
+"""Print what zero weights cost and gain on a base that ships with vitsearch, as a Markdown table.
+
+The columns are accuracy of the exported file (nothing is trained), sizes, and CPU time in onnxruntime.
 
 python benchmarks/sparsity.py [vit_fmnist_p4 | efficientvit_fmnist | mobilevit_fmnist]
 """
@@ -27,16 +28,16 @@ from vitsearch.export.onnx_file import OnnxExporter
 
 KINDS = ("none", "50%", "75%", "2:4")
 HEAD = ("sparsity", "magnitude", "fitted", "fitted, int8_ptq", "CPU ms", "MB", "MB gzip", "int8: MB", "MB gzip")
-SETTLING, BATCH = 2048, 256
+RECALIBRATION_IMAGES, BATCH = 2048, 256
 
 
 class Table:
-    """One model; every file is kept until all were timed side by side."""
+    """The rows of one model; all files are kept, so that they are timed in interleaved rounds."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.data, self.folder = Data(), folder
         self.model = backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model
-        chosen = np.random.default_rng(0).permutation(len(self.data.train))[:SETTLING]
+        chosen = np.random.default_rng(0).permutation(len(self.data.train))[:RECALIBRATION_IMAGES]
         self.images = to_tensor(self.data.train[chosen], 28, MEAN, STD)
 
     def print(self) -> None:

@@ -1,9 +1,9 @@
-"""Prints what dropping blocks and narrowing the residual stream cost the plain ViT base, as a Markdown table.
+"""Print what dropping blocks and pruning the width of the residual stream cost the plain ViT base, as a Markdown table.
 
     python benchmarks/structure.py
 
-vit_fmnist_p4 on 2,000 validation images: as it is cut, refitted in closed form, tuned for one epoch of 4,096 images.
-Blocks are ranked twice: by Taylor scores, and by the KL that dropping each alone gives (not tuned).
+vit_fmnist_p4 on 2,000 validation images: after the cut, refitted in closed form, tuned for one epoch of 4,096 images.
+Blocks are ranked in two ways: by Taylor scores, and by the KL when each alone is dropped (not tuned).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ DEPTHS, WIDTHS = (1 / 6, 2 / 6, 3 / 6), (0.125, 0.25, 0.5)
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for cells in rows(Path(folder)):
-            print("| " + " | ".join(cells) + " |", flush=True)
+        for row in rows(Path(folder)):
+            print("| " + " | ".join(row) + " |", flush=True)
 
 
 def rows(folder: Path) -> Iterator[tuple[str, ...]]:
-    yield "cut", "MMACs", "M parameters", "as it is", "refitted", "KL", "tuned"
+    yield "cut", "MMACs", "M parameters", "cut only", "refitted", "KL", "tuned"
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
@@ -61,22 +61,22 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
         spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
         raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
-        told = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
+        cells = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
         if cut.is_identity:
-            yield *told, "", "", ""
+            yield *cells, "", "", ""
             continue
         spec = replace(spec, refit=CALIBRATION)
         fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
-        told = *told, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
+        cells = *cells, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
         if scores is by_kl:
-            yield *told, ""
+            yield *cells, ""
             continue
         job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, logits, IMAGES)
-        yield *told, f"{tasks.train_rung(job).accuracy:.4f}"
+        yield *cells, f"{tasks.train_rung(job).accuracy:.4f}"
 
 
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
-    """On the first 256 training images; zeros of blocks that stay."""
+    """KL to the base without each block, on the first 256 training images."""
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, images.mean, images.std)
     model = backbones.find(BASE).build(ModelSpec(BASE, "builtin", 28, 10, 1)).model.eval()

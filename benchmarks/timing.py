@@ -1,7 +1,7 @@
-"""CPU time of ONNX files, side by side in one process: what the benchmarks share.
+"""CPU time of several ONNX files in one process, shared by the benchmarks.
 
-Rounds are interleaved (every file runs once in each), so that a change of the machine's speed meets
-all of them alike; one thread, process CPU time, the median over rounds.
+Rounds are interleaved (every file runs once in each), so that a change of the machine's speed affects all files alike.
+One thread, process CPU time, median over rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 WARM_UP, ROUNDS, RUNS = 5, 60, 5
-"""``RUNS`` in a row are timed together: one alone may be shorter than the clock's grain."""
+"""``RUNS`` consecutive runs are timed together, because one may be shorter than the resolution of the clock."""
 
 
 def cpu_ms(files: Mapping[str, Path]) -> dict[str, float]:

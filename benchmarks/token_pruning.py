@@ -1,4 +1,4 @@
-"""Prints what each method of token pruning saves and costs, as two Markdown tables.
+"""Print what each method of token pruning saves and costs, as two Markdown tables.
 
 python benchmarks/token_pruning.py time        # DeiT-tiny at 224 pixels, 197 tokens, random weights
 python benchmarks/token_pruning.py accuracy    # vit_fmnist_p4 on 2,000 validation images
@@ -29,7 +29,7 @@ from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.models.divergence import kl_divergence
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 DEIT = ModelSpec("deit_tiny_patch16_224", "none", 224, 1000)
 BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
@@ -44,33 +44,33 @@ def main() -> None:
     parser.add_argument("table", choices=["time", "accuracy"])
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of the accuracy table")
     parser.add_argument("--ratios", nargs="+", default=RATIOS, type=float)
-    told = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = times() if told.table == "time" else accuracies(told.methods, told.ratios)
+    rows = times() if options.table == "time" else accuracies(options.methods, options.ratios)
     for cells in rows:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def times() -> Iterator[tuple[str, ...]]:
-    """CPU milliseconds, and how many times faster than the unpruned model in fp32."""
+    """CPU milliseconds, and the speed-up over the unpruned model in fp32."""
     yield "method", "tokens behind the blocks", "MMACs", "nodes", *PRECISIONS
     yield ("---",) * (4 + len(PRECISIONS))
     images = np.random.default_rng(0).normal(size=(8, 3, 224, 224)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        files, told = {}, {}
+        files, rows = {}, {}
         for method in (None, *METHODS):
             model, left = pruned(DEIT, method, RATIO)
             plain = Path(folder) / f"{method}.onnx"
             nodes = OnnxExporter().export(model, (1, 3, 224, 224), plain).nodes
             cost = macs.count(model, torch.zeros(1, 3, 224, 224))[0]
-            told[method] = (method or "none", _falling(left), f"{cost:.0f}", f"{nodes}")
+            rows[method] = (method or "none", _falling(left), f"{cost:.0f}", f"{nodes}")
             fake_quant.prepare(model, [torch.from_numpy(images)])
             for precision in PRECISIONS:
                 files[f"{method} {precision}"] = Path(folder) / f"{method}.{precision}.onnx"
                 learned = fake_quant.learned(model) if precision == "int8_qat" else ()
                 quantize.quantize(plain, files[f"{method} {precision}"], precision, images, learned)
         found = cpu_ms(files)
-    for method, cells in told.items():
+    for method, cells in rows.items():
         took = [found[f"{method} {precision}"] for precision in PRECISIONS]
         yield *cells, *(f"{ms:.2f} ({found['None fp32'] / ms:.2f})" for ms in took)
 
@@ -80,12 +80,12 @@ def _falling(left: tuple[int, ...]) -> str:
 
 
 def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tuple[str, ...]]:
-    yield "method", "ratio", "tokens behind the blocks", "MMACs", "as it is", "refitted", "KL", "tuned", "CPU s"
+    yield "method", "ratio", "tokens behind the blocks", "MMACs", "cut only", "refitted", "KL", "tuned", "CPU s"
     yield ("---",) * 9
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     family = backbones.find(BASE.backbone)
     base = family.build(BASE).model
-    logits = partial(fine_tune.predict_logits, resolution=28, mean=images.mean, std=images.std)
+    logits = partial(inference.predict_logits, resolution=28, mean=images.mean, std=images.std)
     expected = logits(base, images.validation.images)
     pool = fine_tune.training_pool(len(images.train), RECIPE)
     targets = logits(base, images.train.images, rows=pool)
@@ -105,7 +105,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     )
 
     def accuracy(model: nn.Module) -> str:
-        return f"{fine_tune.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
+        return f"{inference.accuracy(logits(model, images.validation.images), images.validation.labels):.4f}"
 
     yield "none", "0", "50", f"{macs.count(base, calibration[:1])[0]:.1f}", accuracy(base), "", "", "", ""
     for ratio in ratios:
@@ -114,7 +114,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
             cost, untouched = macs.count(model, calibration[:1])[0], accuracy(model)
             if method == "dynamicvit":
                 tokens.fit_predictors(model, calibration.split(64))
-            if method != "tome":  # rung 0 fits before it merges, and here nothing else is cut
+            if method != "tome":  # rung 0 fits before merging, and here nothing else is cut
                 sequential.fit(model, family, wanted, calibration)
             divergence = kl_divergence(expected, logits(model, images.validation.images))
             refitted, begin = accuracy(model), time.process_time()
@@ -135,7 +135,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
 
 
 def pruned(spec: ModelSpec, method: str | None, ratio: float) -> tuple[nn.Module, tuple[int, ...]]:
-    """A fresh model with the method's own places, and the tokens behind each of its blocks."""
+    """A new model with token pruning at the default blocks of the method, and the tokens behind each block."""
     family = backbones.find(spec.backbone)
     model = family.build(spec).model.eval()
     block_structure = family.block_structure(model, spec)

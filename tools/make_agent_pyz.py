@@ -1,8 +1,8 @@
-"""Write the device agent as one file that any Python from 3.6 on runs: `python3 vitsearch-agent.pyz serve ...`.
+"""Write the device agent as one file that runs on any Python from 3.6 on: `python3 vitsearch-agent.pyz serve ...`.
 
 python tools/make_agent_pyz.py vitsearch-agent.pyz
 
-The same sources make the same bytes: times and rights are fixed, and nothing is compiled.
+The same sources give the same bytes: times and permissions are fixed, and nothing is compiled.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "evaluators" / "vitsearch_evaluators"
 SHEBANG = b"#!/usr/bin/env python3\n"
-# zipapp's own would lose the exit code.
+# The __main__ of zipapp would lose the exit code.
 MAIN = "import sys\n\nfrom vitsearch_evaluators.cli.app import main\n\nsys.exit(main())\n"
 _WHEN = (2020, 1, 1, 0, 0, 0)
 
 
 def build(target: Path, package: Path = PACKAGE) -> None:
-    """Write the archive, executable."""
+    """Write the executable archive."""
     with target.open("wb") as stream:
         stream.write(SHEBANG)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,10 +1,10 @@
-"""Write a small folder of images, one folder per class, with the defects that real ones have.
+"""Write a small folder of images, one folder per class, with problems that real folders have.
 
     python tools/make_example_folder.py PATH
 
-600 pictures of clothing from the test images of ``builtin:fashion-mnist-14k``, 60 of each of 10 classes,
-enlarged to sizes from 40 to 80 pixels: JPEG and PNG, grey and on coloured paper. One file is cut short, one
-is no image, one class is empty, the names of two have a space. The tutorial uses it.
+600 pictures of clothing from the test images of ``builtin:fashion-mnist-14k``, 60 of each of 10 classes, enlarged to
+sizes from 40 to 80 pixels: JPEG and PNG, grey and on coloured paper. One file is truncated, one is not an image, one
+class is empty, and the names of two classes contain a space. The tutorial uses it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     root = parser.parse_args().path
     write_images(root)
-    write_defects(root)
+    write_problems(root)
 
 
 def write_images(root: Path) -> None:
@@ -42,7 +42,7 @@ def write_images(root: Path) -> None:
             picture.save(folder / f"{number:03}.{'jpg' if rng.random() < 0.7 else 'png'}")
 
 
-def write_defects(root: Path) -> None:
+def write_problems(root: Path) -> None:
     whole = next(iter(sorted(root.glob("*/*.jpg"))))
     (whole.parent / "cut short.jpg").write_bytes(whole.read_bytes()[:400])
     (whole.parent / "page.png").write_text("<html>not found</html>")

@@ -3,10 +3,9 @@
     PYTHONPATH=search:evaluators python tools/make_fashion_mnist_14k.py --source DIR
 
 DIR holds the four official IDX files, gzipped or plain (Debian: package ``dataset-fashion-mnist``,
-/usr/share/datasets/fashion-mnist). Training and validation come from the official training set,
-test from the official test set; each split has as many images of every class. An image whose bytes
-occur more than once in the two official sets is never taken, so that the splits are disjoint by
-content too. The file is the same for the same seed.
+/usr/share/datasets/fashion-mnist). Training and validation images come from the official training set, test images from
+the official test set; each split has equally many images of every class. Images whose bytes occur more than once in the
+two official sets are left out, so that the splits are disjoint by content too. The same seed gives the same file.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ def drawn(labels: Labels, usable: np.ndarray, per_class: int, rng: np.random.Gen
 
 def occurs_once(train: Bytes, test: Bytes) -> tuple[np.ndarray, np.ndarray]:
     counts = Counter(image.tobytes() for images in (train, test) for image in images)
-    single_flight = [np.array([counts[image.tobytes()] == 1 for image in images]) for images in (train, test)]
-    return single_flight[0], single_flight[1]
+    once = [np.array([counts[image.tobytes()] == 1 for image in images]) for images in (train, test)]
+    return once[0], once[1]
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     PYTHONPATH=search:evaluators python tools/measure_augmentation.py
 
-The committed base, whole and with half of its heads and three quarters of its FFN channels cut off
-(the first ones stay, no refit), learns from labels and from itself: cached logits without
-augmentation, the live teacher with it.
+The committed base is trained whole, and without half of its heads and three quarters of its FFN channels (the first
+ones are kept, no refit). It learns from labels and from itself: from cached logits without augmentation, from the live
+teacher with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, ImageData, load
 from vitsearch.models.surgery import keep_columns, keep_rows
 from vitsearch.space.task import AUGMENTATIONS
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 
 NAME, IMAGES = "vit_fmnist_p4", 2048
 RECIPE = Recipe((0, 4), IMAGES, 64, 3e-4, 0.05, 8, 0.5, 2.0, 0)
@@ -43,10 +43,10 @@ def cut() -> nn.Module:
 
 
 def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmentation, epochs: int) -> tuple[float, Any]:
-    """CPU-seconds of the training, and the model."""
+    """CPU-seconds of the training, and the trained model."""
     pool = fine_tune.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
-    logits = fine_tune.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
+    logits = inference.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
     task = fine_tune.FineTuneTask(
         images=data.train.images,
         labels=data.train.labels,
@@ -71,10 +71,10 @@ def main() -> None:
         for epochs in (1, 4):
             for name, augmentation in AUGMENTATIONS.items():
                 seconds, model = tuned(make, data, augmentation, epochs)
-                logits = fine_tune.predict_logits(model, data.validation.images, 28, data.mean, data.std)
-                found = fine_tune.accuracy(logits, data.validation.labels)
-                told = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
-                print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {told}", flush=True)
+                logits = inference.predict_logits(model, data.validation.images, 28, data.mean, data.std)
+                found = inference.accuracy(logits, data.validation.labels)
+                result = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
+                print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {result}", flush=True)
 
 
 if __name__ == "__main__":

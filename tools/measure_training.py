@@ -20,7 +20,7 @@ from torch import nn
 
 from vitsearch.core.plan import Recipe
 from vitsearch.data import DataSpec, load
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 from vitsearch.training.optimizer import training_precision
 
 WEIGHTS = Path(str(resources.files("vitsearch") / "assets")) / "vit_fmnist_p4.safetensors"
@@ -49,18 +49,18 @@ def main() -> None:
     data = load(DataSpec("builtin:fashion-mnist-14k"))
     images, labels, mean, std = data.train.images[:1280], data.train.labels[:1280], data.mean, data.std
     for precision in ("fp32", "bf16"):
-        predict = lambda p=precision: fine_tune.predict_logits(base(), images, 28, mean, std, precision=p)  # noqa: E731
+        predict = lambda p=precision: inference.predict_logits(base(), images, 28, mean, std, precision=p)  # noqa: E731
         timed(f"predict {precision}", len(images), predict)
-    logits = fine_tune.predict_logits(base(), images, 28, mean, std)
+    logits = inference.predict_logits(base(), images, 28, mean, std)
     task = fine_tune.FineTuneTask(images, labels, 28, mean, std, RECIPE, 1.0, logits)
     print(f"training precision here: {training_precision(base(), 'cpu')}")
     timed("fine-tune, cached logits", len(images), lambda: fine_tune.fine_tune(base(), task))
-    alone = dataclasses.replace(task, teacher_logits=None)
-    timed("fine-tune, labels alone", len(images), lambda: fine_tune.fine_tune(base(), alone))
+    labels_only = dataclasses.replace(task, teacher_logits=None)
+    timed("fine-tune, labels only", len(images), lambda: fine_tune.fine_tune(base(), labels_only))
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
-            answers = fine_tune.predict_logits(base(), split.images, 28, mean, std)
-            print(f"accuracy, {name}: {fine_tune.accuracy(answers, split.labels):.4f} of {len(split)}")
+            logits = inference.predict_logits(base(), split.images, 28, mean, std)
+            print(f"accuracy, {name}: {inference.accuracy(logits, split.labels):.4f} of {len(split)}")
 
 
 if __name__ == "__main__":

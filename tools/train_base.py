@@ -2,14 +2,13 @@
 
     PYTHONPATH=search:evaluators python tools/train_base.py --base NAME --source DIR
 
-DIR as in ``make_fashion_mnist_14k.py``. What NAME is (architecture, resolution, file) stands in
-``vitsearch.backbones.builtin``, how it is trained in ``RECIPES`` below. Trained on the official
-training set without the 2,000 validation images, by one thread, in phases with a budget of
-CPU-seconds each. Budgets are times, so two runs differ slightly; the card beside the weights states
-what this run was, and what the weights reach as they are stored (fp16).
+DIR is that of ``make_fashion_mnist_14k.py``. ``vitsearch.backbones.builtin`` defines NAME (architecture, resolution,
+file), ``RECIPES`` below its training. It uses the official training set without the 2,000 validation images, one
+thread, and phases with a budget of CPU-seconds each. Budgets are times, so two runs differ slightly; the card next to
+the weights describes the run and the accuracy of the stored weights (fp16).
 
-Each batch is resized to one of the resolutions of its phase, drawn at random, so that a base keeps
-most of its accuracy where a plan changes the resolution (as Beyer et al. 2023 do with patch sizes).
+Each batch is resized to a random one of the resolutions of its phase, so that a base keeps most of its accuracy where a
+plan changes the resolution (as Beyer et al. 2023 do with patch sizes).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from vitsearch.compress import batch_norms
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 BATCH = 128
@@ -46,8 +45,11 @@ BATCH_NORM_BATCHES = 100
 
 @dataclass(frozen=True)
 class Phase:
-    """``resolutions``: one is drawn for each batch; one that is listed twice comes twice as often.
-    ``arguments`` go to the constructor, over those of the base."""
+    """One phase. A resolution is drawn from ``resolutions`` for each batch; one that is listed twice comes twice as
+    often.
+
+    ``arguments`` override those of the base in the constructor.
+    """
 
     name: str
     cpu_seconds: float
@@ -60,8 +62,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """``sized``: the constructor takes ``img_size``. ``optimizer`` ``muon``: Muon (Jordan 2024) moves
-    the 2-D weights of the blocks, AdamW the rest; ``adamw``: all of them, no decay on vectors."""
+    """How a base is trained. ``sized``: the constructor has an argument ``img_size``.
+
+    ``optimizer`` ``muon``: Muon (Jordan 2024) for the 2-D weights of the blocks, AdamW for the rest; ``adamw``: AdamW
+    for all weights, without decay on vectors.
+    """
 
     optimizer: Literal["muon", "adamw"]
     precision: Literal["bf16", "fp32"]
@@ -69,7 +74,7 @@ class Recipe:
     sized: bool = False
 
 
-# A: at the native resolution alone. B: at those that a space asks for, too; with the linear decay.
+# A: only at the native resolution. B: also at resolutions that spaces use, with linear decay.
 CONVOLUTIONAL = Recipe(
     "adamw",
     "fp32",  # bf16 autocast halves the speed of small convolutions on this kind of processor
@@ -79,8 +84,8 @@ CONVOLUTIONAL = Recipe(
     ),
 )
 RECIPES: Mapping[str, Recipe] = {
-    # A: 16 tokens, cheap, learns most. B: 49 tokens or fewer, half of them dropped at random.
-    # C: all tokens; the linear decay alone is worth 2 to 3 points.
+    # A: 16 tokens, cheap, most of the progress. B: 49 tokens or fewer, half of them dropped at random.
+    # C: all tokens; the linear decay alone gains 2 to 3 points.
     "vit_fmnist_p4": Recipe(
         "muon",
         "bf16",
@@ -92,7 +97,7 @@ RECIPES: Mapping[str, Recipe] = {
         sized=True,
     ),
     "efficientvit_fmnist": CONVOLUTIONAL,
-    # Learns slower than it: the same epochs cost it three times as much.
+    # Slower than efficientvit_fmnist: the same epochs take three times as long.
     "mobilevit_fmnist": Recipe(
         "adamw",
         "fp32",
@@ -105,7 +110,8 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Module | None) -> nn.Module:
-    """A fresh model, or the one before with its patch and position tables resampled where they differ."""
+    """A new model, with the weights of ``before`` if given; patch and position tables are resampled where they
+    differ."""
     sized = {"img_size": base.resolution, "dynamic_img_size": True} if recipe.sized else {}
     arguments = base.arguments | sized | phase.arguments
     model: nn.Module = timm.create_model(
@@ -113,10 +119,10 @@ def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Modul
     )
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False  # the CPU's fused backward is slower than the plain one
+            module.fused_attn = False  # the fused backward pass is slower than the plain one on a CPU
     if before is not None:
         model.load_state_dict(resampled(before.state_dict(), model))
-    return model.to(memory_format=torch.channels_last)  # convolutions: 1.1 times faster
+    return model.to(memory_format=torch.channels_last)  # makes convolutions 1.1 times faster
 
 
 def resampled(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def optimizers(model: nn.Module, kind: str, lr: float) -> list[torch.optim.Optim
 
 
 class Batches:
-    """Endless batches of ``data``: all of it once, in a new order, before any image comes again."""
+    """Endless batches of ``data``; every image comes once, in random order, before any comes again."""
 
     def __init__(self, base: BuiltinBase, data: Split, rng: np.random.Generator) -> None:
         self._base, self._data, self._rng = base, data, rng
@@ -169,7 +175,7 @@ class Batches:
 
 
 def run_phase(model: nn.Module, recipe: Recipe, phase: Phase, batches: Batches) -> tuple[int, float]:
-    """Steps taken and CPU-seconds used."""
+    """Run one phase; returns the steps taken and the CPU-seconds used."""
     model.train()
     group = optimizers(model, recipe.optimizer, phase.lr)
     start, step = time.process_time(), 0
@@ -197,20 +203,20 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
-    return fine_tune.accuracy(
-        fine_tune.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
+    return inference.accuracy(
+        inference.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
     )
 
 
 def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """The trained model, its weights rounded to fp16, and what each phase did."""
+    """The trained model with weights rounded to fp16, and a report of each phase."""
     torch.manual_seed(seed)
     batches, validation = Batches(base, data, np.random.default_rng(seed)), subset_split("validation")
     model, ran = None, []
     for phase in recipe.phases:
         model = make_model(base, recipe, phase, model)
         steps, used = run_phase(model, recipe, phase, batches)
-        native = Phase("batch norms", 0, 0, (base.resolution,))  # several resolutions together fit none of them
+        native = Phase("batch norms", 0, 0, (base.resolution,))  # statistics over several resolutions fit none of them
         batch_norms.recalibrate(model, (batches.next(native)[0] for _ in range(BATCH_NORM_BATCHES)))
         score = accuracy(model, base, validation, base.resolution)
         print(f"phase {phase.name}: {steps} steps, {used:.0f} CPU-s, validation {score:.4f}", flush=True)
@@ -220,13 +226,13 @@ def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tup
 
 
 def write(model: nn.Module, name: str, options: argparse.Namespace, data: Split, ran: list[dict[str, Any]]) -> None:
-    """The fp16 weights and their card; accuracies are those of the weights as stored."""
+    """Write the fp16 weights and their card; its accuracies are those of the stored weights."""
     base, recipe = BUILTIN[name], RECIPES[name]
     output: Path = options.output_folder / base.asset
     state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     state = {key: value.contiguous() for key, value in state.items()}
     save_file(state, output, metadata={"format": "pt", "license": "MIT"})
-    output.chmod(0o644)  # save_file makes it private
+    output.chmod(0o644)  # save_file creates it as private
     splits = {name: subset_split(name) for name in ("validation", "test")}
     splits["official_test"] = full_split(options.source, "test")
     tried = sorted({base.resolution, *(size for phase in recipe.phases for size in phase.resolutions)})

@@ -3,7 +3,7 @@
     PYTHONPATH=search:evaluators python tools/try_variants.py levit_192 swin_small_patch4_window7_224
     PYTHONPATH=search:evaluators python tools/try_variants.py --list levit
 
-A family is supported, not a list: this tells for the variants that no test names. Further arguments,
+vitsearch supports whole families, not a list of models: this checks variants that no test names. Further arguments,
 after ``--``, go to pytest.
 """
 

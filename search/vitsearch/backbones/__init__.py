@@ -1,30 +1,28 @@
-"""Families of backbones: which model a name means, and what of it can be compressed.
+"""Families of backbones: which family a model belongs to, and what of it can be compressed.
 
-    base.py       Backbone (the protocol), ModelSpec, Built, BlockUnits
-    builtin.py    bases that ship with vitsearch
-    weights.py    starting weights: where from, do they fit, their digest
-    slicing.py    rows and columns of layers; unfused attention
-    tables.py     position biases at another resolution
-    window_sizes.py  windows that divide the maps
+    builtin.py      bases that ship with vitsearch
+    weights.py      starting weights: their source, checks and digest
+    tables.py       position biases at another resolution
+    window_sizes.py windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
-    plain.py      timm's own attention and MLP, of which most families are made
-    testing/      BackboneTestCase, what every family must satisfy
-    vit.py        ViT, DeiT, distilled DeiT, DeiT-III
-    vit_stream.py  their residual stream, on fewer channels
-    levit.py      LeViT, with linear layers or convolutions
-    swin.py       Swin, Swin-S3
-    swinv2.py     Swin V2: cosine attention, continuous positions
-    mobilevit.py  MobileViT, v1 and v2
-    efficientvit_mit.py   EfficientViT of MIT: multi-scale linear attention
-    efficientvit_msra.py  EfficientViT of MSRA: cascaded group attention
-    tiny_vit.py   TinyViT
+    plain.py        timm's own attention and MLP, which most families use
+    vit.py          ViT, DeiT, distilled DeiT, DeiT-III
+    vit_stream.py   their residual stream, on fewer channels
+    levit.py        LeViT, with linear layers or convolutions
+    swin.py         Swin, Swin-S3
+    swinv2.py       Swin V2: cosine attention, continuous positions
+    mobilevit.py    MobileViT, v1 and v2
+    efficientvit_mit.py    EfficientViT of MIT: multi-scale linear attention
+    efficientvit_msra.py   EfficientViT of MSRA: cascaded group attention
+    tiny_vit.py     TinyViT
     efficientformer_v2.py  EfficientFormerV2
-    edgenext.py   EdgeNeXt: attention across channels
-    fastvit.py    FastViT: branches merged when deployed
-    repvit.py     RepViT: likewise, convolutions alone
+    edgenext.py     EdgeNeXt: attention across channels
+    fastvit.py      FastViT: branches merged when deployed
+    repvit.py       RepViT: likewise, convolutions only
 
-Importing this package imports no torch; asking about a name does. Other packages add families
-through the entry-point group ``vitsearch.backbones`` (``name = "module:Class"``).
+Importing this package imports no torch; looking up a name does. Other packages add families through the entry-point
+group ``vitsearch.backbones`` (``name = "module:Class"``). :class:`vitsearch.models.backbone.Backbone` is the protocol,
+:class:`vitsearch.testing.families.BackboneTestCase` its conformance test.
 """
 
 from __future__ import annotations
@@ -75,7 +73,7 @@ NEAR_NAMES = 8
 
 @cache
 def find(name: str) -> Backbone:
-    """The family that ``name`` belongs to; :class:`UnknownName` with the nearest names otherwise."""
+    """The family that ``name`` belongs to; otherwise :class:`UnknownName` with the nearest names."""
     families = [FAMILIES.get(family)() for family in FAMILIES.names()]
     for family in families:
         if family.claims(name):
@@ -87,7 +85,7 @@ def find(name: str) -> Backbone:
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:
-    """``None`` when ``name`` can be built with ``knob`` at ``value``, else the reason in one sentence."""
+    """``None`` if ``name`` can be built with ``knob`` at ``value``, else the reason in one sentence."""
     return find(name).supports(name, knob, value)
 
 
@@ -97,12 +95,12 @@ def native_resolution(name: str) -> int:
 
 
 def windows(name: str, resolution: int) -> tuple[int, ...]:
-    """Sides of windows, in tokens, that ``name`` can be built with at ``resolution``; empty where it has none."""
+    """Sides of windows, in tokens, that ``name`` can be built with at ``resolution``; empty without windows."""
     return find(name).windows(name, resolution)
 
 
 def own_window(name: str, resolution: int) -> int | None:
-    """The one of these that ``name`` has when none is asked for; ``None`` when it is none of them."""
+    """The default window of ``name`` at ``resolution``; ``None`` if it is not one of :func:`windows`."""
     return find(name).own_window(name, resolution)
 
 

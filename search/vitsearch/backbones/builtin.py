@@ -15,9 +15,8 @@ from vitsearch.errors import WeightsError
 
 @dataclass(frozen=True)
 class BuiltinBase:
-    """``architecture`` is the timm model that ``arguments`` are passed to; ``asset`` its weights
-    (safetensors, fp16) at ``resolution``, trained to tell ``class_names`` apart.
-    ``mean`` and ``std`` are of pixels in [0, 1]."""
+    """One base. ``architecture`` is the timm model that gets ``arguments``; ``asset`` its weights (safetensors, fp16)
+    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]."""
 
     family: str
     architecture: str
@@ -34,10 +33,10 @@ class BuiltinBase:
         return len(self.class_names)
 
     def path(self) -> Path:
-        """Where the weights lie; :class:`WeightsError` when the installation lacks them."""
+        """The file of the weights; :class:`WeightsError` when the installation lacks it."""
         path = Path(str(resources.files("vitsearch") / "assets" / self.asset))
         if not path.is_file():
-            raise WeightsError(f"built-in weights {self.asset} are not in this installation ({path})")
+            raise WeightsError(f"built-in weights {self.asset} are missing from this installation ({path})")
         return path
 
 
@@ -56,7 +55,7 @@ def _fashion_mnist(family: str, architecture: str, asset: str, **arguments: Any)
 
 
 # efficientvit_b0 has one stage more, which would see a single pixel of 28, and wider last layers,
-# which would be most of its weights and of its time. At its own stride of 32 the last map of
+# which would take most of its weights and of its time. At its own stride of 32 the last map of
 # mobilevit_xxs would be smaller than one patch of its attention.
 BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
     {

@@ -1,8 +1,8 @@
 """EdgeNeXt (Maaz et al. 2022): convolutions, and attention across channels (XCA) behind split depthwise ones.
 
-A head of XCA attends among its own channels: it owns three runs of the rows of ``qkv``, one run of the
-columns of ``proj``, and a temperature. What is cut beside heads: the MLPs of both kinds of block. No module
-has an image size: every size will do.
+A head of XCA attends among its own channels: it owns three runs of the rows of ``qkv``, one run of the columns of
+``proj``, and a temperature. The MLPs of both kinds of block are cut as well. No module depends on the image size, so
+every size from 32 pixels on is supported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EdgeNeXtFamily(TimmFamily):
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        return None if pixels >= STRIDE else f"{name} needs {STRIDE} pixels: {pixels} leave nothing of the last map"
+        return None if pixels >= STRIDE else f"{name} needs at least {STRIDE} pixels: at {pixels} its last map is empty"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return {}
@@ -62,7 +62,7 @@ class EdgeNeXtFamily(TimmFamily):
 
 
 class FewerHeads(CrossCovarianceAttn):  # type: ignore[misc]  # timm has no types
-    """timm's, which shapes its output by the width of its input, for outputs of any width."""
+    """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x``: (batch, tokens, channels)."""

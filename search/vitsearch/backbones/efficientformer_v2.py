@@ -1,10 +1,9 @@
 """EfficientFormerV2 (Li et al. 2023): depthwise MLPs everywhere, attention in the last two stages.
 
-Heads of an attention inside a stage talk to each other: one convolution mixes the logits of all of them,
-another the attentions. So what a head *gives* is cut (its values, its row of the second convolution, its columns
-of ``proj``); what it asks, queries and keys, is read by the other heads and stays. The attention of a
-downsampling has no such mixing: there a head goes whole. Position biases fit one map: they are
-interpolated to others.
+The heads of an attention inside a stage are mixed: one convolution mixes their logits, another their attentions. So
+only the output side of a head is cut (its values, its row of the second convolution, its columns of ``proj``); its
+queries and keys are read by the other heads and stay. The attention of a downsampling has no such mixing: there a
+head is cut whole. Position biases fit one map and are interpolated to others.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ class EfficientFormerV2Family(TimmFamily):
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        """Attention of the third stage halves its map and doubles it again, so the map must be even."""
+        """The attention of the third stage halves its map and doubles it again, so the map must be even."""
         if pixels > 0 and pixels % STRIDE == 0:
             return None
         below = pixels // STRIDE * STRIDE
         near = " and ".join(str(size) for size in (below, below + STRIDE) if size > 0)
-        return f"{pixels} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} ({near} would be)"
+        return f"{pixels} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} (nearest: {near})"
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
         return replace(super().recipe(name, resolution), resample=resample_biases)
@@ -77,7 +76,7 @@ class EfficientFormerV2Family(TimmFamily):
 
 
 class FewerValues(Attention2d):  # type: ignore[misc]  # timm has no types
-    """timm's, which takes as many heads of values as of queries and keys, for any number of them."""
+    """timm's attention for any number of value heads: timm assumes as many as query heads."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x``: (batch, channels, height, width)."""
@@ -113,7 +112,7 @@ def _keep_rows(layer: Any, kept: Sequence[int]) -> None:
 
 
 def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
-    """Name, attention, MLP and the whole of each block and of each downsampling that attends, in order."""
+    """Name, attention, MLP and whole module of each block and of each attending downsampling, in order."""
     return list(_named_parts(cast(EfficientFormerV2, model).stages))
 
 

@@ -1,7 +1,7 @@
 """EfficientViT of MIT (Cai et al. 2023): inverted residuals, and linear attention at several scales.
 
-What is cut: the heads of LiteMLA, and the hidden channels of inverted residuals, whose middle is depthwise
-(MBConv) or absent (FusedMBConv), and of the head. No module has an image size: every size will do.
+The heads of LiteMLA are cut, and the hidden channels of the head and of inverted residuals, whose middle is depthwise
+(MBConv) or absent (FusedMBConv). No module depends on the image size, so every size is supported.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class EfficientViTMITFamily(TimmFamily):
 
 def _blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for index, stage in enumerate(cast(EfficientVit, model).stages):
-        for place, block in stage.blocks.named_children():
-            yield f"stages.{index}.blocks.{place}", block
+        for name, block in stage.blocks.named_children():
+            yield f"stages.{index}.blocks.{name}", block
 
 
 def _unit(name: str, block: Any) -> BlockUnits:
@@ -82,7 +82,7 @@ def _branch(residual: Any) -> Branch | None:
 
 
 def _hidden(block: Any) -> tuple[Any, Any, Any]:
-    """What makes the hidden channels, what reads them, and the norm behind; a block without any: ``None``."""
+    """The layer that makes the hidden channels, the one that reads them, and its norm; ``None`` for other blocks."""
     if type(block) is MBConv:
         return block.inverted_conv.conv, block.point_conv.conv, block.point_conv.norm
     if type(block) is FusedMBConv:
@@ -106,6 +106,6 @@ def _slice_attention(attention: Any, unit: BlockUnits, kept: Sequence[int]) -> N
 
 
 def _keep_groups(convolution: nn.Conv2d, rows: Sequence[int], groups: int) -> None:
-    """``rows`` are whole groups, each as wide at its input as at its output."""
+    """Keep ``rows``, which are whole groups, each as wide at its input as at its output."""
     keep_rows(convolution, rows)
     convolution.in_channels, convolution.groups = len(rows), groups

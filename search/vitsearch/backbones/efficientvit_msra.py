@@ -1,8 +1,8 @@
 """EfficientViT of MSRA (Liu et al. 2023): cascaded group attention between two MLPs of convolutions.
 
-What is cut: the hidden channels of the MLPs, those around each downsampling too. The wide layer inside a
-downsampling stays: its squeeze and excitation mixes the channels. Heads stay: each reads what the one
-before gave. Windows that divide the maps can be asked for; the model's own pad the maps of most sizes.
+The hidden channels of the MLPs are cut, also of those around each downsampling. The wide layer inside a downsampling
+stays, because its squeeze and excitation mixes the channels. Heads stay, because each reads the output of the one
+before it. Windows that divide the maps can be requested; the default windows pad the maps of most sizes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class EfficientViTMSRAFamily(TimmFamily):
 
     family = "efficientvit_msra"
     modules = ("efficientvit_msra",)
-    why_no_heads = "has cascaded heads, each of which reads what the one before gave, so none can be removed alone"
+    why_no_heads = "has cascaded heads, each of which reads the output of the one before, so none can be removed alone"
     why_no_ffn = "has no hidden channels that could be removed"
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
-    why_no_depth = "attends with heads that are not scored, so what its blocks are worth is not known"
+    why_no_depth = "attends with heads that are not scored, so its blocks cannot be ranked"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        """What is left of a size that is no multiple would be padded to whole windows, at every window's cost."""
+        """Other sizes would be padded to whole windows, which cost as much as full ones."""
         if pixels > 0 and pixels % PATCH == 0:
             return None
         below = pixels // PATCH * PATCH
         near = " and ".join(str(size) for size in (below, below + PATCH) if size > 0)
-        return f"{pixels} pixels are not a multiple of {PATCH}, the stride of the stem of {name} ({near} would be)"
+        return f"{pixels} pixels are not a multiple of {PATCH}, the stride of the stem of {name} (nearest: {near})"
 
     def maps(self, name: str, pixels: int) -> tuple[int, ...]:
         first = pixels // PATCH
@@ -44,7 +44,7 @@ class EfficientViTMSRAFamily(TimmFamily):
         return first, second, (second + 1) // 2
 
     def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
-        """The same at every size, so the first map may be padded to whole ones."""
+        """The same at every size, so that the first map may be padded to whole windows."""
         stages: Any = cast(EfficientVitMsra, self.unbuilt(name)).stages
         sides = [int(stage.blocks[-1].mixer.m.window_resolution) for stage in stages]
         return tuple(map(min, sides, self.maps(name, pixels)))

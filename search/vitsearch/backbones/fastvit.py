@@ -1,8 +1,9 @@
-"""FastViT (Vasu et al. 2023), MobileCLIP's image encoders too: branches that are one convolution when deployed.
+"""FastViT (Vasu et al. 2023), including MobileCLIP's image encoders: branches that become one convolution when
+deployed.
 
-Training sees several branches with a batch norm each, the deployed model one convolution with the same
-output. What is cut: the MLPs everywhere, and heads where the last stages attend; what is merged stays
-whole. No module has an image size: every size will do.
+Training uses several branches with a batch norm each, the deployed model one convolution with the same output. The MLPs
+of all blocks are cut, and heads where the last stages attend; merged layers stay whole. No module depends on the image
+size, so every size is supported.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class FastViTFamily(TimmFamily):
     modules = ("fastvit",)
     why_no_heads = "has no attention whose heads could be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
-    why_no_depth = "has not two blocks that attend; what its other blocks are worth is not scored"
+    why_no_depth = "has fewer than two attention blocks; its other blocks are not scored, so none can be dropped"
     why_no_tokens = "keeps its tokens as a map, so none can be left out"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class FastViTFamily(TimmFamily):
 
 
 class FewerHeads(Attention):  # type: ignore[misc]  # timm has no types
-    """timm's, which shapes its output by the width of its input, for outputs of any width."""
+    """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x``: (batch, channels, height, width)."""

@@ -1,9 +1,9 @@
 """LeViT of timm (Graham et al. 2021), with linear layers (``levit_*``) or 1x1 convolutions (``levit_conv_*``).
 
-Queries and keys are narrower than values: ``qkv`` is laid out ``[heads, k | k | v]`` and each head
-has a row of position biases. Between two stages an attention with fewer queries than keys
-(``kv`` ``[heads, k | v]``, ``q`` ``[heads, k]``) shrinks the map; it and its MLP are cut as blocks
-are. Every layer has a batch norm behind it and no bias.
+Queries and keys are narrower than values: ``qkv`` is laid out ``[heads, k | k | v]``, and each head has a row of
+position biases. Between two stages an attention with fewer queries than keys (``kv`` ``[heads, k | v]``, ``q``
+``[heads, k]``) shrinks the map; it and its MLP are cut like blocks. Every layer has a batch norm behind it and no
+bias.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LevitFamily(TimmFamily):
             return None
         below = pixels // stride * stride
         near = " and ".join(str(size) for size in (below, below + stride) if size > 0)
-        return f"{pixels} pixels are not a multiple of the stride {stride} of the stem of {name} ({near} would be)"
+        return f"{pixels} pixels are not a multiple of the stride {stride} of the stem of {name} (nearest: {near})"
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
         return replace(super().recipe(name, resolution), resample=resample_biases)
@@ -56,8 +56,8 @@ class LevitFamily(TimmFamily):
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         attention = _attention(model, block)
         if type(attention) not in (Attention, AttentionDownsample) or not kept:
-            told = f"cannot keep heads {list(kept)} of a {type(attention).__name__}"
-            raise PlanError(f"{_parts(model)[block][0]}: {told}")
+            wrong = f"cannot keep heads {list(kept)} of a {type(attention).__name__}"
+            raise PlanError(f"{_parts(model)[block][0]}: {wrong}")
         key, value = attention.key_dim, attention.val_dim
         if isinstance(attention, AttentionDownsample):
             _keep_rows(attention.kv, head_columns(kept, key + value))
@@ -72,7 +72,7 @@ class LevitFamily(TimmFamily):
 
 
 def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
-    """Name, attention, MLP and the whole of each block and of each downsampling between stages, in order."""
+    """Name, attention, MLP and whole module of each block and of each downsampling between stages, in order."""
     found: list[tuple[str, Any, Any, Any]] = []
     stages: Any = cast(Levit, model).stages
     for number, stage in enumerate(stages):
@@ -93,7 +93,7 @@ def _attention(model: nn.Module, block: int) -> Any:
 def _units(name: str, attention: Any, mlp: Any, whole: Any) -> BlockUnits:
     if isinstance(whole, nn.Identity):
         return BlockUnits.dropped(name)
-    shrinks = isinstance(attention, AttentionDownsample)  # and has no shortcut
+    shrinks = isinstance(attention, AttentionDownsample)  # without a shortcut
     heads = attention if type(attention) in (Attention, AttentionDownsample) else None
     ffn = mlp if type(mlp) is LevitMlp else None
     return BlockUnits(

@@ -1,8 +1,8 @@
 """MobileViT, v1 and v2 (Mehta and Rastegari 2022): inverted residuals, and transformers on unfolded maps.
 
-What is cut: the heads of v1's transformers, which are timm's plain attention, and hidden channels of
-every MLP and of every inverted residual (expand 1x1, depthwise, project 1x1). v2 attends with one head.
-A map that the patches do not divide is interpolated by the model itself, so every size will do.
+The heads of v1's transformers, which are timm's plain attention, are cut, and the hidden channels of every MLP and of
+every inverted residual (expand 1x1, depthwise, project 1x1). v2 attends with one head. The model interpolates a map
+that its patches do not divide, so every size is supported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MobileViTFamily(TimmFamily):
     modules = ("mobilevit",)
     why_no_heads = "attends with a single head (linear self-attention), which cannot be removed"
     why_no_ffn = "has no hidden channels that could be removed"
-    why_no_depth = "attends with a single head that is not scored, so what its blocks are worth is not known"
+    why_no_depth = "attends with a single head that is not scored, so its blocks cannot be ranked"
     why_no_tokens = "folds its tokens back into a map, so none can be left out"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
@@ -52,14 +52,14 @@ class MobileViTFamily(TimmFamily):
 
 def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for index, stage in enumerate(cast(ByobNet, model).stages):
-        for place, block in stage.named_children():
-            yield f"stages.{index}.{place}", block
+        for name, block in stage.named_children():
+            yield f"stages.{index}.{name}", block
 
 
 def _units(name: str, block: Any) -> Iterator[BlockUnits]:
     if isinstance(block, MobileVitBlock | MobileVitV2Block):
-        for place, layer in cast(nn.Module, block.transformer).named_children():
-            yield block_units(f"{name}.transformer.{place}", layer)
+        for index, layer in cast(nn.Module, block.transformer).named_children():
+            yield block_units(f"{name}.transformer.{index}", layer)
     elif _is_inverted_residual(block):
         expand, project = block.conv1_1x1.conv, block.conv3_1x1
         branch = None if block.shortcut is None else Branch(block, block)
@@ -67,7 +67,7 @@ def _units(name: str, block: Any) -> Iterator[BlockUnits]:
 
 
 def _is_inverted_residual(block: Any) -> bool:
-    """Squeeze and excitation, or a convolution that is not depthwise, would make channels depend on others."""
+    """Whether hidden channels are independent: no squeeze and excitation, and a depthwise middle."""
     if type(block) is not BottleneckBlock or type(block.attn) is not nn.Identity:
         return False
     middle = block.conv2_kxk.conv

@@ -1,7 +1,7 @@
-"""The two modules that most families of timm are made of: attention over ``qkv`` and an MLP of two layers.
+"""timm's plain attention over ``qkv`` and its MLP of two layers, which most families use.
 
-``qkv`` is laid out ``[3, heads, head_dim]``, so a head owns three runs of its rows and one run of
-the columns of ``proj`` (Dosovitskiy et al. 2021).
+``qkv`` is laid out ``[3, heads, head_dim]``, so a head owns three runs of its rows and one run of the columns of
+``proj`` (Dosovitskiy et al. 2021).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitsearch.models.surgery import head_columns, keep_columns, keep_rows
 
 
 def block_units(name: str, block: Any) -> BlockUnits:
-    """What can be cut of a block's ``attn`` and ``mlp``, which need not be of the plain kind."""
+    """The units of a block's ``attn`` and ``mlp``; one that is not plain has none."""
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     heads = attention if is_plain_attention(attention) else None
     ffn = mlp if is_plain_mlp(mlp) else None
@@ -40,12 +40,12 @@ def block_units(name: str, block: Any) -> BlockUnits:
 
 
 def branches(block: Any) -> tuple[Branch, Branch]:
-    """Of ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``."""
+    """The branches of ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``."""
     return Branch(block.norm1, block.norm2, at_input=True), Branch(block.norm2, block)
 
 
 def is_plain_attention(found: Any) -> bool:
-    """A norm over all heads, or a gate, would make what one head gives depend on the others."""
+    """Whether heads are independent: a norm over all heads, or a gate, would make them depend on each other."""
     return type(found) is Attention and type(found.norm) is nn.Identity and found.gate is None
 
 

@@ -1,7 +1,7 @@
-"""RepViT (Wang et al. 2024): convolutions in the order of a transformer, branches that are one when deployed.
+"""RepViT (Wang et al. 2024): convolutions in the order of a transformer, with branches that become one when deployed.
 
-Nothing attends. Training sees three branches around each depthwise convolution and two classifiers, the
-deployed model one of each with the same output. What is cut: the hidden channels of every MLP.
+There is no attention. Training uses three branches around each depthwise convolution and two classifiers, the deployed
+model one of each with the same output. The hidden channels of every MLP are cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
 
 TWO_CLASSIFIERS = {"distillation": True}
-"""As every variant starts: left to itself, timm would make one for other classes, and weights no longer fit."""
+"""timm builds every variant with two classifiers, but replaces them by one for other classes: weights would not fit."""
 
 
 class RepViTFamily(TimmFamily):
@@ -32,12 +32,12 @@ class RepViTFamily(TimmFamily):
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
     why_no_windows = "is made of convolutions and has no windows"
     why_no_tokens = "is made of convolutions and has no tokens"
-    why_no_depth = "mixes the positions of every block outside the shortcut, so none can be dropped"
+    why_no_depth = "mixes positions outside the shortcut in every block, so none can be dropped"
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "quantization" and value in ("int8_qat", "int8_mixed"):
-            without = "nothing trains for int8" if value == "int8_qat" else "there is nothing to mix"
-            return f"{name} has no linear layers but its two classifiers, which ship as one: {without}"
+            without = "there is nothing to train for int8" if value == "int8_qat" else "there is nothing to mix"
+            return f"{name} has only two linear layers, its classifiers, which ship as one: {without}"
         return super().supports(name, knob, value)
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:

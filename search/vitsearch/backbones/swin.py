@@ -1,9 +1,9 @@
 """Swin transformers of timm (Liu et al. 2021) and Swin-S3 (Chen et al. 2021): attention in shifted windows.
 
-A head owns its rows of ``qkv``, its columns of ``proj`` and its column of the relative position
-table. Left to themselves, windows grow and shrink with the image, as timm's ``set_input_size`` has it: each
-keeps its share of its map, so no map is padded, which would cost more than the whole windows do; any
-other that divides the maps can be asked for. Patch merging stays as it is.
+A head owns its rows of ``qkv``, its columns of ``proj`` and its column of the relative position table. By default
+windows grow and shrink with the image, as in timm's ``set_input_size``: each keeps its share of its map, so that no
+map is padded, which would cost more than whole windows do. Any other window that divides the maps can be requested.
+Patch merging is not cut.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class SwinFamily(TimmFamily):
         below = pixels // step * step
         near = " and ".join(str(size) for size in (below, below + step) if size >= smallest) or str(smallest)
         return (
-            f"windows of whole patches do not divide the maps of {name} at {pixels} pixels: "
-            f"multiples of {step} from {smallest} on do ({near} would be near)"
+            f"windows of whole patches do not divide the maps of {name} at {pixels} pixels: allowed are "
+            f"multiples of {step} from {smallest} on (the nearest: {near})"
         )
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class SwinFamily(TimmFamily):
         return branches(block)
 
     def _step(self, name: str) -> int:
-        """Every size that suits ``name`` is a multiple of these pixels: windows are whole, maps can be merged."""
+        """Valid sizes are multiples of this number of pixels: windows are whole, and maps can be merged."""
         model = cast(SwinTransformer, self.unbuilt(name))
         embed: Any = model.patch_embed
         shares = math.gcd(embed.grid_size[0], *self._windows(name))

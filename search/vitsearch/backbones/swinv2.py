@@ -1,8 +1,8 @@
 """Swin transformers V2 (Liu et al. 2022): cosine attention in shifted windows, norms behind the branches.
 
-Positions are a continuous function of the distance, made by a small network with one output for each head,
-so no table has to be resampled. A head owns its rows of ``qkv`` (which has no bias of its own: queries and
-values have one each), its columns of ``proj``, its row of that network, and a scale.
+Positions are a continuous function of the distance, computed by a small network with one output for each head, so no
+table has to be resampled. A head owns its rows of ``qkv`` (whose bias is separate: queries and values have one each),
+its columns of ``proj``, its row of that network, and a scale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vitsearch.models.backbone import Branch, Built, ModelSpec
 from vitsearch.models.surgery import head_columns, keep_of_table, keep_rows
 
 LARGEST_SCALE, LARGEST_BIAS = 100.0, 16.0
-"""Of the paper: what multiplies a cosine, and what a position adds."""
+"""Limits of the paper: on the scale of a cosine, and on a position bias."""
 
 
 class SwinV2Family(SwinFamily):
@@ -34,15 +34,14 @@ class SwinV2Family(SwinFamily):
     attention = WindowAttention
 
     def build(self, spec: ModelSpec) -> Built:
-        """``qkv`` is called as the layer that it is, its bias added: who watches layers would miss it otherwise."""
+        """Make timm call ``qkv`` as a layer and add its bias afterwards, so that hooks on the layer see its input."""
         built = super().build(spec)
         for _, block in named_blocks(built.model):
             cast(Any, block.attn).qkv_bias_separate = True
         return built
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        """A window of another size measures distances as the model's own window does: the same two tokens
-        are as far apart as they were."""
+        """Distances are measured in units of the model's own window, so that two tokens keep their distance."""
         layers: Any = self.unbuilt(name).layers
         trained = [stage.blocks[0].attn.pretrained_window_size[0] for stage in layers]
         own, native = self.own_windows(name, pixels), self.native_resolution(name)
@@ -50,7 +49,7 @@ class SwinV2Family(SwinFamily):
         return super().window_arguments(name, pixels, window) | {"pretrained_window_sizes": measures}
 
     def branches(self, block: Any) -> tuple[Branch | None, Branch | None]:
-        """A layer norm lies behind each branch: what a layer should give does not follow from the stream."""
+        """None: behind the layer norm of a branch, the target of a layer does not follow from the stream."""
         return None, None
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
@@ -70,7 +69,7 @@ class SwinV2Family(SwinFamily):
 
 
 class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
-    """timm's, which shapes its output by the width of its input, for outputs of any width."""
+    """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``x``: (windows, tokens, channels); ``mask``: (windows of an image, tokens, tokens)."""
@@ -91,7 +90,7 @@ class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
         return found
 
     def _position_bias(self, tokens: int) -> torch.Tensor:
-        """(1, heads, tokens, tokens), each between 0 and 16."""
+        """Position biases (1, heads, tokens, tokens), each between 0 and 16."""
         table = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
         bias = table[self.relative_position_index.view(-1)].view(tokens, tokens, -1).permute(2, 0, 1)
         return LARGEST_BIAS * torch.sigmoid(bias).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""Tables of position biases, fitted to another map or window."""
+"""Tables of position biases, resampled to another map or window."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vitsearch.backbones.weights import State
 def resample_biases(state: State, model: nn.Module) -> State:
     """``state`` with its position biases (heads, height x width) interpolated to the maps of ``model``.
 
-    For attentions that keep one bias for each distance between two tokens (LeViT and those after it).
-    Bicubic, as TinyViT does it (Wu et al. 2022); timm itself refuses them at another resolution.
+    For attentions that have one bias for each distance between two tokens (LeViT and its successors). Bicubic, as in
+    TinyViT (Wu et al. 2022); timm itself refuses them at another resolution.
     """
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     return {
@@ -24,7 +24,7 @@ def resample_biases(state: State, model: nn.Module) -> State:
 
 
 def _can_be_resampled(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> bool:
-    """Between square maps, for the same heads."""
+    """Whether both tables are of square maps and have the same heads."""
     if wanted is None or len(shape) != 2 or shape[0] != wanted[0]:
         return False
     return all(round(size**0.5) ** 2 == size for size in (shape[1], wanted[1]))

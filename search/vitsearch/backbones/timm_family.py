@@ -1,7 +1,7 @@
-"""What families of timm models share: their names, starting weights, and the reasons that hold for all.
+"""Base class of families of timm models: names, starting weights, and reasons that hold for all of them.
 
-A family is one file with a subclass of :class:`TimmFamily`: which timm modules it takes its models
-from, what its units are, how its heads are sliced, and what a resolution means to it.
+A family is one file with a subclass of :class:`TimmFamily`. It gives the timm modules of its models, the units of a
+model, how heads are sliced, and which resolutions are valid.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from vitsearch.training.distillation import supports_token
 
 
 class TimmFamily(ABC):
-    """See :class:`vitsearch.models.backbone.Backbone`. ``why_no_heads`` and ``why_no_ffn`` end the sentence
-    "NAME ..." for models of the family in which nothing of that kind can be cut; ``why_no_windows`` likewise."""
+    """See :class:`vitsearch.models.backbone.Backbone`.
+
+    Each ``why_no_*`` completes the sentence "NAME ..." for models of the family that do not support this.
+    """
 
     family: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
@@ -36,13 +38,13 @@ class TimmFamily(ABC):
     why_no_ffn: ClassVar[str]
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
     why_no_tokens: ClassVar[str]
-    why_no_depth: ClassVar[str] = "has not two blocks that are residual as a whole, so none can be dropped"
+    why_no_depth: ClassVar[str] = "has fewer than two blocks that are residual as a whole, so none can be dropped"
     why_no_embed: ClassVar[str] = (
-        "has streams of another width in each stage; only the one stream of a plain ViT is cut"
+        "has streams of another width in each stage; only the single stream of a plain ViT can be cut"
     )
     why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
-    # ---- what a family writes
+    # ---- implemented by each family
 
     @abstractmethod
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]: ...
@@ -59,23 +61,23 @@ class TimmFamily(ABC):
         """Channels of the last stage."""
 
     def prefix_tokens(self, model: nn.Module) -> int:
-        """How many of these stand in front of the patches: class, distillation, registers."""
+        """Number of tokens in front of the patches: class, distillation, registers."""
         return 0
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        """Why ``name`` cannot be built for images of ``pixels``; ``None`` when it can."""
+        """Why ``name`` cannot be built for images of ``pixels``; ``None`` if it can."""
         return None
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
-        """What timm's constructor is given for images of ``pixels``."""
+        """Arguments of timm's constructor for images of ``pixels``."""
         return {"img_size": pixels}
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
-        """Asked only of families that grant ``embed_pruning_ratio``."""
-        raise PlanError(f"a model of the family {self.family} {self.why_no_embed}")
+        """Called only for families that support ``embed_pruning_ratio``."""
+        raise PlanError(f"family {self.family}: a model {self.why_no_embed}")
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
         return ()
@@ -85,15 +87,17 @@ class TimmFamily(ABC):
         return ()
 
     def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
-        """The side of the windows of each of :meth:`maps` when none is asked for."""
+        """The default side of the windows of each of :meth:`maps`."""
         return ()
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        """What timm's constructor is given for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``.
-        Asked only of families that have :meth:`maps`."""
+        """Arguments of timm's constructor for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``.
+
+        Called only for families that have :meth:`maps`.
+        """
         raise NotImplementedError
 
-    # ---- what all have
+    # ---- the same for all families
 
     def windows(self, name: str, resolution: int) -> tuple[int, ...]:
         if self.refused_resolution(name, resolution) is not None:
@@ -136,7 +140,7 @@ class TimmFamily(ABC):
         if knob == "embed_pruning_ratio" and value:
             return f"{name} {self.why_no_embed}"
         if knob == "weight_sparsity" and value != "none" and not sparsity.layers(self.unbuilt(name)):
-            return f"{name} has no matrices whose weights could be zero"
+            return f"{name} has no layers that could be sparse"
         if knob == "distillation" and value in ("token", "token_hard"):
             return None if supports_token(self.unbuilt(name)) else f"{name} {self.why_no_token}"
         return None
@@ -153,7 +157,7 @@ class TimmFamily(ABC):
         return build(spec, recipe)
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
-        """How timm makes ``name`` at ``resolution`` (native when ``None``), with its own windows."""
+        """The recipe of ``name`` at ``resolution`` (native when ``None``), with its default windows."""
         if name in BUILTIN:
             base = BUILTIN[name]
             size = self.resolution_arguments(name, resolution or base.resolution)
@@ -176,7 +180,7 @@ class TimmFamily(ABC):
         return _unbuilt(type(self), name)
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
-        """Without a resolution: at the native one, any window will do that is no single token."""
+        """Why ``window`` does not fit. Without a resolution, any window of at least two tokens is accepted."""
         pixels = int(resolution or self.native_resolution(name))
         if not self.maps(name, pixels):
             return f"{name} {self.why_no_windows}"
@@ -186,7 +190,7 @@ class TimmFamily(ABC):
         if window in windows or (not resolution and window >= SMALLEST_WINDOW):
             return None
         allowed = ", ".join(map(str, windows))
-        return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; these do: {allowed}"
+        return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; allowed: {allowed}"
 
     def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
         return self.units(self.unbuilt(name))

@@ -1,9 +1,9 @@
-"""TinyViT (Wu et al. 2022): a stage of inverted residuals, then attention in windows, not shifted, with LeViT's biases.
+"""TinyViT (Wu et al. 2022): a stage of inverted residuals, then attention in unshifted windows, with LeViT's biases.
 
-A head owns its rows of ``qkv`` (laid out ``[heads, k | k | v]``), its columns of ``proj`` and its row of
-position biases. Left to themselves, windows keep their share of the map at every resolution, so none is
-padded; others that divide the maps can be asked for. What is cut beside heads: the MLPs, and the hidden
-channels of the inverted residuals. Mergings stay as they are.
+A head owns its rows of ``qkv`` (laid out ``[heads, k | k | v]``), its columns of ``proj`` and its row of position
+biases. By default windows keep their share of the map at every resolution, so that none is padded; others that divide
+the maps can be requested. The MLPs and the hidden channels of the inverted residuals are cut as well. Mergings are
+not cut.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TinyViTFamily(TimmFamily):
     why_no_heads = "has an attention of another layout, so its heads cannot be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
     why_no_tokens = "needs every token of its grid for its windows and mergings, so none can be pruned"
-    why_no_depth = "has a convolution in every block that is no residual branch, so none can be dropped"
+    why_no_depth = "has a convolution outside the residual branches in every block, so none can be dropped"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         smallest = SMALLEST_WINDOW * STRIDE
@@ -40,8 +40,8 @@ class TinyViTFamily(TimmFamily):
         below = pixels // STRIDE * STRIDE
         near = " and ".join(str(size) for size in (below, below + STRIDE) if size >= smallest) or str(smallest)
         return (
-            f"windows of whole tokens do not divide the maps of {name} at {pixels} pixels: "
-            f"multiples of {STRIDE} from {smallest} on do ({near} would be near)"
+            f"windows of whole tokens do not divide the maps of {name} at {pixels} pixels: allowed are "
+            f"multiples of {STRIDE} from {smallest} on (the nearest: {near})"
         )
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
@@ -76,12 +76,12 @@ class TinyViTFamily(TimmFamily):
 
     @staticmethod
     def _arguments(windows: tuple[int, ...]) -> dict[str, Any]:
-        """timm wants one for the first stage too, which has none."""
+        """timm expects a window for the first stage too, which has no attention."""
         return {"window_sizes": (windows[0], *windows)}
 
 
 def slice_biased_attention(attention: Any, kept: Sequence[int]) -> None:
-    """Rows of ``qkv`` (laid out ``[heads, k | k | v]``), columns of ``proj``, rows of the biases, counters."""
+    """Cut rows of ``qkv`` (laid out ``[heads, k | k | v]``), columns of ``proj``, rows of the biases, and counters."""
     key, value = attention.key_dim, attention.val_dim
     keep_rows(attention.qkv, head_columns(kept, 2 * key + value))
     keep_columns(attention.proj, head_columns(kept, value))

@@ -1,8 +1,8 @@
 """Plain vision transformers of timm: ViT, DeiT, distilled DeiT (two prefix tokens), DeiT-III.
 
-A block is ``x + proj(attention(qkv(norm(x))))`` then ``x + fc2(act(fc1(norm(x))))`` (Dosovitskiy et
-al. 2021). Variants of timm's two modules whose attention or MLP is built otherwise are claimed,
-built and measured; ``supports`` says what of them cannot be cut.
+A block is ``x + proj(attention(qkv(norm(x))))`` then ``x + fc2(act(fc1(norm(x))))`` (Dosovitskiy et al. 2021).
+Variants of timm's two modules with another attention or MLP belong to the family too: they are built and measured,
+and ``supports`` gives the reason why parts of them cannot be cut.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vitsearch.core.token_counts import position_problem
 from vitsearch.models.backbone import BlockUnits, Reader
 
 NEEDS_CLASS_TOKEN = {
-    "tome": "reads all tokens alike to classify, also those into which tome would have merged several",
-    "dynamicvit": "reads all tokens alike to classify, in training also those that dynamicvit would have dropped",
+    "tome": "classifies by the mean of all tokens, which would ignore how many patches tome has merged into each",
+    "dynamicvit": "classifies by the mean of all tokens, in training also of those that dynamicvit has dropped",
 }
 
 
@@ -62,12 +62,12 @@ class ViTFamily(TimmFamily):
         if pixels == native:
             return None
         if not patch:
-            return f"{name} takes {native} pixels only: its stem is not a grid of square patches"
+            return f"{name} accepts only {native} pixels: its stem is not a grid of square patches"
         if pixels > 0 and pixels % patch == 0:
             return None
         below = pixels // patch * patch
         near = " and ".join(str(size) for size in (below, below + patch) if size > 0)
-        return f"{pixels} pixels are not a multiple of the patch size {patch} of {name} ({near} would be)"
+        return f"{pixels} pixels are not a multiple of the patch size {patch} of {name} (nearest: {near})"
 
     def tokens(self, model: nn.Module, resolution: int) -> int:
         vit = cast(VisionTransformer, model)
@@ -93,7 +93,7 @@ class ViTFamily(TimmFamily):
         return tuple(vit_stream.readers(model))
 
     def _patch(self, name: str) -> int:
-        """Pixels of a patch; 0 where the stem is not a grid of square patches."""
+        """Side of a patch in pixels; 0 if the stem is not a grid of square patches."""
         embed: Any = cast(VisionTransformer, self.unbuilt(name)).patch_embed
         if type(embed) is not PatchEmbed:
             return 0

@@ -1,12 +1,12 @@
-"""The residual stream of a plain ViT: who writes to it, who reads it, and the same model on fewer of its channels.
+"""The residual stream of a plain ViT: which layers write to it and read it, and how to keep fewer of its channels.
 
-Patches, positions, prefix tokens, ``proj`` and ``fc2`` write; ``qkv``, ``fc1`` and the classifiers read, each
-through a LayerNorm. A head keeps its width: only what goes in and out of it gets narrower.
+Patches, positions, prefix tokens, ``proj`` and ``fc2`` write; ``qkv``, ``fc1`` and the classifiers read, each through a
+LayerNorm. The width of a head does not change, only its inputs and outputs get narrower.
 
-A LayerNorm over fewer channels is another function: mean and variance are those of the channels that stay. So
-a narrower model does not equal the whole one with channels masked. It equals, to 1e-5, the whole one whose
-LayerNorms take mean and variance over the kept channels and give zero for the others; how far that is from the
-whole model is what :mod:`vitsearch.compress.prune_width` fits.
+A LayerNorm over fewer channels is another function, because its mean and variance cover only these channels. So a
+narrower model does not equal the whole one with masked channels. It equals, to 1e-5, the whole one whose LayerNorms
+take mean and variance over the kept channels and give zero for the others. The difference to the whole model is
+fitted by :mod:`vitsearch.compress.prune_width`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDTHS = ("embed_dim", "num_features", "head_hidden_size")
 
 
 def can_be_cut(vit: Any) -> bool:
-    """Whether every part that touches the stream is one of those known here; ``vit`` as timm made it."""
+    """Whether this module can cut every part of ``vit`` that touches the stream; ``vit`` is as timm built it."""
     blocks = all(is_plain_block(block) and is_plain_mlp(block.mlp) for block in vit.blocks)
     plain = blocks and type(vit.patch_embed) is PatchEmbed and vit.attn_pool is None
     return (
@@ -60,7 +60,7 @@ def keep(vit: Any, kept: Sequence[int]) -> None:
 
 
 def readers(vit: Any) -> Iterator[Reader]:
-    """Two of each plain block that is left, whether or not it prunes tokens."""
+    """The two readers of each plain block that is left, including blocks that prune tokens."""
     for index, block in enumerate(vit.blocks):
         known = type(block) is Block or isinstance(block, TokenBlock)
         if known and is_plain_attention(block.attn) and is_plain_mlp(block.mlp):
@@ -73,7 +73,7 @@ def _blocks(vit: Any) -> list[Any]:
 
 
 def _norms(vit: Any) -> list[Any]:
-    """Identities too."""
+    """All norms on the stream, identities included."""
     inside = [norm for block in _blocks(vit) for norm in (block.norm1, block.norm2)]
     return [vit.patch_embed.norm, vit.norm_pre, *inside, vit.norm, vit.fc_norm]
 

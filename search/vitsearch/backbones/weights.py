@@ -1,8 +1,8 @@
-"""Starting weights of timm models: read, checked, resampled to the resolution, named by a digest.
+"""Starting weights of timm models: read, checked, resampled to the resolution, identified by a digest.
 
-Everything goes through timm's own loader, which resamples position embeddings and renames old keys.
-It loads strictly, into a model with the classes that the weights have; a classifier for another
-number of classes is drawn afterwards, from a fixed seed.
+All weights go through timm's own loader, which resamples position embeddings and renames old keys. It loads strictly,
+into a model with the classes of the weights; a classifier for another number of classes is drawn afterwards, from a
+fixed seed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How timm makes the architecture: its name (tag included) and constructor arguments.
+    """How timm builds the architecture: its name (tag included) and constructor arguments.
 
-    ``resample(state, model)`` fits tensors of a state that depend on the resolution to ``model``, for
-    families whose weights timm's loader refuses at another one. ``classifier`` is what timm is told beside
-    the number of classes when a new one is drawn.
+    ``resample(state, model)`` fits tensors of a state that depend on the resolution to ``model``, for families whose
+    weights timm's loader refuses at another one. ``classifier`` holds arguments for ``reset_classifier``, besides the
+    number of classes.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Recipe:
 
     @property
     def config(self) -> Any:
-        """timm's ``PretrainedCfg`` of the name."""
+        """timm's ``PretrainedCfg`` for the name."""
         return timm.models.get_pretrained_cfg(self.name)
 
     def create(self, **arguments: Any) -> nn.Module:
-        with _without_notes_on_resampling():
+        with _without_resampling_warnings():
             model: nn.Module = timm.create_model(self.name, **self.arguments, **arguments)
         return model.eval()
 
     def create_from_hub(self, **arguments: Any) -> nn.Module:
-        """With the weights of the hub; where timm would refuse the resolution, loaded at the native one."""
+        """Create with weights of the hub; if timm refuses the resolution, load them at the native one and resample."""
         if self.resample is None or not self.arguments:
             return self.create(pretrained=True, **arguments)
         native = replace(self, arguments={}).create(pretrained=True, **arguments)
@@ -67,7 +67,7 @@ class Recipe:
         return model
 
     def fitted(self, state: State, **arguments: Any) -> State:
-        """``state`` as :meth:`create` takes it at this resolution."""
+        """``state`` resampled to fit the model of :meth:`create`."""
         if self.resample is None:
             return state
         with torch.device("meta"):
@@ -75,7 +75,7 @@ class Recipe:
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> Built:
-    """The model of ``spec`` with its weights; see :meth:`Backbone.build` for what is raised."""
+    """The model of ``spec`` with its weights; see :meth:`Backbone.build` for errors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         if spec.weights == "none":
@@ -86,11 +86,11 @@ def build(spec: ModelSpec, recipe: Recipe) -> Built:
 
 
 def weights_path(spec: ModelSpec) -> Path:
-    """The file that ``builtin`` or ``file:PATH`` means; :class:`WeightsError` when it is not there."""
+    """The file of ``builtin`` or ``file:PATH`` weights; :class:`WeightsError` when it does not exist."""
     if spec.weights == "builtin":
         if spec.backbone not in BUILTIN:
             having = ", ".join(sorted(BUILTIN))
-            raise WeightsError(f"{spec.backbone} has no built-in weights; these have: {having}")
+            raise WeightsError(f"{spec.backbone} has no built-in weights; only these have: {having}")
         return BUILTIN[spec.backbone].path()
     kind, _, path = spec.weights.partition(":")
     if kind != "file" or not path:
@@ -102,11 +102,11 @@ def weights_path(spec: ModelSpec) -> Path:
 
 
 def digest_of(spec: ModelSpec) -> str:
-    """sha256 that names the starting weights, in hexadecimal.
+    """sha256 that identifies the starting weights, in hexadecimal.
 
-    ``builtin`` and ``file:``: of the file's bytes. ``hub``: of the name of the weights there
-    (architecture, tag, repository); what the hub holds under a name is taken not to change.
-    ``none``: of the architecture, which is drawn from a fixed seed.
+    ``builtin`` and ``file:``: of the bytes of the file. ``hub``: of the name of the weights (architecture, tag,
+    repository); weights of the hub are assumed not to change under a name. ``none``: of the architecture, because the
+    weights are drawn from a fixed seed.
     """
     if spec.weights == "hub":
         config = timm.models.get_pretrained_cfg(spec.backbone)
@@ -118,14 +118,17 @@ def digest_of(spec: ModelSpec) -> str:
 
 
 def read_state(path: Path) -> State:
-    """The tensors in ``path``, floats as float32: safetensors (whatever the file is called), or a
-    PyTorch state dict, plain or under ``state_dict``, ``model``, ``model_ema``. Runs no code of the file."""
+    """The tensors in ``path``, floats as float32.
+
+    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
+    ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
+    """
     try:
         with path.open("rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"
         found = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path} holds no weights that can be read: {_first_line(error)}") from error
+        raise WeightsError(f"{path} holds no weights, or is damaged: {_first_line(error)}") from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -179,7 +182,7 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         raise _misfit(spec, recipe, path, state, had, error) from error
     kept = dict(cast(dict[str, Any], model.pretrained_cfg))
-    kept.pop("state_dict")  # or the model would hold every weight twice
+    kept.pop("state_dict")  # else the model would hold every weight twice
     model.pretrained_cfg = model.default_cfg = kept  # type: ignore[assignment]
     return _with_classes(spec, recipe, model, had, fits=had == spec.classes and channels == spec.channels)
 
@@ -198,7 +201,7 @@ def _built(spec: ModelSpec, recipe: Recipe, model: nn.Module, head_is_new: bool)
 
 
 def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception) -> WeightsError:
-    """Names the first keys that do not fit; what only the resolution changes is not told."""
+    """An error that names the first keys that do not fit, without those that only depend on the resolution."""
     wanted = recipe.create(num_classes=classes, in_chans=spec.channels).state_dict()
     missing = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in wanted]
@@ -208,13 +211,13 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
         if key in state and not key.endswith(RESAMPLED) and state[key].shape != value.shape
     ]
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
-    told = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}; {told or _first_line(error)}")
+    wrong = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}; {wrong or _first_line(error)}")
 
 
 @contextmanager
-def _without_notes_on_resampling() -> Iterator[None]:
-    """timm's interpolation of position tables makes torch advise on speed and on a style of indexing."""
+def _without_resampling_warnings() -> Iterator[None]:
+    """Suppress torch's advice about speed and indexing during timm's interpolation of position tables."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.searchsorted")
         warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")

@@ -1,21 +1,19 @@
-"""Make a model smaller, in the order in which it happens.
+"""Compression of a model, listed in the order in which it is applied.
 
-    scores.py      what each head and neuron is worth, and the statistics that the refit needs
-    prune.py       remove heads and FFN channels (the only door to torch_pruning)
-    refit.py       fit what is left in closed form, each layer on the base's activations
-    sequential.py  fit it once more, each layer on what the layers before it now give
-    stream.py      how a layer's output reaches the residual stream
-    sparsity.py    weights that are zero and stay zero
-    sparse_file.py which weights of a file are zero, and how it compresses
-    quantize.py    fp32 and int8 files, what each runtime can take
-    int8_static.py int8 with fixed scales, for onnxruntime on x86
-    int8_weights.py  int8 in the file, fp32 in the arithmetic
-    half.py        fp16
-    onnx_graph.py  constants and nodes of ONNX files
-    sensitivity.py what the rounding of one layer does to the answers
-    fake_quant.py  training with the rounding of int8_static in place
-    macs.py        multiply-accumulates and parameters
-    matrices.py    linear layers and 1x1 convolutions as matrices
+    scores.py         importance of each head, neuron, block and channel; statistics for the refit
+    statistics.py     these values, and the file that keeps them
+    prune.py          remove blocks, stream channels, heads and FFN channels (only importer of torch_pruning)
+    refit.py          parallel closed-form refit from statistics of the base
+    sequential.py     sequential closed-form refit, each layer on what the layers before it now give
+    prune_width.py    refit of the layers that read a narrower residual stream
+    stream.py         how the output of a layer reaches the residual stream
+    least_squares.py  ridge regression that both sequential refits use
+    matrices.py       linear layers and 1x1 convolutions as matrices
+    batch_norms.py    recalibration of batch norms
+    macs.py           multiply-accumulates and parameters
+    tokens/           token pruning
+    sparsity/         weights that are zero and stay zero
+    quantization/     files of lower precision, and training for int8
 
 Importing this package imports none of them.
 """

@@ -1,10 +1,10 @@
-"""Batch norms of a model that was cut, or that sees another resolution, are given their statistics anew.
+"""Recalibration of batch norms after a cut or a change of resolution.
 
-Their running means and variances are those of the unpruned model at its own resolution, and a closed-form
-refit does not move them. Measured on the committed bases: an unpruned EfficientViT trained at 28 pixels
-and shown 20 goes from 0.869 to 0.891, one with half of its FFN at 20 from 0.832 to 0.877. The method is
-adaptive batch normalisation (Li et al. 2020, "EagleEye"); plain means over many images, not the last of
-a running average, as in precise batch norm (Wu and Johnson 2021).
+Running means and variances belong to the unpruned model at its own resolution, and a closed-form refit does not move
+them. Measured on the committed bases: an unpruned EfficientViT trained at 28 pixels and shown 20 goes from 0.869 to
+0.891, one with half of its FFN at 20 from 0.832 to 0.877. The method is adaptive batch normalisation (Li et al. 2020,
+"EagleEye"), with plain means over many images instead of a running average, as in precise batch norm (Wu and Johnson
+2021).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import nn
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Each norm's statistics become the plain mean over ``batches`` (N, C, H, W), in place.
+    """Set the statistics of each norm to the plain mean over ``batches`` (N, C, H, W), in place.
 
-    Only the norms are in training mode meanwhile; every module has its mode back afterwards. A
-    model without batch norms is left alone, and ``batches`` are not read.
+    Only the norms are in training mode during this; every module gets its mode back. A model without batch norms is
+    left as it is, and ``batches`` are not read.
     """
     norms = [(norm, norm.momentum, norm.training) for norm in _norms(model)]
     if not norms:

@@ -1,4 +1,4 @@
-"""A linear change of what a layer reads that takes off an error, with a pull to no change."""
+"""Ridge regression of a layer's error on its inputs: the change of weights that removes the error."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vitsearch.compress.matrices import Matrix
 from vitsearch.errors import StageError
 
 ROWS = 8192
-"""Positions that a fit looks at, drawn from all positions of all images."""
+"""Number of positions that a fit uses, drawn from all positions of all images."""
 
 
 def drawn(rows: torch.Tensor) -> torch.Tensor:
-    """The same rows of every tensor of as many."""
+    """At most :data:`ROWS` of ``rows``, the same indices for every tensor of equal length."""
     if len(rows) <= ROWS:
         return rows
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
@@ -21,8 +21,11 @@ def drawn(rows: torch.Tensor) -> torch.Tensor:
 
 
 def fit(inputs: torch.Tensor, error: torch.Tensor, ridge: float, centred: bool) -> tuple[Matrix, Matrix]:
-    """The change (outputs, columns) and, where ``centred``, the constant (outputs,), else zeros, that come nearest
-    to ``error`` (rows, outputs) from ``inputs`` (rows, columns). :class:`StageError` when not finite."""
+    """Regress ``error`` (rows, outputs) on ``inputs`` (rows, columns), with a ridge that pulls the change to zero.
+
+    Returns the change of the weights (outputs, columns) and the constant (outputs,), which is zero unless ``centred``.
+    :class:`StageError` when the result is not finite.
+    """
     mean_input, mean_error = inputs.mean(0), error.mean(0)
     if centred:
         inputs, error = inputs - mean_input, error - mean_error
@@ -30,7 +33,7 @@ def fit(inputs: torch.Tensor, error: torch.Tensor, ridge: float, centred: bool) 
     pull = ridge * float(np.mean(np.diag(moments)))
     try:
         change = np.linalg.solve(moments + pull * np.eye(len(moments)), cross.T).T
-    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
+    except np.linalg.LinAlgError:  # constant inputs: nothing to fit
         change = np.zeros_like(cross)
     if not np.isfinite(change).all():
         raise StageError("refit", "not_finite", "the fit gives NaN or infinity")

@@ -1,4 +1,4 @@
-"""What a graph costs on paper: multiply-accumulates, attention included, and parameters."""
+"""Theoretical costs of a model: multiply-accumulates, attention included, and parameters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vitsearch.models.surgery import unfused_attention
 def count(model: nn.Module, example_input: torch.Tensor) -> tuple[float, float]:
     """Millions of multiply-accumulates for one image of ``example_input``, and millions of parameters.
 
-    Matrix products and convolutions count; norms, activations and softmax do not. Attention is
-    unfused for it: on a CPU the counter has no formula for the fused kernel and would miss it.
+    Matrix products and convolutions count; norms, activations and softmax do not. Attention runs unfused, because the
+    counter has no formula for the fused kernel of CPUs and would miss it.
     """
     with torch.inference_mode(), unfused_attention(model), FlopCounterMode(display=False) as counter:
         model(example_input)

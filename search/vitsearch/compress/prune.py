@@ -1,9 +1,9 @@
-"""Remove what an effect does not keep: blocks, stream channels, heads, FFN channels. The only door to torch_pruning.
+"""Remove the blocks, stream channels, heads and FFN channels that a resolved plan does not keep.
 
-Heads and the residual stream are sliced by the family, which knows its layout. FFN channels go through
-torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between
-the two layers. Its ``BasePruner`` is not used: on half of the families it fails or prunes nothing
-without a word, and its default arguments keep models alive.
+The only module that imports torch_pruning. Heads and the residual stream are sliced by the family, which knows its
+layout. FFN channels go through torch_pruning's dependency graph, which also follows the norms and depthwise
+convolutions between the two layers. Its ``BasePruner`` is not used: on half of the families it fails or silently
+prunes nothing, and its default arguments keep models alive.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vitsearch.models.backbone import Backbone, BlockUnits
 
 
 def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_input: torch.Tensor) -> None:
-    """Cut ``model``, which must be the unpruned one, down to ``effect``, in place.
+    """Cut the unpruned ``model`` down to ``resolved``, in place.
 
-    ``example_input`` (1, channels, height, width) is for tracing. What keeps everything is not
-    touched. :class:`StageError` when the effect is not of this model or the cut went wrong.
+    ``example_input`` (1, channels, height, width) is used for tracing. Blocks that keep everything are not touched.
+    :class:`StageError` when the resolved plan does not fit the model or the cut went wrong.
     """
     units = backbone.units(model)
     if len(units) != len(resolved.blocks):
-        raise StageError("prune", "mismatch", f"effect of {len(resolved.blocks)} blocks, model of {len(units)}")
+        raise StageError("prune", "mismatch", f"resolved plan of {len(resolved.blocks)} blocks, model of {len(units)}")
     for index, (unit, kept) in enumerate(zip(units, resolved.blocks, strict=True)):
         _check(unit, kept)
         if _is_dropped(unit, kept):
@@ -59,7 +59,7 @@ def _cut_ffn(model: nn.Module, units: tuple[BlockUnits, ...], resolved: Resolved
 
 
 def _dependencies(model: nn.Module, example: torch.Tensor) -> tp.DependencyGraph:
-    """Traced through autograd, so in evaluation mode and with a gradient on every parameter."""
+    """The dependency graph, traced through autograd: in evaluation mode, with gradients enabled on every parameter."""
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     was_training = model.training
     for parameter in frozen:
@@ -84,8 +84,8 @@ def _check(unit: BlockUnits, kept: ResolvedBlock) -> None:
     for what, indices, size in cuts:
         fits = sorted(set(indices)) == list(indices) and all(0 <= index < size for index in indices)
         if not fits or (size and not indices):
-            told = f"{unit.name} has {size} {what}, cannot keep {list(indices)[:8]}"
-            raise StageError("prune", "mismatch", told)
+            wrong = f"{unit.name} has {size} {what}, cannot keep {list(indices)[:8]}"
+            raise StageError("prune", "mismatch", wrong)
 
 
 def _verify(units: tuple[BlockUnits, ...], resolved: ResolvedPlan) -> None:
@@ -94,5 +94,5 @@ def _verify(units: tuple[BlockUnits, ...], resolved: ResolvedPlan) -> None:
         layers = [(unit.proj, 1), (unit.fc1, 0), (unit.fc2, 1)]
         found = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]
         if found != columns or unit.heads != len(kept.heads):
-            told = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {found}, not {columns}"
-            raise StageError("prune", "shape", told)
+            wrong = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {found}, not {columns}"
+            raise StageError("prune", "shape", wrong)

@@ -1,14 +1,14 @@
-"""What the readers of a narrower residual stream are fitted to: to give what they gave on all channels.
+"""Refit of the layers that read a narrower residual stream, to their output on all channels.
 
-A reader is ``W norm(x) + b`` on the stream x. With z = norm(x) of the base, z' what the norm gives on the kept
-channels S of the cut model (another mean, another variance, and errors of the layers in front), the linear map
-that tells the missing part of z from z' goes into the weights:
+A reader is ``W norm(x) + b`` on the stream x. Let z = norm(x) in the base, and z' the output of the norm on the kept
+channels S in the cut model: it has another mean and variance, and the errors of the layers in front. The missing part
+of z is predicted linearly from z', and the prediction is folded into the weights:
 
     D, d   the least squares of z - scatter_S(z') on z', with a pull to zero
     W'     = W_S + W D,   b' = b + W d
 
-with W the rows that the reader keeps, on all channels. Done for each reader as it comes, in the pass of
-:mod:`vitsearch.compress.sequential`, which fits what writes to the stream and the classifiers.
+W are the rows that the reader keeps, on all channels. Each reader is fitted when it runs, in the pass of
+:mod:`vitsearch.compress.sequential`, which fits the layers that write to the stream, and the classifiers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vitsearch.models.backbone import Backbone, Reader
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Of one reader on all channels: the base's ``norm``, the ``stream`` (images, tokens, channels) that this
+    """One reader on all channels: the ``norm`` of the base, the ``stream`` (images, tokens, channels) that the norm
     read, ``weight`` and ``bias`` of the rows that are kept."""
 
     norm: nn.Module
@@ -40,8 +40,11 @@ class Reading:
 
 
 def readings(base: nn.Module, wide: nn.Module, backbone: Backbone, images: torch.Tensor) -> dict[str, Reading]:
-    """By the name of the reader. ``wide`` is the cut model before it lost channels; ``images`` (n, channels,
-    height, width), normalised. float32, together as large as the inputs of all blocks for all images."""
+    """The readings of all readers of ``base`` that ``wide`` still has, by the name of the reader.
+
+    ``wide`` is the cut model before it lost channels; ``images`` (n, channels, height, width), normalised. The streams
+    are float32 and take as much memory as the inputs of all blocks for all images.
+    """
     layers = {reader.name: reader.layer for reader in backbone.stream_readers(wide)}
     seen: dict[str, Reading] = {}
 
@@ -69,8 +72,10 @@ def fitting(
     read: Mapping[str, Reading],
     reductions: Sequence[Reduction],
 ) -> Iterator[None]:
-    """Inside, the readers of ``pruned`` that are named in ``read`` are fitted as they run. ``pruned`` has the channels
-    ``embed`` left; what a reader was fitted to before is forgotten."""
+    """Fit the readers of ``pruned`` that are named in ``read`` whenever they run inside this context.
+
+    ``pruned`` has the channels ``embed`` left. Each fit starts from the weights in ``read``, not from an earlier fit.
+    """
     hooks = [
         reader.layer.register_forward_hook(_fitted(reader, read[reader.name], list(embed), reductions))
         for reader in backbone.stream_readers(pruned)

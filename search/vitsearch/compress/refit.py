@@ -1,13 +1,13 @@
-"""Fit the layers behind a cut in closed form, from statistics of the unpruned base alone.
+"""Parallel refit: fit the layers behind a cut in closed form, from statistics of the unpruned base alone.
 
-For a consumer ``y = W a + b`` (``proj`` or ``fc2``) that keeps the columns S of its input, with mean
-mu and centred covariance C of ``a`` (R = ridge x mean of C's diagonal):
+For a consumer ``y = W a + b`` (``proj`` or ``fc2``) that keeps the columns S of its input, with mean mu and centred
+covariance C of ``a`` (R = ridge x mean of C's diagonal):
 
     W' = (W C_:S + R W_S)(C_SS + R I)^-1,   b' = b + W mu - W' mu_S
 
-The ridge pulls to the weights that were there, so where nothing is cut nothing changes. This is the
-one-shot correction of SparseGPT and OBC (Frantar et al. 2022, 2023) for whole columns. With W' = W_S it
-would be the mean fold of variance-based pruning, which loses more. No forward pass, no labels.
+The ridge pulls to the weights that were there, so an uncut layer does not change. This is the one-shot correction of
+SparseGPT and OBC (Frantar et al. 2022, 2023) for whole columns. W' = W_S would be the mean fold of variance-based
+pruning, which loses more. It needs no forward pass and no labels.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ RIDGE = 1e-2
 def refit(
     pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> None:
-    """Least squares in every consumer of ``pruned`` that lost columns, in place.
+    """Fit every consumer of ``pruned`` that lost columns by least squares, in place.
 
-    ``base`` is the unpruned model that ``statistics`` were collected from, with its weights.
-    :class:`StageError` when statistics and model are not of one base.
+    ``base`` is the unpruned model that ``statistics`` were collected from, with its weights. :class:`StageError` when
+    the statistics do not fit the model.
     """
     for old, new, norm, kept, seen in _cuts(pruned, base, backbone, resolved, statistics):
         weight = matrices.weight(old)
         if seen is None or len(seen.mean) != weight.shape[1]:
             held = 0 if seen is None else len(seen.mean)
-            told = f"statistics of {held} columns for a layer of {weight.shape[1]}"
-            raise StageError("refit", "mismatch", told)
+            wrong = f"statistics of {held} columns for a layer of {weight.shape[1]}"
+            raise StageError("refit", "mismatch", wrong)
         mean, moments = seen.mean.astype(np.float64), seen.covariance.astype(np.float64)
         centred = matrices.has_constant(new, norm)
         fitted = least_squares(weight, moments if centred else moments + np.outer(mean, mean), kept)
@@ -56,23 +56,23 @@ def refit(
 
 
 def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float = RIDGE) -> Matrix:
-    """W' (outputs, kept) that gives, on inputs with these second ``moments`` (inputs, inputs), what ``weight`` gave."""
+    """W' (outputs, kept) whose outputs come nearest to those of ``weight``, for second ``moments`` (inputs, inputs)."""
     pull = ridge * float(np.mean(np.diag(moments)))
     left = moments[np.ix_(kept, kept)] + pull * np.eye(len(kept))
     right = weight @ moments[:, kept] + pull * weight[:, kept]
     try:
         return np.asarray(np.linalg.solve(left, right.T).T)
-    except np.linalg.LinAlgError:  # the inputs were constant: nothing to fit
+    except np.linalg.LinAlgError:  # constant inputs: nothing to fit
         return weight[:, kept]
 
 
 def _cuts(
     pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> Iterator[tuple[Layer, Layer, nn.Module | None, list[int], UnitStatistics | None]]:
-    """Each consumer that lost columns: as it was, as it is, the norm behind it, kept columns, statistics."""
+    """Each consumer that lost columns: the old layer, the cut one, the norm behind it, kept columns, statistics."""
     if len(resolved.blocks) != len(statistics.blocks):
-        told = f"statistics of {len(statistics.blocks)} blocks, effect of {len(resolved.blocks)}"
-        raise StageError("refit", "mismatch", told)
+        wrong = f"statistics of {len(statistics.blocks)} blocks, resolved plan of {len(resolved.blocks)}"
+        raise StageError("refit", "mismatch", wrong)
     whole, cut = backbone.units(base), backbone.units(pruned)
     for old, new, kept, seen in zip(whole, cut, resolved.blocks, statistics.blocks, strict=True):
         if old.proj is not None and new.proj is not None and len(kept.heads) < old.heads:

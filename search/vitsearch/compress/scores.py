@@ -1,7 +1,7 @@
-"""Look at the unpruned base once: what each head and neuron is worth, and how its outputs spread.
+"""Importance of each head, neuron, block and stream channel of the unpruned base, and the statistics for the refit.
 
-One forward and one backward pass over the calibration images, a few at a time. Gradients are taken
-with respect to activations only, no weight gets one.
+One forward and one backward pass over the calibration images, a few at a time. Gradients are taken with respect to
+activations only; no weight gets one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ __all__ = ["Statistics", "collect"]
 
 BATCH_SIZE = 16
 ROUNDING = 1e-5
-"""Of the mean square of the inputs: float32 products tell no finer how inputs vary. Added to each variance it keeps
-the weights of a layer whose inputs hardly vary, as in a model that was never trained, where they were."""
+"""Relative precision of the variances: float32 products resolve no less than this share of the mean square of the
+inputs. It is added to each variance, so that the refit leaves the weights of a layer as they are where its inputs
+hardly vary, as in an untrained model."""
 
 
 def collect(
@@ -42,8 +43,8 @@ def collect(
 ) -> Statistics:
     """Statistics of ``model`` on ``images`` (n, channels, height, width), normalised, ``labels`` (n,).
 
-    Memory grows with ``batch_size`` (16 images of a DeiT-base at 224 pixels: about 3 GB), not with
-    n. The model is left as it was, in evaluation mode. :class:`StageError` when a loss is not finite.
+    Memory grows with ``batch_size`` (16 images of a DeiT-base at 224 pixels: about 3 GB), not with n. The model is left
+    unchanged, in evaluation mode. :class:`StageError` when a loss is not finite.
     """
     model.eval()
     units = backbone.units(model)
@@ -56,7 +57,7 @@ def collect(
             chosen = slice(start, start + batch_size)
             _one_batch(model, images[chosen], labels[chosen], [*every, *readers])
             for index, pair in enumerate(watched):
-                depth[index] += _worth([watch.last for watch in pair if watch is not None], len(images[chosen]))
+                depth[index] += _block_score([watch.last for watch in pair if watch is not None], len(images[chosen]))
     return Statistics(
         tuple(BlockStatistics(*(watch.result() if watch else None for watch in pair)) for pair in watched),
         len(images),
@@ -65,17 +66,17 @@ def collect(
     )
 
 
-def _worth(terms: Sequence[torch.Tensor], images: int) -> float:
-    """Of a block as a whole: its consumers' terms are added for each image before their sign is dropped.
+def _block_score(terms: Sequence[torch.Tensor], images: int) -> float:
+    """Taylor score of a block as a whole: the terms of its consumers are summed for each image, then made absolute.
 
-    Windowed attention has an entry for each window, those of an image behind one another.
+    Windowed attention has one term for each window, with the windows of an image next to each other.
     """
     whole = sum((term.reshape(images, -1).sum(1) for term in terms), torch.zeros(()))
     return float(whole.abs().sum())
 
 
 def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
-    """Of the residual stream: classifiers too; none where the family does not cut it."""
+    """The layers that read the residual stream, classifiers included; none if the family does not cut it."""
     found = [reader.layer for reader in backbone.stream_readers(model)]
     return [*found, *classifiers(model)] if found else []
 
@@ -84,8 +85,8 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
     inputs = images.detach().clone().requires_grad_()
     loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
     if not torch.isfinite(loss):
-        told = f"the base gives a loss of {float(loss.detach())} on calibration images"
-        raise StageError("anatomy", "not_finite", told)
+        wrong = f"the loss of the base on calibration images is {float(loss.detach())}"
+        raise StageError("block_structure", "not_finite", wrong)
     if not every:  # nothing of the model can be cut
         return
     gradients = torch.autograd.grad(loss, [watch.seen for watch in every])
@@ -94,14 +95,14 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
 
 
 class _Reading:
-    """Sums over the inputs of one reader of the stream: Taylor terms alone."""
+    """Sums of Taylor terms over the inputs of one reader of the stream."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
         self.taylor = torch.zeros(layer.weight.shape[1], dtype=torch.float64)
         self.seen = torch.empty(0)
 
-    def look(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def record(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.seen = inputs[0]
 
     def add(self, gradient: torch.Tensor) -> None:
@@ -111,9 +112,9 @@ class _Reading:
 
 
 class _Watch:
-    """Sums over the inputs of one consumer: Taylor terms, first and second moments.
+    """Sums of Taylor terms, first and second moments over the inputs of one consumer.
 
-    Its columns are laid out ``[runs, units, columns of a unit in one run]``.
+    The columns of a consumer are laid out ``[runs, units, columns of a unit in one run]``.
     """
 
     def __init__(self, layer: Layer, units: int, runs: int) -> None:
@@ -125,9 +126,9 @@ class _Watch:
         self._rows = 0
         self.seen = torch.empty(0)
         self.last = torch.empty(0)
-        """Taylor terms of all columns together, of each image or window of the last batch."""
+        """Taylor term of all columns together, for each image or window of the last batch."""
 
-    def look(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def record(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.seen = inputs[0]
 
     def add(self, gradient: torch.Tensor) -> None:
@@ -150,7 +151,7 @@ class _Watch:
         return UnitStatistics(_float32(self._taylor), variance, _float32(mean), _float32(covariance))
 
     def _variance(self, covariance: torch.Tensor) -> Array:
-        """``tr(W_u C_uu W_u^T)`` of each unit's columns u."""
+        """``tr(W_u C_uu W_u^T)`` for the columns u of each unit."""
         units = len(self._taylor)
         order = torch.arange(len(covariance)).reshape(self._runs, units, -1).transpose(0, 1).reshape(units, -1)
         columns = torch.from_numpy(matrices.weight(self.layer))[:, order].transpose(0, 1)
@@ -168,7 +169,7 @@ def _float32(values: torch.Tensor) -> Array:
 
 @contextmanager
 def _hooked(every: Sequence[_Watch | _Reading]) -> Iterator[None]:
-    handles = [watch.layer.register_forward_pre_hook(watch.look) for watch in every]
+    handles = [watch.layer.register_forward_pre_hook(watch.record) for watch in every]
     try:
         yield
     finally:

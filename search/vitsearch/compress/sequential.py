@@ -1,20 +1,20 @@
-"""Fit a cut model in closed form, one layer after the other, on what the layers before it now give.
+"""Sequential refit: fit a cut model in closed form, layer by layer, on the outputs of the layers already fitted.
 
-Base and cut model see the same images. A consumer (``proj`` or ``fc2``) whose output y is added to
-the residual stream z is fitted so that the stream behind it is the base's again:
+Base and cut model see the same images. A consumer (``proj`` or ``fc2``) whose output y is added to the residual
+stream z is fitted so that the stream behind it equals that of the base:
 
     target       T = y_base + z_base - z
     weights      W' = W + (T - y)^T A / n (A^T A / n + R I)^-1
     constant     b' = mean(T) - W' mean(A)
 
-with A what the consumer reads in the cut model, centred where it has a constant, R = ridge x mean of
-the diagonal, and W as the parallel fit (:mod:`vitsearch.compress.refit`) left it. The target also
-repairs what the layers before left wrong, which the base's own output alone would not. Last, the
-classifier is fitted to the base's logits. No labels, no gradient step. Where the cut model drops or
-fuses tokens, what is wanted of a token that stays is what the base gave for it.
+A is the input of the consumer in the cut model, centred where the consumer has a constant, R = ridge x mean of the
+diagonal, and W comes from the parallel refit (:mod:`vitsearch.compress.refit`). The target also corrects the remaining
+error of the layers in front, which a fit to the base's own output would not. Last, the classifier is fitted to the
+logits of the base. No labels, no gradient step. Where the cut model drops or fuses tokens, the target of a remaining
+token is the base's value for it.
 
-The order of work is that of OBC and SparseGPT (Frantar et al. 2022, 2023): each layer on the
-activations of the model as it is pruned by then.
+The order of work is that of OBC and SparseGPT (Frantar et al. 2022, 2023): each layer is fitted on the activations of
+the model as pruned so far.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 RIDGE, CLASSIFIER_RIDGE = 1e-2, 1e-1
 UNCHANGED = 1e-6
-"""Of the norm of the stream: an error below it is that of float32, nothing in front of the layer was cut."""
+"""Share of the norm of the stream below which an error is float32 noise: nothing in front of the layer was cut."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A layer to fit; ``norm`` is a batch norm that takes its constant, ``branch`` where its output goes."""
+    """A layer to fit; ``norm`` is the batch norm that holds its constant, ``branch`` where its output is added."""
 
     layer: Layer
     norm: nn.Module | None = None
@@ -54,7 +54,7 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What went through a layer; ``before`` is the stream in front of its branch."""
+    """Inputs and output of a layer in one pass; ``before`` is the stream in front of its branch."""
 
     inputs: torch.Tensor
     output: torch.Tensor
@@ -63,36 +63,38 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """``total`` (images, positions, outputs): what the base's layer gave and, in its scale and layout,
-    the ``stream`` in front of it."""
+    """``total`` (images, positions, outputs): the output of the layer in the base plus the stream in front of it, in
+    the scale and layout of the output. ``stream`` describes that layout."""
 
     stream: Stream | None
     total: torch.Tensor
 
 
 Targets = Mapping[int, Target]
-"""By place of the layer; float32, together as large as the inputs of all blocks for all images."""
+"""By index of the layer; float32, together as large as the inputs of all blocks for all images."""
 Reduction = Callable[[torch.Tensor], torch.Tensor]
-"""(images, tokens, outputs) to fewer tokens."""
-Beside = Callable[[Sequence[Reduction]], AbstractContextManager[None]]
+"""The linear map of a token-pruning block: (images, tokens, outputs) to fewer tokens, the same in every output."""
+Alongside = Callable[[Sequence[Reduction]], AbstractContextManager[None]]
 See = Callable[[int, Fitted, _Seen], "torch.Tensor | None"]
 
 
 def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Sequence[int] = ()) -> Targets:
-    """What an unpruned model gives for ``images`` (n, channels, height, width), normalised: to the stream, in
-    the channels ``embed`` alone, where any are named."""
+    """The targets that an unpruned model gives for ``images`` (n, channels, height, width), normalised.
+
+    ``embed`` restricts them to the channels of the stream that are kept; empty means all.
+    """
     layers = _layers(base, backbone)
     branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
     known = streams(base, branches, images[:1])
     found: dict[int, Target] = {}
 
-    def keep(place: int, fitted: Fitted, seen: _Seen) -> None:
-        stream, total = known[place], matrices.rows(fitted.layer, seen.output)
+    def keep(index: int, fitted: Fitted, seen: _Seen) -> None:
+        stream, total = known[index], matrices.rows(fitted.layer, seen.output)
         if stream is not None and seen.before is not None:
-            total = total + stream.pulled(fitted.layer, seen.before, seen.output.shape)
+            total = total + stream.gathered(fitted.layer, seen.before, seen.output.shape)
         if embed and fitted.branch is not None:
-            stream, total = stream and stream.narrowed(embed), total[..., list(embed)]
-        found[place] = Target(stream, total)
+            stream, total = stream and stream.restricted(embed), total[..., list(embed)]
+        found[index] = Target(stream, total)
 
     with torch.no_grad(), _watched(layers, keep):
         base.eval()(images)
@@ -100,34 +102,37 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
 
 
 def fit(
-    pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, auxiliary_loss: Beside | None = None
+    pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, alongside: Alongside | None = None
 ) -> None:
     """Fit every consumer of ``pruned`` behind the first cut, and its classifier, in place.
 
-    ``wanted`` is what its base gave for the same ``images``, which are shown all at once. Layers in
-    front of the first cut stay as they are. What is fitted ``beside`` them, in the same pass, is told how many
-    tokens the blocks leave. :class:`~vitsearch.errors.StageError` when a fit is not finite.
+    ``wanted`` are the targets of its base on the same ``images``, which are shown all at once. Layers in front of the
+    first cut stay as they are. ``alongside`` is a context that fits other layers in the same pass; it gets the
+    reductions of the token-pruning blocks that have run. :class:`~vitsearch.errors.StageError` when a fit is not
+    finite.
     """
 
     reductions: list[Reduction] = []
 
-    def fit_layer(place: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
-        return _fit(fitted, wanted[place], seen, reductions)
+    def fit_layer(index: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
+        return _fit(fitted, wanted[index], seen, reductions)
 
-    others = auxiliary_loss(reductions) if auxiliary_loss else nullcontext()
+    others = alongside(reductions) if alongside else nullcontext()
     with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer), others:
         pruned.eval()(images)
 
 
 def follows(resolved: ResolvedPlan) -> bool:
-    """Whether it helps to fit a model to what the base gave for the tokens that it has. A merged token is no
-    token of the base, and the mean of several is a poor target (KL .071 for .068 without): there a model is
-    fitted before it loses tokens."""
+    """Whether to fit the model after it has lost tokens, to the base's values for the tokens that it keeps.
+
+    With ``tome`` the model is fitted before: a merged token has no counterpart in the base, and the mean of several
+    tokens is a poor target (KL .071 instead of .068 without).
+    """
     return resolved.token_pruning_method in ("topk", "evit", "dynamicvit")
 
 
 def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
-    """Two for each block, then the classifiers: the same places in a base and in what was cut of it."""
+    """Two layers for each block, then the classifiers; a base and its cut model have the same indices."""
     blocks = [layer for unit in backbone.units(model) for layer in _of_block(unit)]
     return [*blocks, *(Fitted(layer, ridge=CLASSIFIER_RIDGE) for layer in classifiers(model))]
 
@@ -139,7 +144,7 @@ def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
 
 
 def classifiers(model: Any) -> list[nn.Linear]:
-    """One, or the two of a distilled model; of a norm and a layer, the layer."""
+    """The linear classifier of ``model``, or the two of a distilled model, without norms in front of them."""
     found = model.get_classifier()
     heads = found if isinstance(found, tuple | list) else (found,)
     layers = [[module for module in head.modules() if isinstance(module, nn.Linear)] for head in heads]
@@ -147,14 +152,14 @@ def classifiers(model: Any) -> list[nn.Linear]:
 
 
 def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
-    """What the layer gives once it is fitted."""
+    """Fit a layer and return its new output."""
     total = target.total
     if fitted.branch is not None:
         for reduce in reductions:
             total = reduce(total)
     wanted = total
     if target.stream is not None and seen.before is not None:
-        wanted = total - target.stream.pulled(fitted.layer, seen.before, seen.output.shape)
+        wanted = total - target.stream.gathered(fitted.layer, seen.before, seen.output.shape)
     error = wanted - matrices.rows(fitted.layer, seen.output)
     if not float(error.norm()) <= UNCHANGED * float(total.norm()):  # NaN is not
         inputs = matrices.rows(fitted.layer, seen.inputs)
@@ -165,7 +170,8 @@ def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduc
 
 @contextmanager
 def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
-    """Notes, as ``model`` runs, what its blocks that leave fewer tokens do to the stream: a linear map."""
+    """Append to ``reductions``, as ``model`` runs, the linear map that each token-pruning block applies to the
+    stream."""
     blocks = [module for module in model.modules() if isinstance(module, TokenBlock)]
 
     def drop_from(x: torch.Tensor, how: Reduction) -> torch.Tensor:
@@ -182,7 +188,7 @@ def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
 
 
 def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
-    """Take ``error`` (rows, outputs) off what the layer gives for ``inputs`` (rows, columns), as far as it can."""
+    """Change the layer so that its output for ``inputs`` (rows, columns) moves by ``error`` (rows, outputs)."""
     centred = matrices.has_constant(fitted.layer, fitted.norm)
     change, constant = least_squares.fit(inputs, error, fitted.ridge, centred)
     matrices.set_weight(fitted.layer, matrices.weight(fitted.layer) + change)
@@ -192,15 +198,15 @@ def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
 
 @contextmanager
 def _watched(layers: Sequence[Fitted | None], see: See) -> Iterator[None]:
-    """``see`` is asked about each layer as it runs; what it gives, if anything, is the layer's output."""
+    """Call ``see`` for each layer as it runs; a tensor that it returns replaces the output of the layer."""
     handles = []
-    for place, fitted in enumerate(layers):
+    for index, fitted in enumerate(layers):
         if fitted is None:
             continue
         before: list[torch.Tensor] = []
         if fitted.branch is not None:
             handles.append(fitted.branch.leaves.register_forward_pre_hook(partial(_hold, before)))
-        handles.append(fitted.layer.register_forward_hook(partial(_ask, see, place, fitted, before)))
+        handles.append(fitted.layer.register_forward_hook(partial(_call, see, index, fitted, before)))
     try:
         yield
     finally:
@@ -212,13 +218,13 @@ def _hold(before: list[torch.Tensor], _: nn.Module, inputs: tuple[Any, ...]) -> 
     before[:] = [inputs[0]]
 
 
-def _ask(
+def _call(
     see: See,
-    place: int,
+    index: int,
     fitted: Fitted,
     before: list[torch.Tensor],
     _: nn.Module,
     inputs: tuple[Any, ...],
     output: torch.Tensor,
 ) -> torch.Tensor | None:
-    return see(place, fitted, _Seen(inputs[0], output, before.pop() if before else None))
+    return see(index, fitted, _Seen(inputs[0], output, before.pop() if before else None))

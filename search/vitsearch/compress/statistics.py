@@ -1,6 +1,6 @@
-"""What was seen of the unpruned base on the calibration images: plain arrays, kept in a file.
+"""Statistics of the unpruned base on the calibration images: plain arrays, kept in a file.
 
-StageCost once for each base, resolution and calibration set by :mod:`vitsearch.compress.scores`.
+:mod:`vitsearch.compress.scores` collects them once for each base, resolution and calibration set.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Criterion = Literal["taylor", "variance"]
 
 @dataclass(frozen=True, eq=False)
 class UnitStatistics:
-    """Of one consumer, ``proj`` or ``fc2``, with ``columns`` inputs made by ``units`` units (heads, neurons).
+    """Statistics of one consumer, ``proj`` or ``fc2``, whose ``columns`` inputs come from ``units`` heads or neurons.
 
-    ``taylor`` (units,): sum over images of ``|sum over positions and columns of a dCE/da|`` (Molchanov et
-    al. 2017, Michel et al. 2019). ``variance`` (units,): variance of what the unit adds to the
-    consumer's output, summed over outputs. ``mean`` (columns,) and ``covariance`` (columns, columns,
-    centred) of the inputs over all positions of all images, prefix tokens too.
+    ``taylor`` (units,): sum over images of ``|sum over positions and columns of a dCE/da|`` (Molchanov et al. 2017,
+    Michel et al. 2019). ``variance`` (units,): variance of the contribution of the unit to the consumer's output,
+    summed over outputs. ``mean`` (columns,) and ``covariance`` (columns, columns, centred) of the inputs over all
+    positions of all images, prefix tokens included.
     """
 
     taylor: Array
@@ -38,7 +38,7 @@ class UnitStatistics:
 
 @dataclass(frozen=True, eq=False)
 class BlockStatistics:
-    """``None`` where the block has no such units."""
+    """Statistics of one block; ``None`` where the block has no units of that kind."""
 
     heads: UnitStatistics | None
     ffn: UnitStatistics | None
@@ -46,9 +46,12 @@ class BlockStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """One entry for each block of the anatomy; ``images`` is how many calibration images were seen.
-    ``depth`` is what each block as a whole is worth: ``taylor`` with all of its columns as one unit. ``embed``
-    is what each channel of the residual stream is worth to all that read it; empty where it is not cut."""
+    """Statistics of all blocks of the block structure, on ``images`` calibration images.
+
+    ``depth`` is the score of each block as a whole: ``taylor`` with all of its columns as one unit. ``embed`` is the
+    score of each channel of the residual stream, summed over its readers; empty for families that do not cut the
+    stream.
+    """
 
     blocks: tuple[BlockStatistics, ...]
     images: int
@@ -56,7 +59,7 @@ class Statistics:
     embed: tuple[float, ...] = ()
 
     def scores(self, criterion: Criterion = "taylor") -> Scores:
-        """Importance of each unit. Taylor needed labels; variance is free of them."""
+        """Importance of each unit. Only ``taylor`` depends on labels."""
         return Scores(
             tuple(_row(block.heads, criterion) for block in self.blocks),
             tuple(_row(block.ffn, criterion) for block in self.blocks),
@@ -65,7 +68,7 @@ class Statistics:
         )
 
     def save(self, path: Path) -> None:
-        """safetensors, float32; 15 MB for 6 blocks of width 192 (the covariances)."""
+        """Write a safetensors file in float32; the covariances of 6 blocks of width 192 take 15 MB."""
         tensors = {
             f"{index}.{part}.{field.name}": np.ascontiguousarray(getattr(unit, field.name))
             for index, block in enumerate(self.blocks)

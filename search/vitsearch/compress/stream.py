@@ -1,8 +1,8 @@
-"""How what a layer gives reaches the residual stream behind it: which position, which scale.
+"""How the output of a layer reaches the residual stream behind it: at which position, with which scale.
 
-Read off the model itself with one image: between the layer and the addition lie only norms in
-evaluation mode, layer scales, window partitions and the like, which scale channels and move positions.
-The derivative of the stream with respect to the layer's output then says both.
+Between the layer and the addition there are only norms in evaluation mode, layer scales, window partitions and the
+like, which scale channels and move positions. The derivative of the stream with respect to the output of the layer
+therefore gives both; it is read from one forward pass of one image.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ if TYPE_CHECKING:
     from vitsearch.models.backbone import Branch, Layer
 
 MAX_ERROR = 0.25
-"""Of a position that is read off: float32 holds it exactly up to some 4 million values an image."""
+"""Allowed error of a position read from a derivative: float32 is exact up to about 4 million values an image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """``scale`` (outputs,) of the layer's channels on their way. ``order``: for each value of the layer's
-    output for one image, flat, its place in the stream, flat; ``None`` when they are laid out alike."""
+    """``scale`` (outputs,) multiplies the channels of the layer on their way to the stream. ``order`` gives, for each
+    value of the flat output for one image, its index in the flat stream; ``None`` when both have the same layout."""
 
     scale: torch.Tensor
     order: torch.Tensor | None
 
-    def narrowed(self, channels: Sequence[int]) -> Stream:
-        """On fewer channels; only of a stream that is laid out as the layer's output is."""
+    def restricted(self, channels: Sequence[int]) -> Stream:
+        """The same for ``channels`` only; the stream must have the layout of the output."""
         assert self.order is None
         return Stream(self.scale[list(channels)], None)
 
-    def pulled(self, layer: Layer, stream: torch.Tensor, like: torch.Size) -> torch.Tensor:
-        """``stream`` in the scale of the output of ``layer``, of shape ``like``, as (images, positions, outputs)."""
+    def gathered(self, layer: Layer, stream: torch.Tensor, like: torch.Size) -> torch.Tensor:
+        """``stream`` in the scale and layout of the output of ``layer``, which has shape ``like``.
+
+        Returned as (images, positions, outputs).
+        """
         moved = stream if self.order is None else stream.flatten(1)[:, self.order]
         return matrices.rows(layer, moved.reshape(like)) / self.scale
 
@@ -45,17 +48,19 @@ class Stream:
 def streams(
     model: nn.Module, layers: Sequence[tuple[Layer, Branch] | None], image: torch.Tensor
 ) -> list[Stream | None]:
-    """Of each layer, seen with ``image`` (1, channels, height, width); ``None`` where a layer's output
-    does not reach its stream in that simple way."""
+    """The stream of each layer, found with ``image`` (1, channels, height, width).
+
+    ``None`` where the output of a layer is mixed on its way, instead of only scaled and moved.
+    """
     outputs: dict[int, torch.Tensor] = {}
     ends: dict[int, torch.Tensor] = {}
     hooks = []
-    for place, found in enumerate(layers):
+    for index, found in enumerate(layers):
         if found is not None:
             layer, branch = found
-            hooks.append(layer.register_forward_hook(_cut_off(outputs, place)))
+            hooks.append(layer.register_forward_hook(_detach_output(outputs, index)))
             join = branch.joins.register_forward_pre_hook if branch.at_input else branch.joins.register_forward_hook
-            hooks.append(join(_last_argument(ends, place, branch.at_input)))
+            hooks.append(join(_record_end(ends, index, branch.at_input)))
     try:
         with torch.enable_grad():
             model.eval()(image)
@@ -63,31 +68,33 @@ def streams(
         for hook in hooks:
             hook.remove()
     return [
-        None if found is None or place not in ends else _stream(found[0], outputs[place], ends[place])
-        for place, found in enumerate(layers)
+        None if found is None or index not in ends else _stream(found[0], outputs[index], ends[index])
+        for index, found in enumerate(layers)
     ]
 
 
-def _cut_off(outputs: dict[int, torch.Tensor], place: int) -> Callable[..., torch.Tensor]:
-    """What follows depends on this layer's output alone, not on what is in front of it."""
+def _detach_output(outputs: dict[int, torch.Tensor], index: int) -> Callable[..., torch.Tensor]:
+    """A hook that makes the output of a layer a new leaf, so that gradients stop there."""
 
     def hook(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
-        outputs[place] = output.detach().requires_grad_()
-        return outputs[place].clone()  # an activation may work in place
+        outputs[index] = output.detach().requires_grad_()
+        return outputs[index].clone()  # an activation may work in place
 
     return hook
 
 
-def _last_argument(ends: dict[int, torch.Tensor], place: int, at_input: bool) -> Callable[..., None]:
+def _record_end(ends: dict[int, torch.Tensor], index: int, at_input: bool) -> Callable[..., None]:
+    """A hook that keeps the input or the output of a module."""
+
     def hook(*seen: Any) -> None:
-        ends[place] = seen[1][0] if at_input else seen[2]
+        ends[index] = seen[1][0] if at_input else seen[2]
 
     return hook
 
 
 def _stream(layer: Layer, output: torch.Tensor, end: torch.Tensor) -> Stream | None:
-    places = torch.arange(1, end.numel() + 1, device=end.device, dtype=end.dtype).reshape(end.shape)
-    scales, coded = (_derivative(end, output, weights) for weights in (torch.ones_like(end), places))
+    positions = torch.arange(1, end.numel() + 1, device=end.device, dtype=end.dtype).reshape(end.shape)
+    scales, coded = (_derivative(end, output, weights) for weights in (torch.ones_like(end), positions))
     if scales is None or coded is None or not bool(scales.all()) or end.numel() != output.numel():
         return None
     by_channel = matrices.rows(layer, scales).flatten(0, 1)

@@ -1,11 +1,12 @@
-"""Turn a model into the file that a runtime loads, and ask that file for logits.
+"""Export of a model to the file that a runtime loads, and inference with that file.
 
     base.py        Exporter (the protocol), ExportReport
     onnx_file.py   ONNX, checked in onnxruntime
+    deploy.py      the merged form of a model that ships
     evaluate.py    logits of an exported file, in its runtime
 
-Importing this package imports neither torch nor onnx. Other packages add exporters through the
-entry-point group ``vitsearch.exporters`` (``runtime = "module:Class"``).
+Importing this package imports neither torch nor onnx. Other packages add exporters through the entry-point group
+``vitsearch.exporters`` (``runtime = "module:Class"``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The form of a model that ships, held against the form that was trained."""
+"""The form of a model that ships, compared with the form that was trained."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ IMAGES = 2
 
 @torch.inference_mode()
 def deployed(model: nn.Module, backbone: Backbone, example_shape: tuple[int, ...]) -> nn.Module:
-    """``model`` with the branches merged that only training needs; itself where it has none.
+    """``model`` with those branches merged that only training needs; ``model`` itself if it has none.
 
-    :class:`StageError` ``export`` ``parity`` when the two disagree, on random images of ``example_shape``
-    but for the batch, by more than :data:`PARITY_LIMIT` of the largest logit.
+    :class:`StageError` ``export`` ``parity`` when the two differ by more than :data:`PARITY_LIMIT` of the largest
+    logit on random images of ``example_shape`` (without its batch size).
     """
     merged = backbone.deployable(model.eval())
     if merged is model:
         return model
     images = torch.randn(IMAGES, *example_shape[1:], generator=torch.Generator().manual_seed(0))
-    expected, found = model(images), merged.eval()(images)
-    off = float((found - expected).abs().max()) / max(float(expected.abs().max()), torch.finfo().tiny)
+    expected, logits = model(images), merged.eval()(images)
+    off = float((logits - expected).abs().max()) / max(float(expected.abs().max()), torch.finfo().tiny)
     if not off <= PARITY_LIMIT:
-        told = f"the merged model and the trained one differ by {off:.1e} of the largest logit"
-        raise StageError("export", "parity", f"{told}, allowed {PARITY_LIMIT:.0e}")
+        found = f"the merged model and the trained one differ by {off:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{found}, allowed {PARITY_LIMIT:.0e}")
     return merged

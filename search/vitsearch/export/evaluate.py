@@ -16,8 +16,10 @@ FATAL_ONLY = 4
 
 
 def logits(onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1) -> Floats:
-    """float32 (n, classes) of ``images``: one array (n, channels, height, width), normalised, or
-    arrays of that kind one after the other. At most ``batch_size`` images are run at once."""
+    """Logits, float32 (n, classes), of ``images``: one array (n, channels, height, width), normalised, or several.
+
+    At most ``batch_size`` images are run at once.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

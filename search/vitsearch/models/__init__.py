@@ -1,1 +1,1 @@
-"""What all backbones share: the protocol of a family, surgery on layers, divergences."""
+"""Models as the other packages see them: the protocol of a family, surgery on layers, divergence of outputs."""

@@ -1,7 +1,7 @@
-"""What a family of backbones must offer, and the values that pass between it and the rest.
+"""The protocol of a family of backbones, and the values that pass between it and the other packages.
 
-Nothing here imports torch when it runs: the driver reads these types too. The conformance test of
-a family is :class:`vitsearch.testing.families.BackboneTestCase`.
+Nothing here imports torch at run time, because the driver reads these types too. The conformance test of a family is
+:class:`vitsearch.testing.families.BackboneTestCase`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     Layer = nn.Linear | nn.Conv2d
-    """A linear layer, or a convolution of kernel size 1, which is one on the pixels."""
+    """A linear layer, or a convolution of kernel size 1, which is a linear layer on pixels."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model to build. ``backbone`` is a timm name (a tag may follow) or a built-in base;
-    ``weights`` is ``builtin``, ``hub``, ``none`` or ``file:PATH``; ``resolution`` in pixels; ``window_size``
-    in tokens, ``None`` for the family's own at the resolution."""
+    """The model to build.
+
+    ``backbone`` is a timm name (a tag may follow) or a built-in base; ``weights`` is ``builtin``, ``hub``, ``none``
+    or ``file:PATH``; ``resolution`` is in pixels; ``window_size`` in tokens, ``None`` for the family's own at the
+    resolution.
+    """
 
     backbone: str
     weights: str
@@ -35,9 +38,12 @@ class ModelSpec:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A model in evaluation mode. ``head_is_new``: its classifier (or, with another number of
-    channels, its first layer) does not come from the weights as they were, so train it first.
-    ``mean`` and ``std`` are those that the weights were trained with, per channel of the source."""
+    """A model in evaluation mode.
+
+    ``head_is_new``: its classifier (or, with another number of channels, its first layer) was not loaded unchanged,
+    so the model must be trained first. ``mean`` and ``std`` are those of the training of the weights, per channel of
+    the source.
+    """
 
     model: nn.Module
     head_is_new: bool
@@ -47,11 +53,11 @@ class Built:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """Where a residual branch leaves the stream and comes back to it.
+    """Where a residual branch leaves the stream and where it is added to it.
 
-    ``leaves`` is the module whose input is the stream that the branch is added to. Behind the
-    addition the stream is what ``joins`` gives, or, with ``at_input``, what it reads. What lies
-    between the branch's last layer and the addition may scale channels and move positions, no more.
+    ``leaves`` is the module whose input is the stream that the branch is added to. After the addition the stream is
+    the output of ``joins``, or, with ``at_input``, its input. Modules between the last layer of the branch and the
+    addition may only scale channels and move positions.
     """
 
     leaves: nn.Module
@@ -61,18 +67,18 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class BlockUnits:
-    """What of one block is cut, scored and refitted. Layers are the model's own, not copies.
+    """The layers of one block that are cut, scored and refitted. They are the model's own layers, not copies.
 
-    ``proj`` reads the outputs of all heads, ``head_dim`` columns for each of ``heads``, side by side;
-    where a head gives several outputs (one for each scale), ``head_runs`` such rows of equal width
-    follow each other. ``fc2`` reads the neurons that ``fc1`` (a convolution of any size, if it is one)
-    makes, one column each; what lies between mixes no neurons. ``proj`` and ``fc2`` are where
-    activations are seen (their inputs) and where the refit writes. ``None``, and 0 heads, where a
-    block has nothing to cut. ``proj_norm`` and ``fc2_norm`` are batch norms
-    directly behind a consumer that has no bias of its own; they then take the refit's constant.
-    ``proj_branch`` and ``fc2_branch`` tell the sequential refit which stream a consumer's output is
-    added to; ``None`` where to none. ``removable``: the module ``name`` is residual, its output has the
-    shape of its input; once dropped, an identity stands there, and the block has no units.
+    ``proj`` reads the outputs of all heads, ``head_dim`` columns for each of ``heads``, side by side. Where a head
+    gives several outputs (one for each scale), ``head_runs`` such rows of equal width follow each other. ``fc2``
+    reads the neurons that ``fc1`` (or a convolution of any size) makes, one column each; modules between the two must
+    not mix neurons. Activations are observed at the inputs of ``proj`` and ``fc2``, and the refit writes into these
+    two layers. Where a block has nothing to cut, they are ``None`` and it has 0 heads.
+
+    ``proj_norm`` and ``fc2_norm`` are batch norms directly behind a consumer without a bias; they hold the constant
+    of the refit. ``proj_branch`` and ``fc2_branch`` are the streams that the output of a consumer is added to, for
+    the sequential refit; ``None`` where there is none. ``removable``: the module ``name`` is residual, and its output
+    has the shape of its input. A dropped block is replaced by an identity and has no units.
     """
 
     name: str
@@ -93,7 +99,7 @@ class BlockUnits:
         return cls(name, 0, 0, None, None, None)
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
-        """The columns of ``proj`` that ``heads`` own."""
+        """The columns of ``proj`` that belong to ``heads``."""
         width = self.head_dim // self.head_runs
         row = self.heads * width
         return [
@@ -120,30 +126,28 @@ class Reader:
 class Backbone(Protocol):
     """One family of backbones.
 
-    Guarantees: ``units(model)`` and ``anatomy(model, spec).blocks`` list the same blocks in the
-    same order, for a cut model too; a model without the heads ``kept`` leaves out equals, to 1e-5,
-    the whole model with those columns of ``proj`` set to zero; what ``supports`` grants, ``build``,
-    ``slice_heads`` and the export can do.
+    Guarantees: ``units(model)`` and ``block_structure(model, spec).blocks`` list the same blocks in the same order,
+    also for a cut model. A model without some heads equals, to 1e-5, the whole model with those columns of ``proj``
+    set to zero. Everything that ``supports`` allows works in ``build``, ``slice_heads`` and the export.
     """
 
     family: str
 
     def claims(self, name: str) -> bool:
-        """Whether ``name`` (a timm name, with or without a tag, or a built-in base) is of this family."""
+        """Whether ``name`` (a timm name, with or without a tag, or a built-in base) belongs to this family."""
         ...
 
     def variants(self) -> tuple[str, ...]:
-        """Every name that the family claims, without tags."""
+        """All names that the family claims, without tags."""
         ...
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        """``None`` when the model can be built with ``knob`` at ``value``, else why not, in one sentence.
+        """``None`` if the model can be built with ``knob`` at ``value``, else the reason, in one sentence.
 
         Knobs: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
         ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
-        distillation, quantization. ``window_size@192`` asks whether a window fits at 192 pixels; without a
-        resolution, whether the model has windows at all. A knob that does not concern backbones is
-        always supported.
+        distillation, quantization. ``window_size@192`` asks whether a window fits at 192 pixels; without a resolution,
+        whether the model has windows at all. A knob that does not concern backbones is always supported.
         """
         ...
 
@@ -152,24 +156,28 @@ class Backbone(Protocol):
         ...
 
     def windows(self, name: str, resolution: int) -> tuple[int, ...]:
-        """Sides of windows that ``name`` can be built with at ``resolution`` pixels; empty where it has none."""
+        """Sides of windows that ``name`` can be built with at ``resolution`` pixels; empty for a model without
+        windows."""
         ...
 
     def own_window(self, name: str, resolution: int) -> int | None:
-        """The one of :meth:`windows` that ``name`` has when none is asked for; ``None`` when it is none of them."""
+        """The default window of ``name`` at ``resolution``; ``None`` if it is not one of :meth:`windows`."""
         ...
 
     def build(self, spec: ModelSpec) -> Built:
-        """A fresh model with its starting weights; :class:`~vitsearch.errors.WeightsError` when they
-        cannot be found or do not fit, :class:`~vitsearch.errors.PlanError` for what is not supported."""
+        """Build a new model with its starting weights.
+
+        :class:`~vitsearch.errors.WeightsError` when they cannot be found or do not fit,
+        :class:`~vitsearch.errors.PlanError` for an unsupported resolution or window.
+        """
         ...
 
     def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
-        """What may be cut of ``model`` as it is."""
+        """What can be cut from ``model`` in its present state."""
         ...
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        """The layers behind the anatomy."""
+        """The layers behind the block structure."""
         ...
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
@@ -179,20 +187,22 @@ class Backbone(Protocol):
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
         """Remove, in place, every channel of the residual stream that is not in ``kept`` (ascending indices).
 
-        A norm over fewer channels takes mean and variance over these alone. So what is left equals, to 1e-5,
-        not the model with the other channels masked, but the one whose norms read the kept channels alone
-        and give zero for the others.
+        A norm over fewer channels takes mean and variance over these alone. So the cut model equals, to 1e-5, not the
+        model with the other channels masked, but the one whose norms read only the kept channels and give zero for the
+        others.
         """
         ...
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
-        """The layers of the blocks that read the stream, in order, classifiers left out; none where it is not cut.
-        A cut model has those of its base that are left, under the same names."""
+        """The layers of the blocks that read the stream, in order, without classifiers; none if the stream is not cut.
+
+        A cut model has the remaining readers of its base, under the same names.
+        """
         ...
 
     def deployable(self, model: nn.Module) -> nn.Module:
-        """What ships: ``model`` itself, or a copy in which branches that only training needs are merged.
+        """The model that ships: ``model`` itself, or a copy in which branches that only training needs are merged.
 
-        The copy gives the same outputs; ``units`` does not know it. See :func:`vitsearch.export.deploy.deployed`.
+        The copy gives the same outputs; ``units`` does not work on it. See :func:`vitsearch.export.deploy.deployed`.
         """
         ...

@@ -1,4 +1,4 @@
-"""Hands on layers: keep some rows or columns; run attention unfused; un-zero norms. In place."""
+"""In-place operations on layers: keep some rows or columns, run attention unfused, redraw zero norms."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def keep_columns(layer: Layer, kept: Sequence[int]) -> None:
 
 
 def head_columns(heads: Sequence[int], head_dim: int) -> list[int]:
-    """Columns of ``proj`` that ``heads`` own: ``head_dim`` for each, in the order of ``heads``."""
+    """Columns of ``proj`` that belong to ``heads``: ``head_dim`` for each, in the order of ``heads``."""
     return [head * head_dim + column for head in heads for column in range(head_dim)]
 
 
 def keep_of_table(table: nn.Parameter, dim: int, kept: Sequence[int]) -> nn.Parameter:
-    """The entries ``kept`` of ``table`` along ``dim``, as a parameter of its own."""
+    """The entries ``kept`` of ``table`` along ``dim``, as a new parameter."""
     return _cut(table, dim, torch.tensor(kept))
 
 
@@ -52,7 +52,7 @@ def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int
 
 
 def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
-    """Drop the channels of a norm over the last dimension that are not in ``kept``; its statistics are of the rest."""
+    """Drop the channels of a layer norm that are not in ``kept``; its mean and variance then cover the rest."""
     index = torch.tensor(kept)
     if norm.elementwise_affine:
         norm.weight = _cut(norm.weight, 0, index)
@@ -67,7 +67,7 @@ def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
 
 @contextmanager
 def unfused_attention(model: nn.Module) -> Iterator[None]:
-    """Attention as plain matrix products: what counters see, and faster backward on a CPU."""
+    """Compute attention as plain matrix products: counters see them, and the backward pass is faster on a CPU."""
     fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
     for module in fused:
         setattr(module, "fused_attn", False)  # noqa: B010 - not an attribute of nn.Module
@@ -79,10 +79,10 @@ def unfused_attention(model: nn.Module) -> Iterator[None]:
 
 
 def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
-    """Draw U(0.5, 1) for every norm weight that is all zero; returns how many there were.
+    """Draw U(0.5, 1) for every norm weight that is all zero; returns the number of such norms.
 
-    timm starts the last norm of some residual branches at zero. Such a branch is exactly zero, a
-    converter may delete it, and an untrained model would be measured without it.
+    timm starts the last norm of some residual branches at zero. Such a branch is exactly zero, so that a converter may
+    delete it, and an untrained model would be measured without it.
     """
     norms = [module for module in model.modules() if isinstance(module, NORMS) and module.weight is not None]
     dead = [norm for norm in norms if not norm.weight.any()]

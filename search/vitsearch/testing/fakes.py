@@ -1,8 +1,7 @@
 """Public fakes at the two boundaries of a run, for tests and benchmarks of everything between them.
 
-``FakeRunner`` answers each stage at once with numbers that follow from the plan alone; ``FakeDevice``
-reads the cost out of the file that FakeRunner "exported". The numbers are made up and marked
-``emulated``: they say nothing about any model.
+``FakeRunner`` answers each stage at once with numbers that depend only on the plan. ``FakeDevice`` reads the cost out
+of the file that FakeRunner "exported". The numbers are made up and marked ``emulated``: they describe no real model.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def fake_stage_config() -> StageConfig:
 
 
 def share(resolved: ResolvedPlan) -> tuple[float, float]:
-    """Shares of heads and FFN channels that stay."""
+    """Shares of heads and FFN channels that are kept."""
     heads = sum(len(block.heads) for block in resolved.blocks) / (BLOCKS * HEADS)
     ffn = sum(len(block.ffn) for block in resolved.blocks) / (BLOCKS * FFN)
     return heads, ffn
@@ -147,7 +146,7 @@ def _stored(store: FileStore, value: object) -> str:
 
 @dataclass
 class FakeDevice:
-    """Answers with the cost that stands in the file. ``before`` may raise."""
+    """Measures the cost that is written in the file. ``before`` runs first and may raise."""
 
     name: str = "local"
     before: Callable[[Path], None] = lambda path: None
@@ -157,7 +156,7 @@ class FakeDevice:
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """All but one of ten are right."""
+        """Nine of ten images are classified correctly."""
         self.before(artifact)
         self.measured["accuracy"] += 1
         return AccuracyResult(

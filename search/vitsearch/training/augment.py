@@ -1,7 +1,7 @@
-"""Random views of training images, drawn by torchvision from torch's own random state.
+"""Random augmentation of training images with torchvision, drawn from torch's own random state.
 
-Measured on small data sets: augmentation costs accuracy in trainings of a few epochs and gains some
-only in long ones, so a recipe has none unless it says so.
+Measured on small data sets: augmentation costs accuracy in trainings of a few epochs and gains some only in long ones,
+so a recipe has none by default.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from vitsearch.core.plan import Augmentation
 from vitsearch.data.arrays import Bytes, Labels
 
 OPERATIONS = 2
-"""Of RandAugment, for each image."""
+"""Number of RandAugment operations for each image."""
 
 
 class Views:
-    """Draws the view of a batch that model and teacher are both shown.
+    """Draws the augmented views of a batch, which student and teacher both see.
 
-    Each image gets its own crop (Inception's, Szegedy et al. 2015: an area between ``crop`` and 1,
-    stretched by up to 4/3, resized to ``size`` pixels), mirror and RandAugment operations (Cubuk et
-    al. 2020); a batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), either with the
-    same chance where both are on.
+    Each image gets its own crop (Inception's, Szegedy et al. 2015: a share of the area between ``crop`` and 1,
+    stretched by up to 4/3, resized to ``size`` pixels), mirror and RandAugment operations (Cubuk et al. 2020). A
+    batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), with equal probability where both are on.
     """
 
     def __init__(self, augmentation: Augmentation, size: int, classes: int) -> None:
@@ -31,8 +30,10 @@ class Views:
         self._mixes = _of_a_batch(augmentation, classes)
 
     def draw(self, images: Bytes, labels: Labels) -> tuple[Bytes, torch.Tensor]:
-        """uint8 (n, H, W, C) and int64 (n,) to uint8 (n, height, width, C) and targets: the labels,
-        or probabilities (n, classes) where images are mixed."""
+        """Turn uint8 (n, H, W, C) and int64 (n,) into uint8 (n, height, width, C) and targets.
+
+        Targets are the labels, or probabilities (n, classes) where images are mixed.
+        """
         pixels = torch.tensor(images).permute(0, 3, 1, 2)
         views = torch.stack([self._each(image) for image in pixels])
         targets = torch.tensor(labels)

@@ -1,4 +1,4 @@
-"""What a student learns from its teacher, and the loss that follows.
+"""Distillation: the losses of a student against its teacher.
 
 With weight ``w`` and temperature ``T`` of the recipe every method trains on
 ``(1 - w) CE(student, labels) + w distance(student, teacher)``, where the distance is
@@ -6,17 +6,16 @@ With weight ``w`` and temperature ``T`` of the recipe every method trains on
     logits      T^2 KL(teacher || student)                              Hinton et al. 2015
     feature     the same, and the hint below                            Romero et al. 2015 (FitNets)
     token       T^2 KL between the teacher and the distillation head    Touvron et al. 2021 (DeiT, soft)
-    token_hard  CE of the distillation head and the teacher's answer    Touvron et al. 2021 (DeiT, hard)
+    token_hard  CE of the distillation head and the teacher's class     Touvron et al. 2021 (DeiT, hard)
 
-The hint is the mean squared difference between what the two classifiers read, in units of the
-teacher's variance; where the widths differ, a linear map that is trained along and then dropped
-takes the student's features to the teacher's. Of the two heads of a distilled model the class head
-learns from the labels and the distillation head from the teacher; at inference it answers with
-their mean, as timm has it.
+The hint is the mean squared difference between the inputs of the two classifiers, in units of the teacher's variance.
+Where the widths differ, a linear map from the student's features to the teacher's is trained along and dropped
+afterwards. Of the two heads of a distilled model the class head learns from the labels and the distillation head from
+the teacher; at inference the model returns their mean, as in timm.
 
-``timm.task`` has the same losses and was tried: its tasks call a teacher that sees the student's own
-input tensor at every step. Here teacher and student differ in resolution, and what the teacher gives
-is computed once for all trials and read from a file, so the losses stand here.
+``timm.task`` has the same losses and was tried: its tasks call a teacher that sees the student's own input tensor at
+every step. Here teacher and student differ in resolution, and the teacher's outputs are computed once for all trials
+and read from a file, so the losses are implemented here.
 """
 
 from __future__ import annotations
@@ -37,35 +36,38 @@ from vitsearch.models.divergence import divergence
 
 @dataclass(frozen=True, eq=False)
 class TargetBatch:
-    """What a teacher gave for a batch: float32 ``logits`` (n, classes) and, for hints, the ``features``
-    (n, width) that its classifier read."""
+    """The teacher's outputs for a batch: float32 ``logits`` (n, classes) and, for hints, the ``features`` (n, width)
+    that its classifier read."""
 
     logits: torch.Tensor
     features: torch.Tensor | None = None
 
 
 class Method(Protocol):
-    """One way to be taught; lives as long as one rung."""
+    """One distillation method; an instance lives as long as one rung."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained with the student and dropped afterwards."""
+        """Parameters that are trained with the student and dropped afterwards."""
         ...
 
-    def answer(self, outputs: Any) -> torch.Tensor:
-        """The logits that are compared with the labels, of what the model in training gives."""
+    def class_logits(self, outputs: Any) -> torch.Tensor:
+        """The logits that are compared with the labels, from the ``outputs`` of the model in training."""
         ...
 
-    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor: ...
+    def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
+        """The loss of ``outputs`` against the teacher."""
+        ...
 
 
 @contextmanager
 def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | None) -> Iterator[Method]:
-    """``model`` is set up for ``name`` inside. ``width`` of the teacher's features, for hints.
+    """Set up ``model`` for the method ``name`` inside this context. ``width`` is that of the teacher's features, for
+    hints.
 
-    :class:`StageError` ``('train', 'unsupported')`` for a model without a distillation head.
+    :class:`StageError` ``('train', 'unsupported')`` for a model without the distillation head that ``name`` needs.
     """
     if name in ("token", "token_hard"):
-        with _two_answers(model):
+        with _separate_heads(model):
             yield _HardToken() if name == "token_hard" else _SoftToken(recipe.temperature)
     elif name == "feature" and width is not None:
         with features_of(model) as features:
@@ -76,7 +78,7 @@ def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | No
 
 @contextmanager
 def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
-    """Tells what the classifier of ``model`` (the first, if it has two) read last: (n, width)."""
+    """Yield a function that returns the last input of the (first) classifier of ``model``: (n, width)."""
     seen: list[torch.Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -90,7 +92,7 @@ def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
 
 
 class Features(nn.Module):
-    """A model that gives what its classifier reads, (n, width), in place of its logits."""
+    """Wraps ``model`` to return the input of its classifier, (n, width), instead of its logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -103,13 +105,13 @@ class Features(nn.Module):
 
 
 def feature_width(model: nn.Module) -> int:
-    """Of the features as the model is: a cut may have changed what timm noted when it built the model."""
+    """Width of the features of ``model``, read from its weights: a cut makes timm's own attribute wrong."""
     weights = [parameter for parameter in _classifier(model).parameters() if parameter.ndim == 2]
     return int(weights[0].shape[1])
 
 
 def supports_token(model: nn.Module) -> bool:
-    """Whether ``model`` has a head of its own for the teacher's answers."""
+    """Whether ``model`` has a separate head for distillation."""
     return hasattr(model, "set_distilled_training")
 
 
@@ -120,11 +122,11 @@ class _Logits:
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def answer(self, outputs: Any) -> torch.Tensor:
+    def class_logits(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        return divergence(self.answer(outputs), targets.logits, self.temperature)
+        return divergence(self.class_logits(outputs), targets.logits, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class _SoftToken:
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def answer(self, outputs: Any) -> torch.Tensor:
+    def class_logits(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs[0]).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
@@ -145,7 +147,7 @@ class _HardToken:
     def parameters(self) -> list[nn.Parameter]:
         return []
 
-    def answer(self, outputs: Any) -> torch.Tensor:
+    def class_logits(self, outputs: Any) -> torch.Tensor:
         return cast(torch.Tensor, outputs[0]).float()
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
@@ -164,11 +166,11 @@ class _Hint:
     def parameters(self) -> list[nn.Parameter]:
         return [] if self._bridge is None else list(self._bridge.parameters())
 
-    def answer(self, outputs: Any) -> torch.Tensor:
-        return self._logits.answer(outputs)
+    def class_logits(self, outputs: Any) -> torch.Tensor:
+        return self._logits.class_logits(outputs)
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        assert targets.features is not None, "a teacher without features gives no hint"
+        assert targets.features is not None, "hints need the features of the teacher"
         student = self._features().float()
         if self._bridge is not None:
             student = functional.linear(student, self._bridge.to(student.device).weight)
@@ -177,10 +179,10 @@ class _Hint:
 
 
 @contextmanager
-def _two_answers(model: nn.Module) -> Iterator[None]:
-    """In training the model gives the logits of both heads, not their mean."""
+def _separate_heads(model: nn.Module) -> Iterator[None]:
+    """Make the model return the logits of both heads in training, instead of their mean."""
     if not supports_token(model):
-        raise StageError("train", "unsupported", f"{type(model).__name__} has no distillation head to teach")
+        raise StageError("train", "unsupported", f"{type(model).__name__} has no distillation head")
     distilled = cast(Any, model)
     distilled.set_distilled_training(True)
     try:

@@ -1,14 +1,12 @@
-"""Gradient steps and accuracy in torch: pure functions over modules, no ray, no database.
+"""The training loop, in torch only: no Ray, no database.
 
-A study draws one pool of training images (:func:`training_pool`), so that a teacher's logits are
-computed once for all plans; every rung of every plan then reads its own stretch of one seeded
-order of that pool (:func:`training_order`). Augmented images have no cached logits: there the
-teacher itself is asked, about the same view (Beyer et al. 2022, "A good teacher is patient and
-consistent").
+A study draws one pool of training images (:func:`training_pool`), so that the logits of a teacher are computed once for
+all plans. Every rung of every plan reads its own stretch of one seeded order of that pool (:func:`training_order`).
+Augmented images have no cached logits: the teacher itself is run on the same view (Beyer et al. 2022, "A good teacher
+is patient and consistent").
 
-What makes this fast on a CPU (``tools/measure_training.py`` measures it): bf16 autocast where the
-processor multiplies bf16, attention that is not fused (the fused backward is slower up to some 200
-tokens), cached teacher logits.
+Three things make it fast on a CPU (``tools/measure_training.py`` measures it): bf16 autocast where the processor
+multiplies bf16, unfused attention (the fused backward is slower up to about 200 tokens), and cached teacher logits.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.surgery import unfused_attention
 from vitsearch.training.augment import Views
-from vitsearch.training.distillation import Features, Method, TargetBatch, feature_width, features_of
+from vitsearch.training.distillation import Method, TargetBatch, feature_width, features_of
 from vitsearch.training.distillation import method as distillation_method
 from vitsearch.training.optimizer import (
     Precision,
@@ -49,28 +47,32 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, eq=False)
 class LiveTeacher:
-    """A teacher in memory, shown the images at its own ``resolution``."""
+    """A teacher in memory; it sees the images at its own ``resolution``."""
 
     model: nn.Module
     resolution: int
 
 
 AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From the normalised inputs and the logits of a step, asked for behind its forward pass."""
+"""An additional loss from the normalised inputs and the logits of a step, called after its forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class FineTuneTask:
-    """What one rung trains on.
+    """The training of one rung.
 
-    ``images`` uint8 (N, H, W, C), perhaps a memory map that is read batch by batch, and ``labels``
-    (N,) are a split; ``pool`` the rows of it that the study trains on (``None``: all). What the
-    student learns from beside the labels, if anything: ``teacher_logits`` float32 (rows of the pool,
-    classes) of the images as they are, for hints ``teacher_features`` (rows of the pool, width) too, or
-    a ``live_teacher``, which augmented images need; ``distillation`` says how.
-    ``beside`` gives a loss of the model's own kind that is added to that.
-    ``epochs`` are trained, after the ``epochs_before`` that earlier rungs have seen; an epoch is at
-    most ``recipe.images_per_epoch`` images. ``mean`` and ``std`` per channel, of pixels in [0, 1].
+    Data: ``images`` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and ``labels`` (N,) are a
+    split. ``pool`` are the rows of it that the study trains on (``None``: all). ``mean`` and ``std`` are per channel,
+    of pixels in [0, 1].
+
+    Distillation, by the method ``distillation``: ``teacher_logits`` float32 (rows of the pool, classes) of the images
+    without augmentation, and ``teacher_features`` (rows of the pool, width) for hints; or a ``live_teacher``, which
+    augmented images need. ``auxiliary_loss`` opens a context that gives one more loss, specific to the model.
+
+    Length: ``epochs`` after the ``epochs_before`` of earlier rungs; an epoch is at most ``recipe.images_per_epoch``
+    images.
+
+    Raises :class:`ValueError` for values that do not fit together.
     """
 
     images: Bytes
@@ -91,14 +93,18 @@ class FineTuneTask:
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
-            raise ValueError(f"one label for each image is needed: {len(self.images)} and {len(self.labels)}")
+            raise ValueError(
+                f"{len(self.images)} images with {len(self.labels)} labels: expected at least one, one label each"
+            )
         for what, rows in (("logits", self.teacher_logits), ("features", self.teacher_features)):
             if rows is not None and len(rows) != len(self):
-                raise ValueError(f"{len(rows)} rows of teacher {what} for {len(self)} images")
+                raise ValueError(f"{len(rows)} rows of teacher {what} for {len(self)} images: expected one for each")
         if self.teacher_logits is not None and not self.recipe.augmentation.is_none:
-            raise ValueError("cached teacher logits are not those of augmented images: give the teacher itself")
+            raise ValueError("cached teacher logits do not fit augmented images: pass live_teacher instead")
         if self.epochs <= 0 or self.epochs_before < 0:
-            raise ValueError(f"epochs {self.epochs} after {self.epochs_before}: nothing to train")
+            raise ValueError(
+                f"epochs {self.epochs} after {self.epochs_before}: epochs must be above 0, epochs_before at least 0"
+            )
 
     def __len__(self) -> int:
         return len(self.images if self.pool is None else self.pool)
@@ -106,9 +112,11 @@ class FineTuneTask:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """``images`` seen in ``steps``; losses are means over the first and the last tenth of the steps;
-    ``precision`` of the matrix products; ``cpu_seconds`` of this process, all threads (on a GPU: the
-    host's share)."""
+    """``images`` seen in ``steps`` steps; losses are means over the first and the last tenth of the steps.
+
+    ``precision`` is that of the matrix products; ``cpu_seconds`` are those of this process, all threads (on a GPU the
+    time of the host).
+    """
 
     steps: int
     images: int
@@ -119,12 +127,12 @@ class TrainReport:
 
 
 @dataclass(frozen=True, eq=False)
-class _Lesson:
-    """One batch: normalised ``inputs``, ``targets`` (labels or probabilities), what the teacher gave."""
+class _Batch:
+    """Normalised ``inputs``, ``targets`` (labels or probabilities), and the outputs of the teacher."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    distilled: TargetBatch | None
+    teacher: TargetBatch | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +153,8 @@ def training_pool(n: int, recipe: Recipe) -> Labels:
 def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: float) -> Labels:
     """Positions in a pool of ``pool`` images, in the order in which a rung sees them.
 
-    All rungs read one endless stream of seeded permutations, each from where the one before it
-    stopped, so no image comes twice before each has come once.
+    All rungs read one endless stream of seeded permutations. Each rung starts where the one before it stopped, so no
+    image comes twice before each has come once.
     """
     per_epoch = min(pool, recipe.images_per_epoch)
     start, stop = round(epochs_before * per_epoch), round((epochs_before + epochs) * per_epoch)
@@ -159,11 +167,11 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
 def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     """Train ``model`` in place and leave it in evaluation mode on ``task.device``.
 
-    AdamW, linear warm-up then cosine to 0, gradient norm at most 1; the loss is that of
-    :mod:`vitsearch.training.distillation`. The same task and weights give the same weights again on one
-    machine. The batches of a rung are of nearly equal size, none of 1 (batch norm). :class:`StageError`
-    ``('train', 'not_finite')`` when a loss or a gradient is not finite, ``('train', 'unsupported')``
-    when the recipe or the distillation does not fit the model.
+    AdamW, linear warm-up then cosine to 0, gradient norm at most 1, with the loss of
+    :mod:`vitsearch.training.distillation`. On one machine the same task and weights give the same result. The batches
+    of a rung are of nearly equal size, none of 1 (batch norm). :class:`StageError` ``('train', 'not_finite')`` when a
+    loss or a gradient is not finite, ``('train', 'unsupported')`` when the recipe or the distillation does not fit
+    the model.
     """
     recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
     order = training_order(len(task), recipe, task.epochs_before, task.epochs)
@@ -178,65 +186,15 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
         distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
         task.auxiliary_loss(model) if task.auxiliary_loss else nullcontext() as auxiliary_loss,
     ):
-        losses = _descend(model, task, batches, _Losses(method, auxiliary_loss), precision)
+        losses = _train(model, task, batches, _Losses(method, auxiliary_loss), precision)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
     return TrainReport(len(losses), len(order), first, last, precision, time.process_time() - begin)
 
 
-def predict_logits(
-    model: nn.Module,
-    images: Bytes,
-    resolution: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    batch_size: int = 256,
-    precision: Precision = "fp32",
-    rows: Labels | None = None,
-) -> Floats:
-    """float32 (N, classes) for uint8 (N, H, W, C), on the device of the model; of ``rows`` alone if given.
-
-    Images are read one batch after the other, so they may be a memory map. ``model`` is in evaluation
-    mode while it predicts and gets its mode back. ``bf16`` is autocast: for teachers and quick looks;
-    reported accuracies are fp32.
-    """
-    device = next(model.parameters()).device
-    count = len(images) if rows is None else len(rows)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast(device.type, precision):
-            parts = []
-            for at in range(0, count, batch_size):
-                wanted = slice(at, at + batch_size)
-                batch = images[wanted if rows is None else rows[wanted]]
-                parts.append(model(to_tensor(batch, resolution, mean, std, device)).float().cpu())
-    finally:
-        model.train(was_training)
-    logits: Floats = torch.cat(parts).numpy()
-    return logits
-
-
-def predict_features(
-    model: nn.Module,
-    images: Bytes,
-    resolution: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    rows: Labels | None = None,
-) -> Floats:
-    """float32 (N, width): what the classifier of ``model`` reads; otherwise as :func:`predict_logits`."""
-    return predict_logits(Features(model), images, resolution, mean, std, rows=rows)
-
-
-def accuracy(logits: Floats, labels: Labels) -> float:
-    """Share of rows of (N, classes) whose largest logit is the label's, in [0, 1]."""
-    return float(np.mean(logits.argmax(axis=1) == labels))
-
-
 def _feature_width(task: FineTuneTask) -> int | None:
-    """Of what the teacher's classifier reads; None where no hints are given."""
+    """Width of the features of the teacher; ``None`` for methods without hints."""
     if task.distillation != "feature":
         return None
     if task.teacher_features is not None:
@@ -244,29 +202,30 @@ def _feature_width(task: FineTuneTask) -> int | None:
     return None if task.live_teacher is None else feature_width(task.live_teacher.model)
 
 
-def _descend(
-    model: nn.Module, task: FineTuneTask, batches: list[Labels], of: _Losses, precision: Precision
+def _train(
+    model: nn.Module, task: FineTuneTask, batches: list[Labels], loss_parts: _Losses, precision: Precision
 ) -> list[float]:
-    """One step for each batch; the losses."""
-    recipe, views, method = task.recipe, _views(model, task), of.method
+    """Take one step for each batch; returns the losses."""
+    recipe, views, method = task.recipe, _views(model, task), loss_parts.method
     optimizer = optimizer_of(model, recipe)
     if method.parameters():
         optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
     schedule = schedule_of(optimizer, len(batches), recipe)
     scaler = gradient_scaler(task.device, precision)
     losses = []
-    for step, batch in enumerate(batches):
+    for step, rows in enumerate(batches):
         schedule.step_update(step)
         optimizer.zero_grad(set_to_none=True)
-        lesson = _lesson(task, views, batch, precision)
+        batch = _batch(task, views, rows, precision)
         with autocast(task.device, precision):
-            outputs = model(lesson.inputs)
-            auxiliary_loss = of.auxiliary_loss(lesson.inputs, method.answer(outputs)) if of.auxiliary_loss else 0.0
-        loss = _loss(method, outputs, lesson, recipe) + auxiliary_loss
+            outputs = model(batch.inputs)
+            auxiliary = loss_parts.auxiliary_loss
+            added = auxiliary(batch.inputs, method.class_logits(outputs)) if auxiliary else 0.0
+        loss = _loss(method, outputs, batch, recipe) + added
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-        overflow = scaler.is_enabled() and scaler.get_scale() > 1  # it skips this step and scales less
+        overflow = scaler.is_enabled() and scaler.get_scale() > 1  # the scaler skips this step and lowers its scale
         losses.append(_finite(loss, norm, overflow, f"step {step + 1} of {len(batches)}", recipe.lr))
         scaler.step(optimizer)
         scaler.update()
@@ -274,37 +233,38 @@ def _descend(
 
 
 def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
-    """Drawn at the larger of the sizes that are looked at."""
+    """Augmented views, drawn at the larger of the resolutions of student and teacher; ``None`` without augmentation."""
     if task.recipe.augmentation.is_none:
         return None
     size = max(task.resolution, task.live_teacher.resolution if task.live_teacher else 0)
     return Views(task.recipe.augmentation, size, classes=int(cast(Any, model).num_classes))
 
 
-def _lesson(task: FineTuneTask, views: Views | None, batch: Labels, precision: Precision) -> _Lesson:
-    rows = batch if task.pool is None else task.pool[batch]
+def _batch(task: FineTuneTask, views: Views | None, positions: Labels, precision: Precision) -> _Batch:
+    """The batch of the images at ``positions`` of the pool."""
+    rows = positions if task.pool is None else task.pool[positions]
     images, targets = task.images[rows], torch.tensor(task.labels[rows])
     if views is not None:
         images, targets = views.draw(images, task.labels[rows])
     inputs = to_tensor(images, task.resolution, task.mean, task.std, task.device)
-    return _Lesson(inputs, targets.to(task.device), _distilled(task, batch, images, precision))
+    return _Batch(inputs, targets.to(task.device), _teacher_targets(task, positions, images, precision))
 
 
-def _distilled(task: FineTuneTask, batch: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
-    """Read from the file where there is one, else asked of the teacher."""
+def _teacher_targets(task: FineTuneTask, positions: Labels, images: Bytes, precision: Precision) -> TargetBatch | None:
+    """The outputs of the teacher: cached ones if there are any, else those of the live teacher."""
     if not task.recipe.distillation_weight:
         return None
     if task.teacher_logits is not None:
-        features = None if task.teacher_features is None else _on(task.teacher_features[batch], task.device)
-        return TargetBatch(_on(task.teacher_logits[batch], task.device), features)
-    return None if task.live_teacher is None else _asked(task.live_teacher, task, images, precision)
+        features = None if task.teacher_features is None else _on(task.teacher_features[positions], task.device)
+        return TargetBatch(_on(task.teacher_logits[positions], task.device), features)
+    return None if task.live_teacher is None else _live_targets(task.live_teacher, task, images, precision)
 
 
 def _on(rows: Floats, device: str) -> torch.Tensor:
     return torch.tensor(rows, device=device, dtype=torch.float32)
 
 
-def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> TargetBatch:
+def _live_targets(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> TargetBatch:
     model = teacher.model.to(task.device).eval()
     inputs = to_tensor(images, teacher.resolution, task.mean, task.std, task.device)
     with torch.no_grad(), autocast(task.device, precision), features_of(model) as features:
@@ -312,13 +272,13 @@ def _asked(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: P
     return TargetBatch(logits.float(), features().float() if task.distillation == "feature" else None)
 
 
-def _loss(method: Method, outputs: Any, lesson: _Lesson, recipe: Recipe) -> torch.Tensor:
-    answer = method.answer(outputs)
-    loss = functional.cross_entropy(answer, lesson.targets, label_smoothing=recipe.label_smoothing)
-    if lesson.distilled is None:
+def _loss(method: Method, outputs: Any, batch: _Batch, recipe: Recipe) -> torch.Tensor:
+    logits = method.class_logits(outputs)
+    loss = functional.cross_entropy(logits, batch.targets, label_smoothing=recipe.label_smoothing)
+    if batch.teacher is None:
         return loss
     weight = recipe.distillation_weight
-    return (1 - weight) * loss + weight * method.distance(outputs, lesson.distilled)
+    return (1 - weight) * loss + weight * method.distance(outputs, batch.teacher)
 
 
 def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:
@@ -331,7 +291,7 @@ def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, 
 
 @contextmanager
 def _seeded(seed: int, task: FineTuneTask) -> Iterator[None]:
-    """Dropout and drop path follow ``seed``; the caller's random state is as it was afterwards."""
+    """Seed dropout and drop path inside this context, and restore the random state of the caller."""
     device = torch.device(task.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

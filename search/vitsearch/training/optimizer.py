@@ -1,7 +1,7 @@
-"""How the weights of a model move: which learn and how fast, in which precision, with what in memory.
+"""Settings of a training: which weights learn at which rate, numerical precision, memory.
 
-Layers are counted as timm groups them (``model.group_matcher``): the stem is 0, each block one more,
-the classifier last. Names decide, so pruned models are grouped like whole ones.
+Layers are counted as timm groups them (``model.group_matcher``): the stem is 0, each block one more, the classifier
+last. Grouping goes by names, so pruned models are grouped like whole ones.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from vitsearch.errors import StageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MIN_LINEAR_SHARE = 0.9
-"""Time of a training step in bf16 over fp32, by what share of the weights lies in linear layers: 1.0 (plain
-ViT, Swin) 0.45 and 0.80, 0.99 (LeViT) 0.71; 0.55 to 0.6 (MobileViT, EfficientViT-MIT) 0.8 to 1.34."""
+"""Smallest share of weights in linear layers for bf16 on a CPU. Time of a training step in bf16 over fp32, by this
+share: 1.0 (plain ViT, Swin) 0.45 and 0.80, 0.99 (LeViT) 0.71; 0.55 to 0.6 (MobileViT, EfficientViT-MIT) 0.8 to 1.34."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def training_precision(model: nn.Module, device: str) -> Precision:
-    """On a GPU ``bf16`` where it multiplies that in hardware, else ``fp16``. On a CPU ``bf16`` where it
-    does and ``model`` is made of linear layers, else ``fp32``: convolutions have no fast bf16 there."""
+    """The fastest precision that trains ``model`` on ``device``.
+
+    On a GPU ``bf16`` if its hardware multiplies bf16, else ``fp16``. On a CPU ``bf16`` if its hardware multiplies
+    bf16 and ``model`` consists of linear layers, else ``fp32``: CPUs have no fast bf16 convolutions.
+    """
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -43,7 +46,7 @@ def _linear_share(model: nn.Module) -> float:
 
 
 def _embeds_patches(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """A linear layer in effect: no pixel is read twice."""
+    """Whether a convolution equals a linear layer on patches: it reads no pixel twice."""
     return isinstance(module, nn.Conv2d) and module.kernel_size == module.stride != (1, 1)
 
 
@@ -54,13 +57,16 @@ def autocast(device: str, precision: Precision) -> AbstractContextManager[object
 
 
 def gradient_scaler(device: str, precision: Precision) -> torch.amp.GradScaler:
-    """Keeps small gradients above the smallest number of fp16; in other precisions it does nothing."""
+    """A scaler that keeps small gradients above the smallest number of fp16; in other precisions it does nothing."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what learns; no decay on biases, norms and what the model exempts. With a
-    ``layer_decay`` below 1 each layer's rate is its share of the classifier's (Clark et al. 2020)."""
+    """AdamW over the parameters that require gradients.
+
+    Biases, norms and parameters that the model exempts get no weight decay. With a ``layer_decay`` below 1 the rate
+    of each layer is that of the next layer times ``layer_decay`` (Clark et al. 2020).
+    """
     decay = recipe.layer_decay if recipe.layer_decay < 1.0 else None
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, layer_decay=decay
@@ -69,7 +75,7 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, steps: int, recipe: Recipe) -> CosineLRScheduler:
-    """Linear warm-up, at most a quarter of the steps, then cosine to 0."""
+    """Linear warm-up over at most a quarter of the steps, then cosine to 0."""
     warmup = min(recipe.warmup_steps, steps // 4)
     return CosineLRScheduler(
         optimizer,
@@ -83,10 +89,10 @@ def schedule_of(optimizer: torch.optim.Optimizer, steps: int, recipe: Recipe) ->
 
 @contextmanager
 def frozen_front(model: nn.Module, blocks: int) -> Iterator[None]:
-    """The stem and the first ``blocks`` blocks do not learn inside, and are in evaluation mode, so that
-    their batch norms keep their statistics; 0 freezes nothing, not even the stem.
+    """Freeze the stem and the first ``blocks`` blocks inside this context; 0 freezes nothing, not even the stem.
 
-    :class:`StageError` when the model has fewer blocks, or timm does not group its layers.
+    Frozen modules are in evaluation mode, so that their batch norms keep their statistics. :class:`StageError` when the
+    model has fewer blocks, or timm does not group its layers.
     """
     frozen = [p for p in _front(model, blocks) if p.requires_grad] if blocks else []
     for parameter in frozen:
@@ -104,21 +110,23 @@ def frozen_front(model: nn.Module, blocks: int) -> Iterator[None]:
 
 def _front(model: nn.Module, blocks: int) -> list[nn.Parameter]:
     if not hasattr(model, "group_matcher"):
-        told = f"frozen_blocks: {type(model).__name__} does not say which of its layers are blocks; allowed: 0"
-        raise StageError("train", "unsupported", told)
+        wrong = f"frozen_blocks: timm does not group the layers of {type(model).__name__} into blocks; allowed: 0"
+        raise StageError("train", "unsupported", wrong)
     matcher = cast(Any, model).group_matcher(coarse=False)
     layers: dict[str, int] = group_parameters(model, matcher, reverse=True)
     most = max(layers.values()) - 1
     if blocks > most:
-        told = f"frozen_blocks: {blocks} of a {type(model).__name__} with {most} blocks; allowed: 0 to {most}"
-        raise StageError("train", "unsupported", told)
+        wrong = f"frozen_blocks: {blocks} of a {type(model).__name__} with {most} blocks; allowed: 0 to {most}"
+        raise StageError("train", "unsupported", wrong)
     return [parameter for name, parameter in model.named_parameters() if layers[name] <= blocks]
 
 
 @contextmanager
 def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, activations of blocks are computed again when gradients need them (Chen et al. 2016): less
-    memory, about a third more time. :class:`StageError` for a model that timm cannot do this with."""
+    """Recompute the activations of blocks in the backward pass (Chen et al. 2016) inside this context, if ``wanted``.
+
+    It saves memory and takes about a third more time. :class:`StageError` for a model that timm cannot checkpoint.
+    """
     if wanted:
         _set_checkpointing(model, True)
     try:
@@ -132,5 +140,5 @@ def _set_checkpointing(model: nn.Module, on: bool) -> None:
     try:
         cast(Any, model).set_grad_checkpointing(on)
     except (AttributeError, AssertionError) as error:  # timm asserts where a family has none
-        told = f"gradient_checkpointing: timm has none for {type(model).__name__}; allowed: false"
-        raise StageError("train", "unsupported", told) from error
+        wrong = f"gradient_checkpointing: timm cannot checkpoint {type(model).__name__}; allowed: false"
+        raise StageError("train", "unsupported", wrong) from error

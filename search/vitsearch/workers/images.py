@@ -1,6 +1,6 @@
-"""The images that stages look at, and what a model says of them.
+"""The images that stages read, and the logits of a model on them.
 
-Data is loaded once and stays in the worker's memory for the next stage.
+Data is loaded once and stays in the memory of the worker for the next stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 
 EVALUATION_BATCH = 100
 
@@ -33,34 +33,34 @@ def load_data(workspace: jobs.Workspace) -> data.ImageData:
 
 
 def torch_device() -> str:
-    """The runner hides the GPUs from a worker that was given none."""
+    """``cuda`` if this worker has a GPU: the runner hides the GPUs from a worker that was given none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
-    """One image of zeros, (1, C, H, W), for what only looks at shapes."""
+    """One image of zeros, (1, C, H, W), for functions that only need its shape."""
     return torch.zeros(1, load_data(workspace).identity.channels, resolution, resolution)
 
 
 def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
-    """Indices of training images, of all where there are fewer than wanted."""
+    """Indices of the training images drawn for ``wanted``; all of them if there are fewer than that."""
     return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
 
 
 def drawn(workspace: jobs.Workspace, wanted: Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
-    """The training images that something is measured on, (N, C, H, W)."""
+    """The training images drawn for ``wanted``, normalised, float32 (N, C, H, W)."""
     images = load_data(workspace)
     return _tensor(images, images.train.images[drawn_rows(images, wanted)], resolution, device)
 
 
 def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, resolution: int) -> Iterator[torch.Tensor]:
-    """The same, some at a time."""
+    """The same images as :func:`drawn`, in batches on the CPU."""
     images = load_data(workspace)
     return map(torch.from_numpy, batches(images, images.train.images[drawn_rows(images, wanted)], resolution))
 
 
 def batches(images: data.ImageData, wanted: Bytes, resolution: int) -> Iterator[Floats]:
-    """As many at once as an artifact is run on: a large split never lies in memory as floats."""
+    """Normalised images in batches of :data:`EVALUATION_BATCH`, so that a large split is never in memory as floats."""
     for start in range(0, len(wanted), EVALUATION_BATCH):
         yield _tensor(images, wanted[start : start + EVALUATION_BATCH], resolution).numpy()
 
@@ -72,6 +72,6 @@ def _tensor(images: data.ImageData, wanted: Bytes, resolution: int, device: str 
 def predict(
     model: nn.Module, images: data.ImageData, wanted: Bytes, resolution: int, rows: Labels | None = None
 ) -> Floats:
-    """Logits (N, classes) of the ``wanted`` images, or of their ``rows``; ``model`` is on the worker's device then."""
+    """Logits (N, classes) of the ``wanted`` images, or of their ``rows``. Moves ``model`` to the worker's device."""
     model.to(torch_device())
-    return fine_tune.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)
+    return inference.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)

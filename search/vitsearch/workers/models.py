@@ -1,4 +1,4 @@
-"""From what a job says of a model to the model: unpruned, cut, with the weights that were fitted or trained."""
+"""Build the model that a job describes: unpruned, cut, refitted, or with trained weights."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
 
 
 def base_model(source: jobs.Source, workspace: jobs.Workspace) -> nn.Module:
-    """The unpruned model."""
+    """The unpruned model of ``source``, in evaluation mode."""
     return backbones.find(source.backbone).build(model_spec(source, workspace)).model.eval()
 
 
 def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
-    """Everything that the effect says about the graph and its zeros; the weights are those that were not cut."""
+    """The graph of ``spec`` with its zeros, for measuring costs: the weights are those that were left, not refitted."""
     model = _cut(spec, workspace)
     if spec.calibrations.sparsity is not None:
         sparsity.magnitude(model, spec.resolved.weight_sparsity)
@@ -47,7 +47,7 @@ def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
 
 
 def compressed(spec: jobs.CompressionSpec, workspace: jobs.Workspace, checkpoint: str | None) -> nn.Module:
-    """With the weights of ``checkpoint``; without one as rung 0 leaves it: refitted in closed form."""
+    """The compressed model with the weights of ``checkpoint``; without one, as rung 0 leaves it (:func:`refitted`)."""
     if checkpoint is None:
         return refitted(spec, workspace)
     model = shaped(spec, workspace)
@@ -56,10 +56,13 @@ def compressed(spec: jobs.CompressionSpec, workspace: jobs.Workspace, checkpoint
 
 
 def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
-    """Rung 0: batch norms settled where the resolution is another, then cut, fitted in parallel and in sequence,
-    and last the weights that become zero."""
+    """The compressed model of rung 0, without a gradient step.
+
+    In order: recalibrate the batch norms of the base where the resolution changed, cut, refit in parallel and in
+    sequence, reduce tokens, and last zero the weights of a sparse plan.
+    """
     base, backbone, resolved = base_model(spec.source, workspace), backbones.find(spec.source.backbone), spec.resolved
-    _settle(base, spec, workspace)
+    _recalibrate(base, spec, workspace)
     model = copy.deepcopy(base)
     prune.apply(model, backbone, replace(resolved, embed=()), blank(spec.source.resolution, workspace))
     refit.refit(model, base, backbone, resolved, Statistics.load(workspace.store.get(spec.statistics_sha256)))
@@ -89,8 +92,10 @@ def _cut(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
 def _sequential_fit(
     base: nn.Module, wide: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace
 ) -> Callable[[nn.Module], None]:
-    """Fits what was cut of ``base`` to what that gives, in place; where nothing is cut it does nothing. ``wide``
-    is cut but for the channels of the stream."""
+    """A function that fits a cut model, in place, to the outputs of ``base``; it does nothing for an uncut model.
+
+    ``wide`` is the cut model that still has all channels of the residual stream.
+    """
     if spec.calibrations.refit is None:
         return lambda model: None
     backbone = backbones.find(spec.source.backbone)
@@ -107,13 +112,13 @@ def _sequential_fit(
 
 
 def _sparsify(model: nn.Module, seen: Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
-    """The first images of ``seen`` decide which weights go; behind them batch norms are settled on all of it."""
+    """Choose the zeros on the first images of ``seen``, then recalibrate the batch norms on all of them."""
     resolution = spec.source.resolution
     few = drawn(workspace, replace(seen, images=sparsity.IMAGES), resolution, torch_device())
     sparsity.fit(model.to(few.device), spec.resolved.weight_sparsity, few)
     batch_norms.recalibrate(model.cpu(), drawn_batches(workspace, seen, resolution))
 
 
-def _settle(model: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
+def _recalibrate(model: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
     if spec.calibrations.batch_norms is not None:
         batch_norms.recalibrate(model, drawn_batches(workspace, spec.calibrations.batch_norms, spec.source.resolution))

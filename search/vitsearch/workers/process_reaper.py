@@ -1,10 +1,10 @@
-"""Nothing outlives a run: a small process that waits for its driver to die and then ends what is left.
+"""Ends every process of a run when its driver dies.
 
-Ray's helper processes notice a killed driver late, or never. The guard remembers every descendant of
-the driver that it ever saw, and knows more by a mark in their environment (one alone is not enough:
-a process that names itself overwrites its environment, one that is orphaned at once is never seen). It
-reads its standard input, a pipe that only the driver holds; when that ends, it kills what is still
-there. Linux only (``/proc``); elsewhere Ray's own clean-up has to do.
+Ray's helper processes notice a killed driver late, or never. The reaper is a small process of its own: it remembers
+every descendant of the driver that it ever saw, and finds more by a mark in their environment. One of the two is not
+enough: a process that renames itself overwrites its environment, and one that is orphaned at once is never seen as
+a descendant. The reaper reads its standard input, a pipe that only the driver holds; when the pipe closes, it kills
+what is left. Linux only (``/proc``); elsewhere Ray's own clean-up has to suffice.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from types import TracebackType
 MARK = "VITSEARCH_RUN"
 GOODBYE = b"done\n"
 GRACE_S = 1.0
-QUIET_SCANS = 20
+EMPTY_SCANS = 20
+"""The reaper stops after this many scans in a row that found no process."""
 SCAN_S = 0.1
+"""Seconds between scans for descendants in the first ``START_S`` seconds, and while killing."""
 START_S = 15.0
 POLL_S = 0.5
-"""How often descendants are looked for, once the first ``START_S`` are over."""
+"""Seconds between scans for descendants after the first ``START_S``."""
 PROC = Path("/proc")
 
 
 class ProcessReaper:
-    """Enter before anything else is started; leave when everything was ended in order."""
+    """Context manager of a driver: enter before any process is started, leave after an orderly shutdown."""
 
     def __enter__(self) -> ProcessReaper:
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,7 +44,7 @@ class ProcessReaper:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )
             assert self._process.stdout is not None
-            self._process.stdout.readline()  # it has seen what was there before
+            self._process.stdout.readline()  # it has recorded the processes that were there before
         return self
 
     def __exit__(
@@ -53,62 +55,67 @@ class ProcessReaper:
             os.environ.pop(MARK, None)
 
 
-class Family:
-    """What a run consists of, the driver and this process left out. A pid counts with its start time."""
+class ProcessTree:
+    """The processes of a run, without the driver and this process. A pid is identified together with its start time."""
 
     def __init__(self, token: str, driver: int) -> None:
-        """``driver`` is told, not asked for: the parent of an orphan is process 1, and all others its children.
+        """``driver`` is the pid of the driver; ``token`` is the value of :data:`MARK` in the environment of the run.
 
-        What the driver had started before stays out of it.
+        The pid is passed in because ``os.getppid`` of an orphan is 1, whose descendants are all processes.
+        Processes that the driver had started before are left out.
         """
         if driver <= 1:
-            raise ValueError(f"process {driver} is no driver")
+            raise ValueError(f"pid {driver} cannot be a driver: it must be above 1")
         self._mark = f"{MARK}={token}".encode()
         self._driver = driver
         self._driver_started = (_stat(PROC / str(driver)) or [""] * 20)[19]
         self._seen: dict[int, str] = {}
         self._before: frozenset[tuple[int, str]] = frozenset()
-        self.look()
+        self.scan()
         self._before, self._seen = frozenset(self._seen.items()), {}
 
-    def look(self) -> None:
-        """Remember the descendants of the driver and of all that were seen before; forget the dead."""
+    def scan(self) -> None:
+        """Remember the descendants of the driver and of all processes seen before; forget those that ended."""
         parents, started = {}, {}
-        for place in PROC.glob("[0-9]*"):
-            if (stat := _stat(place)) is not None:
-                pid = int(place.name)
+        for folder in PROC.glob("[0-9]*"):
+            if (stat := _stat(folder)) is not None:
+                pid = int(folder.name)
                 parents[pid], started[pid] = int(stat[1]), stat[19]
         known = self._seen | {self._driver: self._driver_started}
-        family = {pid for pid, start in known.items() if pid > 1 and started.get(pid) == start}
-        grown = -1
-        while grown != len(family):
-            grown = len(family)
-            family |= {pid for pid, parent in parents.items() if parent in family}
-        family -= {self._driver, os.getpid()}
-        self._seen = {pid: started[pid] for pid in family if (pid, started[pid]) not in self._before}
+        tree = {pid for pid, start in known.items() if pid > 1 and started.get(pid) == start}
+        size = -1
+        while size != len(tree):
+            size = len(tree)
+            tree |= {pid for pid, parent in parents.items() if parent in tree}
+        tree -= {self._driver, os.getpid()}
+        self._seen = {pid: started[pid] for pid in tree if (pid, started[pid]) not in self._before}
 
     def alive(self) -> list[int]:
-        self.look()
+        """Pids of the descendants and of the marked processes that still run."""
+        self.scan()
         return sorted(self._seen.keys() | {pid for pid in self.marked() if pid not in (self._driver, os.getpid())})
 
     def marked(self) -> list[int]:
-        """Processes that bear the mark."""
+        """Pids of the processes that carry the mark in their environment."""
         found = []
-        for place in PROC.glob("[0-9]*"):
+        for folder in PROC.glob("[0-9]*"):
             try:
-                if self._mark in (place / "environ").read_bytes().split(b"\0") and _stat(place) is not None:
-                    found.append(int(place.name))
+                if self._mark in (folder / "environ").read_bytes().split(b"\0") and _stat(folder) is not None:
+                    found.append(int(folder.name))
             except OSError:
-                continue  # it ended meanwhile, or is another user's
+                continue  # it has ended, or belongs to another user
         return found
 
-    def end(self, quiet_scans: int) -> None:
-        """Kill until nothing was found for a while: what dies may just have started another, and a process
-        between fork and exec cannot be recognised."""
-        quiet = 0
-        while quiet < quiet_scans:
+    def kill(self, empty_scans: int) -> None:
+        """Kill until ``empty_scans`` scans in a row find nothing.
+
+        One empty scan is not enough: a dying process may just have started another, and a process between fork
+        and exec cannot be recognised.
+        """
+        empty = 0
+        while empty < empty_scans:
             pids = self.alive()
-            quiet = 0 if pids else quiet + 1
+            empty = 0 if pids else empty + 1
             for pid in pids:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -117,26 +124,26 @@ class Family:
             time.sleep(SCAN_S)
 
 
-def _stat(place: Path) -> list[str] | None:
-    """Fields of ``/proc/PID/stat`` from the state on; None for what is gone or dead."""
+def _stat(folder: Path) -> list[str] | None:
+    """Fields of ``/proc/PID/stat`` from the state on; ``None`` for a process that has ended or is a zombie."""
     try:
-        fields = (place / "stat").read_text().rpartition(")")[2].split()
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in ("Z", "X") else fields
 
 
 def main() -> None:
-    family = Family(sys.argv[1], int(sys.argv[2]))
+    tree = ProcessTree(sys.argv[1], int(sys.argv[2]))
     print("ready", flush=True)
     begin = time.monotonic()
     while not select.select([sys.stdin], [], [], SCAN_S if time.monotonic() - begin < START_S else POLL_S)[0]:
-        family.look()
+        tree.scan()
     if sys.stdin.buffer.read() == GOODBYE:
-        family.end(quiet_scans=1)
+        tree.kill(empty_scans=1)
     else:
         time.sleep(GRACE_S)
-        family.end(QUIET_SCANS)
+        tree.kill(EMPTY_SCANS)
 
 
 if __name__ == "__main__":

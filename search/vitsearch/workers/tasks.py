@@ -1,6 +1,6 @@
-"""What a worker does for each job of :mod:`vitsearch.pipeline.jobs`: files in, files and numbers out.
+"""The work of each job of :mod:`vitsearch.pipeline.jobs`: files in, files and numbers out.
 
-Only workers import this module: it brings torch and timm.
+:data:`TASKS` maps each job class to its function. Only workers import this module, because it imports torch and timm.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vitsearch.export import EXPORTERS, deploy, evaluate
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import FileStore
-from vitsearch.training import distillation, fine_tune
+from vitsearch.training import distillation, fine_tune, inference
 from vitsearch.workers.images import (
     EVALUATION_BATCH,
     batches,
@@ -45,6 +45,7 @@ from vitsearch.workers.images import (
 from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
 
 ROUNDED_PARITY_LIMIT = 0.05
+"""Allowed difference between an int8 file and the model that rounds in torch, of the largest logit."""
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
@@ -59,7 +60,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
         _train_base(built.model, images, job)
     logits = predict(built.model, images, images.validation.images, job.source.resolution)
     built.model.cpu()
-    accuracy = fine_tune.accuracy(logits, images.validation.labels)
+    accuracy = inference.accuracy(logits, images.validation.labels)
     return jobs.Base(_save_weights(built.model, job.workspace.store), accuracy, len(logits))
 
 
@@ -120,7 +121,7 @@ def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
 
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
-    """The graph a plan leads to, from the starting weights: enough to measure its cost."""
+    """Export the graph of a plan with its starting weights, which is enough to measure its cost."""
     model = _deployed(shaped(job.spec, job.workspace), job)
     macs_m, params_m = macs.count(model, blank(job.spec.source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +146,7 @@ def train_quantized(job: jobs.QatJob) -> jobs.Trained:
 
 
 def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
-    """A tune that ends worse (accuracy and divergence) is thrown away."""
+    """Train, and keep the start if the result has both lower accuracy and higher divergence from the base."""
     images, resolution = load_data(job.workspace), job.spec.source.resolution
     start = {name: value.clone() for name, value in model.state_dict().items()}
     before = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
@@ -162,7 +163,7 @@ def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
-    """The file that would be shipped, and its accuracy in its own runtime on the validation split."""
+    """Export the file that would be shipped and measure its accuracy in its own runtime on the validation split."""
     images, resolution = load_data(job.workspace), job.spec.source.resolution
     model = _deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
@@ -172,7 +173,9 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         split = batches(images, images.validation.images, resolution)
         logits = evaluate.logits(path, split, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
-            raise StageError("export", "not_finite", f"{path.name} gives NaN or infinity on validation images")
+            raise StageError(
+                "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
+            )
         correct = int((logits.argmax(1) == images.validation.labels).sum())
         sha256 = job.workspace.store.put(path)
         return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
@@ -185,13 +188,14 @@ def _judge(
     logits = predict(model, images, images.validation.images[:count], spec.source.resolution)
     reference = np.load(workspace.store.get(base_logits), mmap_mode="r")
     labels = images.validation.labels[:count]
-    return jobs.ProxyFound(fine_tune.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
+    return jobs.ProxyFound(inference.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
 
 
 def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
-    """A classifier of the right width is not enough: the hub's and ours know their own classes only.
+    """Whether the starting weights classify the classes of the data.
 
-    A user's file is taken at its word.
+    A classifier of the right width is not enough: weights of the hub and built-in ones know their own classes only.
+    A user's file is assumed to fit.
     """
     if source.weights == "builtin":
         return BUILTIN[source.backbone].class_names == images.class_names
@@ -199,7 +203,7 @@ def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:
 
 
 def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> None:
-    """From labels alone, on all training images; a recipe that names 0 images an epoch sees all in each."""
+    """Train on all training images with labels only; a recipe with 0 images per epoch uses all of them in each."""
     recipe = replace(job.recipe, images_per_epoch=job.recipe.images_per_epoch or len(images.train))
     task = fine_tune.FineTuneTask(
         images=images.train.images,
@@ -231,19 +235,22 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
         device=torch_device(),
         pool=fine_tune.training_pool(len(images.train), job.recipe),
         live_teacher=fine_tune.LiveTeacher(base_model(teacher, job.workspace), teacher.resolution) if teacher else None,
-        auxiliary_loss=_beside(job),
+        auxiliary_loss=_auxiliary_loss(job),
     )
 
 
-def _beside(job: jobs.TrainJob) -> Callable[[nn.Module], AbstractContextManager[fine_tune.AuxiliaryLoss]] | None:
-    """Networks that choose tokens learn from the unpruned model too, at the same resolution."""
+def _auxiliary_loss(
+    job: jobs.TrainJob,
+) -> Callable[[nn.Module], AbstractContextManager[fine_tune.AuxiliaryLoss]] | None:
+    """The loss of networks that choose tokens, against the unpruned model at the same resolution; ``None`` without
+    any."""
     if job.spec.calibrations.token_predictors is None:
         return None
     return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
 
 
 def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
-    """A stored array that is read row by row: every trial of a machine shares one copy in memory."""
+    """A stored array, memory-mapped, so that all trials of a machine share one copy in memory."""
     return None if sha256 is None else np.load(store.get(sha256), mmap_mode="r")
 
 
@@ -270,14 +277,16 @@ def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path
 
 
 def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
-    """Largest difference of the file's logits to those of the model that rounds in torch, over the largest
-    logit: a value that lies between two steps may be rounded to either, so it is far from that of fp32."""
+    """Largest difference between the logits of the file and of the model that rounds in torch, over the largest logit.
+
+    A value between two steps may be rounded either way, so the limit is far above that of fp32.
+    """
     with torch.inference_mode():
         expected = model(torch.from_numpy(inputs)).numpy()
     relative = float(np.abs(evaluate.logits(path, inputs, EVALUATION_BATCH) - expected).max() / np.abs(expected).max())
     if not relative <= ROUNDED_PARITY_LIMIT:
-        told = f"onnxruntime and the model that was trained for int8 differ by {relative:.1e} of the largest logit"
-        raise StageError("export", "parity", f"{told}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
+        found = f"onnxruntime and the model trained for int8 differ by {relative:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{found}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
     return relative
 
 
@@ -302,4 +311,4 @@ TASKS: dict[type[jobs.Job[Any]], Callable[[Any], Any]] = {
     jobs.QatJob: train_quantized,
     jobs.ExportJob: export_artifact,
 }
-"""What a worker does for each job."""
+"""The function for a job, by the exact class of the job."""

@@ -1,4 +1,4 @@
-"""``tools/train_base.py``: what it trains with, on a second of real training."""
+"""``tools/train_base.py``: recipes, batches, and some seconds of real training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EFFICIENTVIT = BUILTIN["efficientvit_fmnist"]
 def tool():
     spec = importlib.util.spec_from_file_location("train_base", TOOL)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
+    sys.modules[spec.name] = module  # dataclasses look up their own module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
@@ -42,7 +42,7 @@ def test_every_base_has_a_recipe_that_ends_at_its_resolution(tool):
         assert BUILTIN[name].resolution in last.resolutions
 
 
-def test_trains_and_rounds_to_what_is_stored(tool, data, monkeypatch):
+def test_a_base_is_trained_and_rounded_to_fp16(tool, data, monkeypatch):
     monkeypatch.setattr(tool, "BATCH_NORM_BATCHES", 4)
     recipe = tool.RECIPES["efficientvit_fmnist"]
     short = dataclasses.replace(recipe, phases=tuple(dataclasses.replace(p, cpu_seconds=2) for p in recipe.phases))
@@ -53,7 +53,7 @@ def test_trains_and_rounds_to_what_is_stored(tool, data, monkeypatch):
     assert all(p.equal(p.half().float()) for p in model.parameters())
 
 
-def test_positions_and_patches_go_over_to_another_patch_size(tool):
+def test_positions_and_patches_are_resampled_to_another_patch_size(tool):
     base, recipe = BUILTIN["vit_fmnist_p4"], tool.RECIPES["vit_fmnist_p4"]
     coarse = tool.make_model(base, recipe, recipe.phases[0], None)
     fine = tool.make_model(base, recipe, recipe.phases[1], coarse)
@@ -63,7 +63,7 @@ def test_positions_and_patches_go_over_to_another_patch_size(tool):
     assert torch.equal(coarse.blocks[5].mlp.fc1.weight, fine.blocks[5].mlp.fc1.weight)
 
 
-def test_no_image_comes_again_before_all_have_come(tool, data):
+def test_every_image_comes_once_before_any_comes_again(tool, data):
     few = dataclasses.replace(data, images=data.images[:384], labels=np.arange(384))
     batches = tool.Batches(EFFICIENTVIT, few, np.random.default_rng(0))
     drawn = [batches.next(tool.Phase("any", 1, 1e-3, (20, 28))) for _ in range(24)]
@@ -72,7 +72,7 @@ def test_no_image_comes_again_before_all_have_come(tool, data):
     assert {images.shape for images, _ in drawn} == {(128, 1, 20, 20), (128, 1, 28, 28)}
 
 
-def test_flips_mirror_half_of_the_images_and_leave_the_data_as_they_are(tool, data):
+def test_flips_mirror_half_of_the_images_and_do_not_change_the_data(tool, data):
     same = dataclasses.replace(data, images=np.repeat(data.images[:1], 128, axis=0), labels=data.labels[:128])
     before = same.images.copy()
     batches = tool.Batches(EFFICIENTVIT, same, np.random.default_rng(0))

@@ -1,1 +1,11 @@
-"""Files and models of lower precision."""
+"""Files of lower precision, and training for int8.
+
+quantize.py      a file at every precision from an fp32 file
+int8_static.py   int8 with fixed scales, for onnxruntime on x86
+int8_weights.py  int8 in the file, fp32 in the arithmetic
+half.py          fp16
+fake_quant.py    training with the rounding of int8_static
+sensitivity.py   effect of rounding one layer on the outputs
+outliers.py      models that are hard to quantize, for tests and benchmarks
+onnx_graph.py    constants and nodes of ONNX files
+"""

@@ -4,17 +4,15 @@
     W   int8: symmetric, one scale per output, from its largest value at each step
     y   the sum of products of integers, scaled, with the bias added
 
-The layers are those that ``int8_static`` quantizes and the ranges start as its own, so before the
-first step the model is the file that post-training quantization gives, and afterwards the exported
-graph is the same but for its numbers. Rounding passes gradients straight through (Jacob et al. 2018);
-the range is learned as in LSQ+ (Bhalgat et al. 2020), on a logarithmic scale, so that it can leave an
-outlier behind in a few dozen steps.
+The layers are those that ``int8_static`` quantizes and their ranges start at the same values, so before the first
+step the model equals the file of post-training quantization, and after training the exported graph differs only in
+its numbers. Gradients pass rounding unchanged (straight-through, Jacob et al. 2018). The range is learned as in LSQ+
+(Bhalgat et al. 2020), on a logarithmic scale, so that it can shrink past an outlier within a few dozen steps.
 
-Why not a library: run on DeiT-tiny, the QDQ files of torch.ao's fake quantization, NVIDIA ModelOpt and
-NNCF were slower than fp32 in onnxruntime (41-42 against 28 ms) unless one of its fusions was switched
-off on the device; torchao's takes 1.56 times as long as this file's; Brevitas' was fast (14.3) but wants an
-undeclared package and an old setuptools, and none of them takes our layers and ranges
-(``docs/operators.md`` has versions and figures).
+Why not a library, run on DeiT-tiny: the QDQ files of torch.ao's fake quantization, NVIDIA ModelOpt and NNCF were slower
+than fp32 in onnxruntime (41-42 against 28 ms) unless one of its fusions was switched off on the device; torchao's file
+takes 1.56 times as long as ours; Brevitas' was fast (14.3) but needs an undeclared package and an old setuptools, and
+none of them accepts our layers and ranges (``docs/operators.md`` has versions and figures).
 """
 
 from __future__ import annotations
@@ -34,14 +32,15 @@ State = dict[str, torch.Tensor]
 RANGE = "quantized_input_range"
 STEPS_OF_INPUT, STEPS_OF_WEIGHT = 255, 127
 RANGE_SPEED = 300.0
-"""A step of AdamW at a learning rate of 1e-4 changes an end of a range by some 3 %; of 30, 100 and 300 this
-undid most of an outlier's damage in 32 steps."""
+"""Factor on the learned stretch of a range: a step of AdamW at a learning rate of 1e-4 moves an end by about 3 %. Of
+30, 100 and 300 this recovered most of the loss from an outlier in 32 steps."""
 
 
 class QuantizedLinear(nn.Linear):
-    """In the place of ``layer``, with its parameters; ``seen`` is where the range of the input starts.
+    """Replaces ``layer`` and shares its parameters; ``seen`` is the initial range of the input.
 
-    Inputs are multiplied as integers, which bf16 and fp16 hold exactly up to 256; the scale is with the weights.
+    Inputs are multiplied as integers, which bf16 and fp16 hold exactly up to 256; their scale is folded into the
+    weights.
     """
 
     def __init__(self, layer: nn.Linear, seen: Range) -> None:
@@ -54,7 +53,7 @@ class QuantizedLinear(nn.Linear):
         self.train(layer.training)
 
     def ends(self) -> torch.Tensor:
-        """Low and high, (2,)."""
+        """The low and the high end of the range, (2,)."""
         return self.start * torch.exp(RANGE_SPEED * self.stretch)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -70,7 +69,7 @@ class QuantizedLinear(nn.Linear):
 class _Steps(torch.autograd.Function):
     """``clamp(round(x / scale) + zero, 0, 255) - zero``, in few passes over ``x``.
 
-    Inside the range the gradient is that without rounding; outside none reaches ``x``.
+    Inside the range the gradient is that without rounding; outside, the gradient of ``x`` is zero.
     """
 
     @staticmethod
@@ -93,10 +92,9 @@ class _Steps(torch.autograd.Function):
 
 
 def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Replace, in place, each linear layer that ``batches`` (N, C, H, W) reach by one that rounds.
+    """Replace each linear layer that runs on ``batches`` (N, C, H, W) by one that rounds, in place.
 
-    Ranges start at the lowest and highest value seen, in evaluation mode. :class:`StageError` when
-    these are not finite.
+    Ranges start at the lowest and highest input seen in evaluation mode. :class:`StageError` when these are not finite.
     """
     names = {module: name for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
     seen: dict[nn.Module, Range] = {}
@@ -117,13 +115,13 @@ def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     model.train(was_training)
     for layer, ends in seen.items():
         if not all(torch.isfinite(torch.tensor(ends))):
-            told = f"the input of {names[layer]} takes NaN or infinity on the calibration images"
-            raise StageError("quantize", "not_finite", told)
+            wrong = f"the input of {names[layer]} has NaN or infinity on the calibration images"
+            raise StageError("quantize", "not_finite", wrong)
         put(model, names[layer], QuantizedLinear(cast(nn.Linear, layer), ends))
 
 
 def state_of(model: nn.Module) -> State:
-    """As a plain model's ``state_dict``, and the range of each quantized layer beside it."""
+    """The ``state_dict`` of the plain model, and the range of each quantized layer under ``<layer>.<RANGE>``."""
     layers = dict(quantized(model))
     own = {f"{name}.{part}" for name in layers for part in ("start", "stretch")}
     plain = {name: value for name, value in model.state_dict().items() if name not in own}
@@ -131,7 +129,7 @@ def state_of(model: nn.Module) -> State:
 
 
 def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Give a plain ``model``, in place, what :func:`state_of` took: weights, rounding layers, ranges."""
+    """Load into a plain ``model``, in place, what :func:`state_of` returned: weights, rounding layers, ranges."""
     ranges = {name.removesuffix(f".{RANGE}"): value for name, value in state.items() if name.endswith(RANGE)}
     model.load_state_dict({name: value for name, value in state.items() if not name.endswith(RANGE)})
     for name, value in ranges.items():
@@ -140,14 +138,14 @@ def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def weights_of(model: nn.Module, names: Iterable[str]) -> tuple[Floats, ...]:
-    """(inputs, outputs) of each linear layer of ``names`` that ``model`` has; a dropped block has none left."""
+    """Weights (inputs, outputs) of those linear layers of ``names`` that ``model`` still has."""
     layers = dict(model.named_modules())
     found = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
     return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in found)
 
 
 def learned(model: nn.Module) -> tuple[Learned, ...]:
-    """What the exporter needs to know of each quantized layer."""
+    """Weights and range of each quantized layer, for the exporter."""
     found = []
     for _, layer in quantized(model):
         low, high = layer.ends().tolist()
@@ -157,7 +155,7 @@ def learned(model: nn.Module) -> tuple[Learned, ...]:
 
 @contextmanager
 def unrounded(model: nn.Module) -> Iterator[None]:
-    """The plain linear layers are back for as long as this lasts: what is exported."""
+    """Put the plain linear layers back inside this context: the model that is exported."""
     layers = dict(quantized(model))
     for name, layer in layers.items():
         plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
@@ -171,23 +169,23 @@ def unrounded(model: nn.Module) -> Iterator[None]:
 
 
 def quantized(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
-    """Every layer that rounds, with its name."""
+    """All layers that round, with their names."""
     return [(name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear)]
 
 
 def put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """``layer`` in the place of what ``model`` has under ``name``."""
+    """Replace the module ``name`` of ``model`` by ``layer``."""
     above, _, last = name.rpartition(".")
     setattr(model.get_submodule(above), last, layer)
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """To the nearest integer, ties to even; the gradient is that of the values as they were."""
+    """Round to the nearest integer, ties to even; the gradient passes unchanged."""
     return values + (values.round() - values).detach()
 
 
 def _damped(values: torch.Tensor, factor: float) -> torch.Tensor:
-    """The values; their gradient times ``factor``: a range is pulled by all elements of its tensor at once."""
+    """The values with their gradient times ``factor``, because all elements of a tensor pull at its range at once."""
     return values * factor + (values * (1 - factor)).detach()
 
 

@@ -7,8 +7,8 @@ products of two activations in attention, LayerNorm, Softmax, GELU and convoluti
     W   int8, symmetric, one scale per output channel
     y   fp32: products are summed in int32 and come back scaled, with the bias added
 
-The last line is onnxruntime's ``MatMulIntegerToFloat``. A file with QuantizeLinear and DequantizeLinear around
-each layer comes down to the same kernel when it is loaded, but the bias then costs a pass of its own.
+The last line is onnxruntime's ``MatMulIntegerToFloat``. A file with QuantizeLinear and DequantizeLinear around each
+layer ends in the same kernel when it is loaded, but its bias then takes a pass of its own.
 Affine quantization: Jacob et al., arXiv 1712.05877.
 """
 
@@ -40,8 +40,11 @@ FATAL_ONLY = 4
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A layer with constant weights. ``weight`` is (inputs, outputs); ``bias`` is the name of a constant vector,
-    or empty; ``output`` is that of the Add behind ``node`` where the bias is one."""
+    """A layer with constant weights. ``weight`` is (inputs, outputs); ``bias`` is the name of a constant vector, or
+    empty.
+
+    ``output`` is the output of ``node``, or of the Add of the bias behind it.
+    """
 
     node: onnx.NodeProto
     weight: Floats
@@ -55,7 +58,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The range of a layer's input that training found; the layer is known by its ``weight`` (inputs, outputs)."""
+    """The learned range of a layer's input; the layer is identified by its ``weight`` (inputs, outputs)."""
 
     weight: Floats
     range: Range
@@ -66,9 +69,9 @@ def quantize_static(
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
 
-    Layers that are not among the ``learned`` take the range that their input has on ``images``. Layers with
-    the weights of ``left`` (inputs, outputs) stay fp32. :class:`StageError` when a range holds NaN or
-    infinity, or when a layer of ``learned`` or ``left`` is not in the graph.
+    A layer that is not in ``learned`` gets the range that its input has on ``images``. Layers with the weights of
+    ``left`` (inputs, outputs) stay fp32. :class:`StageError` when a range has NaN or infinity, or when a layer of
+    ``learned`` or ``left`` is not in the graph.
     """
     model = onnx.load(onnx_in)
     layers = _without(list(_linears(model.graph)), left)
@@ -101,7 +104,7 @@ def _linears(graph: onnx.GraphProto) -> Iterator[Linear]:
 
 
 def _biases(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
-    """Each Add of a constant vector to a tensor that nothing else reads: the tensor, the vector, the sum."""
+    """Each Add of a constant vector to a tensor without other readers, as names: the tensor, the vector, the sum."""
     reads = Counter(name for node in graph.node for name in node.input)
     reads.update(output.name for output in graph.output)
     for node in graph.node:
@@ -112,7 +115,7 @@ def _biases(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto]) -> It
 
 
 def _is_plain(gemm: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
-    """Without factors, with ``x`` as it comes, and with a vector as its bias."""
+    """Whether a Gemm has no factors, an untransposed ``x`` and a vector as its bias."""
     found = attributes(gemm)
     factors = found.get("alpha", 1.0), found.get("beta", 1.0), found.get("transA", 0)
     return factors == (1.0, 1.0, 0) and all(_is_vector(bias, known) for bias in gemm.input[2:])
@@ -126,7 +129,7 @@ def _is_vector(name: str, known: Mapping[str, onnx.TensorProto]) -> bool:
 
 
 def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
-    """The lowest and the highest value that each of ``tensors`` takes on ``images``."""
+    """The lowest and the highest value of each of ``tensors`` on ``images``."""
     if not tensors:
         return {}
     watched = onnx.ModelProto()
@@ -151,14 +154,14 @@ def _without(layers: list[Linear], left: Sequence[Floats]) -> list[Linear]:
     for weight in left:
         mine = next((layer for layer in layers if np.array_equal(layer.weight, weight)), None)
         if mine is None:
-            told = f"a layer of {weight.shape[0]} inputs that is to stay in fp32 is not in the graph"
-            raise StageError("export", "mismatch", told)
+            wrong = f"a layer of {weight.shape[0]} inputs that should stay in fp32 is not in the graph"
+            raise StageError("export", "mismatch", wrong)
         layers.remove(mine)
     return layers
 
 
 def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:
-    """The learned range of each layer by its output. Layers of equal weights are taken in their order."""
+    """The learned range of each layer by its output. Layers of equal weights are matched in their order."""
     left = list(learned)
     found: dict[str, Range] = {}
     for layer in layers:
@@ -166,15 +169,15 @@ def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, 
         if mine is not None:
             found[layer.output] = left.pop(mine).range
     if left:
-        told = f"{len(left)} of {len(learned)} layers that were trained for int8 are not in the graph"
-        raise StageError("export", "mismatch", told)
+        wrong = f"{len(left)} of {len(learned)} layers that were trained for int8 are not in the graph"
+        raise StageError("export", "mismatch", wrong)
     return found
 
 
 def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
-    """Scale and zero point; 0 is always in the range."""
+    """Scale and zero point of a range, which is extended to contain 0."""
     if not np.isfinite(seen).all():
-        raise StageError("export", "not_finite", f"{name} takes NaN or infinity on the calibration images")
+        raise StageError("export", "not_finite", f"{name} has NaN or infinity on the calibration images")
     lowest, highest = min(*seen, 0.0), max(*seen, 0.0)
     scale = (highest - lowest) / 255 or 1.0
     return np.array(scale, np.float32), np.array(round(-lowest / scale), np.uint8)
@@ -184,8 +187,10 @@ def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
 
 
 def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range]) -> None:
-    """Each layer becomes one node, behind the node that quantizes its input: one for all that read it
-    with the same range. ``ranges`` are by output."""
+    """Replace each layer by one node, behind a node that quantizes its input.
+
+    Layers that read the same input with the same range share that node. ``ranges`` are by output.
+    """
     starts = {layer.node.output[0]: layer for layer in layers}
     sums = {layer.output for layer in layers} - starts.keys()
     nodes: list[onnx.NodeProto] = []

@@ -1,8 +1,8 @@
-"""Weights as int8 in the file, everything computed in fp32: a quarter of the size, and no images to calibrate on.
+"""Weights as int8 in the file, arithmetic in fp32: a quarter of the size, and no calibration images.
 
-The weights of MatMul, Gemm and Conv nodes become ``DequantizeLinear(int8, scale)``, symmetric, one scale
-per output channel. What a runtime does with that is its own: onnxruntime keeps the int8 and multiplies by
-blocks (``MatMulNBits``), so it is slower than fp32 on a small model; nothing folds it back in the file.
+The weights of MatMul, Gemm and Conv nodes become ``DequantizeLinear(int8, scale)``, symmetric, with one scale per
+output channel. Each runtime handles this in its own way: onnxruntime keeps the int8 and multiplies by blocks
+(``MatMulNBits``), so it is slower than fp32 on a small model; nothing folds it back in the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Weight:
 
 
 def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out``. A model without weights of that kind is written as it is."""
+    """Write ``onnx_in`` (fp32) to ``onnx_out``. A model without such weights is written unchanged."""
     model = onnx.load(onnx_in)
     by_node = {weight.node.output[0]: weight for weight in _weights(model.graph)}
     nodes: list[onnx.NodeProto] = []
@@ -76,7 +76,7 @@ def _weights(graph: onnx.GraphProto) -> Iterator[Weight]:
 
 
 def _channels(node: onnx.NodeProto) -> int | None:
-    """Which axis of the second input counts output channels; None where it is not a weight."""
+    """The axis of the output channels in the second input; ``None`` where that is not a weight."""
     if node.op_type == "MatMul":
         return -1
     if node.op_type == "Gemm":

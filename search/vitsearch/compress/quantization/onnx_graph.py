@@ -1,4 +1,4 @@
-"""Hands on an ONNX graph: its constants, the weights of its layers, and how they are replaced."""
+"""Helpers on an ONNX graph: constants, attributes, order and replacement of nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """By name; the exporter keeps equal tensors once and gives the others as Identity of it."""
+    """Constants by name, aliases included: the exporter stores equal tensors once and refers to them through
+    Identity."""
     found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Identity" and node.input[0] in found:
@@ -25,14 +26,14 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes, each behind those that it reads."""
+    """The nodes in topological order."""
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
     reads = {index: [makers[name] for name in node.input if name in makers] for index, node in enumerate(graph.node)}
     return [graph.node[index] for index in TopologicalSorter(reads).static_order()]
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], new: Mapping[str, NDArray[Any]]) -> None:
-    """``nodes`` instead of what was there, with the ``new`` constants; those that nothing reads any more go."""
+    """Replace all nodes of ``graph`` by ``nodes``, add the ``new`` constants and remove those that nothing reads."""
     ends = {output.name for output in graph.output}
     read = {name for node in nodes for name in node.input} | ends
     nodes = [node for node in nodes if node.op_type != "Identity" or node.output[0] in read]

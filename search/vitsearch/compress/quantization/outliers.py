@@ -1,8 +1,8 @@
-"""A model that computes the same and is hard to quantize: for tests and benchmarks of quantization.
+"""A model with the same outputs that is hard to quantize, for tests and benchmarks of quantization.
 
-Some channels of each norm are multiplied by a factor that the layer behind it divides out again. In
-fp32 nothing changes; an int8 range that holds those channels leaves few steps to the others. It is what
-SmoothQuant (Xiao et al. 2023) does against outliers of large transformers, the other way round.
+Some channels of each norm are multiplied by a factor, and the layer behind it divides by the same factor. In fp32
+nothing changes; an int8 range that contains those channels leaves few steps to the others. This is the inverse of what
+SmoothQuant (Xiao et al. 2023) does against outliers of large transformers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 @torch.no_grad()
 def add_outliers(model: nn.Module, factor: float, channels: int, seed: int = 0) -> None:
-    """In place, ``channels`` drawn for each norm of a plain vision transformer's blocks."""
+    """Scale ``channels`` random channels of each norm in the blocks of a plain vision transformer, in place."""
     generator = torch.Generator().manual_seed(seed)
     for block in cast(Any, model).blocks:
         for norm, layer in ((block.norm1, block.attn.qkv), (block.norm2, block.mlp.fc1)):

@@ -1,6 +1,6 @@
 """Files of lower precision from an fp32 ONNX file.
 
-Quantization is made for a runtime, not once for all: what is fast on one is slow on another.
+Each way of quantizing targets a runtime: what is fast on one is slow on another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a maker may need beside the fp32 file; see :func:`quantize`."""
+    """Further inputs of a maker; see :func:`quantize`."""
 
     images: NDArray[np.float32]
     learned: Sequence[Learned]
@@ -42,14 +42,13 @@ def quantize(
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
 
-    ``images`` (n, channels, height, width), normalised: the precisions of
-    :data:`vitsearch.core.precisions.CALIBRATED` look at them.
-    ``learned`` are the ranges of a model that was trained for int8; without them ``int8_qat`` is the file
-    that such a model starts from, of the same graph and cost. ``left`` are weights (inputs, outputs) of
-    layers that ``int8_mixed`` leaves in fp32.
+    ``images`` (n, channels, height, width), normalised, are for the precisions of
+    :data:`vitsearch.core.precisions.CALIBRATED`. ``learned`` are the ranges of a model that was trained for int8;
+    without them ``int8_qat`` gives the file from which such a training starts, with the same graph and cost. ``left``
+    are the weights (inputs, outputs) of layers that ``int8_mixed`` leaves in fp32.
     """
     if precision not in _MAKERS:
-        raise PlanError(f"precision {precision!r} cannot be made; known: {', '.join(_MAKERS)}")
+        raise PlanError(f"unknown precision {precision!r}; known: {', '.join(_MAKERS)}")
     _MAKERS[precision](onnx_in, onnx_out, Task(images, learned, left))
 
 
@@ -70,9 +69,10 @@ def _int8_weights(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
 
 
 def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
-    """Weights of MatMul and Gemm as int8, one scale per output channel; activations are quantized as
-    they come. Convolutions stay fp32 (quantized dynamically they are slower), and so do the products
-    of two activations in attention."""
+    """int8 weights of MatMul and Gemm, one scale per output channel; activations are quantized at run time.
+
+    Convolutions stay fp32 (quantized dynamically they are slower), and so do products of two activations in attention.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet_root_logger():
@@ -107,7 +107,7 @@ _MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
 
 @contextmanager
 def _quiet_root_logger() -> Iterator[None]:
-    """onnxruntime advises through the root logger, which, without a handler, would be set up by that."""
+    """Suppress onnxruntime's advice: it goes to the root logger, which its first message would configure."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)
     root.addFilter(_not_from_quantizer)

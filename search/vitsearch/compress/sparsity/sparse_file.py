@@ -1,4 +1,4 @@
-"""Which weights of an exported file are zero, and what the file takes when it is compressed."""
+"""The zero weights of an exported file, and the size of the file when it is compressed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from onnx import numpy_helper
 from vitsearch.compress.quantization.onnx_graph import attributes, constants
 
 DEFLATE_LEVEL = 6
-"""gzip's own."""
+"""The default of gzip."""
 PRODUCTS = ("MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Gemm")
 
 
 def zeros(path: Path) -> Iterator[NDArray[np.bool_]]:
-    """Of each product with constant weights and each convolution, where these are zero: (outputs, pixels of
-    the kernel x inputs), int8 weights too."""
+    """Masks of the zero weights of each product with constant weights and of each convolution, int8 weights included.
+
+    The shape of a mask is (outputs, pixels of the kernel x inputs).
+    """
     graph = onnx.load(path).graph
     known = constants(graph)
     for node in graph.node:
@@ -34,7 +36,7 @@ def zeros(path: Path) -> Iterator[NDArray[np.bool_]]:
 
 
 def compressed_bytes(path: Path) -> int:
-    """What gzip makes of the file."""
+    """Size of the file after compression with gzip."""
     packer = zlib.compressobj(DEFLATE_LEVEL)
     with path.open("rb") as file:
         packed = sum(len(packer.compress(block)) for block in iter(lambda: file.read(1 << 20), b""))

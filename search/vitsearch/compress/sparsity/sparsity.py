@@ -1,22 +1,23 @@
-"""Single weights that are zero and stay zero: a share of each layer, or two of every four (2:4).
+"""Weights that are zero and stay zero: a share of all weights, or two of every four (2:4).
 
     50%, 75%   of all weights, wherever they are
-    2:4        of four neighbouring inputs of an output (of a pixel of the kernel, in a convolution) at
-               least two: what sparse tensor cores take, and what TensorRT looks for with SPARSE_WEIGHTS
+    2:4        of four neighbouring inputs of an output (at one pixel of the kernel, in a convolution) at least two:
+               the pattern of sparse tensor cores, which TensorRT looks for with SPARSE_WEIGHTS
 
-The graph is the same, so is its cost, unless a runtime has sparse kernels; the file compresses better.
+The graph does not change, nor does its cost, unless a runtime has sparse kernels; the file compresses better.
 
-:func:`magnitude` keeps the largest weights of each layer. :func:`fit` goes through the layers as the images
-do and chooses and corrects them in closed form (SparseGPT, Frantar and Alistarh 2023): with U^T U the inverse
-of the second moments of what a layer reads in the model as it is by then, U upper triangular, the weights w
-with the least (w / U_cc)^2 in their columns c go, and what each gave is put on the columns behind it.
+:func:`magnitude` keeps the largest weights of each layer. :func:`fit` goes through the layers in the order of the
+forward pass, and chooses and corrects weights in closed form (SparseGPT, Frantar and Alistarh 2023). Let U^T U be the
+inverse of the second moments of the layer's inputs in the model as sparsified so far, U upper triangular. The weights w
+with the smallest (w / U_cc)^2, c being their column, become zero, and the columns behind them take over their
+contribution.
 
-How a share is spread over the layers: ranked over all of them by what a weight adds to the variance of its
-layer's output, each layer's being 1. The same share of each costs convolutional families their small layers
-(EfficientViT, 75 %: 0.32 instead of 0.91); ranked by magnitude a ViT loses more (0.84 instead of 0.89).
+A share is spread over the layers by one ranking of all weights, by their contribution to the variance of their layer's
+output, which is normalised to 1 for each layer. The same share in each layer would cost convolutional families their
+small layers (EfficientViT, 75 %: 0.32 instead of 0.91); ranked by magnitude, a ViT loses more (0.84 instead of 0.89).
 
-Zeros hold through a fine-tune because they get no gradient (:func:`frozen_zeros`), through int8 because
-weights are rounded symmetrically, and through the folding of norms because these scale whole outputs.
+Zeros survive a fine-tune because they get no gradient (:func:`frozen_zeros`), int8 because weights are rounded
+symmetrically, and the folding of norms because norms scale whole outputs.
 """
 
 from __future__ import annotations
@@ -46,22 +47,25 @@ NONE, PATTERN = "none", "2:4"
 SHARES: Mapping[str, float] = MappingProxyType({"50%": 0.5, "75%": 0.75, PATTERN: 0.5})
 GROUP = 4
 LEAST_INPUTS = 16
-"""Fewer are those of a stem (pixels) and of position tables: a sparse kernel gains nothing there."""
+"""Layers with fewer inputs are stems (pixels) and position tables, where a sparse kernel gains nothing."""
 COLUMNS = 64
-"""So many are decided about at once, and what they gave is put on the rest."""
+"""Number of columns whose zeros are chosen at once, before the remaining columns are corrected."""
 TOLERANCE = 0.01
 RIDGE = 1e-2
 IMAGES = 128
-"""So many are looked at; twice as many gave no better model (KL on three bases)."""
+"""Number of images for :func:`fit`; twice as many gave no better model (KL on three bases)."""
 ROWS = 8192
 TABLES = "cpb_mlp"
-"""Swin V2 makes its position biases with it; in the file they are constants."""
+"""The network with which Swin V2 makes its position biases; in the exported file these are constants."""
 
 
 def layers(model: nn.Module) -> dict[str, Layer]:
-    """What is made sparse, by name in the order of the model: linear layers and convolutions of one group, with
-    a whole number of fours of inputs; not the classifier, nor the small networks that choose tokens, nor branches
-    that become one convolution with an identity when the model ships (their zeros would not last)."""
+    """The layers that become sparse, by name in the order of the model.
+
+    These are linear layers and convolutions of one group whose number of inputs is a multiple of four. The
+    classifier, the networks that choose tokens, and branches that are merged with an identity when the model ships
+    (which would undo their zeros) stay dense.
+    """
     left = {module for head in _classifiers(model) for module in head.modules()}
     for name, module in model.named_modules():
         if isinstance(module, Predictor) or hasattr(module, "reparameterize") or name.rpartition(".")[2] == TABLES:
@@ -75,18 +79,18 @@ def layers(model: nn.Module) -> dict[str, Layer]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which weights of a layer go: this ``share`` of them all, or so many in every four."""
+    """Which weights of a layer become zero: this ``share`` of all of them, or of every four."""
 
     share: float
     in_fours: bool
 
     @property
     def columns(self) -> int:
-        """How many are decided about at once."""
+        """Number of columns that are decided at once."""
         return GROUP if self.in_fours else COLUMNS
 
     def kept(self, scores: Matrix) -> NDArray[np.bool_]:
-        """Of scores (outputs, columns) the larger."""
+        """Mask of the larger ``scores`` (outputs, columns)."""
         rows = scores.reshape(-1, GROUP) if self.in_fours else scores.reshape(1, -1)
         gone = int(rows.shape[1] * self.share)
         kept = np.ones_like(rows, dtype=bool)
@@ -95,28 +99,30 @@ class Choice:
 
 
 def magnitude(model: nn.Module, sparsity: str) -> None:
-    """Only the largest weights of each layer stay, in place."""
+    """Keep only the largest weights of each layer, in place."""
     for layer in layers(model).values():
         _keep_largest(layer, Choice(SHARES[sparsity], sparsity == PATTERN))
 
 
 @torch.no_grad()
 def fit(model: nn.Module, sparsity: str, images: torch.Tensor) -> None:
-    """Each layer is thinned out on what it reads of ``images`` (n, channels, height, width), normalised, once
-    the layers before it were; in place. A layer that does not run by itself keeps its largest weights.
-    :class:`StageError` when a fit is not finite."""
+    """Sparsify each layer on its inputs for ``images`` (n, channels, height, width), normalised, in place.
+
+    Each layer sees the outputs of the layers in front of it after they were sparsified. A layer whose ``forward`` is
+    never called keeps its largest weights. :class:`StageError` when a fit is not finite.
+    """
     found = list(layers(model).values())
     share, in_fours = SHARES[sparsity], sparsity == PATTERN
     shares = dict.fromkeys(found, share) if in_fours else _shares(model, found, share, images)
     left = set(found)
 
-    def thin(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
+    def sparsify(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
         left.discard(layer)
         _fit(layer, Choice(shares[layer], in_fours), _drawn(_rows(layer, inputs)))
         again: torch.Tensor = layer.forward(inputs)
         return again
 
-    with _watched(found, thin):
+    with _watched(found, sparsify):
         model.eval()(images)
     for layer in left:
         _keep_largest(layer, Choice(shares[layer], in_fours))
@@ -124,7 +130,7 @@ def fit(model: nn.Module, sparsity: str, images: torch.Tensor) -> None:
 
 @contextmanager
 def frozen_zeros(model: nn.Module) -> Iterator[None]:
-    """Weights that are zero now get no gradient inside: neither momentum nor weight decay moves them then."""
+    """Block the gradients of all weights that are zero now, so that momentum and weight decay do not move them."""
     handles = []
     for layer in layers(model).values():
         gone = layer.weight.detach() == 0
@@ -187,7 +193,7 @@ def _set_columns(layer: Layer, values: Matrix) -> None:
 
 
 def _rows(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
-    """What ``layer`` multiplies, one row for each position."""
+    """The vectors that ``layer`` multiplies, one row for each position."""
     if isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1) == layer.stride:
         return matrices.rows(layer, inputs).flatten(0, 1)
     padding = cast("tuple[int, int]", layer.padding)
@@ -208,7 +214,7 @@ def _drawn(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _shares(model: nn.Module, found: Sequence[Layer], share: float, images: torch.Tensor) -> dict[Layer, float]:
-    """Of each layer, so that ``share`` of all weights goes."""
+    """The share of zeros in each layer, so that ``share`` of all weights is zero."""
     spread: dict[Layer, Matrix] = {}
 
     def look(layer: Layer, inputs: torch.Tensor) -> None:
@@ -225,7 +231,7 @@ def _shares(model: nn.Module, found: Sequence[Layer], share: float, images: torc
 
 @contextmanager
 def _watched(found: Sequence[Layer], see: Callable[[Layer, torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
-    """``see`` is given each layer as it runs and what it reads; what it returns, if anything, is the output."""
+    """Call ``see`` with each layer as it runs and its input; a tensor that it returns replaces the output."""
     handles = [
         layer.register_forward_hook(lambda layer, inputs, _: see(cast("Layer", layer), inputs[0])) for layer in found
     ]
@@ -246,7 +252,7 @@ def _fit(layer: Layer, choice: Choice, inputs: torch.Tensor) -> None:
     centred = inputs - mean if layer.bias is not None else inputs
     moments = (centred.T @ centred / len(inputs)).cpu().double().numpy()
     before = _columns(layer)
-    after = thinned(before, moments, choice)
+    after = sparsified(before, moments, choice)
     if not np.isfinite(after).all():
         raise StageError("sparsity", "not_finite", "the fit gives NaN or infinity")
     _set_columns(layer, after)
@@ -254,9 +260,11 @@ def _fit(layer: Layer, choice: Choice, inputs: torch.Tensor) -> None:
         matrices.add_constant(layer, None, (before - after) @ mean.cpu().double().numpy())
 
 
-def thinned(weight: Matrix, moments: Matrix, choice: Choice) -> Matrix:
-    """``weight`` (outputs, inputs) less those that ``choice`` leaves out, the others corrected for inputs of these
-    second ``moments``."""
+def sparsified(weight: Matrix, moments: Matrix, choice: Choice) -> Matrix:
+    """``weight`` (outputs, inputs) with the zeros of ``choice``, and the other weights corrected for them.
+
+    ``moments`` (inputs, inputs) are the second moments of the inputs.
+    """
     factor = _factor(moments)
     weight, scale = weight.copy(), np.diag(factor)
     for start in range(0, weight.shape[1], COLUMNS):
@@ -275,9 +283,9 @@ def thinned(weight: Matrix, moments: Matrix, choice: Choice) -> Matrix:
 
 
 def _factor(moments: Matrix) -> Matrix:
-    """U of the inverse, with a ridge."""
+    """The upper triangular U of the inverse of ``moments``, with a ridge."""
     pull = RIDGE * float(np.mean(np.diag(moments)))
     try:
         return np.asarray(np.linalg.cholesky(np.linalg.inv(moments + pull * np.eye(len(moments)))).T)
-    except np.linalg.LinAlgError:  # the inputs were constant: nothing to correct
+    except np.linalg.LinAlgError:  # constant inputs: nothing to correct
         return np.eye(len(moments))

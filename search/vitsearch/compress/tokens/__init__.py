@@ -1,17 +1,17 @@
-"""Plain ViTs that carry fewer tokens from block to block: the tokens that do not matter cost nothing.
+"""Token pruning for plain ViTs: blocks that pass fewer tokens on, so that unimportant tokens cost nothing.
 
-    attention.py  timm's attention, opened: queries and keys, who attends to whom
-    base.py       which tokens are protected; blocks that leave fewer; rows by index
-    topk.py       keep the most attended
-    evit.py       keep the most attended, fuse the others into one
-    tome.py       merge the most alike
-    dynamicvit.py let small networks decide: masks in training, the best in evaluation
-    fit.py        a start for these networks, in closed form
-    lessons.py    what they learn from
+    attention.py       timm's attention in steps: queries and keys, and the attention that each token receives
+    base.py            protected tokens; blocks that pass fewer tokens on; rows by index
+    topk.py            keep the most attended tokens
+    evit.py            keep the most attended, fuse the others into one
+    tome.py            merge the most similar tokens
+    dynamicvit.py      let small networks choose: masks in training, the best tokens in evaluation
+    fit.py             initialise these networks in closed form
+    auxiliary_loss.py  the losses that train them
 
-How many tokens leave each block is decided by :mod:`vitsearch.core.token_counts`. All counts are static, so
-graphs export as they are. Token pruning comes after heads and channels are cut and refitted, and before
-anything is trained: checkpoints hold the weights of a model to which :func:`apply` was done.
+:mod:`vitsearch.core.token_counts` decides how many tokens leave each block. All counts are static, so graphs export
+unchanged. Token pruning comes after heads and channels are cut and refitted, and before any training: checkpoints
+hold the weights of a model to which :func:`apply` was applied.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "auxiliary_los
 
 
 def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
-    """Make the blocks of ``model`` leave the tokens that ``effect`` says, in place.
+    """Replace blocks of ``model`` so that they pass on the numbers of tokens in ``resolved``, in place.
 
-    What ``effect`` names no tokens for is not touched. :class:`StageError` when the effect is not of
-    this model, or names a method that is not known.
+    A resolved plan without tokens changes nothing. :class:`StageError` when it does not fit the model, or when its
+    method is unknown.
     """
     if not resolved.tokens:
         return
@@ -56,7 +56,7 @@ def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
 
 
 _DROPPING: dict[str, tuple[type[DroppingBlock], int]] = {"topk": (TopKBlock, 0), "evit": (EViTBlock, 1)}
-"""The block of each method, and how many tokens it makes."""
+"""The block of each method, and the number of fused tokens that it adds."""
 
 
 def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
@@ -67,7 +67,7 @@ def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], resolved: Resolved
 
 
 def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
-    """Every block from the first that merges on: their attention counts sizes."""
+    """Replace every block from the first that merges on, because their attention takes token sizes into account."""
     plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
     for index in plain:
         if tokens[index] < came[0]:
@@ -76,7 +76,7 @@ def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int
 
 
 def _decide(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
-    """Every block from the first that decides on: in training their attention is masked."""
+    """Replace every block from the first that chooses on, because their attention is masked in training."""
     plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
     for index in plain:
         if tokens[index] < came[0]:
@@ -85,17 +85,22 @@ def _decide(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[in
 
 
 def _replace(blocks: Any, index: int, block: TokenBlock) -> None:
-    """In the mode that the block was in: a fresh module would train."""
+    """Put ``block`` in training or evaluation mode like the block that it replaces; a new module is in training
+    mode."""
     blocks[index] = block.train(blocks[index].training)
 
 
 def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
     if resolved.token_pruning_method not in METHODS:
-        raise StageError("tokens", "unknown", f"no method {resolved.token_pruning_method!r} of token pruning")
+        raise StageError(
+            "tokens",
+            "unknown",
+            f"unknown token pruning method {resolved.token_pruning_method!r}; known: {', '.join(METHODS)}",
+        )
     if len(resolved.tokens) != len(vit.blocks):
-        told = f"tokens behind {len(resolved.tokens)} blocks, model of {len(vit.blocks)}"
-        raise StageError("tokens", "mismatch", told)
+        wrong = f"tokens behind {len(resolved.tokens)} blocks, model of {len(vit.blocks)}"
+        raise StageError("tokens", "mismatch", wrong)
     for block, before, left in zip(vit.blocks, came, resolved.tokens, strict=True):
         if not layout.prefix < left <= before or (left < before and not is_plain_block(block)):
-            told = f"cannot leave {left} of {before} tokens behind a {type(block).__name__}"
-            raise StageError("tokens", "mismatch", told)
+            wrong = f"cannot leave {left} of {before} tokens behind a {type(block).__name__}"
+            raise StageError("tokens", "mismatch", wrong)

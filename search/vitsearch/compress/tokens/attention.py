@@ -1,7 +1,7 @@
-"""timm's plain attention in three steps, so that its queries and keys can be seen while it is computed once.
+"""timm's plain attention in three steps, so that queries and keys are available while it is computed once.
 
-timm hides them, and its fused kernel hides the weights too; a second pass to have them would cost a
-third of the ``qkv`` product again.
+timm does not expose them, and its fused kernel does not return the weights. A second pass would cost a third of the
+``qkv`` product again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Heads(NamedTuple):
-    """(batch, heads, tokens, head_dim) each, as they enter the scores."""
+    """Queries, keys and values as they enter the scores, (batch, heads, tokens, head_dim) each."""
 
     queries: torch.Tensor
     keys: torch.Tensor
@@ -21,7 +21,7 @@ class Heads(NamedTuple):
 
 
 def heads_of(attention: Any, x: torch.Tensor) -> Heads:
-    """Of ``x`` (batch, tokens, channels)."""
+    """The heads of ``attention`` for ``x`` (batch, tokens, channels)."""
     batch, tokens, _ = x.shape
     split = attention.qkv(x).reshape(batch, tokens, 3, attention.num_heads, attention.head_dim)
     queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -29,8 +29,8 @@ def heads_of(attention: Any, x: torch.Tensor) -> Heads:
 
 
 def attend(attention: Any, heads: Heads, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """What timm's attention gives (batch, tokens, channels); ``bias`` (batch, 1, 1, tokens) is added to
-    the scores of each key."""
+    """The output of timm's attention, (batch, tokens, channels); ``bias`` (batch, 1, 1, tokens) is added to the
+    scores of each key."""
     queries, keys, values = heads
     if attention.fused_attn:
         dropout = attention.attn_drop.p if attention.training else 0.0
@@ -43,13 +43,13 @@ def attend(attention: Any, heads: Heads, bias: torch.Tensor | None = None) -> to
 
 
 def scores_of(attention: Any, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, queries, keys), before the softmax."""
+    """Scores before the softmax, (batch, heads, queries, keys)."""
     scores: torch.Tensor = (queries * attention.scale) @ keys.transpose(-2, -1)
     return scores
 
 
 def join(attention: Any, mixed: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, tokens, head_dim) through the output projection."""
+    """Send ``mixed`` (batch, heads, tokens, head_dim) through the output projection."""
     batch, _, tokens, _ = mixed.shape
     side_by_side = mixed.transpose(1, 2).reshape(batch, tokens, attention.attn_dim)
     projected: torch.Tensor = attention.proj_drop(attention.proj(side_by_side))
@@ -57,11 +57,10 @@ def join(attention: Any, mixed: torch.Tensor) -> torch.Tensor:
 
 
 def attention_received(attention: Any, heads: Heads, prefix: int, readers: int) -> torch.Tensor:
-    """(batch, patches): how much each patch token is attended to, as a mean over heads.
+    """The attention that each patch token receives, as a mean over heads: (batch, patches).
 
-    By the first ``readers`` tokens, those that the classifier reads (class, distillation; their mean);
-    where it reads all patches (``readers`` 0), by the mean query of the patches. One row of the
-    attention matrix each.
+    It is paid by the first ``readers`` tokens, which the classifier reads (class and distillation token, averaged).
+    Where the classifier reads all patches (``readers`` 0), it is paid by the mean query of the patches.
     """
     queries = heads.queries[:, :, :readers] if readers else heads.queries[:, :, prefix:].mean(2, keepdim=True)
     rows = scores_of(attention, queries, heads.keys).softmax(dim=-1)

@@ -1,8 +1,8 @@
-"""What the networks that decide in DynamicViT learn from, beside the loss of the fine-tune (Rao et al. 2021):
+"""Losses that train the networks of DynamicViT, in addition to the loss of the fine-tune (Rao et al. 2021):
 
-2    (share that stays - share that should)^2        mean over the decisions and images
+2    (share of tokens kept - target share)^2           mean over the decisions and images
 0.5  KL(unpruned || model) of the logits
-0.5  mean squared difference to the unpruned model's last tokens, of those that are left
+0.5  mean squared difference to the last tokens of the unpruned model, over the tokens that are left
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from vitsearch.models.divergence import divergence
 
 RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
 
-
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @contextmanager
 def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
-    """Gives ``loss(inputs, logits)``, to be asked for behind each forward pass of ``model`` in training.
+    """Yield ``loss(inputs, logits)``, to be called after each forward pass of ``model`` in training.
 
-    ``unpruned`` takes the same images. Its tokens are compared where there are as many of as many
-    channels: not behind decisions that are frozen, nor where channels of the stream were cut.
+    ``unpruned`` sees the same images. Its tokens are compared only where their number and channels agree: not when the
+    networks are frozen, nor when channels of the stream were cut.
     """
     vit, teacher = cast(VisionTransformer, model), cast(VisionTransformer, unpruned.eval())
     deciding = [block for block in vit.blocks if isinstance(block, PolicyBlock) and block.kept]
@@ -45,9 +44,9 @@ def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
         masks = [(block, seen[block]) for block in deciding if block.training]
         total = LOGITS_WEIGHT * divergence(logits.float(), answer, temperature=1.0)
         if masks:
-            total = total + RATIO_WEIGHT * torch.stack([_off_ratio(*mask) for mask in masks]).mean()
+            total = total + RATIO_WEIGHT * torch.stack([_ratio_loss(*mask) for mask in masks]).mean()
         if masks and seen[vit.norm].shape == tokens.shape:
-            total = total + TOKENS_WEIGHT * _apart(seen[vit.norm].float(), tokens.float(), masks[-1][1])
+            total = total + TOKENS_WEIGHT * _token_loss(seen[vit.norm].float(), tokens.float(), masks[-1][1])
         return total
 
     teacher.to(next(model.parameters()).device)
@@ -59,11 +58,11 @@ def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
             hook.remove()
 
 
-def _off_ratio(block: PolicyBlock, there: torch.Tensor) -> torch.Tensor:
+def _ratio_loss(block: PolicyBlock, there: torch.Tensor) -> torch.Tensor:
     patches = there[:, block.layout.prefix :]
     return ((patches.mean(dim=1) - block.kept / patches.shape[1]) ** 2).mean()
 
 
-def _apart(tokens: torch.Tensor, others: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+def _token_loss(tokens: torch.Tensor, others: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
     left = there.detach()
     return ((tokens - others).square().mean(dim=2) * left).sum() / left.sum()

@@ -1,7 +1,7 @@
-"""What token pruning of a plain ViT is made of: which tokens are protected, and blocks that leave fewer.
+"""Parts that all methods of token pruning share: protected tokens, and blocks that pass fewer tokens on.
 
-A block that prunes stands in for timm's and holds the same parts under the same names, so that the
-names of weights, the units of the family and everything that replaces a layer work as before.
+A pruning block replaces timm's and holds the same parts under the same names, so that weights, the units of the family
+and everything that replaces a layer work as before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path
 
 @dataclass(frozen=True)
 class Layout:
-    """The first ``prefix`` tokens always stay; the classifier reads the first ``readers`` (0: all patches)."""
+    """The first ``prefix`` tokens are never pruned; the classifier reads the first ``readers`` (0: all patches)."""
 
     prefix: int
     readers: int
@@ -38,16 +38,16 @@ class Layout:
 
 
 def is_plain_block(found: Any) -> bool:
-    """Whether a block can be taken apart here; a gate or a norm over all heads would be left out."""
+    """Whether this module can replace a block; it would ignore a gate or a norm over all heads."""
     if type(found) is not Block or type(found.attn) is not Attention:
         return False
     return type(found.attn.norm) is nn.Identity and found.attn.gate is None
 
 
 class TokenBlock(nn.Module):
-    """timm's plain block (Dosovitskiy et al. 2021), open between attention and MLP.
+    """timm's plain block (Dosovitskiy et al. 2021), split between attention and MLP.
 
-    What drops or fuses tokens in evaluation is done by :meth:`drop_from`.
+    Subclasses drop or fuse tokens in evaluation through :meth:`drop_from`.
     """
 
     def __init__(self, block: Any) -> None:
@@ -56,14 +56,16 @@ class TokenBlock(nn.Module):
             setattr(self, name, getattr(block, name))
 
     def attention_branch(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, Heads]:
-        """``x`` (batch, tokens, channels) behind the attention, and the heads that it was made with."""
+        """``x`` (batch, tokens, channels) behind the attention, and the heads of that attention."""
         parts = cast(Any, self)
         heads = attention.heads_of(parts.attn, parts.norm1(x))
         return x + parts.drop_path1(parts.ls1(attention.attend(parts.attn, heads, bias))), heads
 
     def drop_from(self, x: torch.Tensor, how: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """``how`` of ``x`` (batch, tokens, channels): linear, and alike in every channel. The sequential refit
-        listens here, to do the same to what the base gave."""
+        """Apply ``how``, a linear map that is the same in every channel, to ``x`` (batch, tokens, channels).
+
+        The sequential refit replaces this method to apply the same map to the outputs of the base.
+        """
         return how(x)
 
     def mlp_branch(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,7 +75,7 @@ class TokenBlock(nn.Module):
 
 
 class DroppingBlock(TokenBlock):
-    """Leaves its ``kept`` most attended patch tokens; the others go between attention and MLP."""
+    """Keeps the ``kept`` most attended patch tokens; the others are dropped between attention and MLP."""
 
     def __init__(self, block: Any, layout: Layout, kept: int) -> None:
         super().__init__(block)
@@ -94,15 +96,15 @@ class DroppingBlock(TokenBlock):
 
 
 def most(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices (batch, count) of the largest of ``scores`` (batch, n), in no order: attention knows none."""
+    """Indices (batch, count) of the largest ``scores`` (batch, n), unsorted: attention does not depend on the order."""
     return scores.topk(count, dim=1, sorted=False).indices
 
 
 def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Rows ``index`` (batch, count) of ``x`` (batch, n, channels).
 
-    As one look-up in all rows of the batch: in ONNX a Gather that copies whole rows, where
-    ``torch.gather`` becomes a GatherElements that looks up every number by itself.
+    One index into all rows of the batch becomes an ONNX Gather, which copies whole rows; ``torch.gather`` would
+    become a GatherElements, which looks up every number separately.
     """
     batch, tokens, _ = x.shape
     first = torch.arange(batch, device=x.device).unsqueeze(1) * tokens

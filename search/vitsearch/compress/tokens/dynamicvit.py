@@ -1,10 +1,8 @@
-"""Let a small network decide in front of some blocks which patch tokens go on (Rao et al., "DynamicViT",
-NeurIPS 2021).
+"""Small networks in some blocks choose which patch tokens go on (Rao et al., "DynamicViT", NeurIPS 2021).
 
-In training nobody goes: each decision is drawn (Gumbel-softmax, straight through) and a mask hides from
-attention who was dropped, so that the networks learn from the loss; what they learn from beside it
-stands in :mod:`.lessons`. In evaluation a fixed number of those with the best scores goes on. Before any
-training :mod:`.fit` gives the networks a start in closed form.
+In training all tokens stay: each decision is drawn (Gumbel-softmax, straight-through), and a mask hides the dropped
+tokens from attention, so that the networks learn from the loss and from :mod:`.auxiliary_loss`. In evaluation a fixed
+number of tokens with the best scores goes on. Before any training :mod:`.fit` initialises the networks in closed form.
 """
 
 from __future__ import annotations
@@ -23,15 +21,17 @@ SEED = 0
 
 
 class Masked(NamedTuple):
-    """All tokens (batch, tokens, channels) of a model in training, and who is still there: 0 or 1
-    (batch, tokens), through which gradients flow to the decisions."""
+    """All tokens (batch, tokens, channels) of a model in training, and a mask (batch, tokens) of 0 or 1.
+
+    ``there`` is 1 for tokens that are not dropped; gradients flow through it to the decisions.
+    """
 
     x: torch.Tensor
     there: torch.Tensor
 
 
 class Predictor(nn.Module):
-    """Two logits for each token, go on and drop, from its own features and the mean of those still there."""
+    """Two logits for each token, keep and drop, from its own features and the mean over the tokens not dropped."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Predictor(nn.Module):
         self.decide = nn.Linear(width // 4, 2)
 
     def forward(self, patches: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, tokens, 2) for ``patches`` (batch, tokens, channels); ``there`` (batch, tokens)."""
+        """Logits (batch, tokens, 2) of ``patches`` (batch, tokens, channels); ``there`` (batch, tokens) is the mask."""
         inner = functional.gelu(self.inner(self.norm(patches)))
         half = self.inner.out_features - self.inner.out_features // 2
         own, shared = inner[..., :half], inner[..., half:]
@@ -57,9 +57,10 @@ class Predictor(nn.Module):
 
 
 class PolicyBlock(TokenBlock):
-    """A block of a model that decides. With ``kept`` above 0 it decides behind its MLP, on that many patches.
+    """A block of a model whose tokens are chosen by networks.
 
-    In training blocks behind the first decision pass on :class:`Masked`; the ``last`` gives plain tokens.
+    With ``kept`` above 0 the block chooses that many patches behind its MLP. In training, blocks behind the first
+    decision pass on :class:`Masked`; the ``last`` returns plain tokens.
     """
 
     def __init__(self, block: Any, layout: Layout, kept: int, last: bool) -> None:
@@ -80,7 +81,7 @@ class PolicyBlock(TokenBlock):
         return x if there is None or self.last else Masked(x, there)
 
     def whole(self, x: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
-        """The block as it was, but for who is not ``there``."""
+        """The block without its decision, ignoring tokens that are not ``there``."""
         if there is None:
             return self.mlp_branch(self.attention_branch(x)[0])
         parts: Any = self
@@ -88,7 +89,7 @@ class PolicyBlock(TokenBlock):
         return self.mlp_branch(x + parts.drop_path1(parts.ls1(mixed)))
 
     def mask(self, x: torch.Tensor, there: torch.Tensor | None) -> Masked:
-        """Who was dropped stays dropped."""
+        """Draw which tokens stay, among those not dropped before."""
         prefix = self.layout.prefix
         before = x.new_ones(x.shape[:2]) if there is None else there
         logits = self.predictor(x[:, prefix:], before[:, prefix:])
@@ -106,10 +107,10 @@ class PolicyBlock(TokenBlock):
 
 
 def masked_attention(layer: Any, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """Attention to those who are ``there`` (batch, tokens) and to oneself, whom gradients reach too.
+    """Attention of each token to those that are ``there`` (batch, tokens) and to itself.
 
-    Masked weights are multiplied, not set to minus infinity: so a token that was dropped still tells
-    the decision what it would have given.
+    Masked weights are multiplied by zero, not set to minus infinity, so that the decision gets a gradient for dropped
+    tokens too.
     """
     queries, keys, values = attention.heads_of(layer, x)
     scores = attention.scores_of(layer, queries, keys).float()
@@ -121,7 +122,7 @@ def masked_attention(layer: Any, x: torch.Tensor, there: torch.Tensor) -> torch.
 
 
 def _seeded(kind: type[Predictor], width: int) -> Predictor:
-    """As timm draws linear layers of ViTs, always alike: a plan that is built twice is the same model."""
+    """Draw weights as timm does for ViTs, from a fixed seed, so that building a plan twice gives the same model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         made = kind(width)

@@ -9,12 +9,14 @@ from vitsearch.compress.tokens.base import DroppingBlock, most, take
 
 
 class EViTBlock(DroppingBlock):
-    """The fused token is ``sum a_i x_i`` over those that go, ``a`` the attention that they receive. From
+    """The fused token is ``sum a_i x_i`` over the dropped tokens, ``a`` being the attention that they receive. From
     then on it is a patch token like the others."""
 
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         prefix, index = self.layout.prefix, most(attended, self.kept)
         kept, weights = take(x, index + prefix), take(attended.unsqueeze(2), index)
         everything = attended.unsqueeze(1) @ x[:, prefix:]
-        fused = everything - weights.transpose(1, 2) @ kept  # no list of those that go is needed
+        fused = (
+            everything - weights.transpose(1, 2) @ kept
+        )  # equals the sum over the dropped tokens without listing them
         return torch.cat([x[:, :prefix], kept, fused], dim=1)

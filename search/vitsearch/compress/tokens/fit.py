@@ -1,9 +1,9 @@
-"""A start in closed form for the networks that decide in DynamicViT, so that they rank before they are trained.
+"""Initialise the networks of DynamicViT in closed form, so that they rank tokens before any training.
 
-Each is given the linear function of its (normalised) input that comes nearest, over calibration images and
-within each image, to the log of the attention that the class token will pay to the token in the next
-block: ridge regression. Through its GELUs the function passes unchanged, in two channels of opposite
-sign, as ``gelu(s) - gelu(-s) = s``; the other channels keep their random weights and are first ignored.
+Each network gets the linear function of its normalised input that comes nearest, over calibration images and within
+each image, to the log of the attention that the class token will pay to the token in the next block (ridge regression).
+The function passes through the GELUs unchanged in two channels of opposite sign, as ``gelu(s) - gelu(-s) = s``; the
+other channels keep their random weights and have no influence at first.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ RIDGE = 1e-3
 
 @torch.no_grad()
 def fit_predictors(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Fit every network of ``model`` (in evaluation mode) on ``batches`` (n, C, H, W), in place, in their
-    order: each sees the tokens that those before it let pass."""
+    """Fit every network of ``model`` (in evaluation mode) on ``batches`` (n, C, H, W), in place.
+
+    Networks are fitted in order; each sees the tokens that those before it keep.
+    """
     vit = cast(VisionTransformer, model)
     streams = [vit.norm_pre(vit._pos_embed(vit.patch_embed(images))) for images in batches]
-    blocks = [block for block in vit.blocks if not isinstance(block, nn.Identity)]  # which stands for one that is gone
+    blocks = [
+        block for block in vit.blocks if not isinstance(block, nn.Identity)
+    ]  # an identity replaces a dropped block
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         if not isinstance(block, PolicyBlock):
             streams = [block(x) for x in streams]
@@ -55,7 +59,7 @@ def _fit(block: PolicyBlock, following: nn.Module, streams: list[torch.Tensor]) 
 
 
 def _centred(values: torch.Tensor) -> torch.Tensor:
-    """Rows (images x tokens, columns) less the mean of their image: only who is ahead within it matters."""
+    """Rows (images x tokens, columns) minus the mean of their image: only the ranking within an image matters."""
     return (values - values.mean(dim=1, keepdim=True)).flatten(0, 1).double()
 
 
@@ -66,7 +70,7 @@ def _attention_to_come(block: PolicyBlock, following: nn.Module, x: torch.Tensor
 
 
 def _write(predictor: Predictor, slope: torch.Tensor, threshold: float) -> None:
-    """Logits that differ by twice ``slope @ norm(x) - threshold``."""
+    """Set the weights so that the two logits differ by twice ``slope @ norm(x) - threshold``."""
     predictor.inner.weight[0], predictor.inner.weight[1] = slope, -slope
     predictor.inner.bias[:2] = 0
     for layer in [*cast(list[nn.Linear], list(predictor.hidden)), predictor.decide]:

@@ -1,16 +1,18 @@
-"""What every family of backbones must satisfy, as a class to inherit from; pytest collects it.
+"""The contract of a family of backbones, as test classes to inherit from; pytest collects them.
 
 class TestDeiT(BackboneTestCase):
     spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+    arguments = {"depth": 4}
     other_resolution = 96
     unsupported = (("window_size", 7),)
 
-subject.py     the small model, and what is done with it
-family.py      what the family says of its models
-cutting.py     cutting is exact
-fitting.py     what closed forms win back
-learning.py    a cut model learns, whatever else was done to it
-shipping.py    what ships computes what was trained
+subject.py     the small model under test, and helpers
+family.py      names, sizes, weights, units, refusals
+cutting.py     a cut model equals the masked one
+shipping.py    the exported file computes what was trained
+fitting.py     closed-form refits reduce the error of a cut
+learning.py    a cut model trains, with distillation, fewer tokens, sparse weights
+precisions.py  a cut model at every precision, and trained for int8
 """
 
 from __future__ import annotations
@@ -19,11 +21,23 @@ from vitsearch.testing.families.cutting import CuttingTests
 from vitsearch.testing.families.family import FamilyTests
 from vitsearch.testing.families.fitting import FittingTests
 from vitsearch.testing.families.learning import LearningTests
+from vitsearch.testing.families.precisions import PrecisionTests
 from vitsearch.testing.families.shipping import ShippingTests
 
-__all__ = ["BackboneTestCase"]
+__all__ = ["BackboneTestCase", "FittingTests", "VariantTestCase"]
 
 
-class BackboneTestCase(FamilyTests, CuttingTests, FittingTests, LearningTests, ShippingTests):
-    """``spec`` names a small model (weights ``none`` will do), ``other_resolution`` another size it
-    takes, ``unsupported`` pairs of knob and value that it must refuse."""
+class VariantTestCase(FamilyTests, CuttingTests, ShippingTests):
+    """The cheap part of the contract, for every further model whose attention another test case covers in full.
+
+    ``spec`` names a small model (weights ``none`` are enough), ``arguments`` make it smaller still,
+    ``other_resolution`` is another size that it accepts, ``unsupported`` lists pairs of knob and value that it
+    must refuse.
+    """
+
+
+class BackboneTestCase(VariantTestCase, FittingTests, LearningTests, PrecisionTests):
+    """The whole contract, for one model of each attention layout of a family.
+
+    It adds refits, training, distillation, token pruning, sparsity and every precision.
+    """

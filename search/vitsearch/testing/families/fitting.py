@@ -1,4 +1,4 @@
-"""What closed forms win back of a cut: every consumer nearer to what it gave, the logits nearer to the base's."""
+"""Closed-form refits reduce the error of a cut, in every consumer of cut units and in the logits."""
 
 from __future__ import annotations
 
@@ -24,17 +24,14 @@ MEAN_ERROR = 1e-3
 
 
 class FittingTests(Subject):
-    """In parallel from statistics, and in sequence on images."""
+    """Tests of the parallel refit from statistics and of the sequential refit on images."""
 
-    def test_a_refit_brings_every_consumer_nearer_to_what_it_gave(self) -> None:
-        """On the inputs that the statistics are of: nearer than the cut left it, and right on average."""
+    def test_a_refit_brings_every_consumer_nearer_to_its_output_in_the_base(self, cut: nn.Module) -> None:
+        """On the images of the statistics: nearer than the cut left it, and unbiased."""
         whole, block_structure = self._model()
-        family, resolved = (
-            backbones.find(self.spec.backbone),
-            self._effect(block_structure, self.cuts_heads, self.cuts_ffn),
-        )
+        family = backbones.find(self.spec.backbone)
+        resolved = self._every_second_unit(block_structure, self.cuts_heads, self.cuts_ffn)
         statistics = scores.collect(whole, family, self._images(), torch.tensor([0, 1]))
-        cut = self._pruned(whole, resolved)
         fitted = copy.deepcopy(cut)
         refit.refit(fitted, whole, family, resolved, statistics)
         inputs, kept = self._inputs_of_consumers(whole), _kept_columns(family.units(whole), resolved)
@@ -49,12 +46,11 @@ class FittingTests(Subject):
                 rows = [axis for axis in range(error.ndim) if axis != before.channels % error.ndim]
                 assert float(error.mean(rows).abs().max()) <= MEAN_ERROR * float(expected.abs().max()), before.name
 
-    def test_a_sequential_refit_comes_nearer_to_the_base(self) -> None:
-        """On the images that it looks at; with nothing cut it changes nothing."""
-        whole, block_structure = self._model()
+    def test_a_sequential_refit_brings_the_logits_nearer_to_the_base(self, cut: nn.Module) -> None:
+        """On the images that it is fitted to; a refit of an uncut model changes nothing."""
+        whole, _ = self._model()
         family, images = backbones.find(self.spec.backbone), self._images()
         wanted = sequential.targets(whole, family, images)
-        cut = self._pruned(whole, self._effect(block_structure, self.cuts_heads, self.cuts_ffn))
         before, expected = self._logits(cut), self._logits(whole)
         sequential.fit(cut, family, wanted, images)
         if not (self.cuts_heads or self.cuts_ffn):
@@ -78,7 +74,7 @@ class FittingTests(Subject):
 
 @dataclass(frozen=True, eq=False)
 class _Consumer:
-    """A layer behind a cut, with the norm that may hold its constant."""
+    """A layer that reads cut units, with the norm that may hold its constant."""
 
     name: str
     layer: Layer
@@ -104,7 +100,7 @@ def _consumers(units: Sequence[BlockUnits]) -> list[_Consumer]:
 
 
 def _kept_columns(units: Sequence[BlockUnits], resolved: ResolvedPlan) -> list[list[int]]:
-    """Of every consumer of the unpruned model, in the same order."""
+    """The input columns that each consumer of the unpruned model keeps, in the order of :func:`_consumers`."""
     kept = []
     for unit, block in zip(units, resolved.blocks, strict=True):
         kept += [unit.head_columns(block.heads)] if unit.proj is not None else []

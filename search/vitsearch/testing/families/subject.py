@@ -1,43 +1,102 @@
-"""The small model of a family that is tested, and what is done with it."""
+"""The small model under test, and helpers that build, cut and run it."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
 
+import pytest
 import torch
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.backbones.weights import Recipe
 from vitsearch.compress import prune
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
+from vitsearch.export.base import ExportReport
+from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.models.backbone import ModelSpec
 
 TOLERANCE = 1e-5
-"""Of the largest output, where two ways to compute it are the same in exact arithmetic."""
+"""Of the largest output, where two ways to compute it are equal in exact arithmetic."""
+EXPORT_PARITY = 1e-4
+"""Allowed difference between the exported file and torch, of the largest logit."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """A cut model and the fp32 file of what ships."""
+
+    cut: nn.Module
+    path: Path
+    report: ExportReport
 
 
 class Subject:
-    """``spec`` names a small model (weights ``none`` will do), ``other_resolution`` another size it
-    takes, ``unsupported`` pairs of knob and value that it must refuse."""
+    """Base of all test classes; see :class:`vitsearch.testing.families.VariantTestCase` for the attributes.
+
+    ``arguments`` are passed to timm's constructor when the family builds a model, for instance fewer blocks:
+    the tests take time in proportion to the number of blocks. Only for families that derive from ``TimmFamily``.
+    """
 
     spec: ClassVar[ModelSpec]
     other_resolution: ClassVar[int]
     unsupported: ClassVar[tuple[tuple[str, Any], ...]]
+    arguments: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     cuts_heads: ClassVar[bool] = True
     cuts_ffn: ClassVar[bool] = True
 
+    # ---- fixtures, shared by all tests of a class because they are slow to make
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def smaller_model(cls) -> Iterator[None]:
+        """Let the family build its models with ``arguments``."""
+        family = cast(Any, backbones.find(cls.spec.backbone))
+        with pytest.MonkeyPatch.context() as patch:
+            if cls.arguments:
+                original = family.recipe
+
+                def recipe(name: str, resolution: int | None = None) -> Recipe:
+                    found: Recipe = original(name, resolution)
+                    return replace(found, arguments={**found.arguments, **cls.arguments})
+
+                patch.setattr(family, "recipe", recipe)
+            yield
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared_cut(cls, smaller_model: None) -> nn.Module:
+        """The model without every second head and FFN channel; tests must not change it."""
+        case = cls()
+        whole, block_structure = case._model()
+        case._prune(whole, case._every_second_unit(block_structure, cls.cuts_heads, cls.cuts_ffn))
+        return whole
+
+    @pytest.fixture
+    def cut(self, shared_cut: nn.Module) -> nn.Module:
+        """A copy of :meth:`shared_cut` to change."""
+        return copy.deepcopy(shared_cut)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, shared_cut: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+        case = cls()
+        ships = case._ships(copy.deepcopy(shared_cut))
+        path = tmp_path_factory.mktemp("exported") / "fp32.onnx"
+        return ExportedModel(shared_cut, path, OnnxExporter().export(ships, tuple(case._images().shape), path))
+
+    # ---- helpers
+
     def _model(self, resolution: int | None = None) -> tuple[nn.Module, BlockStructure]:
-        spec = ModelSpec(
-            self.spec.backbone,
-            self.spec.weights,
-            resolution or self.spec.resolution,
-            self.spec.classes,
-            self.spec.channels,
-        )
-        model = copy.deepcopy(_built(spec))
+        spec = replace(self.spec, resolution=resolution or self.spec.resolution)
+        model = copy.deepcopy(_built(spec, tuple(self.arguments.items())))
         return model, backbones.find(spec.backbone).block_structure(model, spec)
 
     def _images(self, resolution: int | None = None) -> torch.Tensor:
@@ -52,8 +111,19 @@ class Subject:
     def _ships(self, model: nn.Module) -> nn.Module:
         return backbones.find(self.spec.backbone).deployable(model)
 
-    def _effect(self, block_structure: BlockStructure, heads: bool, ffn: bool) -> ResolvedPlan:
-        """Every second unit, another one first in each block."""
+    def _export(self, model: nn.Module) -> ExportReport:
+        """Export ``model`` as it ships, to a temporary file."""
+        with tempfile.TemporaryDirectory() as folder:
+            return OnnxExporter().export(self._ships(model), tuple(self._images().shape), Path(folder) / "model.onnx")
+
+    def _parameters_without_gradient(self, model: nn.Module) -> list[str]:
+        """Names of the parameters that a training step of ``model`` does not reach."""
+        loss = nn.functional.cross_entropy(model.train()(self._images()), torch.tensor([0, 1]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return [name for name, value in model.named_parameters() if value.grad is None]
+
+    def _every_second_unit(self, block_structure: BlockStructure, heads: bool, ffn: bool) -> ResolvedPlan:
+        """Keep every second unit; the first one kept alternates between the blocks."""
         blocks = tuple(
             ResolvedBlock(
                 _every_second(block.heads, index) if heads else tuple(range(block.heads)),
@@ -64,9 +134,9 @@ class Subject:
         )
         return ResolvedPlan(block_structure.backbone, block_structure.resolution, None, blocks)
 
-    def _narrow_effect(self, block_structure: BlockStructure) -> ResolvedPlan:
-        """Everything of it that can be cut, the residual stream too."""
-        resolved = self._effect(block_structure, self.cuts_heads, self.cuts_ffn)
+    def _narrow(self, block_structure: BlockStructure) -> ResolvedPlan:
+        """Every second unit, and three of four channels of the residual stream where the family can cut it."""
+        resolved = self._every_second_unit(block_structure, self.cuts_heads, self.cuts_ffn)
         refused = backbones.supports(self.spec.backbone, "embed_pruning_ratio", 0.25)
         return resolved if refused else replace(resolved, embed=three_of_four(block_structure.embed_dim))
 
@@ -80,10 +150,11 @@ class Subject:
 
 
 @lru_cache(maxsize=2)
-def _built(spec: ModelSpec) -> nn.Module:
-    """Drawing random weights takes longer than most of the tests.
+def _built(spec: ModelSpec, arguments: tuple[tuple[str, Any], ...]) -> nn.Module:
+    """Build once: drawing random weights takes longer than most of the tests.
 
-    A fresh model's layer scales are 1e-5 or so: nothing that is cut behind them would be seen.
+    ``arguments`` are those that the family adds, part of the key only. A fresh model's layer scales are about
+    1e-5, which would hide every cut behind them, so they are set to 0.5.
     """
     model = backbones.find(spec.backbone).build(spec).model
     with torch.no_grad():

@@ -16,7 +16,7 @@ def test_packages_import_no_heavy_library():
     assert shown.stdout.strip() == "[]"
 
 
-def test_unknown_name_shows_few_near_ones():
+def test_an_unknown_name_shows_the_nearest_ones():
     with pytest.raises(UnknownName) as caught:
         backbones.find("diet_tiny_patch16_224")
     message = str(caught.value)
@@ -24,7 +24,7 @@ def test_unknown_name_shows_few_near_ones():
     assert message.partition("known: ")[2].count(",") < backbones.NEAR_NAMES
 
 
-def test_model_of_another_family_names_the_families():
+def test_a_model_of_no_family_names_the_families():
     with pytest.raises(UnknownName, match=r"supported family \(.*\blevit, .*\bvit\)"):
         backbones.find("convnext_tiny")
 

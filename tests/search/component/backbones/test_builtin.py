@@ -12,7 +12,7 @@ from vitsearch_evaluators.base.canonical_json import file_digest
 
 
 @pytest.mark.parametrize("name", sorted(BUILTIN))
-def test_agrees_with_what_was_written_when_it_was_trained(name):
+def test_a_base_matches_the_record_of_its_training(name):
     base = BUILTIN[name]
     written = json.loads(base.path().with_suffix(".json").read_text())
     model = written["model"]
@@ -26,7 +26,7 @@ def test_agrees_with_what_was_written_when_it_was_trained(name):
 
 @pytest.mark.parametrize("name", sorted(BUILTIN))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_is_loaded_strictly(name, channels):
+def test_a_base_is_loaded_strictly(name, channels):
     base = BUILTIN[name]
     sized = {"img_size": base.resolution} if base.family == "vit" else {}
     spec = ModelSpec(name, "builtin", base.resolution, base.classes, channels)
@@ -38,10 +38,10 @@ def test_is_loaded_strictly(name, channels):
     assert len(stored) - len(kept) == (channels != base.channels)
 
 
-def test_starting_weights_default_to_these():
+def test_starting_weights_default_to_the_built_in_bases():
     assert set(BUILTIN_BASES) == set(BUILTIN)
 
 
-def test_missing_asset_is_told():
-    with pytest.raises(WeightsError, match="built-in weights gone.safetensors are not in this installation"):
+def test_a_missing_asset_is_reported():
+    with pytest.raises(WeightsError, match="built-in weights gone.safetensors are missing from this installation"):
         dataclasses.replace(BUILTIN["vit_fmnist_p4"], asset="gone.safetensors").path()

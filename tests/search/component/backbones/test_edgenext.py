@@ -11,11 +11,12 @@ SMALL = ModelSpec("edgenext_xx_small", "none", 64, 10)
 
 class TestEdgeNeXt(BackboneTestCase):
     spec = SMALL
+    arguments = {"depths": (2, 2, 2, 2)}
     other_resolution = 72
     unsupported = (("resolution", 24), ("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-def test_a_head_keeps_its_temperature():
+def test_slicing_heads_keeps_their_temperatures():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
     block = next(index for index, unit in enumerate(family.units(model)) if unit.heads)

@@ -4,19 +4,22 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 SMALL = ModelSpec("efficientvit_b0", "none", 64, 10)
+FEW_BLOCKS = {"depths": (1, 1, 2, 2), "head_widths": (256, 128)}
 
 
 class TestSmall(BackboneTestCase):
     spec = SMALL
+    arguments = FEW_BLOCKS
     other_resolution = 50
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-class TestGreyImagesOf28Pixels(BackboneTestCase):
+class TestGreyImagesOf28Pixels(VariantTestCase):
     spec = ModelSpec("efficientvit_b0", "none", 28, 10, 1)
+    arguments = FEW_BLOCKS
     other_resolution = 32
     unsupported = (("distillation", "token"),)
 
@@ -25,6 +28,7 @@ class TestLarge(BackboneTestCase):
     """Fused blocks, GELU, and no norm inside the inverted residuals of the last stages."""
 
     spec = ModelSpec("efficientvit_l1", "none", 32, 10)
+    arguments = {"depths": (1, 1, 1, 1, 2), "widths": (16, 32, 64, 128, 256), "head_widths": (256, 128)}
     other_resolution = 48
     unsupported = (("window_size", 7),)
 
@@ -39,9 +43,9 @@ def model(family):
     return family.build(SMALL).model
 
 
-def test_kept_heads_are_the_ones_asked_for(family, model):
+def test_the_requested_heads_are_kept(family, model):
     units = family.units(model)
-    index = next(place for place, unit in enumerate(units) if unit.heads == 4)
+    index = next(number for number, unit in enumerate(units) if unit.heads == 4)
     attention = model.get_submodule(units[index].name).context_module.main
     (depthwise, grouped), dim = attention.aggreg[0], attention.dim
     layers = (attention.qkv.conv, depthwise, grouped)
@@ -56,12 +60,12 @@ def test_kept_heads_are_the_ones_asked_for(family, model):
     assert torch.equal(attention.proj.conv.weight, by_scale[:, :, [1, 3]].flatten(1, 3))
 
 
-def test_a_block_without_attention_has_no_heads_to_keep(family, model):
+def test_slicing_heads_of_a_block_without_heads_is_refused(family, model):
     with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of 0"):
         family.slice_heads(model, 0, (0,))
 
 
-def test_channels_that_others_read_are_not_cut(family, model):
+def test_channels_with_other_readers_are_not_cut(family, model):
     cut = {unit.fc1 for unit in family.units(model)}
     stem = set(model.stem.modules())
     assert not cut & stem
@@ -69,7 +73,7 @@ def test_channels_that_others_read_are_not_cut(family, model):
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("efficientvit_b0", 4 * 4), ("efficientvit_l1", 2 * 2)])
-def test_anatomy_says_what_the_first_attention_sees(name, tokens):
+def test_tokens_are_those_of_the_first_attention(name, tokens):
     spec = ModelSpec(name, "none", 50, 10)
     family = backbones.find(name)
     block_structure = family.block_structure(family.unbuilt(name), spec)

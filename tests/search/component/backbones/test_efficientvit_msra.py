@@ -14,6 +14,7 @@ class TestEfficientViTMSRA(BackboneTestCase):
 
     spec = ModelSpec("efficientvit_m0", "none", 128, 10)
     other_resolution = 64
+    arguments = {"depth": (1, 1, 1)}
     cuts_heads = False
     unsupported = (
         ("head_pruning_ratio", 0.5),
@@ -23,14 +24,14 @@ class TestEfficientViTMSRA(BackboneTestCase):
     )
 
 
-@pytest.mark.parametrize(("pixels", "near"), [(100, "(96 and 112 would be)"), (8, "(16 would be)")])
-def test_reason_names_sizes_that_would_do(pixels, near):
+@pytest.mark.parametrize(("pixels", "near"), [(100, "(nearest: 96 and 112)"), (8, "(nearest: 16)")])
+def test_the_reason_names_the_nearest_valid_sizes(pixels, near):
     reason = backbones.supports("efficientvit_m3", "resolution", pixels)
     assert reason.startswith(f"{pixels} pixels are not a multiple of 16, the stride of the stem of efficientvit_m3")
     assert reason.endswith(near)
 
 
-def test_heads_cannot_be_removed_and_why():
+def test_removing_heads_is_refused_with_a_reason():
     reason = backbones.supports("efficientvit_m5", "head_pruning_ratio", 0.25)
     assert reason.startswith("efficientvit_m5 has cascaded heads")
     family = backbones.find(SMALL.backbone)
@@ -38,7 +39,7 @@ def test_heads_cannot_be_removed_and_why():
         family.slice_heads(family.build(SMALL).model, 0, (0,))
 
 
-def test_the_layer_with_squeeze_and_excitation_is_left_whole():
+def test_the_layer_with_squeeze_and_excitation_is_not_cut():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
     merging = {layer for block in model.modules() if isinstance(block, PatchMerging) for layer in block.modules()}

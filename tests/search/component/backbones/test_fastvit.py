@@ -11,6 +11,7 @@ SMALL = ModelSpec("fastvit_t8", "none", 32, 10)
 
 class TestFastViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"layers": (1, 1, 2, 1), "embed_dims": (24, 48, 96, 192)}
     other_resolution = 48
     cuts_heads = False
     unsupported = (("head_pruning_ratio", 0.5), ("window_size", 4), ("token_pruning_ratio", 0.5))
@@ -18,11 +19,12 @@ class TestFastViT(BackboneTestCase):
 
 class TestFastViTWithAttention(BackboneTestCase):
     spec = ModelSpec("fastvit_sa12", "none", 64, 10)
+    arguments = {"layers": (1, 1, 1, 2), "embed_dims": (32, 64, 128, 256)}
     other_resolution = 32
     unsupported = (("window_size", 4), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-def test_what_ships_has_one_convolution_and_no_norm_where_training_had_branches():
+def test_branches_ship_as_one_convolution_without_norm():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
     ships = family.deployable(model)
@@ -33,7 +35,7 @@ def test_what_ships_has_one_convolution_and_no_norm_where_training_had_branches(
     assert all(name.endswith("mlp.conv.bn") for name in norms)
 
 
-def test_a_block_without_heads_refuses_to_lose_some():
+def test_slicing_heads_of_a_block_without_heads_is_refused():
     family = backbones.find(SMALL.backbone)
     with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a RepMixer"):
         family.slice_heads(family.build(SMALL).model, 0, (0,))

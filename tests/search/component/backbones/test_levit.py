@@ -14,10 +14,12 @@ from vitsearch.training.fine_tune import FineTuneTask, fine_tune
 
 SMALL = "levit_128s"
 FAMILY = backbones.find(SMALL)
+FEW_BLOCKS = {"depth": (1, 1, 1), "embed_dim": (64, 96, 128), "num_heads": (4, 6, 8), "key_dim": 16}
 
 
 class TestLevit(BackboneTestCase):
     spec = ModelSpec("levit_128s.fb_dist_in1k", "none", 64, 10)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -30,6 +32,7 @@ class TestLevit(BackboneTestCase):
 
 class TestLevitOfConvolutions(BackboneTestCase):
     spec = ModelSpec("levit_conv_128s", "none", 64, 7)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (("resolution", 72), ("window_size", 4))
 
@@ -39,7 +42,7 @@ def build(resolution, weights="none", classes=10):
 
 
 def with_biases(resolution, classes=10):
-    """Biases that tell positions and heads apart; timm starts them at zero."""
+    """A model with random biases, different for all positions and heads; timm starts them at zero."""
     model, generator = build(resolution, classes=classes), torch.Generator().manual_seed(1)
     for name, value in model.named_parameters():
         if name.endswith("attention_biases"):
@@ -71,7 +74,7 @@ def test_kept_heads_of_a_block_are_the_ones_asked_for():
     assert attention.qkv.bn.num_features == attention.qkv.linear.out_features == 2 * 64
 
 
-def test_kept_heads_between_stages_are_the_ones_asked_for():
+def test_the_requested_heads_between_stages_are_kept():
     model = with_biases(64)
     name = FAMILY.units(model)[2].name
     attention = model.stages[1].downsample.attn_downsample
@@ -87,8 +90,8 @@ def test_kept_heads_between_stages_are_the_ones_asked_for():
     assert torch.equal(after["attention_biases"], before["attention_biases"][5:])
 
 
-def test_biases_kept_from_an_earlier_run_are_forgotten():
-    """timm keeps the indexed biases of a model in evaluation mode."""
+def test_cached_biases_are_cleared_by_slicing():
+    """timm caches the indexed biases of a model in evaluation mode."""
     model, images = with_biases(64), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         model(images)
@@ -169,14 +172,14 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
     assert not torch.equal(before, model.head_dist.linear.weight)
 
 
-def test_every_variant_takes_multiples_of_the_stride_of_its_stem():
+def test_every_variant_accepts_multiples_of_the_stride_of_its_stem():
     for name in FAMILY.variants():
         stride = 8 if name.endswith("_s8") else 16
         taken = [size for size in range(0, 260, 4) if backbones.supports(name, "resolution", size) is None]
         assert taken == list(range(stride, 260, stride)), name
 
 
-def test_reason_names_sizes_that_would_do():
+def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports(SMALL, "resolution", 200)
     assert reason.startswith("200 pixels are not a multiple of the stride 16 of the stem of levit_128s")
-    assert "(192 and 208 would be)" in reason
+    assert "(nearest: 192 and 208)" in reason

@@ -6,7 +6,7 @@ from timm.models.byobnet import BottleneckBlock
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 SMALL = ModelSpec("mobilevit_xxs", "none", 64, 10)
 
@@ -17,7 +17,7 @@ class TestMobileViT(BackboneTestCase):
     unsupported = (("window_size", 7), ("token_pruning_ratio", 0.5), ("distillation", "token"))
 
 
-class TestGreyImagesOf28Pixels(BackboneTestCase):
+class TestGreyImagesOf28Pixels(VariantTestCase):
     """Maps of odd sides, down to a single pixel, which the model interpolates to whole patches."""
 
     spec = ModelSpec("mobilevit_xxs", "none", 28, 10, 1)
@@ -32,7 +32,7 @@ class TestMobileViTv2(BackboneTestCase):
     unsupported = (("head_pruning_ratio", 0.5), ("window_size", 7))
 
 
-def test_a_single_head_is_told():
+def test_removing_the_single_head_is_refused_with_a_reason():
     reason = backbones.supports("mobilevitv2_050", "head_pruning_ratio", 0.5)
     assert reason == "mobilevitv2_050 attends with a single head (linear self-attention), which cannot be removed"
     assert backbones.supports("mobilevitv2_050", "head_pruning_ratio", 0.0) is None
@@ -50,10 +50,10 @@ def test_every_attention_and_every_inverted_residual_is_a_unit():
     assert (len(with_heads), len(without)) == (9, 7)
 
 
-def test_kept_heads_are_the_ones_asked_for():
+def test_the_requested_heads_are_kept():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
-    index = next(place for place, unit in enumerate(family.units(model)) if unit.heads)
+    index = next(index for index, unit in enumerate(family.units(model)) if unit.heads)
     attention = model.get_submodule(family.units(model)[index].name).attn
     values = attention.qkv.weight.detach().reshape(3, 4, attention.head_dim, -1)
     family.slice_heads(model, index, (0, 3))
@@ -61,13 +61,13 @@ def test_kept_heads_are_the_ones_asked_for():
 
 
 @pytest.mark.parametrize("name", ["mobilevit_xxs", "mobilevitv2_050"])
-def test_a_block_without_heads_refuses(name):
+def test_slicing_heads_of_a_block_without_heads_is_refused(name):
     family = backbones.find(name)
     with pytest.raises(PlanError, match="cannot keep heads"):
         family.slice_heads(family.build(ModelSpec(name, "none", 32, 10)).model, 0, (0,))
 
 
-def test_anatomy_says_what_the_first_attention_sees():
+def test_tokens_are_those_of_the_first_attention():
     family = backbones.find(SMALL.backbone)
     block_structure = family.block_structure(family.unbuilt(SMALL.backbone), ModelSpec("mobilevit_xxs", "none", 50, 10))
     assert (block_structure.tokens, block_structure.embed_dim) == (4 * 4, 80)

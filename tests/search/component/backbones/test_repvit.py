@@ -12,6 +12,7 @@ SMALL = ModelSpec("repvit_m0_9", "none", 32, 10)
 
 class TestRepViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"depth": (1, 1, 2, 1), "embed_dim": (24, 48, 96, 192)}
     other_resolution = 48
     cuts_heads = False
     unsupported = (
@@ -23,14 +24,14 @@ class TestRepViT(BackboneTestCase):
     )
 
 
-def test_what_ships_has_no_batch_norm_and_one_classifier():
+def test_the_deployed_model_has_no_batch_norm_and_one_classifier():
     family = backbones.find(SMALL.backbone)
     ships = family.deployable(family.build(SMALL).model)
     assert not any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in ships.modules())
     assert isinstance(ships.head, nn.Linear)
 
 
-def test_new_classes_leave_weights_that_can_be_read_again(tmp_path):
+def test_weights_with_new_classes_can_be_saved_and_loaded(tmp_path):
     family = backbones.find(SMALL.backbone)
     for step, classes in enumerate((10, 4)):
         path = tmp_path / f"{step}.safetensors"
@@ -42,7 +43,7 @@ def test_new_classes_leave_weights_that_can_be_read_again(tmp_path):
         assert not again.head_is_new
 
 
-def test_heads_cannot_be_removed_and_why():
+def test_removing_heads_is_refused_with_a_reason():
     reason = backbones.supports(SMALL.backbone, "head_pruning_ratio", 0.25)
     assert reason == "repvit_m0_9 is made of convolutions and has no heads"
     family = backbones.find(SMALL.backbone)

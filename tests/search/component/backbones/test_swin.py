@@ -7,14 +7,16 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, VariantTestCase
 
 TINY = "swin_tiny_patch4_window7_224"
 TABLE = "relative_position_bias_table"
+FEW_BLOCKS = {"depths": (2, 2, 1, 1), "embed_dim": 48}
 
 
 class TestSwin(BackboneTestCase):
     spec = ModelSpec(TINY, "none", 64, 10)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -27,10 +29,11 @@ class TestSwin(BackboneTestCase):
     )
 
 
-class TestSwinS3(BackboneTestCase):
+class TestSwinS3(VariantTestCase):
     """Windows that differ between the stages."""
 
     spec = ModelSpec("swin_s3_tiny_224.ms_in1k", "none", 64, 7)
+    arguments = FEW_BLOCKS
     other_resolution = 96
     unsupported = (("resolution", 80), ("window_size@64", 5))
 
@@ -40,7 +43,7 @@ def build(resolution, weights="none"):
 
 
 def unbuilt(name, resolution):
-    """As the family builds it, without memory for its weights."""
+    """The model of the family on the meta device, without memory for its weights."""
     with torch.device("meta"):
         return backbones.find(name).recipe(name, resolution).create()
 
@@ -49,7 +52,7 @@ def windows(model):
     return [(block.window_size, block.shift_size) for stage in model.layers for block in stage.blocks]
 
 
-def test_kept_heads_are_the_ones_asked_for():
+def test_the_requested_heads_are_kept():
     model = build(64)
     attention = model.layers[1].blocks[1].attn
     before = {name: value.clone() for name, value in attention.state_dict().items()}
@@ -69,7 +72,7 @@ def test_slicing_to_no_head_is_refused():
 
 
 @pytest.mark.parametrize("name", [TINY, "swin_s3_small_224", "swin_base_patch4_window12_384"])
-def test_windows_are_those_of_timms_own_resizing(name):
+def test_windows_are_those_of_set_input_size_in_timm(name):
     with torch.device("meta"):
         resized = timm.create_model(name)
     resized.set_input_size((160, 160))
@@ -83,17 +86,17 @@ def test_windows_that_fit_cost_less_than_those_of_the_weights():
     assert macs.count(unbuilt(TINY, 192), image)[0] < 0.95 * macs.count(padded, image)[0]
 
 
-def test_every_variant_takes_multiples_of_32_from_64_on():
+def test_every_variant_accepts_multiples_of_32_from_64_on():
     for name in backbones.find(TINY).variants():
         taken = [size for size in range(16, 300, 16) if backbones.supports(name, "resolution", size) is None]
         assert taken == list(range(64, 300, 32)), name
 
 
-def test_reason_names_sizes_that_would_do():
+def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports(TINY, "resolution", 200)
     assert "do not divide the maps of swin_tiny_patch4_window7_224 at 200 pixels" in reason
-    assert "(192 and 224 would be near)" in reason
-    assert "multiples of 32 from 64 on do (64 would be near)" in backbones.supports(TINY, "resolution", 32)
+    assert "(the nearest: 192 and 224)" in reason
+    assert "multiples of 32 from 64 on (the nearest: 64)" in backbones.supports(TINY, "resolution", 32)
 
 
 def test_bias_tables_are_resampled_about_their_centre(tmp_path):

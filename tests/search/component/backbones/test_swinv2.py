@@ -11,6 +11,7 @@ TINY = ModelSpec("swinv2_tiny_window8_256", "none", 64, 10)
 
 class TestSwinV2(BackboneTestCase):
     spec = TINY
+    arguments = {"depths": (2, 2, 1, 1), "embed_dim": 48}
     other_resolution = 96
     unsupported = (
         ("resolution", 100),

@@ -12,6 +12,7 @@ SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
 
 class TestTinyViT(BackboneTestCase):
     spec = SMALL
+    arguments = {"depths": (1, 1, 2, 1), "embed_dims": (32, 64, 96, 160), "num_heads": (2, 2, 3, 5)}
     other_resolution = 96
     unsupported = (
         ("resolution", 100),
@@ -33,12 +34,12 @@ def test_windows_keep_their_share_of_every_map(name, pixels):
     assert set(windows(name, pixels)) == {pixels // 32, pixels // 16}
 
 
-def test_the_reason_names_sizes_that_would_do():
+def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports(SMALL.backbone, "resolution", 50)
-    assert reason.endswith("multiples of 32 from 64 on do (64 would be near)")
+    assert reason.endswith("multiples of 32 from 64 on (the nearest: 64)")
 
 
-def test_a_block_without_heads_refuses_to_lose_some():
+def test_slicing_heads_of_a_block_without_heads_is_refused():
     family = backbones.find(SMALL.backbone)
     with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a NoneType"):
         family.slice_heads(family.build(SMALL).model, 0, (0,))

@@ -5,7 +5,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import scores
 from vitsearch.errors import PlanError
-from vitsearch.testing.families import BackboneTestCase
+from vitsearch.testing.families import BackboneTestCase, FittingTests, VariantTestCase
 
 
 class TestBuiltinBase(BackboneTestCase):
@@ -21,14 +21,16 @@ class TestBuiltinBase(BackboneTestCase):
     )
 
 
-class TestDeiT(BackboneTestCase):
+class TestDeiT(VariantTestCase):
     spec = ModelSpec("deit_tiny_patch16_224", "none", 64, 10)
+    arguments = {"depth": 2}
     other_resolution = 48
     unsupported = (("resolution", 100), ("window_size", 7), ("distillation", "token"), ("weights", "builtin"))
 
 
 class TestDistilledDeiT(BackboneTestCase):
     spec = ModelSpec("deit_tiny_distilled_patch16_224.fb_in1k", "none", 64, 7)
+    arguments = {"depth": 4}
     other_resolution = 32
     unsupported = (("resolution", 8), ("window_size", 4))
 
@@ -38,10 +40,11 @@ class TestDistilledDeiT(BackboneTestCase):
         assert (block_structure.tokens, block_structure.prefix_tokens) == (16 + 2, 2)
 
 
-class TestLayerScale(BackboneTestCase):
+class TestLayerScale(VariantTestCase, FittingTests):
     """DeiT-III: layer scale, position table without the class token."""
 
     spec = ModelSpec("deit3_small_patch16_224", "none", 32, 10)
+    arguments = {"depth": 2, "embed_dim": 192, "num_heads": 3}
     other_resolution = 64
     unsupported = (("window_size", 4),)
 
@@ -50,14 +53,14 @@ class TestLayerScale(BackboneTestCase):
     ("name", "knob"),
     [("vit_giant_patch14_dinov2", "ffn_pruning_ratio"), ("vit_base_patch16_xp_224", "head_pruning_ratio")],
 )
-def test_other_blocks_say_that_they_cannot_be_cut(name, knob):
+def test_blocks_of_another_kind_cannot_be_cut(name, knob):
     assert backbones.supports(name, knob, 0.0) is None
     assert "cannot be removed" in backbones.supports(name, knob, 0.5)
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_little_patch16_reg4_gap_256"])
-def test_the_stream_is_cut_with_all_its_tokens(name):
-    """Distillation tokens, registers, a norm behind the pooling, layer scales."""
+def test_cutting_the_stream_cuts_all_tokens_and_tables(name):
+    """Also distillation tokens, registers, a norm behind the pooling, and layer scales."""
     family, spec = backbones.find(name), ModelSpec(name, "none", 32, 10)
     model = family.build(spec).model
     assert backbones.supports(name, "embed_pruning_ratio", 0.5) is None
@@ -69,20 +72,20 @@ def test_the_stream_is_cut_with_all_its_tokens(name):
 
 
 @pytest.mark.parametrize("name", ["vit_base_patch16_xp_224", "vit_base_patch16_siglip_224"])
-def test_other_streams_say_that_they_cannot_be_cut(name):
+def test_streams_of_another_kind_cannot_be_cut(name):
     assert "at its residual stream" in backbones.supports(name, "embed_pruning_ratio", 0.25)
 
 
 @pytest.mark.parametrize(
-    ("name", "knob", "value", "told"),
+    ("name", "knob", "value", "reason"),
     [
         ("vit_base_patch16_xp_224", "token_pruning_ratio", 0.3, "has blocks that are not timm's plain ones"),
-        ("vit_base_patch16_gap_224", "token_pruning_method", "tome", "reads all tokens alike"),
+        ("vit_base_patch16_gap_224", "token_pruning_method", "tome", "classifies by the mean of all tokens"),
         ("deit_tiny_patch16_224", "token_pruning_at", (3, 11), "behind blocks 0 to 10, not [3, 11]"),
     ],
 )
-def test_token_pruning_is_refused_with_the_reason(name, knob, value, told):
-    assert told in backbones.supports(name, knob, value)
+def test_token_pruning_is_refused_with_a_reason(name, knob, value, reason):
+    assert reason in backbones.supports(name, knob, value)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +96,15 @@ def test_token_pruning_is_refused_with_the_reason(name, knob, value, told):
         ("vit_little_patch16_reg4_gap_256", "topk"),
     ],
 )
-def test_token_pruning_is_granted(name, method):
+def test_token_pruning_is_supported(name, method):
     for knob, value in (("token_pruning_ratio", 0.3), ("token_pruning_method", method), ("token_pruning_at", (3, 6))):
         assert backbones.supports(name, knob, value) is None
 
 
-def test_reason_names_sizes_that_would_do():
+def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports("deit_tiny_patch16_224", "resolution", 200)
     assert reason.startswith("200 pixels are not a multiple of the patch size 16")
-    assert "192 and 208" in reason
+    assert "(nearest: 192 and 208)" in reason
 
 
 def test_build_refuses_what_supports_refuses():
@@ -117,7 +120,7 @@ def test_slicing_to_no_head_is_refused():
         family.slice_heads(model, 0, ())
 
 
-def test_kept_heads_are_the_ones_asked_for():
+def test_the_requested_heads_are_kept():
     family = backbones.find("vit_fmnist_p4")
     model = family.build(ModelSpec("vit_fmnist_p4", "none", 28, 10, 1)).model
     attention = model.blocks[2].attn
@@ -128,8 +131,8 @@ def test_kept_heads_are_the_ones_asked_for():
     assert torch.equal(attention.qkv.weight, values)
 
 
-def test_blocks_of_one_layer_are_not_cut_and_the_model_can_be_looked_at():
-    """Queries, keys, values and neurons come from one layer: nothing of it can be cut, the rest works."""
+def test_blocks_of_a_single_layer_are_not_cut_and_have_no_scores():
+    """One layer makes queries, keys, values and neurons, so nothing of it can be cut; collecting scores still works."""
     spec = ModelSpec("vit_pwee_patch16_reg1_gap_256", "none", 32, 10)
     for knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
         assert backbones.supports(spec.backbone, knob, 0.5).startswith(spec.backbone)

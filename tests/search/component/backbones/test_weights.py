@@ -36,7 +36,7 @@ def test_builtin_weights_are_the_asset():
     assert backbones.starting_digest(BASE) == file_digest(str(BUILTIN["vit_fmnist_p4"].path()))
 
 
-def test_weights_do_not_stay_alive_in_the_configuration():
+def test_the_configuration_does_not_keep_the_weights():
     assert "state_dict" not in build(BASE).model.pretrained_cfg
 
 
@@ -77,7 +77,7 @@ def test_other_classes_draw_a_new_classifier_from_a_seed():
     assert same(body, first.model.state_dict())
 
 
-def test_grey_weights_see_colour_as_the_mean_of_its_channels():
+def test_grey_weights_average_the_channels_of_colour_images():
     grey, colour = build(BASE), build(dataclasses.replace(BASE, channels=3))
     assert colour.head_is_new
     image = torch.randn(1, 1, 28, 28)
@@ -85,7 +85,7 @@ def test_grey_weights_see_colour_as_the_mean_of_its_channels():
         assert torch.allclose(grey.model(image), colour.model(image.repeat(1, 3, 1, 1)), atol=1e-5)
 
 
-def test_distilled_classifiers_are_both_new(tmp_path):
+def test_both_distilled_classifiers_are_new(tmp_path):
     spec = ModelSpec("deit_tiny_distilled_patch16_224", "none", 32, 10)
     path = saved(build(spec).model, tmp_path / "weights")
     built = build(dataclasses.replace(spec, weights=path, classes=4, resolution=48))
@@ -93,7 +93,7 @@ def test_distilled_classifiers_are_both_new(tmp_path):
     assert (built.model.head.out_features, built.model.head_dist.out_features) == (4, 4)
 
 
-def test_random_weights_follow_a_seed_and_the_name():
+def test_random_weights_depend_on_the_seed_and_the_name():
     spec = dataclasses.replace(BASE, weights="none")
     assert same(build(spec).model.state_dict(), build(spec).model.state_dict())
     assert build(spec).head_is_new
@@ -101,7 +101,7 @@ def test_random_weights_follow_a_seed_and_the_name():
     assert backbones.starting_digest(spec) != backbones.starting_digest(other)
 
 
-def test_hub_digest_tells_tags_apart():
+def test_the_hub_digest_depends_on_the_tag():
     first = ModelSpec("vit_tiny_patch16_224.augreg_in21k", "hub", 224, 10)
     second = dataclasses.replace(first, backbone="vit_tiny_patch16_224.augreg_in21k_ft_in1k")
     default = dataclasses.replace(first, backbone="vit_tiny_patch16_224")
@@ -128,20 +128,20 @@ def test_hub_weights_come_from_the_local_cache_through_timm(tmp_path, monkeypatc
     assert torch.equal(built.model.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
 
 
-def test_missing_file():
+def test_a_missing_file_is_reported():
     with pytest.raises(WeightsError, match=r"there is no file /nowhere/model\.pth"):
         build(dataclasses.replace(BASE, weights="file:/nowhere/model.pth"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x10\0\0\0\0\0\0\0{broken"])
-def test_file_that_holds_no_weights(tmp_path, content):
+def test_a_file_without_weights_is_refused(tmp_path, content):
     path = tmp_path / "weights"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=f"{re.escape(str(path))} holds no weights"):
         build(dataclasses.replace(BASE, weights=f"file:{path}"))
 
 
-def test_file_with_code_in_it_is_not_run(tmp_path):
+def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"head.weight": print}, tmp_path / "weights")
     with pytest.raises(WeightsError, match="holds no weights"):
         build(dataclasses.replace(BASE, weights=f"file:{tmp_path / 'weights'}"))
@@ -157,6 +157,6 @@ def test_weights_of_another_model_name_the_first_keys(tmp_path, classes):
     assert "patch_embed.proj.weight (192, 1, 4, 4) instead of (192, 1, 16, 16)" in message
 
 
-def test_unknown_kind_of_weights():
+def test_an_unknown_kind_of_weights_is_refused():
     with pytest.raises(WeightsError, match="must be builtin, hub, none or file:PATH"):
         build(dataclasses.replace(BASE, weights="imagenet"))

@@ -13,18 +13,18 @@ SWIN, SWINV2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=4))
-def test_what_fits_pads_no_map(maps):
+def test_fitting_windows_divide_every_map(maps):
     for side in fitting(maps):
         assert side >= 2
         assert all(size % mine == 0 for size, mine in zip(maps, clipped(side, maps), strict=True))
 
 
 @given(st.integers(2, 64))
-def test_the_whole_map_is_a_window(size):
+def test_the_largest_window_is_the_whole_map(size):
     assert max(fitting((size, size // 2))) == size
 
 
-def test_without_maps_nothing_fits():
+def test_without_maps_no_window_fits():
     assert fitting(()) == ()
 
 
@@ -46,22 +46,22 @@ def test_windows_of_a_resolution(name, pixels, windows, own):
     assert backbones.own_window(name, pixels) == own
 
 
-def test_the_reason_names_windows_that_would_do():
+def test_the_reason_names_the_allowed_windows():
     assert backbones.supports(SWIN, "window_size@160", 7) == (
-        f"windows of side 7 do not divide the maps of {SWIN} at 160 pixels; these do: 5, 10, 20, 40"
+        f"windows of side 7 do not divide the maps of {SWIN} at 160 pixels; allowed: 5, 10, 20, 40"
     )
     assert backbones.supports(SWIN, "window_size", 7) is None
     assert backbones.supports("levit_128s", "window_size@224", 7).startswith("levit_128s attends over the whole image")
 
 
-def test_a_window_that_pads_is_not_built():
+def test_a_window_that_would_pad_is_refused():
     with pytest.raises(PlanError, match="windows of side 3 do not divide"):
         backbones.find(SWIN).build(ModelSpec(SWIN, "none", 64, 10, window_size=3))
 
 
 @pytest.mark.parametrize("name", [SWIN, "efficientvit_m0", "tiny_vit_5m_224"])
-def test_windows_cost_what_their_side_says(name):
-    """Attention costs the square of the side for each token; nothing is padded."""
+def test_larger_windows_cost_more(name):
+    """The cost of attention grows with the square of the side for each token; nothing is padded."""
     family, image, costs = backbones.find(name), torch.zeros(1, 3, 128, 128), []
     for window in (2, 4, 8):
         model = family.build(ModelSpec(name, "none", 128, 10, window_size=window)).model
@@ -69,8 +69,8 @@ def test_windows_cost_what_their_side_says(name):
     assert costs[0] < costs[1] < costs[2]
 
 
-def test_swin_v2_measures_distances_as_its_own_windows_do():
-    """The same two tokens have the same bias in a smaller window."""
+def test_swin_v2_measures_distances_in_units_of_its_own_window():
+    """Two tokens have the same coordinates in a smaller window."""
     family = backbones.find(SWINV2)
     own, small = (family.build(ModelSpec(SWINV2, "none", 128, 10, window_size=side)).model for side in (None, 2))
     tables = [model.layers[0].blocks[0].attn.relative_coords_table for model in (own, small)]

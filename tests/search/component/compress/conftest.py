@@ -1,4 +1,4 @@
-"""The builtin base with 256 calibration images, its statistics, and effects to cut it by."""
+"""The built-in base with 256 calibration images, its statistics, and plans that cut it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Base:
         return self.family.build(SPEC).model
 
     def resolved(self, heads: int = 6, ffn: int = 768) -> ResolvedPlan:
-        """Keep the best of each block."""
+        """Keep the most important units of each block."""
         found = self.statistics.scores()
         rows = zip(found.heads, found.ffn, strict=True)
         blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
@@ -51,7 +51,7 @@ def base() -> Base:
 
 
 def images(start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the training part of the data set that ships with vitsearch."""
+    """Training images and labels of the data set that ships with vitsearch."""
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = (archive[f"train_{part}"][start : start + count] for part in ("images", "labels"))
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]

@@ -11,7 +11,7 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Conv2d(3, 2, 1)).eval()
 
 
-def test_statistics_are_those_of_all_batches(model):
+def test_statistics_cover_all_batches(model):
     batches = torch.randn(4, 16, 1, 8, 8) * 3 + 1
     batch_norms.recalibrate(model, batches)
     with torch.no_grad():
@@ -20,7 +20,7 @@ def test_statistics_are_those_of_all_batches(model):
     torch.testing.assert_close(model[1].running_var, outputs.var((0, 2, 3)), rtol=0.05, atol=0)
 
 
-def test_nothing_but_the_statistics_changes(model):
+def test_only_the_statistics_change(model):
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
     batch_norms.recalibrate(model, torch.randn(2, 16, 1, 8, 8))
     after = model.state_dict()
@@ -38,7 +38,7 @@ def test_batches_are_not_read_for_a_model_without_batch_norms():
     batch_norms.recalibrate(nn.Linear(1, 1), batches())
 
 
-def test_norms_without_statistics_are_left_alone():
+def test_norms_without_statistics_do_not_change():
     norm = nn.BatchNorm2d(1, track_running_stats=False)
     batch_norms.recalibrate(norm, [torch.randn(4, 1, 2, 2)])
     assert norm.running_mean is None

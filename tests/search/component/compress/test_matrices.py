@@ -21,14 +21,14 @@ def test_rows_of_linear_layers():
     assert matrices.rows(layer, torch.zeros(2, 5)).shape == (2, 1, 5)
 
 
-def test_weights_there_and_back():
+def test_weights_round_trip():
     for layer in (nn.Linear(5, 3), nn.Conv2d(5, 3, 1)):
         values = np.arange(15.0).reshape(3, 5)
         matrices.set_weight(layer, values)
         assert (matrices.weight(layer) == values).all()
 
 
-def test_constant_goes_to_the_bias_or_through_the_norm_behind():
+def test_a_constant_goes_into_the_bias_or_the_norm_behind_the_layer():
     constant, image = np.array([1.0, -2.0, 3.0]), torch.randn(2, 5, 4, 4)
     with_bias, without = nn.Conv2d(5, 3, 1), nn.Conv2d(5, 3, 1, bias=False)
     norm = nn.BatchNorm2d(3).eval()

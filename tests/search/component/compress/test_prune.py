@@ -15,7 +15,7 @@ def shapes(model):
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
-def test_nothing_to_cut_touches_nothing(base):
+def test_a_plan_that_keeps_all_changes_nothing(base):
     model = base.model()
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
     prune.apply(model, base.family, base.resolved(), EXAMPLE)
@@ -39,14 +39,14 @@ def test_only_the_two_layers_of_each_cut_change(base):
     assert model.blocks[5].mlp.fc2.weight.shape == (192, 192)
 
 
-def test_channels_kept_are_the_ones_asked_for(base):
+def test_the_plan_decides_which_channels_are_kept(base):
     model, resolved = base.model(), base.resolved(ffn=8)
     fc1 = model.blocks[1].mlp.fc1.weight.clone()
     prune.apply(model, base.family, resolved, EXAMPLE)
     assert torch.equal(model.blocks[1].mlp.fc1.weight, fc1[list(resolved.blocks[1].ffn)])
 
 
-def test_a_training_model_with_frozen_weights_stays_one(base):
+def test_training_mode_and_frozen_weights_are_kept(base):
     model = base.model().train()
     model.head.weight.requires_grad_(False)
     prune.apply(model, base.family, base.resolved(ffn=64), EXAMPLE)
@@ -54,7 +54,7 @@ def test_a_training_model_with_frozen_weights_stays_one(base):
     assert [name for name, value in model.named_parameters() if not value.requires_grad] == ["head.weight"]
 
 
-def test_models_are_not_kept_alive(base):
+def test_pruned_models_are_freed(base):
     model = base.model()
     prune.apply(model, base.family, base.resolved(heads=3, ffn=64), EXAMPLE)
     reference = weakref.ref(model)
@@ -64,7 +64,7 @@ def test_models_are_not_kept_alive(base):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"heads": (0, 6)}, "blocks.0 has 6 heads, cannot keep"),
         ({"heads": ()}, "blocks.0 has 6 heads, cannot keep"),
@@ -72,14 +72,14 @@ def test_models_are_not_kept_alive(base):
         ({"ffn": (1, 1)}, "blocks.0 has 768 FFN channels, cannot keep"),
     ],
 )
-def test_effect_of_another_model_is_refused(base, change, told):
+def test_a_plan_of_another_model_is_refused(base, change, message):
     resolved = base.resolved()
     blocks = (dataclasses.replace(resolved.blocks[0], **change), *resolved.blocks[1:])
-    with pytest.raises(StageError, match=told):
+    with pytest.raises(StageError, match=message):
         prune.apply(base.model(), base.family, dataclasses.replace(resolved, blocks=blocks), EXAMPLE)
 
 
-def test_effect_with_other_blocks_is_refused(base):
+def test_a_plan_with_another_number_of_blocks_is_refused(base):
     resolved = dataclasses.replace(base.resolved(), blocks=base.resolved().blocks[:4])
-    with pytest.raises(StageError, match="effect of 4 blocks, model of 6"):
+    with pytest.raises(StageError, match="resolved plan of 4 blocks, model of 6"):
         prune.apply(base.model(), base.family, resolved, EXAMPLE)

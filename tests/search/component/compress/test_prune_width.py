@@ -25,31 +25,31 @@ def kl(reference, found):
 
 
 def fitted(base, resolved, readers=True):
-    """Down to ``effect`` and CHANNELS, fitted in sequence."""
+    """The base cut down to ``resolved`` and CHANNELS, after the sequential refit."""
     images, model = base.calibration[0][:IMAGES], base.model()
     prune.apply(model, base.family, resolved, EXAMPLE)
     wanted = sequential.targets(base.model(), base.family, images, CHANNELS)
     read = prune_width.readings(base.model(), model, base.family, images)
     base.family.slice_stream(model, CHANNELS)
     tokens.apply(model, resolved)
-    auxiliary_loss = partial(prune_width.fitting, model, base.family, CHANNELS, read) if readers else None
-    sequential.fit(model, base.family, wanted, images, auxiliary_loss)
+    alongside = partial(prune_width.fitting, model, base.family, CHANNELS, read) if readers else None
+    sequential.fit(model, base.family, wanted, images, alongside)
     return model
 
 
-def test_fitted_readers_bring_a_narrower_model_much_nearer_to_its_base(base, logits):
+def test_fitted_readers_more_than_halve_the_divergence_from_the_base(base, logits):
     inputs, model = base.held_out[0], base.model()
     expected = logits(model, inputs)
     prune.apply(model, base.family, dataclasses.replace(base.resolved(), embed=CHANNELS), EXAMPLE)
-    without, withal = (fitted(base, base.resolved(), readers) for readers in (False, True))
-    losses = [kl(expected, logits(found, inputs)) for found in (model, without, withal)]
+    without, fitted_too = (fitted(base, base.resolved(), readers) for readers in (False, True))
+    losses = [kl(expected, logits(found, inputs)) for found in (model, without, fitted_too)]
     assert losses[1] < 0.4 * losses[0]
     assert losses[2] < 0.5 * losses[1]
-    assert not any(module._forward_hooks for module in withal.modules())
+    assert not any(module._forward_hooks for module in fitted_too.modules())
 
 
 @pytest.mark.parametrize("method", ["topk", "evit"])
-def test_they_follow_the_heads_channels_and_tokens_that_stay_and_blocks_that_go(base, logits, method):
+def test_readers_are_fitted_with_cut_heads_channels_tokens_and_blocks(base, logits, method):
     resolved, inputs = base.resolved(4, 384), base.held_out[0]
     gone = dataclasses.replace(resolved.blocks[3], heads=(), ffn=())
     left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)
@@ -61,7 +61,7 @@ def test_they_follow_the_heads_channels_and_tokens_that_stay_and_blocks_that_go(
     assert losses[1] < 0.9 * losses[0]
 
 
-def test_every_channel_is_scored_once_and_the_scores_are_kept_in_the_file(base, tmp_path):
+def test_every_channel_has_one_score_which_is_saved(base, tmp_path):
     worth = base.statistics.scores().embed
     assert len(worth) == 192
     assert all(score > 0 for score in worth)

@@ -30,7 +30,7 @@ def test_keeping_all_columns_keeps_the_weights(sizes):
 
 
 @given(SIZES)
-def test_never_worse_than_dropping_columns(sizes):
+def test_the_fit_is_never_worse_than_dropping_columns(sizes):
     weight, inputs, kept = drawn(sizes)
     fitted = refit.least_squares(weight, inputs.T @ inputs / len(inputs), kept)
     wanted = inputs @ weight.T
@@ -39,7 +39,7 @@ def test_never_worse_than_dropping_columns(sizes):
 
 
 @given(SIZES)
-def test_without_ridge_it_is_the_least_squares_solution(sizes):
+def test_without_ridge_the_fit_is_the_least_squares_solution(sizes):
     weight, inputs, kept = drawn(sizes)
     fitted = refit.least_squares(weight, inputs.T @ inputs, kept, ridge=1e-12)
     best = np.linalg.lstsq(inputs[:, kept], inputs @ weight.T, rcond=None)[0].T
@@ -67,37 +67,37 @@ def kl(reference, found):
     return float(divergence)
 
 
-def test_nothing_cut_changes_nothing(base):
+def test_an_uncut_model_does_not_change(base):
     model, whole = base.model(), base.model()
     refit.refit(model, whole, base.family, base.resolved(), base.statistics)
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-def test_a_copy_of_a_neuron_stands_in_for_it(base, logits):
-    """Neuron 1 is a copy of neuron 0 in each block; losing one of two is made good by the other."""
-    duplicate_of = base.model()
+def test_a_copy_of_a_dropped_neuron_replaces_it(base, logits):
+    """Neuron 1 is a copy of neuron 0 in each block; after dropping it, neuron 0 takes over."""
+    whole = base.model()
     with torch.no_grad():
-        for block in duplicate_of.blocks:
+        for block in whole.blocks:
             block.mlp.fc1.weight[1] = block.mlp.fc1.weight[0]
             block.mlp.fc1.bias[1] = block.mlp.fc1.bias[0]
     inputs, labels = (part[:64] for part in base.calibration)
-    statistics = scores.collect(duplicate_of, base.family, inputs, labels)
+    statistics = scores.collect(whole, base.family, inputs, labels)
     resolved = base.resolved()
     kept = tuple(i for i in range(768) if i != 1)
     resolved = dataclasses.replace(
         resolved, blocks=tuple(dataclasses.replace(block, ffn=kept) for block in resolved.blocks)
     )
     pruned = base.model()
-    pruned.load_state_dict(duplicate_of.state_dict())
+    pruned.load_state_dict(whole.state_dict())
     cut(base, resolved, pruned)
-    expected, broken = logits(duplicate_of, inputs), logits(pruned, inputs)
-    refit.refit(pruned, duplicate_of, base.family, resolved, statistics)
-    mended = logits(pruned, inputs)
-    assert kl(expected, mended) < 0.05 * kl(expected, broken)
+    expected, broken = logits(whole, inputs), logits(pruned, inputs)
+    refit.refit(pruned, whole, base.family, resolved, statistics)
+    fitted = logits(pruned, inputs)
+    assert kl(expected, fitted) < 0.05 * kl(expected, broken)
 
 
 @pytest.mark.parametrize(("heads", "ffn"), [(6, 384), (4, 768), (3, 192)])
-def test_least_squares_beat_the_mean_fold_and_nothing(base, logits, monkeypatch, heads, ffn):
+def test_least_squares_beat_the_mean_fold_and_no_refit(base, logits, monkeypatch, heads, ffn):
     resolved, (inputs, _) = base.resolved(heads, ffn), base.held_out
     expected = logits(base.model(), inputs)
 
@@ -106,12 +106,12 @@ def test_least_squares_beat_the_mean_fold_and_nothing(base, logits, monkeypatch,
         refit.refit(model, base.model(), base.family, resolved, base.statistics)
         return kl(expected, logits(model, inputs))
 
-    nothing, squares = kl(expected, logits(cut(base, resolved), inputs)), loss_after_refit()
+    no_refit, squares = kl(expected, logits(cut(base, resolved), inputs)), loss_after_refit()
     monkeypatch.setattr(refit, "least_squares", lambda weight, moments, kept: weight[:, kept])
-    assert squares < 0.5 * min(loss_after_refit(), nothing)
+    assert squares < 0.5 * min(loss_after_refit(), no_refit)
 
 
-def test_halving_the_ffn_costs_next_to_nothing(base, logits):
+def test_halving_the_ffn_costs_little_accuracy(base, logits):
     resolved, (inputs, labels) = base.resolved(ffn=384), base.held_out
     model = cut(base, resolved)
     refit.refit(model, base.model(), base.family, resolved, base.statistics)
@@ -122,12 +122,12 @@ def test_halving_the_ffn_costs_next_to_nothing(base, logits):
 def test_statistics_of_another_base_are_refused(base):
     statistics = dataclasses.replace(base.statistics, blocks=base.statistics.blocks[:3])
     resolved = base.resolved(ffn=64)
-    with pytest.raises(StageError, match="statistics of 3 blocks, effect of 6"):
+    with pytest.raises(StageError, match="statistics of 3 blocks, resolved plan of 6"):
         refit.refit(cut(base, resolved), base.model(), base.family, resolved, statistics)
 
 
-def test_consumers_without_bias_fit_the_whole_not_the_spread(base, logits):
-    """``proj_bias=False`` variants: the constant has nowhere to go but the weights."""
+def test_consumers_without_bias_are_fitted_without_centring(base, logits):
+    """Layers without a bias, as with ``proj_bias=False``: only the weights can take the constant."""
     whole = base.model()
     for block in whole.blocks:
         block.mlp.fc2.bias = None

@@ -4,12 +4,11 @@ import torch
 from torch.nn import functional
 
 from vitsearch import backbones
-from vitsearch.backbones import ModelSpec
 from vitsearch.compress import matrices, refit, scores
 from vitsearch.errors import StageError
 
 
-def test_shapes_are_those_of_the_anatomy(base):
+def test_shapes_match_the_block_structure(base):
     found = base.statistics.scores()
     assert [len(row) for row in found.heads] == [6] * 6
     assert [len(row) for row in found.ffn] == [768] * 6
@@ -21,7 +20,7 @@ def test_shapes_are_those_of_the_anatomy(base):
 
 
 def seen(model, layer, inputs, labels):
-    """Inputs of one layer and their gradients, by the book."""
+    """Inputs of one layer and their gradients, by plain autograd."""
     kept = []
 
     def look(_, args):
@@ -34,7 +33,7 @@ def seen(model, layer, inputs, labels):
     return kept[0].detach(), kept[0].grad
 
 
-def test_statistics_are_what_autograd_and_numpy_say(base):
+def test_statistics_agree_with_autograd_and_numpy(base):
     model, (inputs, labels) = base.model(), [part[:40] for part in base.calibration]
     found = scores.collect(model, base.family, inputs, labels, batch_size=16)
     values, slopes = seen(model, model.blocks[2].attn.proj, inputs, labels)
@@ -50,7 +49,7 @@ def test_statistics_are_what_autograd_and_numpy_say(base):
     np.testing.assert_allclose(heads.variance, added, rtol=1e-3)
 
 
-def test_batches_do_not_matter(base):
+def test_the_batch_size_does_not_matter(base):
     inputs, labels = (part[:24] for part in base.calibration)
     whole, pieces = (scores.collect(base.model(), base.family, inputs, labels, size) for size in (24, 5))
     for first, second in zip(whole.blocks, pieces.blocks, strict=True):
@@ -58,7 +57,7 @@ def test_batches_do_not_matter(base):
         np.testing.assert_allclose(first.ffn.covariance, second.ffn.covariance, atol=1e-5)
 
 
-def test_a_block_is_worth_what_its_consumers_are_together(base):
+def test_the_score_of_a_block_is_that_of_its_consumers_together(base):
     model, (inputs, labels) = base.model(), [part[:24] for part in base.calibration]
     found = scores.collect(model, base.family, inputs, labels, batch_size=5)
     terms = [seen(model, layer, inputs, labels) for layer in (model.blocks[2].attn.proj, model.blocks[2].mlp.fc2)]
@@ -66,17 +65,19 @@ def test_a_block_is_worth_what_its_consumers_are_together(base):
     assert found.depth[2] == pytest.approx(float(expected), rel=1e-3)
 
 
-def test_windows_are_added_up_to_their_images():
-    spec = ModelSpec("swin_tiny_patch4_window7_224", "none", 64, 10, 3)
-    family = backbones.find(spec.backbone)
+def test_scores_of_windows_are_summed_over_their_image():
+    name = "swin_tiny_patch4_window7_224"
+    family = backbones.find(name)
+    recipe = family.recipe(name, 64)
     torch.manual_seed(0)
-    model, inputs, labels = family.build(spec).model, torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
+    model = recipe.create(num_classes=10, depths=(2, 2, 1, 1), embed_dim=48)
+    inputs, labels = torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
     whole, pieces = (scores.collect(model, family, inputs, labels, size).depth for size in (3, 2))
     assert min(whole) > 0
     np.testing.assert_allclose(whole, pieces, rtol=1e-3)
 
 
-def test_the_model_is_left_as_it_was(base):
+def test_the_model_is_not_changed(base):
     model = base.model()
     scores.collect(model, base.family, *(part[:2] for part in base.calibration))
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -84,19 +85,19 @@ def test_the_model_is_left_as_it_was(base):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_a_broken_base_is_told(base):
+def test_a_base_with_a_loss_of_nan_is_refused(base):
     model = base.model()
     torch.nn.init.constant_(model.head.bias, float("nan"))
-    with pytest.raises(StageError, match="anatomy failed .not_finite."):
+    with pytest.raises(StageError, match="block_structure failed .not_finite."):
         scores.collect(model, base.family, *(part[:2] for part in base.calibration))
 
 
-def test_inputs_that_hardly_vary_leave_the_weights_where_they_were():
-    """As in a model that was never trained: how they vary is lost in the rounding of their products."""
+def test_inputs_that_hardly_vary_leave_the_weights_unchanged():
+    """As in an untrained model: the variation is lost in the rounding of float32 products."""
     torch.manual_seed(0)
     layer, values = torch.nn.Linear(64, 8), 0.3 + 1e-6 * torch.randn(16, 50, 64)
     watch = scores._Watch(layer, 64, 1)
-    watch.look(layer, (values,))
+    watch.record(layer, (values,))
     watch.add(torch.zeros_like(values))
     kept, weight = list(range(0, 64, 2)), matrices.weight(layer)
     fitted = refit.least_squares(weight, watch.result().covariance.astype(np.float64), kept)

@@ -1,4 +1,4 @@
-"""The fit that goes layer by layer, on the base that ships with vitsearch."""
+"""The sequential refit, on the base that ships with vitsearch."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def wanted(base):
 
 
 def cut(base, resolved):
-    """As the parallel fit leaves it."""
+    """The base cut down to ``resolved``, after the parallel refit."""
     model = base.model()
     prune.apply(model, base.family, resolved, EXAMPLE)
     refit.refit(model, base.model(), base.family, resolved, base.statistics)
@@ -36,13 +36,13 @@ def kl(reference, found):
     )
 
 
-def test_nothing_cut_changes_nothing(base, wanted):
+def test_an_uncut_model_does_not_change(base, wanted):
     model, whole = base.model(), base.model().state_dict()
     sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
     assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items())
 
 
-def test_layers_in_front_of_the_first_cut_stay(base, wanted):
+def test_layers_in_front_of_the_first_cut_do_not_change(base, wanted):
     resolved = base.resolved(ffn=384)
     last = resolved.blocks[-1]
     resolved = dataclasses.replace(resolved, blocks=(*base.resolved().blocks[:-1], last))
@@ -53,20 +53,21 @@ def test_layers_in_front_of_the_first_cut_stay(base, wanted):
 
 
 @pytest.fixture(scope="module")
-def all_wanted(base):
+def wanted_of_all(base):
+    """Targets on all calibration images: fewer are not enough to beat the statistics of all of them."""
     return sequential.targets(base.model(), base.family, base.calibration[0])
 
 
-def test_it_beats_the_parallel_fit(base, all_wanted, logits):
+def test_it_beats_the_parallel_refit(base, wanted_of_all, logits):
     model, (inputs, _) = cut(base, base.resolved(2, 192)), base.held_out
     expected, before = logits(base.model(), inputs), logits(model, inputs)
-    sequential.fit(model, base.family, all_wanted, base.calibration[0])
+    sequential.fit(model, base.family, wanted_of_all, base.calibration[0])
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
 @pytest.mark.parametrize("method", ["topk", "evit", "dynamicvit"])
-def test_it_follows_the_tokens_that_stay(base, all_wanted, logits, method):
-    """A model with fewer tokens is fitted to what the base gave for them."""
+def test_it_fits_the_tokens_that_are_left(base, wanted_of_all, logits, method):
+    """A model with fewer tokens is fitted to the values of the base for these tokens."""
     left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)
     resolved = dataclasses.replace(base.resolved(4, 384), tokens=left, token_pruning_method=method)
     model, (inputs, _) = cut(base, resolved), base.held_out
@@ -74,12 +75,12 @@ def test_it_follows_the_tokens_that_stay(base, all_wanted, logits, method):
     tokens.fit_predictors(model, [base.calibration[0]])
     expected, before = logits(base.model(), inputs), logits(model, inputs)
     assert sequential.follows(resolved)
-    sequential.fit(model, base.family, all_wanted, base.calibration[0])
+    sequential.fit(model, base.family, wanted_of_all, base.calibration[0])
     assert kl(expected, logits(model, inputs)) < 0.8 * kl(expected, before)
     assert "drop_from" not in model.blocks[1].__dict__
 
 
-def test_it_makes_up_for_a_block_that_is_dropped(base, wanted, logits):
+def test_it_compensates_for_a_dropped_block(base, wanted, logits):
     resolved, (inputs, _) = base.resolved(), base.held_out
     blocks = (*resolved.blocks[:3], dataclasses.replace(resolved.blocks[3], heads=(), ffn=()), *resolved.blocks[4:])
     model = cut(base, dataclasses.replace(resolved, blocks=blocks))
@@ -88,8 +89,8 @@ def test_it_makes_up_for_a_block_that_is_dropped(base, wanted, logits):
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
-def test_it_repairs_what_the_layers_before_left_wrong(base, wanted, logits):
-    """The constant of a layer in front is wrong; no fit can see why, the stream behind it is right again."""
+def test_it_corrects_the_error_of_the_layers_in_front(base, wanted, logits):
+    """The bias of a norm in front is wrong; the fit does not change it, but corrects the stream behind it."""
     model, images = base.model(), base.calibration[0][:IMAGES]
     expected = logits(base.model(), base.held_out[0])
     with torch.no_grad():

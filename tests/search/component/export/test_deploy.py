@@ -10,7 +10,7 @@ from vitsearch.export.deploy import deployed
 REPVIT = ModelSpec("repvit_m0_9", "none", 32, 10)
 
 
-def test_a_model_without_branches_ships_as_it_is():
+def test_a_model_without_branches_ships_unchanged():
     family = backbones.find("deit_tiny_patch16_224")
     model = family.build(ModelSpec("deit_tiny_patch16_224", "none", 32, 10)).model
     assert deployed(model, family, (1, 3, 32, 32)) is model

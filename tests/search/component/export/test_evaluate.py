@@ -17,7 +17,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
-def test_every_image_once_and_in_order(saved, batch_size):
+def test_every_image_is_run_once_and_in_order(saved, batch_size):
     model, path = saved
     images = np.random.default_rng(0).normal(size=(10, 3, 2, 2)).astype(np.float32)
     with torch.inference_mode():
@@ -29,7 +29,7 @@ def test_every_image_once_and_in_order(saved, batch_size):
     np.testing.assert_allclose(logits(path, pieces, batch_size, threads=2), found, atol=1e-6)
 
 
-def test_views_and_other_floats_are_taken(saved):
+def test_views_and_other_float_types_are_accepted(saved):
     _, path = saved
     images = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).transpose(0, 3, 1, 2)
     assert logits(path, images, 2).shape == (4, 3)

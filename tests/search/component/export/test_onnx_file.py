@@ -20,7 +20,7 @@ def model():
     return backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model
 
 
-def test_report_and_file(model, tmp_path):
+def test_the_report_describes_the_file(model, tmp_path):
     path = tmp_path / "model.onnx"
     report = exporter().export(model, SHAPE, path)
     assert 0 < report.parity_rel < 1e-5
@@ -38,12 +38,12 @@ def test_report_and_file(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_opset_is_the_one_asked_for(tmp_path):
+def test_the_opset_is_the_requested_one(tmp_path):
     report = exporter().export(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 1, 2, 2), tmp_path / "m", 18)
     assert (report.opset, onnx.load(tmp_path / "m").opset_import[0].version) == (18, 18)
 
 
-def test_the_model_is_left_as_it_was(model, tmp_path):
+def test_the_model_is_not_changed(model, tmp_path):
     model.train()
     exporter().export(model, SHAPE, tmp_path / "model.onnx")
     assert model.training
@@ -52,7 +52,7 @@ def test_the_model_is_left_as_it_was(model, tmp_path):
 
 
 class Frozen(nn.Module):
-    """Branches on its input: tracing keeps one branch."""
+    """Has a condition on its input, of which tracing keeps one side."""
 
     def forward(self, images):
         flat = images.flatten(1)
@@ -69,7 +69,7 @@ class Broken(nn.Module):
         return torch.log(-images.flatten(1).abs() - 1)
 
 
-def test_logits_that_are_no_numbers_are_refused(tmp_path):
+def test_logits_with_nan_are_refused(tmp_path):
     with pytest.raises(StageError, match=r"export failed \(not_finite\)"):
         exporter().export(Broken(), (1, 1, 2, 2), tmp_path / "model.onnx")
 
@@ -79,12 +79,12 @@ class Unknown(nn.Module):
         return torch.special.i0e(images.flatten(1))
 
 
-def test_what_onnx_lacks_is_told_in_one_line(tmp_path):
+def test_an_operator_that_onnx_lacks_is_reported_in_one_line(tmp_path):
     with pytest.raises(StageError, match=r"export failed \(crash\): .*i0e") as caught:
         exporter().export(Unknown(), (1, 1, 2, 2), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_exporter():
+def test_an_unknown_exporter_is_refused():
     with pytest.raises(UnknownName, match="did you mean 'onnxruntime'"):
         EXPORTERS.get("onnxruntme")

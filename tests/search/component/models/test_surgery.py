@@ -40,7 +40,7 @@ def test_rows_then_columns(layer):
     assert sizes == (2, 3)
 
 
-def test_zero_norms_are_drawn_again():
+def test_zero_norms_are_redrawn():
     model = timm.create_model("levit_128s", num_classes=4)
     assert redraw_zero_norms(model) == 20
     assert redraw_zero_norms(model) == 0
@@ -53,7 +53,7 @@ def test_attention_is_fused_again_afterwards():
     assert all(block.attn.fused_attn for block in model.blocks)
 
 
-def test_kept_channels_of_a_batch_norm_take_their_statistics_along():
+def test_cutting_a_batch_norm_cuts_its_statistics():
     norm = nn.BatchNorm2d(4)
     for number, values in enumerate((norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var), 1):
         values.copy_(torch.arange(1.0, 5.0) * number)

@@ -389,7 +389,7 @@ def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
     assert {(job.targets.method, job.targets.features_sha256 is None) for job in seen} == {("feature", False)}
 
 
-def test_augmented_images_are_taught_by_the_teacher_itself_at_its_own_resolution(fake_study, ledger, cut):
+def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolution(fake_study, ledger, cut):
     seen: list[TrainJob] = []
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob) else None
     sizes = {"big_vit": 56, "fake_vit": 28}

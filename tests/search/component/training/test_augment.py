@@ -1,4 +1,4 @@
-"""Random views of committed images: shape, kind, seed, and each way by itself."""
+"""Random views of committed images: shape, type, seed, and each augmentation alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drawn(augmentation: Augmentation, batch, seed: int = 0, size: int = 28):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augmentation", WAYS)
-def test_each_way_changes_the_images_and_keeps_their_kind(batch, augmentation, channels):
+def test_each_augmentation_changes_the_images_and_keeps_shape_and_type(batch, augmentation, channels):
     images = batch[0].repeat(channels, axis=3)
     views, _ = drawn(augmentation, (images, batch[1]))
     assert (views.dtype, views.shape) == (np.uint8, images.shape)
@@ -43,7 +43,7 @@ def test_each_way_changes_the_images_and_keeps_their_kind(batch, augmentation, c
 
 
 @pytest.mark.parametrize("augmentation", WAYS)
-def test_the_seed_decides_the_views(batch, augmentation):
+def test_views_depend_only_on_the_seed(batch, augmentation):
     (one, targets), (again, same) = drawn(augmentation, batch), drawn(augmentation, batch)
     assert (one == again).all()
     assert torch.equal(targets, same)
@@ -57,13 +57,13 @@ def test_a_flip_is_a_mirror_image_with_its_label(batch):
     assert targets.tolist() == batch[1].tolist()
 
 
-def test_images_of_a_batch_are_changed_one_by_one(batch):
+def test_images_of_a_batch_are_changed_independently(batch):
     same = batch[0][:1].repeat(16, axis=0)
     views, _ = drawn(Augmentation(crop=0.3), (same, batch[1]))
     assert len({view.tobytes() for view in views}) > 8
 
 
-def test_a_crop_has_the_size_that_is_asked_for(batch):
+def test_a_crop_has_the_requested_size(batch):
     assert drawn(Augmentation(crop=0.5), batch, size=20)[0].shape == (16, 20, 20, 1)
 
 
@@ -77,7 +77,7 @@ def test_mixed_labels_are_probabilities_of_the_two_labels(mixup, cutmix, seed):
     assert (targets > 0).sum(1).max() <= 2
 
 
-def test_mixup_blends_images_as_it_blends_labels(batch):
+def test_mixup_blends_images_and_labels_alike(batch):
     images = np.stack([np.zeros((8, 8, 1), np.uint8), np.full((8, 8, 1), 200, np.uint8)])
     views, targets = drawn(Augmentation(mixup=1.0), (images, np.array([0, 1])))
     np.testing.assert_allclose(views[:, 0, 0, 0], targets[:, 1].numpy() * 200, atol=0.51)

@@ -1,4 +1,4 @@
-"""What each method teaches, on the committed data and with tiny models; the losses against plain formulas."""
+"""Each method on the committed data with tiny models, and the losses against plain formulas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
 from vitsearch.models.divergence import divergence
-from vitsearch.training import distillation, fine_tune
+from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
     rungs=(0, 1), images_per_epoch=256, batch_size=32, lr=2e-3, weight_decay=0.05, warmup_steps=4,
@@ -41,7 +41,7 @@ def distilled() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def teacher(data):
-    """Knows the classes; wider than its students."""
+    """A trained model that is wider than its students."""
     model = tiny(width=48)
     recipe = dataclasses.replace(RECIPE, distillation_weight=0.0)
     fine_tune.fine_tune(model, task(data, recipe=recipe, epochs=8))
@@ -49,9 +49,9 @@ def teacher(data):
 
 
 @pytest.fixture(scope="module")
-def auxiliary_loss(data, teacher):
+def teacher_outputs(data, teacher):
     seen = (teacher, data.train.images[:ROWS], 28, data.mean, data.std)
-    return {"teacher_logits": fine_tune.predict_logits(*seen), "teacher_features": fine_tune.predict_features(*seen)}
+    return {"teacher_logits": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
 
 
 def task(data, **values) -> fine_tune.FineTuneTask:
@@ -60,7 +60,7 @@ def task(data, **values) -> fine_tune.FineTuneTask:
 
 
 def wrong(asked: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
-    """Labels that teach nothing true."""
+    """The same task with wrong labels."""
     return dataclasses.replace(asked, labels=(asked.labels + 1) % 10)
 
 
@@ -74,28 +74,28 @@ def batch() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["logits", "feature", "token", "token_hard"])
-def test_every_method_follows_the_teacher_not_the_labels(data, auxiliary_loss, name):
+def test_every_method_follows_the_teacher_not_the_labels(data, teacher_outputs, name):
     student = distilled()
-    fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **auxiliary_loss)))
-    answers = fine_tune.predict_logits(student, data.train.images[:ROWS], 28, data.mean, data.std)
-    follows_teacher = fine_tune.accuracy(answers, auxiliary_loss["teacher_logits"].argmax(1))
-    assert follows_teacher > fine_tune.accuracy(answers, (data.train.labels[:ROWS] + 1) % 10) + 0.2
+    fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **teacher_outputs)))
+    logits = inference.predict_logits(student, data.train.images[:ROWS], 28, data.mean, data.std)
+    agreement = inference.accuracy(logits, teacher_outputs["teacher_logits"].argmax(1))
+    assert agreement > inference.accuracy(logits, (data.train.labels[:ROWS] + 1) % 10) + 0.2
 
 
-def test_features_are_what_the_classifier_reads(data, teacher, auxiliary_loss):
-    assert auxiliary_loss["teacher_features"].shape == (ROWS, 48)
+def test_features_are_the_inputs_of_the_classifier(data, teacher, teacher_outputs):
+    assert teacher_outputs["teacher_features"].shape == (ROWS, 48)
     assert distillation.feature_width(teacher) == 48
-    logits = teacher.head(torch.tensor(auxiliary_loss["teacher_features"])).detach().numpy()
-    np.testing.assert_allclose(logits, auxiliary_loss["teacher_logits"], atol=1e-4)
+    logits = teacher.head(torch.tensor(teacher_outputs["teacher_features"])).detach().numpy()
+    np.testing.assert_allclose(logits, teacher_outputs["teacher_logits"], atol=1e-4)
 
 
-def test_a_hint_brings_the_features_nearer(data, auxiliary_loss):
+def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
     students = {name: tiny(width=48) for name in ("logits", "feature")}
     distances = {}
     for name, student in students.items():
-        fine_tune.fine_tune(student, task(data, distillation=name, epochs=4, **auxiliary_loss))
-        found = fine_tune.predict_features(student, data.train.images[:ROWS], 28, data.mean, data.std)
-        distances[name] = float(np.square(found - auxiliary_loss["teacher_features"]).mean())
+        fine_tune.fine_tune(student, task(data, distillation=name, epochs=4, **teacher_outputs))
+        found = inference.predict_features(student, data.train.images[:ROWS], 28, data.mean, data.std)
+        distances[name] = float(np.square(found - teacher_outputs["teacher_features"]).mean())
     assert distances["feature"] < 0.75 * distances["logits"]
 
 
@@ -110,7 +110,7 @@ def test_the_hint_is_in_units_of_the_teachers_variance():
     assert distance.item() == pytest.approx((plain + hint).item(), rel=1e-5)
 
 
-def test_other_widths_are_bridged_by_a_map_that_learns():
+def test_different_widths_are_bridged_by_a_trained_map():
     model = tiny()
     with distillation.method("feature", model, RECIPE, 48) as method:
         method.distance(model(batch()), targets()).backward()
@@ -124,30 +124,30 @@ def test_the_class_head_learns_from_labels_the_other_from_the_teacher(name):
     model, seen = distilled().train(), targets()
     with distillation.method(name, model, RECIPE, None) as method:
         outputs = model(batch())
-        assert torch.equal(method.answer(outputs), outputs[0])
+        assert torch.equal(method.class_logits(outputs), outputs[0])
         distance = method.distance(outputs, seen)
     hard = functional.cross_entropy(outputs[1], seen.logits.argmax(1))
     expected = hard if name == "token_hard" else divergence(outputs[1], seen.logits, 2.0)
     assert distance.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_distilled_model_answers_with_one_tensor_again_afterwards():
+def test_a_distilled_model_returns_one_tensor_again_afterwards():
     model = distilled().train()
     with distillation.method("token", model, RECIPE, None):
         assert len(model(batch())) == 2
     assert model(batch()).shape == (8, 10)
 
 
-def test_a_model_without_that_head_cannot_be_taught_so(data, auxiliary_loss):
+def test_a_model_without_a_distillation_head_is_refused(data, teacher_outputs):
     with pytest.raises(StageError, match="VisionTransformer has no distillation head"):
-        fine_tune.fine_tune(tiny(), task(data, distillation="token", **auxiliary_loss))
+        fine_tune.fine_tune(tiny(), task(data, distillation="token", **teacher_outputs))
 
 
-def test_a_live_teacher_gives_the_hints_of_its_file(data, teacher, auxiliary_loss, monkeypatch):
+def test_a_live_teacher_gives_the_same_hints_as_its_file(data, teacher, teacher_outputs, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     students = [tiny(), tiny()]
     live = fine_tune.LiveTeacher(copy.deepcopy(teacher), 28)
-    fine_tune.fine_tune(students[0], task(data, distillation="feature", **auxiliary_loss))
+    fine_tune.fine_tune(students[0], task(data, distillation="feature", **teacher_outputs))
     fine_tune.fine_tune(students[1], task(data, distillation="feature", live_teacher=live))
     for name, value in students[0].state_dict().items():
         torch.testing.assert_close(students[1].state_dict()[name], value, atol=1e-4, rtol=1e-3)

@@ -19,7 +19,7 @@ from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
 from vitsearch.models.divergence import kl_divergence
-from vitsearch.training import distillation, fine_tune
+from vitsearch.training import distillation, fine_tune, inference
 
 RECIPE = Recipe(
     rungs=(0, 1, 3), images_per_epoch=256, batch_size=32, lr=2e-3, weight_decay=0.05, warmup_steps=4,
@@ -56,7 +56,7 @@ def test_loss_falls_and_the_report_counts(data):
     assert not model.training
 
 
-def test_two_runs_give_equal_weights_whatever_the_random_state(data):
+def test_training_does_not_depend_on_the_global_random_state(data):
     models = [tiny(drop_path_rate=0.2) for _ in range(2)]
     for seed, model in enumerate(models):
         torch.manual_seed(seed)
@@ -73,18 +73,18 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     teacher = tiny(seed=5)
     fine_tune.fine_tune(teacher, task(data, epochs=8))
     images = data.train.images[:256]
-    logits = fine_tune.predict_logits(teacher, images, 28, data.mean, data.std)
+    logits = inference.predict_logits(teacher, images, 28, data.mean, data.std)
     recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
     wrong = (data.train.labels[:256] + 1) % 10
     student = tiny()
     asked = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
     report = fine_tune.fine_tune(student, dataclasses.replace(asked, labels=wrong))
-    answers = fine_tune.predict_logits(student, images, 28, data.mean, data.std)
+    predicted = inference.predict_logits(student, images, 28, data.mean, data.std)
     assert report.loss_last < report.loss_first
-    assert kl_divergence(logits, answers) < kl_divergence(
-        logits, fine_tune.predict_logits(tiny(), images, 28, data.mean, data.std)
+    assert kl_divergence(logits, predicted) < kl_divergence(
+        logits, inference.predict_logits(tiny(), images, 28, data.mean, data.std)
     )
-    assert fine_tune.accuracy(answers, logits.argmax(1)) > fine_tune.accuracy(answers, wrong) + 0.2
+    assert inference.accuracy(predicted, logits.argmax(1)) > inference.accuracy(predicted, wrong) + 0.2
 
 
 def test_the_loss_weighs_labels_and_teacher(data):
@@ -92,16 +92,16 @@ def test_the_loss_weighs_labels_and_teacher(data):
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
     batch = np.arange(8)
     asked = task(data, teacher_logits=teacher)
-    lesson = fine_tune._lesson(asked, None, batch, "fp32")
-    logits = torch.tensor(fine_tune.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
+    made = fine_tune._batch(asked, None, batch, "fp32")
+    logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
     with distillation.method("logits", model, asked.recipe, None) as method:
-        seen = fine_tune._loss(method, model(lesson.inputs), lesson, asked.recipe).item()
+        seen = fine_tune._loss(method, model(made.inputs), made, asked.recipe).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
     soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
 
 
-def test_distilled_models_train_too(data):
+def test_models_with_two_heads_train(data):
     torch.manual_seed(0)
     sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "num_classes": 10}
     model = timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=32, depth=2, num_heads=2, **sizes)
@@ -118,14 +118,14 @@ def test_attention_is_fused_again_afterwards(data):
     assert [block.attn.fused_attn for block in model.blocks] == before
 
 
-def test_loss_that_is_not_finite_stops_the_stage(data):
+def test_a_loss_that_is_not_finite_fails_the_stage(data):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_steps=0)
     with pytest.raises(StageError, match=r"train failed \(not_finite\).*step .* of 8.*1e\+30") as caught:
         fine_tune.fine_tune(tiny(), task(data, recipe=recipe))
     assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
 
 
-def test_no_batch_of_one_image(data):
+def test_no_batch_has_a_single_image(data):
     recipe = dataclasses.replace(RECIPE, images_per_epoch=65)
     sizes = []
     model = tiny()
@@ -148,18 +148,18 @@ NO_LOGITS = np.zeros((256, 10), np.float32)
         {"teacher_logits": NO_LOGITS, "recipe": AUGMENTED},
     ],
 )
-def test_tasks_without_sense_are_refused(data, values):
+def test_contradictory_tasks_are_refused(data, values):
     with pytest.raises(ValueError):
         task(data, **values)
 
 
-def test_labels_alone_teach_the_classes(data):
+def test_training_on_labels_learns_the_classes(data):
     model = tiny()
     recipe = dataclasses.replace(RECIPE, rungs=(0, 6), images_per_epoch=1000, batch_size=50, warmup_steps=50)
     report = fine_tune.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
     assert (report.steps, report.images) == (120, 6000)
-    logits = fine_tune.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
-    assert fine_tune.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
+    logits = inference.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
+    assert inference.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
 
 
 def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
@@ -172,26 +172,26 @@ def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
 
     pool = np.arange(0, 256, 2)
     images, labels = data.train.images[:256].view(Watched), data.train.labels[:256].copy()
-    labels[1::2] = -1  # a label outside of the pool would fail
+    labels[1::2] = -1  # a label outside the pool would raise
     one, other = tiny(), tiny()
     fine_tune.fine_tune(one, dataclasses.replace(task(data, pool=pool), images=images, labels=labels))
     assert max(Watched.read) <= RECIPE.batch_size
     fine_tune.fine_tune(other, task(data, pool=pool))
     assert torch.equal(weights(one), weights(other))
-    fine_tune.predict_logits(one, images, 28, data.mean, data.std, batch_size=32, rows=pool)
+    inference.predict_logits(one, images, 28, data.mean, data.std, batch_size=32, rows=pool)
     assert max(Watched.read) <= RECIPE.batch_size
 
 
-def test_a_live_teacher_teaches_what_its_cached_logits_teach(data, monkeypatch):
+def test_a_live_teacher_gives_the_same_training_as_its_cached_logits(data, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     teacher, students = tiny(seed=5), (tiny(), tiny())
-    logits = fine_tune.predict_logits(teacher, data.train.images[:256], 28, data.mean, data.std)
+    logits = inference.predict_logits(teacher, data.train.images[:256], 28, data.mean, data.std)
     fine_tune.fine_tune(students[0], task(data, teacher_logits=logits))
     fine_tune.fine_tune(students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28)))
     torch.testing.assert_close(weights(students[0]), weights(students[1]), atol=1e-4, rtol=1e-3)
 
 
-def test_augmented_images_are_shown_to_the_teacher_at_its_own_resolution(data):
+def test_the_teacher_sees_augmented_images_at_its_own_resolution(data):
     torch.manual_seed(1)
     sizes = {"img_size": 35, "patch_size": 7, "in_chans": 1, "num_classes": 10}
     teacher = timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2, **sizes)
@@ -210,7 +210,7 @@ def test_augmented_images_are_shown_to_the_teacher_at_its_own_resolution(data):
         assert (resized - small).abs().max() < 0.1
 
 
-def test_augmented_runs_give_equal_weights_whatever_the_random_state(data):
+def test_augmented_training_does_not_depend_on_the_global_random_state(data):
     models = [tiny(), tiny()]
     for seed, model in enumerate(models):
         torch.manual_seed(seed)
@@ -230,13 +230,13 @@ def test_frozen_blocks_keep_their_weights_and_the_rest_learns(data):
     assert not any(name.startswith(("blocks.0", "patch_embed", "pos_embed", "cls_token")) for name in moved)
 
 
-def test_label_smoothing_raises_the_loss_of_sure_answers(data):
-    lesson = fine_tune._Lesson(torch.empty(0), torch.tensor([0]), None)
+def test_label_smoothing_raises_the_loss_of_confident_outputs(data):
+    batch = fine_tune._Batch(torch.empty(0), torch.tensor([0]), None)
     logits = torch.tensor([[20.0, 0.0]])
     with distillation.method("none", tiny(), RECIPE, None) as plain:
         smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
-        assert fine_tune._loss(plain, logits, lesson, RECIPE).item() == pytest.approx(0, abs=1e-6)
-        assert fine_tune._loss(plain, logits, lesson, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
+        assert fine_tune._loss(plain, logits, batch, RECIPE).item() == pytest.approx(0, abs=1e-6)
+        assert fine_tune._loss(plain, logits, batch, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -247,7 +247,7 @@ def test_every_precision_learns_and_is_reported(data, monkeypatch, precision):
     assert report.loss_last < report.loss_first
 
 
-def test_gradients_that_overflow_fp16_skip_a_step_and_the_loss_is_watched(data, monkeypatch):
+def test_gradients_that_overflow_fp16_skip_a_step(data, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp16")
     huge = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     monkeypatch.setattr(fine_tune, "gradient_scaler", lambda device, precision: huge)
@@ -262,10 +262,10 @@ def test_a_gpu_trains_and_predicts(data):
     report = fine_tune.fine_tune(model, task(data, epochs=4, device="cuda"))
     assert report.precision in ("bf16", "fp16")
     assert report.loss_last < report.loss_first
-    assert fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std).shape == (50, 10)
+    assert inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std).shape == (50, 10)
 
 
-def test_pool_is_what_all_rungs_see():
+def test_all_rungs_read_the_same_pool():
     pool = fine_tune.training_pool(10_000, RECIPE)
     assert len(pool) == 768
     assert (np.diff(pool) > 0).all()
@@ -293,26 +293,26 @@ def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
 def test_prediction_keeps_order_mode_and_weights(data):
     model = tiny().train()
     before = weights(copy.deepcopy(model))
-    whole = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std)
-    parts = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, batch_size=7)
+    whole = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std)
+    parts = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, batch_size=7)
     assert model.training
     assert torch.equal(weights(model), before)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole, parts, atol=1e-5)
-    rough = fine_tune.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16")
+    rough = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16")
     assert 0 < np.abs(rough - whole).max() < 0.1
 
 
-def test_accuracy_counts_hits():
+def test_accuracy_is_the_share_of_correct_rows():
     logits = np.array([[1, 2], [3, 0], [0, 1]], dtype=np.float32)
-    assert fine_tune.accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
+    assert inference.accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
 
 
 logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
 
 
 @given(base=logit_rows, other=logit_rows, shift=st.floats(-50, 50))
-def test_divergence_is_a_divergence(base, other, shift):
+def test_divergence_agrees_with_torch(base, other, shift):
     value = kl_divergence(base, other)
     assert math.isfinite(value)
     assert value >= 0

@@ -1,4 +1,4 @@
-"""Which weights move and how fast: on tiny models of two families, whole and pruned."""
+"""Learning rates and frozen weights, on tiny models of two families, whole and pruned."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_layer_decay_slows_each_layer_by_its_factor(make):
     assert found["pos_embed"] == found["patch_embed.proj.weight"] == pytest.approx(1e-3 * 0.5**4)
 
 
-def test_without_layer_decay_all_weights_are_alike():
+def test_without_layer_decay_all_rates_are_equal():
     assert set(rates(tiny(), RECIPE, step=4).values()) == {1e-3}
 
 
@@ -109,12 +109,13 @@ def test_all_blocks_may_be_frozen_but_not_one_more():
         pass
 
 
-def test_models_that_do_not_say_their_blocks_cannot_be_frozen():
-    with pytest.raises(StageError, match="frozen_blocks: Linear does not say"), frozen_front(nn.Linear(1, 1), 1):
+def test_models_that_timm_does_not_group_cannot_be_frozen():
+    message = "frozen_blocks: timm does not group the layers of Linear"
+    with pytest.raises(StageError, match=message), frozen_front(nn.Linear(1, 1), 1):
         pass
 
 
-def test_checkpointing_keeps_the_gradients_and_ends():
+def test_checkpointing_keeps_the_gradients_and_is_switched_off_afterwards():
     inputs, gradients = torch.randn(2, 1, 28, 28), []
     for wanted in (False, True):
         model = tiny().train()
@@ -126,8 +127,8 @@ def test_checkpointing_keeps_the_gradients_and_ends():
     assert torch.allclose(*gradients)
 
 
-def test_checkpointing_that_a_model_lacks_is_refused():
-    with pytest.raises(StageError, match="timm has none for Linear; allowed: false") as caught:
+def test_a_model_that_timm_cannot_checkpoint_is_refused():
+    with pytest.raises(StageError, match="timm cannot checkpoint Linear; allowed: false") as caught:
         checkpointing(nn.Linear(1, 1), True).__enter__()
     assert (caught.value.stage, caught.value.kind) == ("train", "unsupported")
 

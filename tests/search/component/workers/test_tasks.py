@@ -1,4 +1,4 @@
-"""Every stage on real parts: the committed base, Fashion-MNIST, torch-pruning, onnxruntime. Small numbers."""
+"""Every task on real parts: the committed base, Fashion-MNIST, torch-pruning, onnxruntime. Small numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import onnx
@@ -21,16 +23,18 @@ from vitsearch import backbones
 from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.data.splits import Split
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.training import fine_tune
+from vitsearch.training import fine_tune, inference
 from vitsearch.workers import images, models, tasks
 from vitsearch_evaluators.base.npy import check_subset
 
 OPSET = 17
+VALIDATION = 500
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
 CALIBRATION = Calibration(images=32, seed=0)
@@ -42,6 +46,22 @@ DATA = {
     "validation_share": 0.1,
     "seed": 0,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_validation_images():
+    """The first 500 of 2,000 validation images: most of the time of these tests is spent on them."""
+    original = images._load_data
+
+    @lru_cache
+    def load(spec, cache):
+        found = original(spec, cache)
+        split = found.validation
+        return replace(found, validation=Split.of(split.images[:VALIDATION], split.labels[:VALIDATION]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_load_data", load)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +92,7 @@ def base_logits(workspace, source) -> str:
 
 @pytest.fixture(scope="module")
 def cut(source, block_structure):
-    """Makes the job's picture of a plan with these ratios."""
+    """A function that makes the compression spec of a plan with these ratios."""
 
     def make(heads: float, ffn: float, precision: str = "fp32") -> jobs.CompressionSpec:
         plan = Plan(
@@ -95,7 +115,7 @@ def cut(source, block_structure):
 
 @pytest.fixture(scope="module")
 def fewer_tokens(cut):
-    """Of a model whose heads and channels are cut too; 50 tokens come in."""
+    """A function that makes the spec of a model with fewer than 50 tokens, whose heads and channels are cut too."""
 
     def make(method: str, tokens: tuple[int, ...]) -> jobs.CompressionSpec:
         spec = cut(0.33, 0.5)
@@ -104,18 +124,27 @@ def fewer_tokens(cut):
     return make
 
 
+def test_every_job_has_exactly_one_task():
+    stages = {found for found in vars(jobs).values() if isinstance(found, type) and issubclass(found, jobs.Job)}
+    assert tasks.TASKS.keys() == {stage for stage in stages if hasattr(stage, "stage")}
+    assert len(set(tasks.TASKS.values())) == len(tasks.TASKS)
+    assert {task: get_type_hints(task)["job"] for task in tasks.TASKS.values()} == {
+        task: job for job, task in tasks.TASKS.items()
+    }
+
+
 def test_the_data_is_described_without_its_pixels(workspace):
     description = tasks.describe_data(jobs.DataJob(workspace)).description
     assert len(description["class_names"]) == 10
     assert len(description["fingerprint"]) == 64
 
 
-def test_a_base_that_knows_the_classes_is_taken_as_it_is(base):
+def test_a_base_that_knows_the_classes_is_not_trained(base):
     assert base.accuracy > 0.88
-    assert base.n == 2000
+    assert base.n == VALIDATION
 
 
-def test_the_anatomy_is_that_of_the_base(block_structure):
+def test_the_block_structure_is_that_of_the_base(block_structure):
     blocks = BlockStructure.from_json(block_structure.block_structure).blocks
     assert [(block.heads, block.head_dim, block.ffn_width) for block in blocks] == [(6, 32, 768)] * 6
     assert all(len(row) == 768 for row in block_structure.scores["ffn"])
@@ -131,7 +160,7 @@ def screened(workspace, cut):
 
 
 @pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
-def test_cutting_makes_the_graph_smaller_and_int8_the_file(precision, workspace, screened):
+def test_cutting_shrinks_the_graph_and_int8_shrinks_the_file(precision, workspace, screened):
     whole, half, int8 = screened(0, 0), screened(0.5, 0.5), screened(0.5, 0.5, precision)
     assert half.macs_m < 0.6 * whole.macs_m
     assert half.params_m < 0.6 * whole.params_m
@@ -140,7 +169,7 @@ def test_cutting_makes_the_graph_smaller_and_int8_the_file(precision, workspace,
     onnxruntime.InferenceSession(str(workspace.scratch.get(int8.sha256)), providers=["CPUExecutionProvider"])
 
 
-def test_static_int8_is_calibrated_on_training_images_of_the_seed(workspace, screened, monkeypatch):
+def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened, monkeypatch):
     seen, quantize = [], tasks.quantize.quantize
 
     def watched(onnx_in, onnx_out, precision, images, *more):
@@ -160,12 +189,12 @@ def test_static_int8_is_calibrated_on_training_images_of_the_seed(workspace, scr
     assert all(image.tobytes() in train for image in pixels)
 
 
-def test_an_uncut_model_does_not_differ_from_its_base(workspace, cut, base_logits):
+def test_the_proxy_of_an_uncut_model_has_no_divergence(workspace, cut, base_logits):
     seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), base_logits, 100))
     assert seen.kl == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_signal_tells_light_from_heavy_cuts(workspace, cut, base_logits):
+def test_the_proxy_ranks_a_light_cut_before_a_heavy_one(workspace, cut, base_logits):
     light = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), base_logits, 100))
     heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
     assert light.kl < heavy.kl
@@ -182,23 +211,23 @@ def trained(workspace, source, cut, base_logits) -> jobs.Trained:
     )
 
 
-def test_training_takes_steps_and_never_ends_worse(workspace, cut, base_logits, trained):
+def test_training_never_ends_worse_than_its_start(workspace, cut, base_logits, trained):
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
     assert trained.steps == 4
     assert trained.accuracy >= before.accuracy or trained.kl <= before.kl
 
 
-def test_the_exported_artifact_has_the_trained_weights_and_its_own_accuracy(workspace, cut, trained):
+def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained):
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.n == 2000
+    assert exported.n == VALIDATION
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
 def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):
-    """dynamicvit has all that the others have, and weights of its own that are fitted and trained."""
+    """dynamicvit covers the other methods, and has weights of its own that are fitted and trained."""
     spec = fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14))
     spec = replace(spec, calibrations=Calibrations(token_predictors=Calibration(64, 0)))
     deployment = replace(FP32, precision="int8_dynamic")
@@ -225,10 +254,10 @@ STRUCTURE = {
 }
 
 
-def test_a_drawn_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
+def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     workspace, source, block_structure, cut, base_logits
 ):
-    """Ranked over blocks of one shape, in static int8."""
+    """With isomorphic ranking and static int8."""
     space = {
         "backbone": "vit_fmnist_p4", "resolution": 28, "width_multiple": 16, "quantization": "int8_ptq",
     } | STRUCTURE  # fmt: skip
@@ -261,7 +290,7 @@ def test_a_drawn_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
 
 
 def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_logits):
-    """Of fewer heads and channels, trained, then trained for int8: the pattern is in its file."""
+    """A model of fewer heads and channels, trained, then trained for int8: the file has the pattern."""
     dense, few = cut(0.33, 0.5, "int8_qat"), Calibration(64, 0)
     spec = replace(dense, resolved=replace(dense.resolved, weight_sparsity="2:4"))
     spec = replace(spec, calibrations=Calibrations(refit=few, sparsity=few))
@@ -279,7 +308,7 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_lo
         assert len(found) == 4 * 6
 
 
-def test_training_for_int8_goes_on_from_a_rung_and_its_file_agrees_with_it(workspace, cut, base_logits, trained):
+def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(workspace, cut, base_logits, trained):
     spec, start = cut(0.67, 0.875, "int8_qat"), trained.checkpoint_sha256
     job = jobs.QatJob(
         workspace, spec, RECIPE, 1, 1.5, start, jobs.DistillationTargets("none"), base_logits, 100, CALIBRATION
@@ -319,7 +348,7 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     assert exported.correct / exported.n >= base.accuracy - 0.01
 
 
-def test_an_augmented_rung_is_taught_by_the_live_teacher(workspace, source, cut, base_logits, trained):
+def test_an_augmented_rung_uses_the_live_teacher(workspace, source, cut, base_logits, trained):
     views = replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.7))
     targets = jobs.DistillationTargets("logits", live_teacher=source)
     job = jobs.TrainJob(workspace, cut(0.67, 0.875), views, 0, 1, None, targets, base_logits, 100)
@@ -339,7 +368,7 @@ def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, bas
 
 
 def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_logits):
-    """The teacher's logits are those at its own resolution."""
+    """The teacher's logits are computed at its own resolution."""
     small = replace(source, resolution=24)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
@@ -360,22 +389,22 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_log
     assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same) or seen.kept_start
 
 
-def test_recalibrated_batch_norms_repair_a_changed_resolution(workspace):
+def test_recalibrated_batch_norms_gain_accuracy_at_another_resolution(workspace):
     small = jobs.Source("efficientvit_fmnist", "builtin", 20)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
-    as_it_was = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
+    unchanged = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, small, "validation", RECIPE, 500)).sha256
-    settled = replace(as_it_was, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
+    recalibrated = replace(unchanged, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
     before, after = (
-        tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, 500)).accuracy for spec in (as_it_was, settled)
+        tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, 500)).accuracy for spec in (unchanged, recalibrated)
     )
     assert after > before + 0.01
 
 
-def test_a_model_cut_at_another_resolution_has_the_norms_of_its_settled_base(workspace):
-    """Settled behind the cut they would be those of its errors, and no fit knows the scale that they give."""
+def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
+    """Recalibrated after the cut they would adapt to its errors, and no fit knows their scale."""
     small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20), Compression()
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     variances = []
@@ -398,16 +427,16 @@ def test_cached_logits_are_those_of_the_pool_in_its_order(workspace, source):
     split = images.load_data(workspace).train
     pool = fine_tune.training_pool(len(split), RECIPE)
     assert logits.shape == (128, 10)
-    assert fine_tune.accuracy(logits, split.labels[pool]) > 0.85
+    assert inference.accuracy(logits, split.labels[pool]) > 0.85
 
 
 @pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
-def test_a_gpu_in_sight_is_used(monkeypatch, there, device):
+def test_a_visible_gpu_is_used(monkeypatch, there, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     assert images.torch_device() == device
 
 
-def test_models_go_to_the_device_of_the_worker_to_predict(workspace, source, monkeypatch):
+def test_a_model_is_moved_to_the_device_of_the_worker_to_predict(workspace, source, monkeypatch):
     monkeypatch.setattr(images, "torch_device", lambda: "meta")
     loaded, model = images.load_data(workspace), models.base_model(source, workspace)
     with pytest.raises(NotImplementedError, match="meta tensor"):  # its results cannot be copied back
@@ -415,7 +444,7 @@ def test_models_go_to_the_device_of_the_worker_to_predict(workspace, source, mon
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
-def test_a_head_for_other_classes_is_trained(tmp_path):
+def test_a_base_for_other_classes_is_trained(tmp_path):
     draw = np.random.default_rng(0)
     for name in ("dark", "light"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -429,7 +458,7 @@ def test_a_head_for_other_classes_is_trained(tmp_path):
     base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), recipe))
     weights = load_file(workspace.store.get(base.weights_sha256))
     assert weights["head.weight"].shape == (2, 192)
-    assert base.accuracy == 1.0  # of what is dark or light
+    assert base.accuracy == 1.0  # dark or light
     longer = replace(recipe, rungs=(0, 4), augmentation=Augmentation(flip=0.5), layer_decay=0.75, label_smoothing=0.1)
     again = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), longer))
     assert again.accuracy == 1.0

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.data import DataSpec, load
 from vitsearch.data.fashion_mnist import ASSETS, LICENSE_ASSET, SUBSET_ASSET
-from vitsearch.training import fine_tune
+from vitsearch.training import inference
 from vitsearch_evaluators.base.canonical_json import file_digest
 
 MEGABYTE = 10**6
@@ -55,8 +55,8 @@ def test_weights_reach_what_the_card_says(name, data):
     card, base = card_of(name), BUILTIN[name]
     model = timm.create_model(card["model"].pop("create"), **card["model"])
     model.load_state_dict({key: value.float() for key, value in load_file(base.path()).items()})
-    logits = fine_tune.predict_logits(model, data.validation.images, base.resolution, data.mean, data.std)
-    found = fine_tune.accuracy(logits, data.validation.labels)
+    logits = inference.predict_logits(model, data.validation.images, base.resolution, data.mean, data.std)
+    found = inference.accuracy(logits, data.validation.labels)
     assert len(data.validation) == card["accuracy"]["validation_images"]
     assert found == pytest.approx(card["accuracy"]["validation"], abs=0.0015)  # other kernels may turn a few images
     assert found >= 0.9

@@ -33,7 +33,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
-from vitsearch.workers.ray_runner import work
+from vitsearch.workers.ray_runner import run_task
 from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
@@ -58,7 +58,7 @@ class OneThread:
 
     def _run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
         self.before(job)
-        answer = work(job)
+        answer = run_task(job)
         self.trained += isinstance(job, TrainJob)
         return answer
 

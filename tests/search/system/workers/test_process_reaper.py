@@ -1,4 +1,4 @@
-"""A driver that is killed leaves nothing behind; one that ends in order is left alone."""
+"""The reaper ends the processes of a killed driver, and leaves an orderly shutdown alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.workers.process_reaper import MARK, Family, ProcessReaper
+from vitsearch.workers.process_reaper import MARK, ProcessReaper, ProcessTree
 
-pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="the guard works through /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="the reaper works through /proc")
 
 DRIVER = """
 import os, subprocess, sys
@@ -40,11 +40,11 @@ def start(how: str = "env=None") -> tuple[subprocess.Popen[bytes], str, int]:
 
 
 def alive(token: str) -> list[int]:
-    return Family(token, os.getpid()).marked()
+    return ProcessTree(token, os.getpid()).marked()
 
 
 def marked_soon(child: int, token: str) -> bool:
-    """A process that has just begun has no environment yet for a moment."""
+    """A new process has no environment for a moment."""
     for _ in range(100):
         if child in alive(token):
             return True
@@ -53,7 +53,7 @@ def marked_soon(child: int, token: str) -> bool:
 
 
 def await_none(token: str) -> list[int]:
-    """What is left; the guard itself bears the mark and is waited for too."""
+    """The marked processes that are left after a minute; the reaper carries the mark too."""
     for _ in range(600):
         if not (left := alive(token)):
             return []
@@ -61,7 +61,7 @@ def await_none(token: str) -> list[int]:
     return left
 
 
-def test_what_a_killed_driver_started_is_ended():
+def test_processes_of_a_killed_driver_are_killed():
     driver, token, child = start()
     assert marked_soon(child, token)
     driver.kill()
@@ -69,9 +69,9 @@ def test_what_a_killed_driver_started_is_ended():
     assert await_none(token) == []
 
 
-def test_what_lost_its_mark_is_known_by_its_parents():
+def test_a_process_without_the_mark_is_found_as_a_descendant():
     driver, _, child = start("env={}")
-    signal.sigtimedwait([], 2.0)  # the guard looks ten times a second at first
+    signal.sigtimedwait([], 2.0)  # the reaper scans ten times a second at first
     driver.kill()
     driver.communicate()
     for _ in range(600):
@@ -81,27 +81,27 @@ def test_what_lost_its_mark_is_known_by_its_parents():
     pytest.fail("the child outlived its driver")
 
 
-def test_a_driver_that_ends_in_order_is_not_killed():
+def test_a_driver_that_shuts_down_in_order_is_not_killed():
     driver, token, _ = start()
     driver.communicate()
     assert driver.returncode == 0
     assert await_none(token) == []
 
 
-def test_the_mark_is_gone_afterwards():
+def test_the_mark_is_removed_on_exit():
     with ProcessReaper():
         assert MARK in os.environ
     assert MARK not in os.environ
 
 
-def test_what_the_driver_had_before_stays_out_of_it():
+def test_processes_started_before_the_reaper_are_left_out():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as before:
-        family = Family("no such token", os.getpid())
+        tree = ProcessTree("no such token", os.getpid())
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as after:
-            assert after.pid in family.alive()
-            assert before.pid not in family.alive()
+            assert after.pid in tree.alive()
+            assert before.pid not in tree.alive()
 
 
-def test_the_first_process_is_no_driver():
-    with pytest.raises(ValueError, match="process 1 is no driver"):
-        Family("token", 1)
+def test_pid_1_is_refused_as_a_driver():
+    with pytest.raises(ValueError, match="pid 1 cannot be a driver"):
+        ProcessTree("token", 1)

@@ -1,4 +1,4 @@
-"""Stages on real Ray workers: results, failures, deaths, and resources that are not there."""
+"""Stages on real Ray workers: results, failures, crashes, and missing resources."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 from vitsearch.errors import ResourceError, StageError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.workers import ray_runner as runners
+from vitsearch.workers import tasks
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
 
 
 @dataclass(frozen=True)
 class StageJob(Job[int]):
-    """A job whose stage is put into a stand-in for vitsearch.workers.tasks on the worker."""
+    """A job whose task is replaced by a function of this test."""
 
     stage = "stage"
     how: str
@@ -32,13 +33,13 @@ def ray_runner():
 
 @pytest.fixture
 def with_stage(ray_runner, monkeypatch):
-    """Sends our own work function instead of the one that imports torch."""
-    remote = ray_runner._ray.remote(num_cpus=1, max_retries=0)(_work)
-    monkeypatch.setattr(ray_runner, "_work", remote)
+    """Sends a function of this test to the worker instead of the one that imports torch."""
+    remote = ray_runner._ray.remote(num_cpus=1, max_retries=0)(_run_task_on)
+    monkeypatch.setattr(ray_runner, "_run_task", remote)
     return ray_runner
 
 
-def _work(job, resources):
+def _run_task_on(job, resources):
     import signal
     from pathlib import Path
 
@@ -49,10 +50,10 @@ def _work(job, resources):
     if job.how == "bug":
         raise KeyError("weights")
     if job.how.startswith("die"):
-        deaths = Path(job.how.partition(" ")[2])
-        seen = len(deaths.read_text()) if deaths.exists() else 0
+        crashes = Path(job.how.partition(" ")[2])
+        seen = len(crashes.read_text()) if crashes.exists() else 0
         if seen < job.workspace:
-            deaths.write_text("x" * (seen + 1))
+            crashes.write_text("x" * (seen + 1))
             os.kill(os.getpid(), signal.SIGKILL)
     return 7, None
 
@@ -65,7 +66,7 @@ def test_a_result_comes_back(with_stage):
     assert run(with_stage, "well")[0] == 7
 
 
-def test_a_stage_error_arrives_as_itself(with_stage):
+def test_a_stage_error_is_raised_unchanged(with_stage):
     with pytest.raises(StageError, match="the loss is NaN at step 3") as caught:
         run(with_stage, "stage error")
     assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
@@ -77,20 +78,20 @@ def test_any_other_exception_becomes_a_stage_error_that_names_it(with_stage):
     assert caught.value.kind == "KeyError"
 
 
-def test_a_worker_that_dies_is_replaced(with_stage, tmp_path):
-    assert run(with_stage, f"die {tmp_path / 'deaths'}", workspace=2)[0] == 7
+def test_a_worker_that_crashes_is_replaced(with_stage, tmp_path):
+    assert run(with_stage, f"die {tmp_path / 'crashes'}", workspace=2)[0] == 7
 
 
-def test_a_stage_that_kills_its_worker_again_and_again_has_failed(with_stage, tmp_path, monkeypatch):
+def test_a_stage_that_crashes_its_workers_again_and_again_fails(with_stage, tmp_path, monkeypatch):
     monkeypatch.setattr(runners, "CRASHES_ALLOWED", 1)  # each new worker costs seconds
-    with pytest.raises(StageError, match="died 2 times") as caught:
-        run(with_stage, f"die {tmp_path / 'deaths'}", workspace=9)
+    with pytest.raises(StageError, match="crashed 2 times") as caught:
+        run(with_stage, f"die {tmp_path / 'crashes'}", workspace=9)
     assert caught.value.kind == "crash"
 
 
-def test_gpus_that_are_not_there_are_refused_at_the_start(ray_runner):
-    with pytest.raises(ResourceError, match="wants 8 GPU, but this machine has"):
-        runners.refuse_lacking(Resources(1, 1, 8.0), {"CPU": 1.0}, None)
+def test_missing_gpus_are_refused_at_the_start(ray_runner):
+    with pytest.raises(ResourceError, match="needs 8 GPU, but this machine has"):
+        runners.require_resources(Resources(1, 1, 8.0), {"CPU": 1.0}, None)
 
 
 @pytest.mark.parametrize(
@@ -104,23 +105,21 @@ def test_gpus_that_are_not_there_are_refused_at_the_start(ray_runner):
         (4, 0.0, 1, 0),
     ],
 )
-def test_gpus_that_are_there_are_shared_out(trainers, gpus, there, each):
+def test_gpus_are_divided_between_trainers(trainers, gpus, there, each):
     resources = Resources(trainers, 1, gpus)
     assert runners.gpus_of(resources, there) == each
-    runners.refuse_lacking(resources, {"CPU": 1.0, "GPU": there}, None)
+    runners.require_resources(resources, {"CPU": 1.0, "GPU": there}, None)
 
 
-@pytest.mark.parametrize(("gpus", "in_sight"), [(0.0, ""), (0.5, "0,1")])
-def test_a_worker_without_a_gpu_sees_none(monkeypatch, gpus, in_sight):
+@pytest.mark.parametrize(("gpus", "visible"), [(0.0, ""), (0.5, "0,1")])
+def test_a_worker_without_a_gpu_sees_none(monkeypatch, gpus, visible):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(runners, "work", lambda job: os.environ["CUDA_VISIBLE_DEVICES"])
-    assert runners._work_with(StageJob(None, "well"), Resources(1, 1, gpus)) == in_sight
+    monkeypatch.setattr(runners, "run_task", lambda job: os.environ["CUDA_VISIBLE_DEVICES"])
+    assert runners._run_task_on(StageJob(None, "well"), Resources(1, 1, gpus)) == visible
 
 
-def test_the_inline_runner_notes_what_a_stage_cost(monkeypatch):
-    import vitsearch.workers.tasks
-
-    monkeypatch.setattr(vitsearch.workers.tasks, "stage", lambda job: 7, raising=False)
+def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, StageJob, lambda job: 7)
     result, made = asyncio.run(InlineRunner().run(StageJob(None, "well")))
     assert result == 7
     assert made.cpu_seconds >= 0.0

@@ -1,4 +1,4 @@
-"""The model that rounds in torch, and the file that int8_static makes of it."""
+"""A model that rounds in torch, and the file that int8_static makes of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.onnx_file import OnnxExporter
-from vitsearch.training.fine_tune import FineTuneTask, accuracy, fine_tune, predict_logits, training_pool
+from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
+from vitsearch.training.inference import accuracy, predict_logits
 
 LAYERS = 4 * 6 + 1
 
@@ -87,7 +88,7 @@ def test_inputs_and_weights_are_on_their_grids():
 
 
 def straight_through(made, inputs):
-    """As the layer computes, in plain operations that torch differentiates by itself."""
+    """The forward pass of the layer in plain operations that torch differentiates."""
 
     def rounded(values):
         return values + (values.round() - values).detach()
@@ -100,7 +101,7 @@ def straight_through(made, inputs):
     return nn.functional.linear(steps * scale, rounded(made.weight / w_scale) * w_scale, made.bias)
 
 
-def test_gradients_are_those_of_rounding_straight_through():
+def test_gradients_pass_rounding_unchanged():
     made, inputs = layer(), (torch.randn(50, 6) * 2).requires_grad_()
     wanted = [inputs, made.weight, made.bias, made.stretch]
     slope = torch.randn(50, 4)
@@ -112,7 +113,7 @@ def test_gradients_are_those_of_rounding_straight_through():
     torch.testing.assert_close(found[3], expected[3] * damping, atol=1e-4, rtol=1e-3)
 
 
-def test_a_range_that_an_outlier_stretched_shrinks():
+def test_training_shrinks_a_range_stretched_by_an_outlier():
     torch.manual_seed(0)
     plain, inputs = nn.Linear(64, 32), torch.randn(256, 64)
     made = QuantizedLinear(copy.deepcopy(plain), (-300.0, 300.0))
@@ -129,14 +130,14 @@ def test_a_range_that_an_outlier_stretched_shrinks():
 
 
 @pytest.mark.parametrize("ends", [(0.0, 0.0), (2.0, 3.0), (-3.0, -2.0)])
-def test_zero_is_always_in_the_range_and_a_range_of_nothing_is_one_of_steps(ends):
+def test_zero_is_always_in_the_range_and_an_empty_range_gives_finite_outputs(ends):
     made = layer(*ends)
     assert torch.isfinite(made(torch.randn(3, 6))).all()
     assert made.ends()[0] <= 0 <= made.ends()[1]
     torch.testing.assert_close(made(torch.zeros(1, 6))[0], made.bias)
 
 
-def test_under_autocast_it_multiplies_integers_exactly():
+def test_integers_are_multiplied_exactly_under_autocast():
     made, inputs = layer(), torch.randn(50, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = made(inputs)
@@ -153,7 +154,7 @@ def test_every_linear_layer_rounds_and_shares_its_parameters(base, rounded):
     assert set(dict(base.model().named_parameters())) <= set(dict(rounded.named_parameters()))
 
 
-def test_before_a_step_it_is_what_post_training_quantization_gives(base, rounded, images, tmp_path, logits):
+def test_an_untrained_model_equals_post_training_quantization(base, rounded, images, tmp_path, logits):
     OnnxExporter().export(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "ptq.onnx", images.numpy())
     inputs = base.held_out[0][:64]
@@ -162,14 +163,14 @@ def test_before_a_step_it_is_what_post_training_quantization_gives(base, rounded
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
 
 
-def test_training_moves_weights_and_ranges(rounded, trained):
+def test_training_changes_weights_and_ranges(rounded, trained):
     before, after = fake_quant.state_of(rounded), fake_quant.state_of(trained)
     for name in ("blocks.0.attn.qkv.weight", f"blocks.0.attn.qkv.{fake_quant.RANGE}"):
         assert not torch.equal(before[name], after[name])
 
 
-def test_the_file_computes_what_the_trained_model_computes(base, trained, files, logits):
-    """Values between two steps may go either way, so it is not as near as in fp32."""
+def test_the_file_agrees_with_the_trained_model(base, trained, files, logits):
+    """Values between two steps may be rounded either way, so the difference is larger than in fp32."""
     inputs = base.held_out[0][:64]
     expected, found = logits(trained, inputs).numpy(), run(files[1], inputs.numpy(), 64)
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
@@ -184,7 +185,7 @@ def test_the_file_has_the_graph_of_post_training_quantization(files, images, tmp
 
 
 def cpu_seconds(sessions, inputs, rounds=15, repeats=8):
-    """The least CPU time of ``repeats`` inferences of each, measured in turns."""
+    """The least CPU time of ``repeats`` inferences of each session, measured alternately."""
     least = dict.fromkeys(sessions, np.inf)
     for _ in range(rounds):
         for name, session in sessions.items():
@@ -204,14 +205,14 @@ def sessions_of(**paths):
     }
 
 
-def test_it_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
+def test_the_file_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
     quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
     least = cpu_seconds(sessions_of(fp32=files[0], qat=files[1], ptq=tmp_path / "ptq.onnx"), images[:1].numpy())
     assert least["qat"] < 1.1 * least["ptq"]
     assert least["qat"] < 0.8 * least["fp32"]
 
 
-def test_what_is_saved_brings_it_back(base, trained, tmp_path, logits):
+def test_a_saved_state_restores_the_model(base, trained, tmp_path, logits):
     save_file({name: value.contiguous() for name, value in fake_quant.state_of(trained).items()}, tmp_path / "w")
     model = base.model()
     fake_quant.load(model, load_file(tmp_path / "w"))
@@ -219,14 +220,14 @@ def test_what_is_saved_brings_it_back(base, trained, tmp_path, logits):
     torch.testing.assert_close(logits(model, inputs), logits(trained, inputs))
 
 
-def test_a_plain_state_is_loaded_as_it_is(base):
+def test_the_state_of_a_plain_model_is_loaded_unchanged(base):
     model, state = base.model(), base.model().state_dict()
     fake_quant.load(model, state)
     assert fake_quant.learned(model) == ()
     assert fake_quant.state_of(model).keys() == state.keys()
 
 
-def test_unrounded_is_the_plain_model_for_a_while(base, rounded, logits):
+def test_unrounded_restores_the_plain_layers_temporarily(base, rounded, logits):
     inputs = base.held_out[0][:8]
     before = logits(rounded, inputs)
     with fake_quant.unrounded(rounded):
@@ -235,7 +236,7 @@ def test_unrounded_is_the_plain_model_for_a_while(base, rounded, logits):
 
 
 def test_images_with_nan_are_refused(base):
-    with pytest.raises(StageError, match=r"the input of blocks\.0\.attn\.qkv takes NaN or infinity"):
+    with pytest.raises(StageError, match=r"the input of blocks\.0\.attn\.qkv has NaN or infinity"):
         fake_quant.prepare(base.model(), [torch.full((2, 1, 28, 28), torch.nan)])
 
 
@@ -244,7 +245,7 @@ def test_layers_that_are_not_in_the_file_are_an_error(rounded, files, images, tm
         quantize_static(files[0], tmp_path / "out.onnx", images.numpy(), fake_quant.learned(rounded))
 
 
-# ---- what it is for
+# ---- gains in accuracy and speed
 
 
 def archive(name):
@@ -252,19 +253,20 @@ def archive(name):
         return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
 
 
-def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images, tmp_path):
-    """The case of benchmarks/quantization.py: an equal model, four channels of each norm 60 times as large."""
+def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images, tmp_path):
+    """A small case of benchmarks/quantization.py: an equal model, four channels of each norm 120 times as large."""
     model = base.model()
-    add_outliers(model, 60.0, 4)
+    add_outliers(model, 120.0, 4)
     (pixels, labels), (unseen, answers) = archive("train"), archive("validation")
+    unseen, answers = unseen[:500], answers[:500]
     inputs = to_tensor(unseen, 28, (0.286,), (0.353,)).numpy()
     rounded = copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
     start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
-    recipe = Recipe((0, 2), 2048, 64, 1e-4, 0.05, 8, 0.5, 2.0, 0)
+    recipe = Recipe((0, 1), 512, 64, 2e-4, 0.05, 2, 0.5, 2.0, 0)
     pool = training_pool(len(pixels), recipe)
     teacher = predict_logits(model, pixels, 28, (0.286,), (0.353,), precision="bf16", rows=pool)
-    task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 2, teacher_logits=teacher, pool=pool)
+    task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 1, teacher_logits=teacher, pool=pool)
     fine_tune(rounded, task)
     found = {}
     for name, subject in (start | {"qat": rounded}).items():
@@ -272,7 +274,7 @@ def test_training_brings_back_more_than_half_of_what_outliers_cost(base, images,
         plain, small = exported(subject, images, tmp_path / name)
         found[name] = accuracy(run(plain if name == "fp32" else small, inputs, 100), answers)
     lost = {name: found["fp32"] - value for name, value in found.items()}
-    assert lost["ptq"] >= 0.01
+    assert lost["ptq"] >= 0.1
     assert lost["qat"] <= lost["ptq"] / 2
 
 

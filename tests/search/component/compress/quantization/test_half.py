@@ -18,7 +18,7 @@ def plain(base, tmp_path_factory):
     return path
 
 
-def test_the_file_is_half_as_large_and_answers_alike_in_fp32(base, plain, tmp_path):
+def test_the_file_is_half_as_large_and_agrees_with_fp32(base, plain, tmp_path):
     halve(plain, tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < 0.52 * plain.stat().st_size
     inputs = base.held_out[0][:64].numpy()
@@ -28,7 +28,7 @@ def test_the_file_is_half_as_large_and_answers_alike_in_fp32(base, plain, tmp_pa
 
 
 def of_weight(values, path):
-    """``logits = images @ values`` as a file."""
+    """A file that computes ``logits = images @ values``."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("images", "logits")]
     nodes = [helper.make_node("MatMul", ["images", "w"], ["logits"])]
     weight = numpy_helper.from_array(np.asarray(values, np.float32), "w")
@@ -36,13 +36,13 @@ def of_weight(values, path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def test_weights_beyond_the_largest_are_refused(tmp_path):
+def test_weights_beyond_the_range_of_fp16_are_refused(tmp_path):
     of_weight(np.eye(4) * 1e5, tmp_path / "in.onnx")
-    with pytest.raises(StageError, match="w holds values beyond 65504, the largest of fp16"):
+    with pytest.raises(StageError, match="w has values beyond 65504, the largest of fp16"):
         halve(tmp_path / "in.onnx", tmp_path / "out.onnx")
 
 
-def test_the_smallest_weights_become_small_without_a_warning(tmp_path):
+def test_the_smallest_weights_are_rounded_without_a_warning(tmp_path):
     of_weight(np.eye(4) * 1e-9, tmp_path / "in.onnx")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -33,14 +33,14 @@ def kinds(path):
 def test_every_weight_is_int8_in_the_file_and_nothing_else_changes(plain, small):
     before, after = kinds(plain), kinds(small)
     assert after.pop("DequantizeLinear") == 4 * 6 + 1 + 1  # the linear layers and the patches
-    before.pop("Identity", None), after.pop("Identity", None)  # equal tensors that the exporter keeps once
+    before.pop("Identity", None), after.pop("Identity", None)  # aliases of equal tensors that the exporter stores once
     assert after == before
     assert small.stat().st_size < 0.28 * plain.stat().st_size
     floats = [t for t in onnx.load(small).graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     assert max(int(np.prod(tensor.dims)) for tensor in floats) <= 50 * 192  # the position table
 
 
-def test_it_computes_with_the_weights_as_they_were_rounded(base, plain, small):
+def test_the_file_computes_with_the_rounded_weights(base, plain, small):
     inputs = base.held_out[0].numpy()
     expected, found = (run(path, inputs, 50) for path in (plain, small))
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
@@ -48,7 +48,7 @@ def test_it_computes_with_the_weights_as_they_were_rounded(base, plain, small):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(5, 3), (3, 2, 1, 1)]), st.sampled_from([0, 1]))
-def test_a_value_is_off_by_half_a_step_at_most(seed, shape, axis):
+def test_the_rounding_error_is_at_most_half_a_step(seed, shape, axis):
     values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     values[(slice(None),) * axis + (0,)] = 0  # a channel of zeros
     steps, scale = symmetric(values, axis)

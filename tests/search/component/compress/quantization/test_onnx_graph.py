@@ -6,20 +6,20 @@ from vitsearch.compress.quantization.onnx_graph import attributes, constants, in
 
 
 def graph(*nodes, **values):
-    """From ``x`` to ``y``."""
+    """A graph from ``x`` to ``y``."""
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in "xy"]
     tensors = [numpy_helper.from_array(np.full((2, 2), value, np.float32), name) for name, value in values.items()]
     return helper.make_graph([helper.make_node(*node) for node in nodes], "g", ends[:1], ends[1:], tensors)
 
 
-def test_a_tensor_that_the_exporter_keeps_once_is_found_under_every_name():
+def test_an_aliased_constant_is_found_under_every_name():
     made = graph(("Identity", ["a"], ["b"]), ("Identity", ["b"], ["c"]), ("MatMul", ["x", "c"], ["y"]), a=1.0)
     found = constants(made)
     assert set(found) == {"a", "b", "c"}
     assert found["c"].name == "a"
 
 
-def test_what_nothing_reads_any_more_goes():
+def test_unread_constants_and_identities_are_removed():
     made = graph(("Identity", ["a"], ["b"]), ("MatMul", ["x", "b"], ["y"]), a=1.0)
     nodes = list(made.node)
     nodes[1].input[1] = "new"
@@ -39,6 +39,6 @@ def test_attributes_are_plain_values():
     assert attributes(node) == {"transB": 1, "alpha": 0.5}
 
 
-def test_nodes_come_behind_those_that_they_read():
+def test_nodes_are_sorted_topologically():
     backwards = graph(("Relu", ["b"], ["y"]), ("Relu", ["a"], ["b"]), ("Relu", ["x"], ["a"]))
     assert [node.output[0] for node in in_order(backwards)] == ["a", "b", "y"]

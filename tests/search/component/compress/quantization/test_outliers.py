@@ -3,7 +3,7 @@ import torch
 from vitsearch.compress.quantization.outliers import add_outliers
 
 
-def test_it_computes_the_same_with_a_few_large_channels(base, logits):
+def test_outliers_do_not_change_the_outputs(base, logits):
     plain, hard = base.model(), base.model()
     add_outliers(hard, 60.0, 4)
     inputs = base.held_out[0][:16]

@@ -26,7 +26,7 @@ def plain(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(base):
-    """To calibrate on: 32 training images."""
+    """32 training images for calibration."""
     return base.calibration[0][:32].numpy()
 
 
@@ -39,7 +39,9 @@ def test_fp32_is_a_copy(plain, tmp_path, images):
 
 
 @pytest.mark.parametrize("precision", INT8)
-def test_int8_is_small_close_and_leaves_nothing_behind(precision, base, plain, images, tmp_path, caplog, capfd):
+def test_int8_files_are_small_and_accurate_without_side_effects(
+    precision, base, plain, images, tmp_path, caplog, capfd
+):
     before = sorted(plain.parent.iterdir())
     handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
     quantize(plain, tmp_path / "out.onnx", precision, images)
@@ -55,7 +57,7 @@ def test_int8_is_small_close_and_leaves_nothing_behind(precision, base, plain, i
 
 
 @pytest.mark.parametrize(("precision", "kernel"), [("int8_dynamic", "MatMulInteger"), ("int8_ptq", LAYER)])
-def test_int8_takes_all_layers_and_leaves_products_of_activations_alone(precision, kernel, plain, images, tmp_path):
+def test_int8_covers_all_layers_but_no_products_of_activations(precision, kernel, plain, images, tmp_path):
     quantize(plain, tmp_path / "out.onnx", precision, images)
     before, after = (
         Counter(node.op_type for node in onnx.load(path).graph.node) for path in (plain, tmp_path / "out.onnx")
@@ -67,13 +69,13 @@ def test_int8_takes_all_layers_and_leaves_products_of_activations_alone(precisio
 
 
 def test_unknown_precision_is_refused(plain, images, tmp_path):
-    with pytest.raises(PlanError, match="precision 'int4' cannot be made; known: fp32, fp16, int8_dynamic, int8_ptq"):
+    with pytest.raises(PlanError, match="unknown precision 'int4'; known: fp32, fp16, int8_dynamic, int8_ptq"):
         quantize(plain, tmp_path / "out.onnx", "int4", images)
 
 
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Softmax"])
 def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
-    """The reason that ``supports`` gives; when this fails, bf16 can be made."""
+    """``supports`` gives this as the reason; when this test fails, bf16 can be offered."""
     to_bf16, to_fp32 = {"to": TensorProto.BFLOAT16}, {"to": TensorProto.FLOAT}
     operands = ["b", "b"] if kind in ("MatMul", "Gemm") else ["b"]
     nodes = [

@@ -1,4 +1,4 @@
-"""Zeros in the weights: which, how many, that they stay, and what the closed form makes of the rest."""
+"""Zero weights: which and how many, their survival, and the closed-form correction of the other weights."""
 
 import copy
 import dataclasses
@@ -71,7 +71,7 @@ def test_networks_that_choose_tokens_stay_dense(base):
     assert {name.replace(".block.", ".") for name in sparsity.layers(model)} == before
 
 
-def test_convolutions_with_an_identity_beside_them_stay_dense():
+def test_convolutions_merged_with_an_identity_stay_dense():
     names = set(sparsity.layers(timm.create_model("fastvit_t8")))
     assert "stages.0.blocks.0.mlp.fc1" in names
     assert not [name for name in names if name.startswith("stem")]
@@ -79,7 +79,7 @@ def test_convolutions_with_an_identity_beside_them_stay_dense():
 
 @pytest.mark.parametrize(("kind", "wanted"), [("50%", 0.5), ("75%", 0.75), ("2:4", 0.5)])
 @pytest.mark.parametrize("how", ["magnitude", "fit"])
-def test_the_share_is_zero_and_the_rest_is_not(base, fitted, how, kind, wanted):
+def test_the_requested_share_of_weights_is_zero(base, fitted, how, kind, wanted):
     model = base.model() if how == "magnitude" else fitted(kind)
     if how == "magnitude":
         sparsity.magnitude(model, kind)
@@ -109,28 +109,28 @@ def test_the_closed_form_is_nearer_to_the_base_than_magnitude(base, fitted, logi
     assert distances[1] < 0.6 * distances[0]
 
 
-def test_a_layer_that_does_not_run_by_itself_keeps_its_largest_weights(base):
-    """Swin V2 multiplies by the weights of a layer that is never called."""
+def test_a_layer_whose_forward_is_not_called_keeps_its_largest_weights(base):
+    """Swin V2 uses the weights of a layer that it never calls."""
     torch.manual_seed(0)
     model = timm.create_model("swinv2_tiny_window8_256", img_size=64, num_classes=4, **SMALL)
     sparsity.fit(model, "2:4", torch.randn(2, 3, 64, 64))
     sparsity.verify(model, "2:4")
 
 
-def test_where_inputs_are_independent_the_others_stay_as_they_were():
+def test_independent_inputs_leave_the_other_weights_unchanged():
     weight = np.random.default_rng(0).normal(size=(3, 8))
-    after = sparsity.thinned(weight, np.diag(np.arange(1.0, 9.0)), sparsity.Choice(0.5, in_fours=True))
+    after = sparsity.sparsified(weight, np.diag(np.arange(1.0, 9.0)), sparsity.Choice(0.5, in_fours=True))
     assert ((after == 0).reshape(-1, 4).sum(1) == 2).all()
     assert np.array_equal(after[after != 0], weight[after != 0])
 
 
-@given(weight=st.floats(0.1, 1.0), duplicate_of=st.floats(2.0, 4.0))
-def test_a_twin_behind_it_gives_what_an_input_gave(weight, duplicate_of):
-    """Two inputs that are always alike: the smaller weight goes and the other becomes their sum."""
+@given(smaller=st.floats(0.1, 1.0), larger=st.floats(2.0, 4.0))
+def test_an_equal_input_takes_over_the_weight_of_a_dropped_one(smaller, larger):
+    """Two equal inputs: the smaller weight becomes zero and the other their sum."""
     alike = np.array([[1.0, 1.0], [1.0, 1.0]])
-    after = sparsity.thinned(np.array([[weight, duplicate_of]]), alike, sparsity.Choice(0.5, in_fours=False))
+    after = sparsity.sparsified(np.array([[smaller, larger]]), alike, sparsity.Choice(0.5, in_fours=False))
     assert after[0, 0] == 0
-    assert after[0, 1] == pytest.approx(weight + duplicate_of, rel=0.02)  # but for the ridge
+    assert after[0, 1] == pytest.approx(smaller + larger, rel=0.02)  # except for the ridge
 
 
 def task(base):
@@ -153,16 +153,16 @@ def test_zeros_stay_zero_while_the_rest_learns(base, fitted, rounding):
     assert any(not torch.equal(zero, before[name]) for name, zero in zeros(model).items()), "nothing held them"
 
 
-@pytest.mark.parametrize(("kind", "told"), [("2:4", "blocks.0.mlp.fc1 has more"), ("50%", "are zero, not 50%")])
-def test_what_was_lost_is_told(base, kind, told):
+@pytest.mark.parametrize(("kind", "message"), [("2:4", "blocks.0.mlp.fc1 has more"), ("50%", "are zero, not 50%")])
+def test_lost_zeros_are_refused(base, kind, message):
     model = base.model()
     sparsity.magnitude(model, kind)
     nn.init.ones_(model.blocks[0].mlp.fc1.weight[:, :8] if kind == "2:4" else model.blocks[0].mlp.fc1.weight)
-    with pytest.raises(StageError, match=told):
+    with pytest.raises(StageError, match=message):
         sparsity.verify(model, kind)
 
 
-def test_a_fit_on_values_that_are_no_numbers_is_told(base):
+def test_a_fit_on_infinite_inputs_is_refused(base):
     with pytest.raises(StageError, match="NaN"):
         sparsity.fit(base.model(), "2:4", torch.full((2, 1, 28, 28), torch.inf))
 

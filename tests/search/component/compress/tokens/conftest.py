@@ -1,4 +1,4 @@
-"""A ViT of four narrow blocks on 16 patches, and effects that leave fewer tokens."""
+"""A ViT of four narrow blocks on 16 patches, and plans that leave fewer tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def vit():
         torch.manual_seed(0)
         size = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": DEPTH, "num_heads": 2, "num_classes": 5}
         model = VisionTransformer(**size | arguments).eval()
-        with torch.no_grad():  # fresh weights are so small that all tokens would be nearly alike
+        with torch.no_grad():  # new weights are so small that all tokens would be nearly equal
             for parameter in model.parameters():
                 parameter += 0.2 * torch.randn(parameter.shape)
         return model

@@ -1,4 +1,4 @@
-"""What goes is fused into one token."""
+"""Dropped tokens are fused into one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitsearch.compress.tokens.base import Layout
 from vitsearch.compress.tokens.evit import EViTBlock
 
 
-def test_the_last_token_is_the_sum_of_those_that_went_weighted_by_attention(vit):
+def test_the_last_token_is_the_attention_weighted_sum_of_the_dropped_ones(vit):
     block = EViTBlock(vit().blocks[0], Layout(1, 1), kept=2)
     x, attended = torch.randn(1, 6, 32), torch.tensor([[0.3, 0.1, 0.2, 0.25, 0.15]])
     reduced = block.reduce(x, attended)
@@ -26,7 +26,7 @@ def test_the_fused_token_can_be_kept_and_fused_again(vit, images, pruned):
     assert model(images).isfinite().all()
 
 
-def test_with_nothing_in_common_it_gives_other_logits_than_topk(vit, images, pruned):
+def test_the_fused_token_changes_the_logits(vit, images, pruned):
     evit, topk = (pruned(vit(), name, 0.5, (1,))(images) for name in ("evit", "topk"))
     with pytest.raises(AssertionError):
         torch.testing.assert_close(evit, topk)

@@ -1,4 +1,4 @@
-"""The door: what all methods of token pruning have in common."""
+"""Behaviour that all methods of token pruning share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vitsearch.export.onnx_file import OnnxExporter
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
 BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))
-EFFECT = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
+PLAN = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
 
 
 @pytest.fixture(params=METHODS)
@@ -26,7 +26,7 @@ def method(request):
 
 
 def counts_of(model, images):
-    """Tokens behind each block."""
+    """Numbers of tokens behind each block."""
     seen = []
     for block in model.blocks:
         block.register_forward_hook(lambda _, __, out: seen.append((out if torch.is_tensor(out) else out.x).shape[1]))
@@ -34,32 +34,32 @@ def counts_of(model, images):
     return tuple(seen)
 
 
-def test_each_block_leaves_the_tokens_of_the_effect(vit, images):
+def test_each_block_passes_on_the_tokens_of_the_plan(vit, images):
     model = vit()
-    tokens.apply(model, EFFECT)
-    assert counts_of(model, images) == EFFECT.tokens
+    tokens.apply(model, PLAN)
+    assert counts_of(model, images) == PLAN.tokens
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_counts_hold_for_named_places(vit, images, pruned, name):
+def test_the_plan_holds_for_named_blocks(vit, images, pruned, name):
     expected = {"topk": (17, 9, 5, 5), "evit": (17, 10, 6, 6), "tome": (17, 9, 5, 5), "dynamicvit": (17, 9, 5, 5)}
     assert counts_of(pruned(vit(), name, 0.5, (1, 2)), images) == expected[name]
 
 
-def test_an_effect_without_tokens_changes_nothing(vit):
+def test_a_plan_without_tokens_changes_nothing(vit):
     model = vit()
     before = list(model.blocks)
-    tokens.apply(model, replace(EFFECT, tokens=(), token_pruning_method=None))
+    tokens.apply(model, replace(PLAN, tokens=(), token_pruning_method=None))
     assert list(model.blocks) == before
 
 
-def test_names_of_weights_stay(vit, pruned, method):
+def test_names_of_weights_do_not_change(vit, pruned, method):
     names = [name for name in pruned(vit(), method).state_dict() if ".predictor." not in name]
     assert set(names) == vit().state_dict().keys()
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_mode_of_the_model_stays(vit, pruned, method, training):
+def test_training_and_evaluation_mode_are_kept(vit, pruned, method, training):
     model = pruned(vit().train(training), method)
     assert {module.training for module in model.modules()} == {training}
 
@@ -110,7 +110,7 @@ def test_exports_and_agrees_with_its_runtime(vit, pruned, method, arguments, tmp
 
 
 @pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
-def test_becomes_int8(vit, images, pruned, method, precision, tmp_path):
+def test_exports_to_int8(vit, images, pruned, method, precision, tmp_path):
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     model = pruned(vit(), method)
     OnnxExporter().export(model, (1, 3, 16, 16), plain)
@@ -119,8 +119,8 @@ def test_becomes_int8(vit, images, pruned, method, precision, tmp_path):
     assert evaluate.logits(small, images.numpy(), batch_size=3).shape == (3, 5)
 
 
-def test_trains_for_int8_and_becomes_the_file(vit, images, pruned, method, tmp_path):
-    """Rounding may choose another token here and there, so the file is only near to the model."""
+def test_trains_for_int8_and_exports(vit, images, pruned, method, tmp_path):
+    """Rounding may choose other tokens in some cases, so the file agrees with the model only approximately."""
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     model = pruned(vit(), method)
     fake_quant.prepare(model, [images])
@@ -136,27 +136,27 @@ def test_trains_for_int8_and_becomes_the_file(vit, images, pruned, method, tmp_p
     assert float((found - expected).norm()) <= 0.2 * float(expected.norm())
 
 
-def test_costs_less_with_attention_counted(vit, images, pruned, method):
+def test_macs_fall_with_the_tokens(vit, images, pruned, method):
     assert macs.count(pruned(vit(), method), images[:1])[0] < 0.85 * macs.count(vit(), images[:1])[0]
 
 
 @pytest.mark.parametrize("name", ["topk", "evit"])
 @pytest.mark.parametrize("pooled", ["avg", "map"])
-def test_without_a_class_token_the_mean_query_decides(vit, images, pruned, name, pooled, tmp_path):
+def test_without_a_class_token_the_mean_query_ranks(vit, images, pruned, name, pooled, tmp_path):
     model = pruned(vit(class_token=False, global_pool=pooled), name)
     assert counts_of(model, images)[-1] < 16
     assert OnnxExporter().export(model, (1, 3, 16, 16), tmp_path / "model.onnx").parity_rel <= 1e-4
 
 
 @pytest.mark.parametrize(
-    ("resolved", "told"),
+    ("resolved", "message"),
     [
-        (replace(EFFECT, tokens=(17, 9, 9)), "tokens behind 3 blocks, model of 4"),
-        (replace(EFFECT, tokens=(17, 9, 10, 10)), "cannot leave 10 of 9 tokens"),
-        (replace(EFFECT, tokens=(17, 9, 1, 1)), "cannot leave 1 of 9 tokens"),
-        (replace(EFFECT, token_pruning_method="any"), "no method 'any'"),
+        (replace(PLAN, tokens=(17, 9, 9)), "tokens behind 3 blocks, model of 4"),
+        (replace(PLAN, tokens=(17, 9, 10, 10)), "cannot leave 10 of 9 tokens"),
+        (replace(PLAN, tokens=(17, 9, 1, 1)), "cannot leave 1 of 9 tokens"),
+        (replace(PLAN, token_pruning_method="any"), "unknown token pruning method 'any'"),
     ],
 )
-def test_an_effect_of_another_model_is_refused(vit, resolved, told):
-    with pytest.raises(StageError, match=told):
+def test_a_plan_of_another_model_is_refused(vit, resolved, message):
+    with pytest.raises(StageError, match=message):
         tokens.apply(vit(), resolved)

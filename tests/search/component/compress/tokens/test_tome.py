@@ -1,4 +1,4 @@
-"""Merging is exact where it should be: equal tokens are one token that counts for several."""
+"""Merging equal tokens is exact: the merged token counts for several."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def chain(model, merged):
     return model.blocks
 
 
-def test_merging_twins_changes_nothing_for_the_others(vit):
+def test_merging_equal_tokens_does_not_change_the_others(vit):
     torch.manual_seed(2)
     first, others = torch.randn(2, 4, 1, 32), torch.randn(2, 1, 32)
-    twins = torch.cat([others, first.expand(-1, -1, 2, -1).reshape(2, 8, 32)], dim=1)  # 1 and 2, 3 and 4, ...
+    equal = torch.cat([others, first.expand(-1, -1, 2, -1).reshape(2, 8, 32)], dim=1)  # 1 and 2, 3 and 4, ...
     with torch.no_grad():
-        expected = vit().blocks(twins)
-        found = chain(vit(), merged=4)(twins)
+        expected = vit().blocks(equal)
+        found = chain(vit(), merged=4)(equal)
     assert found.shape == (2, 5, 32)
     torch.testing.assert_close(found[:, 0], expected[:, 0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[:, 1:], expected[:, [1, 5, 3, 7]], rtol=1e-4, atol=1e-5)
 
 
-def test_the_pair_that_is_most_alike_is_merged():
-    features = torch.eye(5)[[0, 1, 2, 3, 2]].unsqueeze(0)  # prefix; first hand 1 2; second hand 3 2
+def test_the_most_similar_pair_is_merged():
+    features = torch.eye(5)[[0, 1, 2, 3, 2]].unsqueeze(0)  # prefix; first half 1 2; second half 3 2
     assert destinations(features, prefix=1, patches=4, merged=1).tolist() == [[0, 1, 3, 2, 3]]
 
 
@@ -43,7 +43,7 @@ def test_a_merged_token_is_the_mean_weighted_by_size():
 
 
 @given(st.integers(0, 3), st.integers(2, 20), st.integers(0, 5), st.data())
-def test_all_places_are_taken_and_the_prefix_stays(prefix, patches, seed, data):
+def test_every_slot_is_filled_and_the_prefix_stays(prefix, patches, seed, data):
     merged = data.draw(st.integers(1, patches // 2))
     features = torch.randn(2, prefix + patches, 4, generator=torch.Generator().manual_seed(seed))
     goes_to = destinations(features, prefix, patches, merged)

@@ -1,4 +1,4 @@
-"""Dropping is exact: what is dropped is what nobody can attend to any more."""
+"""Dropping is exact: it equals masking the dropped tokens in all later attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from vitsearch.compress.tokens.topk import TopKBlock
 
 
 def masked_logits(model, images, place, kept):
-    """Of the whole ``model``, when behind the attention of block ``place`` the patches not ``kept`` are not seen."""
+    """Logits of the whole ``model`` when the patches not ``kept`` are masked behind the attention of block
+    ``place``."""
     x = model._pos_embed(model.patch_embed(images))
     mask = None
     for index, block in enumerate(model.blocks):
@@ -47,7 +48,7 @@ def test_equals_the_whole_model_with_the_dropped_tokens_masked(vit, images, prun
 
 
 @pytest.mark.parametrize("kind", [TopKBlock, EViTBlock])
-def test_prefix_tokens_stay_however_little_they_are_attended_to(vit, kind):
+def test_prefix_tokens_stay_whatever_their_attention(vit, kind):
     block = kind(vit().blocks[0], Layout(3, 1), kept=2)
     x = torch.randn(2, 9, 32)
     reduced = block.reduce(x, torch.rand(2, 6))
@@ -56,7 +57,7 @@ def test_prefix_tokens_stay_however_little_they_are_attended_to(vit, kind):
 
 
 @pytest.mark.parametrize("readers", [1, 2])
-def test_attention_is_that_of_what_the_classifier_reads(vit, images, readers):
+def test_attention_is_paid_by_the_tokens_that_the_classifier_reads(vit, images, readers):
     model = vit(reg_tokens=1)
     layer, x = model.blocks[0].attn, torch.randn(2, 18, 32)
     heads = attention.heads_of(layer, x)
@@ -74,5 +75,5 @@ def test_attention_is_that_of_what_the_classifier_reads(vit, images, readers):
         ({"global_pool": "map", "class_token": False}, Layout(0, 0)),
     ],
 )
-def test_layout_says_what_stays_and_what_is_read(vit, arguments, layout):
+def test_layout_of_prefix_and_readers(vit, arguments, layout):
     assert Layout.of(vit(**arguments)) == layout
