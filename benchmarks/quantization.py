@@ -101,7 +101,9 @@ def fashion(model: nn.Module, data: Data, folder: Path) -> dict[str, Path]:
         name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()
     }
     (folder / "tuned").mkdir()
-    also = {f"{name}, trained equally long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")}
+    also = {
+        f"{name}, trained equally long": made(tuned, name, images, folder / "tuned") for name in ("fp32", "int8_ptq")
+    }
     return files | also
 
 
