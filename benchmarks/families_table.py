@@ -20,16 +20,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study")
     with opened(parser.parse_args().study) as (study, _):
-        board = [(Plan.from_json(leader["plan"]), leader["values"]) for leader in study.attributes["leaderboard"]]
+        leaderboard = [(Plan.from_json(leader["plan"]), leader["values"]) for leader in study.attributes["leaderboard"]]
     print(row(HEAD))
     print(row(["---"] * len(HEAD)))
-    for line in lines(board):
+    for line in lines(leaderboard):
         print(row(line))
 
 
-def lines(board: list[tuple[Plan, Mapping[str, float | None]]]) -> Iterator[list[str]]:
-    fp32 = {plan.backbone: values["cpu_ms_p50"] for plan, values in board if plan.deployment.precision == "fp32"}
-    for plan, values in board:
+def lines(leaderboard: list[tuple[Plan, Mapping[str, float | None]]]) -> Iterator[list[str]]:
+    fp32 = {plan.backbone: values["cpu_ms_p50"] for plan, values in leaderboard if plan.deployment.precision == "fp32"}
+    for plan, values in leaderboard:
         cost, reference = values["cpu_ms_p50"], fp32.get(plan.backbone)
         yield [
             backbones.find(plan.backbone).family,

@@ -4,7 +4,7 @@
     statistics.py     these values, and the file that keeps them
     prune.py          remove blocks, stream channels, heads and FFN channels (only importer of torch_pruning)
     refit.py          parallel closed-form refit from statistics of the base
-    sequential.py     sequential closed-form refit, each layer on what the layers before it now give
+    sequential.py     sequential closed-form refit, each layer on the outputs of the layers already fitted
     prune_width.py    refit of the layers that read a narrower residual stream
     stream.py         how the output of a layer reaches the residual stream
     least_squares.py  ridge regression that both sequential refits use

@@ -1,6 +1,6 @@
 """Runners of stages: Ray workers, or this process for tests and benchmarks. The only module that imports Ray.
 
-The driver asks the sampler and tells it results itself, and hands single stages to Ray. Trials share stages, wait
+The driver itself talks to the sampler, and hands single stages to Ray. Trials share stages, wait
 for devices outside any worker and survive the driver; a runner with one actor for each trial allows none of this.
 """
 

@@ -22,15 +22,16 @@ from torch import nn
 from vitsearch import backbones, data
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs, scores, tokens
-from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
+from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, deploy, evaluate
+from vitsearch.export import evaluate
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import FileStore
 from vitsearch.training import distillation, fine_tune, inference
+from vitsearch.workers.exporting import deployed, export
 from vitsearch.workers.images import (
     EVALUATION_BATCH,
     batches,
@@ -43,9 +44,6 @@ from vitsearch.workers.images import (
     torch_device,
 )
 from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
-
-ROUNDED_PARITY_LIMIT = 0.05
-"""Allowed difference between an int8 file and the model that rounds in torch, of the largest logit."""
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
@@ -122,10 +120,10 @@ def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
 
 def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     """Export the graph of a plan with its starting weights, which is enough to measure its cost."""
-    model = _deployed(shaped(job.spec, job.workspace), job)
+    model = deployed(shaped(job.spec, job.workspace), job)
     macs_m, params_m = macs.count(model, blank(job.spec.source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job, Path(folder))
+        path, parity = export(model, job, Path(folder))
         return jobs.Graph(job.workspace.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
@@ -139,7 +137,7 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 
 
 def train_quantized(job: jobs.QatJob) -> jobs.Trained:
-    """Fine-tune with the rounding of static int8 in place, from where post-training quantization stands."""
+    """Fine-tune with the rounding of static int8, starting from post-training quantization."""
     model = compressed(job.spec, job.workspace, job.checkpoint_sha256)
     fake_quant.prepare(model, drawn_batches(job.workspace, job.calibration, job.spec.source.resolution))
     return _tuned(model, job)
@@ -165,11 +163,11 @@ def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """Export the file that would be shipped and measure its accuracy in its own runtime on the validation split."""
     images, resolution = load_data(job.workspace), job.spec.source.resolution
-    model = _deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
+    model = deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
         macs_m, params_m = macs.count(model, blank(resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = _export(model, job, Path(folder))
+        path, parity = export(model, job, Path(folder))
         split = batches(images, images.validation.images, resolution)
         logits = evaluate.logits(path, split, batch_size=EVALUATION_BATCH)
         if not np.isfinite(logits).all():
@@ -252,42 +250,6 @@ def _auxiliary_loss(
 def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
     """A stored array, memory-mapped, so that all trials of a machine share one copy in memory."""
     return None if sha256 is None else np.load(store.get(sha256), mmap_mode="r")
-
-
-def _deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
-    source = job.spec.source
-    shape = tuple(blank(source.resolution, job.workspace).shape)
-    ships = deploy.deployed(model, backbones.find(source.backbone), shape)
-    if job.spec.calibrations.sparsity is not None:
-        sparsity.verify(ships, job.spec.resolved.weight_sparsity)
-    return ships
-
-
-def _export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
-    resolution = job.spec.source.resolution
-    plain, final = folder / "fp32.onnx", folder / "model.onnx"
-    shape = tuple(blank(resolution, job.workspace).shape)
-    with fake_quant.unrounded(model):
-        report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
-    inputs = drawn(job.workspace, job.calibration, resolution).numpy()
-    learned = fake_quant.learned(model)
-    left = fake_quant.weights_of(model, job.spec.resolved.fp32_layers)
-    quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
-    return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
-
-
-def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
-    """Largest difference between the logits of the file and of the model that rounds in torch, over the largest logit.
-
-    A value between two steps may be rounded either way, so the limit is far above that of fp32.
-    """
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(inputs)).numpy()
-    relative = float(np.abs(evaluate.logits(path, inputs, EVALUATION_BATCH) - expected).max() / np.abs(expected).max())
-    if not relative <= ROUNDED_PARITY_LIMIT:
-        found = f"onnxruntime and the model trained for int8 differ by {relative:.1e} of the largest logit"
-        raise StageError("export", "parity", f"{found}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
-    return relative
 
 
 def _save_weights(model: nn.Module, store: FileStore) -> str:

@@ -1,4 +1,4 @@
-"""The pages under docs/: code that stands there runs, files that they name exist."""
+"""The pages under docs/: their code runs, and the files that they name exist."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def test_files_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_space_files_that_stand_in_a_page_are_right(page, tmp_path):
+def test_space_files_in_a_page_are_valid(page, tmp_path):
     for number, text in enumerate(text for text in YAML.findall(page.read_text()) if "\ntask:" in text):
         path = tmp_path / f"space_{number}.yaml"
         path.write_text(text)
         assert check(load(path, []), backbones.supports) == []
 
 
-def test_the_folder_of_the_tutorial_has_the_defects_that_it_tells(tmp_path):
+def test_the_folder_of_the_tutorial_has_the_problems_that_it_describes(tmp_path):
     root = tmp_path / "clothes"
     made = [sys.executable, str(REPOSITORY / "tools" / "make_example_folder.py"), str(root)]
     subprocess.run(made, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     spec = data.DataSpec.from_json({"source": "folder", "root": str(root), "image_size": 64, "channels": 1})
     with pytest.raises(DataError) as caught:
         data.load(spec, tmp_path / "cache")
-    told = str(caught.value)
-    for defect in ("no images in 'Hat'", "cut short.jpg", "page.png: not an image"):
-        assert defect in told
-        assert defect in (REPOSITORY / "docs" / "your_own_folder.md").read_text()
+    message = str(caught.value)
+    for problem in ("no images in 'Hat'", "cut short.jpg", "page.png: not an image"):
+        assert problem in message
+        assert problem in (REPOSITORY / "docs" / "your_own_folder.md").read_text()
     (root / "Hat").rmdir()
     for name in ("cut short.jpg", "page.png"):
         (root / "Ankle boot" / name).unlink()

@@ -14,7 +14,7 @@ class ShippingTests(Subject):
     """Tests of a cut model on its way to the device."""
 
     def test_the_deployed_model_gives_what_the_trained_one_gives(self, cut: nn.Module) -> None:
-        """Batch norms get statistics worth merging; the trained model is left as it was."""
+        """Batch norms get statistics worth merging; the trained model is not changed."""
         _draw_norm_statistics(cut)
         before = self._logits(cut)
         ships = deploy.deployed(cut, backbones.find(self.spec.backbone), tuple(self._images().shape))

@@ -62,8 +62,8 @@ def test_readers_are_fitted_with_cut_heads_channels_tokens_and_blocks(base, logi
 
 
 def test_every_channel_has_one_score_which_is_saved(base, tmp_path):
-    worth = base.statistics.scores().embed
-    assert len(worth) == 192
-    assert all(score > 0 for score in worth)
+    scores = base.statistics.scores().embed
+    assert len(scores) == 192
+    assert all(score > 0 for score in scores)
     base.statistics.save(tmp_path / "statistics.safetensors")
-    assert Statistics.load(tmp_path / "statistics.safetensors").embed == worth
+    assert Statistics.load(tmp_path / "statistics.safetensors").embed == scores

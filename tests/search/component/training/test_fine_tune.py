@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from typing import ClassVar
@@ -13,7 +12,6 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, load
@@ -288,36 +286,3 @@ def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
     assert len(whole) == min(pool, per_epoch) * (before + epochs)
     counts = np.bincount(whole, minlength=pool)
     assert counts.max() - counts.min() <= 1
-
-
-def test_prediction_keeps_order_mode_and_weights(data):
-    model = tiny().train()
-    before = weights(copy.deepcopy(model))
-    whole = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std)
-    parts = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, batch_size=7)
-    assert model.training
-    assert torch.equal(weights(model), before)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(whole, parts, atol=1e-5)
-    rough = inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std, precision="bf16")
-    assert 0 < np.abs(rough - whole).max() < 0.1
-
-
-def test_accuracy_is_the_share_of_correct_rows():
-    logits = np.array([[1, 2], [3, 0], [0, 1]], dtype=np.float32)
-    assert inference.accuracy(logits, np.array([1, 0, 0])) == pytest.approx(2 / 3)
-
-
-logit_rows = arrays(np.float32, (3, 4), elements=st.floats(-50, 50, width=32))
-
-
-@given(base=logit_rows, other=logit_rows, shift=st.floats(-50, 50))
-def test_divergence_agrees_with_torch(base, other, shift):
-    value = kl_divergence(base, other)
-    assert math.isfinite(value)
-    assert value >= 0
-    assert kl_divergence(base, base) == 0
-    assert kl_divergence(base, other + np.float32(shift)) == pytest.approx(value, abs=1e-3)
-    p, q = (torch.log_softmax(torch.tensor(v, dtype=torch.float64), 1) for v in (base, other))
-    expected = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True).item()
-    assert value == pytest.approx(expected, abs=1e-9)

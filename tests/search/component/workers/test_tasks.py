@@ -170,13 +170,13 @@ def test_cutting_shrinks_the_graph_and_int8_shrinks_the_file(precision, workspac
 
 
 def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened, monkeypatch):
-    seen, quantize = [], tasks.quantize.quantize
+    seen, quantize = [], exporting.quantize.quantize
 
     def watched(onnx_in, onnx_out, precision, images, *more):
         seen.append(images)
         quantize(onnx_in, onnx_out, precision, images, *more)
 
-    monkeypatch.setattr(tasks.quantize, "quantize", watched)
+    monkeypatch.setattr(exporting.quantize, "quantize", watched)
     calibrations = CALIBRATION, CALIBRATION, replace(CALIBRATION, seed=1)
     first, again, other = (screened(0, 0, "int8_ptq", calibration) for calibration in calibrations)
     assert first.sha256 == again.sha256
@@ -265,10 +265,10 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     parsed = SearchSpace.model_validate(file | {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"}})
     plan = PlanSpace(parsed, "local", backbones.supports, backbones.native_resolution).random(random.Random(0))
     assert (plan.compression.depth_pruning_ratio, plan.compression.scope) == (0.34, "isomorphic")
-    parts, worth = BlockStructure.from_json(block_structure.block_structure), Scores.from_json(block_structure.scores)
-    resolved = resolve(plan, parts, worth)
+    parts, scores = BlockStructure.from_json(block_structure.block_structure), Scores.from_json(block_structure.scores)
+    resolved = resolve(plan, parts, scores)
     left = [index for index, block in enumerate(resolved.blocks) if block.heads]
-    assert set(range(6)) - set(left) == set(sorted(range(6), key=lambda block: worth.depth[block])[:2])
+    assert set(range(6)) - set(left) == set(sorted(range(6), key=lambda block: scores.depth[block])[:2])
     assert len({len(resolved.blocks[index].ffn) for index in left}) > 1
     refit = Calibrations.of(resolved, parts, 28, Calibration(64, 0)).refit
     spec = jobs.CompressionSpec(source, resolved, block_structure.statistics_sha256, Calibrations(refit=refit))

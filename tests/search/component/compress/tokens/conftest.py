@@ -34,8 +34,8 @@ def images():
 
 @pytest.fixture
 def pruned():
-    def done(model, method, ratio=0.5, places=()):
-        left = tokens_left(method, ratio, places, DEPTH, PATCHES, int(model.num_prefix_tokens))
+    def done(model, method, ratio=0.5, behind=()):
+        left = tokens_left(method, ratio, behind, DEPTH, PATCHES, int(model.num_prefix_tokens))
         blocks = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(DEPTH))
         tokens.apply(model, ResolvedPlan("any", 16, None, blocks, left, method))
         return model

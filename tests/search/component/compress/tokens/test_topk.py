@@ -11,25 +11,25 @@ from vitsearch.compress.tokens.evit import EViTBlock
 from vitsearch.compress.tokens.topk import TopKBlock
 
 
-def masked_logits(model, images, place, kept):
+def masked_logits(model, images, index_of_block, kept):
     """Logits of the whole ``model`` when the patches not ``kept`` are masked behind the attention of block
-    ``place``."""
+    ``index_of_block``."""
     x = model._pos_embed(model.patch_embed(images))
     mask = None
     for index, block in enumerate(model.blocks):
         x = block(x, attn_mask=mask)
-        if index == place:
+        if index == index_of_block:
             mask = torch.full((len(x), 1, 1, x.shape[1]), float("-inf"))
             mask[..., :1] = 0.0
             mask.scatter_(3, kept[:, None, None] + 1, 0.0)
     return model.forward_head(model.norm(x))
 
 
-def most_attended(model, images, place, count):
+def most_attended(model, images, index_of_block, count):
     x = model._pos_embed(model.patch_embed(images))
-    for block in model.blocks[:place]:
+    for block in model.blocks[:index_of_block]:
         x = block(x)
-    block = model.blocks[place]
+    block = model.blocks[index_of_block]
     layer = block.attn
     layer.fused_attn = False
     rows = []
