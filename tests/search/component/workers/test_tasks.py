@@ -30,7 +30,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.training import fine_tune, inference
-from vitsearch.workers import images, models, tasks
+from vitsearch.workers import exporting, images, models, tasks
 from vitsearch_evaluators.base.npy import check_subset
 
 pytestmark = pytest.mark.slow
