@@ -39,7 +39,7 @@ def fitted(base, resolved, readers=True):
 
 def test_fitted_readers_more_than_halve_the_divergence_from_the_base(base, logits):
     inputs, model = base.held_out[0], base.model()
-    expected = logits(model, inputs)
+    expected = base.held_out_logits
     prune.apply(model, base.family, dataclasses.replace(base.resolved(), embed=CHANNELS), EXAMPLE)
     without, fitted_too = (fitted(base, base.resolved(), readers) for readers in (False, True))
     losses = [kl(expected, logits(found, inputs)) for found in (model, without, fitted_too)]
@@ -56,7 +56,7 @@ def test_readers_are_fitted_with_cut_heads_channels_tokens_and_blocks(base, logi
     left = (*left[:3], left[2], *left[4:])
     blocks = (*resolved.blocks[:3], gone, *resolved.blocks[4:])
     resolved = dataclasses.replace(resolved, blocks=blocks, tokens=left, token_pruning_method=method)
-    expected = logits(base.model(), inputs)
+    expected = base.held_out_logits
     losses = [kl(expected, logits(fitted(base, resolved, readers), inputs)) for readers in (False, True)]
     assert losses[1] < 0.9 * losses[0]
 

@@ -60,7 +60,7 @@ def wanted_of_all(base):
 
 def test_it_beats_the_parallel_refit(base, wanted_of_all, logits):
     model, (inputs, _) = cut(base, base.resolved(2, 192)), base.held_out
-    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    expected, before = base.held_out_logits, logits(model, inputs)
     sequential.fit(model, base.family, wanted_of_all, base.calibration[0])
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
@@ -73,7 +73,7 @@ def test_it_fits_the_tokens_that_are_left(base, wanted_of_all, logits, method):
     model, (inputs, _) = cut(base, resolved), base.held_out
     tokens.apply(model, resolved)
     tokens.fit_predictors(model, [base.calibration[0]])
-    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    expected, before = base.held_out_logits, logits(model, inputs)
     assert sequential.follows(resolved)
     sequential.fit(model, base.family, wanted_of_all, base.calibration[0])
     assert kl(expected, logits(model, inputs)) < 0.8 * kl(expected, before)
@@ -84,7 +84,7 @@ def test_it_compensates_for_a_dropped_block(base, wanted, logits):
     resolved, (inputs, _) = base.resolved(), base.held_out
     blocks = (*resolved.blocks[:3], dataclasses.replace(resolved.blocks[3], heads=(), ffn=()), *resolved.blocks[4:])
     model = cut(base, dataclasses.replace(resolved, blocks=blocks))
-    expected, before = logits(base.model(), inputs), logits(model, inputs)
+    expected, before = base.held_out_logits, logits(model, inputs)
     sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
@@ -92,7 +92,7 @@ def test_it_compensates_for_a_dropped_block(base, wanted, logits):
 def test_it_corrects_the_error_of_the_layers_in_front(base, wanted, logits):
     """The bias of a norm in front is wrong; the fit does not change it, but corrects the stream behind it."""
     model, images = base.model(), base.calibration[0][:IMAGES]
-    expected = logits(base.model(), base.held_out[0])
+    expected = base.held_out_logits
     with torch.no_grad():
         model.blocks[0].norm1.bias += 0.5
     broken = kl(expected, logits(model, base.held_out[0]))
