@@ -13,7 +13,7 @@ LOWEST_READY := $(LOWEST_VENV)/.ready
 WORKERS ?= auto
 AGENT_WORKERS ?= 4
 # Files stay together, for their fixtures; the order is that of tests/conftest.py, the long ones first.
-PYTEST := -m pytest -q -rs --durations=15 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -q -rfEs --durations=15 --dist loadfile --no-loadscope-reorder
 # Its own settings; the names of tests as in the other environments.
 AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 

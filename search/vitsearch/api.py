@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
-    from vitsearch.search.driver import Ended
+    from vitsearch.search.driver import SearchEnd
     from vitsearch.space import LoadedSpace, SearchSpace
     from vitsearch.study.front import Front
 
@@ -37,7 +37,7 @@ def supported(path: str | os.PathLike[str], overrides: tuple[str, ...] | list[st
 
 def run(
     space: SearchSpace, *, address: str | None = None, retry_failed: bool = False, progress: Progress | None = None
-) -> Ended:
+) -> SearchEnd:
     """Search until the study is complete, and resume it when it was interrupted.
 
     ``address`` is that of a running Ray cluster (host:port); ``retry_failed`` tries failed plans again. Reports

@@ -25,7 +25,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress, Silent
-from vitsearch.search.driver import Driver, Ended
+from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -55,8 +55,8 @@ class FakeStudy:
     device: FakeDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
     slots: int = 1
-    judged_images: int = 0
-    ended: Ended | None = None
+    device_images: int = 0
+    ended: SearchEnd | None = None
 
     def with_space(self, **changes: object) -> FakeStudy:
         value = self.space.to_json()
@@ -65,21 +65,21 @@ class FakeStudy:
             value[section] = value[section] | {key: change} if key else change
         return replace(self, space=SearchSpace.from_json(value))
 
-    def run(self, retry_failed: bool = False) -> Ended:
+    def run(self, retry_failed: bool = False) -> SearchEnd:
         ledger = Ledger.open(self.space.storage)
         try:
             return asyncio.run(self._drive(ledger, retry_failed))
         finally:
             ledger.close()
 
-    async def _drive(self, ledger: Ledger, retry_failed: bool) -> Ended:
+    async def _drive(self, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study = Study.open(self.space)
         try:
             return await self._search(study, ledger, retry_failed)
         finally:
             study.close()
 
-    async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> Ended:
+    async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study.recover()
         study.adopt_data(DATA)
         driver = DriverId.current()
@@ -94,7 +94,7 @@ class FakeStudy:
         workspace = Workspace({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
         phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
-        config = replace(fake_stage_config(), **{"phases": phases, "device_images": self.judged_images, **changes})
+        config = replace(fake_stage_config(), **{"phases": phases, "device_images": self.device_images, **changes})
         context = StageContext.of(workspace, ledger, self.runner, driver, self.progress)
         return Pipeline(config, context, self.device)
 

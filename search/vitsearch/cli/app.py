@@ -123,11 +123,11 @@ def plan(
     """Check whether a plan that was written by hand can be built, and report every reason why not."""
     from vitsearch import backbones
     from vitsearch.core import legality, plan_file
-    from vitsearch.core.plan import cut_text
+    from vitsearch.core.plan import plan_text
 
     found = plan_file.read_plan(file)
     legality.refuse(found, backbones.supports)
-    typer.echo(f"{file}: fine. {cut_text(found)}")
+    typer.echo(f"{file}: fine. {plan_text(found)}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitsearch.core.pareto import front, loss
-from vitsearch.core.plan import cut_text
+from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import PlainLines, Progress, describe
@@ -61,14 +61,16 @@ class LiveView:
             self._running[stage] -= 1
 
     def note(self, text: str) -> None:
-        self.console.print(f"[dim]{text}[/dim]", highlight=False)
+        self.console.print(text, style="dim", markup=False, highlight=False)
 
     def waits(self, text: str | None) -> None:
         self._waits = text
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
-        self.console.print(f"trial {number:3d}  {describe(record, self._objectives)}", style=style, highlight=False)
+        self.console.print(
+            f"trial {number:3d}  {describe(record, self._objectives)}", style=style, markup=False, highlight=False
+        )
         if record.trained and record.feasible:
             self._confirmed[number] = record
         self._bar.update(self._task, completed=trained, left=self._left(trained, wanted))
@@ -103,7 +105,7 @@ class LiveView:
             record = self._confirmed[number]
             table.add_row(
                 str(number),
-                cut_text(record.plan),
+                plan_text(record.plan),
                 *(f"{record.metrics.value(name):.4g}" for name in self._objectives),
             )
         return table

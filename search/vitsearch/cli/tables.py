@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
-from vitsearch.core.plan import Plan, cut_text, model_text
+from vitsearch.core.plan import Plan, model_text, plan_text
 from vitsearch.study.front import Front, Point
 
 BASELINE = "base"
@@ -22,19 +22,24 @@ EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 def print_front(front: Front, console: Console | None = None) -> None:
     console = console or Console()
     if not front.points:
-        console.print(f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.")
+        console.print(
+            f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.",
+            markup=False,
+        )
         return
     console.print(front_table(front, console.width))
-    console.print("± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.")
+    console.print(
+        "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.", markup=False
+    )
     columns = [*front.objectives, *EXTRA]
     for note in missing_notes(columns, {point.name: point.metrics for point in front.shown()}):
-        console.print(note, style="dim")
+        console.print(note, style="dim", markup=False)
     for point in front.shown():
         if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
-            console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow")
+            console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
     for point in front.shown():
         if disagreement := _disagreement(point):
-            console.print(disagreement, style="yellow")
+            console.print(disagreement, style="yellow", markup=False)
 
 
 def _disagreement(point: Point) -> str | None:
@@ -55,7 +60,7 @@ def front_table(front: Front, width: int) -> Table:
     rows = [
         [
             _name(point, front),
-            cut_text(point.plan, several),
+            plan_text(point.plan, several),
             *(_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns),
         ]
         for point in points
@@ -133,18 +138,20 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
     )
     if state["waits"]:
-        console.print(f"A run {state['waits']}", style="yellow")
+        console.print(f"A run {state['waits']}", style="yellow", markup=False)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
-    console.print(f"Outcomes: {outcomes or 'none yet'}")
+    console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
     for number, reason in state["failures"].items():
-        console.print(f"  trial {number}: {reason}", style="red")
+        console.print(f"  trial {number}: {reason}", style="red", markup=False)
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
-    console.print("CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()))
+    console.print(
+        "CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()), markup=False
+    )
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
-        leaders = {cut_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
+        leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
         for note in missing_notes([*state["objectives"], *EXTRA], leaders):
-            console.print(note, style="dim")
+            console.print(note, style="dim", markup=False)
 
 
 def leaderboard_table(state: dict[str, Any], width: int) -> Table:
@@ -154,6 +161,6 @@ def leaderboard_table(state: dict[str, Any], width: int) -> Table:
     for leader in state["leaderboard"]:
         metrics = Metrics.from_json(leader)
         shown = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
-        rows.append([cut_text(Plan.from_json(leader["plan"])), *shown])
+        rows.append([plan_text(Plan.from_json(leader["plan"])), *shown])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
     return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

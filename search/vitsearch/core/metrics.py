@@ -13,7 +13,7 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``direction`` says whether more or less is better; ``on_device`` whether a device measures it;
+    """One metric. ``direction`` is the better one; ``on_device``: a device measures it;
     ``screened`` whether the screening measurement before training gives it."""
 
     name: str

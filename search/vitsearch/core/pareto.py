@@ -59,8 +59,7 @@ def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
 
 def gain(point: Loss, points: Sequence[Loss], reference: Loss) -> float:
     """The hypervolume that ``point`` would add to ``points``."""
-    added: float = hypervolume([*points, point], reference) - hypervolume(points, reference)
-    return float(max(0.0, added))
+    return max(0.0, hypervolume([*points, point], reference) - hypervolume(points, reference))
 
 
 def knee(points: Sequence[Loss]) -> int | None:

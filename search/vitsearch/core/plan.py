@@ -180,7 +180,7 @@ def model_text(plan: Plan) -> str:
     return f"{plan.backbone}@{plan.resolution}"
 
 
-def cut_text(plan: Plan, with_model: bool = True) -> str:
+def plan_text(plan: Plan, with_model: bool = True) -> str:
     """A plan in one short line."""
     cut = plan.compression
     parts = [model_text(plan)] if with_model else []

@@ -1,6 +1,6 @@
 """What became of a trial: the record that is stored with it, from which everything else is derived.
 
-    outcome        Optuna is told                             counts as trained   later
+    outcome        state in Optuna                            counts as trained   later
     confirmed      COMPLETE, values, constraints              yes
     duplicate      PRUNED: the other trial still runs         no                  capped in a row
     (duplicate_of) as that trial, values looked up            no                  capped in a row
@@ -34,7 +34,7 @@ PRUNED: frozenset[Outcome] = frozenset(
 
 @dataclass(frozen=True)
 class Keys:
-    """Where the ledger keeps what this trial is made of."""
+    """The ledger keys of a trial's results."""
 
     weights_key: str
     graph_key: str
@@ -70,10 +70,10 @@ class RunningTrial:
     rung: int = 0
     accuracy: float | None = None
 
-    def trained(self, rung: int, accuracy: float) -> RunningTrial:
+    def after_rung(self, rung: int, accuracy: float) -> RunningTrial:
         return replace(self, rung=rung, accuracy=accuracy)
 
-    def ended(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:
+    def to_record(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:
         """The record of a trial that stops before it is confirmed."""
         return Record(
             outcome,
@@ -89,7 +89,7 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Record:
-    """The story of one trial. ``metrics`` are those of its last measurement: of the screening one when it was
+    """The result of one trial. ``metrics`` are those of its last measurement: of the screening one when it was
     never trained."""
 
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The stages that a run is made of. The value of each is its name in claims, failures and progress lines."""
+"""The stages that a run is made of. The value of each is its name in claims and progress lines."""
 
 from __future__ import annotations
 

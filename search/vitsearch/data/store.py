@@ -127,7 +127,7 @@ def _write(targets: Mapping[str, Path], wanted: Mapping[str, Wanted], rows: Rows
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process at a time decode into ``folder``, and remove the incomplete files of killed ones.
 
-    On a file system without locks several processes decode at once; each reslots the file with the same content.
+    On a file system without locks several processes decode at once; each replaces the file by an equal one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "decoding.lock") as is_alone:

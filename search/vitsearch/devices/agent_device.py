@@ -15,6 +15,7 @@ from typing import Protocol
 
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
+from vitsearch.core.stage import Stage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
@@ -190,11 +191,11 @@ class AgentDevice:
                 str(artifact), subset, deployment.runtime, options, repeat=self._first, request=self._options()
             )
         except JobCancelled as error:
-            raise self._cancelled("judge", error) from error
+            raise self._cancelled(Stage.DEVICE_ACCURACY, error) from error
         except EvaluatorError as error:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error
-            raise StageError("judge", error.code, str(error)) from error
+            raise StageError(Stage.DEVICE_ACCURACY, error.code, str(error)) from error
         finally:
             self.outage = None
 

@@ -41,26 +41,30 @@ class Calibrations:
 
     @classmethod
     def of(
-        cls, resolved: ResolvedPlan, block_structure: BlockStructure, base_resolution: int, study: Calibration
+        cls,
+        resolved: ResolvedPlan,
+        block_structure: BlockStructure,
+        base_resolution: int,
+        structure_images: Calibration,
     ) -> Calibrations:
-        """``study`` are the images that block structures are found on.
+        """``structure_images`` are the images that block structures are found on.
 
         Batch norms are recalibrated at another resolution or window than the base's, and behind a layer of
         which weights became zero. Elsewhere the sequential refit brings every layer back to the statistics
         that the norms have.
         """
-        as_the_base = resolved.resolution == base_resolution and not resolved.window_size
+        is_like_base = resolved.resolution == base_resolution and not resolved.window_size
         recalibrating = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, resolved.resolution)
-        fitting = _fewer(study.images, min(study.images, MIN_REFIT_IMAGES), resolved.resolution)
+        fitting = _fewer(structure_images.images, min(structure_images.images, MIN_REFIT_IMAGES), resolved.resolution)
         return cls(
-            None if as_the_base else Calibration(recalibrating, study.seed),
-            None if resolved.keeps_all(block_structure) else Calibration(fitting, study.seed),
-            study if resolved.token_pruning_method == "dynamicvit" else None,
-            None if resolved.weight_sparsity == "none" else Calibration(recalibrating, study.seed),
+            None if is_like_base else Calibration(recalibrating, structure_images.seed),
+            None if resolved.keeps_all(block_structure) else Calibration(fitting, structure_images.seed),
+            structure_images if resolved.token_pruning_method == "dynamicvit" else None,
+            None if resolved.weight_sparsity == "none" else Calibration(recalibrating, structure_images.seed),
         )
 
     def refit_digest(self) -> str | None:
-        """The seed that draws the images is the recipe's, which enters the key by itself."""
+        """The digest of the closed-form steps for the weights key, which has the seed of the recipe."""
         steps: dict[str, Any] = {}
         if self.refit is not None:
             steps |= {"method": "sequential", "images": self.refit.images}

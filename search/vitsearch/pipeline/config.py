@@ -23,14 +23,14 @@ class Teacher:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """``teacher`` None: each backbone is distilled from its own unpruned base. ``starts`` gives the digest of a
-    backbone's starting weights. The device evaluates the models of the front on ``device_images`` images."""
+    """``teacher`` None: each backbone is distilled from its own unpruned base. ``starting_digest`` gives the digest of
+    a backbone's starting weights. The device evaluates the models of the front on ``device_images`` images."""
 
     data: DataIdentity
     base_recipe: Recipe
     teacher: Teacher | None
     base_resolution: Callable[[str], int]
-    starts: Callable[[Source], str]
+    starting_digest: Callable[[Source], str]
     calibration_images: int
     quantization_images: int
     proxy_images: int

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class StageContext:
-    """One per run."""
+    """The tools of all stages of one run."""
 
     workspace: Workspace
     ledger: Ledger

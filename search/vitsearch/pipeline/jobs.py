@@ -170,14 +170,14 @@ class ScreenJob(Job[Graph]):
 
 
 @dataclass(frozen=True)
-class ProxyFound:
+class Evaluation:
     accuracy: float
     kl: float
     n: int
 
 
 @dataclass(frozen=True)
-class ProxyJob(Job[ProxyFound]):
+class ProxyJob(Job[Evaluation]):
     """Rung 0: refit in closed form, then accuracy and KL to the base on ``images`` validation images."""
 
     stage = Stage.PROXY

@@ -25,7 +25,7 @@ DEVICE_FLAGS = {
 
 
 class DeviceMeasurements:
-    """One per run. Where ``wall_clock_decides``, what other load disturbed is measured again."""
+    """Measures graphs on the device of a run. Where ``wall_clock_decides``, disturbed measurements are repeated."""
 
     def __init__(
         self, context: StageContext, device: Device, wall_clock_decides: bool, protocols: Protocols = PLAIN

@@ -27,7 +27,7 @@ from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
-from vitsearch.pipeline.jobs import CompressionSpec, ExportJob, ProxyFound, ProxyJob, QatJob, ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 
 class Pipeline:
-    """One per run."""
+    """Makes each stage of a trial once and looks it up afterwards. One per run."""
 
     def __init__(self, config: StageConfig, context: StageContext, device: Device) -> None:
         self.config = config
@@ -56,12 +56,12 @@ class Pipeline:
         self._measurements = DeviceMeasurements(context, self.device, config.wall_clock_decides, self.protocols)
         self._device_accuracy = DeviceAccuracy(config, context, self._shared, self.device)
         self.base_accuracy: dict[str, float] = {}
-        """Of every backbone whose base is known by now, on the validation split."""
+        """The accuracy of every base that is known by now, on the validation split, by backbone."""
 
     # ---- the stages, in order
 
     async def resolve(self, plan: Plan) -> ResolvedTrial:
-        """What ``plan`` comes to on its backbone. Trains the backbone's base first when its classifier is new."""
+        """Resolve ``plan`` on its backbone. Trains the backbone's base first when its classifier is new."""
         config, shared = self.config, await self._shared.parts(plan)
         self.base_accuracy[plan.backbone] = shared.base.accuracy
         resolved = resolve(plan, shared.structure, shared.scores, shared.sensitivity)
@@ -97,12 +97,12 @@ class Pipeline:
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
-                with self._scratch_files.using(row.sha256):
+                with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     file = scratch.get(row.sha256)
                     measured = await self._measurements.measure(trial, file, self.protocols.screen)
         return self._metrics(row, measured)
 
-    async def proxy(self, trial: ResolvedTrial) -> ProxyFound:
+    async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""
         key = trial.keys.weights_key
 
@@ -113,7 +113,7 @@ class Pipeline:
             return TrainingRow(key, 0, found.accuracy, found.kl, found.n, None), cost
 
         row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
-        return ProxyFound(row.accuracy, row.kl or 0.0, row.n)
+        return Evaluation(row.accuracy, row.kl or 0.0, row.n)
 
     async def train(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """Fine-tune from the rung before to ``rung``."""
@@ -128,8 +128,8 @@ class Pipeline:
     async def confirm(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
         """The exported artifact: its accuracy on its own runtime, and the confirmation measurement.
 
-        A precision that is trained for is trained first, where there was any training: the leaderboard
-        shows what its graph costs and what it loses without.
+        For int8_qat the model is trained with int8 rounding first, unless it is an unpruned model of the
+        leaderboard, which is never trained.
         """
         weights = trial.keys.weights_key
         if rung and trial.plan.deployment.precision in TRAINED:
@@ -161,7 +161,7 @@ class Pipeline:
         return await self._measurements.measure_again(trial, self._workspace.store.get(row.sha256))
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
-        """The accuracy of an artifact on the device itself; None when it is not asked."""
+        """The accuracy of an artifact on the device itself; None when the study does not request it."""
         row = self._ledger.artifact(keys.artifact_key or "")
         return (
             None if row is None else await self._device_accuracy.ask(row, self._workspace.store.get(row.sha256), plan)
@@ -245,7 +245,7 @@ class Pipeline:
         )
 
     def _calibration_digest(self, plan: Plan) -> str | None:
-        """Of what a quantized file depends on beside weights and graph; None when it depends on no images."""
+        """The digest of the calibration of a quantized file; None when the file depends on no images."""
         method = CALIBRATED.get(plan.deployment.precision)
         if method is None:
             return None

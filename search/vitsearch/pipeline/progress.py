@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-from vitsearch.core.plan import cut_text
+from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 
@@ -83,4 +83,4 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
     outcome = f"as trial {record.duplicate_of}" if record.duplicate_of is not None else record.outcome
-    return "  ".join(part for part in (f"{outcome:<12}", cut_text(record.plan), numbers, record.reason) if part)
+    return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, record.reason) if part)

@@ -1,4 +1,4 @@
-"""Who runs the stages: workers of Ray, or this process. See :mod:`vitsearch.workers`."""
+"""The protocol of what runs jobs: Ray workers, or this process (:mod:`vitsearch.workers`)."""
 
 from __future__ import annotations
 

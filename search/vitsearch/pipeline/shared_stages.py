@@ -51,7 +51,7 @@ class SharedParts:
 
 
 class SharedStages:
-    """One per run. Every call looks into the ledger first."""
+    """Makes what trials share. Every call looks into the ledger first. One per run."""
 
     def __init__(self, config: StageConfig, context: StageContext) -> None:
         self._config = config
@@ -83,7 +83,7 @@ class SharedStages:
                 "stage": Stage.BASE,
                 "backbone": backbone,
                 "resolution": source.resolution,
-                "start": self._config.starts(source),
+                "start": self._config.starting_digest(source),
                 "recipe": recipe.to_json(),
                 "data": asdict(self._config.data),
             }
@@ -160,7 +160,7 @@ class SharedStages:
         )
 
     async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
-        """Of each layer of the unpruned model alone; made once for all plans that mix precisions."""
+        """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
         calibration = asdict(self._config.calibration) | {"data": self._config.data.fingerprint}
         model = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
         key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)

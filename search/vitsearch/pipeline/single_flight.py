@@ -1,4 +1,4 @@
-"""Each stage once: look it up, else make it in one place while all others wait for it.
+"""Makes each stage only once: looks it up, else makes it in one place while all others wait for it.
 
 Inside one driver, whoever wants what is being made waits for the same task. Between drivers a claim in
 the ledger says who makes it; a claim that is not renewed expires by the database's clock.
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class SingleFlight:
-    """One per driver, which signs its claims with who it is."""
+    """One per driver. Claims carry the driver's identity."""
 
     def __init__(self, ledger: Ledger, driver: DriverId) -> None:
         self._ledger = ledger

@@ -1,8 +1,8 @@
 """Predicts the accuracy that a plan will have after its fine-tune from rung 0.
 
 ``accuracy = base + offset + slope * sqrt(KL)``, where KL (nats) is the divergence of the refitted,
-untrained model from the unpruned base. Two parameters, fitted again whenever a training ends. On the
-project's base the leave-one-out error was half a point, which is the noise of the accuracies themselves.
+untrained model from the unpruned base. Two parameters, fitted again whenever a training ends. On
+vit_fmnist_p4 the leave-one-out error was half a point, which is the noise of the accuracies themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEFAULT_SPREAD = 0.02
 """Uncertainty of a prediction before there are points to fit; at least ``MIN_SPREAD`` afterwards."""
 MIN_SPREAD = 0.005
 DEFAULT_SLOPE = -0.07
-"""Used before there are points to fit: between the light and the heavy plans of the project's base."""
+"""Used before there are points to fit: between the light and the heavy plans of vit_fmnist_p4."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class AccuracyModel:
         xs = [math.sqrt(max(0.0, point.kl)) for point in observed]
         ys = [-point.drop for point in observed]
         mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-        spread = sum((x - mean_x) ** 2 for x in xs)
-        if spread < 1e-9:
+        sum_squares = sum((x - mean_x) ** 2 for x in xs)
+        if sum_squares < 1e-9:
             return cls(offset=mean_y - DEFAULT_SLOPE * mean_x)
-        slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+        slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum_squares
         slope = min(slope, 0.0)
         offset = mean_y - slope * mean_x
         residual = sum((y - offset - slope * x) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)

@@ -1,8 +1,8 @@
 """Predicts costs that only a confirmation measurement takes, from those of the screening measurement.
 
-A soak or a power phase lasts minutes, too long for models that are only screened. Energy and
-sustained latency follow latency closely enough to choose by: the ratio of the two is that of the
-models that were confirmed, the baseline first of all. Power is that of those models.
+A soak or a power phase lasts minutes, too long for models that are only screened. Energy and sustained
+latency are predicted as the screened latency times the median ratio of the confirmed models (at first only the
+baseline), power as their median.
 """
 
 from __future__ import annotations

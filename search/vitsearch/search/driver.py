@@ -19,7 +19,7 @@ from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outage import OutageHandler
-from vitsearch.search.scheduler import Rules, TrialScheduler
+from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
@@ -31,14 +31,15 @@ logger = logging.getLogger(__name__)
 BEAT_S = 30.0
 POLL_S = 0.25
 WAITING_FOR_DEVICE = 4
-"""Maximum number of trials that may wait for an unreachable device: with more the sampler would learn nothing."""
+"""Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
+from."""
 TRIALS_WITHOUT_GAIN = 40
 """Trials in a row without one that was trained, after which the search ends."""
 WITHOUT_GAIN = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
 @dataclass(frozen=True)
-class Ended:
+class SearchEnd:
     """Why the search stopped, in words, and whether it is complete."""
 
     reason: str
@@ -60,9 +61,9 @@ class Driver:
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._started = time.monotonic()
         self._without_gain = 0
-        self._unseen = random.Random(session.space.search.seed)
+        self._random = random.Random(session.space.search.seed)
 
-    async def run(self, retry_failed: bool = False) -> Ended:
+    async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         beating, watching = asyncio.create_task(self._beat()), asyncio.create_task(self._watch())
@@ -90,7 +91,7 @@ class Driver:
         reference = loss(objectives, corner)
         assert reference is not None
         search = self._space.search
-        rules = Rules(
+        rules = SchedulerSettings(
             objectives,
             limits,
             reference,
@@ -106,14 +107,14 @@ class Driver:
 
     # ---- the search
 
-    async def _search(self) -> Ended:
+    async def _search(self) -> SearchEnd:
         wanted = self._space.search.trials
         self._requeue()
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
                 complete = self._scheduler.trained >= wanted
-                return Ended(reason, complete)
+                return SearchEnd(reason, complete)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
@@ -132,7 +133,7 @@ class Driver:
 
     def _may_ask(self) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train."""
-        scheduler, rules = self._scheduler, self._scheduler.rules
+        scheduler, rules = self._scheduler, self._scheduler.settings
         if scheduler.trained + scheduler.in_training >= rules.wanted:
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
@@ -177,7 +178,7 @@ class Driver:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
         seen = {record.plan for record in self._scheduler.records.values()}
         for _ in range(200):
-            plan = self._plans.random(self._unseen)
+            plan = self._plans.random(self._random)
             if plan not in seen:
                 self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
                 return

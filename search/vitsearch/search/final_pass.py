@@ -9,7 +9,7 @@ from vitsearch.study.front import Point, read_front
 
 
 class FinalPass:
-    """One per run, after its search."""
+    """Re-measures and evaluates the front, once the search of a run has ended."""
 
     def __init__(self, session: Session, pipeline: Pipeline) -> None:
         self._study = session.study
@@ -18,7 +18,7 @@ class FinalPass:
         self._pipeline = pipeline
 
     async def run(self) -> None:
-        """Re-measure one point after the other on the idle machine, until every point that is shown was."""
+        """Re-measure one point after the other on the idle machine, until every shown point was re-measured."""
         trained = [record.plan for record in self._study.records().values() if record.trained]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
@@ -33,7 +33,7 @@ class FinalPass:
             await self._evaluate_on_device(point)
 
     async def _evaluate_on_device(self, point: Point) -> None:
-        """A device that cannot is noted and does not end the run: the worker evaluated the same file."""
+        """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""
         try:
             found = await self._pipeline.accuracy_on_device(point.keys, point.plan)
         except StageError as error:

@@ -1,4 +1,4 @@
-"""While the device of a run is unavailable: report it wherever somebody looks, and work on what needs no device."""
+"""Reports in the progress view and in the study that the device is unavailable, and works on what needs no device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOK_EVERY_S = 1.0
 
 
 class OutageHandler:
-    """One per run, beside everything else."""
+    """Runs beside the search, one per run."""
 
     def __init__(self, pipeline: Pipeline, study: Study, driver: DriverId, progress: Progress) -> None:
         self._pipeline = pipeline
@@ -32,8 +32,8 @@ class OutageHandler:
         self._driver = driver
         self._progress = progress
         self._since_s: float | None = None
-        self._ahead: asyncio.Task[None] | None = None
-        self._begun: set[tuple[Stage, Plan]] = set()
+        self._working_ahead: asyncio.Task[None] | None = None
+        self._started: set[tuple[Stage, Plan]] = set()
 
     async def watch(self, unpruned: Iterable[Plan], asked: Callable[[], Iterable[Plan]]) -> None:
         """Run until cancelled. ``unpruned`` is the leaderboard, ``asked`` gives the plans of the open trials."""
@@ -41,14 +41,14 @@ class OutageHandler:
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
                 self._report()
-                if self._since_s is not None and (self._ahead is None or self._ahead.done()):
-                    self._ahead = asyncio.create_task(self._work_ahead(unpruned, asked()))
+                if self._since_s is not None and (self._working_ahead is None or self._working_ahead.done()):
+                    self._working_ahead = asyncio.create_task(self._work_ahead(unpruned, asked()))
         finally:
             if self._since_s is not None:
                 self._remember(None)
-            if self._ahead is not None:
-                self._ahead.cancel()
-                await asyncio.gather(self._ahead, return_exceptions=True)
+            if self._working_ahead is not None:
+                self._working_ahead.cancel()
+                await asyncio.gather(self._working_ahead, return_exceptions=True)
 
     def _report(self) -> None:
         device = self._pipeline.device
@@ -73,14 +73,14 @@ class OutageHandler:
     async def _work_ahead(self, unpruned: Iterable[Plan], asked: Iterable[Plan]) -> None:
         """Bases and block structures of the leaderboard, and proxy scores of trials that wait to be screened."""
         for plan in unpruned:
-            await self._make(Stage.BASE, plan, self._pipeline.resolve)
+            await self._run_stage(Stage.BASE, plan, self._pipeline.resolve)
         for plan in asked:
-            await self._make(Stage.PROXY, plan, self._proxy)
+            await self._run_stage(Stage.PROXY, plan, self._proxy)
 
-    async def _make(self, stage: Stage, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:
-        if self._since_s is None or (stage, plan) in self._begun:
+    async def _run_stage(self, stage: Stage, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:
+        if self._since_s is None or (stage, plan) in self._started:
             return
-        self._begun.add((stage, plan))
+        self._started.add((stage, plan))
         with suppress(VitsearchError):  # the trial that needs it raises it again
             await make(plan)
 

@@ -24,7 +24,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Source, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.driver import Driver, Ended
+from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -65,7 +65,7 @@ class Options:
     retry_failed: bool = False
 
 
-def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> Ended:
+def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:
     """Run until the search is complete. Ctrl-C and SIGTERM end it cleanly and raise KeyboardInterrupt."""
     home = Home.of(space)
     cores = Cores.shared() if not space.devices else None
@@ -101,7 +101,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
 
 
-async def drive(session: Session, workspace: Workspace, options: Options) -> Ended:
+async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
     with session.progress.stage(Stage.DATA):
@@ -124,7 +124,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         base_recipe=space.task.base.recipe(seed),
         teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
         base_resolution=plans.base_resolution,
-        starts=lambda source: backbones.starting_digest(spec_of(source, identity)),
+        starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
         proxy_images=space.task.proxy.validation_images,
@@ -164,7 +164,7 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:
-    """What each trainer gets in a cluster, whose size Ray checks (``refuse_lacking``); ``auto`` is one trainer."""
+    """What each trainer gets in a cluster; RayRunner checks its size. ``auto`` is one trainer."""
     wanted = space.resources
     return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
 

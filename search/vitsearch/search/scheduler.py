@@ -1,8 +1,8 @@
 """Decides which plans are trained, from what the study knows so far.
 
 Plans are trained in the order of greedy hypervolume on their predicted accuracy: of a round of
-screened candidates the one is chosen that would add most to the front. Choosing by rank alone
-filled up with large models and kept half of the hypervolume.
+screened candidates, the one is chosen that would add most to the front. When candidates were ranked by
+predicted accuracy alone, large models filled the rounds and the front reached half of the hypervolume.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
-from vitsearch.pipeline.jobs import ProxyFound
+from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed
 from vitsearch.search.cost_model import predict_costs
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
-NO_GAIN = "not trained"
+NO_GAIN = "no predicted gain"
 OUTRANKED = "outranked by other candidates"
 ENDED = "the search has ended"
 ROUNDS_KEPT = 2
@@ -36,7 +36,7 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class Rules:
+class SchedulerSettings:
     """What does not change while a study runs. Hypervolume is measured from ``reference``; ``baseline`` are the
     metrics of the unpruned model; ``slots`` plans are trained at the same time."""
 
@@ -63,17 +63,17 @@ class TrialScheduler:
 
     def __init__(
         self,
-        rules: Rules,
+        settings: SchedulerSettings,
         records: Mapping[int, Record],
         base_accuracy: Mapping[str, float],
         is_unavailable: Callable[[], bool] = never,
     ) -> None:
-        self.rules = rules
+        self.settings = settings
         self._is_unavailable = is_unavailable
         self.records: dict[int, Record] = dict(records)
         self.base_accuracy = base_accuracy
         self.closed = False
-        self._numbers = {
+        self._trial_by_identity = {
             record.keys.identity: number
             for number, record in records.items()
             if record.keys and record.duplicate_of is None
@@ -89,7 +89,7 @@ class TrialScheduler:
 
         A plan that was put aside (dominated, not promoted) may be tried again: its stages are in the ledger.
         """
-        other = self._numbers.setdefault(keys.identity, number)
+        other = self._trial_by_identity.setdefault(keys.identity, number)
         if other == number:
             return None
         known = self.records.get(other)
@@ -98,14 +98,16 @@ class TrialScheduler:
             return Record("duplicate", plan, reason, keys, duplicate_of=other)
         if known.outcome in FINAL:
             return replace(known, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
-        self._numbers[keys.identity] = number
+        self._trial_by_identity[keys.identity] = number
         return None
 
     def forget_failures(self) -> list[Plan]:
         """Plans that failed and were not trained since; their failures no longer count as known."""
         failed = {number for number, record in self.records.items() if record.outcome == "failed"}
         plans = dict.fromkeys(self.records[number].plan for number in sorted(failed))
-        self._numbers = {identity: number for identity, number in self._numbers.items() if number not in failed}
+        self._trial_by_identity = {
+            identity: number for identity, number in self._trial_by_identity.items() if number not in failed
+        }
         trained = {record.plan for record in self.records.values() if record.trained}
         return [plan for plan in plans if plan not in trained]
 
@@ -118,7 +120,7 @@ class TrialScheduler:
         self.choose()
 
     def forget(self, number: int) -> None:
-        """A trial was stopped without a record (a clean stop or a transient fault)."""
+        """Free the slot of a trial."""
         self._training.pop(number, None)
         self._confirming.discard(number)
 
@@ -151,22 +153,24 @@ class TrialScheduler:
         """The record of a trial that is infeasible or dominated; None when it may continue."""
         broken = self._screened_constraints(trial.metrics)
         if names := [name for name, value in broken.items() if value > 0]:
-            return trial.ended("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
+            return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
         return self._dominated(trial, broken)
 
     def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
         cap = self._cap(trial.plan.backbone)
-        best = loss(self.rules.objectives, trial.metrics.values | {"accuracy": cap})
+        best = loss(self.settings.objectives, trial.metrics.values | {"accuracy": cap})
         if best is None:
             return None
         for number, known in self._front_losses():
             if dominates(known, best):
-                best_known = f"{cap:.4f} (best known accuracy + {self.rules.margin})"
-                return trial.ended("dominated", f"dominated by trial {number} even if it reached {best_known}", broken)
+                best_known = f"{cap:.4f} (best known accuracy + {self.settings.margin})"
+                return trial.to_record(
+                    "dominated", f"dominated by trial {number} even if it reached {best_known}", broken
+                )
         return None
 
     def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
-        return constraints(screened(self.rules.bounds), metrics.values)
+        return constraints(screened(self.settings.bounds), metrics.values)
 
     def _cap(self, backbone: str) -> float:
         """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
@@ -178,11 +182,11 @@ class TrialScheduler:
             and record.trained
             and (accuracy := record.metrics.value("accuracy")) is not None
         ]
-        return min(1.0, max(seen) + self.rules.margin)
+        return min(1.0, max(seen) + self.settings.margin)
 
     # ---- choosing the next plan to train
 
-    def predict(self, trial: RunningTrial, base_accuracy: float, found: ProxyFound) -> RunningTrial:
+    def predict(self, trial: RunningTrial, base_accuracy: float, found: Evaluation) -> RunningTrial:
         """The trial with its proxy score and the accuracy that is predicted from it."""
         predicted = self._accuracy_model().accuracy(base_accuracy, found.kl)
         return replace(trial, proxy=ProxyScore(found.accuracy, found.kl, predicted), accuracy=predicted)
@@ -229,10 +233,10 @@ class TrialScheduler:
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""
         busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
-        return busy < self.rules.slots and len(self._training) < self.rules.wanted - self.trained
+        return busy < self.settings.slots and len(self._training) < self.settings.wanted - self.trained
 
     def _round_is_full(self) -> bool:
-        needed = 1 if self._is_unavailable() else self.rules.candidates
+        needed = 1 if self._is_unavailable() else self.settings.candidates
         return sum(waiting.rounds == 0 for waiting in self._waiting) >= needed
 
     def _drop(self, losers: Sequence[_Waiting], reason: str) -> None:
@@ -245,15 +249,15 @@ class TrialScheduler:
         point = self._predicted_loss(candidate)
         known = [known_point for _, known_point in self._front_losses()]
         coming = [loss_ for other in self._training.values() if (loss_ := self._predicted_loss(other)) is not None]
-        return gain(point, [*known, *coming], self.rules.reference) if point is not None else 0.0
+        return gain(point, [*known, *coming], self.settings.reference) if point is not None else 0.0
 
     def _predicted_loss(self, candidate: RunningTrial) -> Loss | None:
         if candidate.accuracy is None:
             return None
         accuracy = self._accuracy_model().upper(candidate.accuracy)
         confirmed = (record.metrics for record in self.records.values() if record.trained)
-        costs = predict_costs(self.rules.objectives, candidate.metrics, [self.rules.baseline, *confirmed])
-        return loss(self.rules.objectives, costs | {"accuracy": accuracy})
+        costs = predict_costs(self.settings.objectives, candidate.metrics, [self.settings.baseline, *confirmed])
+        return loss(self.settings.objectives, costs | {"accuracy": accuracy})
 
     def _front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""
@@ -262,7 +266,7 @@ class TrialScheduler:
             for number, record in self.records.items()
             if record.trained
             and record.feasible
-            and (point := loss(self.rules.objectives, record.metrics.values)) is not None
+            and (point := loss(self.settings.objectives, record.metrics.values)) is not None
         ]
 
     def expected_gain(self, number: int, record: Record) -> float:
@@ -273,14 +277,16 @@ class TrialScheduler:
         trial = RunningTrial(number, record.plan, record.keys, record.metrics, record.proxy, accuracy=accuracy)
         return 0.0 if self.judge_screen(trial) else self._gain(trial)
 
-    # ---- the last word on a trial
+    # ---- records
 
     def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
         estimate = f"predicted accuracy {trial.accuracy:.4f}"
         if trial.rung:
             estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
-        verdict = " would not improve the front" if reason == NO_GAIN else ""
-        return trial.ended("not_promoted", f"{reason}: {estimate}{verdict}", self._screened_constraints(trial.metrics))
+        text = f"{reason}: {estimate}"
+        if reason == NO_GAIN:
+            text = f"not trained: {estimate} would not improve the front"
+        return trial.to_record("not_promoted", text, self._screened_constraints(trial.metrics))
 
     def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
         return Record(
@@ -289,7 +295,7 @@ class TrialScheduler:
             "",
             keys,
             metrics,
-            constraints(self.rules.bounds, metrics.values),
+            constraints(self.settings.bounds, metrics.values),
             trial.proxy,
             trial.rung,
         )

@@ -24,7 +24,7 @@ from vitsearch.search.scheduler import TrialScheduler
 
 
 async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
-    """Never raises for what the plan itself did wrong; transient faults pass through."""
+    """A failure of the plan becomes its record; transient faults are raised."""
     keys = None
     try:
         trial = await pipeline.resolve(plan)
@@ -44,7 +44,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     for rung in trial.plan.recipe.rungs[1:]:
         if reason := await scheduler.wait_for_slot(running):
             return scheduler.not_promoted(running, reason)
-        running = running.trained(rung, (await pipeline.train(trial, rung)).accuracy)
+        running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy)
     scheduler.mark_confirming(number)
     return scheduler.confirmed(running, *await pipeline.confirm(trial, running.rung))
 

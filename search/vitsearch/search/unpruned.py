@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.plan import Plan, cut_text
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
@@ -12,7 +12,7 @@ from vitsearch.study.sampling import PlanSpace
 
 
 class UnprunedModels:
-    """One per run, before its search."""
+    """Confirms the baseline and the leaderboard, before the search of a run."""
 
     def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
         self._space = session.space
@@ -48,7 +48,7 @@ class UnprunedModels:
             try:
                 _, metrics = await self._confirm_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here does not end the run; as a trial it is recorded
-                self._progress.note(f"leaderboard: {cut_text(plan)}  {error}")
+                self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
             else:
                 leaders.append({"plan": plan.to_json(), **metrics.to_json()})
             if self._plans.contains(plan):
@@ -64,4 +64,4 @@ class UnprunedModels:
     def _note_leader(self, plan: Plan, metrics: Metrics, what: str) -> None:
         names = dict.fromkeys([*self._space.objectives, "size_mb"])
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := metrics.value(name)) is not None)
-        self._progress.note(f"{what}: {cut_text(plan)}  {shown}")
+        self._progress.note(f"{what}: {plan_text(plan)}  {shown}")

@@ -37,7 +37,7 @@ class OnDevice:
 class Point:
     """A model that could be shipped; ``trial`` is None for the baseline.
 
-    ``flags`` are those of its newest measurement: what the device went through meanwhile.
+    ``flags`` are those of its newest measurement, such as ``throttled``.
     """
 
     trial: int | None

@@ -1,4 +1,4 @@
-"""Where a study stands: outcomes, the leaderboard of unpruned models, cost so far."""
+"""The progress of a study: outcomes, the leaderboard of unpruned models, cost so far."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """The stored attributes: space, data, device_kind, choices, baseline, leaderboard, reference_point."""
+        """The stored attributes: space, data, device_kind, protocol, choices, baseline, leaderboard, reference_point,
+        waits."""
         return self._study.user_attrs
 
     def remember(self, key: str, value: Any) -> None:
@@ -217,7 +218,7 @@ class Study:
 
     def adopt_device(self, name: str, kind: str) -> None:
         """Store whether the device is physical or emulated; the other kind is refused: their numbers do not compare."""
-        stored = self.attributes.get("device_kind") or ("physical" if "baseline" in self.attributes else None)
+        stored = self.attributes.get("device_kind")
         if stored is None:
             self.remember("device_kind", kind)
         elif stored != kind:
@@ -317,7 +318,7 @@ def _is_orphan(trial: FrozenTrial) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``: tests pin them."""
+    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")

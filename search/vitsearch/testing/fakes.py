@@ -61,7 +61,7 @@ def fake_stage_config() -> StageConfig:
         base_recipe=Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0),
         teacher=None,
         base_resolution=lambda backbone: 28,
-        starts=lambda source: "ef" * 32,
+        starting_digest=lambda source: "ef" * 32,
         calibration_images=16,
         quantization_images=8,
         proxy_images=100,
@@ -125,7 +125,7 @@ class FakeRunner:
                 return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
-                return jobs.ProxyFound(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
+                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)

@@ -127,8 +127,8 @@ def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
         return jobs.Graph(job.workspace.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
 
 
-def score_proxy(job: jobs.ProxyJob) -> jobs.ProxyFound:
-    return _judge(refitted(job.spec, job.workspace), job.spec, job.base_logits_sha256, job.images, job.workspace)
+def score_proxy(job: jobs.ProxyJob) -> jobs.Evaluation:
+    return _evaluate(refitted(job.spec, job.workspace), job.spec, job.base_logits_sha256, job.images, job.workspace)
 
 
 def train_rung(job: jobs.TrainJob) -> jobs.Trained:
@@ -147,11 +147,11 @@ def _tuned(model: nn.Module, job: jobs.TrainJob) -> jobs.Trained:
     """Train, and keep the start if the result has both lower accuracy and higher divergence from the base."""
     images, resolution = load_data(job.workspace), job.spec.source.resolution
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    before = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
+    before = _evaluate(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     task = _fine_tune_task(job, images, resolution)
     with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
         report = fine_tune.fine_tune(model, task)
-    after = _judge(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
+    after = _evaluate(model, job.spec, job.base_logits_sha256, job.images, job.workspace)
     kept_start = after.accuracy < before.accuracy and after.kl > before.kl
     if kept_start:
         model.load_state_dict(start)
@@ -179,14 +179,14 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
 
 
-def _judge(
+def _evaluate(
     model: nn.Module, spec: jobs.CompressionSpec, base_logits: str, count: int, workspace: jobs.Workspace
-) -> jobs.ProxyFound:
+) -> jobs.Evaluation:
     images = load_data(workspace)
     logits = predict(model, images, images.validation.images[:count], spec.source.resolution)
     reference = np.load(workspace.store.get(base_logits), mmap_mode="r")
     labels = images.validation.labels[:count]
-    return jobs.ProxyFound(inference.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
+    return jobs.Evaluation(inference.accuracy(logits, labels), kl_divergence(reference, logits), len(logits))
 
 
 def _knows_classes(source: jobs.Source, images: data.ImageData) -> bool:

@@ -130,7 +130,7 @@ def victim(folder: Path, kind: str, driver: subprocess.Popen[bytes]) -> int | No
     if kind == "driver":
         return driver.pid
     marks = {
-        "worker": "ray::_work_with",
+        "worker": "ray::_run_task_on",
         "agent": "vitsearch_evaluators serve",
         "child": "vitsearch_evaluators.measure.child.main",
     }

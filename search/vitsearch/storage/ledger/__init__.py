@@ -1,6 +1,6 @@
 """The ledger: every finished stage, in the study's database, found again by its key.
 
-``Ledger`` is the only door to SQLAlchemy. Values that come out are frozen; a row that exists is never
+Only this package imports SQLAlchemy. Values that come out are frozen; a row that exists is never
 overwritten, so a stage that ran twice (a lost claim) keeps its first result.
 """
 

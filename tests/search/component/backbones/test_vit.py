@@ -81,7 +81,7 @@ def test_streams_of_another_kind_cannot_be_cut(name):
     [
         ("vit_base_patch16_xp_224", "token_pruning_ratio", 0.3, "has blocks that are not timm's plain ones"),
         ("vit_base_patch16_gap_224", "token_pruning_method", "tome", "classifies by the mean of all tokens"),
-        ("deit_tiny_patch16_224", "token_pruning_at", (3, 11), "behind blocks 0 to 10, not [3, 11]"),
+        ("deit_tiny_patch16_224", "token_pruning_at", (3, 11), "after blocks 0 to 10, not [3, 11]"),
     ],
 )
 def test_token_pruning_is_refused_with_a_reason(name, knob, value, reason):

@@ -55,3 +55,8 @@ def test_no_terminal_means_plain_lines(fake_study):
     space: SearchSpace = fake_study.space
     with live.progress(space, plain=True) as progress:
         assert isinstance(progress, PlainLines)
+
+
+def test_notes_are_printed_literally(capsys):
+    LiveView(("accuracy", "cpu_ms_p50"), 2).note("no such file [/home/ada/model.onnx]")
+    assert "[/home/ada/model.onnx]" in capsys.readouterr().out

@@ -153,3 +153,8 @@ def test_the_leaderboard_stands_below(plan):
     rows = [{"plan": plan.to_json(), **metrics.to_json()}]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
     assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
+
+
+def test_reasons_are_printed_literally():
+    state = STATE | {"failures": {5: "export failed (crash): no [/home/ada/model.onnx] and no [bold]"}}
+    assert "  trial 5: export failed (crash): no [/home/ada/model.onnx] and no [bold]" in shown(print_status, state)

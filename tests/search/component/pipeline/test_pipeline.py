@@ -360,7 +360,7 @@ def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, BaseJob) else None
     longer = replace(cut.recipe, rungs=(0, 9), lr=1e-3)
     pipeline = fake_study.pipeline(
-        ledger, teacher=Teacher("big_vit", "hub", longer), starts=lambda source: source.backbone
+        ledger, teacher=Teacher("big_vit", "hub", longer), starting_digest=lambda source: source.backbone
     )
     asyncio.run(through(pipeline, cut))
     assert {job.source.backbone: job.recipe for job in seen} == {
@@ -395,7 +395,7 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     sizes = {"big_vit": 56, "fake_vit": 28}
     teacher = Teacher("big_vit", "hub", cut.recipe)
     pipeline = fake_study.pipeline(
-        ledger, teacher=teacher, base_resolution=sizes.__getitem__, starts=lambda source: source.backbone
+        ledger, teacher=teacher, base_resolution=sizes.__getitem__, starting_digest=lambda source: source.backbone
     )
     views = replace(cut.recipe, augmentation=Augmentation(flip=0.5))
     for recipe in (cut.recipe, views):

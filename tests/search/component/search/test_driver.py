@@ -15,11 +15,12 @@ import pytest
 from optuna.trial import TrialState
 
 from support import TESTS
+from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
-from vitsearch.search.driver import Ended
+from vitsearch.search.driver import SearchEnd
 from vitsearch.study.front import read_front
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -51,7 +52,7 @@ def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(finished):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
         assert study.unfinished() == 0
-    assert finished.ended == Ended("8 plans are trained", complete=True)
+    assert finished.ended == SearchEnd("8 plans are trained", complete=True)
     assert trained(finished) == 8
     assert len(front.points) >= 3
     assert all(point.feasible for point in front.points)
@@ -103,7 +104,7 @@ def test_a_larger_number_of_trials_goes_on(fake_study):
 
 def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
     none = fake_study.with_space(search__trials=0)
-    assert none.run() == Ended("0 plans are trained", complete=True)
+    assert none.run() == SearchEnd("0 plans are trained", complete=True)
     assert none.records() == {}
     assert none.runner.made.keys() == {"base", "block_structure", "export"}
     with none.opened() as (study, _):
@@ -200,7 +201,7 @@ def again(trial):
 
 def test_the_time_limit_ends_the_search(fake_study):
     ended = fake_study.with_space(search__timeout=0.001).run()
-    assert ended == Ended("the time limit of 0.001 s is reached", complete=False)
+    assert ended == SearchEnd("the time limit of 0.001 s is reached", complete=False)
     with fake_study.opened() as (study, _):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
 
@@ -211,7 +212,7 @@ def test_a_search_without_improvement_ends(fake_study, monkeypatch):
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
-    assert ended == Ended("6 trials in a row brought no improvement: the front has converged", complete=False)
+    assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=False)
     assert trained(small) <= 2
 
 
@@ -384,8 +385,8 @@ def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can
         energy.run()
 
 
-class Judges(FakeDevice):
-    """Refuses to judge what ``refused`` says."""
+class EvaluatingDevice(FakeDevice):
+    """Refuses to evaluate with the error ``refused``."""
 
     refused: StageError | None = None
 
@@ -397,9 +398,9 @@ class Judges(FakeDevice):
         return await super().accuracy(artifact, subset, deployment)
 
 
-def test_a_board_judges_the_front_once(fake_study):
+def test_the_device_evaluates_the_front_once(fake_study):
     notes = Notes()
-    study = replace(fake_study, device=Judges(), progress=notes, judged_images=100)
+    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images=100)
     study.run()
     with study.opened() as (opened, ledger):
         shown = read_front(opened, ledger).shown()
@@ -410,10 +411,10 @@ def test_a_board_judges_the_front_once(fake_study):
     assert study.device.measured["accuracy"] == len(shown)
 
 
-def test_a_board_that_cannot_judge_ends_no_run(fake_study):
+def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
     notes = Notes()
-    study = replace(fake_study, device=Judges(), progress=notes, judged_images=100)
-    study.device.refused = StageError("judge", "invalid_request", "trtexec gives no outputs")
+    study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images=100)
+    study.device.refused = StageError(Stage.DEVICE_ACCURACY, "invalid_request", "trtexec gives no outputs")
     assert study.run().complete
     assert any("was not evaluated on the device" in said and "gives no outputs" in said for said in notes.said)
 

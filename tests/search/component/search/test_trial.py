@@ -12,7 +12,7 @@ from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
-from vitsearch.search.scheduler import Rules, TrialScheduler
+from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -36,7 +36,7 @@ def run(fake_study, ledger):
 
     def run_(*plans, bounds=(), candidates=1):
         scheduler = TrialScheduler(
-            Rules(OBJECTIVES, bounds, REFERENCE, 0.01, candidates, 9, 99), {}, pipeline.base_accuracy
+            SchedulerSettings(OBJECTIVES, bounds, REFERENCE, 0.01, candidates, 9, 99), {}, pipeline.base_accuracy
         )
 
         async def all_():

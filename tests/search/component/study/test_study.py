@@ -220,7 +220,7 @@ def test_a_number_that_is_gone_becomes_the_nearest(open_study):
 )
 def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
     open_study()
-    with pytest.raises(StudyError, match="cannot go on with another objective, data set or baseline") as caught:
+    with pytest.raises(StudyError, match="cannot continue with another objective, data set or baseline") as caught:
         open_study(**change)
     assert told in str(caught.value)
 
@@ -236,7 +236,7 @@ def test_other_data_is_refused_with_what_differs(open_study):
     study, _ = open_study()
     study.adopt_data(DATA)
     study.adopt_data(json.loads(json.dumps(DATA)))
-    with pytest.raises(StudyError, match="made on other data.*channels: the study has 1, the data now has 3"):
+    with pytest.raises(StudyError, match="made with other data.*channels: the study has 1, the data now has 3"):
         study.adopt_data(DATA | {"fingerprint": "other", "channels": 3})
 
 

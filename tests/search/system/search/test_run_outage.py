@@ -25,7 +25,7 @@ from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import outage
-from vitsearch.search.driver import Ended
+from vitsearch.search.driver import SearchEnd
 from vitsearch.search.run import Home, Options, drive
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
@@ -89,7 +89,7 @@ class RemoteStudy:
     progress: Watched = field(default_factory=Watched)
     deadline_s: float = 900.0
 
-    def run(self) -> Ended:
+    def run(self) -> SearchEnd:
         client = DeviceClient(self.proxy.url, self.agent.token, "away", 5.0, FOREVER_S, Backoff(0.05, 0.2))
         with (
             closing(AgentDevice("nano", client, deadline_s=self.deadline_s)) as device,

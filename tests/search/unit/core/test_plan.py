@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe, cut_text
+from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe, plan_text
 
 share = st.floats(0, 0.95)
 plans = st.builds(
@@ -97,13 +97,13 @@ def test_several_deployments_have_no_single_one(plan):
 
 
 def test_a_plan_in_one_line(plan):
-    assert cut_text(plan) == "fake_vit@28 fp32"
-    assert cut_text(replace(plan, compression=Compression(0.0, 0.25))) == "fake_vit@28 ffn-25% fp32"
+    assert plan_text(plan) == "fake_vit@28 fp32"
+    assert plan_text(replace(plan, compression=Compression(0.0, 0.25))) == "fake_vit@28 ffn-25% fp32"
     both = replace(plan, compression=Compression(0.17, 0.25, scope="global"))
-    assert cut_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
-    assert cut_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
+    assert plan_text(both) == "fake_vit@28 heads-17% ffn-25% global fp32"
+    assert plan_text(replace(plan, compression=Compression(scope="global"))) == "fake_vit@28 fp32"
     tokens = Compression(0.5, 0, 0.3, "topk", token_pruning_at=(3, 6))
-    assert cut_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% after 3,6 fp32"
+    assert plan_text(replace(plan, compression=tokens), with_model=False) == "heads-50% topk-30% after 3,6 fp32"
     rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="global")
-    line = cut_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
+    line = plan_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
     assert line == "depth-25% embed-50% global sparse 2:4 feature distillation fp32"

@@ -12,8 +12,8 @@ from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
-from vitsearch.pipeline.jobs import ProxyFound
-from vitsearch.search.scheduler import ENDED, NO_GAIN, OUTRANKED, ROUNDS_KEPT, Rules, TrialScheduler
+from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.scheduler import ENDED, NO_GAIN, OUTRANKED, ROUNDS_KEPT, SchedulerSettings, TrialScheduler
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
@@ -22,7 +22,7 @@ REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 
 
 def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01):
-    rules = Rules(OBJECTIVES, tuple(bounds), REFERENCE, margin, candidates, slots, wanted)
+    rules = SchedulerSettings(OBJECTIVES, tuple(bounds), REFERENCE, margin, candidates, slots, wanted)
     return TrialScheduler(rules, records or {}, {"fake_vit": 0.9})
 
 
@@ -305,7 +305,7 @@ def test_finished_trials_are_not_readmitted(plan, outcome):
 
 def test_predictions_learn_from_trained_plans(plan, confirmed):
     lost = {n: confirmed(0.9 - 0.02 * n, 1.0, proxy=ProxyScore(0.8, (n / 10) ** 2, 0.9)) for n in range(1, 7)}
-    found = ProxyFound(0.7, 0.25, 100)
+    found = Evaluation(0.7, 0.25, 100)
     assert scheduler_of(lost).predict(screened(plan, 1.0), 0.9, found).accuracy == pytest.approx(0.8)
     assert scheduler_of().predict(screened(plan, 1.0), 0.9, found).accuracy > 0.8
 
@@ -323,7 +323,7 @@ def test_the_reason_of_not_promoted_names_the_predicted_accuracy(plan):
 
 def scheduler_during_outage(**rules):
     scheduler = scheduler_of(**rules)
-    return TrialScheduler(scheduler.rules, {}, scheduler.base_accuracy, is_unavailable=lambda: True)
+    return TrialScheduler(scheduler.settings, {}, scheduler.base_accuracy, is_unavailable=lambda: True)
 
 
 def test_without_the_device_a_round_is_what_has_come_so_far():
