@@ -124,7 +124,7 @@ class Driver:
     def _stop_asking(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
         if scheduler.trained >= search.trials:
-            return f"{search.trials} plans are trained"
+            return "1 plan is trained" if search.trials == 1 else f"{search.trials} plans are trained"
         if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
             return f"the time limit of {search.timeout_s:g} s is reached"
         if self._without_gain >= TRIALS_WITHOUT_GAIN:

@@ -72,3 +72,16 @@ def test_the_family_of_the_page_passes_its_own_conformance_test(tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_example_of_the_python_api_runs_and_shows_intervals(tmp_path):
+    """On one backbone in one precision with one training; the rest of the code is that of the page."""
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python_api.md").read_text(), re.DOTALL)
+    small = '"search.trials=1", "space.backbone=vit_fmnist_p4", "space.quantization=[fp32, int8_ptq]"'
+    space = str(REPOSITORY / "spaces" / "quickstart.yaml")
+    code = code.replace('"search.trials=3"', small).replace("spaces/quickstart.yaml", space)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 plan is trained" in done.stdout
+    assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", done.stdout, re.MULTILINE), done.stdout
