@@ -129,9 +129,8 @@ def counted(number: int, noun: str) -> str:
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     marked = EMULATED if state["emulated"] else ""
-    console.print(
-        f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} in progress"
-    )
+    trained = f"{state['trained']} of {state['wanted']} plans trained"
+    console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
         console.print(f"A run {state['waits']}", style="yellow")
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
