@@ -116,7 +116,7 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
 def front(study: StudyName, as_json: AsJson = False) -> None:
     """Show the Pareto front: models within the limits that no other model dominates, with intervals and the knee.
 
-    A model dominates another if it is as good in every objective and better in at least one.
+    A model dominates another if it is at least as good in every objective and better in one.
     """
     from vitsearch import api
     from vitsearch.cli import tables
