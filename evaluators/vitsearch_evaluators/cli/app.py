@@ -183,10 +183,11 @@ def parser() -> argparse.ArgumentParser:
     setup = commands.add_parser(
         "install",
         argument_default=argparse.SUPPRESS,
-        help="install the agent as a service (as root: from boot; else: from login); run again to upgrade or change it",
+        help="install the agent as a service, which starts at boot if installed as root, otherwise at login; "
+        "run again to upgrade or change it",
     )
-    setup.add_argument("--state", help=f"folder for models, queue and device id (as root: {STATE})")
-    setup.add_argument("--user", help=f"account to run as, created if missing (only as root; {DEFAULT.user})")
+    setup.add_argument("--state", help=f"folder for models, queue and device id (default as root: {STATE})")
+    setup.add_argument("--user", help=f"account to run as, created if missing; only as root (default: {DEFAULT.user})")
     setup.set_defaults(run=_install)
     removal = commands.add_parser("uninstall", help="remove the service; the measurements are kept")
     removal.add_argument("--purge", action="store_true", help="also remove the state (token, queue) and the account")
@@ -209,8 +210,10 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
     )
-    measure.add_argument("--runtime", default="onnxruntime", help="(%(default)s)")
-    measure.add_argument("--program", metavar="PATH", help="the Python or the tool that runs it (default: search)")
+    measure.add_argument("--runtime", default="onnxruntime", help="runtime to use (default: %(default)s)")
+    measure.add_argument(
+        "--program", metavar="PATH", help="interpreter or program that runs the model (default: the first one found)"
+    )
     measure.add_argument(
         "--option",
         action="append",
@@ -222,30 +225,50 @@ def parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="screen",
-        help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (%(default)s)",
+        help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (default: %(default)s)",
     )
-    measure.add_argument("--threads", type=int, default=1, help="(%(default)s)")
-    measure.add_argument("--batch", type=int, default=1, help="images per inference (%(default)s)")
+    measure.add_argument("--threads", type=int, default=1, help="threads of one inference (default: %(default)s)")
+    measure.add_argument("--batch", type=int, default=1, help="images per inference (default: %(default)s)")
     measure.add_argument(
-        "--throughput", type=float, default=0.0, metavar="SECONDS", help="also run --streams for this long"
+        "--throughput",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="also measure throughput for this long, with --streams inferences at a time (default: not measured)",
     )
-    measure.add_argument("--streams", type=int, default=1, help="inferences at a time (%(default)s)")
-    measure.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="also measure after this much load")
+    measure.add_argument(
+        "--streams", type=int, default=1, help="inferences at a time for --throughput (default: %(default)s)"
+    )
+    measure.add_argument(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="also measure after this much load (default: not measured)",
+    )
     # Two options, because an option with an optional value would take a following file for the meter's name.
     measure.add_argument("--power", action="store_const", const="auto", dest="meter", help="also measure power")
     measure.add_argument("--meter", metavar="NAME", help="also measure power, with this meter")
     measure.add_argument("--json", action="store_true", help="print all fields as JSON (several files: a list)")
     measure.set_defaults(run=_measure)
     for command in (serve, setup, measure):
-        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3")
+        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
     return top
 
 
 def _add_listening(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host", help=f"address to listen on ({DEFAULT.host})")
-    command.add_argument("--port", type=_port, help=f"port to listen on (serve: a free one; install: {DEFAULT.port})")
-    command.add_argument("--token-file", help="file with the token that clients must send (default: in the state)")
+    command.add_argument("--host", help=f"address to listen on (default: {DEFAULT.host})")
+    command.add_argument(
+        "--port", type=_port, help=f"port to listen on (default of serve: a free one; of install: {DEFAULT.port})"
+    )
+    command.add_argument("--token-file", help="file with the token that clients must send (default: in --state)")
     command.add_argument("--tls", action="store_true", help="use TLS on loopback too; other addresses always use it")
-    command.add_argument("--tls-cert", metavar="PEM", help="certificate (default: self-signed, made at first start)")
+    command.add_argument(
+        "--tls-cert", metavar="PEM", help="certificate (default: a self-signed one, made at the first start)"
+    )
     command.add_argument("--tls-key", metavar="PEM", help="key of the certificate")
-    command.add_argument("--insecure-plaintext", action="store_true", help="no TLS: token and results can be read")
+    command.add_argument(
+        "--insecure-plaintext",
+        action="store_true",
+        help="no TLS: everybody on the network can read token, models and results",
+    )

@@ -32,7 +32,7 @@ class EdgeNeXtFamily(TimmFamily):
     why_no_heads = "has no attention whose heads could be removed"
     why_no_ffn = "has an MLP that is not plain (fc1, fc2), so its channels cannot be removed"
     why_no_windows = "attends across channels and has no windows"
-    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         return None if pixels >= STRIDE else f"{name} needs at least {STRIDE} pixels: at {pixels} its last map is empty"

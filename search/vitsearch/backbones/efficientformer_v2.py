@@ -35,7 +35,7 @@ class EfficientFormerV2Family(TimmFamily):
     modules = ("efficientformer_v2",)
     why_no_heads = "has an attention of another layout, so its heads cannot be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
-    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         """The attention of the third stage halves its map and doubles it again, so the map must be even."""

@@ -30,7 +30,7 @@ class EfficientViTMITFamily(TimmFamily):
     modules = ("efficientvit_mit",)
     why_no_heads = "has no attention whose heads could be removed"
     why_no_ffn = "has no hidden channels that could be removed"
-    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return {}

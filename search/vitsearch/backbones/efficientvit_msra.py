@@ -27,8 +27,8 @@ class EfficientViTMSRAFamily(TimmFamily):
     modules = ("efficientvit_msra",)
     why_no_heads = "has cascaded heads, each of which reads the output of the one before, so none can be removed alone"
     why_no_ffn = "has no hidden channels that could be removed"
-    why_no_tokens = "keeps its tokens as a map, so none can be left out"
-    why_no_depth = "attends with heads that are not scored, so its blocks cannot be ranked"
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
+    why_no_depth = "attends with heads for which vitsearch has no importance score, so its blocks cannot be ranked"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         """Other sizes would be padded to whole windows, which cost as much as full ones."""

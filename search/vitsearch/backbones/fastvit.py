@@ -33,8 +33,10 @@ class FastViTFamily(TimmFamily):
     modules = ("fastvit",)
     why_no_heads = "has no attention whose heads could be removed"
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
-    why_no_depth = "has fewer than two attention blocks; its other blocks are not scored, so none can be dropped"
-    why_no_tokens = "keeps its tokens as a map, so none can be left out"
+    why_no_depth = (
+        "has fewer than two attention blocks, and vitsearch has no importance score for others, so none can be dropped"
+    )
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return {}

@@ -29,8 +29,10 @@ class MobileViTFamily(TimmFamily):
     modules = ("mobilevit",)
     why_no_heads = "attends with a single head (linear self-attention), which cannot be removed"
     why_no_ffn = "has no hidden channels that could be removed"
-    why_no_depth = "attends with a single head that is not scored, so its blocks cannot be ranked"
-    why_no_tokens = "folds its tokens back into a map, so none can be left out"
+    why_no_depth = (
+        "attends with a single head, for which vitsearch has no importance score, so its blocks cannot be ranked"
+    )
+    why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return {}

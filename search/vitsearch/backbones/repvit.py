@@ -32,7 +32,7 @@ class RepViTFamily(TimmFamily):
     why_no_ffn = "has an MLP of another layout, so its channels cannot be removed"
     why_no_windows = "is made of convolutions and has no windows"
     why_no_tokens = "is made of convolutions and has no tokens"
-    why_no_depth = "mixes positions outside the shortcut in every block, so none can be dropped"
+    why_no_depth = "has a spatial convolution outside the residual branch of every block, so none can be dropped"
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "quantization" and value in ("int8_qat", "int8_mixed"):

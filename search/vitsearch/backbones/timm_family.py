@@ -39,9 +39,7 @@ class TimmFamily(ABC):
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
     why_no_tokens: ClassVar[str]
     why_no_depth: ClassVar[str] = "has fewer than two blocks that are residual as a whole, so none can be dropped"
-    why_no_embed: ClassVar[str] = (
-        "has streams of another width in each stage; only the single stream of a plain ViT can be cut"
-    )
+    why_no_embed: ClassVar[str] = "has stages of different widths; only the single stream of a plain ViT can be cut"
     why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
     # ---- implemented by each family

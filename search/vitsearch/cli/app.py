@@ -28,7 +28,7 @@ SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Values that replace those of the file: search.trials=10",
         show_default=False,
     ),
@@ -49,7 +49,12 @@ def run(
     space: SpaceFile,
     overrides: Overrides = None,
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster (host:port).", envvar="RAY_ADDRESS")
+        str | None,
+        typer.Option(
+            help="A running Ray cluster (host:port); default: start Ray on this machine.",
+            envvar="RAY_ADDRESS",
+            show_default=False,
+        ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed plans again.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
@@ -71,7 +76,8 @@ def run(
 
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Report every problem in a space file and its data, the size of the space and what the data takes."""
+    """Report every problem in a space file and its data; without problems, the number of plans and the disk space and
+    time that the data needs."""
     from vitsearch import api, backbones
     from vitsearch.data import DataSpec
     from vitsearch.data.estimate import estimate
@@ -98,7 +104,7 @@ def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False
 
 @app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show where a study stands: outcomes, leaderboard, cost so far."""
+    """Show the state of a study: outcomes, leaderboard, cost so far."""
     from vitsearch import api
     from vitsearch.cli import tables
 
@@ -108,7 +114,10 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
 
 @app.command()
 def front(study: StudyName, as_json: AsJson = False) -> None:
-    """Show the Pareto front: feasible models that nothing dominates, with intervals and the knee."""
+    """Show the Pareto front: models within the limits that no other model dominates, with intervals and the knee.
+
+    A model dominates another if it is at least as good in every objective and better in one.
+    """
     from vitsearch import api
     from vitsearch.cli import tables
 
@@ -133,10 +142,12 @@ def plan(
 @app.command()
 def capabilities(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Default: one of each family.")
+        list[str] | None,
+        typer.Argument(metavar="BACKBONE", help="Default: one of each design.", show_default=False),
     ] = None,
 ) -> None:
-    """List the operators of each backbone and the precisions of each runtime, with reasons where not (Markdown)."""
+    """List the operators that each backbone supports and the precisions that each runtime supports, and why others are
+    not supported. Prints Markdown."""
     from vitsearch.cli.capabilities import describe, examples
 
     typer.echo(describe(names or examples()))

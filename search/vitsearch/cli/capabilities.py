@@ -51,8 +51,10 @@ class _Notes:
 
     reasons: list[str] = field(default_factory=list)
 
-    def mark(self, name: str, reason: str) -> str:
-        reason = reason.replace(f"{name} ", "", 1).replace(name, "the model")
+    def of_backbone(self, name: str, reason: str) -> str:
+        return self.mark(reason.replace(f"{name} ", "", 1).replace(name, "the model"))
+
+    def mark(self, reason: str) -> str:
         if reason not in self.reasons:
             self.reasons.append(reason)
         return f"no [{self.reasons.index(reason) + 1}]"
@@ -91,7 +93,7 @@ def _row(name: str, notes: _Notes) -> list[str]:
 
 def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
     reason = backbones.supports(name, knob, value)
-    return YES if reason is None else notes.mark(name, reason)
+    return YES if reason is None else notes.of_backbone(name, reason)
 
 
 def _windows(name: str, notes: _Notes) -> str:
@@ -99,20 +101,24 @@ def _windows(name: str, notes: _Notes) -> str:
     fitting = backbones.find(name).windows(name, backbones.native_resolution(name))
     if fitting:
         return ", ".join(map(str, fitting))
-    return notes.mark(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
+    return notes.of_backbone(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
 
 
 def _tokens(name: str, notes: _Notes) -> str:
     reason = backbones.supports(name, "token_pruning_ratio", RATIO)
     if reason is not None:
-        return notes.mark(name, reason)
+        return notes.of_backbone(name, reason)
     methods = typing.get_args(TokenPruning)
     return ", ".join(method for method in methods if backbones.supports(name, "token_pruning_method", method) is None)
 
 
 def _precisions(runtime: str, notes: _Notes) -> list[str]:
-    reasons = [precisions.supports(runtime, precision) for precision in typing.get_args(Precision)]
-    return [YES if reason is None else notes.mark(runtime, reason) for reason in reasons]
+    asked = typing.get_args(Precision)
+    reasons = [precisions.supports(runtime, precision) for precision in asked]
+    return [
+        YES if reason is None else notes.mark(reason.removeprefix(f"{precision!r}: "))
+        for precision, reason in zip(asked, reasons, strict=True)
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -29,7 +29,9 @@ def list_devices(as_json: AsJson = False) -> None:
 @app.command()
 def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="https://nano.local:8470", show_default=False)],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: taken from the host name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Default: taken from the host name.", show_default=False)
+    ] = None,
     fingerprint: Annotated[
         str | None,
         typer.Option(help="Fingerprint of the certificate, which the agent prints; default: ask."),
@@ -65,7 +67,8 @@ def remove(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(name: Name, as_json: AsJson = False) -> None:
-    """Show the conditions of a device, its runtimes and meters, and the jobs in its queue with their owners."""
+    """Show a device's temperature, clocks and other state, its runtimes and meters, and the jobs in its queue with
+    their owners."""
     from vitsearch.cli import device_tables
 
     found = device_tables.status(name, _book().get(name))
@@ -78,13 +81,19 @@ def peaks(
     runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = "onnxruntime",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, max=256, help="Threads besides 1; default: all processors.", show_default=False),
+        typer.Option(
+            min=1,
+            max=256,
+            help="Measure with 1 thread and with this many; default: all processors.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the peaks of a device for a roofline: matrix products in each precision, and memory copies.
 
-    A device measures them once in each of its environments, which takes about half a minute on a small device.
+    This takes about half a minute on a small device. The result is kept: a device measures again only after its
+    hardware, software or settings changed.
     """
     from vitsearch.cli import device_tables
 

@@ -12,7 +12,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
 from vitsearch.study.front import Front, Point
 
-BASELINE = "base"
+BASELINE = "baseline"
 EMULATED = "EMULATED: "
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
@@ -134,9 +134,8 @@ def counted(number: int, noun: str) -> str:
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     marked = EMULATED if state["emulated"] else ""
-    console.print(
-        f"{marked}Study {state['study']}: {state['trained']} of {state['wanted']} plans trained, {state['open']} open"
-    )
+    trained = f"{state['trained']} of {state['wanted']} plans trained"
+    console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
         console.print(f"A run {state['waits']}", style="yellow", markup=False)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))

@@ -30,7 +30,7 @@ _KEYS = {
 _ROOTS = {
     "folder": "the folder of the images",
     "tar": "a .tar file, or the folder of train.tar",
-    "torch": "the folder that torchvision keeps the set in",
+    "torch": "the folder in which torchvision stores the data set",
     "wds": "the folder of _info.json and the shards",
 }
 

@@ -82,5 +82,5 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
     numbers = "  ".join(
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
-    outcome = f"as trial {record.duplicate_of}" if record.duplicate_of is not None else record.outcome
+    outcome = "duplicate" if record.duplicate_of is not None else record.outcome
     return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, record.reason) if part)

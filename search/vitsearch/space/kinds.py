@@ -103,7 +103,9 @@ def mixing_alpha(value: float) -> float:
 
 def rising_rungs(rungs: tuple[int, ...]) -> tuple[int, ...]:
     if len(rungs) < 2 or rungs[0] != 0 or any(b <= a for a, b in zip(rungs, rungs[1:], strict=False)):
-        raise problem(f"{list(rungs)} is not a valid list of rungs; allowed: two or more epochs that rise from 0")
+        raise problem(
+            f"{list(rungs)} is not a valid list of rungs; allowed: a rising list that begins with 0, such as [0, 1, 3]"
+        )
     return rungs
 
 
@@ -132,7 +134,7 @@ def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         found = seconds(value)
         if found is None or found > 60 * max_minutes:
-            wrong = "must be limited" if found is None else f"{value!r} is too long"
+            wrong = "needs a duration, not none" if found is None else f"{value!r} is too long"
             raise problem(f"{wrong}; allowed: 45s, 2m or seconds above 0, up to {max_minutes}m")
         return found
 

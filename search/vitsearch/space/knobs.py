@@ -70,19 +70,19 @@ class Knobs(Section):
     embed_pruning_ratio: Ratios = (0.0,)
     """Share of the channels of the residual stream to remove; plain ViTs only."""
     token_pruning_ratio: Ratios = (0.0,)
-    """Share of the tokens to drop or merge at each position."""
+    """Share of the remaining tokens to drop or merge at each block where tokens are pruned."""
     token_pruning_method: Annotated[tuple[TokenPruning, ...], Choices(TokenPruning)] = ("topk",)
     """How tokens are chosen; used only by plans that drop tokens."""
     token_pruning_at: Annotated[tuple[tuple[int, ...], ...], Choices(_Positions, least=0)] = ()
-    """Positions of token pruning: lists of blocks, counted from 0, after which tokens are dropped (default: those of
-    the method)."""
+    """Where tokens are pruned: lists of blocks, counted from 0, after which tokens are dropped (default: those of the
+    method)."""
     pruning_scope: Annotated[tuple[Scope, ...], Choices(Scope)] = ("uniform",)
     """uniform removes the same share from each block; global ranks units over all blocks; isomorphic ranks them over
     blocks of the same shape."""
     weight_sparsity: Annotated[tuple[Sparsity, ...], Choices(Sparsity)] = ("none",)
     """Weights set to zero: a share, or a pattern. The file compresses better; only sparse kernels run faster."""
     width_multiple: Annotated[Int, Field(ge=1, le=1024)] = 8
-    """FFN and embedding widths are rounded to a multiple of this; devices are slow on odd widths."""
+    """FFN and embedding widths are rounded to a multiple of this; devices are slow on other widths."""
     distillation: Annotated[tuple[Distillation, ...], Choices(Distillation)] = ("logits",)
     """What the model learns from the teacher: its logits, its features, or its answers through a distillation token."""
     quantization: Annotated[tuple[Precision, ...], Choices(Precision)] = ("fp32",)

@@ -68,9 +68,10 @@ def _limit_problems(name: str, limit: Limit) -> Found:
         yield Problem(("limits", name), f"has no bound; {allowed}")
     for word in given:
         if word not in words:
-            yield Problem(("limits", name, word), f"is not a bound of this metric; {allowed}")
+            yield Problem(("limits", name, word), f"{word!r} cannot limit {name}; {allowed}")
     if name == "accuracy" and limit.min is not None and not 0 <= limit.min <= 1:
-        yield Problem(("limits", name, "min"), f"{limit.min:g} is out of range; allowed: 0 to 1")
+        share = f"accuracy is a share, write {limit.min / 100:g}" if 1 < limit.min <= 100 else "allowed: 0 to 1"
+        yield Problem(("limits", name, "min"), f"{limit.min:g} is {'above 1' if limit.min > 1 else 'below 0'}; {share}")
 
 
 def _limit_words(metric: str) -> Names:
@@ -145,7 +146,7 @@ READS: dict[str, tuple[str, ...]] = {
 
 
 def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
-    """Each part of :data:`READS` that is valid, or its default; of objectives and limits, the entries that are valid.
+    """Each part of :data:`READS` that is valid, or its default; of objectives and limits, what is valid in each entry.
 
     ``objective_names`` and ``device_names`` are all names, valid or not.
     """
@@ -190,5 +191,14 @@ def _valid_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dic
     try:
         return cast(dict[str, Any], validate(given))
     except ValidationError as error:
-        wrong = {detail["loc"][0] for detail in error.errors()}
-    return cast(dict[str, Any], validate({key: value for key, value in given.items() if key not in wrong}))
+        wrong = {detail["loc"][:2] for detail in error.errors()}
+    kept = {}
+    for name, value in given.items():
+        part = _without(value, {at[1] for at in wrong if at[0] == name and len(at) > 1})
+        if (name,) not in wrong and (part or part == value):
+            kept[name] = part
+    return cast(dict[str, Any], validate(kept))
+
+
+def _without(value: Any, keys: set[Any]) -> Any:
+    return {key: part for key, part in value.items() if key not in keys} if isinstance(value, dict) else value

@@ -90,18 +90,19 @@ Devices = Annotated[
 
 
 class Measure(Section):
-    """How the device measures. Each phase takes its time for every model that is confirmed."""
+    """How the device measures. Each phase adds its length to the measurement of every confirmed model."""
 
     threads: Annotated[Int, Field(ge=1, le=256)] = 1
     """Number of threads of one inference."""
     throughput_s: _UpTo1Hour = Field(default=5.0, alias="throughput")
-    """Length of the throughput phase (for throughput_ips): one inference at a time on each core of the agent."""
+    """Length of the throughput phase (for throughput_ips): one stream on each core that the agent may
+    use."""
     soak_s: _UpTo2Hours = Field(default=300.0, alias="soak")
     """Length of the load without pauses before the sustained latency is measured (for latency_ms_sustained_p50)."""
     power_s: _UpTo1Hour = Field(default=30.0, alias="power")
     """Length of the load during which the power meter is read (for energy_mj and power_w)."""
     idle_s: _UpTo10Minutes = Field(default=10.0, alias="idle")
-    """Length of the rest before and after that load, which gives the idle power to subtract (for energy_mj and
+    """Length of the idle periods before and after that load, which give the idle power to subtract (for energy_mj and
     power_w)."""
     start_max_c: Annotated[Number, Field(ge=-40, le=150)] | None = None
     """Temperature in degrees Celsius that the device must cool down to before each measuring process (default: no
@@ -124,9 +125,9 @@ class Search(Section):
     seed: Seed = 0
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3
-    """Number of plans to measure for each plan that is trained."""
+    """Number of plans to measure per plan to train."""
     margin: Annotated[Number, Field(ge=0, le=1)] = 0.01
-    """Added to the best known accuracy to test whether a plan is dominated before it is trained."""
+    """Margin on the best accuracy so far: a plan that would be dominated even at that accuracy is not trained."""
     duplicates_in_a_row: Count = 20
     """After this many proposals in a row that repeat a known plan, a random plan is tried."""
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vitsearch.errors import did_you_mean
 from vitsearch.space.nodes import Location, Path
 
+MISSING = "is missing"
 _PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
 
@@ -45,7 +46,9 @@ class Source:
         while path and isinstance(path[-1], int) and path not in self.locations:
             path = path[:-1]
         location = self.location(path if problem.at is None else problem.at)
-        return location, f"{dotted(path)}: {problem.message}" if path else problem.message
+        if not path:
+            return location, problem.message
+        return location, f"{dotted(path)}{'' if problem.message.startswith(MISSING) else ':'} {problem.message}"
 
 
 def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str]:

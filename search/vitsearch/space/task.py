@@ -89,15 +89,15 @@ class Training(Section):
         Literal["none", "light"] | Augmentation,
         Either(word_or("<mapping>"), {"<word>": Literal["none", "light"], "<mapping>": Augmentation}),
     ] = "none"
-    """none (best below about ten epochs), light (flip 0.5, crop 0.7), or a mapping of changes."""
+    """none (the default; best for fewer than about ten epochs), light (flip 0.5, crop 0.7), or a mapping of changes."""
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share of each label that is spread over all classes."""
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Factor by which the learning rate falls with each layer away from the classifier, such as 0.75; 1 for off."""
     frozen_blocks: Annotated[Int, Field(ge=0, le=1000)] = 0
-    """Number of first blocks whose weights are not trained, together with the stem; 0 trains everything."""
+    """Number of blocks, from the input, that are frozen together with the stem; 0 trains everything."""
     gradient_checkpointing: Annotated[bool, Strict()] = False
-    """Whether to save memory at the cost of about a third more time."""
+    """Gradient checkpointing: saves memory, takes about a third more time."""
 
     def to_recipe(self, rungs: tuple[int, ...], images_per_epoch: int, seed: int) -> plan.Recipe:
         """The recipe of this training, with labels only and without distillation."""
@@ -124,10 +124,10 @@ def _augmentation(value: str | Augmentation) -> plan.Augmentation:
 
 
 class FineTune(Training):
-    """Training of a promoted plan."""
+    """Training of a plan that is predicted to improve the front."""
 
     rungs: Annotated[tuple[Int, ...], AfterValidator(rising_rungs)] = (0, 1)
-    """Epochs after which accuracy is measured, rising from 0 (a closed-form refit without training)."""
+    """Rungs: numbers of epochs after which a plan's accuracy is measured; 0 is the refit without training."""
     images_per_epoch: Count = 2048
     """Number of training images in one epoch."""
     lr: Positive = 1e-4
@@ -157,7 +157,7 @@ class QuantizationAware(Section):
 
 
 class Base(Training):
-    """Training of an unpruned backbone with a new classifier for these classes, with labels only."""
+    """Training of every unpruned backbone with a new classifier for the classes of the data; without distillation."""
 
     epochs: Count = 3
     """Number of epochs."""
@@ -200,7 +200,7 @@ class Proxy(Section):
     quantization_images: Count = 32
     """Number of training images on which the ranges of static int8 are found."""
     validation_images: Count = 500
-    """Number of validation images on which the pruned model is compared with its base."""
+    """Number of validation images on which the pruned model is compared with its unpruned backbone."""
 
 
 class Task(Section):
@@ -214,7 +214,8 @@ class Task(Section):
         Literal["none", "self"] | Teacher,
         Either(word_or("<mapping>"), {"<word>": Literal["none", "self"], "<mapping>": Teacher}),
     ] = "self"
-    """self: each backbone's own unpruned base; none: no distillation; or a mapping that describes a model."""
+    """self: each backbone's own unpruned model, trained as in task.base; none: no distillation; or a mapping that
+    describes a model."""
     proxy: Proxy = Proxy()
 
     @field_validator("teacher")

@@ -12,15 +12,17 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from vitsearch.core.precisions import PRECISIONS, REFUSED
 from vitsearch.errors import did_you_mean
 from vitsearch.space.kinds import NOT_YET, TAGS, masked
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
-from vitsearch.space.source import Problem, nearest_or_all
+from vitsearch.space.source import MISSING, Problem, nearest_or_all
 
-MISSING = "is missing"
 EMPTY = "must not be empty"
 LATER = frozenset({"tensorrt", "openvino", "litert", "coreml", "executorch"})
+NOT_MADE = {precision for _, precision in REFUSED}.difference(*PRECISIONS.values())
+"""Precisions that no runtime supports yet; messages do not offer them."""
 SECRETS = frozenset({"token", "storage", "url"})
 
 KINDS = {
@@ -86,29 +88,25 @@ def _message(kind: str, value: Any, path: Path, detail: ErrorDetails) -> str:
     if kind in ("string_too_short", "too_short"):
         return EMPTY
     if kind == "string_pattern_mismatch":
-        return f"{seen(value, path)} is not allowed; write it like {_first(path, 'examples')[0]}"
-    if kind.startswith(("greater_than", "less_than")):
-        ((_, bound),) = detail["ctx"].items()
-        return f"{seen(value, path)} is {_SIDES[kind]} {_number(bound)}; allowed: {_bounds(path)}"
+        example = _first(path, "examples")[0]
+        return f"{seen(value, path)} is not a valid name; allowed: a-z, 0-9, - and _, such as {example}"
+    if kind in ("greater_than", "less_than"):
+        return f"must be {_bounds(path)}, not {seen(value, path)}"
+    if kind == "greater_than_equal":
+        return f"{seen(value, path)} is below {_number(detail['ctx']['ge'])}; allowed: {_bounds(path, below=True)}"
+    if kind == "less_than_equal":
+        return f"{seen(value, path)} is above {_number(detail['ctx']['le'])}; allowed: {_bounds(path)}"
     return f"must be {KINDS.get(kind, 'something else')}, not {seen(value, path)}"
-
-
-_SIDES = {
-    "greater_than_equal": "below",
-    "greater_than": "not above",
-    "less_than_equal": "above",
-    "less_than": "not below",
-}
 
 
 def _unknown_key(key: str, path: Path) -> str:
     known = sorted({name for schema in _schemas(path) for name in schema.get("properties", {})})
-    return f"unknown key {key!r}{nearest_or_all(key, known)}"
+    return f"unknown key {key!r}{nearest_or_all(key, known if path else sorted([*known, 'extends']))}"
 
 
 def _unknown_word(value: Any, path: Path) -> str:
     listed = [schema.get("enum", [schema.get("const")]) for schema in _schemas(path)]
-    words = [str(word) for words in listed for word in words if word is not None]
+    words = [str(word) for words in listed for word in words if word is not None and word not in NOT_MADE]
     allowed = ", ".join([*words, *_other_kinds(path)])
     if isinstance(value, str) and value in LATER:
         return f"{value!r} {NOT_YET}; allowed: {allowed}"
@@ -128,21 +126,29 @@ _NUMBERS = {"integer": "a whole number", "number": "a number"}
 
 
 def _mapping(schema: dict[str, Any]) -> str:
-    """The required keys of a mapping, or all keys when none is required."""
-    required = schema.get("required", ())
-    more = [*required, "..."] if 0 < len(required) < len(schema["properties"]) else list(schema["properties"])
-    return f"{{{', '.join(more)}}}"
+    """An example with the required keys of a mapping, or all its keys when none is required."""
+    if required := schema.get("required", ()):
+        return f"or a mapping such as {{{', '.join(f'{key}: {key.upper()}' for key in required)}}}"
+    return f"or a mapping of {', '.join(schema['properties'])}"
 
 
-def _bounds(path: Path) -> str:
+def _bounds(path: Path, below: bool = False) -> str:
+    """The allowed range; for a value ``below`` it, a huge upper bound is left out."""
     low, above = _first(path, "minimum"), _first(path, "exclusiveMinimum")
-    high, below = _first(path, "maximum"), _first(path, "exclusiveMaximum")
-    start = _number(low) if low is not None else f"above {_number(above)}"
-    if high is not None:
-        return f"{start} to {_number(high)}"
-    if below is not None:
-        return f"{start}, below {_number(below)}"
-    return f"{start} or more" if low is not None else start
+    high, under = _first(path, "maximum"), _first(path, "exclusiveMaximum")
+    if low is not None and under is None:
+        return (
+            f"{_number(low)} or more"
+            if high is None or (below and high >= HUGE)
+            else f"{_number(low)} to {_number(high)}"
+        )
+    start = f"above {_number(above)}" if low is None else f"at least {_number(low)}"
+    if under is not None:
+        return f"{start} and below {_number(under)}"
+    return start if high is None else f"{start} and at most {_number(high)}"
+
+
+HUGE = 10**9
 
 
 def _number(value: float) -> str:

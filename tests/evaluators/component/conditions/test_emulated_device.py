@@ -203,11 +203,11 @@ def test_without_emulation_it_is_another_device(board):
 
 def test_the_example_of_the_readme_works(tmp_path):
     text = pathlib.Path(AGENT_HOME, "README.md").read_text()
-    section = text.split("## A device that is not there")[1].split("\n## ")[0]
+    section = text.split("## Emulated devices")[1].split("\n## ")[0]
     config, script = (block.split("```")[0] for block in (section.split("```\n")[1], section.split("```python\n")[1]))
     root = str(tmp_path / "board")
-    exec(script.replace("/srv/board", root), {})
-    emulation = load_text(tmp_path, config.replace("/srv/board", root)).emulation
+    exec(script.replace("/srv/device", root), {})
+    emulation = load_text(tmp_path, config.replace("/srv/device", root)).emulation
     system = emulated_system(emulation, str(tmp_path))
     assert emulation.slowdown == 8.0
     assert Thermometer(system).read() == ("cpu-thermal", 48.3)

