@@ -207,6 +207,13 @@ def parser() -> argparse.ArgumentParser:
     meters.add_argument("--state", help="folder of the agent, for its config.json")
     meters.set_defaults(run=_survey)
     measure = commands.add_parser("measure", help="measure a file and print the result, or several in a table")
+    _add_measure(measure)
+    for command in (serve, setup, measure):
+        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
+    return top
+
+
+def _add_measure(measure: argparse.ArgumentParser) -> None:
     measure.add_argument(
         "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
     )
@@ -251,9 +258,6 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--meter", metavar="NAME", help="also measure power, with this meter")
     measure.add_argument("--json", action="store_true", help="print all fields as JSON (several files: a list)")
     measure.set_defaults(run=_measure)
-    for command in (serve, setup, measure):
-        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
-    return top
 
 
 def _add_listening(command: argparse.ArgumentParser) -> None:
