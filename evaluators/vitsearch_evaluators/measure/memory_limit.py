@@ -87,7 +87,7 @@ def join(group: str) -> None:
 
 def limit_addresses(memory_mb: int) -> None:
     """Allow this process to map `memory_mb` more than it has mapped now; the loaded runtime does not count."""
-    import resource
+    import resource  # Linux only, like limits themselves
 
     with open(_MAPPED) as stream:
         mapped = int(stream.read().split()[0]) * resource.getpagesize()

@@ -1,4 +1,7 @@
-"""The inputs of a model while it is timed: the same values under every runtime."""
+"""The inputs of a model while it is timed: the same values under every runtime.
+
+numpy is imported in the child that runs the model, never in the agent.
+"""
 
 from typing import Any, List, NamedTuple, Sequence
 

@@ -1,8 +1,12 @@
-"""``vitsearch devices``: the devices that this user has added, their properties and their queues."""
+"""``vitsearch devices``: the devices that this user has added, their properties and their queues.
+
+HTTP client and tables are imported inside the commands, so that ``vitsearch --help`` loads neither.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,8 +121,6 @@ def cancel(
 
 
 def _book() -> Any:
-    import os
-
     from vitsearch.devices.registry import DeviceBook
 
     return DeviceBook.of_user(os.environ)

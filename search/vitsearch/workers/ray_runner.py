@@ -70,7 +70,7 @@ class RayRunner:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray
+        import ray  # after the settings above, and only for those who search
 
         self._ray = ray
         self._lost_worker = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)

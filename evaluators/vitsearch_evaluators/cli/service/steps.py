@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import os
+import shlex
 import shutil
 from typing import NamedTuple, Optional, Sequence, Tuple
 
@@ -136,8 +137,6 @@ class RemoveTree(_Remove, Step):
 
 def shell_line(argv: Sequence[str]) -> str:
     """Return a command quoted for a shell."""
-    import shlex
-
     return " ".join(shlex.quote(word) for word in argv)
 
 

@@ -1,7 +1,8 @@
 """The child of an accuracy job: run every image of the subset through the model once, untimed.
 
 The child writes the logits to their own file next to the answer and counts the correct images. The agent
-computes the accuracy and its interval from the counts.
+computes the accuracy and its interval from the counts. The agent reads the names below too, so only
+the functions of the child import numpy.
 """
 
 from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple

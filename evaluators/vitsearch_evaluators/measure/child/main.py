@@ -84,7 +84,7 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
     subject = make_subject(runtime, job["model"], job["options"], protocol)
     _limit_memory(job, runtime.reserves_addresses(subject.options))
     if job["kind"] == "gemm":
-        from vitsearch_evaluators.measure.child import peaks
+        from vitsearch_evaluators.measure.child import peaks  # as above
 
         return {"report": peaks.gemm(subject, job["precision"]).to_json()}
     if job["kind"] == "accuracy":

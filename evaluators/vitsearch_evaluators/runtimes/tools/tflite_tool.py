@@ -91,7 +91,7 @@ class BenchmarkModelRuntime(ToolRuntime):
         return times._replace(reasons=dict(times.reasons, latency_ms=note))
 
     def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor  # loaded only where several streams run
 
         start = _long(protocol, protocol.throughput_s)
         commands = [

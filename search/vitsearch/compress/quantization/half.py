@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from vitsearch.compress.quantization.onnx_graph import in_order, replace_nodes
 from vitsearch.errors import StageError
@@ -22,8 +23,6 @@ LARGEST = float(np.finfo(np.float16).max)
 def halve(onnx_in: Path, onnx_out: Path) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; :class:`StageError` when a weight exceeds 65504, the largest of
     fp16."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
     model = onnx.load(onnx_in)
     for tensor in model.graph.initializer:
         if (

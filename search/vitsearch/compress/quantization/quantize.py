@@ -1,6 +1,7 @@
 """Files of lower precision from an fp32 ONNX file.
 
-Each way of quantizing targets a runtime: what is fast on one is slow on another.
+Each way of quantizing targets a runtime: what is fast on one is slow on another. Each imports its own part of
+onnxruntime, so that plain fp32 files need none of them.
 """
 
 from __future__ import annotations

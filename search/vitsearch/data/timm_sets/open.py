@@ -1,4 +1,7 @@
-"""Opening of the splits of a data set through timm's ``create_dataset``."""
+"""Opening of the splits of a data set through timm's ``create_dataset``.
+
+timm's readers load torch, and ``datasets`` is optional: only the function that opens such a set imports them.
+"""
 
 from __future__ import annotations
 
