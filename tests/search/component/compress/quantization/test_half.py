@@ -8,14 +8,6 @@ from onnx import TensorProto, helper, numpy_helper
 from vitsearch.compress.quantization.half import halve
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import OnnxExporter
-
-
-@pytest.fixture(scope="module")
-def plain(base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("plain") / "fp32.onnx"
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
-    return path
 
 
 def test_the_file_is_half_as_large_and_agrees_with_fp32(base, plain, tmp_path):

@@ -21,18 +21,6 @@ LAYER = "MatMulIntegerToFloat"
 
 
 @pytest.fixture(scope="module")
-def plain(base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("plain") / "model.onnx"
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def images(base):
-    return base.calibration[0][:32].numpy()
-
-
-@pytest.fixture(scope="module")
 def made(plain, images, tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "int8.onnx"
     quantize_static(plain, path, images)

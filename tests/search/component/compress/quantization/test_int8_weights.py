@@ -9,14 +9,6 @@ from onnx import helper, numpy_helper
 
 from vitsearch.compress.quantization.int8_weights import quantize_weights, symmetric
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import OnnxExporter
-
-
-@pytest.fixture(scope="module")
-def plain(base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("plain") / "fp32.onnx"
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
-    return path
 
 
 @pytest.fixture(scope="module")

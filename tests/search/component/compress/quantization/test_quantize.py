@@ -17,19 +17,6 @@ from vitsearch.export.onnx_file import OnnxExporter
 LAYER = "MatMulIntegerToFloat"
 
 
-@pytest.fixture(scope="module")
-def plain(base, tmp_path_factory):
-    path = tmp_path_factory.mktemp("plain") / "model.onnx"
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def images(base):
-    """32 training images for calibration."""
-    return base.calibration[0][:32].numpy()
-
-
 INT8 = [name for name in PRECISIONS["onnxruntime"] if name.startswith("int8")]
 
 
