@@ -17,7 +17,7 @@ from support.artifact_files import tflite
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
 
 TIMEOUT_S = 120.0
 
@@ -41,7 +41,9 @@ def until():
 @pytest.fixture(scope="session")
 def tiny_protocol():
     """The shortest measurement that gives a median."""
-    return SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=TIMEOUT_S)
+    return ONE_PROCESS._replace(
+        id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0, timeout_s=TIMEOUT_S
+    )
 
 
 @pytest.fixture(scope="session")

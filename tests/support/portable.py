@@ -33,9 +33,10 @@ from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
 from vitsearch_evaluators.wire.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 
-TINY = SCREEN._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11)
+TINY = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 
 
 class Portable(unittest.TestCase):

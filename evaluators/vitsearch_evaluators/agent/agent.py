@@ -26,6 +26,7 @@ from vitsearch_evaluators.conditions.environment import device_identity
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.measure import launch
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.queue.blob_store import BlobStore, StoreLimits
 from vitsearch_evaluators.queue.recovery import open_queue
 
@@ -40,7 +41,7 @@ class AgentSettings(NamedTuple):
 
     On a host that is not loopback it uses TLS unless `insecure_plaintext` is set, with `tls_cert` and `tls_key` or a
     certificate of its own; with `tls` it does so on loopback too. Without `token_file` the tokens are in the state
-    folder.
+    folder. What is known of the reference models is kept in the file `references`, by default in the state folder.
     """
 
     state: str
@@ -52,6 +53,7 @@ class AgentSettings(NamedTuple):
     tls_key: Optional[str] = None
     insecure_plaintext: bool = False
     port_file: Optional[str] = None
+    references: Optional[str] = None
     exit_with_stdin: bool = False
 
 
@@ -96,7 +98,8 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
         store.restore_reserve()
     work = os.path.join(settings.state, "work")
     device = Device(identity, version, configured, system)
-    worker = Worker(queue, store, work, device)
+    references = ReferenceStore(settings.references or os.path.join(settings.state, "references.json"))
+    worker = Worker(queue, store, work, device, references)
     api = Api(device, store, queue, worker, log)
     try:
         server = AgentServer((settings.host, settings.port), api, access)

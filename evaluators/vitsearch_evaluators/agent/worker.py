@@ -31,6 +31,7 @@ from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
+from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.queue.blob_store import BlobStore
 from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
@@ -52,7 +53,9 @@ class Worker(threading.Thread):
     If the thread fails, it sets `failed` and calls `on_failure`. Between jobs it measures the `canary` when it is due.
     """
 
-    def __init__(self, queue: JobQueue, store: BlobStore, folder: str, device: Device) -> None:
+    def __init__(
+        self, queue: JobQueue, store: BlobStore, folder: str, device: Device, references: ReferenceStore
+    ) -> None:
         super().__init__(name="measure", daemon=True)
         state, config = os.path.dirname(folder), device.config
         self.failed = False
@@ -62,6 +65,7 @@ class Worker(threading.Thread):
         self._store = store
         self._folder = folder
         self._device = device
+        self._references = references
         self._runtime_cache = RuntimeCache(os.path.join(state, "runtimes.json"), config)
         self._cache = os.path.join(state, "cache")
         self._power = MeteredPhase(config.power, device.system)
@@ -265,7 +269,9 @@ class Worker(threading.Thread):
     def _measure(self, job: ClaimedJob, context: JobContext, job_folder: JobFolder) -> Measurement:
         uses_before = self._store.uses
         report = functools.partial(self._report, job.id)
-        measurement = measure_job(job.spec, context, job_folder, self._power, self._device.system, report)
+        measurement = measure_job(
+            job.spec, context, job_folder, self._power, self._device.system, report, self._references
+        )
         if self._store.uses > uses_before:
             return measurement._replace(flags=measurement.flags + ("concurrent_io",))
         return measurement

@@ -54,6 +54,15 @@ def boolean(value: Any, where: str) -> bool:
     return value
 
 
+def one_of(*allowed: str) -> Reader:
+    def read(value: Any, where: str) -> str:
+        if value not in allowed:
+            raise InvalidRequest(f"{where}: {_shown(value)} is not one of {', '.join(allowed)}")
+        return str(value)
+
+    return read
+
+
 def integer(low: int = 0, high: int = 2**53) -> Reader:
     def read(value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

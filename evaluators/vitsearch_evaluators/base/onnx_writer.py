@@ -41,11 +41,31 @@ def model(
     return number(1, ir_version) + field(7, graph) + field(8, field(1, b"") + number(2, opset))
 
 
-def node(operator: str, inputs: Sequence[str], output: str, attribute: bytes = b"", domain: str = "") -> bytes:
-    """Return a NodeProto with one output and at most one attribute."""
+def node(
+    operator: str, inputs: Sequence[str], output: str, attributes: Sequence[bytes] = (), domain: str = ""
+) -> bytes:
+    """Return a NodeProto with one output."""
     encoded = b"".join(field(1, name.encode()) for name in inputs) + field(2, output.encode())
-    encoded += field(4, operator.encode()) + (field(5, attribute) if attribute else b"")
+    encoded += field(4, operator.encode()) + b"".join(field(5, attribute) for attribute in attributes)
     return encoded + (field(7, domain.encode()) if domain else b"")
+
+
+def integer_attribute(name: str, value: int) -> bytes:
+    return field(1, name.encode()) + number(3, value) + number(20, 2)
+
+
+def integers_attribute(name: str, values: Sequence[int]) -> bytes:
+    return field(1, name.encode()) + b"".join(number(8, value) for value in values) + number(20, 7)
+
+
+def tensor_attribute(name: str, tensor: bytes) -> bytes:
+    return field(1, name.encode()) + field(5, tensor) + number(20, 4)
+
+
+def tensor(name: str, type_name: str, shape: Sequence[int], raw: bytes) -> bytes:
+    """Return a TensorProto; `type_name` is a key of ELEMENT_TYPES, `raw` its values in little endian."""
+    encoded = b"".join(number(1, size) for size in shape) + number(2, ELEMENT_TYPES[type_name])
+    return encoded + field(8, name.encode()) + field(9, raw)
 
 
 def field(key: int, content: bytes) -> bytes:

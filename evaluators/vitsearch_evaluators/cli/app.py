@@ -105,6 +105,7 @@ def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
         tls_key=arguments.tls_key,
         insecure_plaintext=arguments.insecure_plaintext,
         port_file=arguments.port_file,
+        references=arguments.references,
         exit_with_stdin=arguments.exit_with_stdin,
     )
 
@@ -177,6 +178,9 @@ def parser() -> argparse.ArgumentParser:
     commands.required = True
     serve = commands.add_parser("serve", help="run the agent: accept jobs and measure one at a time")
     serve.add_argument("--state", required=True, help="folder for models, queue and device id")
+    serve.add_argument(
+        "--references", help="file for the times of the reference models (default: references.json in the state folder)"
+    )
     serve.add_argument("--port-file", help="write port and pid to this file as JSON when the agent listens")
     serve.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin is closed")
     serve.set_defaults(run=_serve)

@@ -10,6 +10,7 @@ from vitsearch_evaluators import __version__, artifacts, power, runtimes
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.base.user_folders import user_cache_folder
 from vitsearch_evaluators.cli import report
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
@@ -21,6 +22,7 @@ from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, needs_of
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
+from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
@@ -80,7 +82,8 @@ def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Meas
             os.symlink(os.path.abspath(file), os.path.join(folder, name))
         job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
         recorder = MeteredPhase(request.meter, THIS_MACHINE)
-        return measure_job(spec, context, job_folder, recorder, on_event=progress.event)
+        references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
+        return measure_job(spec, context, job_folder, recorder, on_event=progress.event, references=references)
 
 
 def parse_options(texts: Sequence[str]) -> Dict[str, Any]:

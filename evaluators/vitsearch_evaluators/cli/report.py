@@ -7,10 +7,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS
-from vitsearch_evaluators.wire.measurement import Measurement
+from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
+from vitsearch_evaluators.wire.paired import Milliseconds
 
 _FLAGS = {
-    "contended": "other work used the processor: compare CPU times, or measure again",
+    "contended": "other work disturbed the measurement more than the reference models can correct: measure again",
+    "within_process": "a single process: processes differ by more than its runs, so there is no 95 % interval",
     "not_steady": "the times were not steady at the end of warm-up: measure again",
     "throttled": "the device throttled",
     "sustained_throttling": "the device throttled in every repeat",
@@ -37,21 +39,24 @@ class FileResult(NamedTuple):
 def summary(measurement: Measurement) -> str:
     """Return a line for each figure with its value or the reason why it is missing, then the flags."""
     latency, protocol = measurement.latency_ms, measurement.protocol
+    cpu = measurement.shown_cpu_ms
     shown = _Shown(measurement)
     streams = f"{protocol.streams} at a time" if protocol.throughput_s > 0 else "one after the other"
     first_inference = shown.value("first_inference_ms", measurement.first_inference_ms)
     baseline = shown.value("runtime_baseline_mb", measurement.runtime_baseline_mb)
     lines = [
         f"{measurement.runtime} {measurement.runtime_version}, {_plan(measurement)}, {latency.n} runs",
-        f"latency_ms_p50  {latency.p50:.3f}  (95 %: {latency.ci95_low:.3f} to {latency.ci95_high:.3f})",
+        f"latency_ms_p50  {_with_interval(measurement.shown_latency_ms)}",
         f"latency_ms_p90  {shown.value('latency_ms_p90', latency.p90)}",
         f"latency_ms_p95  {shown.value('latency_ms_p95', latency.p95)}",
         f"latency_ms_p99  {shown.value('latency_ms_p99', latency.p99)}",
-        f"cpu_ms_p50      {shown.value('cpu_ms', _cpu_ms(measurement))}",
+        f"cpu_ms_p50      {shown.missing('cpu_ms') if cpu is None else _with_interval(cpu)}",
+        *_basis(measurement, shown),
         f"throughput_ips  {shown.value('throughput_ips', measurement.throughput_ips)}  ({streams})",
         f"peak_memory_mb  {shown.value('peak_memory_mb', measurement.peak_memory_mb)}  (runtime alone: {baseline})",
         f"load_ms         {shown.value('load_ms', measurement.load_ms)}  (first inference: {first_inference})",
         f"process_spread  {_spread(measurement, shown)}",
+        f"counters        {_counters(measurement, shown)}",
         f"sustained_p50   {_sustained(measurement, shown)}",
         *_power(measurement, shown),
         f"temperature_c   {_temperature(measurement, shown)}",
@@ -123,11 +128,42 @@ class _Shown:
         return lines
 
 
-def _spread(measurement: Measurement, shown: _Shown) -> str:
+def _with_interval(found: Milliseconds) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.p50:.3f}  (no 95 % interval)"
+    return f"{found.p50:.3f}  (95 %: {found.low:.3f} to {found.high:.3f})"
+
+
+def _basis(measurement: Measurement, shown: "_Shown") -> List[str]:
+    """Return what the two medians are: as they were read, or those of a quiet machine by the reference models."""
+    paired = measurement.paired
+    if paired is None:
+        return [f"basis           as read; no reference models: {shown.note('paired') or 'no reason given'}"]
+    ratio, times = paired.cpu, paired.times
+    known = f"{times.processes} processes{', provisional' if times.provisional else ''}"
+    if measurement.basis != PAIRED:
+        return [f"basis           as read; {ratio.value:.3f} times the reference models ({known})"]
+    raw = f"latency {measurement.latency_ms.p50:.3f}"
+    if measurement.cpu_ms is not None:
+        raw += f", CPU {measurement.cpu_ms.p50:.3f}"
+    return [
+        f"basis           a quiet machine: {ratio.value:.3f} times the reference models ({known})",
+        f"as read         {raw}",
+    ]
+
+
+def _counters(measurement: Measurement, shown: "_Shown") -> str:
+    found = measurement.counters
+    if found is None:
+        return shown.missing("counters")
+    return f"{found.instructions_m:.3f} M instructions, {found.cycles_m:.3f} M cycles for each run"
+
+
+def _spread(measurement: Measurement, shown: "_Shown") -> str:
     spread = measurement.between_process_rel_spread
     if spread is None:
         return shown.missing("between_process_rel_spread")
-    return f"{spread:.1%}  (between the medians of {measurement.protocol.processes} processes)"
+    return f"{spread:.1%}  (between the medians of {measurement.processes} processes, as read)"
 
 
 def _sustained(measurement: Measurement, shown: _Shown) -> str:
@@ -191,14 +227,15 @@ class _Column(NamedTuple):
 
 
 def _cpu_ms(measurement: Measurement) -> Optional[float]:
-    return None if measurement.cpu_ms is None else measurement.cpu_ms.p50
+    found = measurement.shown_cpu_ms
+    return None if found is None else found.p50
 
 
 _COLUMNS = (
-    _Column("p50 ms", lambda one: one.latency_ms.p50),
-    _Column("95 % from", lambda one: one.latency_ms.ci95_low),
-    _Column("to", lambda one: one.latency_ms.ci95_high),
-    _Column("", lambda one: one.latency_ms.p50, "{:.2f} x", relative=True),
+    _Column("p50 ms", lambda one: one.shown_latency_ms.p50),
+    _Column("95 % from", lambda one: one.shown_latency_ms.low),
+    _Column("to", lambda one: one.shown_latency_ms.high),
+    _Column("", lambda one: one.shown_latency_ms.p50, "{:.2f} x", relative=True),
     _Column("CPU ms", _cpu_ms),
     _Column("", _cpu_ms, "{:.2f} x", relative=True),
     _Column("sustained", lambda one: None if one.sustained is None else one.sustained.p50),

@@ -13,6 +13,7 @@ import time
 from typing import Any, Optional
 
 from vitsearch_evaluators.base import processes, tokens
+from vitsearch_evaluators.base.user_folders import user_cache_folder
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import DeviceUnreachable
 
@@ -107,6 +108,8 @@ class EmbeddedAgent:
         command = [self._python, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
         command += ["--state", self._state, "--port-file", self._path("port.json")]
         command += ["--token-file", self._path(tokens.FILE_NAME)]
+        # Shared by all studies of this user on this machine: the longer it is known, the better.
+        command += ["--references", os.path.join(user_cache_folder(), "references.json")]
         if self._cpus is not None:
             command += ["--cpus", self._cpus]
         with open(self._path("agent.log"), "ab") as log:

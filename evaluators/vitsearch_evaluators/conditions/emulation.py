@@ -13,6 +13,7 @@ from vitsearch_evaluators.base.system import THIS_MACHINE, NoStream, Output, Sys
 from vitsearch_evaluators.conditions.environment import cpu_model
 from vitsearch_evaluators.config import EmulationConfig
 from vitsearch_evaluators.wire.measurement import Latency, Measurement
+from vitsearch_evaluators.wire.paired import Paired
 
 _FOLDER = "emulated"
 
@@ -77,7 +78,8 @@ def describe(config: EmulationConfig) -> Dict[str, Any]:
 def apply_slowdown(measurement: Measurement, factor: float) -> Measurement:
     """Mark a measurement as emulated and multiply its times by `factor`. Only this function applies `slowdown`.
 
-    Energy is power (read from the tree) times time, so it is multiplied too. `seconds` and `queue_s` stay real.
+    A ratio to reference models stays, and their times are multiplied. Energy is power (read from the tree) times time,
+    so it is multiplied too. `seconds` and `queue_s` stay real.
     """
     power = measurement.power
     if power is not None:
@@ -91,10 +93,17 @@ def apply_slowdown(measurement: Measurement, factor: float) -> Measurement:
         sustained=None if measurement.sustained is None else _slower(measurement.sustained, factor),
         load_ms=_times(measurement.load_ms, factor),
         first_inference_ms=_times(measurement.first_inference_ms, factor),
+        paired=None if measurement.paired is None else _slower_references(measurement.paired, factor),
         throughput_ips=None if measurement.throughput_ips is None else measurement.throughput_ips / factor,
         power=power,
         emulated=True,
     )
+
+
+def _slower_references(paired: Paired, factor: float) -> Paired:
+    """Slow the references down: the ratio to them stays."""
+    times = {key: value * factor for key, value in paired.times._asdict().items() if key.endswith("_ms")}
+    return paired._replace(times=paired.times._replace(**times))
 
 
 def _times(value: Optional[float], factor: float) -> Optional[float]:

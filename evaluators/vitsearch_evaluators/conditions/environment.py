@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import secrets
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import digest
@@ -18,6 +18,8 @@ from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 _RAM_STEP_MB = 64
+_VIRTUAL_PRODUCTS = ("virtual", "kvm", "qemu", "vmware", "bochs", "amazon ec2", "google compute engine")
+"""Parts of the DMI product names of virtual machines, for processors whose flags do not show it (Arm)."""
 
 
 class DeviceIdentity(NamedTuple):
@@ -52,13 +54,13 @@ def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
 
 def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
     """Describe the environment; a value that this machine does not provide is None."""
-    cpuinfo = system.read("/proc/cpuinfo").text or ""
     return {
         "agent": agent_version,
         "board": _board(system),
         "cpu": cpu_model(system),
-        "cores": sum(1 for line in cpuinfo.splitlines() if line.startswith("processor")) or None,
+        "cores": sum(1 for line in _cpu_lines(system) if line.startswith("processor")) or None,
         "machine": platform.machine(),
+        "virtual": is_virtual(system),
         "ram_mb": memory_mb(system),
         "kernel": system.read("/proc/sys/kernel/osrelease").text or None,
         "l4t": _first_line(system.read("/etc/nv_tegra_release").text),
@@ -76,6 +78,19 @@ def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: Sys
 def environment_id(environment: Dict[str, Any]) -> str:
     """Return the digest of a fingerprint; measurements with equal ids may be compared."""
     return digest(environment)
+
+
+def is_virtual(system: System) -> bool:
+    """Return whether this is a virtual machine, whose processors others may use at the same time."""
+    if any(" hypervisor" in line for line in _cpu_lines(system) if line.startswith("flags")):
+        return True
+    hypervisor = system.read("/sys/hypervisor/type").text or system.read("/proc/device-tree/hypervisor/compatible").text
+    product = system.read("/sys/class/dmi/id/product_name").text or ""
+    return bool(hypervisor) or any(name in product.lower() for name in _VIRTUAL_PRODUCTS)
+
+
+def _cpu_lines(system: System) -> List[str]:
+    return (system.read("/proc/cpuinfo").text or "").splitlines()
 
 
 def memory_mb(system: System) -> Optional[int]:
@@ -96,7 +111,7 @@ def _board(system: System) -> Optional[str]:
 def cpu_model(system: System) -> Optional[str]:
     """Return the processor's name; Arm kernels report only numbers."""
     fields: Dict[str, str] = {}
-    for line in (system.read("/proc/cpuinfo").text or "").splitlines():
+    for line in _cpu_lines(system):
         key, separator, value = line.partition(":")
         if separator:
             fields.setdefault(key.strip(), value.strip())

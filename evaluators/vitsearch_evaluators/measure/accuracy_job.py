@@ -62,7 +62,7 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
         "model": spec.model_name,
         "answer": name,
     }
-    return job_folder.run(_PHASE, job, spec.protocol.max_s)
+    return job_folder.run(_PHASE, job, spec.protocol.timeout_s)
 
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:

@@ -7,9 +7,9 @@ import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
-from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS, quantile, summarize
+from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
-from vitsearch_evaluators.wire.measurement import Contention, Latency
+from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 
@@ -30,8 +30,8 @@ def combine(
     """
     groups = [list(reports)] + ([] if sustained is None else [[sustained]])
     conditions = {
-        "contended": any(_is_contended(group, protocol.threads) for group in groups),
         "not_steady": not all(report.steady for group in groups for report in group),
+        "within_process": len(reports) == 1,
     }
     largest = max(reports, key=lambda report: report.peak_memory_mb or 0.0)
     latency = summarize([report.wall_ms for report in reports])
@@ -44,6 +44,7 @@ def combine(
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": _relative_spread([report.wall_ms for report in reports]),
+        "counters": _mean_counters(reports),
         "sustained": None if sustained is None else summarize([sustained.wall_ms]),
         "contention": _contention(reports),
     }
@@ -62,6 +63,7 @@ def _reasons(
     """Return a reason for each figure that is None, and the notes of the processes on their latency."""
     defaults = {
         "sustained": "the protocol has no soak",
+        "counters": "the runtime is a program of its own",
         "between_process_rel_spread": "one process" if len(reports) < 2 else "the median latency is 0",
         "throughput_ips": "the mean latency is 0",
     }
@@ -92,18 +94,29 @@ def _quantile_reasons(name: str, latency: Latency) -> Dict[str, str]:
     }
 
 
-def _is_contended(reports: Sequence[ProcessReport], threads: int) -> bool:
-    """Return whether other load used the processor.
+def is_contended(reports: Sequence[ProcessReport], threads: int) -> bool:
+    """Return whether other load used the processor, by the signs that need no reference model.
 
-    The sign is waiting for a processor or, for a single thread that never slept, wall time beyond CPU time.
+    They are waiting for a processor or, for a single thread that never slept, wall time beyond CPU time.
     """
     contention = _contention(reports)
     waited = contention.wait_over_cpu is not None and contention.wait_over_cpu > CONTENDED_WAIT_OVER_CPU
-    never_slept = threads == 1 and all(
+    preempted = contention.wall_over_cpu is not None and contention.wall_over_cpu > CONTENDED_WALL_OVER_CPU
+    return waited or (never_slept(reports, threads) and preempted)
+
+
+def never_slept(reports: Sequence[ProcessReport], threads: int) -> bool:
+    """Return whether a single thread computed without waiting: its latency on a quiet machine is its CPU time."""
+    return threads == 1 and all(
         report.sleeps is not None and report.sleeps < len(report.wall_ms) / 10 for report in reports
     )
-    preempted = contention.wall_over_cpu is not None and contention.wall_over_cpu > CONTENDED_WALL_OVER_CPU
-    return waited or (never_slept and preempted)
+
+
+def _mean_counters(reports: Sequence[ProcessReport]) -> Optional[Counters]:
+    counted = [report.counters for report in reports if report.counters is not None]
+    if not counted:
+        return None
+    return Counters(*(math.fsum(values) / len(counted) for values in zip(*counted)))
 
 
 def _contention(reports: Sequence[ProcessReport]) -> Contention:
@@ -122,15 +135,11 @@ def _contention(reports: Sequence[ProcessReport]) -> Contention:
 def _relative_spread(series: Sequence[Sequence[float]]) -> Optional[float]:
     if len(series) < 2:
         return None
-    medians = [_median(values) for values in series]
-    middle = _median(medians)
+    medians = [median(values) for values in series]
+    middle = median(medians)
     return (max(medians) - min(medians)) / middle if middle > 0 else None
 
 
 def _known_median(values: Sequence[Optional[float]]) -> Optional[float]:
     known = [value for value in values if value is not None]
-    return _median(known) if known else None
-
-
-def _median(values: Sequence[float]) -> float:
-    return quantile(sorted(values), 0.5)
+    return median(known) if known else None

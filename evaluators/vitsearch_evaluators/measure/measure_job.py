@@ -1,6 +1,8 @@
 """Measure jobs: run one fresh child after another and combine their reports into a Measurement.
 
 latency x processes --> sustained --> throughput --> power      the last three only if the protocol asks for them
+
+Latency processes follow one another until the interval is as narrow as the protocol asks for (`timing`).
 """
 
 import abc
@@ -15,6 +17,7 @@ from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions import observation
 from vitsearch_evaluators.conditions.emulation import apply_slowdown
+from vitsearch_evaluators.conditions.environment import is_virtual
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
@@ -22,8 +25,10 @@ from vitsearch_evaluators.measure.child.phase_reports import PowerReport, Proces
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.combine import combine
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
+from vitsearch_evaluators.measure.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.timing import Timing
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
+from vitsearch_evaluators.wire.job_spec import REFERENCE, JobSpec, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power
 
 PREPARE_S = 1800.0
@@ -57,26 +62,38 @@ def measure_job(
     recorder: Optional[PowerRecorder] = None,
     system: System = THIS_MACHINE,
     on_event: Callable[..., None] = ignore_event,
+    references: Optional[ReferenceStore] = None,
 ) -> Measurement:
     """Measure the model whose files are in the job's folder under the names of the manifest.
 
     Answers of an earlier attempt in the same environment are used again. `on_event` receives the events
-    between the processes (`events`). Raises what `run_child` raises.
+    between the processes (`events`); `references` learns the times of the reference models. Raises what `run_child`
+    raises, and MeasurementFailed `protocol` for reference models that this version does not have.
     """
     started = context.start()
     protocol = spec.protocol
+    if protocol.reference not in (None, REFERENCE):
+        raise MeasurementFailed(
+            "protocol",
+            f"the protocol asks for the reference models {protocol.reference}; this version has {REFERENCE}",
+        )
     monitor = Monitor(system, protocol, job_folder.stop.is_set, on_event=on_event)
     children = _Children(spec, context.environment_id, job_folder, monitor)
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
-    reports = [children.report("latency", ProcessReport.from_json, index) for index in range(protocol.processes)]
+    key = ReferenceKey(str(protocol.reference), context.environment_id, spec.runtime, protocol.threads)
+    timing = Timing(protocol, references or ReferenceStore(), key, is_virtual(system))
+    while timing.needs_another():
+        timing.add(children.report("latency", ProcessReport.from_json, len(timing.reports)))
     sustained, not_provided = None, None
     if protocol.soak_s > 0:
         sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
     try:
-        fields = combine(reports, protocol, sustained)
+        fields = combine(timing.reports, protocol, sustained)
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
+    fields.update(timing.fields())
+    fields["reasons"].update(timing.reasons())
     if not_provided is not None:
         fields["reasons"]["sustained"] = not_provided
     if protocol.throughput_s > 0:
@@ -90,7 +107,7 @@ def measure_job(
         fields["reasons"]["power"] = reason
     device = observation.summarize(monitor.observations)
     fields["reasons"].update(device.reasons)
-    fields["flags"] += device.flags
+    fields["flags"] += timing.flags() + tuple(device.flags)
     measurement = Measurement(
         artifact=spec.artifact,
         protocol=protocol,
@@ -104,7 +121,7 @@ def measure_job(
 
 
 def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
-    """Return the time limit of a phase's process: that for loading and sampling, plus the phase's own duration."""
+    """Return the time limit of a phase's process: the protocol's, plus the phase's own duration."""
     own_s = {
         "latency": 0.0,
         "sustained": protocol.soak_s,
@@ -112,7 +129,7 @@ def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
         "power": protocol.power_s + 2 * protocol.idle_s,
         "prepare": PREPARE_S,
     }
-    return protocol.max_s + own_s[phase]
+    return protocol.timeout_s + own_s[phase]
 
 
 class _Children(NamedTuple):

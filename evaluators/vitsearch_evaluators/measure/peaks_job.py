@@ -76,7 +76,7 @@ def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folde
     if answer is None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-        answer = job_folder.run(phase, job, spec.protocol.max_s)
+        answer = job_folder.run(phase, job, spec.protocol.timeout_s)
     try:
         return parse_report(answer, PeakReport.from_json)
     except MeasurementFailed:

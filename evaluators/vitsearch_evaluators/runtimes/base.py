@@ -108,6 +108,14 @@ class Runtime(abc.ABC):
     context: RuntimeContext = NO_CONTEXT
     """Set in the child."""
 
+    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+        """Return the options with which the ONNX reference models run beside a model with `options`.
+
+        None if they cannot: another kind of file, or another processor than theirs. Overriding it changes the time of
+        the references, so do not do it for a runtime that has results.
+        """
+        return None
+
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         """Return whether the runtime maps far more addresses than it uses, as CUDA does.
 

@@ -1,6 +1,6 @@
 """OpenVINO, for ONNX files and its own pairs. Only this file imports openvino, and only inside functions."""
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.artifacts import inspect, model_files
 from vitsearch_evaluators.base import json_reader
@@ -62,6 +62,9 @@ class OpenVinoRuntime(Runtime):
         plain = dict(options)
         streams = _read_streams(plain.pop("streams", 1), "options.streams")
         return dict(super().check_options(plain), streams=streams)
+
+    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+        return self.check_options({})
 
     def available(self) -> Availability:
         try:

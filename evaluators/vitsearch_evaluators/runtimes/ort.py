@@ -1,6 +1,6 @@
 """ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.base import json_reader
@@ -86,6 +86,9 @@ class OrtRuntime(Runtime):
         disabled = plain.pop("disabled_optimizers", [])
         names = _read_optimizers(disabled, "options.disabled_optimizers")
         return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
+
+    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+        return self.check_options({}) if options["provider"] == "CPUExecutionProvider" else None
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")

@@ -14,8 +14,7 @@ BLOCK_RUNS = 20
 """Length of bootstrap blocks. On a busy machine tens of consecutive runs are correlated: an interval from single
 runs was 11 times too narrow."""
 
-STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
-"""Student's t for a two-sided 95 % interval with 1, 2, ... degrees of freedom."""
+_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
 
 _RESAMPLES = 200
 _BOOTSTRAP_LIMIT = 2000
@@ -27,6 +26,16 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     low = int(position)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median of values in any order."""
+    return quantile(sorted(values), 0.5)
+
+
+def student_95(degrees: int) -> float:
+    """Return Student's t for a two-sided 95 % interval, that of 15 degrees of freedom for more."""
+    return _STUDENT_95[min(degrees, len(_STUDENT_95)) - 1]
 
 
 def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
@@ -55,20 +64,19 @@ def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
     )
 
 
-def median_interval(series: Sequence[Sequence[float]], seed: int = 0) -> Tuple[float, float]:
-    """Return a 95 % confidence interval of the median over several processes (one series each).
+def median_interval(series: Sequence[Sequence[float]], seed: int = 0) -> Tuple[Optional[float], Optional[float]]:
+    """Return a 95 % confidence interval of the median over several processes (one series each), None for one process.
 
-    It encloses the interval of a bootstrap within the processes and, for more than one process, Student's interval
-    of their medians: the memory layout of a process changes a small model's time by some percent for the whole
-    life of the process, so no run of that process can show it. A bootstrap over whole processes does not work for
-    so few: it never leaves the range of their medians, and with 3 processes that range contains the median of all
-    processes in only 75 % of cases.
+    It encloses the interval of a bootstrap within the processes and Student's interval of their medians: the memory
+    layout of a process changes a small model's time by some percent for the whole life of the process, so no run of
+    that process can show it. A bootstrap over whole processes does not work for so few: it never leaves the range of
+    their medians, and with 3 processes that range contains the median of all processes in only 75 % of cases.
     """
-    low, high = _bootstrapped(series, seed)
     if len(series) < 2:
-        return low, high
+        return None, None
+    low, high = _bootstrapped(series, seed)
     pooled = quantile(sorted(value for values in series for value in values), 0.5)
-    half = _between_processes([quantile(sorted(values), 0.5) for values in series])
+    half = _between_processes([median(values) for values in series])
     return max(0.0, min(low, pooled - half)), max(high, pooled + half)
 
 
@@ -76,8 +84,8 @@ def _between_processes(medians: Sequence[float]) -> float:
     """Return half the width of Student's interval of the mean of a few medians."""
     count = len(medians)
     mean = math.fsum(medians) / count
-    variance = math.fsum((median - mean) ** 2 for median in medians) / (count - 1)
-    return STUDENT_95[min(count - 1, len(STUDENT_95)) - 1] * math.sqrt(variance / count)
+    variance = math.fsum((one - mean) ** 2 for one in medians) / (count - 1)
+    return student_95(count - 1) * math.sqrt(variance / count)
 
 
 def _bootstrapped(series: Sequence[Sequence[float]], seed: int) -> Tuple[float, float]:

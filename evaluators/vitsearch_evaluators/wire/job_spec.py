@@ -30,18 +30,29 @@ JOB_KINDS = ("measure", "accuracy", "peaks")
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
 
+MOST_RUNS = 100000
+"""The most timed runs of one process; its sampling ends there, so that its answer stays small."""
+
+MAX_PROCESSES = 32
+
 
 class MeasureProtocol(NamedTuple):
     """How one measurement is taken. Equal protocols give comparable numbers.
 
-    Each of `processes` fresh processes warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s`
-    seconds and its times are steady (or `min_s` more seconds have passed). Then it samples until it has `min_runs`
-    runs or `min_s` seconds, whichever comes first, but at least 11 runs. A process that runs longer than `max_s`
-    seconds, plus the set duration of its phase, is killed and the measurement fails as `timeout`.
+    Each fresh process warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s` seconds and its
+    times are steady (or ten times `warmup_min_s` more seconds have passed). Then it samples in bursts until it has
+    `min_runs` runs and `min_s` seconds; it ends after `max_s` seconds of sampling if it has at least 11 runs by then.
+    Within a burst the model alternates with the reference models whose digest is `reference` (None: with none). A
+    process that runs longer than `timeout_s` seconds, plus the set duration of its phase, is killed and the measurement
+    fails as `timeout`.
+
+    The measurement starts with `processes` processes. Further ones follow, up to `max_processes`, while the 95 %
+    interval is wider than `target_rel_half_width` of the median on either side and fewer than `budget_s` seconds have
+    passed.
 
     The other phases run in further processes if their seconds are not 0: `throughput_s` with `streams` inferences
-    at a time; `soak_s` of load before the same samples are taken again (`sustained`); `power_s` of load between two
-    rests of `idle_s` while the meter is read.
+    at a time; `soak_s` of load before samples without a pause (`sustained`); `power_s` of load between two rests of
+    `idle_s` while the meter is read.
     Before the first process the device cools down to `start_max_c` degrees (None: it does not wait); before each
     further process, to 3 C above the temperature at which the first one started. It waits at most `cooldown_max_s`
     seconds each time.
@@ -53,9 +64,14 @@ class MeasureProtocol(NamedTuple):
     min_runs: int
     min_s: float
     max_s: float
+    timeout_s: float
     processes: int
+    max_processes: int
+    target_rel_half_width: float
+    budget_s: float
     threads: int
     batch: int
+    reference: Optional[str] = None
     throughput_s: float = 0.0
     streams: int = 1
     soak_s: float = 0.0
@@ -68,12 +84,21 @@ class MeasureProtocol(NamedTuple):
         """Return the JSON without the phases that are not requested."""
         given = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
         # 2 and 2.0 seconds are the same protocol and must have the same job id.
-        return {key: float(value) if key.endswith(("_s", "_c")) else value for key, value in given.items()}
+        return {key: float(value) if key.endswith(_REAL) else value for key, value in given.items()}
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
-        return cls(**json_reader.read_object(value, _PROTOCOL, where, _NOT_REQUESTED))
+        protocol = cls(**json_reader.read_object(value, _PROTOCOL, where, _NOT_REQUESTED))
+        if protocol.max_processes < protocol.processes:
+            raise InvalidRequest(
+                f"{where}.max_processes: {protocol.max_processes} is less than the {protocol.processes} processes that "
+                "every measurement has"
+            )
+        return protocol
 
+
+_REAL = ("_s", "_c", "_width")
+"""Endings of the keys whose values are real numbers."""
 
 _PROTOCOL = {
     "id": json_reader.text,
@@ -81,10 +106,15 @@ _PROTOCOL = {
     "warmup_min_s": json_reader.number(0, 600),
     "min_runs": json_reader.integer(MINIMUM_RUNS, 5000),
     "min_s": json_reader.number(0, 3600),
-    "max_s": json_reader.number(0.1, 7200),
-    "processes": json_reader.integer(1, 8),
+    "max_s": json_reader.number(0, 3600),
+    "timeout_s": json_reader.number(0.1, 7200),
+    "processes": json_reader.integer(1, MAX_PROCESSES),
+    "max_processes": json_reader.integer(1, MAX_PROCESSES),
+    "target_rel_half_width": json_reader.number(0, 1),
+    "budget_s": json_reader.number(0, 7200),
     "threads": json_reader.integer(1, 256),
     "batch": json_reader.integer(1, 4096),
+    "reference": json_reader.optional(json_reader.sha256),
     "throughput_s": json_reader.number(0, 3600),
     "streams": json_reader.integer(1, 256),
     "soak_s": json_reader.number(0, 7200),
@@ -94,6 +124,7 @@ _PROTOCOL = {
     "cooldown_max_s": json_reader.number(0, 3600),
 }
 _NOT_REQUESTED: Dict[str, Any] = {
+    "reference": None,
     "throughput_s": 0.0,
     "streams": 1,
     "soak_s": 0.0,
@@ -103,21 +134,43 @@ _NOT_REQUESTED: Dict[str, Any] = {
     "cooldown_max_s": 0.0,
 }
 
+REFERENCE = "8f52a0434a488e00cf85cdf79e661417f71395c94868bf49f2117a37ad68e3a7"
+"""The digest of the reference models of this version (`runtimes.reference_models`)."""
+
 SCREEN = MeasureProtocol(
     id="screen-1",
     warmup_min_runs=20,
     warmup_min_s=0.2,
-    min_runs=200,
-    min_s=2.0,
-    max_s=180.0,
-    processes=1,
+    min_runs=24,
+    min_s=1.6,
+    max_s=60.0,
+    timeout_s=180.0,
+    processes=2,
+    max_processes=5,
+    target_rel_half_width=0.05,
+    budget_s=60.0,
     threads=1,
     batch=1,
+    reference=REFERENCE,
 )
-# 1,000 runs together, enough for p99. Five processes, because the interval depends on how their medians differ.
-CONFIRM = SCREEN._replace(id="confirm-2", min_runs=200, max_s=300.0, processes=5)
-ACCURACY = SCREEN._replace(id="accuracy-1", batch=16, max_s=3600.0)
-PEAKS = SCREEN._replace(id="peaks-1", min_s=1.0)
+"""For every model: two processes of three bursts, up to five while the interval is wide."""
+
+CONFIRM = SCREEN._replace(
+    id="confirm-1",
+    min_runs=48,
+    min_s=2.2,
+    timeout_s=300.0,
+    processes=5,
+    max_processes=10,
+    target_rel_half_width=0.02,
+    budget_s=180.0,
+)
+"""For candidates of the front: five processes of four bursts, up to ten."""
+
+# For what is not compared with other models.
+ONE_PROCESS = SCREEN._replace(processes=1, max_processes=1, reference=None)
+ACCURACY = ONE_PROCESS._replace(id="accuracy-1", batch=16, timeout_s=3600.0)
+PEAKS = ONE_PROCESS._replace(id="peaks-1", min_s=1.0)
 PROTOCOLS = {"screen": SCREEN, "confirm": CONFIRM}
 
 
@@ -164,8 +217,8 @@ class JobSpec(NamedTuple):
     """One job. `options` are the runtime's options, which the runtime checks.
 
     The kind decides the manifest: a model (`measure`), a model and a subset (`accuracy`), or nothing (`peaks`, for
-    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch` and `max_s`, a peaks job
-    only `threads`, `min_s` and `max_s`.
+    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch` and `timeout_s`, a peaks
+    job only `threads`, `min_s` and `timeout_s`.
 
     `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal.
     """

@@ -4,7 +4,11 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, wall_ms
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL
+
+RAW, PAIRED = "raw", "paired"
+"""What a measurement shows (`basis`): its times as they were read, or what its ratio to the reference models gives."""
 
 _number = json_reader.number()
 _maybe = json_reader.optional(_number)
@@ -13,7 +17,8 @@ _maybe = json_reader.optional(_number)
 class Latency(NamedTuple):
     """A distribution of times in milliseconds; a quantile that needs more than `n` samples is None.
 
-    `ci95_low` and `ci95_high` enclose the median with 95 % confidence.
+    `ci95_low` and `ci95_high` enclose the median with 95 % confidence; they are None for a single process, whose runs
+    do not show how processes differ.
     """
 
     n: int
@@ -24,8 +29,8 @@ class Latency(NamedTuple):
     mean: float
     min: float
     max: float
-    ci95_low: float
-    ci95_high: float
+    ci95_low: Optional[float]
+    ci95_high: Optional[float]
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -44,8 +49,8 @@ _LATENCY = {
     "mean": _number,
     "min": _number,
     "max": _number,
-    "ci95_low": _number,
-    "ci95_high": _number,
+    "ci95_low": _maybe,
+    "ci95_high": _maybe,
 }
 
 
@@ -68,6 +73,23 @@ class Contention(NamedTuple):
 
 
 _CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
+
+
+class Counters(NamedTuple):
+    """What the processor's own counters counted for each run, in millions."""
+
+    instructions_m: float
+    cycles_m: float
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "counters") -> "Counters":
+        return cls(**json_reader.read_object(value, _COUNTERS, where))
+
+
+_COUNTERS = {"instructions_m": json_reader.number(0.0), "cycles_m": json_reader.number(0.0)}
 
 
 class Power(NamedTuple):
@@ -137,16 +159,22 @@ _TEMPERATURE = {"zone": json_reader.text, "start_c": _number, "end_c": _number, 
 class Measurement(NamedTuple):
     """One valid measurement with its conditions.
 
-    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch. `sustained` is the latency after
-    the protocol's soak. `throughput_ips` is images per second in the throughput phase, or with one batch after
-    another if the protocol has no such phase. `peak_memory_mb` (10^6 bytes) is the process' peak above
-    `runtime_baseline_mb`, the memory of the runtime without a model; `swap_mb` is the memory moved to swap
-    meanwhile. A value that was not measured is None, and `reasons` explains it.
+    `latency_ms` is wall time and `cpu_ms` process CPU time of a run of one batch, as they were read in `processes`
+    fresh processes. `paired` are their ratios to the reference models that ran in the same processes, None where none
+    could. `basis` is the one to show and to decide by: `raw`, or `paired` on a machine that others use too. `counters`
+    are instructions and cycles for each run. `sustained` is the latency after the protocol's soak.
 
-    `flags`: `contended` (other load on the processor), `not_steady` (times were not steady when the warm-up had to
-    end), `concurrent_io` (the agent received or sent files meanwhile), `swapped`, `throttled` (a throttling counter
-    of the device increased), `sustained_throttling` (also in every repeat), `warm_start` (the device did not cool
-    down in time), `unverified_device` (measured since the last good canary of a device in quarantine).
+    `throughput_ips` is images per second in the throughput phase, or with one batch after another if the protocol has
+    no such phase. `peak_memory_mb` (10^6 bytes) is the process' peak above `runtime_baseline_mb`, the memory of the
+    runtime without a model; `swap_mb` is the memory moved to swap meanwhile. A value that was not measured is None, and
+    `reasons` explains it; `reasons["interval"]` is there if the interval is wider than the protocol asks for.
+
+    `flags`: `contended` (the two reference models disagree too much to correct for other load or, where there are none,
+    other load was seen: measure again), `within_process` (a single process, so no 95 % interval), `not_steady` (times
+    were not steady when the warm-up had to end), `concurrent_io` (the agent received or sent files meanwhile),
+    `swapped`, `throttled` (a throttling counter of the device increased), `sustained_throttling` (also in every
+    repeat), `warm_start` (the device did not cool down in time), `unverified_device` (measured since the last good
+    canary of a device in quarantine).
     `result_fields` explains the fields that all results share.
     """
 
@@ -171,6 +199,10 @@ class Measurement(NamedTuple):
     power: Optional[Power]
     swap_mb: Optional[float]
     contention: Contention
+    basis: str
+    processes: int
+    paired: Optional[Paired]
+    counters: Optional[Counters]
     flags: Tuple[str, ...]
     reasons: Mapping[str, str]
     attempts: int
@@ -179,15 +211,43 @@ class Measurement(NamedTuple):
     emulated: bool
     started_at: str
 
+    @property
+    def shown_latency_ms(self) -> Milliseconds:
+        """The latency to show and to decide by."""
+        if self.basis == PAIRED and self.paired is not None:
+            return wall_ms(self.paired, self.paired.times)
+        return _raw(self.latency_ms)
+
+    @property
+    def shown_cpu_ms(self) -> Optional[Milliseconds]:
+        """The CPU time to show and to decide by, None if it was not counted."""
+        if self.basis == PAIRED and self.paired is not None:
+            return cpu_ms(self.paired, self.paired.times)
+        return None if self.cpu_ms is None else _raw(self.cpu_ms)
+
     def to_json(self) -> Dict[str, Any]:
         value = dict(self._asdict())
-        for key in ("protocol", "latency_ms", "cpu_ms", "sustained", "temperature", "power", "contention"):
+        for key in (
+            "protocol",
+            "latency_ms",
+            "cpu_ms",
+            "sustained",
+            "temperature",
+            "power",
+            "contention",
+            "paired",
+            "counters",
+        ):
             value[key] = None if value[key] is None else value[key].to_json()
         return dict(value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags))
 
     @classmethod
     def from_json(cls, value: Any, where: str = "measurement") -> "Measurement":
         return cls(**json_reader.read_object(value, _MEASUREMENT, where))
+
+
+def _raw(latency: Latency) -> Milliseconds:
+    return Milliseconds(latency.p50, latency.ci95_low, latency.ci95_high)
 
 
 _MEASUREMENT: Mapping[str, json_reader.Reader] = dict(
@@ -206,6 +266,10 @@ _MEASUREMENT: Mapping[str, json_reader.Reader] = dict(
     power=json_reader.optional(Power.from_json),
     swap_mb=_maybe,
     contention=Contention.from_json,
+    basis=json_reader.one_of(RAW, PAIRED),
+    processes=json_reader.integer(1),
+    paired=json_reader.optional(Paired.from_json),
+    counters=json_reader.optional(Counters.from_json),
     flags=json_reader.sequence(json_reader.text),
     reasons=json_reader.mapping(json_reader.text),
 )

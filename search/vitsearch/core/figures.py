@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitsearch.core.metrics import split
+from vitsearch_evaluators.wire.paired import Milliseconds
+from vitsearch_evaluators.wire.protocol import Measurement
+
 NO_REASON = "the device gave no reason"
 
 
@@ -51,6 +55,17 @@ class Metrics:
         """These figures, replaced by those of ``other`` where it has them."""
         return Metrics({**self.figures, **other.figures})
 
+    def at_end(self, better: bool) -> Metrics:
+        """Each figure at the better or the worse end of its interval; those without an interval as they are."""
+
+        def moved(name: str, figure: Figure) -> Figure:
+            if figure.low is None or figure.high is None:
+                return figure
+            lower_is_better = split(name)[0].direction == "minimize"
+            return Figure(figure.low if lower_is_better == better else figure.high)
+
+        return Metrics({name: moved(name, figure) for name, figure in self.figures.items()})
+
     def to_json(self) -> dict[str, Any]:
         intervals = {name: list(pair) for name, pair in self.intervals.items()}
         return {"values": self.values, "intervals": intervals, "reasons": self.reasons}
@@ -77,31 +92,29 @@ class Metrics:
 NO_METRICS = Metrics({})
 
 
-def metrics_of(result: Mapping[str, Any]) -> Metrics:
-    """The figures of a device's answer, which is the JSON of a ``Measurement`` (:mod:`vitsearch_evaluators.wire`)."""
-    reasons: Mapping[str, str] = result["reasons"]
+def metrics_of(measurement: Measurement) -> Metrics:
+    """The figures of a device's answer."""
+    reasons = measurement.reasons
 
     def figure(value: float | None, reason: str) -> Figure:
         return Figure(value) if value is not None else Figure(None, reason=reasons.get(reason, NO_REASON))
 
-    def median(times: Mapping[str, Any] | None, reason: str, with_interval: bool = True) -> Figure:
-        if times is None:
-            return figure(None, reason)
-        return Figure(times["p50"], times["ci95_low"], times["ci95_high"]) if with_interval else Figure(times["p50"])
+    def median(found: Milliseconds | None, reason: str) -> Figure:
+        return figure(None, reason) if found is None else Figure(found.p50, found.low, found.high)
 
-    latency, power = result["latency_ms"], result["power"] or {}
-    too_few = f"{latency['n']} runs are too few for a 95th percentile"
-    p95 = Figure(latency["p95"]) if latency["p95"] is not None else Figure(None, reason=too_few)
+    latency, power = measurement.latency_ms, measurement.power
+    too_few = f"{latency.n} runs are too few for a 95th percentile"
+    p95 = Figure(latency.p95) if latency.p95 is not None else Figure(None, reason=too_few)
     return Metrics(
         {
-            "latency_ms_p50": median(latency, "latency_ms"),
+            "latency_ms_p50": median(measurement.shown_latency_ms, "latency_ms"),
             "latency_ms_p95": p95,
-            "latency_ms_sustained_p50": median(result["sustained"], "sustained", with_interval=False),
-            "cpu_ms_p50": median(result["cpu_ms"], "cpu_ms"),
-            "throughput_ips": figure(result["throughput_ips"], "throughput_ips"),
-            "energy_mj": figure(power.get("energy_mj"), "power"),
-            "power_w": figure(power.get("mean_w"), "power"),
-            "peak_memory_mb": figure(result["peak_memory_mb"], "peak_memory_mb"),
-            "load_ms": figure(result["load_ms"], "load_ms"),
+            "latency_ms_sustained_p50": figure(measurement.sustained and measurement.sustained.p50, "sustained"),
+            "cpu_ms_p50": median(measurement.shown_cpu_ms, "cpu_ms"),
+            "throughput_ips": figure(measurement.throughput_ips, "throughput_ips"),
+            "energy_mj": figure(power and power.energy_mj, "power"),
+            "power_w": figure(power and power.mean_w, "power"),
+            "peak_memory_mb": figure(measurement.peak_memory_mb, "peak_memory_mb"),
+            "load_ms": figure(measurement.load_ms, "load_ms"),
         }
     )

@@ -26,6 +26,9 @@ MIXED = frozenset({"int8_mixed"})
 TRAINED = frozenset({"int8_qat"})
 """Precisions that need training after the fine-tuning (see :mod:`vitsearch.compress.quantization.fake_quant`)."""
 
+SAME_GRAPH: Mapping[str, str] = MappingProxyType({"int8_qat": "int8_ptq"})
+"""Precision -> the one whose graph it shares; only the weights differ, so both are one measurement."""
+
 
 def supports(runtime: str, precision: str) -> str | None:
     """Why ``precision`` cannot be made for ``runtime``, in one sentence; ``None`` when it can."""

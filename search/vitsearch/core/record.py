@@ -41,11 +41,6 @@ class Keys:
     artifact_key: str | None
     device_id: str
 
-    @property
-    def identity(self) -> str:
-        """Two trials with the same identity are one plan."""
-        return f"{self.weights_key}:{self.graph_key}"
-
 
 @dataclass(frozen=True)
 class ProxyScore:

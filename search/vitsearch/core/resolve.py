@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.core.plan import Compression, Plan
+from vitsearch.core.precisions import SAME_GRAPH
 from vitsearch.core.token_counts import tokens_left
 
 
@@ -116,7 +117,10 @@ class ResolvedPlan:
     def kept_counts(self) -> dict[str, Any]:
         """The kept counts, on which the cost of the graph depends. Sparsity does not enter: zero weights cost as much
         as others."""
-        blocks = [{"heads": len(b.heads), "ffn": len(b.ffn), "precision": b.precision} for b in self.blocks]
+        blocks = [
+            {"heads": len(b.heads), "ffn": len(b.ffn), "precision": SAME_GRAPH.get(b.precision, b.precision)}
+            for b in self.blocks
+        ]
         counted = {"blocks": blocks, "embed": len(self.embed), "fp32_layers": list(self.fp32_layers)}
         kept = self.kept_indices() | counted
         del kept["weight_sparsity"]

@@ -34,7 +34,6 @@ class StageConfig:
     calibration_images: int
     quantization_images: int
     proxy_images: int
-    wall_clock_decides: bool
     seed: int
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()

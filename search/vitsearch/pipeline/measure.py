@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from vitsearch.core.stage import Stage, StageKey
@@ -11,10 +12,13 @@ from vitsearch.devices.protocols import PLAIN, Protocols
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.ledger import MeasurementRow
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
-CONTENDED_REPEATS = 2
+ATTEMPTS = 2
+"""A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -25,54 +29,64 @@ DEVICE_FLAGS = {
 
 
 class DeviceMeasurements:
-    """Measures graphs on the device of a run. Where ``wall_clock_decides``, disturbed measurements are repeated."""
+    """Measures graphs on the device of a run, and knows what was measured before."""
 
-    def __init__(
-        self, context: StageContext, device: Device, wall_clock_decides: bool, protocols: Protocols = PLAIN
-    ) -> None:
+    def __init__(self, context: StageContext, device: Device, protocols: Protocols = PLAIN) -> None:
         self.protocols = protocols
         self._warned: set[str] = set()
         self._context = context
         self._device = device
-        self._attempts = 1 + (CONTENDED_REPEATS if wall_clock_decides else 0)
+        self._results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
 
-    def latest(self, graph: str, protocol: MeasureProtocol, repeat: int | None = None) -> MeasurementRow | None:
-        """The newest of this device in its present environment."""
-        rows = [row for row in self._rows(graph, protocol) if repeat in (None, row.repeat)]
-        return rows[-1] if rows else None
+    def pooled(self, graph: str) -> PooledMeasurement | None:
+        """All measurements of a graph in the present environment as one; None without any."""
+        return self._results.pooled(graph, self._device.info.environment_id)
 
-    async def measure(
-        self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, repeat: int = 0
-    ) -> MeasurementRow:
-        """Measure the file of a trial's graph. The last attempt is kept, flagged if it was disturbed too."""
+    def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
+        """How often a graph was measured by a protocol; attempts that were disturbed count as one with their last."""
+        rows = self._context.ledger.measurements(graph, self._device.info.device_id, protocol.id)
+        here = [row for row in rows if row.environment_id == self._device.info.environment_id]
+        return 1 + max(row.repeat // ATTEMPTS for row in here) if here else 0
+
+    async def measure(self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, rounds: int = 1) -> None:
+        """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
+        graph = trial.keys.graph_key
+        for number in range(self.rounds(graph, protocol), rounds):
+            key = StageKey(Stage.MEASURE, f"{graph}:{protocol.id}:{number}")
+            await self._context.single_flight.get(
+                key,
+                partial(self._last_of, graph, protocol, number),
+                partial(self._round, trial, file, protocol, number),
+            )
+
+    async def _round(
+        self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, number: int
+    ) -> tuple[MeasurementRow, StageCost]:
+        """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept."""
         graph, deployment = trial.keys.graph_key, trial.plan.deployment
-
-        async def make() -> tuple[MeasurementRow, StageCost]:
-            for attempt in range(self._attempts):
-                with self._context.progress.stage(Stage.MEASURE):
-                    number = repeat * self._attempts + attempt
-                    found = await self._device.measure(file, deployment, protocol, number)
-                if "contended" not in found.flags:
-                    break
+        for attempt in range(ATTEMPTS):
+            repeat = number * ATTEMPTS + attempt
+            with self._context.progress.stage(Stage.MEASURE):
+                found = await self._device.measure(file, deployment, protocol, repeat)
             self._warn(found.flags)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json())
-            return row, StageCost(found.seconds, {deployment.runtime: found.runtime_version})
+            cost = StageCost(found.seconds, {deployment.runtime: found.runtime_version})
+            self._results.add(row, found)
+            if "contended" not in found.flags or attempt == ATTEMPTS - 1:
+                return row, cost
+            self._context.ledger.add(row, cost)
+        raise AssertionError("unreachable")
 
-        key = StageKey(Stage.MEASURE, f"{graph}:{protocol.id}:{repeat}")
-        return await self._context.single_flight.get(key, lambda: self.latest(graph, protocol, repeat), make)
-
-    async def measure_again(self, trial: ResolvedTrial, file: Path) -> bool:
-        """Repeat the confirmation measurement once; False when that was done before."""
-        if any(row.repeat > 0 for row in self._rows(trial.keys.graph_key, self.protocols.confirm)):
-            return False
-        await self.measure(trial, file, self.protocols.confirm, repeat=1)
-        return True
-
-    def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:
-        info = self._device.info
-        rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)
-        return [row for row in rows if row.environment_id == info.environment_id]
+    def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
+        """The last row of a round that was measured before."""
+        rows = self._context.ledger.measurements(graph, self._device.info.device_id, protocol.id)
+        here = [
+            row
+            for row in rows
+            if row.environment_id == self._device.info.environment_id and row.repeat // ATTEMPTS == number
+        ]
+        return here[-1] if here else None
 
     def _warn(self, flags: Iterable[str]) -> None:
         """Note each flag that describes the device once a run."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from vitsearch.core.figures import Figure, Metrics, metrics_of
+from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
@@ -32,7 +32,7 @@ from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, MeasurementRow, TrainingRow
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
 
@@ -53,7 +53,7 @@ class Pipeline:
         self._scratch_files = ScratchFiles(context.workspace.scratch)
         self.device = WaitingDevice(device, self._workers_are_busy)
         self.protocols = Protocols.of(config.phases, device.info)
-        self._measurements = DeviceMeasurements(context, self.device, config.wall_clock_decides, self.protocols)
+        self._measurements = DeviceMeasurements(context, self.device, self.protocols)
         self._device_accuracy = DeviceAccuracy(config, context, self._shared, self.device)
         self.base_accuracy: dict[str, float] = {}
         """The accuracy of every base that is known by now, on the validation split, by backbone."""
@@ -79,8 +79,11 @@ class Pipeline:
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
         return ResolvedTrial(plan, shared, spec, keys)
 
-    async def screen(self, trial: ResolvedTrial) -> Metrics:
-        """The cost of the graph, built from the starting weights: nothing was trained for it."""
+    async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
+        """The cost of the graph, built from the starting weights: nothing was trained for it.
+
+        A graph that was measured before, by either protocol, is not measured again unless ``rounds`` asks for it.
+        """
         calibration, scratch = self._calibration_digest(trial.plan), self._workspace.scratch
         key = artifact_key(trial.shared.base.weights_sha256, 0, trial.keys.graph_key, calibration)
 
@@ -92,15 +95,19 @@ class Pipeline:
             return row, cost
 
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
-        measured = self._measurements.latest(trial.keys.graph_key, self.protocols.screen)
-        if measured is None:
+        if self._rounds_missing(trial, rounds):
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     file = scratch.get(row.sha256)
-                    measured = await self._measurements.measure(trial, file, self.protocols.screen)
-        return self._metrics(row, measured)
+                    await self._measurements.measure(trial, file, self.protocols.screen, rounds)
+        return self._metrics(row, trial.keys.graph_key)
+
+    def _rounds_missing(self, trial: ResolvedTrial, rounds: int) -> bool:
+        graph = trial.keys.graph_key
+        done = self._measurements.rounds(graph, self.protocols.screen)
+        return done < rounds and (rounds > 1 or not self._measurements.rounds(graph, self.protocols.confirm))
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""
@@ -136,11 +143,8 @@ class Pipeline:
             weights = (await self._train_int8(trial, rung)).weights_key
         key = artifact_key(weights, rung, trial.keys.graph_key, self._calibration_digest(trial.plan))
         row = await self._artifact(trial, weights, rung, key)
-        measured = self._measurements.latest(trial.keys.graph_key, self.protocols.confirm)
-        if measured is None:
-            file = self._workspace.store.get(row.sha256)
-            measured = await self._measurements.measure(trial, file, self.protocols.confirm)
-        return replace(trial.keys, artifact_key=key), self._metrics(row, measured)
+        await self._measurements.measure(trial, self._workspace.store.get(row.sha256), self.protocols.confirm)
+        return replace(trial.keys, artifact_key=key), self._metrics(row, trial.keys.graph_key)
 
     # ---- the end of a run
 
@@ -155,10 +159,12 @@ class Pipeline:
     async def remeasure_when_idle(self, keys: Keys, plan: Plan) -> bool:
         """Repeat the confirmation measurement of an artifact; False when that was done before."""
         row = self._ledger.artifact(keys.artifact_key or "")
-        if row is None:
+        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) > 1:
             return False
         trial = await self.resolve(plan)
-        return await self._measurements.measure_again(trial, self._workspace.store.get(row.sha256))
+        file = self._workspace.store.get(row.sha256)
+        await self._measurements.measure(trial, file, self.protocols.confirm, rounds=2)
+        return True
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
         """The accuracy of an artifact on the device itself; None when the study does not request it."""
@@ -229,13 +235,20 @@ class Pipeline:
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
 
-    def _metrics(self, artifact: ArtifactRow, measurement: MeasurementRow) -> Metrics:
+    def device_metrics(self, keys: Keys) -> Metrics:
+        """What is known now of a graph on the device, from all its measurements."""
+        found = self._measurements.pooled(keys.graph_key)
+        return NO_METRICS if found is None else found.metrics
+
+    def _metrics(self, artifact: ArtifactRow, graph: str) -> Metrics:
         """What the device measured, with size, MACs, parameters and, where it was evaluated, accuracy."""
         evaluated = self._ledger.accuracy(artifact.artifact_key, self.config.data.fingerprint)
         accuracy = Figure(None, reason=NOT_EVALUATED)
         if evaluated is not None:
             accuracy = Figure(evaluated.correct / evaluated.n, *wilson(evaluated.correct, evaluated.n))
-        return metrics_of(measurement.result) | Metrics(
+        found = self._measurements.pooled(graph)
+        assert found is not None  # it was just measured
+        return found.metrics | Metrics(
             {
                 "accuracy": accuracy,
                 "size_mb": Figure(artifact.size_bytes / 1e6),

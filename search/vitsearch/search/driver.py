@@ -65,7 +65,6 @@ class Driver:
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
-        self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         beating, watching = asyncio.create_task(self._beat()), asyncio.create_task(self._watch())
         try:
             unpruned = UnprunedModels(self._session, self._pipeline, self._plans)
@@ -102,7 +101,11 @@ class Driver:
             baseline,
         )
         return TrialScheduler(
-            rules, self._study.records(), self._pipeline.base_accuracy, lambda: self._pipeline.device.is_unavailable
+            rules,
+            self._study.records(),
+            self._pipeline.base_accuracy,
+            lambda: self._pipeline.device.is_unavailable,
+            self._pipeline.device_metrics,
         )
 
     # ---- the search

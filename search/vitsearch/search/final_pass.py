@@ -18,19 +18,24 @@ class FinalPass:
         self._pipeline = pipeline
 
     async def run(self) -> None:
-        """Re-measure one point after the other on the idle machine, until every shown point was re-measured."""
+        """Re-measure one point after the other on the idle machine: those on the front, and those that their intervals
+        leave near it."""
         trained = [record.plan for record in self._study.records().values() if record.trained]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         self._pipeline.stop_workers()
         measured: set[str] = set()
-        while todo := [point for point in read_front(self._study, self._ledger).shown() if point.name not in measured]:
+        while todo := [point for point in self._near() if point.name not in measured]:
             for point in todo:
                 measured.add(point.name)
                 if await self._pipeline.remeasure_when_idle(point.keys, point.plan):
                     self._progress.note(f"{point.name} re-measured on an idle machine")
         for point in read_front(self._study, self._ledger).shown():
             await self._evaluate_on_device(point)
+
+    def _near(self) -> list[Point]:
+        found = read_front(self._study, self._ledger)
+        return [*found.shown(), *found.near]
 
     async def _evaluate_on_device(self, point: Point) -> None:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""

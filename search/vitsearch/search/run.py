@@ -128,7 +128,6 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
         proxy_images=space.task.proxy.validation_images,
-        wall_clock_decides=any(name.startswith(("latency_ms", "throughput_ips")) for name in space.objectives),
         seed=seed,
         qat=space.task.quantization_aware.settings(),
         device_images=sum(device.accuracy_images for device in space.devices.values()),

@@ -15,6 +15,7 @@ from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
+from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed
@@ -54,6 +55,15 @@ def never() -> bool:
     return False
 
 
+def as_recorded(keys: Keys) -> Metrics:
+    return NO_METRICS
+
+
+def _identity(plan: Plan, keys: Keys) -> tuple[str, str, bool]:
+    """Two trials with the same identity are one plan. Training for int8 changes no key of the trial."""
+    return keys.weights_key, keys.graph_key, plan.deployment.precision in TRAINED
+
+
 class TrialScheduler:
     """One per run; used from the driver's event loop only.
 
@@ -67,14 +77,18 @@ class TrialScheduler:
         records: Mapping[int, Record],
         base_accuracy: Mapping[str, float],
         is_unavailable: Callable[[], bool] = never,
+        device_metrics: Callable[[Keys], Metrics] = as_recorded,
     ) -> None:
+        """``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured
+        again or the reference times have moved."""
         self.settings = settings
+        self._device_metrics = device_metrics
         self._is_unavailable = is_unavailable
         self.records: dict[int, Record] = dict(records)
         self.base_accuracy = base_accuracy
         self.closed = False
         self._trial_by_identity = {
-            record.keys.identity: number
+            _identity(record.plan, record.keys): number
             for number, record in records.items()
             if record.keys and record.duplicate_of is None
         }
@@ -89,7 +103,8 @@ class TrialScheduler:
 
         A plan that was put aside (dominated, not promoted) may be tried again: its stages are in the ledger.
         """
-        other = self._trial_by_identity.setdefault(keys.identity, number)
+        identity = _identity(plan, keys)
+        other = self._trial_by_identity.setdefault(identity, number)
         if other == number:
             return None
         known = self.records.get(other)
@@ -98,7 +113,7 @@ class TrialScheduler:
             return Record("duplicate", plan, reason, keys, duplicate_of=other)
         if known.outcome in FINAL:
             return replace(known, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
-        self._trial_by_identity[keys.identity] = number
+        self._trial_by_identity[identity] = number
         return None
 
     def forget_failures(self) -> list[Plan]:
@@ -149,8 +164,23 @@ class TrialScheduler:
 
     # ---- judging a screening measurement
 
+    def interval_decides(self, trial: RunningTrial) -> bool:
+        """Whether the trial would go on at one end of the intervals of its costs and not at the other.
+
+        It is then worth measuring again.
+        """
+        ends = [replace(trial, metrics=trial.metrics.at_end(better)) for better in (True, False)]
+        lives = [self.judge_screen(one) is None and self._may_gain(one) for one in ends]
+        return lives[0] != lives[1]
+
+    def _may_gain(self, trial: RunningTrial) -> bool:
+        return trial.accuracy is None or self._gain(trial) > 0.0
+
     def judge_screen(self, trial: RunningTrial) -> Record | None:
-        """The record of a trial that is infeasible or dominated; None when it may continue."""
+        """The record of a trial that is infeasible or dominated; None when it may continue.
+
+        A trial that only the width of its intervals keeps from being as good as another is tied with it, and continues.
+        """
         broken = self._screened_constraints(trial.metrics)
         if names := [name for name, value in broken.items() if value > 0]:
             return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
@@ -158,7 +188,7 @@ class TrialScheduler:
 
     def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
         cap = self._cap(trial.plan.backbone)
-        best = loss(self.settings.objectives, trial.metrics.values | {"accuracy": cap})
+        best = loss(self.settings.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
         if best is None:
             return None
         for number, known in self._front_losses():
@@ -266,8 +296,11 @@ class TrialScheduler:
             for number, record in self.records.items()
             if record.trained
             and record.feasible
-            and (point := loss(self.settings.objectives, record.metrics.values)) is not None
+            and (point := loss(self.settings.objectives, self._metrics_now(record).values)) is not None
         ]
+
+    def _metrics_now(self, record: Record) -> Metrics:
+        return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
     def expected_gain(self, number: int, record: Record) -> float:
         """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""

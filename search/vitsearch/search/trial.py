@@ -1,7 +1,8 @@
 """One trial, from a plan to its record, in order of cost. The whole flow is on this screen.
 
     resolve    which heads and channels stay; was it seen before?             free
-    screen     build, compress, export, measure on the device                 device seconds
+    screen     build, compress, export, measure on the device; again          device seconds
+               where only the width of the interval decides
     proxy      closed-form refit, divergence from the unpruned model: rung 0  one or two CPU-seconds
     train      fine-tune in rungs, only the plans that were chosen            trainer seconds
     confirm    export what was trained, its accuracy, measure again           trainer and device
@@ -12,6 +13,8 @@ that is resumed after a crash repeats nothing.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record, RunningTrial
@@ -38,9 +41,13 @@ async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Tria
 
 async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
     running = RunningTrial(number, trial.plan, trial.keys, await pipeline.screen(trial))
+    if scheduler.interval_decides(running):
+        running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
     if verdict := scheduler.judge_screen(running):
         return verdict
     running = scheduler.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
+    if scheduler.interval_decides(running):
+        running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
     for rung in trial.plan.recipe.rungs[1:]:
         if reason := await scheduler.wait_for_slot(running):
             return scheduler.not_promoted(running, reason)

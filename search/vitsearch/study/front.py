@@ -1,19 +1,19 @@
-"""The Pareto front of a study, read from its records and the newest measurements: no device, no torch."""
+"""The Pareto front of a study, read from its records and all measurements of their graphs: no device, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitsearch.core.figures import Metrics, metrics_of
+from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints
-from vitsearch.core.pareto import Loss, front, knee, loss, wilson
+from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
 from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.measurements import DeviceResults
 from vitsearch.study.study import Study
-from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OnDevice:
 class Point:
     """A model that could be shipped; ``trial`` is None for the baseline.
 
-    ``flags`` are those of its newest measurement, such as ``throttled``.
+    ``flags`` are those that all its measurements have, such as ``throttled``.
     """
 
     trial: int | None
@@ -74,7 +74,8 @@ class Point:
 class Front:
     """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one.
 
-    ``emulated``: the times are those of an emulated device.
+    ``near`` are the feasible ones that are dominated only within the intervals of their costs. ``emulated``: the times
+    are those of an emulated device.
     """
 
     study: str
@@ -83,6 +84,7 @@ class Front:
     points: tuple[Point, ...]
     knee: int | None
     emulated: bool = False
+    near: tuple[Point, ...] = ()
 
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
@@ -98,19 +100,17 @@ class Front:
 
 
 def read_front(study: Study, ledger: Ledger) -> Front:
-    """Every trained trial with its newest measurement; the feasible ones that nothing dominates."""
+    """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates."""
     space = study.space()
     objectives = tuple(space.objectives)
-    protocol = study.attributes.get("protocol", CONFIRM.id)
-    baseline = _baseline(study, ledger, protocol)
-    split = (study.attributes.get("data") or {}).get("fingerprint", "")
-    baseline = baseline and _with_device_accuracy(baseline, ledger, split)
+    results = _Results(ledger, space.measure.threads, (study.attributes.get("data") or {}).get("fingerprint", ""))
+    baseline = _baseline(study, results)
     limits = bounds(space.limits, baseline.metrics.values if baseline else {})
     found: list[tuple[Point, Loss]] = []
     for number, record in study.records().items():
         if not record.trained or record.keys is None:
             continue
-        point = _newest(Point(number, record.plan, record.keys, record.metrics), ledger, protocol)
+        point = results.now(Point(number, record.plan, record.keys, record.metrics))
         point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.metrics.values).values()))
         losses = loss(objectives, point.metrics.values)
         if point.feasible and losses is not None:
@@ -118,28 +118,54 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     kept = [found[index] for index in front([losses for _, losses in found])]
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
-    points = tuple(_with_device_accuracy(point, ledger, split) for point, _ in kept)
-    return Front(study.name, objectives, baseline, points, knee([losses for _, losses in kept]), study.is_emulated)
+    return Front(
+        study.name,
+        objectives,
+        baseline and results.with_device_accuracy(baseline),
+        tuple(results.with_device_accuracy(point) for point, _ in kept),
+        knee([losses for _, losses in kept]),
+        study.is_emulated,
+        tuple(_near(objectives, [point for point, _ in found], kept)),
+    )
 
 
-def _baseline(study: Study, ledger: Ledger, protocol: str) -> Point | None:
+def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tuple[Point, Loss]]) -> Iterator[Point]:
+    """The points that would be on the front at the better end of the intervals of their costs."""
+    losses = [losses for _, losses in kept]
+    for point in points:
+        values = point.metrics.at_end(better=True).values | {"accuracy": point.metrics.value("accuracy")}
+        best = loss(objectives, values)
+        if all(point is not one for one, _ in kept) and best and not any(dominates(one, best) for one in losses):
+            yield point
+
+
+class _Results:
+    """What the ledger knows of points now."""
+
+    def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
+        self._ledger = ledger
+        self._threads = threads
+        self._split = split
+        self._devices: dict[str, DeviceResults] = {}
+
+    def now(self, point: Point) -> Point:
+        """The point with all measurements of its graph pooled."""
+        device = point.keys.device_id
+        if device not in self._devices:
+            self._devices[device] = DeviceResults(self._ledger, device, self._threads)
+        found = self._devices[device].pooled(point.keys.graph_key)
+        return point if found is None else replace(point, metrics=point.metrics | found.metrics, flags=found.flags)
+
+    def with_device_accuracy(self, point: Point) -> Point:
+        """The point with its accuracy on the device, if the device was asked."""
+        keys = point.keys
+        found = self._ledger.accuracy(keys.artifact_key or "", self._split, evaluated_on=keys.device_id)
+        return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
+
+
+def _baseline(study: Study, results: _Results) -> Point | None:
     stored = study.attributes.get("baseline")
     if stored is None:
         return None
-    point = Point(None, Plan.from_json(stored["plan"]), Keys(**stored["keys"]), Metrics.from_json(stored["metrics"]))
-    return _newest(point, ledger, protocol)
-
-
-def _with_device_accuracy(point: Point, ledger: Ledger, split: str) -> Point:
-    """The point with its accuracy on the device, if the device was asked."""
-    found = ledger.accuracy(point.keys.artifact_key or "", split, evaluated_on=point.keys.device_id)
-    return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
-
-
-def _newest(point: Point, ledger: Ledger, protocol: str) -> Point:
-    """The point with its latest measurement."""
-    rows = ledger.measurements(point.keys.graph_key, point.keys.device_id, protocol)
-    if not rows:
-        return point
-    result = rows[-1].result
-    return replace(point, metrics=point.metrics | metrics_of(result), flags=tuple(result["flags"]))
+    plan, keys = Plan.from_json(stored["plan"]), Keys(**stored["keys"])
+    return results.now(Point(None, plan, keys, Metrics.from_json(stored["metrics"])))

@@ -27,6 +27,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.client.client import Subset
 from vitsearch_evaluators.wire.protocol import (
+    CONFIRM,
     AccuracyResult,
     Contention,
     DeviceInfo,
@@ -65,7 +66,6 @@ def fake_stage_config() -> StageConfig:
         calibration_images=16,
         quantization_images=8,
         proxy_images=100,
-        wall_clock_decides=False,
         seed=0,
     )
 
@@ -189,50 +189,53 @@ class FakeDevice:
         self.before(artifact)
         self.measured[protocol.id] += 1
         cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
-        latency = Latency(
-            1000,
-            cost_ms,
-            cost_ms,
-            cost_ms,
-            cost_ms,
-            cost_ms,
-            cost_ms,
-            cost_ms,
-            cost_ms * 0.99,
-            cost_ms * 1.01,
-        )
-        slower = latency._replace(p50=1.5 * cost_ms)
-        power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
-        return Measurement(
-            job_id="0" * 64,
-            artifact=DIGEST,
-            device_id=self.info.device_id,
-            environment_id=self.info.environment_id,
-            protocol=protocol,
-            runtime=deployment.runtime,
-            runtime_version="0",
-            options={},
-            latency_ms=latency,
-            cpu_ms=latency,
-            load_ms=1.0,
-            first_inference_ms=cost_ms,
-            throughput_ips=protocol.streams * 1000.0 / cost_ms,
-            peak_memory_mb=10.0,
-            runtime_baseline_mb=1.0,
-            between_process_rel_spread=None,
-            sustained=slower if protocol.soak_s else None,
-            temperature=None,
-            power=power if protocol.power_s else None,
-            swap_mb=None,
-            contention=Contention(0.0, 1.0),
-            flags=(),
-            reasons={"power": "a fake has no meter"},
-            attempts=1,
-            queue_s=0.0,
-            seconds=0.0,
-            emulated=True,
-            started_at="2026-01-01T00:00:00Z",
-        )
+        where = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
+        return fake_measurement(cost_ms, protocol, runtime=deployment.runtime, **where)
 
     def close(self) -> None:
         pass
+
+
+def fake_times(ms: float, half: float = 0.01) -> Latency:
+    """A thousand runs that all took ``ms``, with an interval of ``half`` on either side."""
+    return Latency(1000, ms, ms, ms, ms, ms, ms, ms, ms * (1.0 - half), ms * (1.0 + half))
+
+
+def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **changes: Any) -> Measurement:
+    """A measurement whose figures follow from ``cost_ms``."""
+    power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
+    plain = Measurement(
+        job_id="0" * 64,
+        artifact=DIGEST,
+        device_id="fake",
+        environment_id="0" * 64,
+        protocol=protocol,
+        runtime="onnxruntime",
+        runtime_version="0",
+        options={},
+        latency_ms=fake_times(cost_ms),
+        cpu_ms=fake_times(cost_ms),
+        load_ms=1.0,
+        first_inference_ms=cost_ms,
+        throughput_ips=protocol.streams * 1000.0 / cost_ms,
+        peak_memory_mb=10.0,
+        runtime_baseline_mb=1.0,
+        between_process_rel_spread=None,
+        sustained=fake_times(1.5 * cost_ms) if protocol.soak_s else None,
+        temperature=None,
+        power=power if protocol.power_s else None,
+        swap_mb=None,
+        contention=Contention(0.0, 1.0),
+        basis="raw",
+        processes=protocol.processes,
+        paired=None,
+        counters=None,
+        flags=(),
+        reasons={"power": "a fake has no meter"},
+        attempts=1,
+        queue_s=0.0,
+        seconds=0.0,
+        emulated=True,
+        started_at="2026-01-01T00:00:00Z",
+    )
+    return plain._replace(**changes)

@@ -4,13 +4,31 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.job_spec import MOST_RUNS
+from vitsearch_evaluators.wire.measurement import Counters
+
+
+class Block(NamedTuple):
+    """The runs of one model within some 30 ms: their median CPU time and their mean wall time, in ms."""
+
+    cpu_ms: float
+    wall_ms: float
+
+
+class PairedBlock(NamedTuple):
+    """A block of the model, and the blocks of the two reference models right before and after it."""
+
+    model: Block
+    products: Block
+    convolutions: Block
 
 
 class ProcessReport(NamedTuple):
     """The report of one measuring process; a missing figure is None with its reason (`cpu_ms`: empty).
 
-    `sleeps` counts voluntary context switches during the samples; a model that runs on the CPU alone has
-    none. `steady` is whether warm-up ended because the times were steady.
+    `bursts` holds the blocks of each burst, and nothing where no reference model ran beside the model. `sleeps` counts
+    voluntary context switches during the samples; a model that runs on the CPU alone has none. `steady` is whether
+    warm-up ended because the times were steady.
     """
 
     wall_ms: Tuple[float, ...]
@@ -26,9 +44,12 @@ class ProcessReport(NamedTuple):
     runtime_version: str
     options: Mapping[str, Any]
     reasons: Mapping[str, str]
+    bursts: Tuple[Tuple[PairedBlock, ...], ...] = ()
+    counters: Optional[Counters] = None
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
+        counters = None if self.counters is None else dict(self.counters._asdict())
+        return dict(self._asdict(), counters=counters)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "report") -> "ProcessReport":
@@ -36,9 +57,25 @@ class ProcessReport(NamedTuple):
 
 
 _time = json_reader.number(0.0)
+
+
+def _block(value: Any, where: str) -> Block:
+    times = json_reader.sequence(_time, 2)(value, where)
+    if len(times) != 2:
+        raise InvalidRequest(f"{where}: expected [cpu_ms, wall_ms], got {value!r}")
+    return Block(*times)
+
+
+def _paired_block(value: Any, where: str) -> PairedBlock:
+    blocks = json_reader.sequence(_block, 3)(value, where)
+    if len(blocks) != 3:
+        raise InvalidRequest(f"{where}: expected the blocks of the model and of two references, got {len(blocks)}")
+    return PairedBlock(*blocks)
+
+
 _PROCESS: Mapping[str, json_reader.Reader] = {
-    "wall_ms": json_reader.sequence(_time),
-    "cpu_ms": json_reader.sequence(_time),
+    "wall_ms": json_reader.sequence(_time, MOST_RUNS),
+    "cpu_ms": json_reader.sequence(_time, MOST_RUNS),
     "load_ms": json_reader.optional(_time),
     "first_inference_ms": json_reader.optional(_time),
     "peak_memory_mb": json_reader.optional(_time),
@@ -50,6 +87,8 @@ _PROCESS: Mapping[str, json_reader.Reader] = {
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
     "reasons": json_reader.mapping(json_reader.text),
+    "bursts": json_reader.sequence(json_reader.sequence(_paired_block)),
+    "counters": json_reader.optional(Counters.from_json),
 }
 
 

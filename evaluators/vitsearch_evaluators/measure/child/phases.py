@@ -1,8 +1,8 @@
 """The phases of a measurement; each measuring process runs one.
 
     prepare      build what a program needs from the model (an engine)          --> nothing
-    latency      load, first run, warm-up, samples                              --> ProcessReport
-    sustained    load, first run, `soak_s` of load, the same samples            --> ProcessReport
+    latency      load, first run, warm-up, samples in bursts                    --> ProcessReport
+    sustained    load, first run, `soak_s` of load, samples without a pause     --> ProcessReport
     throughput   `streams` sessions, each run by its own thread                 --> ThroughputReport
     power        load, warm-up, idle, `power_s` of load, idle                   --> PowerReport
 
@@ -13,10 +13,12 @@ whatever other phases the protocol has.
 """
 
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child import peak_memory
+from vitsearch_evaluators.measure.child.bursts import BurstSampler, BurstSamples, Run
+from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
 from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
@@ -44,6 +46,7 @@ def run_phase(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
 def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
     """Load the model, time it by the protocol and record the memory and scheduling of this process."""
     reasons: Dict[str, str] = {}
+    counters = HardwareCounters()
     baseline = peak_memory.current_rss_mb()
     if peak_memory.reset_peak() is not None:
         baseline = peak_memory.peak_rss_mb()
@@ -55,10 +58,14 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     run_for(session.run, soak_s, clocks.wall)
     with gc_disabled():
         steady = warm_up(session.run, subject.protocol, clocks)
+        peak = peak_memory.peak_rss_mb()
+        references = () if soak_s > 0 else _warm_references(subject, clocks)
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
-        samples = sample(session.run, subject.protocol, clocks)
+        if soak_s > 0:
+            found = BurstSamples(sample(session.run, subject.protocol, clocks), ())
+        else:
+            found = BurstSampler(session.run, references, counters, clocks).sample(subject.protocol)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
-    peak = peak_memory.peak_rss_mb()
     # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
     if peak.value_mb is None or baseline.value_mb is None:
@@ -69,9 +76,12 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         reasons["runtime_baseline_mb"] = str(baseline.reason)
     if scheduled.reason is not None:
         reasons["contention"] = scheduled.reason
+    counted = counters.per_run(len(found.samples.wall_ms))
+    if counted is None and counters.reason is not None:
+        reasons["counters"] = counters.reason
     return ProcessReport(
-        wall_ms=tuple(samples.wall_ms),
-        cpu_ms=tuple(samples.cpu_ms),
+        wall_ms=tuple(found.samples.wall_ms),
+        cpu_ms=tuple(found.samples.cpu_ms),
         load_ms=(loaded - start) * 1e3,
         first_inference_ms=(first - loaded) * 1e3,
         peak_memory_mb=over_baseline,
@@ -83,7 +93,17 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         runtime_version=subject.version,
         options=dict(subject.options, **session.reported_options),
         reasons=reasons,
+        bursts=found.bursts,
+        counters=counted,
     )
+
+
+def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Run, ...]:
+    """Load and warm up the reference models; called when the memory of the model has been read."""
+    runs = tuple(session.run for session in subject.load_references())
+    for run in runs:
+        warm_up(run, subject.protocol, clocks)
+    return runs
 
 
 def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> int:

@@ -1,5 +1,6 @@
 """The subject of a measuring process: a model file, its runtime, options and protocol."""
 
+import os
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -19,6 +20,25 @@ class Subject(NamedTuple):
 
     def load(self) -> Session:
         return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
+
+    def load_references(self) -> Tuple[Session, ...]:
+        """Load the protocol's reference models; nothing if it has none, or if this runtime cannot run them.
+
+        Their files are written beside the model. Raises MeasurementFailed for a reference that this version lacks.
+        """
+        options = self.runtime.reference_options(self.options)
+        if self.protocol.reference is None or options is None:
+            return ()
+        # Kept out of the processes of tools.
+        from vitsearch_evaluators.runtimes import reference_models
+
+        return tuple(
+            self.runtime.load(path, options, self.protocol.threads, 1) for path in reference_models.write(self.folder)
+        )
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self.path))
 
 
 def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:

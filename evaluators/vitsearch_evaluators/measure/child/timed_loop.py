@@ -7,13 +7,16 @@ import contextlib
 import gc
 import math
 import time
-from typing import Callable, Iterator, List, NamedTuple, Sequence
+from typing import Callable, Iterator, List, NamedTuple
 
-from vitsearch_evaluators.wire.distribution import quantile
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
+from vitsearch_evaluators.wire.distribution import median
+from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
 
 STEADY_WITHIN = 0.03
 """Warm-up is steady when the medians of two successive windows differ by no more than this share."""
+
+WARM_UP_AT_MOST = 10
+"""How many times longer than the protocol's `warmup_min_s` a warm-up may take to become steady."""
 
 WINDOW_MINIMUM_RUNS = 5
 """The median of fewer runs is too noisy to compare."""
@@ -41,7 +44,7 @@ def warm_up(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) 
     """Run the protocol's warm-up and continue until two successive windows agree; return whether they did.
 
     The first two windows are the halves of the protocol's warm-up; further windows have the same length.
-    Warm-up ends at the latest `min_s` seconds beyond the protocol's warm-up. Fewer than 10 warm-up runs
+    Warm-up ends at the latest after ten times the protocol's `warmup_min_s` more. Fewer than 10 warm-up runs
     make no comparable windows: they run, and the result is True.
     """
     if protocol.warmup_min_runs < 2 * WINDOW_MINIMUM_RUNS:
@@ -50,7 +53,7 @@ def warm_up(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) 
     half_runs, half_s = -(-protocol.warmup_min_runs // 2), protocol.warmup_min_s / 2
     before = _window(run, half_runs, half_s, clocks)
     now = _window(run, half_runs, half_s, clocks)
-    end = clocks.wall() + protocol.min_s
+    end = clocks.wall() + WARM_UP_AT_MOST * protocol.warmup_min_s
     while not _agree(before, now):
         before, now = now, _window(run, half_runs, half_s, clocks, end)
         if clocks.wall() >= end:
@@ -69,24 +72,27 @@ def _agree(one: Samples, other: Samples) -> bool:
 
     On a busy machine wall time may never become steady while CPU time does.
     """
-    pairs = [(_median(one.wall_ms), _median(other.wall_ms))]
-    cpu = (_median(one.cpu_ms), _median(other.cpu_ms))
+    pairs = [(median(one.wall_ms), median(other.wall_ms))]
+    cpu = (median(one.cpu_ms), median(other.cpu_ms))
     if cpu[1] >= pairs[0][1] / 2:
         pairs.append(cpu)
     return any(abs(now - before) <= STEADY_WITHIN * max(now, before) for before, now in pairs)
 
 
+def is_enough(runs: int, seconds: float, protocol: MeasureProtocol) -> bool:
+    """Return whether a process has sampled as much as the protocol asks for, or as long as it allows."""
+    if runs < MINIMUM_RUNS:
+        return False
+    return (runs >= protocol.min_runs and seconds >= protocol.min_s) or seconds >= protocol.max_s or runs >= MOST_RUNS
+
+
 def sample(run: Callable[[], None], protocol: MeasureProtocol, clocks: Clocks) -> Samples:
-    """Time `run` as often as the protocol asks for.
+    """Time `run` without a pause as often as the protocol asks for.
 
     The CPU time of reading the wall clock is subtracted: it is 2 % of a model of 0.1 ms.
     """
     overhead_ms = clock_overhead_ms(clocks)
-    samples = timed_runs(
-        run,
-        clocks,
-        lambda done, passed_s: done < MINIMUM_RUNS or (done < protocol.min_runs and passed_s < protocol.min_s),
-    )
+    samples = timed_runs(run, clocks, lambda done, passed_s: not is_enough(done, passed_s, protocol))
     return Samples(samples.wall_ms, [max(0.0, cpu_ms - overhead_ms) for cpu_ms in samples.cpu_ms])
 
 
@@ -141,7 +147,3 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-def _median(values: Sequence[float]) -> float:
-    return quantile(sorted(values), 0.5)

@@ -147,8 +147,8 @@ def _one_of_eleven(protocol: MeasureProtocol, start: int) -> Start:
     warm_s = protocol.warmup_min_s * warm
     return Start(
         runs=max(_FEWEST_RUNS, round(protocol.min_runs * share)),
-        min_s=0.0,
-        max_s=max(protocol.min_s * share, warm_s) if protocol.min_s > 0 else _ENOUGH_S,
+        min_s=protocol.min_s * share,
+        max_s=max(protocol.max_s * share, warm_s),
         warm_runs=max(1, round(protocol.warmup_min_runs * warm)),
         warm_s=warm_s,
     )

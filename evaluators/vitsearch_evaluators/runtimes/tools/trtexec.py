@@ -95,7 +95,7 @@ class TrtexecRuntime(ToolRuntime):
         except MeasurementFailed:
             self._cache().drop(self._key(path, options))  # an engine that fails to load would fail again
             raise
-        runs = read_runs(TIMES, load.warm_ms, min(protocol.min_runs, _LONGEST))
+        runs = read_runs(TIMES, load.warm_ms, _LONGEST)
         loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", text)
         reasons = missing_reasons(
             first_inference_ms="trtexec reports no times of its warm-up",

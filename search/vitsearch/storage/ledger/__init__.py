@@ -11,6 +11,7 @@ from vitsearch.storage.ledger.ledger import (
     BlockStructureRow,
     Ledger,
     MeasurementRow,
+    ReferenceKey,
     TrainingRow,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "ArtifactRow",
     "Ledger",
     "MeasurementRow",
+    "ReferenceKey",
     "TrainingRow",
     "engine_options",
     "sqlite_file",

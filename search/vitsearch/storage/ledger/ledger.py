@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, insert, or_, select, update
@@ -55,6 +55,17 @@ class AccuracyRow:
     n: int
     evaluated_on: str
     correct: int
+
+
+@dataclass(frozen=True)
+class ReferenceKey:
+    """What the times of the reference models depend on."""
+
+    device_id: str
+    environment_id: str
+    reference: str
+    runtime: str
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,26 @@ class Ledger:
         if protocol is not None:
             where = and_(where, m.protocol == protocol)
         return self._all(MeasurementRow, where)
+
+    def reference_times(self, device_id: str) -> dict[ReferenceKey, dict[str, Any]]:
+        """The times of the reference models on a device that were stored last."""
+        table, names = tables.reference_times, [field.name for field in fields(ReferenceKey)]
+        query = select(*(table.c[name] for name in names), table.c.times).where(table.c.device_id == device_id)
+        with self._engine.connect() as connection:
+            return {ReferenceKey(*row[:-1]): row[-1] for row in connection.execute(query)}
+
+    def set_reference_times(self, key: ReferenceKey, times: dict[str, Any]) -> None:
+        """Replace the times of the reference models; all measurements of this key are shown by them from now on."""
+        table, values = tables.reference_times, asdict(key)
+        same = and_(*(table.c[name] == value for name, value in values.items()))
+        with self._engine.begin() as connection:
+            if connection.execute(update(table).where(same).values(times=times)).rowcount:
+                return
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(table).values(values | {"times": times}))
+        except IntegrityError:
+            pass  # another driver was first, with times of the same minute
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU-seconds spent so far, by table; of all studies in the database."""

@@ -5,9 +5,11 @@
     artifact         a stored file                               (artifact_key)
     accuracy         of an artifact on a split, on its runtime   (artifact_key, split, n, evaluated_on)
     measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
+    reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
 
-A row is written once and never changed; ``versions`` are columns for people and never part of a key.
+A row is written once and never changed, except for reference times and claims. ``versions`` are columns for people and
+never part of a key.
 """
 
 from __future__ import annotations
@@ -87,6 +89,17 @@ measurement = Table(
     Column("result", JSON, nullable=False),
     *_cost_columns(),
     UniqueConstraint("graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"),
+)
+
+reference_times = Table(
+    "vs_reference_times",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("environment_id", String(64), primary_key=True),
+    Column("reference", String(64), primary_key=True),
+    Column("runtime", String(64), primary_key=True),
+    Column("threads", Integer, primary_key=True),
+    Column("times", JSON, nullable=False),
 )
 
 claim = Table(

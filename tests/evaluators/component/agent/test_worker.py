@@ -12,6 +12,7 @@ from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
+from vitsearch_evaluators.measure.reference_store import ReferenceStore
 
 
 def read_pid(path):
@@ -223,7 +224,7 @@ def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_pat
     store = BlobStore(str(tmp_path))
     store.append(X_SHA256, 0, 1, b"x")
     device = Device(DeviceIdentity("d", "physical"), "0")
-    thread = worker.Worker(queue, store, str(tmp_path / "work"), device)
+    thread = worker.Worker(queue, store, str(tmp_path / "work"), device, ReferenceStore())
     thread.start()
     spec = JobSpec("measure", (BlobRef("model.onnx", X_SHA256, 1),), "noop", {}, tiny_protocol)
     for number in (1, 2):
@@ -261,7 +262,7 @@ def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkey
     monkeypatch.setattr(canary, "measure", measure)
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     board = device.Device(DeviceIdentity("device", "physical"), "1")
-    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board)
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
     board.ready.set()
     measuring._check_canary()
     board.environment()

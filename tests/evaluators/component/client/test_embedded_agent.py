@@ -11,12 +11,13 @@ from vitsearch_evaluators.errors import DeviceUnreachable
 
 DRIVER = """
 import sys, threading
-from vitsearch_evaluators import EmbeddedAgent, SCREEN
+from vitsearch_evaluators import EmbeddedAgent
+    from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
 state, blob, note = sys.argv[1:]
 with EmbeddedAgent(state) as agent:
     print(agent.pid, flush=True)
     options = {"gate": "/never/there", "note": note}
-    agent.client("s").measure(blob, "faults", options, SCREEN._replace(id="t", warmup_min_runs=0))
+    agent.client("s").measure(blob, "faults", options, ONE_PROCESS._replace(id="t", warmup_min_runs=0, min_s=0.0))
 """
 
 

@@ -24,7 +24,7 @@ def job_folder(tmp_path):
 @pytest.fixture
 def spec(tiny_protocol):
     manifest = (BlobRef("model.onnx", "b2" * 32, 1),)
-    return JobSpec("measure", manifest, "noop", {"busy_us": 10}, tiny_protocol._replace(processes=2))
+    return JobSpec("measure", manifest, "noop", {"busy_us": 10}, tiny_protocol._replace(processes=2, max_processes=2))
 
 
 def test_each_process_is_fresh_and_the_result_has_the_job_context(spec, job_folder, tmp_path):
@@ -113,7 +113,9 @@ def test_finished_phases_of_an_interrupted_attempt_are_not_repeated(phased, job_
 )
 def test_without_a_meter_the_power_phase_is_skipped_with_a_reason(phased, job_folder, tmp_path, recorder, reason):
     pids = []
-    only = phased._replace(protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1))
+    only = phased._replace(
+        protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1, max_processes=1)
+    )
     found = measure_job(only, CONTEXT, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
     assert (found.power, found.reasons["power"]) == (None, reason)
     assert len(pids) == 1
@@ -138,7 +140,7 @@ def test_a_phase_that_is_not_provided_has_a_reason_and_does_not_fail_the_job(pha
 
 def test_the_time_limit_of_a_process_includes_the_duration_of_its_phase(phased):
     limits = [wall_limit_s(name, phased.protocol) for name in ("latency", "sustained", "throughput", "power")]
-    assert [limit - phased.protocol.max_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])
+    assert [limit - phased.protocol.timeout_s for limit in limits] == pytest.approx([0.0, 0.1, 0.05, 0.2])
 
 
 def test_an_invalid_report_is_a_protocol_failure(spec, job_folder, tmp_path):

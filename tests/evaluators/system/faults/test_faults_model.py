@@ -39,7 +39,7 @@ def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob,
 
 
 def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, tmp_path):
-    short = tiny_protocol._replace(id="test-short", max_s=2.0)
+    short = tiny_protocol._replace(id="test-short", timeout_s=2.0)
     failure = fails(faulty_client, blob, short, fault="endless", note=str(tmp_path / "pid"))
     assert failure.kind == "timeout"
     pids = [int((tmp_path / name).read_text()) for name in ("pid", "pid.escaped")]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
-from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SUBSET_NAMES
+from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 TIMEOUT_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000
@@ -191,7 +191,9 @@ class Target:
     def __init__(self, agent, device_id):
         self.port = urlsplit(agent.url).port
         self.token = agent.token
-        protocol = SCREEN._replace(id="fuzz", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=60.0)
+        protocol = ONE_PROCESS._replace(
+            id="fuzz", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0, timeout_s=60.0
+        )
         spec = JobSpec("measure", (BlobRef("model.onnx", DIGEST, len(BLOB)),), "noop", {"busy_us": 1}, protocol)
         self.device_id = device_id
         self.job = {
@@ -370,7 +372,9 @@ def spent_s(pid):
 def still_measures(target, home):
     path = home / "afterwards"
     path.write_bytes(BLOB + b"!")
-    protocol = SCREEN._replace(id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, max_s=TIMEOUT_S)
+    protocol = ONE_PROCESS._replace(
+        id="after", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0, timeout_s=TIMEOUT_S
+    )
     with target.agent.client("after") as client:
         for job in client.jobs():
             client.cancel(job.id)

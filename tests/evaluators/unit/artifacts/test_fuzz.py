@@ -17,7 +17,7 @@ ONNX = identity(opset=17, ir_version=8) + field(7, field(5, number(1, 4) + numbe
 SEEDS = {
     "onnx": (
         ONNX,
-        identity(nodes=[node("If", ["c"], "y", field(1, b"then") + field(6, field(5, number(14, 1))))]),
+        identity(nodes=[node("If", ["c"], "y", [field(1, b"then") + field(6, field(5, number(14, 1)))])]),
         identity(nodes=[node("Evil", ["x"], "y", domain="com.acme")]),
         ONNX + field(25, field(1, b"F") + field(10, b"own") + field(7, node("Identity", ["x"], "y"))),
     ),

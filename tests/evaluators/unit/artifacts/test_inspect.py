@@ -77,12 +77,12 @@ def attribute(key, content):
     [
         lambda tensor: field(7, field(5, tensor)),
         lambda tensor: field(7, field(15, field(1, tensor))),
-        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(5, tensor)))),
-        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(10, tensor)))),
-        lambda tensor: field(7, field(1, node("Constant", [], "w", attribute(22, field(2, tensor))))),
-        lambda tensor: field(7, field(1, node("If", ["c"], "w", attribute(6, field(5, tensor))))),
-        lambda tensor: field(7, field(1, node("If", ["c"], "w", attribute(11, field(5, tensor))))),
-        lambda tensor: field(25, field(7, node("Constant", [], "w", attribute(5, tensor)))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", [attribute(5, tensor)]))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", [attribute(10, tensor)]))),
+        lambda tensor: field(7, field(1, node("Constant", [], "w", [attribute(22, field(2, tensor))]))),
+        lambda tensor: field(7, field(1, node("If", ["c"], "w", [attribute(6, field(5, tensor))]))),
+        lambda tensor: field(7, field(1, node("If", ["c"], "w", [attribute(11, field(5, tensor))]))),
+        lambda tensor: field(25, field(7, node("Constant", [], "w", [attribute(5, tensor)]))),
         lambda tensor: field(20, field(1, field(5, tensor))),
     ],
 )
@@ -110,7 +110,7 @@ def test_an_engine_inside_a_node_is_refused_even_as_a_function(onnx_file):
 def test_deep_nesting_is_refused_without_recursion(onnx_file):
     content = field(2, b"inner")
     for _ in range(sys.getrecursionlimit()):
-        content = field(1, node("If", ["c"], "w", attribute(6, content)))
+        content = field(1, node("If", ["c"], "w", [attribute(6, content)]))
     assert "deeper than 100" in refused("onnx", onnx_file(number(1, 7) + field(7, content)))
 
 

@@ -1,27 +1,12 @@
+import json
+
 import pytest
 
-from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
-from vitsearch_evaluators.measure.combine import combine
+from support.process_reports import process_report as report
+from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock, ProcessReport
+from vitsearch_evaluators.measure.combine import combine, is_contended
 from vitsearch_evaluators.wire.job_spec import CONFIRM, SCREEN
-
-
-def report(wall_ms, wait_s=0.0, **changes):
-    plain = ProcessReport(
-        wall_ms=tuple(wall_ms),
-        cpu_ms=tuple(value / 2 for value in wall_ms),
-        load_ms=10.0,
-        first_inference_ms=5.0,
-        peak_memory_mb=20.0,
-        runtime_baseline_mb=40.0,
-        scheduler_cpu_s=1.0,
-        scheduler_wait_s=wait_s,
-        sleeps=None,
-        steady=True,
-        runtime_version="1",
-        options={},
-        reasons={},
-    )
-    return plain._replace(**changes)
+from vitsearch_evaluators.wire.measurement import Counters
 
 
 def test_processes_are_pooled_and_their_spread_is_reported():
@@ -33,24 +18,34 @@ def test_processes_are_pooled_and_their_spread_is_reported():
     assert fields["contention"].wall_over_cpu == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(("wait_s", "flags"), [(0.05, ()), (0.06, ("contended",))])
-def test_contention_is_flagged_by_the_wait_for_a_processor(wait_s, flags):
-    assert combine([report([1.0] * 20, wait_s)], SCREEN)["flags"] == flags
+@pytest.mark.parametrize(("wait_s", "contended"), [(0.05, False), (0.06, True)])
+def test_a_wait_for_a_processor_shows_contention(wait_s, contended):
+    assert is_contended([report([1.0] * 20, wait_s)], threads=1) is contended
 
 
 @pytest.mark.parametrize(
-    ("sleeps", "threads", "flags"),
-    [(0, 1, ("contended",)), (20, 1, ()), (None, 1, ()), (0, 2, ())],
+    ("sleeps", "threads", "contended"),
+    [(0, 1, True), (20, 1, False), (None, 1, False), (0, 2, False)],
     ids=["preempted", "waited for a device", "unknown", "threads wait for each other"],
 )
-def test_contention_is_flagged_by_wall_time_beyond_the_cpu_time_of_a_thread_that_never_slept(sleeps, threads, flags):
-    fields = combine([report([1.0] * 20, sleeps=sleeps)], SCREEN._replace(threads=threads))
-    assert fields["flags"] == flags
+def test_wall_time_beyond_the_cpu_time_of_a_thread_that_never_slept_shows_contention(sleeps, threads, contended):
+    assert is_contended([report([1.0] * 20, sleeps=sleeps)], threads) is contended
 
 
 def test_times_that_were_not_steady_are_flagged():
     assert combine([report([1.0] * 20), report([1.0] * 20, steady=False)], CONFIRM)["flags"] == ("not_steady",)
-    assert combine([report([1.0] * 20)], SCREEN, report([1.0] * 20, steady=False))["flags"] == ("not_steady",)
+    assert "not_steady" in combine([report([1.0] * 20)], SCREEN, report([1.0] * 20, steady=False))["flags"]
+
+
+def test_a_single_process_is_flagged_and_has_no_interval():
+    fields = combine([report([1.0] * 20)], SCREEN)
+    assert fields["flags"] == ("within_process",)
+    assert fields["cpu_ms"].ci95_low is fields["latency_ms"].ci95_high is None
+
+
+def test_counters_are_averaged_over_the_processes_that_have_them():
+    reports = [report([1.0] * 20, counters=Counters(*values)) for values in ((2.0, 1.0), (4.0, 3.0))]
+    assert combine([*reports, report([1.0] * 20)], CONFIRM)["counters"] == Counters(3.0, 2.0)
 
 
 FIGURES = (
@@ -62,6 +57,7 @@ FIGURES = (
     "runtime_baseline_mb",
     "between_process_rel_spread",
     "sustained",
+    "counters",
 )
 NOTHING = report(
     [0.0] * 11,
@@ -83,7 +79,6 @@ def test_every_figure_that_is_none_has_a_reason(reports):
         assert fields["reasons"][name], name
     assert fields["contention"] == (None, None)
     assert fields["reasons"]["contention"] == "no processor time was counted"
-    assert fields["flags"] == ()
 
 
 def test_every_quantile_that_is_none_has_a_reason():
@@ -103,13 +98,14 @@ def test_the_reason_of_a_process_is_kept():
     assert "peak_memory_mb" not in fields["reasons"]
 
 
-def test_samples_after_a_soak_are_reported_separately_and_flag_the_measurement():
-    fields = combine([report([1.0] * 20)], SCREEN, report([1.5] * 12, wait_s=0.2))
+def test_samples_after_a_soak_are_reported_separately():
+    fields = combine([report([1.0] * 20)], SCREEN, report([1.5] * 12))
     assert (fields["latency_ms"].p50, fields["sustained"].p50) == (1.0, 1.5)
     assert fields["sustained"].n == 12
-    assert fields["flags"] == ("contended",)
     assert "sustained" not in fields["reasons"]
 
 
 def test_a_report_survives_json():
-    assert ProcessReport.from_json(report([1.0] * 11).to_json()) == report([1.0] * 11)
+    block = PairedBlock(Block(1.0, 2.0), Block(3.0, 4.0), Block(0.5, 0.25))
+    full = report([1.0] * 11, bursts=((block, block), (block,)), counters=Counters(2.0, 1.0))
+    assert ProcessReport.from_json(json.loads(json.dumps(full.to_json()))) == full

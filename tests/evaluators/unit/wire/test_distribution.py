@@ -22,24 +22,20 @@ def test_a_median_of_ten_is_refused():
 
 def test_interval_is_reproducible_encloses_the_median_and_shrinks():
     generator = random.Random(1)
-    short = [generator.gauss(10, 1) for _ in range(40)]
-    long = [generator.gauss(10, 1) for _ in range(4000)]
-    assert median_interval([short], 3) == median_interval([short], 3)
+    short = [[generator.gauss(10, 1) for _ in range(40)] for _ in range(2)]
+    long = [[generator.gauss(10, 1) for _ in range(4000)] for _ in range(2)]
+    assert median_interval(short, 3) == median_interval(short, 3)
     for values in (short, long):
-        latency = summarize([values])
+        latency = summarize(values)
         assert latency.ci95_low <= latency.p50 <= latency.ci95_high
-    short_low, short_high = median_interval([short])
-    long_low, long_high = median_interval([long])
+    short_low, short_high = median_interval(short)
+    long_low, long_high = median_interval(long)
     assert long_high - long_low < short_high - short_low
 
 
-def test_interval_covers_the_true_median_about_95_percent_of_the_time():
-    generator = random.Random(2)
-    covered = 0
-    for trial in range(60):
-        low, high = median_interval([[generator.expovariate(1.0) for _ in range(120)]], trial)
-        covered += low <= 0.6931 <= high
-    assert covered >= 50
+def test_one_process_has_no_interval():
+    assert median_interval([[1.0] * 500]) == (None, None)
+    assert summarize([[1.0] * 500]).ci95_low is None
 
 
 def test_interval_is_wider_for_correlated_samples():
@@ -47,7 +43,7 @@ def test_interval_is_wider_for_correlated_samples():
     drawn = [generator.gauss(10, 1) for _ in range(60)]
     slow_drift = [value for value in drawn for _ in range(5)]
     shuffled = generator.sample(slow_drift, len(slow_drift))
-    width = [high - low for low, high in map(median_interval, ([slow_drift], [shuffled]))]
+    width = [high - low for low, high in map(median_interval, ([slow_drift] * 2, [shuffled] * 2))]
     assert width[0] > width[1]
 
 
@@ -67,13 +63,6 @@ def test_interval_of_several_processes_covers_the_median_of_all_processes(count)
 
 def interval(generator, count):
     return median_interval(list(processes(generator, count, 0.03)))
-
-
-def test_interval_of_one_process_ignores_differences_between_processes():
-    generator = random.Random(5)
-    one, *_ = series = list(processes(generator, 5, 0.03))
-    alone, together = median_interval([one]), median_interval(series)
-    assert together[1] - together[0] > 3 * (alone[1] - alone[0])
 
 
 def test_processes_that_agree_do_not_widen_the_interval():

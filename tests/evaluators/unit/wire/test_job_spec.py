@@ -2,8 +2,10 @@ import pytest
 
 from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.runtimes import reference_models
 from vitsearch_evaluators.wire.job_spec import (
     CONFIRM,
+    REFERENCE,
     SCREEN,
     BlobRef,
     JobSpec,
@@ -29,19 +31,24 @@ SPEC_JSON = {
         "id": "screen-1",
         "warmup_min_runs": 20,
         "warmup_min_s": 0.2,
-        "min_runs": 200,
-        "min_s": 2.0,
-        "max_s": 180.0,
-        "processes": 1,
+        "min_runs": 24,
+        "min_s": 1.6,
+        "max_s": 60.0,
+        "timeout_s": 180.0,
+        "processes": 2,
+        "max_processes": 5,
+        "target_rel_half_width": 0.05,
+        "budget_s": 60.0,
         "threads": 1,
         "batch": 1,
+        "reference": REFERENCE,
     },
     "repeat": 0,
 }
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102"
+JOB_ID = "a51d9f279bbfa0e2126c85d49fc179740f3c3dfcef5d175fe3c9f0020c5332e3"
 
 
 def test_golden_json():
@@ -55,12 +62,17 @@ def test_golden_job_id():
 
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
+    confirm = ("confirm-1", 20, 0.2, 48, 2.2, 60.0, 300.0, 5, 10, 0.02, 180.0, 1, 1, REFERENCE)
+    assert MeasureProtocol(*confirm) == CONFIRM
+
+
+def test_the_reference_models_are_those_of_the_digest():
+    assert reference_models.reference_digest() == REFERENCE
 
 
 def test_job_id_depends_only_on_what_is_measured():
     other_size = SPEC._replace(manifest=(BlobRef("model.onnx", "ab" * 32, 99),))
-    seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(min_s=2))
+    seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(budget_s=60))
     assert job_id(other_size, "device-1") == job_id(seconds_as_integers, "device-1") == JOB_ID
     different = [
         SPEC._replace(repeat=1),
@@ -85,6 +97,7 @@ def test_job_id_depends_only_on_what_is_measured():
         ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
         ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),
+        ({"protocol": dict(SPEC_JSON["protocol"], max_processes=1)}, "max_processes: 1 is less than the 2 processes"),
         ({"repeat": -1}, "whole number"),
         ({"command": "rm"}, "unknown command"),
     ],

@@ -7,7 +7,8 @@ from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
-from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
+from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency, Measurement, Power, Temperature
+from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
@@ -45,6 +46,15 @@ MEASUREMENT = Measurement(
     power=Power(4.5, 2.1, 9.0, 4.8, "ina3221", "module", False, 20.0, 200, 0.01),
     swap_mb=None,
     contention=Contention(0.01, 1.0),
+    basis="paired",
+    processes=2,
+    paired=Paired(
+        "d4" * 32,
+        Ratio(4.0, 0.5, 0.125, 0.03, 20.0),
+        Ratio(4.25, 0.25, 0.25, None, 21.0),
+        ReferenceTimes(2.0, 0.1, 2.5, 0.125, 40, False),
+    ),
+    counters=Counters(12.5, 6.25),
     flags=("contended",),
     reasons={"swap_mb": "no /proc/vmstat"},
     attempts=1,
@@ -86,6 +96,22 @@ MEASUREMENT_JSON = {
     },
     "swap_mb": None,
     "contention": {"wait_over_cpu": 0.01, "wall_over_cpu": 1.0},
+    "basis": "paired",
+    "processes": 2,
+    "paired": {
+        "reference": "d4" * 32,
+        "cpu": {"value": 4.0, "weight": 0.5, "weight_error": 0.125, "rel_half_width": 0.03, "references": 20.0},
+        "wall": {"value": 4.25, "weight": 0.25, "weight_error": 0.25, "rel_half_width": None, "references": 21.0},
+        "times": {
+            "products_cpu_ms": 2.0,
+            "convolutions_cpu_ms": 0.1,
+            "products_wall_ms": 2.5,
+            "convolutions_wall_ms": 0.125,
+            "processes": 40,
+            "provisional": False,
+        },
+    },
+    "counters": {"instructions_m": 12.5, "cycles_m": 6.25},
     "flags": ["contended"],
     "reasons": {"swap_mb": "no /proc/vmstat"},
     "attempts": 1,

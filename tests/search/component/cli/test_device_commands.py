@@ -191,7 +191,7 @@ def submit(agent, study, busy_us):
     """Queue a job that keeps the device busy for a while, and return at once."""
     content = study.encode() * 100
     blob = BlobRef("model.onnx", hashlib.sha256(content).hexdigest(), len(content))
-    protocol = SCREEN._replace(id="long", max_s=PATIENCE_S, min_s=PATIENCE_S)
+    protocol = SCREEN._replace(id="long", timeout_s=PATIENCE_S, max_s=PATIENCE_S, min_s=PATIENCE_S)
     spec = JobSpec("measure", (blob,), "noop", {"busy_us": busy_us}, protocol)
     identifier = job_id(spec, agent.device_id)
     with agent.client() as client:

@@ -1,4 +1,4 @@
-"""A measurement is looked up, else made once; what other load disturbed is repeated."""
+"""A measurement is looked up, else made once; what other load disturbed is repeated; all of a graph are pooled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.measure import CONTENDED_REPEATS, DeviceMeasurements
+from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
@@ -39,9 +39,9 @@ def trial(plan) -> ResolvedTrial:
     return ResolvedTrial(plan, None, None, Keys("cd" * 32, GRAPH, None, "d" * 64))
 
 
-def measuring(ledger, device, wall_clock_decides=False) -> DeviceMeasurements:
+def measuring(ledger, device) -> DeviceMeasurements:
     context = StageContext.of(None, ledger, FakeRunner(), DriverId.current(), Silent())
-    return DeviceMeasurements(context, device, wall_clock_decides)
+    return DeviceMeasurements(context, device)
 
 
 def contended(device, times):
@@ -57,28 +57,37 @@ def contended(device, times):
     return asked
 
 
+def flags_of(ledger, protocol=SCREEN):
+    return {row.repeat: row.result["flags"] for row in ledger.measurements(GRAPH, "fake", protocol.id)}
+
+
 def test_a_graph_is_measured_once(ledger, trial, file):
     device = FakeDevice()
     for _ in range(2):
-        found = asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
-    assert found.result["cpu_ms"]["p50"] == 2.0
+        run = measuring(ledger, device)
+        asyncio.run(run.measure(trial, file, SCREEN))
+    assert run.pooled(GRAPH).metrics.value("cpu_ms_p50") == 2.0
     assert device.measured == {SCREEN.id: 1}
 
 
-@pytest.mark.parametrize(("decides", "asked"), [(True, [0, 1]), (False, [0])])
-def test_a_disturbed_measurement_is_repeated_when_wall_time_decides(ledger, trial, file, decides, asked):
+def test_a_disturbed_measurement_is_repeated_and_both_are_kept(ledger, trial, file):
     device = FakeDevice()
-    seen = contended(device, 1)
-    asyncio.run(measuring(ledger, device, decides).measure(trial, file, SCREEN))
-    assert seen == asked
+    asked = contended(device, 1)
+    run = measuring(ledger, device)
+    asyncio.run(run.measure(trial, file, SCREEN))
+    assert asked == [0, 1]
+    assert flags_of(ledger) == {0: ["contended"], 1: []}
+    assert run.pooled(GRAPH).flags == ()
+    assert run.rounds(GRAPH, SCREEN) == 1
 
 
-def test_the_last_of_disturbed_measurements_is_kept_and_flagged(ledger, trial, file):
+def test_a_measurement_that_stays_disturbed_is_flagged(ledger, trial, file):
     device = FakeDevice()
-    seen = contended(device, 99)
-    found = asyncio.run(measuring(ledger, device, wall_clock_decides=True).measure(trial, file, SCREEN))
-    assert len(seen) == CONTENDED_REPEATS + 1
-    assert found.result["flags"] == ["contended"]
+    asked = contended(device, 99)
+    run = measuring(ledger, device)
+    asyncio.run(run.measure(trial, file, SCREEN))
+    assert len(asked) == ATTEMPTS
+    assert run.pooled(GRAPH).flags == ("contended",)
 
 
 def test_a_flag_of_the_device_is_noted_once(ledger, trial, file, monkeypatch):
@@ -90,9 +99,7 @@ def test_a_flag_of_the_device_is_noted_once(ledger, trial, file, monkeypatch):
         return (await measure(*arguments))._replace(flags=("contended", "unverified_device"))
 
     device.measure = measured
-    run = measuring(ledger, device)
-    for repeat in range(2):
-        asyncio.run(run.measure(trial, file, SCREEN, repeat))
+    asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN, rounds=2))
     assert notes == ["device local: its canary drifted, so its numbers are not trusted now (flag unverified_device)"]
 
 
@@ -100,15 +107,27 @@ def test_in_another_environment_it_is_measured_again(ledger, trial, file):
     device = FakeDevice()
     asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
     device.info = device.info._replace(environment_id="1" * 64)
-    assert measuring(ledger, device).latest(GRAPH, SCREEN) is None
+    assert measuring(ledger, device).pooled(GRAPH) is None
     asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
     assert device.measured == {SCREEN.id: 2}
 
 
-def test_a_measurement_is_repeated_once(ledger, trial, file):
+def test_a_second_round_measures_once_more_and_pools_both(ledger, trial, file):
     device = FakeDevice()
-    both = measuring(ledger, device)
-    asyncio.run(both.measure(trial, file, CONFIRM))
-    assert [asyncio.run(both.measure_again(trial, file)) for _ in range(2)] == [True, False]
+    run = measuring(ledger, device)
+    asyncio.run(run.measure(trial, file, CONFIRM))
+    file.write_text(json.dumps({"cost_ms": 2.2}))
+    for _ in range(2):
+        asyncio.run(run.measure(trial, file, CONFIRM, rounds=2))
     assert device.measured == {CONFIRM.id: 2}
-    assert both.latest(GRAPH, CONFIRM).repeat == 1
+    assert run.rounds(GRAPH, CONFIRM) == 2
+    assert run.pooled(GRAPH).metrics.value("cpu_ms_p50") == pytest.approx((2.0 * 2.2) ** 0.5)
+
+
+def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, trial, file):
+    run = measuring(ledger, FakeDevice())
+    asyncio.run(run.measure(trial, file, SCREEN))
+    file.write_text(json.dumps({"cost_ms": 3.0}))
+    asyncio.run(run.measure(trial, file, CONFIRM))
+    low, high = run.pooled(GRAPH).metrics.intervals["cpu_ms_p50"]
+    assert low < 2.0 < 3.0 < high, "they disagree, so the interval holds both"

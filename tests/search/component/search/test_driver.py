@@ -372,7 +372,7 @@ def test_an_objective_decides_how_the_device_is_asked(fake_study):
     )
     study.device.info = study.device.info._replace(power_meter="fake")
     study.run()
-    assert set(study.device.measured) == {"screen-1", "confirm-2+soak60+power20-10"}
+    assert set(study.device.measured) == {"screen-1", "confirm-1+soak60+power20-10"}
     with study.opened() as (opened, ledger):
         (first, *_) = read_front(opened, ledger).points
     assert first.metrics.value("energy_mj") == pytest.approx(4.0 * first.metrics.value("cpu_ms_p50"))

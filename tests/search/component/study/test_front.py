@@ -13,12 +13,13 @@ from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import AccuracyRow, Ledger, MeasurementRow
+from vitsearch.storage.ledger import AccuracyRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA
+from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
+from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 ME = DriverId.current()
@@ -29,7 +30,7 @@ def front_of(space):
     """A study with these records; returns its front. Call it again for more."""
     ledger, opened = Ledger.open(space.storage), []
 
-    def tell(*records, asked=space, baseline=None, protocol=None, data=None):
+    def tell(*records, asked=space, baseline=None, data=None):
         study = Study.open(asked)
         opened.append(study)
         plans = PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
@@ -39,8 +40,6 @@ def front_of(space):
             study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
             study.adopt_data(data)
-        if protocol:
-            study.remember("protocol", protocol)
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))
@@ -62,11 +61,10 @@ def confirmed(name, accuracy, ms, **more):
     return Record("confirmed", None, keys=keys_of(name), metrics=metrics, **more)
 
 
-def measured(ledger, name, ms, protocol=CONFIRM.id, repeat=1, device="device", **more):
-    times = {"n": 20, "p50": ms, "p95": None, "ci95_low": ms - 0.1, "ci95_high": ms + 0.1}
-    plain = dict.fromkeys(("throughput_ips", "peak_memory_mb", "load_ms", "power", "sustained"))
-    result = {"latency_ms": times, "cpu_ms": times, "flags": [], "reasons": {"power": "no meter"}} | plain | more
-    ledger.add(MeasurementRow(f"g-{name}", "s", device, "e", protocol, repeat, result), StageCost(0, {}))
+def measured(ledger, name, ms, protocol=CONFIRM, repeat=0, device="device", half=0.01, **more):
+    found = fake_measurement(ms, protocol, device_id=device, cpu_ms=fake_times(ms, half), **more)
+    row = MeasurementRow(f"g-{name}", "s", device, found.environment_id, protocol.id, repeat, found.to_json())
+    ledger.add(row, StageCost(0, {}))
 
 
 def names(front):
@@ -108,33 +106,52 @@ def test_an_objective_that_was_not_measured_is_not_on_the_front(front_of):
     assert names(front_of(confirmed("a", 0.9, None), confirmed("b", 0.8, 1.0))) == ["trial 1"]
 
 
-def test_the_newest_full_measurement_is_shown_and_decides(front_of):
+def test_all_measurements_of_a_graph_are_pooled_and_decide(front_of):
     front_of(confirmed("a", 0.9, 2.0), confirmed("b", 0.88, 1.0))
-    measured(front_of.ledger, "a", 0.5, repeat=0)
-    measured(front_of.ledger, "a", 0.75, repeat=1)
+    measured(front_of.ledger, "a", 0.70, protocol=SCREEN)
+    measured(front_of.ledger, "a", 0.71)
+    measured(front_of.ledger, "a", 0.72, repeat=1)
     front = front_of()
     assert names(front) == ["trial 0"]
-    assert front.points[0].metrics.value("cpu_ms_p50") == 0.75
-    assert front.points[0].metrics.intervals["cpu_ms_p50"] == pytest.approx((0.65, 0.85))
+    assert front.points[0].metrics.value("cpu_ms_p50") == pytest.approx(0.71, rel=1e-3)
     assert front.points[0].metrics.value("accuracy") == 0.9
 
 
-def test_only_the_protocol_of_the_study_counts(front_of):
-    front_of(confirmed("a", 0.9, 2.0), protocol="confirm-2+soak60")
-    measured(front_of.ledger, "a", 0.5)
+def test_other_devices_and_other_numbers_of_threads_change_nothing(front_of):
+    front_of(confirmed("a", 0.9, 2.0))
+    measured(front_of.ledger, "a", 0.5, device="another")
+    measured(front_of.ledger, "a", 0.5, protocol=CONFIRM._replace(id="confirm-1+threads4", threads=4))
     assert front_of().points[0].metrics.value("cpu_ms_p50") == 2.0
-    measured(front_of.ledger, "a", 0.75, protocol="confirm-2+soak60")
+
+
+def test_only_the_environment_of_the_last_measurement_counts(front_of):
+    front_of(confirmed("a", 0.9, 2.0))
+    measured(front_of.ledger, "a", 0.5, environment_id="1" * 64)
+    measured(front_of.ledger, "a", 0.75, environment_id="2" * 64, repeat=1)
     assert front_of().points[0].metrics.value("cpu_ms_p50") == 0.75
 
 
-def test_screening_and_other_devices_change_nothing(front_of):
+def test_old_results_move_with_the_reference_times(front_of):
     front_of(confirmed("a", 0.9, 2.0))
-    measured(front_of.ledger, "a", 0.5, protocol=SCREEN.id)
-    measured(front_of.ledger, "a", 0.5, device="another")
-    assert front_of().points[0].metrics.value("cpu_ms_p50") == 2.0
+    times = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 5, True)
+    paired = Paired("0" * 64, Ratio(4.0, 0.5, 0.0, 0.02, 20.0), None, times)
+    measured(front_of.ledger, "a", 9.0, basis="paired", paired=paired)
+    before = front_of().points[0].metrics.value("cpu_ms_p50")
+    key = ReferenceKey("device", "0" * 64, "0" * 64, "onnxruntime", 1)
+    front_of.ledger.set_reference_times(key, times._replace(products_cpu_ms=1.62, convolutions_cpu_ms=0.1).to_json())
+    assert front_of().points[0].metrics.value("cpu_ms_p50") == pytest.approx(0.9 * before)
 
 
-def test_the_baseline_is_shown_as_it_was_measured_last(front_of):
+def test_a_point_that_is_dominated_only_within_its_interval_is_near_the_front(front_of):
+    front_of(confirmed("a", 0.9, 1.0), confirmed("b", 0.89, 1.05), confirmed("c", 0.89, 2.0))
+    for name, ms in (("a", 1.0), ("b", 1.05), ("c", 2.0)):
+        measured(front_of.ledger, name, ms, half=0.1)
+    front = front_of()
+    assert names(front) == ["trial 0"]
+    assert [point.name for point in front.near] == ["trial 1"]
+
+
+def test_the_baseline_is_shown_as_it_was_measured(front_of):
     front_of(baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
     measured(front_of.ledger, "base", 2.5)
     baseline = front_of().baseline
@@ -154,11 +171,12 @@ def test_points_are_sorted_by_cost_wherever_accuracy_stands(front_of, space):
     assert [point.metrics.value("cpu_ms_p50") for point in front.points] == [1.0, 1.5, 2.0]
 
 
-def test_a_point_has_the_flags_of_its_newest_measurement(front_of):
+def test_a_point_has_the_flags_that_all_its_measurements_have(front_of):
     front_of(confirmed("a", 0.9, 1.0))
-    measured(front_of.ledger, "a", 1.1, flags=["contended"])
-    measured(front_of.ledger, "a", 1.2, repeat=2, flags=["sustained_throttling"])
-    assert front_of().points[0].flags == ("sustained_throttling",)
+    measured(front_of.ledger, "a", 1.1, flags=("contended", "not_steady"))
+    assert front_of().points[0].flags == ("contended", "not_steady")
+    measured(front_of.ledger, "a", 1.2, repeat=2, flags=("contended",))
+    assert front_of().points[0].flags == ("contended",)
 
 
 def test_the_knee_is_the_balanced_point(front_of):

@@ -10,6 +10,7 @@ import pytest
 from vitsearch.core.figures import NO_REASON, Figure, Metrics, metrics_of
 from vitsearch.core.metrics import METRICS
 from vitsearch.testing.fakes import FakeDevice
+from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
@@ -17,8 +18,7 @@ from vitsearch_evaluators.wire.protocol import CONFIRM
 def result(tmp_path, plan):
     file = tmp_path / "model"
     file.write_text(json.dumps({"cost_ms": 2.0}))
-    found = asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0)).to_json()
-    return json.loads(json.dumps(found))
+    return asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0))
 
 
 def test_every_figure_is_a_metric_that_a_device_measures(result):
@@ -32,6 +32,24 @@ def test_values_and_intervals_have_the_names_of_their_metrics(result):
     assert metrics.intervals == {"latency_ms_p50": (1.98, 2.02), "cpu_ms_p50": (1.98, 2.02)}
 
 
+PAIRED_TIMES = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 40, False)
+
+
+def test_a_shared_machine_shows_the_time_beside_the_references_and_keeps_the_raw_one(result):
+    paired = Paired("0" * 64, Ratio(4.0, 0.5, 0.0, 0.1, 20.0), None, PAIRED_TIMES)
+    metrics = metrics_of(result._replace(basis="paired", paired=paired))
+    quiet_ms = 4.0 * (2.0 * 0.1) ** 0.5
+    assert metrics.value("cpu_ms_p50") == metrics.value("latency_ms_p50") == pytest.approx(quiet_ms)
+    assert metrics.intervals["cpu_ms_p50"] == pytest.approx((quiet_ms / 1.1, quiet_ms * 1.1))
+    assert metrics_of(result._replace(paired=paired)).value("cpu_ms_p50") == 2.0, "a quiet device shows what was read"
+
+
+def test_each_figure_moves_to_the_better_or_the_worse_end_of_its_interval():
+    metrics = Metrics({"cpu_ms_p50": Figure(2.0, 1.9, 2.2), "accuracy": Figure(0.9, 0.8, 0.95), "size_mb": Figure(1.0)})
+    assert metrics.at_end(better=True).values == {"cpu_ms_p50": 1.9, "accuracy": 0.95, "size_mb": 1.0}
+    assert metrics.at_end(better=False).values == {"cpu_ms_p50": 2.2, "accuracy": 0.8, "size_mb": 1.0}
+
+
 def test_a_figure_that_was_not_measured_is_none_with_the_reason_of_the_device(result):
     metrics = metrics_of(result)
     assert metrics.value("energy_mj") is None
@@ -39,28 +57,26 @@ def test_a_figure_that_was_not_measured_is_none_with_the_reason_of_the_device(re
 
 
 def test_too_few_runs_are_the_reason_for_a_missing_quantile(result):
-    result["latency_ms"]["p95"] = None
-    metrics = metrics_of(result)
+    metrics = metrics_of(result._replace(latency_ms=result.latency_ms._replace(p95=None)))
     assert metrics.value("latency_ms_p95") is None
     assert metrics.reasons["latency_ms_p95"] == "1000 runs are too few for a 95th percentile"
 
 
 def test_a_program_without_cpu_time_has_no_value_and_no_interval_for_it(result):
-    result["reasons"]["cpu_ms"] = "the program does not report it"
-    metrics = metrics_of(result | {"cpu_ms": None})
+    metrics = metrics_of(result._replace(cpu_ms=None, reasons={"cpu_ms": "the program does not report it"}))
     assert metrics.value("cpu_ms_p50") is None
     assert set(metrics.intervals) == {"latency_ms_p50"}
     assert metrics.reasons["cpu_ms_p50"] == "the program does not report it"
 
 
 def test_a_device_that_gives_no_reason_is_named_as_such(result):
-    result["reasons"] = {}
-    assert metrics_of(result | {"peak_memory_mb": None}).reasons["peak_memory_mb"] == NO_REASON
+    silent = result._replace(peak_memory_mb=None, reasons={})
+    assert metrics_of(silent).reasons["peak_memory_mb"] == NO_REASON
 
 
 def test_every_missing_figure_has_a_reason(result):
-    missing = result | dict.fromkeys(("cpu_ms", "throughput_ips", "peak_memory_mb", "load_ms"))
-    metrics = metrics_of(missing)
+    missing = dict.fromkeys(("cpu_ms", "throughput_ips", "peak_memory_mb", "load_ms"))
+    metrics = metrics_of(result._replace(**missing))
     assert set(metrics.reasons) == {name for name, value in metrics.values.items() if value is None}
 
 

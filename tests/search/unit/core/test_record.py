@@ -59,9 +59,3 @@ def test_a_value_at_its_limit_is_feasible(full):
     assert replace(full, constraints={}).feasible
     assert replace(full, constraints={"a": 0.0, "b": -1.0}).feasible
     assert not replace(full, constraints={"a": 0.0, "b": 1e-9}).feasible
-
-
-def test_two_artifacts_of_one_resolved_plan_have_one_identity(full):
-    assert replace(full.keys, artifact_key=None).identity == full.keys.identity
-    assert replace(full.keys, graph_key="h" * 64).identity != full.keys.identity
-    assert replace(full.keys, weights_key="h" * 64).identity != full.keys.identity

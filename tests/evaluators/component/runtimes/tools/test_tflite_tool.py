@@ -103,12 +103,12 @@ class TestBenchmarkModel(RuntimeTestCase):
 
 
 def test_every_start_is_a_sample_and_sets_every_relevant_flag(runtime, model, tmp_path):
-    times = runtime.measure(model, {"delegate": "xnnpack"}, SCREEN._replace(threads=4, min_s=2.2))
+    times = runtime.measure(model, {"delegate": "xnnpack"}, SCREEN._replace(threads=4, min_s=2.2, max_s=55.0))
     assert times.wall_ms == [pytest.approx(105.718)] * 11
     assert times.reasons["latency_ms"] == "11 samples, each the median of 50 to 50 runs of a fresh process"
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == 11
-    assert f"--graph={model} --num_threads=4 --num_runs=18 --min_secs=0 --max_secs=0.2" in calls[0]
+    assert f"--graph={model} --num_threads=4 --num_runs=10 --min_secs=0.2 --max_secs=5" in calls[0]
     assert "--warmup_runs=20 --warmup_min_secs=0.2" in calls[0]
     assert "--use_xnnpack=true" in calls[1]
 

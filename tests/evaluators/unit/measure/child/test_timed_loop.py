@@ -6,8 +6,7 @@ from vitsearch_evaluators.measure.child.timed_loop import (
     sample,
     warm_up,
 )
-from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS
-from vitsearch_evaluators.wire.job_spec import CONFIRM, SCREEN
+from vitsearch_evaluators.wire.job_spec import SCREEN
 
 
 class FakeTime:
@@ -27,14 +26,15 @@ class FakeTime:
 
 @pytest.mark.parametrize(
     ("wall_s", "runs"),
-    [(0.001, 200), (0.009, 200), (0.1, 20), (0.5, 11), (10.0, 11)],
+    [(0.001, 1600), (0.1, 24), (4.0, 15), (10.0, 11)],
+    ids=["until min_s", "until min_runs", "until max_s", "never below 11"],
 )
-def test_sampling_stops_by_runs_or_seconds_but_never_below_11(wall_s, runs):
+def test_sampling_reaches_both_minima_unless_it_takes_too_long(wall_s, runs):
     model = FakeTime(wall_s, wall_s / 2)
     samples = sample(model.run, SCREEN, model.clocks)
-    assert len(samples.wall_ms) == len(samples.cpu_ms) == model.runs == runs
-    assert samples.wall_ms == pytest.approx([wall_s * 1e3] * runs)
-    assert samples.cpu_ms == pytest.approx([wall_s * 5e2] * runs)
+    assert len(samples.wall_ms) == len(samples.cpu_ms) == model.runs == pytest.approx(runs, abs=1)
+    assert samples.wall_ms == pytest.approx([wall_s * 1e3] * model.runs)
+    assert samples.cpu_ms == pytest.approx([wall_s * 5e2] * model.runs)
 
 
 def test_the_cost_of_reading_the_wall_clock_is_subtracted():
@@ -47,7 +47,8 @@ def test_the_cost_of_reading_the_wall_clock_is_subtracted():
 
     clocks = Clocks(wall, model.clocks.cpu)
     assert clock_overhead_ms(clocks) == pytest.approx(2e3 * reading_s)
-    assert sample(model.run, SCREEN, clocks).cpu_ms == pytest.approx([0.5] * 200)
+    cpu_ms = sample(model.run, SCREEN, clocks).cpu_ms
+    assert cpu_ms == pytest.approx([0.5] * len(cpu_ms))
 
 
 @pytest.mark.parametrize(("wall_s", "runs"), [(0.001, 200), (0.1, 20)])
@@ -75,7 +76,7 @@ def test_warm_up_continues_until_two_windows_agree():
 def test_warm_up_ends_when_times_do_not_become_steady():
     model = Settling(20.0)
     assert not warm_up(model.run, SCREEN, model.clocks)
-    assert model.runs <= 21, "the warm-up of the protocol, and at most min_s more"
+    assert model.runs <= 21, "the warm-up of the protocol, and at most ten times its seconds more"
 
 
 class Preempted(FakeTime):
@@ -96,8 +97,3 @@ def test_a_warm_up_of_few_runs_is_not_checked():
     model = Settling(5.0)
     assert warm_up(model.run, SCREEN._replace(warmup_min_runs=3), model.clocks)
     assert model.runs == 3
-
-
-def test_confirm_reaches_p99_with_all_its_processes_together():
-    model = FakeTime(0.001)
-    assert CONFIRM.processes * len(sample(model.run, CONFIRM, model.clocks).wall_ms) >= QUANTILE_MINIMUM_RUNS["p99"]

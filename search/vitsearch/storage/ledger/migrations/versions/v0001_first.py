@@ -1,4 +1,5 @@
-"""The first tables: block_structure, training, artifact, accuracy, measurement, claim."""
+"""The first tables: block_structure, training, artifact, accuracy, measurement, reference_times,
+claim."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -74,6 +75,15 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "vs_reference_times",
+        sa.Column("device_id", sa.String(64), primary_key=True),
+        sa.Column("environment_id", sa.String(64), primary_key=True),
+        sa.Column("reference", sa.String(64), primary_key=True),
+        sa.Column("runtime", sa.String(64), primary_key=True),
+        sa.Column("threads", sa.Integer, primary_key=True),
+        sa.Column("times", sa.JSON, nullable=False),
+    )
+    op.create_table(
         "vs_claim",
         sa.Column("key", sa.String(160), primary_key=True),
         sa.Column("token", sa.String(512), nullable=False),
@@ -82,5 +92,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("claim", "measurement", "accuracy", "artifact", "training", "block_structure"):
+    for table in ("claim", "reference_times", "measurement", "accuracy", "artifact", "training", "block_structure"):
         op.drop_table(f"vs_{table}")

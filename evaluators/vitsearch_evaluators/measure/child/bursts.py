@@ -1,0 +1,117 @@
+"""Samples in bursts, in which the model alternates with reference models.
+
+    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms; R and R' are the references in turn
+    process: burst, 0.5 s of rest, burst, ...
+
+On a machine that is shared with others the speed of a processor changes by a factor of 1.6 to 2.8 for seconds at a
+time, even when nothing of ours runs. All runs of one process are then equally fast or slow, so no statistic of the
+model's own times shows it. The ratio to a reference that runs within the same 60 ms does not change with it.
+"""
+
+import math
+from typing import Callable, List, NamedTuple, Sequence, Tuple
+
+from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
+from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, Samples, clock_overhead_ms, is_enough, timed_runs
+from vitsearch_evaluators.wire.distribution import median
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+
+BLOCK_S = 0.03
+BLOCK_MINIMUM_RUNS = 3
+PAIRS = 4
+"""Blocks of the model in each burst."""
+REST_S = 0.5
+"""Rest between two bursts: one disturbance should not last for all of them."""
+
+Run = Callable[[], None]
+
+
+class BurstSamples(NamedTuple):
+    """The times of all counted runs of the model, in order, and for each burst its blocks with their neighbours.
+
+    Without references there are no bursts.
+    """
+
+    samples: Samples
+    bursts: Tuple[Tuple[PairedBlock, ...], ...]
+
+
+class BurstSampler:
+    """Samples a model beside its references, products first; without references, the model alone."""
+
+    def __init__(self, run: Run, references: Sequence[Run], counters: HardwareCounters, clocks: Clocks) -> None:
+        self._run = run
+        self._references = references
+        self._counters = counters
+        self._clocks = clocks
+        self._overhead_ms = clock_overhead_ms(clocks)
+        self._samples = Samples([], [])
+
+    def sample(self, protocol: MeasureProtocol) -> BurstSamples:
+        """Sample until the protocol's `min_runs` and `min_s` are reached, or `max_s` is over."""
+        bursts: List[Tuple[PairedBlock, ...]] = []
+        start = self._clocks.wall()
+        while not is_enough(len(self._samples.wall_ms), self._clocks.wall() - start, protocol):
+            if self._samples.wall_ms:
+                self._clocks.sleep(REST_S)
+            if self._references:
+                bursts.append(self._paired_burst())
+            else:
+                self._plain_burst(protocol)
+        return BurstSamples(self._samples, tuple(bursts))
+
+    def _paired_burst(self) -> Tuple[PairedBlock, ...]:
+        products, convolutions = self._references
+        self._block(convolutions)  # not counted: the processor may have slowed down in the rest
+        before = _summary(self._block(products))
+        blocks: List[PairedBlock] = []
+        for pair in range(PAIRS):
+            found = _summary(self._model_block())
+            is_even = pair % 2 == 0
+            after = _summary(self._block(convolutions if is_even else products))
+            blocks.append(PairedBlock(found, before, after) if is_even else PairedBlock(found, after, before))
+            before = after
+        return tuple(blocks)
+
+    def _plain_burst(self, protocol: MeasureProtocol) -> None:
+        """Time the model alone for as long as its blocks in a paired burst take, or until one burst is enough."""
+        known = len(self._samples.wall_ms)
+        self._model_runs(
+            lambda done, passed_s: passed_s < PAIRS * BLOCK_S and not is_enough(known + done, passed_s, protocol)
+        )
+
+    def _model_block(self) -> Samples:
+        self._run()
+        return self._model_runs(_is_in_block)
+
+    def _block(self, run: Run) -> Samples:
+        """Time a block. The run before it is not counted: it loads what the last block evicted from the caches."""
+        run()
+        return self._timed(run, _is_in_block)
+
+    def _model_runs(self, keep_running: Callable[[int, float], bool]) -> Samples:
+        """Time runs of the model and keep their times."""
+        self._counters.start()
+        found = self._timed(self._run, keep_running)
+        self._counters.stop()
+        self._samples.wall_ms.extend(found.wall_ms)
+        self._samples.cpu_ms.extend(found.cpu_ms)
+        return found
+
+    def _timed(self, run: Run, keep_running: Callable[[int, float], bool]) -> Samples:
+        found = timed_runs(run, self._clocks, keep_running)
+        return Samples(found.wall_ms, [max(0.0, cpu_ms - self._overhead_ms) for cpu_ms in found.cpu_ms])
+
+
+def _is_in_block(runs: int, seconds: float) -> bool:
+    return runs < BLOCK_MINIMUM_RUNS or seconds < BLOCK_S
+
+
+def _summary(samples: Samples) -> Block:
+    """Return the median CPU time of a block and its mean wall time.
+
+    Wall time needs the mean: a run that is shorter than the scheduler's time slice is rarely preempted, so the medians
+    of a short and a long model grow by different factors under the same load.
+    """
+    return Block(median(samples.cpu_ms), math.fsum(samples.wall_ms) / len(samples.wall_ms))

@@ -1,0 +1,141 @@
+"""How many processes time a model, and which of its times are shown: those that were read, or those beside references.
+
+On a quiet device both agree and the times as they were read (`raw`) are shown. A virtual machine, or one that other
+work often slows down, shows what the ratio to the references gives on a quiet device (`paired`).
+"""
+
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
+from vitsearch_evaluators.measure.combine import is_contended, never_slept
+from vitsearch_evaluators.measure.paired import ratio
+from vitsearch_evaluators.measure.reference_store import Observed, ReferenceKey, ReferenceStore
+from vitsearch_evaluators.wire.distribution import median, median_interval
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measurement import PAIRED, RAW
+from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, disagreement, wall_ms
+
+CONTENDED_DISAGREEMENT = 0.05
+"""The references disagree when that alone leaves the time open by this share in either direction."""
+
+
+class Timing:
+    """The reports of the processes of one measurement, and what they show so far."""
+
+    def __init__(
+        self,
+        protocol: MeasureProtocol,
+        store: ReferenceStore,
+        key: ReferenceKey,
+        is_virtual: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.reports: List[ProcessReport] = []
+        self._protocol = protocol
+        self._store = store
+        self._key = key
+        self._is_virtual = is_virtual
+        self._clock = clock
+        self._start_s = clock()
+        self._widths: Dict[int, Optional[float]] = {}
+
+    def add(self, report: ProcessReport) -> None:
+        """Add the report of a process, and the times of its references to those that are known."""
+        self.reports.append(report)
+        observed = Observed.of(report)
+        if observed is not None:
+            self._store.add(self._key, [observed])
+
+    def needs_another(self) -> bool:
+        """Return whether to measure one more process."""
+        count, protocol = len(self.reports), self._protocol
+        if count < protocol.processes:
+            return True
+        if count >= protocol.max_processes or self._clock() - self._start_s >= protocol.budget_s:
+            return False
+        half = self._rel_half_width()
+        return half is not None and half > protocol.target_rel_half_width > 0
+
+    def fields(self) -> Dict[str, Any]:
+        """Return the fields of a Measurement that say how the model was timed."""
+        return {"paired": self._paired(), "basis": self._basis(), "processes": len(self.reports)}
+
+    def flags(self) -> Tuple[str, ...]:
+        paired = self._paired()
+        if paired is None:
+            return ("contended",) if is_contended(self.reports, self._protocol.threads) else ()
+        times = paired.times
+        left_open = [disagreement(paired.cpu, times.products_cpu_ms / times.convolutions_cpu_ms)]
+        if paired.wall is not None:
+            left_open.append(disagreement(paired.wall, times.products_wall_ms / times.convolutions_wall_ms))
+        return ("contended",) if max(left_open) > CONTENDED_DISAGREEMENT else ()
+
+    def reasons(self) -> Dict[str, str]:
+        """Return why there are no ratios, and a note if the interval is wider than the protocol asks for."""
+        reasons: Dict[str, str] = {}
+        if self._paired() is None:
+            reasons["paired"] = self._why_alone()
+        half, target = self._rel_half_width(), self._protocol.target_rel_half_width
+        if len(self.reports) < 2:
+            reasons["interval"] = "one process: a 95 % interval needs at least two"
+        elif half is not None and half > target > 0:
+            reasons["interval"] = (
+                f"+-{half:.1%} of the median after {len(self.reports)} processes; the protocol asks for +-{target:.1%}"
+            )
+        return reasons
+
+    def _why_alone(self) -> str:
+        if self._protocol.reference is None:
+            return "the protocol has no reference models"
+        if not any(report.bursts for report in self.reports):
+            return f"{self._key.runtime} cannot run the reference models beside this model"
+        return "the clock is too coarse for the reference models"
+
+    def _basis(self) -> str:
+        if self._paired() is None:
+            return RAW
+        return PAIRED if self._is_virtual or self._store.is_disturbed(self._key) else RAW
+
+    def _paired(self) -> Optional[Paired]:
+        times = self._store.times(self._key)
+        if times is None or not self.reports:
+            return None
+        cpu = ratio(self.reports, lambda block: block.cpu_ms)
+        wall = None
+        if not never_slept(self.reports, self._protocol.threads):
+            wall = ratio(self.reports, lambda block: block.wall_ms)
+            if wall is None:
+                return None
+        return None if cpu is None else Paired(str(self._protocol.reference), cpu, wall, times)
+
+    def _rel_half_width(self) -> Optional[float]:
+        """Return half the width of the wider of the intervals that are shown, relative to its median.
+
+        It is kept, because intervals of raw times take a moment on a slow device.
+        """
+        count = len(self.reports)
+        if count not in self._widths:
+            self._widths[count] = self._widest()
+        return self._widths[count]
+
+    def _widest(self) -> Optional[float]:
+        paired = self._paired()
+        if paired is not None and self._basis() == PAIRED:
+            shown = [cpu_ms(paired, paired.times), wall_ms(paired, paired.times)]
+        else:
+            shown = [_raw([report.wall_ms for report in self.reports])]
+            if all(report.cpu_ms for report in self.reports):
+                shown.append(_raw([report.cpu_ms for report in self.reports]))
+        halves = [half for half in map(_rel_half, shown) if half is not None]
+        return max(halves) if halves else None
+
+
+def _rel_half(found: Milliseconds) -> Optional[float]:
+    if found.low is None or found.high is None or found.p50 == 0:
+        return None
+    return (found.high - found.low) / 2 / found.p50
+
+
+def _raw(series: Sequence[Sequence[float]]) -> Milliseconds:
+    return Milliseconds(median([value for values in series for value in values]), *median_interval(series))

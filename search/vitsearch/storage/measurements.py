@@ -1,0 +1,71 @@
+"""The measurements of a device, shown by the reference times that are known now, and pooled by graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.pooled import PooledMeasurement, pool
+from vitsearch_evaluators.wire.paired import ReferenceTimes
+from vitsearch_evaluators.wire.protocol import Measurement
+
+
+class DeviceResults:
+    """The results of a device with this number of threads. What another driver measures meanwhile is seen by the next
+    object."""
+
+    def __init__(self, ledger: Ledger, device_id: str, threads: int) -> None:
+        self._ledger = ledger
+        self._device_id = device_id
+        self._threads = threads
+        self._times = {key: ReferenceTimes.from_json(times) for key, times in ledger.reference_times(device_id).items()}
+        self._rows: dict[str, list[Measurement]] = {}
+        self._pooled: dict[tuple[str, str], PooledMeasurement] = {}
+
+    def pooled(self, graph_key: str, environment_id: str | None = None) -> PooledMeasurement | None:
+        """What is known of a graph in an environment, by default the one in which it was measured last; None if it was
+        never measured there."""
+        measurements = self._measurements(graph_key)
+        if environment_id is None:
+            environment_id = measurements[-1].environment_id if measurements else ""
+        key = graph_key, environment_id
+        if key not in self._pooled:
+            here = [self._current(one) for one in measurements if one.environment_id == environment_id]
+            if not here:
+                return None
+            self._pooled[key] = pool(here)
+        return self._pooled[key]
+
+    def add(self, row: MeasurementRow, measurement: Measurement) -> None:
+        """Note a measurement that was just written to the ledger, and the reference times that came with it."""
+        self._measurements(row.graph_key).append(measurement)
+        key = _key(measurement)
+        if measurement.paired is None or self._times.get(key) == measurement.paired.times:
+            self._pooled.pop((row.graph_key, row.environment_id), None)
+            return
+        self._times[key] = measurement.paired.times
+        self._ledger.set_reference_times(key, measurement.paired.times.to_json())
+        self._pooled.clear()  # all values move with the reference times
+
+    def _measurements(self, graph_key: str) -> list[Measurement]:
+        if graph_key not in self._rows:
+            rows: Sequence[MeasurementRow] = self._ledger.measurements(graph_key, self._device_id)
+            found = [Measurement.from_json(row.result) for row in rows]
+            self._rows[graph_key] = [one for one in found if one.protocol.threads == self._threads]
+        return self._rows[graph_key]
+
+    def _current(self, measurement: Measurement) -> Measurement:
+        times = self._times.get(_key(measurement))
+        if measurement.paired is None or times is None:
+            return measurement
+        return measurement._replace(paired=measurement.paired._replace(times=times))
+
+
+def _key(measurement: Measurement) -> ReferenceKey:
+    return ReferenceKey(
+        measurement.device_id,
+        measurement.environment_id,
+        "" if measurement.paired is None else measurement.paired.reference,
+        measurement.runtime,
+        measurement.protocol.threads,
+    )

@@ -1,0 +1,108 @@
+import math
+
+import pytest
+
+from support.process_reports import process_report
+from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
+from vitsearch_evaluators.measure.reference_store import Observed, ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.timing import PAIRED, RAW, Timing
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SCREEN
+
+KEY = ReferenceKey(str(SCREEN.reference), "1" * 64, "onnxruntime", 1)
+RUNS = 60
+
+
+def process(model_ms=4.0, products_ms=2.0, convolutions_ms=0.1, **changes):
+    """A process in which the model and both references took the given CPU times."""
+    pair = PairedBlock(*(Block(ms, ms) for ms in (model_ms, products_ms, convolutions_ms)))
+    return process_report([model_ms] * RUNS, cpu_ms=(model_ms,) * RUNS, sleeps=0, bursts=((pair,) * 4,) * 3, **changes)
+
+
+def timing(protocol=SCREEN, is_virtual=True, store=None, clock=lambda: 0.0):
+    return Timing(protocol, store or ReferenceStore(), KEY, is_virtual, clock)
+
+
+def measured(times, **settings):
+    """Add processes with these model times for as long as another one is needed."""
+    found = timing(**settings)
+    for model_ms in times:
+        if not found.needs_another():
+            break
+        found.add(process(model_ms))
+    return found
+
+
+def test_a_screen_starts_with_two_processes_and_ends_when_the_interval_is_narrow():
+    found = measured([4.0, 4.01, 4.0, 4.0])
+    assert found.fields()["processes"] == 2
+    assert "interval" not in found.reasons()
+
+
+def test_processes_that_differ_ask_for_more_up_to_the_protocols_number():
+    found = measured([3.0, 5.0, 3.0, 5.0, 3.0, 5.0, 3.0])
+    assert found.fields()["processes"] == SCREEN.max_processes
+    assert "after 5 processes; the protocol asks for +-5.0%" in found.reasons()["interval"]
+
+
+def test_no_process_starts_after_the_budget():
+    seconds = iter([0.0, *[SCREEN.budget_s] * 9])
+    found = measured([3.0, 5.0, 3.0], clock=lambda: next(seconds))
+    assert found.fields()["processes"] == 2
+
+
+def test_one_process_says_that_it_has_no_interval():
+    found = measured([4.0], protocol=ONE_PROCESS._replace(reference=SCREEN.reference))
+    assert found.reasons()["interval"] == "one process: a 95 % interval needs at least two"
+
+
+def test_a_virtual_machine_shows_the_paired_time_and_a_quiet_one_the_raw_time():
+    assert measured([4.0, 4.0]).fields()["basis"] == PAIRED
+    assert measured([4.0, 4.0], is_virtual=False).fields()["basis"] == RAW
+
+
+def test_a_machine_that_other_work_slows_down_shows_the_paired_time():
+    store = ReferenceStore()
+    store.add(KEY, [Observed(*(factor * ms for ms in (2.0, 0.1, 2.0, 0.1))) for factor in (1.0, 1.3, 1.2, 1.3, 1.2)])
+    assert measured([4.0, 4.0], is_virtual=False, store=store).fields()["basis"] == PAIRED
+
+
+def test_every_process_teaches_the_store_the_times_of_the_references():
+    store = ReferenceStore()
+    measured([4.0, 4.0], store=store)
+    assert store.times(KEY).processes == 2
+
+
+def test_references_that_disagree_flag_the_measurement_as_contended():
+    store = ReferenceStore()
+    store.add(KEY, [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
+    busy, slow = timing(store=store), timing(store=store)
+    for _ in range(2):
+        busy.add(process(4.5, products_ms=3.0))
+        slow.add(process(8.0, products_ms=4.0, convolutions_ms=0.2))
+    assert busy.flags() == ("contended",)
+    assert slow.flags() == (), "everything was slowed alike, which the ratio does not see"
+
+
+def test_without_references_raw_times_decide_and_the_reason_is_given():
+    found = timing(is_virtual=True)
+    for _ in range(2):
+        found.add(process_report([1.0] * RUNS, wait_s=0.5))
+    assert (found.fields()["basis"], found.fields()["paired"]) == (RAW, None)
+    assert found.reasons()["paired"] == "onnxruntime cannot run the reference models beside this model"
+    assert found.flags() == ("contended",), "by the wait for a processor"
+
+
+def test_a_protocol_without_references_says_so():
+    found = timing(SCREEN._replace(reference=None))
+    found.add(process_report([1.0] * RUNS))
+    assert found.reasons()["paired"] == "the protocol has no reference models"
+
+
+@pytest.mark.parametrize(("sleeps", "has_wall"), [(0, False), (RUNS, True)])
+def test_a_model_that_waits_has_a_ratio_of_wall_times_of_its_own(sleeps, has_wall):
+    found = timing()
+    for _ in range(2):
+        found.add(process()._replace(sleeps=sleeps))
+    paired = found.fields()["paired"]
+    assert (paired.wall is not None) is has_wall
+    assert paired.cpu.value == pytest.approx(4.0 / math.sqrt(0.2))

@@ -1,0 +1,62 @@
+"""Several measurements of one graph have one value."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.storage.pooled import pool
+from vitsearch.testing.fakes import fake_measurement, fake_times
+
+
+def measured(cpu_ms, half=0.02, **changes):
+    return fake_measurement(cpu_ms, cpu_ms=fake_times(cpu_ms, half), **changes)
+
+
+def shown(measurements):
+    metrics = pool(measurements).metrics
+    return metrics.value("cpu_ms_p50"), *metrics.intervals["cpu_ms_p50"]
+
+
+def test_one_measurement_is_its_own_value():
+    assert shown([measured(2.0)]) == pytest.approx((2.0, 2.0 * 0.98, 2.0 * 1.02), rel=1e-3)
+
+
+def test_a_narrow_interval_weighs_more_than_a_wide_one():
+    value, _, _ = shown([measured(2.0, 0.01), measured(2.2, 0.1)])
+    assert value == pytest.approx(2.0, rel=0.005)
+
+
+def test_measurements_that_agree_narrow_the_interval():
+    value, low, high = shown([measured(2.0)] * 4)  # half as wide as one
+    assert (value, high / low) == pytest.approx((2.0, 1.02**2**0.5 * 1.0), rel=0.03)
+
+
+@given(st.floats(0.1, 100.0), st.floats(1.05, 3.0))
+def test_two_measurements_that_disagree_leave_both_possible(cpu_ms, factor):
+    value, low, high = shown([measured(cpu_ms), measured(cpu_ms * factor)])
+    assert value == pytest.approx(cpu_ms * math.sqrt(factor))
+    assert low < cpu_ms < cpu_ms * factor < high
+
+
+def test_a_doubtful_measurement_counts_only_while_it_is_alone():
+    doubtful = measured(9.0, flags=("throttled",))
+    assert shown([doubtful])[0] == pytest.approx(9.0)
+    assert pool([doubtful]).flags == ("throttled",)
+    assert shown([doubtful, measured(2.0)])[0] == pytest.approx(2.0)
+    assert pool([doubtful, measured(2.0)]).flags == ()
+
+
+def test_one_process_without_an_interval_counts_only_while_it_is_alone():
+    alone = fake_measurement(9.0, cpu_ms=fake_times(9.0)._replace(ci95_low=None, ci95_high=None))
+    assert pool([alone]).metrics.value("cpu_ms_p50") == 9.0
+    assert shown([alone, measured(2.0)])[0] == pytest.approx(2.0)
+
+
+def test_other_figures_are_medians_and_a_missing_one_keeps_its_reason():
+    metrics = pool([fake_measurement(1.0, load_ms=load_ms) for load_ms in (1.0, 2.0, 9.0)]).metrics
+    assert metrics.value("load_ms") == 2.0
+    assert metrics.reasons["energy_mj"] == "a fake has no meter"
