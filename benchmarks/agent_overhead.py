@@ -18,9 +18,9 @@ from pathlib import Path
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.measure.child import peak_memory
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
 
-NO_OP = SCREEN._replace(id="no-op", warmup_min_runs=0, warmup_min_s=0.0, min_runs=11)
+NO_OP = ONE_PROCESS._replace(id="no-op", warmup_min_runs=0, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 JOB_MOST_MS, IDLE_MOST_MB, IDLE_MOST_SHARE, UPLOAD_MOST_S = 100.0, 30.0, 0.001, 0.4
 UPLOAD_BYTES = 20 << 20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -2,7 +2,11 @@
 
     good        the times are within `max_drift` of the reference
     drifted     twice in a row they are further away, by more than chance explains   --> quarantine
-    unclear     between the two, or there is no reference yet
+    unclear     between the two, or the reference is provisional
+
+The times are those that a measurement shows (`Measurement.basis`), so on a machine that is shared with others they are
+corrected by the reference models. A reference that was measured while other work disturbed even those is provisional,
+and the next check replaces it: so there is a reference on a machine that is never idle, too.
 
 Each environment has its own reference, because a device may have another speed after an update or in another power
 mode. Results during a quarantine are flagged `unverified_device`, and so are those since the last good canary. A good
@@ -15,7 +19,7 @@ import logging
 import os
 import shutil
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.agent.canary_model import model_for
 from vitsearch_evaluators.base import json_reader
@@ -29,13 +33,15 @@ from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
+from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
-from vitsearch_evaluators.wire.measurement import Latency, Measurement
+from vitsearch_evaluators.wire.measurement import Measurement
+from vitsearch_evaluators.wire.paired import Milliseconds
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = SCREEN._replace(id="canary-1", min_runs=100, min_s=1.0, processes=3)
-"""Takes about two seconds. Three processes, so that the interval includes the differences between processes."""
+PROTOCOL = SCREEN._replace(id="canary-1", processes=3, max_processes=3)
+"""Three processes, so that the interval includes the differences between processes. Takes some eight seconds."""
 
 FLAG = "unverified_device"
 QUARANTINE_AGAIN_S = 60.0
@@ -46,28 +52,34 @@ ENVIRONMENTS_KEPT = 16
 class CanaryTimes(NamedTuple):
     """The CPU and wall times of the canary, in ms, with the 95 % intervals of their medians."""
 
-    cpu: Latency
-    wall: Latency
+    cpu: Milliseconds
+    wall: Milliseconds
     contended: bool
 
     @classmethod
     def of(cls, measurement: Measurement) -> "CanaryTimes":
-        assert measurement.cpu_ms is not None  # all runtimes of the canary count CPU time
-        return cls(measurement.cpu_ms, measurement.latency_ms, "contended" in measurement.flags)
+        cpu = measurement.shown_cpu_ms
+        assert cpu is not None  # all runtimes of the canary count CPU time
+        return cls(cpu, measurement.shown_latency_ms, "contended" in measurement.flags)
 
 
 class Reference(NamedTuple):
-    """The times of the canary in an environment, measured first and without other load."""
+    """The times of the canary in an environment, measured first; `provisional` if other work disturbed them."""
 
     cpu_ms: float
     wall_ms: float
+    provisional: bool
 
     @classmethod
     def from_json(cls, value: Any, where: str = "reference") -> "Reference":
         return cls(**json_reader.read_object(value, _REFERENCE, where))
 
 
-_REFERENCE = {"cpu_ms": json_reader.number(0.0), "wall_ms": json_reader.number(0.0)}
+_REFERENCE = {
+    "cpu_ms": json_reader.number(0.0),
+    "wall_ms": json_reader.number(0.0),
+    "provisional": json_reader.boolean,
+}
 
 
 class State(NamedTuple):
@@ -109,6 +121,11 @@ class Canary:
         """Why this device's numbers are not trusted now; None if they are."""
         return self._state.quarantined
 
+    def provisional(self, environment_id: str) -> bool:
+        """Return whether an environment has a reference that other work disturbed."""
+        reference = self._state.references.get(environment_id)
+        return reference is not None and reference.provisional
+
     def job_done(self, job_id: str) -> None:
         """Count a measured job."""
         self._jobs += 1
@@ -138,7 +155,7 @@ class Canary:
         """
         times = measure()
         reference = self._state.references.get(environment_id)
-        if reference is None:
+        if reference is None or reference.provisional:
             self._adopt(environment_id, times)
             return
         reason = drift(reference, times, self._config.max_drift)
@@ -159,11 +176,10 @@ class Canary:
         self._checked_at, self._jobs = self._clock(), 0
 
     def _adopt(self, environment_id: str, times: CanaryTimes) -> None:
-        """Make the first times in an environment its reference, unless there was other load."""
+        """Make the first times in an environment its reference, until better ones if there was other load."""
         self.postpone()
-        if times.contended:
-            return
-        references = dict(self._state.references, **{environment_id: Reference(times.cpu.p50, times.wall.p50)})
+        adopted = Reference(times.cpu.p50, times.wall.p50, times.contended)
+        references = dict(self._state.references, **{environment_id: adopted})
         kept = dict(list(references.items())[-ENVIRONMENTS_KEPT:])
         self._keep(State(kept, (), None))
 
@@ -176,13 +192,14 @@ class Canary:
 
 
 class CanaryContext(NamedTuple):
-    """Where the canary is measured: the folder, which is emptied, the device, the environment, and the memory limit
-    of its children."""
+    """Where the canary is measured: the folder, which is emptied, the device, the environment, what is known of the
+    reference models, and the memory limit of its children."""
 
     folder: str
     device_id: str
     environment_id: str
     system: System
+    references: Optional[ReferenceStore] = None
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
 
 
@@ -202,7 +219,8 @@ def measure(
         stream.write(model.content)
     conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
     job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), memory_limit=context.memory_limit)
-    return CanaryTimes.of(measure_job(spec, conditions, job_folder, system=context.system))
+    measurement = measure_job(spec, conditions, job_folder, system=context.system, references=context.references)
+    return CanaryTimes.of(measurement)
 
 
 def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optional[str]:
@@ -211,10 +229,11 @@ def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optiona
     With other load on the device only CPU time is judged, because wall time then says nothing about the device.
     """
     for name, reference_ms, now in _pairs(reference, times):
-        if now.ci95_low > reference_ms * (1.0 + max_drift) or now.ci95_high < reference_ms * (1.0 - max_drift):
+        low, high = _interval(now)
+        if low > reference_ms * (1.0 + max_drift) or high < reference_ms * (1.0 - max_drift):
             share = now.p50 / reference_ms - 1.0 if reference_ms > 0 else float("inf")
             return (
-                f"the canary's {name} is {now.p50:.4g} ms ({now.ci95_low:.4g} to {now.ci95_high:.4g}), {share:+.1%} "
+                f"the canary's {name} is {now.p50:.4g} ms ({low:.4g} to {high:.4g}), {share:+.1%} "
                 f"from the reference of {reference_ms:.4g} ms; the limit is {max_drift:.1%}"
             )
     return None
@@ -225,6 +244,11 @@ def is_good(reference: Reference, times: CanaryTimes, max_drift: float) -> bool:
     return all(
         abs(now.p50 - reference_ms) <= max_drift * reference_ms for _, reference_ms, now in _pairs(reference, times)
     )
+
+
+def _interval(times: Milliseconds) -> Tuple[float, float]:
+    """Return the interval; the median twice in place of an interval that is unknown."""
+    return times.p50 if times.low is None else times.low, times.p50 if times.high is None else times.high
 
 
 def _pairs(reference: Reference, times: CanaryTimes) -> List[Any]:

@@ -213,7 +213,7 @@ class Worker(threading.Thread):
         folder = os.path.join(self._folder, "canary")
         device = self._device
         context = canary.CanaryContext(
-            folder, device.identity.device_id, environment, device.system, device.memory_limit
+            folder, device.identity.device_id, environment, device.system, self._references, device.memory_limit
         )
         try:
             with device.undisturbed():

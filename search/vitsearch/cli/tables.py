@@ -11,11 +11,16 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
 from vitsearch.study.front import Front, Point
+from vitsearch_evaluators.wire.measurement import PAIRED
 
 BASELINE = "baseline"
 EMULATED = "EMULATED: "
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
+QUIET = (
+    "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
+    "..._p50_raw in --json is what was read."
+)
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -31,6 +36,8 @@ def print_front(front: Front, console: Console | None = None) -> None:
     console.print(
         "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.", markup=False
     )
+    if any(point.basis == PAIRED for point in front.shown()):
+        console.print(QUIET, style="dim", markup=False)
     columns = [*front.objectives, *EXTRA]
     for note in missing_notes(columns, {point.name: point.metrics for point in front.shown()}):
         console.print(note, style="dim", markup=False)

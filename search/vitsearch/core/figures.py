@@ -8,7 +8,7 @@ from typing import Any
 
 from vitsearch.core.metrics import split
 from vitsearch_evaluators.wire.paired import Milliseconds
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
 NO_REASON = "the device gave no reason"
 
@@ -92,6 +92,10 @@ class Metrics:
 NO_METRICS = Metrics({})
 
 
+def _raw(times: Latency | None) -> Milliseconds | None:
+    return None if times is None else Milliseconds(times.p50, times.ci95_low, times.ci95_high)
+
+
 def metrics_of(measurement: Measurement) -> Metrics:
     """The figures of a device's answer."""
     reasons = measurement.reasons
@@ -111,6 +115,8 @@ def metrics_of(measurement: Measurement) -> Metrics:
             "latency_ms_p95": p95,
             "latency_ms_sustained_p50": figure(measurement.sustained and measurement.sustained.p50, "sustained"),
             "cpu_ms_p50": median(measurement.shown_cpu_ms, "cpu_ms"),
+            "latency_ms_p50_raw": median(_raw(latency), "latency_ms"),
+            "cpu_ms_p50_raw": median(_raw(measurement.cpu_ms), "cpu_ms"),
             "throughput_ips": figure(measurement.throughput_ips, "throughput_ips"),
             "energy_mj": figure(power and power.energy_mj, "power"),
             "power_w": figure(power and power.mean_w, "power"),

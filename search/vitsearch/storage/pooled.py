@@ -17,17 +17,19 @@ from statistics import median
 from vitsearch.core.figures import Figure, Metrics, metrics_of
 from vitsearch_evaluators.wire.protocol import Measurement
 
-MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
+MEDIANS = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", "swapped", "warm_start"})
 """Flags of a measurement that counts only while there is none without them."""
 
 
 @dataclass(frozen=True)
 class PooledMeasurement:
-    """``flags`` are those of the measurements that count, together."""
+    """``flags`` are those that all measurements that count have; ``basis`` is that of the last one: ``raw`` or
+    ``paired``."""
 
     metrics: Metrics
     flags: tuple[str, ...]
+    basis: str
 
 
 def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
@@ -36,7 +38,7 @@ def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     found = [metrics_of(one) for one in counted]
     figures = {name: _pooled(name, [metrics.figures[name] for metrics in found]) for name in found[-1].figures}
     common = set.intersection(*(set(one.flags) for one in counted))
-    return PooledMeasurement(Metrics(figures), tuple(sorted(common)))
+    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), counted[-1].basis)
 
 
 def _pooled(name: str, figures: Sequence[Figure]) -> Figure:

@@ -37,7 +37,8 @@ class OnDevice:
 class Point:
     """A model that could be shipped; ``trial`` is None for the baseline.
 
-    ``flags`` are those that all its measurements have, such as ``throttled``.
+    ``flags`` are those that all its measurements have, such as ``throttled``. ``basis`` is what its medians are:
+    ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger.
     """
 
     trial: int | None
@@ -46,6 +47,7 @@ class Point:
     metrics: Metrics
     feasible: bool = True
     flags: tuple[str, ...] = ()
+    basis: str | None = None
     on_device: OnDevice | None = None
 
     @property
@@ -59,6 +61,7 @@ class Point:
             **self.metrics.to_json(),
             "feasible": self.feasible,
             "flags": list(self.flags),
+            "basis": self.basis,
             "on_device": self._on_device(),
         }
 
@@ -154,7 +157,9 @@ class _Results:
         if device not in self._devices:
             self._devices[device] = DeviceResults(self._ledger, device, self._threads)
         found = self._devices[device].pooled(point.keys.graph_key)
-        return point if found is None else replace(point, metrics=point.metrics | found.metrics, flags=found.flags)
+        if found is None:
+            return point
+        return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
     def with_device_accuracy(self, point: Point) -> Point:
         """The point with its accuracy on the device, if the device was asked."""

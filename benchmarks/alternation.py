@@ -1,0 +1,91 @@
+"""Whether alternating with the reference models changes the time of a model: CPU time, five models, one process each.
+
+python benchmarks/alternation.py
+
+In each cycle a block of the model follows another block of it (steady), and one follows each reference model after one
+run that is not counted (alternating), as in a measurement. The blocks of a cycle are some 60 ms apart, so what else the
+machine does slows both alike. Alternating over steady has to be within 2 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from agent_vs_loop import MODELS, export
+
+MOST = 0.02
+RESAMPLES = 1000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child is not None:
+        print(" ".join(str(ratio) for ratio in ratios(asked.child, asked.cycles)))
+        return 0
+    os.sched_setaffinity(0, {asked.cpu})
+    met = []
+    print("| model | alternating over steady | 95 % |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in MODELS:
+            command = [sys.executable, __file__, "--cycles", str(asked.cycles), "--child", export(name, Path(folder))]
+            outputs = [subprocess.check_output(command, text=True) for _ in range(asked.processes)]
+            series = [[float(word) for word in output.split()] for output in outputs]
+            middle, low, high = interval(series)
+            met.append(abs(middle - 1) <= MOST)
+            print(f"| {name} | {middle - 1:+.1%} | {low - 1:+.1%} to {high - 1:+.1%} |{'' if met[-1] else ' MISSED'}")
+    return 0 if all(met) else 1
+
+
+def ratios(path: Path, cycles: int) -> list[float]:
+    """The ratio of an alternating block to a steady one, for each cycle."""
+    from vitsearch_evaluators.measure.child.bursts import BLOCK_MINIMUM_RUNS, BLOCK_S
+    from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, timed_runs
+    from vitsearch_evaluators.runtimes import create, reference_models
+
+    runtime, clocks = create("onnxruntime"), Clocks()
+    options = runtime.check_options({})
+    model = runtime.load(str(path), options, 1, 1).run
+    with tempfile.TemporaryDirectory() as folder:
+        references = [runtime.load(file, options, 1, 1).run for file in reference_models.write(folder)]
+
+    def block(run: Callable[[], None]) -> float:
+        run()
+        found = timed_runs(run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S)
+        return statistics.median(found.cpu_ms)
+
+    found = []
+    with gc_disabled():
+        for cycle in range(cycles + 3):
+            block(model)
+            steady = block(model)
+            block(references[cycle % 2])
+            found.append(block(model) / steady)
+    return found[3:]
+
+
+def interval(series: list[list[float]]) -> tuple[float, float, float]:
+    """The median of all cycles, and the 95 % interval of a bootstrap over cycles within each process."""
+    draw = random.Random(0)
+    medians = sorted(
+        statistics.median([ratio for one in series for ratio in draw.choices(one, k=len(one))])
+        for _ in range(RESAMPLES)
+    )
+    middle = statistics.median([ratio for one in series for ratio in one])
+    return middle, medians[RESAMPLES // 40], medians[-RESAMPLES // 40]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

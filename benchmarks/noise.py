@@ -1,0 +1,197 @@
+"""How far measurements can be believed on a machine that is not quiet: coverage, width, spread and bias of intervals.
+
+python benchmarks/noise.py collect noise.jsonl
+python benchmarks/noise.py report noise.jsonl
+
+`collect` measures four models again and again in fresh processes, with 0, 1 and 2 busy processes beside it in turn, by
+the screening and the confirmation protocol, and appends each measurement to a file. It can be stopped and continued.
+`report` compares the intervals with the median of all measurements of a model at all levels:
+
+    coverage    share of the 95 % intervals that hold the grand median; a missing interval counts as a miss
+    width       median half-width, relative
+    spread      standard deviation of the values
+    bias        median with busy neighbours over median without
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
+from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.measure_job import measure_job
+from vitsearch_evaluators.measure.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_evaluators.wire.measurement import Measurement
+from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec
+
+MODELS = {"efficientvit_fmnist": (28, 1), "vit_fmnist_p4": (28, 1), "deit_tiny_patch16_224": (224, 3)}
+"""Pixels and channels; 0.1, 2 and 15 ms on the author's machine. Weights are random: time does not depend on them."""
+VECTORS = "matrix_vector"
+"""0.5 ms: products of a vector with 20 MB of matrices, bound by memory alone and so unlike both references."""
+LIMITS = {"screen": (0.90, 0.08, 0.08), "confirm": (0.90, 0.04, 0.03)}
+"""Least coverage, most width, most spread."""
+BIAS_MOST = 0.05
+COLUMNS = ["model", "protocol", "busy", "n", "median ms", "coverage", "width", "spread", "bias", "spread as read", "s"]
+_BUSY = "import numpy as np\na = np.ones((700, 700), 'f')\nwhile True: a = (a @ a) * 1e-3"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("file", type=Path)
+    collecting.add_argument("--rounds", type=int, default=20)
+    collecting.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2])
+    collecting.add_argument("--protocols", nargs="+", default=list(PROTOCOLS))
+    collecting.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
+    reporting = commands.add_parser("report")
+    reporting.add_argument("file", type=Path)
+    asked = parser.parse_args()
+    return collect(asked) if asked.command == "collect" else report(asked.file)
+
+
+def collect(asked: argparse.Namespace) -> int:
+    everywhere = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = export(Path(folder))
+        store = ReferenceStore(str(asked.file.with_suffix(".references.json")))
+        with asked.file.open("a") as stream:
+            for number in range(asked.rounds):
+                for level in asked.busy:
+                    os.sched_setaffinity(0, everywhere)
+                    with busy(level):
+                        os.sched_setaffinity(0, {asked.cpu})  # as the embedded agent does
+                        for name, file in files.items():
+                            for protocol in asked.protocols:
+                                found = measured(file, protocol, store)
+                                row = {"busy": level, "model": name, "protocol": protocol, "at": time.time()}
+                                stream.write(json.dumps(row | {"measurement": found.to_json()}) + "\n")
+                                stream.flush()
+                print(f"round {number + 1} of {asked.rounds}", file=sys.stderr)
+    return 0
+
+
+def export(folder: Path) -> dict[str, Path]:
+    """Write the four models."""
+    import numpy as np
+    import onnx
+    import torch
+    from onnx import TensorProto, helper, numpy_helper
+
+    from vitsearch import backbones
+    from vitsearch.export.onnx_file import OnnxExporter
+
+    files = {}
+    for name, (pixels, channels) in MODELS.items():
+        torch.manual_seed(0)
+        model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
+        files[name] = folder / f"{name}.onnx"
+        OnnxExporter().export(model, (1, channels, pixels, pixels), files[name])
+    draw = np.random.default_rng(0)
+    size, layers = 1024, 5
+    weights = [numpy_helper.from_array(draw.standard_normal((size, size), "f") / 32, f"w{i}") for i in range(layers)]
+    nodes = [helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]) for i in range(layers)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name in ("x0", f"x{layers}")]
+    graph = helper.make_graph(nodes, "vectors", ends[:1], ends[1:], weights)
+    files[VECTORS] = folder / f"{VECTORS}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), files[VECTORS])
+    return dict(sorted(files.items(), key=lambda pair: pair[0]))
+
+
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Keep `count` processes busy with products of matrices, on any core."""
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY], env=environ) for _ in range(count)]
+    try:
+        time.sleep(1.0)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def measured(file: Path, protocol: str, store: ReferenceStore) -> Measurement:
+    blob = BlobRef("model.onnx", file_digest(str(file)), file.stat().st_size)
+    spec = JobSpec("measure", (blob,), "onnxruntime", {}, PROTOCOLS[protocol])
+    environment = environment_id(fingerprint("benchmark", (), THIS_MACHINE))
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(file, Path(folder) / "model.onnx")
+        context = JobContext("0" * 64, "local", environment, 1, 0.0)
+        return measure_job(spec, context, JobFolder(folder, StopSignal()), references=store)
+
+
+def report(file: Path) -> int:
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    found = [(row["busy"], row["model"], row["protocol"], Measurement.from_json(row["measurement"])) for row in rows]
+    newest = ReferenceStore(str(file.with_suffix(".references.json")))
+    for metric in ("cpu_ms", "latency_ms"):
+        print(f"\n{metric}_p50\n| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|")
+        groups: dict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
+        for level, model, protocol, measurement in found:
+            groups[model, protocol, level].append(current(measurement, newest))
+        met = [row_of(key, groups, metric) for key in sorted(groups)]
+    return 0 if all(met) else 1
+
+
+def current(measurement: Measurement, store: ReferenceStore) -> Measurement:
+    """The measurement by the reference times that are known at the end."""
+    if measurement.paired is None:
+        return measurement
+    key = ReferenceKey(
+        measurement.paired.reference, measurement.environment_id, measurement.runtime, measurement.protocol.threads
+    )
+    return measurement._replace(paired=measurement.paired._replace(times=store.times(key)))
+
+
+def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Measurement]], metric: str) -> bool:
+    model, protocol, level = key
+    everything = [shown(one, metric) for (name, *_), found in groups.items() if name == model for one in found]
+    grand = statistics.median(p50 for p50, _, _ in everything)
+    here = [shown(one, metric) for one in groups[key]]
+    values = [p50 for p50, _, _ in here]
+    covered = sum(low is not None and low <= grand <= high for _, low, high in here) / len(here)
+    width = statistics.median((high - low) / 2 / p50 if low is not None else math.inf for p50, low, high in here)
+    spread = sd(values)
+    quiet = [shown(one, metric)[0] for one in groups.get((model, protocol, 0), groups[key])]
+    bias = statistics.median(values) / statistics.median(quiet) - 1
+    raw = sd([getattr(one, metric).p50 for one in groups[key]])
+    seconds = statistics.median(one.seconds for one in groups[key])
+    least, widest, most = LIMITS[protocol]
+    met = covered >= least and width <= widest and spread <= most and (level != 1 or abs(bias) <= max(BIAS_MOST, width))
+    print(
+        f"| {model} | {protocol} | {level} | {len(here)} | {statistics.median(values):.4f} | {covered:.0%} "
+        f"| {width:.1%} | {spread:.1%} | {bias:+.1%} | {raw:.1%} | {seconds:.1f} |{'' if met else ' MISSED'}"
+    )
+    return met
+
+
+def shown(measurement: Measurement, metric: str) -> Sequence[float]:
+    found = measurement.shown_cpu_ms if metric == "cpu_ms" else measurement.shown_latency_ms
+    assert found is not None
+    return found
+
+
+def sd(values: Sequence[float]) -> float:
+    return statistics.stdev(map(math.log, values)) if len(values) > 1 else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
