@@ -31,6 +31,10 @@ MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
 
 
+Shapes = Mapping[str, Tuple[int, ...]]
+"""Input -> its sizes."""
+
+
 class MeasureProtocol(NamedTuple):
     """How one measurement is taken. Equal protocols give comparable numbers.
 
@@ -45,6 +49,9 @@ class MeasureProtocol(NamedTuple):
     Before the first process the device cools down to `start_max_c` degrees (None: it does not wait); before each
     further process, to 3 C above the temperature at which the first one started. It waits at most `cooldown_max_s`
     seconds each time.
+
+    `batch` is the number of images in a run: only an open first dimension takes it. None is the model's own batch, 1
+    if that is open. `shapes` (input -> its sizes) are the shapes of inputs that have other open dimensions.
     """
 
     id: str
@@ -55,7 +62,7 @@ class MeasureProtocol(NamedTuple):
     max_s: float
     processes: int
     threads: int
-    batch: int
+    batch: Optional[int] = None
     throughput_s: float = 0.0
     streams: int = 1
     soak_s: float = 0.0
@@ -63,16 +70,25 @@ class MeasureProtocol(NamedTuple):
     idle_s: float = 0.0
     start_max_c: Optional[float] = None
     cooldown_max_s: float = 0.0
+    shapes: Shapes = {}
 
     def to_json(self) -> Dict[str, Any]:
-        """Return the JSON without the phases that are not requested."""
+        """Return the JSON without what is not requested."""
         given = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
         # 2 and 2.0 seconds are the same protocol and must have the same job id.
-        return {key: float(value) if key.endswith(("_s", "_c")) else value for key, value in given.items()}
+        given = {key: float(value) if key.endswith(("_s", "_c")) else value for key, value in given.items()}
+        return dict(given, shapes=shapes_to_json(self.shapes)) if self.shapes else given
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
         return cls(**json_reader.read_object(value, _PROTOCOL, where, _NOT_REQUESTED))
+
+
+read_shapes = json_reader.mapping(json_reader.sequence(json_reader.integer(1, 2**31 - 1), 16))
+
+
+def shapes_to_json(shapes: Shapes) -> Dict[str, Any]:
+    return {name: list(sizes) for name, sizes in shapes.items()}
 
 
 _PROTOCOL = {
@@ -84,7 +100,7 @@ _PROTOCOL = {
     "max_s": json_reader.number(0.1, 7200),
     "processes": json_reader.integer(1, 8),
     "threads": json_reader.integer(1, 256),
-    "batch": json_reader.integer(1, 4096),
+    "batch": json_reader.optional(json_reader.integer(1, 4096)),
     "throughput_s": json_reader.number(0, 3600),
     "streams": json_reader.integer(1, 256),
     "soak_s": json_reader.number(0, 7200),
@@ -92,8 +108,10 @@ _PROTOCOL = {
     "idle_s": json_reader.number(0, 600),
     "start_max_c": json_reader.optional(json_reader.number(-40, 150)),
     "cooldown_max_s": json_reader.number(0, 3600),
+    "shapes": read_shapes,
 }
 _NOT_REQUESTED: Dict[str, Any] = {
+    "batch": None,
     "throughput_s": 0.0,
     "streams": 1,
     "soak_s": 0.0,
@@ -101,6 +119,7 @@ _NOT_REQUESTED: Dict[str, Any] = {
     "idle_s": 0.0,
     "start_max_c": None,
     "cooldown_max_s": 0.0,
+    "shapes": {},
 }
 
 SCREEN = MeasureProtocol(
@@ -112,7 +131,6 @@ SCREEN = MeasureProtocol(
     max_s=180.0,
     processes=1,
     threads=1,
-    batch=1,
 )
 # 1,000 runs together, enough for p99. Five processes, because the interval depends on how their medians differ.
 CONFIRM = SCREEN._replace(id="confirm-2", min_runs=200, max_s=300.0, processes=5)
@@ -164,8 +182,8 @@ class JobSpec(NamedTuple):
     """One job. `options` are the runtime's options, which the runtime checks.
 
     The kind decides the manifest: a model (`measure`), a model and a subset (`accuracy`), or nothing (`peaks`, for
-    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch` and `max_s`, a peaks job
-    only `threads`, `min_s` and `max_s`.
+    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch`, `shapes` and `max_s`, a
+    peaks job only `threads`, `min_s` and `max_s`.
 
     `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal.
     """

@@ -4,6 +4,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.job_spec import Shapes, read_shapes
 
 
 class ProcessReport(NamedTuple):
@@ -26,6 +27,8 @@ class ProcessReport(NamedTuple):
     runtime_version: str
     options: Mapping[str, Any]
     reasons: Mapping[str, str]
+    batch: int
+    shapes: Optional[Shapes]
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -50,6 +53,8 @@ _PROCESS: Mapping[str, json_reader.Reader] = {
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
     "reasons": json_reader.mapping(json_reader.text),
+    "batch": json_reader.integer(1),
+    "shapes": json_reader.optional(read_shapes),
 }
 
 

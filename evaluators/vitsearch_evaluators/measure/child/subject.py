@@ -18,7 +18,8 @@ class Subject(NamedTuple):
     protocol: MeasureProtocol
 
     def load(self) -> Session:
-        return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
+        protocol = self.protocol
+        return self.runtime.load(self.path, self.options, protocol.threads, protocol.batch, protocol.shapes)
 
 
 def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:

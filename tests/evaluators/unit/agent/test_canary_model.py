@@ -31,4 +31,4 @@ def test_it_runs_on_the_available_runtime(available, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.content)
     runtime = create(model.runtime)
-    runtime.load(str(path), runtime.check_options(model.options), threads=1, batch=1).run()
+    runtime.load(str(path), runtime.check_options(model.options), threads=1, batch=None, shapes={}).run()

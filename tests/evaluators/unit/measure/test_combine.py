@@ -20,12 +20,14 @@ def report(wall_ms, wait_s=0.0, **changes):
         runtime_version="1",
         options={},
         reasons={},
+        batch=1,
+        shapes={"images": (1, 8)},
     )
     return plain._replace(**changes)
 
 
 def test_processes_are_pooled_and_their_spread_is_reported():
-    fields = combine([report([1.0] * 20), report([1.2] * 20, peak_memory_mb=25.0)], CONFIRM._replace(batch=4))
+    fields = combine([report([1.0] * 20, batch=4), report([1.2] * 20, peak_memory_mb=25.0, batch=4)], CONFIRM)
     assert fields["latency_ms"].n == 40
     assert fields["between_process_rel_spread"] == pytest.approx(0.2 / 1.1)
     assert fields["peak_memory_mb"] == 25.0
@@ -51,6 +53,15 @@ def test_contention_is_flagged_by_wall_time_beyond_the_cpu_time_of_a_thread_that
 def test_times_that_were_not_steady_are_flagged():
     assert combine([report([1.0] * 20), report([1.0] * 20, steady=False)], CONFIRM)["flags"] == ("not_steady",)
     assert combine([report([1.0] * 20)], SCREEN, report([1.0] * 20, steady=False))["flags"] == ("not_steady",)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [({}, "the model has no inputs"), (None, "the runtime does not report it"), ({"images": (1, 8)}, None)],
+)
+def test_missing_shapes_have_a_reason(shapes, reason):
+    fields = combine([report([1.0] * 20, shapes=shapes)], SCREEN)
+    assert (fields["shapes"], fields["reasons"].get("shapes")) == (shapes, reason)
 
 
 FIGURES = (

@@ -34,14 +34,13 @@ SPEC_JSON = {
         "max_s": 180.0,
         "processes": 1,
         "threads": 1,
-        "batch": 1,
     },
     "repeat": 0,
 }
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102"
+JOB_ID = "f71ddbcab278bbf525ce095600d841e153435c4d3400cdd758a33fcaac93fd63"
 
 
 def test_golden_json():
@@ -55,7 +54,7 @@ def test_golden_job_id():
 
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
+    assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1) == CONFIRM
 
 
 def test_job_id_depends_only_on_what_is_measured():
@@ -85,6 +84,8 @@ def test_job_id_depends_only_on_what_is_measured():
         ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
         ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),
+        ({"protocol": dict(SPEC_JSON["protocol"], shapes={"images": [1, 0]})}, r"shapes.images\[1\]: .* from 1 to"),
+        ({"protocol": dict(SPEC_JSON["protocol"], shapes=[1, 3])}, "protocol.shapes: expected an object"),
         ({"repeat": -1}, "whole number"),
         ({"command": "rm"}, "unknown command"),
     ],
@@ -110,3 +111,12 @@ def test_a_requested_phase_changes_the_job_id():
     assert with_power.to_json()["protocol"]["power_s"] == 10.0
     assert JobSpec.from_json(with_power.to_json()) == with_power
     assert job_id(with_power, "device-1") != JOB_ID
+
+
+def test_batch_and_shapes_change_the_job_id():
+    shaped = SPEC._replace(protocol=SCREEN._replace(shapes={"images": (1, 3, 640, 640)}))
+    assert shaped.to_json()["protocol"]["shapes"] == {"images": [1, 3, 640, 640]}
+    assert JobSpec.from_json(shaped.to_json()) == shaped
+    other = SPEC._replace(protocol=SCREEN._replace(shapes={"images": (1, 3, 320, 320)}))
+    batch = SPEC._replace(protocol=SCREEN._replace(batch=1))
+    assert len({JOB_ID} | {job_id(spec, "device-1") for spec in (shaped, other, batch)}) == 4

@@ -64,10 +64,10 @@ def equipped(tool, tmp_path, monkeypatch):
 def plain_onnx(tmp_path):
     """Write a model without the package onnx, which a Jetson Nano's Python lacks: plain_onnx(width=8) -> path."""
 
-    def write(width=8):
-        ends = Value("image", "float32", (1, width)), Value("logits", "float32", (1, width))
+    def write(width=8, batch=1, name="image"):
+        ends = Value(name, "float32", (batch, width)), Value("logits", "float32", (batch, width))
         path = tmp_path / f"{width}.onnx"
-        path.write_bytes(model([node("Identity", ["image"], "logits")], [ends[0]], [ends[1]], 13, 7))
+        path.write_bytes(model([node("Identity", [name], "logits")], [ends[0]], [ends[1]], 13, 7))
         return str(path)
 
     return write
@@ -141,7 +141,7 @@ class TestEngines:
     def test_an_engine_that_does_not_load_is_dropped(self, tool, equipped, plain_onnx, monkeypatch):
         path = plain_onnx()
         prepare(equipped(), path)
-        key = equipped()._key(path, FP32)
+        key = equipped()._key(path, FP32, SCREEN)
         monkeypatch.setattr(TrtexecRuntime, "_build", lambda self, options: ((8, 2, 1), build_flags((8, 2, 1), "fp32")))
         tool.install("v8401")
         with pytest.raises(MeasurementFailed, match="not compatible with this version"):
@@ -277,8 +277,41 @@ class TestPower:
 
 
 def test_another_batch_is_refused(equipped, plain_onnx):
-    with pytest.raises(MeasurementFailed, match="asks for 8"):
-        equipped().prepare(plain_onnx(), {"precision": "fp32"}, SCREEN._replace(batch=8))
+    with pytest.raises(MeasurementFailed, match="batch 8 was requested"):
+        equipped().prepare(plain_onnx(), FP32, SCREEN._replace(batch=8))
+
+
+class TestShapes:
+    def test_open_dimensions_are_set_and_are_part_of_the_engine(self, tool, equipped, plain_onnx):
+        path, given = plain_onnx(width="width", batch="batch"), SCREEN._replace(shapes={"image": (1, 8)})
+        with pytest.raises(MeasurementFailed, match="give, for example, --shape image=1,224"):
+            equipped().prepare(path, FP32, SCREEN)
+        equipped().prepare(path, FP32, given)
+        equipped().measure(path, FP32, given)
+        assert [call["--shapes"] for call in tool.calls("--shapes")] == ["image:1x8", "image:1x8"]
+        assert equipped().sizes(path, given) == (1, {"image": (1, 8)})
+        equipped().prepare(path, FP32, SCREEN._replace(shapes={"image": (1, 16)}))
+        assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 2
+
+    def test_a_model_without_open_dimensions_takes_no_shapes(self, tool, equipped, plain_onnx):
+        prepare(equipped(), plain_onnx())
+        assert tool.calls("--shapes") == []
+
+    def test_a_run_at_other_shapes_is_refused(self, equipped, plain_onnx):
+        path = plain_onnx(width=16)
+        prepare(equipped(), path)
+        with pytest.raises(MeasurementFailed, match="trtexec ran input 'image' at 1x8, not at 1x16"):
+            equipped().measure(path, FP32, SCREEN)
+
+    @pytest.mark.parametrize(("name", "flag"), [("image:0", "'image:0':3x8"), ("an image", None), ("it's", None)])
+    def test_special_names_are_quoted_or_refused(self, equipped, plain_onnx, tool, name, flag):
+        path, batch_3 = plain_onnx(batch="batch", name=name), SCREEN._replace(batch=3)
+        if flag is None:
+            with pytest.raises(MeasurementFailed, match="trtexec takes no shape for an input with the name"):
+                equipped().prepare(path, FP32, batch_3)
+        else:
+            equipped().prepare(path, FP32, batch_3)
+            assert tool.calls("--onnx")[0]["--shapes"] == flag
 
 
 @pytest.mark.parametrize(
