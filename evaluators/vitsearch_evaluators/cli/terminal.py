@@ -1,11 +1,14 @@
 """Errors and the log on stderr, with every text from outside made printable."""
 
 import logging
+import re
 import sys
 from typing import Any
 
 from vitsearch_evaluators.base.printable import printable, printable_lines
 from vitsearch_evaluators.errors import EvaluatorError
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 
 def message_of(error: EvaluatorError) -> str:
@@ -17,7 +20,8 @@ def message_of(error: EvaluatorError) -> str:
 def complain(error: EvaluatorError) -> None:
     """Print an error on one line, and below it the output of the program that it is about."""
     print(printable(f"vitsearch-agent: {message_of(error)}"), file=sys.stderr)
-    print(printable_lines(str(error.details.get("output_tail", ""))), file=sys.stderr, end="")
+    output = _COLOURS.sub("", str(error.details.get("output_tail", "")))
+    print(printable_lines(output), file=sys.stderr, end="")
 
 
 def log_to_stderr(level: int) -> None:

@@ -154,4 +154,4 @@ def is_out_of_memory(error: Exception) -> bool:
 def refused(error: Exception, sentence: str) -> MeasurementFailed:
     """Return the failure for an error of a runtime's library, with the library's own words after `sentence`."""
     kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-    return MeasurementFailed(kind, f"{sentence}: {error}")
+    return MeasurementFailed(kind, f"{sentence}: {str(error).strip()}")

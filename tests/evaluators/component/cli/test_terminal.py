@@ -6,7 +6,7 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 
 
 def test_an_error_is_one_line_and_its_output_is_below(capsys):
-    complain(MeasurementFailed("crash", "it died\n\x1b[2J", {"output_tail": "line 1\x07\nline 2\n"}))
+    complain(MeasurementFailed("crash", "it died\n\x1b[2J", {"output_tail": "\x1b[1;31mline 1\x07\x1b[m\nline 2\n"}))
     assert capsys.readouterr().err == "vitsearch-agent: crash: it died\\n\\x1b[2J\nline 1\\x07\nline 2\n"
     complain(InvalidRequest("no such file"))
     assert capsys.readouterr().err == "vitsearch-agent: no such file\n"

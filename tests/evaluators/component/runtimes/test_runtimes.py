@@ -66,11 +66,11 @@ def test_noop_counts_the_images_of_the_batch_and_takes_no_shapes(blob):
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(ValueError("shapes do not fit"), "incompatible_artifact"), (RuntimeError("std::bad_alloc"), "out_of_memory")],
+    [(ValueError("shapes do not fit\n"), "incompatible_artifact"), (RuntimeError("std::bad_alloc"), "out_of_memory")],
 )
 def test_a_refusal_keeps_the_words_of_the_library(error, kind):
     failure = base.refused(error, "it refuses to run the model")
-    assert (failure.kind, str(failure)) == (kind, f"it refuses to run the model: {error}")
+    assert (failure.kind, str(failure)) == (kind, f"it refuses to run the model: {str(error).strip()}")
 
 
 def test_the_base_class_checks_options_against_its_table():
