@@ -6,7 +6,15 @@ from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, m
 
 
 def identity(opset=13, ir_version=7, nodes=None, shape=(1,)):
-    """Return an ONNX file that copies `x` to `y`, both of `shape`; a text is the name of an open dimension."""
+    """Return an ONNX file that copies `x` to `y`, both of `shape`; a text is the name of an open dimension.
+
+    With the shape None the file does not declare their dimensions.
+    """
+    if shape is None:
+        undeclared = [field(1, name) + field(2, field(1, number(1, ELEMENT_TYPES["float32"]))) for name in (b"x", b"y")]
+        graph = field(1, node("Identity", ["x"], "y")) + field(2, b"graph")
+        graph += field(11, undeclared[0]) + field(12, undeclared[1])
+        return number(1, ir_version) + field(7, graph) + field(8, field(1, b"") + number(2, opset))
     ends = Value("x", "float32", shape), Value("y", "float32", shape)
     return model(nodes or [node("Identity", ["x"], "y")], [ends[0]], [ends[1]], opset, ir_version)
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
@@ -113,7 +113,7 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             )
-        inputs = [Input(one.name, _DTYPES.get(one.type, one.type), one.shape) for one in session.get_inputs()]
+        inputs = [_input(one, path) for one in session.get_inputs()]
         return OrtSession(session, [one.name for one in inputs], random_feeds(inputs, batch, shapes))
 
     def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
@@ -136,6 +136,13 @@ class OrtRuntime(Runtime):
             )
         except Exception as error:
             raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
+
+
+def _input(one: Any, path: str) -> Input:
+    dims = one.shape
+    if not dims:  # onnxruntime says the same of a scalar and of an input whose dimensions the file does not declare
+        dims = next(found.dims for found in declared_inputs("onnx", path) if found.name == one.name)
+    return Input(one.name, _DTYPES.get(one.type, one.type), dims)
 
 
 def _loads(content: bytes) -> bool:

@@ -83,6 +83,15 @@ def test_an_open_dimension_other_than_the_batch_needs_a_shape(openvino, tmp_path
     assert list(session._request.get_output_tensor(0).shape) == [2, 3, 64, 48]
 
 
+def test_an_input_without_declared_dimensions_needs_a_shape(openvino, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(identity(shape=None))
+    with pytest.raises(MeasurementFailed, match="input 'x' of unknown shape; give"):
+        load(tmp_path / "model.onnx")
+    session = load(tmp_path / "model.onnx", shapes={"x": (3, 5)})
+    session.run()
+    assert session.shapes == {"x": (3, 5)}
+
+
 def test_shapes_that_the_model_cannot_compute_are_an_incompatible_artifact(openvino, tmp_path):
     (tmp_path / "model.onnx").write_bytes(added_row(("batch", "width")))
     with pytest.raises(MeasurementFailed, match="openvino .* the model: ") as caught:

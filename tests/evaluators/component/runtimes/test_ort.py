@@ -64,6 +64,16 @@ def test_an_open_dimension_other_than_the_batch_needs_a_shape(written):
     assert (session.batch, session.shapes) == (2, {"x": (2, 3, 64, 48)})
 
 
+def test_an_input_without_declared_dimensions_needs_a_shape_and_a_scalar_does_not(written):
+    path = written(identity(shape=None))
+    with pytest.raises(MeasurementFailed, match="input 'x' of unknown shape; give, for example, --shape x=1,3,224,224"):
+        load(path)
+    session = load(path, shapes={"x": (3, 5)})
+    session.run()
+    assert (session.batch, session.shapes) == (3, {"x": (3, 5)})
+    assert load(written(identity(shape=()))).shapes == {"x": ()}
+
+
 def test_a_model_without_inputs_runs(written):
     session = load(written(constant()))
     session.run()
