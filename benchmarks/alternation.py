@@ -57,9 +57,9 @@ def ratios(path: Path, cycles: int) -> list[float]:
 
     runtime, clocks = create("onnxruntime"), Clocks()
     options = runtime.check_options({})
-    model = runtime.load(str(path), options, 1, 1).run
+    model = runtime.load(str(path), options, 1, 1, {}).run
     with tempfile.TemporaryDirectory() as folder:
-        references = [runtime.load(file, options, 1, 1).run for file in reference_models.write(folder)]
+        references = [runtime.load(file, options, 1, 1, {}).run for file in reference_models.write(folder)]
 
     def block(run: Callable[[], None]) -> float:
         run()

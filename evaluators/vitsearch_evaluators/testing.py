@@ -72,9 +72,10 @@ class RuntimeTestCase:
             if isinstance(runtime, ToolRuntime):
                 _check_times(_measured(runtime, path, options))
                 return
-            session = runtime.load(path, options, threads=1, batch=1)
+            session = runtime.load(path, options, threads=1, batch=1, shapes={})
             for _ in range(3):
                 session.run()
+            assert session.batch == 1
             session.close()
 
     def test_a_tool_provides_its_other_phases_or_gives_a_reason(self) -> None:
@@ -103,14 +104,15 @@ class RuntimeTestCase:
             return
         options = runtime.check_options(self.make_options())
         with tempfile.TemporaryDirectory() as folder:
-            session = runtime.load(self.make_model(folder), options, threads=1, batch=1)
+            session = runtime.load(self.make_model(folder), options, threads=1, batch=1, shapes={})
             found = session.infer(images)
             again = session.infer(images.copy())
             session.run()
             session.close()
             wrong = None
             try:
-                runtime.load(self.make_model(folder), options, threads=1, batch=1).infer(images[..., :-1].copy())
+                session = runtime.load(self.make_model(folder), options, threads=1, batch=1, shapes={})
+                session.infer(images[..., :-1].copy())
             except MeasurementFailed as error:
                 wrong = error.kind
         assert wrong == "incompatible_artifact"
@@ -131,7 +133,7 @@ class RuntimeTestCase:
                 if isinstance(runtime, ToolRuntime):
                     _measured(runtime, path, runtime.check_options({}))
                 else:
-                    runtime.load(path, runtime.check_options({}), threads=1, batch=1)
+                    runtime.load(path, runtime.check_options({}), threads=1, batch=1, shapes={})
             except MeasurementFailed as error:
                 kind = error.kind
             assert kind == "incompatible_artifact"

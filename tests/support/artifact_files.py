@@ -2,19 +2,44 @@
 
 import struct
 
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
+from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
 
 
-def identity(opset=13, ir_version=7, nodes=None):
-    ends = Value("x", "float32", (1,)), Value("y", "float32", (1,))
+def identity(opset=13, ir_version=7, nodes=None, shape=(1,)):
+    """Return an ONNX file that copies `x` to `y`, both of `shape`; a text is the name of an open dimension.
+
+    With the shape None the file does not declare their dimensions.
+    """
+    if shape is None:
+        undeclared = [field(1, name) + field(2, field(1, number(1, ELEMENT_TYPES["float32"]))) for name in (b"x", b"y")]
+        graph = field(1, node("Identity", ["x"], "y")) + field(2, b"graph")
+        graph += field(11, undeclared[0]) + field(12, undeclared[1])
+        return number(1, ir_version) + field(7, graph) + field(8, field(1, b"") + number(2, opset))
+    ends = Value("x", "float32", shape), Value("y", "float32", shape)
     return model(nodes or [node("Identity", ["x"], "y")], [ends[0]], [ends[1]], opset, ir_version)
 
 
-def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None):
-    """Return a flatbuffer with one subgraph (an empty table), one operator code and one buffer.
+def added_row(shape, name="x", width=8, listed=(), node_name="add"):
+    """Return an ONNX file that adds a constant row of `width` numbers to an input of `shape`; `listed`: more inputs."""
+    row = number(1, width) + number(2, ELEMENT_TYPES["float32"]) + field(8, b"row") + field(9, bytes(4 * width))
+    ends = Value(name, "float32", shape), Value("y", "float32", shape)
+    add = node("Add", [name, "row"], "y") + field(3, node_name.encode())
+    return model([add], [ends[0], *listed], [ends[1]], 13, 7, [row])
+
+
+def constant():
+    """Return an ONNX file that has no inputs."""
+    shape = number(1, 1) + number(2, ELEMENT_TYPES["int64"]) + field(8, b"shape") + field(9, struct.pack("<q", 2))
+    made = node("ConstantOfShape", ["shape"], "y")
+    return model([made], [], [Value("y", "float32", (2,))], 13, 7, [shape])
+
+
+def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None, image=None):
+    """Return a flatbuffer with one subgraph, one operator code and one buffer.
 
     `external`: the model field that gets an entry; `weights`: the declared length of the buffer's vector of 8 bytes;
-    `behind`: the declared (offset, size) of the buffer's content behind the flatbuffer.
+    `behind`: the declared (offset, size) of the buffer's content behind the flatbuffer; `image`: the name, shape and
+    shape signature (None: none) of the subgraph's input (None: the subgraph is an empty table).
     """
     out = bytearray(b"\0\0\0\0" + identifier)
 
@@ -60,7 +85,17 @@ def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=No
     positions = vector_of(fields[1], 0, None if custom is None else 0)
     if custom is not None:
         offset(positions[1], put(struct.pack("<I", len(custom)) + custom + b"\0"))
-    vector_of(fields[2])
+    if image is None:
+        vector_of(fields[2])
+        return bytes(out)
+    name, *shapes = image
+    graph = vector_of(fields[2], 0, 0)
+    signature = None if shapes[1] is None else 0
+    tensor = vector_of(graph[0], 0, None, None, 0, None, None, None, signature)
+    offset(tensor[3], put(struct.pack("<I", len(name)) + name.encode() + b"\0"))
+    for at, numbers in ((graph[1], [0]), (tensor[0], shapes[0]), (tensor[7], shapes[1])):
+        if numbers is not None:
+            offset(at, put(struct.pack(f"<I{len(numbers)}i", len(numbers), *numbers)))
     return bytes(out)
 
 

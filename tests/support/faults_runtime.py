@@ -35,7 +35,7 @@ class FaultRuntime(Runtime):
             self.hungry({})
         return Availability(True, None, "1", (), ("any",))
 
-    def load(self, path, options, threads, batch):
+    def load(self, path, options, threads, batch, shapes):
         if options["note"]:
             note(options["note"], os.getpid())
         getattr(self, options["fault"])(options)

@@ -19,5 +19,7 @@ def process_report(wall_ms, wait_s=0.0, **changes):
         runtime_version="1",
         options={},
         reasons={},
+        batch=1,
+        shapes={"images": (1, 8)},
     )
     return plain._replace(**changes)

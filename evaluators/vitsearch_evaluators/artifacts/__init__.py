@@ -5,15 +5,15 @@ before a runtime opens the file. A runtime may still refuse a file that passes; 
 """
 
 import os
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.artifacts import magic
-from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
 from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 
-__all__ = ["Facts", "inspect", "model_files", "refuse_incompatible"]
+__all__ = ["Declared", "Facts", "declared_inputs", "inspect", "model_files", "refuse_incompatible"]
 
 
 def model_files(path: str) -> Dict[str, str]:
@@ -51,6 +51,19 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
         with IMPORTING:
             from vitsearch_evaluators.artifacts import openvino_file
         return openvino_file.inspect(stream, size, os.path.getsize(files["model.bin"]))
+
+
+def declared_inputs(kind: str, path: str) -> List[Declared]:
+    """Return the inputs that a model file declares, without loading it; only for ONNX and TFLite.
+
+    Raises MeasurementFailed `incompatible_artifact` for a damaged file, and OSError.
+    """
+    with IMPORTING:
+        from vitsearch_evaluators.artifacts import onnx_file, tflite_file  # only for runtimes that are programs
+
+    read = {"onnx": onnx_file.declared_inputs, "tflite": tflite_file.declared_inputs}[kind]
+    with open(path, "rb") as stream:
+        return read(stream, os.path.getsize(path))
 
 
 def refuse_incompatible(kind: str, files: Mapping[str, str], runtime: RuntimeInfo) -> None:

@@ -1,6 +1,6 @@
 """The result and the error that the checks of all kinds share."""
 
-from typing import Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.errors import MeasurementFailed
 
@@ -11,6 +11,16 @@ class Facts(NamedTuple):
     kind: str
     ir_version: Optional[int] = None
     opsets: Mapping[str, int] = {}
+
+
+class Declared(NamedTuple):
+    """An input as a model declares it. A dimension that is not a positive number is open: a name, None or -1.
+
+    `dims` is None if the model does not declare how many dimensions the input has.
+    """
+
+    name: str
+    dims: Optional[Sequence[Any]]
 
 
 def refusal(message: str) -> MeasurementFailed:

@@ -4,9 +4,9 @@ Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/on
 subgraph, function and tensor, and skips the weights themselves.
 """
 
-from typing import BinaryIO, Dict, List, Mapping, NamedTuple, Set, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
 from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, ProtobufFile
 
 DOMAINS = (
@@ -52,6 +52,7 @@ _TEXTS: Mapping[str, Mapping[int, str]] = {
 }
 _EXTERNAL_DATA = 13
 _EXTERNAL = 1
+_NAME_MAX_BYTES = 4096
 
 
 class _Seen(NamedTuple):
@@ -89,6 +90,54 @@ def inspect(stream: BinaryIO, size: int) -> Facts:
         raise refusal("not an ONNX file: it has no IR version or no graph")
     _refuse_foreign_operators(seen)
     return Facts("onnx", ir_version, seen.opsets)
+
+
+def declared_inputs(stream: BinaryIO, size: int) -> List[Declared]:
+    """Return the inputs of a file of `size` bytes that `inspect` accepts."""
+    wire = ProtobufFile(stream, size, _FIELDS_MAX)
+    weights: Set[str] = set()
+    inputs: List[Declared] = []
+    try:
+        for graph in _fields(wire, 0, size, 7):
+            for field in wire.fields(graph.start, graph.end):
+                if field.number == 5:
+                    weights.update(
+                        wire.text(name, _NAME_MAX_BYTES) for name in _fields(wire, field.start, field.end, 8)
+                    )
+                elif field.number == 11:
+                    inputs.append(_declared(wire, field))
+    except Malformed as error:
+        raise refusal(f"not an ONNX file: {error}") from error
+    return [one for one in inputs if one.name not in weights]  # before IR version 4, weights are inputs too
+
+
+def _declared(wire: ProtobufFile, value: Field) -> Declared:
+    """Read a ValueInfoProto: its name, and the sizes in its type."""
+    name, dims = "", None
+    for field in wire.fields(value.start, value.end):
+        if field.number == 1:
+            name = wire.text(field, _NAME_MAX_BYTES)
+        elif field.number == 2:
+            for tensor in _fields(wire, field.start, field.end, 1):
+                for shape in _fields(wire, tensor.start, tensor.end, 2):
+                    dims = [_dimension(wire, one) for one in _fields(wire, shape.start, shape.end, 1)]
+    return Declared(name, dims)
+
+
+def _dimension(wire: ProtobufFile, dimension: Field) -> Any:
+    """Return a size, the name of an open dimension, or None."""
+    found: Optional[Any] = None
+    for field in wire.fields(dimension.start, dimension.end):
+        if field.number == 1 and field.wire == VARINT:
+            found = field.value if field.value < 1 << 63 else None
+        elif field.number == 2:
+            found = wire.text(field, _NAME_MAX_BYTES)
+    return found
+
+
+def _fields(wire: ProtobufFile, start: int, end: int, number: int) -> Iterator[Field]:
+    """Yield the fields with a number that hold a nested message or a text."""
+    return (one for one in wire.fields(start, end) if one.number == number and one.wire == BYTES)
 
 
 def _read(wire: ProtobufFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:

@@ -7,19 +7,22 @@ file before it is followed. Field numbers are those of the schema
 
 import os
 import struct
-from typing import BinaryIO, Iterator, NamedTuple, Optional
+from typing import BinaryIO, Iterator, List, NamedTuple, Optional
 
-from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
 
 _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
 _EXTERNAL_FIELDS = (8, 9)
 """Groups of external buffers, which name files, and the buffers in these groups (LiteRT 2)."""
 _CUSTOM_CODE_FIELD = 1
+_TENSORS_FIELD, _INPUTS_FIELD = 0, 1
+_SHAPE_FIELD, _NAME_FIELD, _SIGNATURE_FIELD = 0, 3, 7
 _DATA_FIELD, _OFFSET_FIELD, _SIZE_FIELD = 0, 1, 2
 _PLACEHOLDER = 1
 _SCHEMA_VERSION = 3
 _OPERATORS_MAX, _BUFFERS_MAX, _NAME_MAX_BYTES = 4096, 1 << 16, 256
+_GRAPHS_MAX, _TENSORS_MAX, _DIMENSIONS_MAX = 4096, 1 << 18, 4096
 
 
 class _Broken(ValueError):
@@ -91,6 +94,39 @@ class _Flatbuffer:
         for index in range(count):
             yield self.table(self.follow(first + 4 * index))
 
+    def text(self, at: Optional[int]) -> str:
+        """Return the start of the string that the field at `at` points to, empty for None."""
+        length = min(self.length(at), _NAME_MAX_BYTES)
+        return "" if at is None else self.bytes(self.follow(at) + 4, length).decode("utf-8", "replace")
+
+    def numbers(self, at: Optional[int]) -> List[int]:
+        """Return the vector of 32-bit numbers that the field at `at` points to, empty for None."""
+        count = self.length(at)
+        if at is None or count > _DIMENSIONS_MAX:
+            if count:
+                raise _Broken(f"{count} dimensions; the limit is {_DIMENSIONS_MAX}")
+            return []
+        return list(struct.unpack(f"<{count}i", self.bytes(self.follow(at) + 4, 4 * count)))
+
+
+def declared_inputs(stream: BinaryIO, size: int) -> List[Declared]:
+    """Return the inputs of the first graph of a file of `size` bytes that `inspect` accepts."""
+    buffer = _Flatbuffer(stream, size)
+    try:
+        model = buffer.table(buffer.follow(0))
+        graph = next(buffer.tables(buffer.field(model, _SUBGRAPHS_FIELD), _GRAPHS_MAX, "graphs"))
+        wanted = buffer.numbers(buffer.field(graph, _INPUTS_FIELD))
+        tensors = list(buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")) if wanted else []
+        return [_declared(buffer, tensors[index]) for index in wanted]
+    except (_Broken, IndexError, StopIteration) as error:
+        raise refusal(f"not a TFLite file: {error or 'there is no graph'}") from error
+
+
+def _declared(buffer: _Flatbuffer, tensor: _Table) -> Declared:
+    signature = buffer.numbers(buffer.field(tensor, _SIGNATURE_FIELD))
+    sizes = signature or buffer.numbers(buffer.field(tensor, _SHAPE_FIELD))
+    return Declared(buffer.text(buffer.field(tensor, _NAME_FIELD)), sizes)
+
 
 def inspect(stream: BinaryIO, size: int) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
@@ -120,10 +156,8 @@ def inspect(stream: BinaryIO, size: int) -> Facts:
 def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
     for code in buffer.tables(buffer.field(model, _OPERATOR_CODES_FIELD), _OPERATORS_MAX, "operators"):
         name = buffer.field(code, _CUSTOM_CODE_FIELD)
-        length = buffer.length(name)
-        if name is not None and length:
-            text = buffer.bytes(buffer.follow(name) + 4, min(length, _NAME_MAX_BYTES))
-            return text.decode("utf-8", "replace")
+        if buffer.length(name):
+            return buffer.text(name)
     return None
 
 

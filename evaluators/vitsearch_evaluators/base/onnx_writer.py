@@ -3,7 +3,7 @@
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
-from typing import Mapping, NamedTuple, Sequence, Tuple
+from typing import Mapping, NamedTuple, Sequence, Tuple, Union
 
 ELEMENT_TYPES: Mapping[str, int] = {
     "float32": 1,
@@ -18,11 +18,11 @@ ELEMENT_TYPES: Mapping[str, int] = {
 
 
 class Value(NamedTuple):
-    """An input or output of a graph; `type` is a key of ELEMENT_TYPES."""
+    """An input or output of a graph; `type` is a key of ELEMENT_TYPES, a text in `shape` the name of an open size."""
 
     name: str
     type: str
-    shape: Tuple[int, ...]
+    shape: Tuple[Union[int, str], ...]
 
 
 def model(
@@ -89,6 +89,7 @@ def varint(value: int) -> bytes:
 
 
 def _value_info(value: Value) -> bytes:
-    shape = b"".join(field(1, number(1, size)) for size in value.shape)
+    sizes = [field(2, size.encode()) if isinstance(size, str) else number(1, size) for size in value.shape]
+    shape = b"".join(field(1, size) for size in sizes)
     tensor_type = number(1, ELEMENT_TYPES[value.type]) + field(2, shape)
     return field(1, value.name.encode()) + field(2, field(1, tensor_type))

@@ -4,14 +4,15 @@ import argparse
 import functools
 import logging
 import os
-import sys
 from typing import Optional, Sequence, Set
 
 from vitsearch_evaluators import __version__, config
 from vitsearch_evaluators.agent import agent
 from vitsearch_evaluators.base import tokens
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.cli.service.options import DEFAULT, STATE
+from vitsearch_evaluators.cli.terminal import complain, log_to_stderr
 from vitsearch_evaluators.conditions.emulation import system_of
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
@@ -29,18 +30,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     manager does not start it again.
     """
     arguments = parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
         return int(arguments.run(arguments))
     except MeasurementFailed as failure:
-        print(f"vitsearch-agent: {failure.kind}: {failure}", file=sys.stderr)
-        print(failure.details.get("output_tail", ""), file=sys.stderr, end="")
+        complain(failure)
         return 1
     except EvaluatorError as error:
-        print(f"vitsearch-agent: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -89,7 +86,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         agent.serve(_settings(arguments), __version__)
     except InvalidRequest as error:
         # InvalidRequest is only raised before the agent listens; later ones go to clients.
-        print(f"vitsearch-agent: {error}", file=sys.stderr)
+        complain(error)
         return WRONG_CONFIGURATION
     return 0
 
@@ -158,7 +155,7 @@ def _survey(arguments: argparse.Namespace) -> int:
     readings = survey(meters, system)
     for reading in readings:
         text = reading.reason if reading.watts is None else f"{reading.watts:.3f} W ({reading.scope})"
-        print(f"{'*' if reading.in_use else ' '} {reading.name:<16} {text}")
+        print(printable(f"{'*' if reading.in_use else ' '} {reading.name:<16} {text}"))
     return 0 if any(reading.in_use for reading in readings) else 1
 
 
@@ -239,7 +236,15 @@ def _add_measure(measure: argparse.ArgumentParser) -> None:
         help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (default: %(default)s)",
     )
     measure.add_argument("--threads", type=int, default=1, help="threads of one inference (default: %(default)s)")
-    measure.add_argument("--batch", type=int, default=1, help="images per inference (default: %(default)s)")
+    measure.add_argument("--batch", type=int, help="images per inference (default: the model's own, 1 if it is open)")
+    measure.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="the shape of an input that has open dimensions other than the batch, such as images=1,3,640,640; repeat "
+        "for several",
+    )
     measure.add_argument(
         "--throughput",
         type=float,

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import tempfile
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -24,11 +25,12 @@ from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
 from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.runtime_check import check_runtime
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
 
 _LOCAL_DEVICE = "local"
 _POWER_S, _IDLE_S = 10.0, 3.0
+_SIZE = re.compile(r"[0-9]{1,9}\Z")
 
 
 class MeasureRequest(NamedTuple):
@@ -101,10 +103,27 @@ def _parse_option(text: str) -> Tuple[str, object]:
         return key, value
 
 
+def parse_shapes(texts: Sequence[str]) -> Shapes:
+    """Parse NAME=SIZES texts; InvalidRequest for one that is not of this form and for a name that comes twice."""
+    shapes: Dict[str, Tuple[int, ...]] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        numbers = [int(size) if _SIZE.match(size) else 0 for size in sizes.split(",")]
+        if not name or not all(numbers):
+            raise InvalidRequest(
+                f"--shape: expected NAME=SIZES with whole numbers above 0, such as images=1,3,640,640; got {text!r}"
+            )
+        if name in shapes:
+            raise InvalidRequest(f"--shape: {name} is given twice")
+        shapes[name] = tuple(numbers)
+    return shapes
+
+
 def _request(arguments: argparse.Namespace) -> MeasureRequest:
     protocol = PROTOCOLS[arguments.protocol]._replace(
         threads=arguments.threads,
         batch=arguments.batch,
+        shapes=parse_shapes(arguments.shape),
         throughput_s=arguments.throughput,
         streams=arguments.streams,
         soak_s=arguments.soak,

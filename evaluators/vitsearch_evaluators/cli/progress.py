@@ -3,6 +3,7 @@
 import sys
 from typing import Any, Optional, TextIO
 
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.processes import ProcessId
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
@@ -43,8 +44,8 @@ class Progress:
             self._overwrite("")
 
     def _print(self, text: str) -> None:
-        print(f"vitsearch-agent: {text}", file=self._stream)
+        print(f"vitsearch-agent: {printable(text)}", file=self._stream)
 
     def _overwrite(self, text: str) -> None:
-        self._stream.write(f"\r\033[K{text}")
+        self._stream.write(f"\r\033[K{printable(text)}")
         self._stream.flush()

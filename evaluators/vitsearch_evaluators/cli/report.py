@@ -1,10 +1,13 @@
 """Measurements as text: one in full, or several in a table.
 
-Every figure of a measurement is shown with its value or, if it is None, with the reason.
+Every figure of a measurement is shown with its value or, if it is None, with the reason. Names and reasons come from
+models and programs, so every line is made printable here.
 """
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
+from vitsearch_evaluators.base.printable import printable
+from vitsearch_evaluators.cli.terminal import message_of
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS
 from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
@@ -46,6 +49,7 @@ def summary(measurement: Measurement) -> str:
     baseline = shown.value("runtime_baseline_mb", measurement.runtime_baseline_mb)
     lines = [
         f"{measurement.runtime} {measurement.runtime_version}, {_plan(measurement)}, {latency.n} runs",
+        f"shapes          {_shapes(measurement) or shown.reason('shapes')}",
         f"latency_ms_p50  {_with_interval(measurement.shown_latency_ms)}",
         f"latency_ms_p90  {shown.value('latency_ms_p90', latency.p90)}",
         f"latency_ms_p95  {shown.value('latency_ms_p95', latency.p95)}",
@@ -65,40 +69,40 @@ def summary(measurement: Measurement) -> str:
     ]
     for flag in measurement.flags:
         lines.append(f"{flag.upper():<15} {_FLAGS.get(flag, 'see the README')}")
-    return "\n".join(lines)
+    return _text(lines)
 
 
 def comparison(results: Sequence[FileResult]) -> str:
     """Return a table with a row for each file; times also as multiples of the first measured file.
 
-    Below it are the errors, the reasons for missing figures, and the flags.
+    Below it are the shapes, the errors, the reasons for missing figures, and the flags.
     """
     measured = [result.measurement for result in results if result.measurement is not None]
     lines = []
     if measured:
         first = measured[0]
-        lines += [f"{first.runtime} {first.runtime_version}, {_plan(first)}", ""]
+        plans = dict.fromkeys(_plan(one) for one in measured)
+        lines += [f"{first.runtime} {first.runtime_version}, {' or '.join(plans)}", ""]
         columns = [column for column in _COLUMNS if any(column.cell(one, first) for one in measured)]
         rows = [["model"] + [column.head for column in columns] + [""]]
         for result in results:
             if result.measurement is not None:
                 cells = [column.cell(result.measurement, first) for column in columns]
-                rows.append([result.model] + cells + [", ".join(result.measurement.flags)])
+                rows.append([printable(result.model)] + cells + [", ".join(result.measurement.flags)])
         lines += _aligned(rows)
-    lines += [f"{result.model}: {failure(result.error)}" for result in results if result.error is not None]
+        lines += _shape_lines(results)
+    lines += [f"{result.model}: {message_of(result.error)}" for result in results if result.error is not None]
     missing = [line for one in measured for line in _missing(one)]
     if missing:
         lines += ["", *dict.fromkeys(missing)]
     flags = sorted({flag for one in measured for flag in one.flags})
     if flags:
         lines += [""] + [f"{flag}: {_FLAGS.get(flag, 'see the README')}" for flag in flags]
-    return "\n".join(lines)
+    return _text(lines)
 
 
-def failure(error: EvaluatorError) -> str:
-    """Return the message of an error, preceded by its kind if it has one."""
-    kind = error.details.get("kind")
-    return str(error) if kind is None else f"{kind}: {error}"
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(map(printable, lines))
 
 
 class _Shown:
@@ -113,7 +117,10 @@ class _Shown:
 
     def missing(self, name: str) -> str:
         """Return the reason why a figure is missing."""
-        return f"not measured: {self._reasons.pop(name, 'no reason given')}"
+        return f"not measured: {self.reason(name)}"
+
+    def reason(self, name: str) -> str:
+        return self._reasons.pop(name, "no reason given")
 
     def note(self, name: str) -> Optional[str]:
         """Return the note on a figure that has a value, None without one."""
@@ -259,4 +266,18 @@ def _aligned(rows: List[List[str]]) -> List[str]:
 def _plan(measurement: Measurement) -> str:
     protocol = measurement.protocol
     plan = [protocol.id, f"{protocol.threads} thread{'s' if protocol.threads > 1 else ''}"]
-    return ", ".join(plan + ([f"batch {protocol.batch}"] if protocol.batch > 1 else []))
+    return ", ".join(plan + ([f"batch {measurement.batch}"] if measurement.batch > 1 else []))
+
+
+def _shapes(measurement: Measurement) -> str:
+    """Return the shapes of the inputs as `--shape` takes them; empty if there are none."""
+    return "  ".join(f"{name}={','.join(map(str, sizes))}" for name, sizes in (measurement.shapes or {}).items())
+
+
+def _shape_lines(results: Sequence[FileResult]) -> List[str]:
+    """Return the shapes of all files in one line, or a line for each file if they differ."""
+    shapes = [(result.model, _shapes(result.measurement)) for result in results if result.measurement is not None]
+    known = dict.fromkeys(text for _, text in shapes if text)
+    if len(known) < 2:
+        return [f"shapes: {text}" for text in known]
+    return ["", "these figures are of different shapes:"] + [f"{model}: {text or 'unknown'}" for model, text in shapes]

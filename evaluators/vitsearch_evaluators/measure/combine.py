@@ -40,13 +40,14 @@ def combine(
         "cpu_ms": summarize([report.cpu_ms for report in reports]) if reports[0].cpu_ms else None,
         "load_ms": _known_median([report.load_ms for report in reports]),
         "first_inference_ms": _known_median([report.first_inference_ms for report in reports]),
-        "throughput_ips": 1e3 * protocol.batch / latency.mean if latency.mean > 0 else None,
+        "throughput_ips": 1e3 * reports[0].batch / latency.mean if latency.mean > 0 else None,
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
         "between_process_rel_spread": _relative_spread([report.wall_ms for report in reports]),
         "counters": _mean_counters(reports),
         "sustained": None if sustained is None else summarize([sustained.wall_ms]),
         "contention": _contention(reports),
+        "shapes": reports[0].shapes,
     }
     return dict(
         figures,
@@ -54,6 +55,7 @@ def combine(
         reasons=_reasons(figures, reports, sustained),
         runtime_version=reports[0].runtime_version,
         options=dict(reports[0].options),
+        batch=reports[0].batch,
     )
 
 
@@ -79,6 +81,8 @@ def _reasons(
             reasons.update(_quantile_reasons(name, value))
         elif isinstance(value, (int, float)):
             reasons.pop(name, None)  # one process gave a reason, but another one has the figure
+    if figures["shapes"] == {}:
+        reasons["shapes"] = "the model has no inputs"
     contention = figures["contention"]
     if contention.wait_over_cpu is None or contention.wall_over_cpu is None:
         reasons.setdefault("contention", "no processor time was counted")

@@ -5,9 +5,10 @@ must not import the runtime's library. Only the measuring child calls `available
 """
 
 import abc
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 
 class Availability(NamedTuple):
@@ -30,14 +31,22 @@ class Availability(NamedTuple):
 class Session(abc.ABC):
     """A loaded model with its inputs.
 
-    `reported_options` are settings that the runtime chose itself; the result records them with the options.
+    `reported_options` are settings that the runtime chose itself; the result records them with the options. `batch`
+    is the number of images in a run, `shapes` the shape of each input (empty: the model has none; None: the runtime
+    does not tell).
     """
 
     reported_options: Mapping[str, Any] = {}
+    batch: int = 1
+    shapes: Optional[Shapes] = None
 
     @abc.abstractmethod
     def run(self) -> None:
-        """Run one batch and return when its outputs are complete."""
+        """Run one batch and return when its outputs are complete.
+
+        Raises MeasurementFailed with the library's own words when the library refuses to run the model (see
+        `refused`); any other exception counts as a crash.
+        """
 
     def infer(self, images: Any) -> Any:
         """Return the first output (N x classes) for a full batch of images (a numpy array, N x C x H x W).
@@ -132,12 +141,14 @@ class Runtime(abc.ABC):
         return state
 
     @abc.abstractmethod
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
         """Load a model file and make its inputs.
 
-        `options` are those of `check_options`. Raises MeasurementFailed: `incompatible_artifact`
-        for a file that this runtime cannot run, `runtime_unavailable` for a missing provider,
-        `out_of_memory`.
+        `options` are those of `check_options`; `batch` and `shapes` are those of the protocol (see `run_shapes`).
+        Raises MeasurementFailed: `incompatible_artifact` for a file that this runtime cannot run or shapes that the
+        model does not have, `runtime_unavailable` for a missing provider, `out_of_memory`.
         """
 
 
@@ -148,15 +159,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
-def concrete_shape(name: str, shape: Sequence[Union[int, str, None]], batch: int) -> List[int]:
-    """Return an input's shape with its open dimensions set to the batch.
-
-    Raises MeasurementFailed when the model has another, fixed batch size.
-    """
-    concrete = [size if isinstance(size, int) and size > 0 else batch for size in shape]
-    if concrete and concrete[0] != batch:
-        raise MeasurementFailed(
-            "incompatible_artifact",
-            f"input {name!r} has the fixed shape {list(shape)}, but the protocol asks for a batch of {batch}",
-        )
-    return concrete
+def refused(error: Exception, sentence: str) -> MeasurementFailed:
+    """Return the failure for an error of a runtime's library, with the library's own words after `sentence`."""
+    kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
+    return MeasurementFailed(kind, f"{sentence}: {str(error).strip()}")

@@ -3,30 +3,41 @@
 numpy is imported in the child that runs the model, never in the agent.
 """
 
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence
 
+from vitsearch_evaluators.artifacts.base import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import concrete_shape
+from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _SEED = 0
 
 
 class Input(NamedTuple):
-    """An input of a model; `dtype` is numpy's name. A size in `shape` that is not a positive number is open."""
+    """An input of a model: `dtype` is numpy's name, `dims` as in Declared."""
 
     name: str
     dtype: str
-    shape: Sequence[Any]
+    dims: Optional[Sequence[Any]]
 
 
-def random_arrays(inputs: Sequence[Input], batch: int) -> List[Any]:
+class Feeds(NamedTuple):
+    """The arrays of a run, in the order of the inputs, and their shapes."""
+
+    arrays: List[Any]
+    sizes: RunShapes
+
+
+def random_feeds(inputs: Sequence[Input], batch: Optional[int], shapes: Shapes) -> Feeds:
     """Return seeded arrays for the inputs: normally distributed floats, or 0 and 1 for other types.
 
-    Raises MeasurementFailed for a batch that the model does not accept and for an unsupported type.
+    Raises MeasurementFailed for a batch or shapes that the model does not accept (see `run_shapes`) and for an
+    unsupported type.
     """
     import numpy
 
+    sizes = run_shapes([Declared(one.name, one.dims) for one in inputs], batch, shapes)
     generator = numpy.random.RandomState(_SEED)
     arrays = []
     for one in inputs:
@@ -35,8 +46,11 @@ def random_arrays(inputs: Sequence[Input], batch: int) -> List[Any]:
                 "incompatible_artifact",
                 f"input {one.name!r} has the type {one.dtype}; supported are {', '.join(DTYPES)}",
             )
-        shape = concrete_shape(one.name, one.shape, batch)
-        floating = one.dtype.startswith("float")
-        values = generator.standard_normal(shape) if floating else generator.randint(0, 2, shape)
+        floating, shape = one.dtype.startswith("float"), (sizes.shapes or {})[one.name]
+        try:
+            values = generator.standard_normal(shape) if floating else generator.randint(0, 2, shape)
+        except (MemoryError, ValueError) as error:  # ValueError: more elements than numpy can count
+            message = f"input {one.name!r} does not fit in memory at the shape {list(shape)}"
+            raise MeasurementFailed("out_of_memory", message) from error
         arrays.append(numpy.ascontiguousarray(numpy.asarray(values).astype(one.dtype)))
-    return arrays
+    return Feeds(arrays, sizes)

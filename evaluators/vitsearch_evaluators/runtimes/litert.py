@@ -1,32 +1,35 @@
 """LiteRT, formerly TensorFlow Lite. Only this file imports its interpreter, and only inside functions."""
 
 import importlib
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_evaluators.artifacts import inspect
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
-from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.shapes import RunShapes
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 _PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
 
 class LiteRtSession(Session):
-    def __init__(self, interpreter: Any) -> None:
+    def __init__(self, interpreter: Any, sizes: RunShapes) -> None:
+        self.batch, self.shapes = sizes
         self._interpreter = interpreter
 
     def run(self) -> None:
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise refused(error, "litert refuses to run the model") from error
 
     def infer(self, images: Any) -> Any:
         try:
             self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], images)
         except (ValueError, RuntimeError) as error:
-            raise MeasurementFailed(
-                "incompatible_artifact", f"the model does not accept the images: {error}"
-            ) from error
-        self._interpreter.invoke()
+            raise refused(error, "the model does not accept the images") from error
+        self.run()
         return self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])
 
     def close(self) -> None:
@@ -52,7 +55,9 @@ class LiteRtRuntime(Runtime):
         providers = (module.__name__.partition(".")[0],)
         return Availability(True, None, version, providers, ("tflite",), precisions=("fp32", "int8"))
 
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
         module, version = _interpreter_module()
         inspect("tflite", {"model.tflite": path})
         more = {}
@@ -62,7 +67,7 @@ class LiteRtRuntime(Runtime):
             interpreter = module.Interpreter(model_path=path, num_threads=threads, **more)
             details = interpreter.get_input_details()
             inputs = [Input(one["name"], one["dtype"].__name__, list(one["shape_signature"])) for one in details]
-            arrays = random_arrays([_plain(one) for one in inputs], batch)
+            arrays, sizes = random_feeds([_plain(one) for one in inputs], batch, shapes)
             for one, array in zip(details, arrays):
                 if tuple(one["shape"]) != array.shape:
                     interpreter.resize_tensor_input(one["index"], array.shape)
@@ -70,14 +75,13 @@ class LiteRtRuntime(Runtime):
             for one, array in zip(details, arrays):
                 interpreter.set_tensor(one["index"], array)
         except (ValueError, RuntimeError) as error:
-            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"litert {version} rejects the model: {error}") from error
-        return LiteRtSession(interpreter)
+            raise refused(error, f"litert {version} rejects the model") from error
+        return LiteRtSession(interpreter, sizes)
 
 
 def _plain(one: Input) -> Input:
     """Convert numpy's type name and integers to plain ones."""
-    return one._replace(dtype=one.dtype.rstrip("_"), shape=[int(size) for size in one.shape])
+    return one._replace(dtype=one.dtype.rstrip("_"), dims=[int(size) for size in one.dims or ()])
 
 
 def _interpreter_module() -> Tuple[Any, str]:

@@ -5,12 +5,13 @@ It is for tests, for measuring the agent's own overhead, and for machines withou
 
 import hashlib
 import time
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 _BUSY_US_DEFAULT = 200
 _read_busy_us = json_reader.integer(0, 10**6)
@@ -18,7 +19,8 @@ _read_hash_kib = json_reader.integer(1, 10**6)
 
 
 class NoopSession(Session):
-    def __init__(self, busy_us: int) -> None:
+    def __init__(self, busy_us: int, batch: int) -> None:
+        self.batch = batch
         self._busy_s = busy_us / 1e6
 
     def run(self) -> None:
@@ -34,7 +36,8 @@ class NoopSession(Session):
 class HashSession(Session):
     """A run hashes a fixed amount of data, so a slower device takes longer."""
 
-    def __init__(self, hash_kib: int) -> None:
+    def __init__(self, hash_kib: int, batch: int) -> None:
+        self.batch = batch
         self._block = bytes(1024)
         self._hash_kib = hash_kib
 
@@ -67,7 +70,13 @@ class NoopRuntime(Runtime):
     def available(self) -> Availability:
         return Availability(True, None, "1", (), (ANY_ARTIFACT,))
 
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
+        if shapes:
+            raise MeasurementFailed("incompatible_artifact", "noop does not read the model, so it takes no shapes")
         with open(path, "rb") as stream:
             stream.read()
-        return HashSession(options["hash_kib"]) if "hash_kib" in options else NoopSession(options["busy_us"])
+        if "hash_kib" in options:
+            return HashSession(options["hash_kib"], batch or 1)
+        return NoopSession(options["busy_us"], batch or 1)

@@ -5,9 +5,11 @@ from typing import Any, Dict, List, Mapping, Optional
 from vitsearch_evaluators.artifacts import inspect, model_files
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, is_out_of_memory
-from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.shapes import RunShapes
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "auto": None}
 _NAMES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
@@ -27,19 +29,22 @@ _read_streams = json_reader.integer(1, 256)
 
 
 class OpenVinoSession(Session):
-    def __init__(self, request: Any, reported_options: Dict[str, Any]) -> None:
+    def __init__(self, request: Any, sizes: RunShapes, reported_options: Dict[str, Any]) -> None:
+        self.batch, self.shapes = sizes
         self._request = request
         self.reported_options = reported_options
 
     def run(self) -> None:
-        self._request.infer(share_outputs=True)
+        try:
+            self._request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise refused(error, "openvino refuses to run the model") from error
 
     def infer(self, images: Any) -> Any:
         try:
             return self._request.infer([images])[0]
         except (RuntimeError, ValueError, TypeError) as error:
-            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"the model does not accept the images: {error}") from error
+            raise refused(error, "the model does not accept the images") from error
 
     def close(self) -> None:
         self._request = None
@@ -77,7 +82,9 @@ class OpenVinoRuntime(Runtime):
         version = str(openvino.__version__).partition("-")[0]
         return Availability(True, None, version, (_DEVICE,), ("onnx", "openvino"), precisions=precisions)
 
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
         import openvino
 
         files = model_files(path)
@@ -89,27 +96,27 @@ class OpenVinoRuntime(Runtime):
         core = openvino.Core()
         try:
             model = core.read_model(path)
-            inputs = [_input(port) for port in model.inputs]
-            arrays = random_arrays(inputs, batch)
+            arrays, sizes = random_feeds([_input(port) for port in model.inputs], batch, shapes)
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model.reshape({port: list(array.shape) for port, array in zip(model.inputs, arrays)})
             compiled = core.compile_model(model, _DEVICE, properties)
         except RuntimeError as error:
-            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"openvino {openvino.__version__} rejects the model: {error}") from error
+            raise refused(error, f"openvino {openvino.__version__} rejects the model") from error
         used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
         if wanted is not None and used != wanted:
             raise MeasurementFailed("runtime_unavailable", f"openvino computes in {used} on this CPU, not in {wanted}")
         request = compiled.create_infer_request()
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array))
-        return OpenVinoSession(request, {"inference_precision_used": used})
+        return OpenVinoSession(request, sizes, {"inference_precision_used": used})
 
 
 def _input(port: Any) -> Input:
-    shape: List[Any] = [size.get_length() if size.is_static else None for size in port.partial_shape]
+    dims: Optional[List[Any]] = None
+    if port.partial_shape.rank.is_static:
+        dims = [size.get_length() if size.is_static else None for size in port.partial_shape]
     name = _type_name(port.element_type)
-    return Input(str(port.any_name), _ELEMENT_TYPES.get(name, name), shape)
+    return Input(str(port.any_name), _ELEMENT_TYPES.get(name, name), dims)
 
 
 def _type_name(kind: Any) -> str:

@@ -1,19 +1,15 @@
 """ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
-from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import (
-    Availability,
-    Runtime,
-    Session,
-    is_out_of_memory,
-)
-from vitsearch_evaluators.runtimes.inputs import Input, random_arrays
+from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
+from vitsearch_evaluators.wire.job_spec import Shapes
 
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -34,19 +30,17 @@ _DTYPES = {
 _read_optimizers = json_reader.sequence(json_reader.text, 64)
 
 
-class _Input(NamedTuple):
-    name: str
-    type: str
-    shape: List[Any]
-
-
 class OrtSession(Session):
-    def __init__(self, session: Any, feeds: Dict[str, Any]) -> None:
+    def __init__(self, session: Any, names: Sequence[str], feeds: Feeds) -> None:
+        self.batch, self.shapes = feeds.sizes
         self._session = session
-        self._feeds = feeds
+        self._feeds = dict(zip(names, feeds.arrays))
 
     def run(self) -> None:
-        self._session.run(None, self._feeds)
+        try:
+            self._session.run(None, self._feeds)
+        except Exception as error:  # its exceptions have no other common class
+            raise refused(error, "onnxruntime refuses to run the model") from error
 
     def infer(self, images: Any) -> Any:
         if len(self._feeds) != 1:
@@ -56,8 +50,7 @@ class OrtSession(Session):
         try:
             return self._session.run(None, dict.fromkeys(self._feeds, images))[0]
         except Exception as error:
-            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(kind, f"the model does not accept the images: {error}") from error
+            raise refused(error, "the model does not accept the images") from error
 
     def close(self) -> None:
         self._session = None
@@ -104,7 +97,9 @@ class OrtRuntime(Runtime):
     def with_limits(self, state: Availability) -> Availability:
         return state._replace(**find_limits(_loads)._asdict())
 
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
         import onnxruntime
 
         provider = options["provider"]
@@ -121,8 +116,8 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             )
-        inputs = [_Input(one.name, one.type, one.shape) for one in session.get_inputs()]
-        return OrtSession(session, random_feeds(inputs, batch))
+        inputs = [_input(one, path) for one in session.get_inputs()]
+        return OrtSession(session, [one.name for one in inputs], random_feeds(inputs, batch, shapes))
 
     def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
         import onnxruntime
@@ -143,10 +138,14 @@ class OrtRuntime(Runtime):
                 disabled_optimizers=options["disabled_optimizers"],
             )
         except Exception as error:
-            kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
-            raise MeasurementFailed(
-                kind, f"onnxruntime {onnxruntime.__version__} rejects the model: {error}"
-            ) from error
+            raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
+
+
+def _input(one: Any, path: str) -> Input:
+    dims = one.shape
+    if not dims:  # onnxruntime says the same of a scalar and of an input whose dimensions the file does not declare
+        dims = next(found.dims for found in declared_inputs("onnx", path) if found.name == one.name)
+    return Input(one.name, _DTYPES.get(one.type, one.type), dims)
 
 
 def _loads(content: bytes) -> bool:
@@ -161,9 +160,3 @@ def _loads(content: bytes) -> bool:
     except Exception:  # noqa: BLE001 - its exceptions have no other common class
         return False
     return True
-
-
-def random_feeds(inputs: List[_Input], batch: int) -> Dict[str, Any]:
-    """Return seeded arrays by input name."""
-    plain = [Input(one.name, _DTYPES.get(one.type, one.type), one.shape) for one in inputs]
-    return {one.name: array for one, array in zip(inputs, random_arrays(plain, batch))}

@@ -30,10 +30,14 @@ JOB_KINDS = ("measure", "accuracy", "peaks")
 MINIMUM_RUNS = 11
 """The fewest runs whose median may be reported (early stopping at 99 % confidence)."""
 
-MOST_RUNS = 100000
+MOST_RUNS = 10000
 """The most timed runs of one process; its sampling ends there, so that its answer stays small."""
 
 MAX_PROCESSES = 32
+
+
+Shapes = Mapping[str, Tuple[int, ...]]
+"""Input -> its sizes."""
 
 
 class MeasureProtocol(NamedTuple):
@@ -56,6 +60,9 @@ class MeasureProtocol(NamedTuple):
     Before the first process the device cools down to `start_max_c` degrees (None: it does not wait); before each
     further process, to 3 C above the temperature at which the first one started. It waits at most `cooldown_max_s`
     seconds each time.
+
+    `batch` is the number of images in a run: only an open first dimension takes it. None is the model's own batch, 1
+    if that is open. `shapes` (input -> its sizes) are the shapes of inputs that have other open dimensions.
     """
 
     id: str
@@ -70,7 +77,7 @@ class MeasureProtocol(NamedTuple):
     target_rel_half_width: float
     budget_s: float
     threads: int
-    batch: int
+    batch: Optional[int] = None
     reference: Optional[str] = None
     throughput_s: float = 0.0
     streams: int = 1
@@ -79,12 +86,14 @@ class MeasureProtocol(NamedTuple):
     idle_s: float = 0.0
     start_max_c: Optional[float] = None
     cooldown_max_s: float = 0.0
+    shapes: Shapes = {}
 
     def to_json(self) -> Dict[str, Any]:
-        """Return the JSON without the phases that are not requested."""
+        """Return the JSON without what is not requested."""
         given = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
         # 2 and 2.0 seconds are the same protocol and must have the same job id.
-        return {key: float(value) if key.endswith(_REAL) else value for key, value in given.items()}
+        given = {key: float(value) if key.endswith(_REAL) else value for key, value in given.items()}
+        return dict(given, shapes=shapes_to_json(self.shapes)) if self.shapes else given
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
@@ -100,6 +109,13 @@ class MeasureProtocol(NamedTuple):
 _REAL = ("_s", "_c", "_width")
 """Endings of the keys whose values are real numbers."""
 
+read_shapes = json_reader.mapping(json_reader.sequence(json_reader.integer(1, 2**31 - 1), 16))
+
+
+def shapes_to_json(shapes: Shapes) -> Dict[str, Any]:
+    return {name: list(sizes) for name, sizes in shapes.items()}
+
+
 _PROTOCOL = {
     "id": json_reader.text,
     "warmup_min_runs": json_reader.integer(0, 10000),
@@ -113,7 +129,7 @@ _PROTOCOL = {
     "target_rel_half_width": json_reader.number(0, 1),
     "budget_s": json_reader.number(0, 7200),
     "threads": json_reader.integer(1, 256),
-    "batch": json_reader.integer(1, 4096),
+    "batch": json_reader.optional(json_reader.integer(1, 4096)),
     "reference": json_reader.optional(json_reader.sha256),
     "throughput_s": json_reader.number(0, 3600),
     "streams": json_reader.integer(1, 256),
@@ -122,8 +138,10 @@ _PROTOCOL = {
     "idle_s": json_reader.number(0, 600),
     "start_max_c": json_reader.optional(json_reader.number(-40, 150)),
     "cooldown_max_s": json_reader.number(0, 3600),
+    "shapes": read_shapes,
 }
 _NOT_REQUESTED: Dict[str, Any] = {
+    "batch": None,
     "reference": None,
     "throughput_s": 0.0,
     "streams": 1,
@@ -132,6 +150,7 @@ _NOT_REQUESTED: Dict[str, Any] = {
     "idle_s": 0.0,
     "start_max_c": None,
     "cooldown_max_s": 0.0,
+    "shapes": {},
 }
 
 REFERENCE = "8f52a0434a488e00cf85cdf79e661417f71395c94868bf49f2117a37ad68e3a7"
@@ -150,7 +169,6 @@ SCREEN = MeasureProtocol(
     target_rel_half_width=0.05,
     budget_s=60.0,
     threads=1,
-    batch=1,
     reference=REFERENCE,
 )
 """For every model: two processes of three bursts, up to five while the interval is wide."""
@@ -217,8 +235,8 @@ class JobSpec(NamedTuple):
     """One job. `options` are the runtime's options, which the runtime checks.
 
     The kind decides the manifest: a model (`measure`), a model and a subset (`accuracy`), or nothing (`peaks`, for
-    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch` and `timeout_s`, a peaks
-    job only `threads`, `min_s` and `timeout_s`.
+    the device's own peaks). Of the protocol, an accuracy job uses only `threads`, `batch`, `shapes` and `timeout_s`, a
+    peaks job only `threads`, `min_s` and `timeout_s`.
 
     `repeat` (0, 1, 2, ...) distinguishes measurements that are otherwise equal.
     """

@@ -3,7 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes, shapes_to_json
 from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, wall_ms
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL
 
@@ -186,6 +186,8 @@ class Measurement(NamedTuple):
     runtime: str
     runtime_version: str
     options: Mapping[str, Any]
+    batch: int
+    shapes: Optional[Shapes]
     latency_ms: Latency
     cpu_ms: Optional[Latency]
     load_ms: Optional[float]
@@ -239,6 +241,7 @@ class Measurement(NamedTuple):
             "counters",
         ):
             value[key] = None if value[key] is None else value[key].to_json()
+        value["shapes"] = None if self.shapes is None else shapes_to_json(self.shapes)
         return dict(value, options=dict(self.options), reasons=dict(self.reasons), flags=list(self.flags))
 
     @classmethod

@@ -3,6 +3,7 @@
 from typing import Mapping
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.job_spec import read_shapes
 
 OF_EVERY_RESULT: Mapping[str, json_reader.Reader] = {
     "job_id": json_reader.sha256,
@@ -23,5 +24,8 @@ OF_A_MODEL: Mapping[str, json_reader.Reader] = dict(
     OF_EVERY_RESULT,
     artifact=json_reader.sha256,
     runtime_version=json_reader.text,
+    batch=json_reader.integer(1),
+    shapes=json_reader.optional(read_shapes),
 )
-"""The readers of the fields that results about a model share."""
+"""The readers of the fields that results about a model share. `batch` is the number of images in a run, `shapes` the
+shape of each input (input -> its sizes); None if the runtime does not tell."""

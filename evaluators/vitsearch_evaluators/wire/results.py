@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.job_spec import Shapes, shapes_to_json
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = json_reader.number()
@@ -27,6 +28,8 @@ class AccuracyResult(NamedTuple):
     runtime: str
     runtime_version: str
     options: Mapping[str, Any]
+    batch: int
+    shapes: Optional[Shapes]
     n: int
     correct: int
     not_finite: int
@@ -45,7 +48,8 @@ class AccuracyResult(NamedTuple):
         return self.correct / self.n
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict(), options=dict(self.options))
+        shapes = None if self.shapes is None else shapes_to_json(self.shapes)
+        return dict(self._asdict(), options=dict(self.options), shapes=shapes)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "accuracy") -> "AccuracyResult":

@@ -14,6 +14,7 @@ import typer
 from vitsearch import __version__
 from vitsearch.cli import device_commands
 from vitsearch.errors import VitsearchError
+from vitsearch_evaluators.base.printable import printable, printable_lines
 
 app = typer.Typer(
     help="Compress vision transformers for edge devices by measured, multi-objective search.",
@@ -71,7 +72,7 @@ def run(
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{ended.reason}. The front: vitsearch front {loaded.study}")
+    typer.echo(printable(f"{ended.reason}. The front: vitsearch front {loaded.study}"))
 
 
 @app.command()
@@ -173,5 +174,5 @@ def main() -> None:
     try:
         app()
     except VitsearchError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(printable_lines(str(error)), err=True)
         sys.exit(error.exit_code)

@@ -113,10 +113,11 @@ def cancel(
 ) -> None:
     """Cancel a waiting or running job of any owner."""
     from vitsearch.cli import device_tables
+    from vitsearch_evaluators.base.printable import printable
 
     cancelled = device_tables.cancel(name, _book().get(name), job)
     _print(cancelled) if as_json else typer.echo(
-        device_tables.printable(f"{cancelled['id'][:12]} of {cancelled['study']}: {cancelled['state']}")
+        printable(f"{cancelled['id'][:12]} of {cancelled['study']}: {cancelled['state']}")
     )
 
 

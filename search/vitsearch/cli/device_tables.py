@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from vitsearch.cli.terminal import Terminal, plain
 from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
 from vitsearch_evaluators.measure.combine import CONTENDED_WAIT_OVER_CPU
@@ -104,7 +105,7 @@ def peaks(name: str, device: KnownDevice, runtime: str, threads: int | None) -> 
 
 
 def print_peaks(found: dict[str, Any], console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     table = Table("peak", "threads", "best", "median", "repeats", box=None, header_style="bold")
     for one in found["gemm"]:
         table.add_row(one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s"))
@@ -136,7 +137,7 @@ def _peaks_notes(found: dict[str, Any]) -> list[str]:
 
 
 def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     if not rows:
         console.print("No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
         return
@@ -152,7 +153,7 @@ def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -
 
 
 def print_status(found: dict[str, Any], console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     table = Table(box=None, show_header=False)
     for heading, text in _lines(found):
         table.add_row(plain(heading), plain(text))
@@ -169,16 +170,6 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
             cells = (job["id"][:_SHORT_ID], job["kind"], _state_text(job), job["study"], trial, attempt)
             jobs.add_row(*map(plain, cells))
         console.print(jobs)
-
-
-def printable(text: str) -> str:
-    """``text`` without control characters. Names and reasons come from others and could contain terminal escapes."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def plain(text: str) -> Text:
-    """Text that is printed literally, markup such as ``[/x]`` included."""
-    return Text(printable(text))
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import PlainLines, Progress, describe
 from vitsearch.space import SearchSpace
+from vitsearch_evaluators.base.printable import printable
 
 
 @contextmanager
@@ -37,7 +39,7 @@ class LiveView:
     """Finished trials scroll by above; below are the running stages, the progress bar and the front so far."""
 
     def __init__(self, objectives: tuple[str, ...], wanted: int) -> None:
-        self.console = Console()
+        self.console = Terminal()
         self._objectives = objectives
         self._running: Counter[Stage] = Counter()
         self._confirmed: dict[int, Record] = {}
@@ -61,16 +63,15 @@ class LiveView:
             self._running[stage] -= 1
 
     def note(self, text: str) -> None:
-        self.console.print(text, style="dim", markup=False, highlight=False)
+        self.console.print(printable(text), style="dim", markup=False, highlight=False)
 
     def waits(self, text: str | None) -> None:
         self._waits = text
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
-        self.console.print(
-            f"trial {number:3d}  {describe(record, self._objectives)}", style=style, markup=False, highlight=False
-        )
+        line = printable(f"trial {number:3d}  {describe(record, self._objectives)}")
+        self.console.print(line, style=style, markup=False, highlight=False)
         if record.trained and record.feasible:
             self._confirmed[number] = record
         self._bar.update(self._task, completed=trained, left=self._left(trained, wanted))
@@ -85,7 +86,7 @@ class LiveView:
         stages = ", ".join(
             stage if count == 1 else f"{stage} x{count}" for stage, count in self._running.items() if count
         )
-        waits = [Text(self._waits, style="yellow")] if self._waits else []
+        waits = [Text(printable(self._waits), style="yellow")] if self._waits else []
         return Group(self._front(), f"running: {stages or 'nothing'}", *waits, self._bar)
 
     def _front(self) -> Table:

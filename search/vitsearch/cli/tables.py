@@ -7,10 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
 from vitsearch.study.front import Front, Point
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
 
 BASELINE = "baseline"
@@ -25,7 +27,7 @@ EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
 def print_front(front: Front, console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     if not front.points:
         console.print(
             f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.",
@@ -80,6 +82,7 @@ def front_table(front: Front, width: int) -> Table:
 
 def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
     """A table of the ``needed`` first columns and of as many more as fit; plans are wrapped where those do not."""
+    rows = [list(map(printable, row)) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
     shown = needed
     while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
@@ -129,7 +132,7 @@ def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
             if reason := metrics.reasons.get(name):
                 missing.setdefault((name, reason), []).append(model)
     return [
-        f"{name} is not measured ({'all' if len(names) == len(models) else ', '.join(names)}): {reason}"
+        printable(f"{name} is not measured ({'all' if len(names) == len(models) else ', '.join(names)}): {reason}")
         for (name, reason), names in missing.items()
     ]
 
@@ -139,16 +142,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     marked = EMULATED if state["emulated"] else ""
     trained = f"{state['trained']} of {state['wanted']} plans trained"
     console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
-        console.print(f"A run {state['waits']}", style="yellow", markup=False)
+        console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
     console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
     for number, reason in state["failures"].items():
-        console.print(f"  trial {number}: {reason}", style="red", markup=False)
+        console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print(
         "CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()), markup=False

@@ -12,6 +12,7 @@ from typing import Protocol, TextIO
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
+from vitsearch_evaluators.base.printable import printable
 
 WAITING_LINES_S = 300.0
 
@@ -71,7 +72,7 @@ class PlainLines:
             self.note(text)
 
     def note(self, text: str) -> None:
-        print(f"{time.monotonic() - self._start:7.1f} s  {text}", file=self.stream, flush=True)
+        print(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}", file=self.stream, flush=True)
 
     def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
         self.note(f"trial {number:3d}  {describe(record, self.objectives)}  [{trained}/{wanted} trained]")

@@ -113,7 +113,8 @@ def _wait(manager: Manager, options: ServiceOptions) -> _Listening:
             return _read(text, path)
         if manager.has_failed() or manager.system.clock() > end:
             log = manager.recent_log() or "(empty, or not readable for this user)"
-            raise EvaluatorError("install", f"the agent is installed, but does not listen. {manager.log}:\n{log}")
+            message = f"the agent is installed, but does not listen. {manager.log}:"
+            raise EvaluatorError("install", message, details={"output_tail": log + "\n"})
         manager.system.sleep(_POLL_S)
 
 

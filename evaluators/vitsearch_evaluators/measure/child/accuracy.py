@@ -5,13 +5,14 @@ computes the accuracy and its interval from the counts. The agent reads the name
 the functions of the child import numpy.
 """
 
-from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader, npy
 from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.runtimes.base import Session
+from vitsearch_evaluators.wire.job_spec import Shapes, read_shapes
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 LOGITS = "logits.f32"
@@ -28,6 +29,8 @@ class AccuracyReport(NamedTuple):
     classes: int
     runtime_version: str
     options: Mapping[str, Any]
+    batch: int
+    shapes: Optional[Shapes]
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict(), options=dict(self.options))
@@ -44,6 +47,8 @@ _REPORT: Mapping[str, json_reader.Reader] = {
     "classes": json_reader.integer(1),
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
+    "batch": json_reader.integer(1),
+    "shapes": json_reader.optional(read_shapes),
 }
 
 
@@ -51,7 +56,7 @@ def classify(subject: Subject) -> AccuracyReport:
     """Classify the subset in this folder; MeasurementFailed when model and subset do not fit together."""
     header, labels = _subset()
     session = subject.load()
-    batch, n = subject.protocol.batch, len(labels)
+    batch, n = session.batch, len(labels)
     classes = correct = not_finite = 0
     with open(IMAGES, "rb") as images, replacing(LOGITS) as stream:
         images.seek(header.offset)
@@ -65,7 +70,8 @@ def classify(subject: Subject) -> AccuracyReport:
             right, broken = _count(logits, labels[start : start + batch])
             correct, not_finite = correct + right, not_finite + broken
             stream.write(logits.tobytes())
-    return AccuracyReport(n, correct, not_finite, classes, subject.version, subject.options)
+    counts = n, correct, not_finite, classes
+    return AccuracyReport(*counts, subject.version, subject.options, session.batch, session.shapes)
 
 
 def _subset() -> Tuple[npy.Header, Any]:

@@ -1,6 +1,6 @@
 """Samples in bursts, in which the model alternates with reference models.
 
-    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms; R and R' are the references in turn
+    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms or 250 runs; R and R' are the references in turn
     process: burst, 0.5 s of rest, burst, ...
 
 On a machine that is shared with others the speed of a processor changes by a factor of 1.6 to 2.8 for seconds at a
@@ -18,7 +18,7 @@ from vitsearch_evaluators.wire.distribution import median
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 BLOCK_S = 0.03
-BLOCK_MINIMUM_RUNS = 3
+BLOCK_MINIMUM_RUNS, BLOCK_MAXIMUM_RUNS = 3, 250
 PAIRS = 4
 """Blocks of the model in each burst."""
 REST_S = 0.5
@@ -105,7 +105,7 @@ class BurstSampler:
 
 
 def _is_in_block(runs: int, seconds: float) -> bool:
-    return runs < BLOCK_MINIMUM_RUNS or seconds < BLOCK_S
+    return runs < BLOCK_MINIMUM_RUNS or (seconds < BLOCK_S and runs < BLOCK_MAXIMUM_RUNS)
 
 
 def _summary(samples: Samples) -> Block:

@@ -82,7 +82,7 @@ def gemm(subject: Subject, precision: str) -> PeakReport:
         )
     with open(subject.path, "wb") as stream:
         stream.write(gemm_model(precision))
-    session = subject._replace(protocol=subject.protocol._replace(batch=1)).load()
+    session = subject._replace(protocol=subject.protocol._replace(batch=1, shapes={})).load()
     session.run()
     before = scheduler_times()
     rate = repeated(session.run, 2.0 * GEMM_SIZE**3, subject.protocol.min_s, Clocks())

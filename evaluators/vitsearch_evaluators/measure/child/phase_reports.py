@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.job_spec import MOST_RUNS
+from vitsearch_evaluators.wire.job_spec import MOST_RUNS, Shapes, read_shapes
 from vitsearch_evaluators.wire.measurement import Counters
 
 
@@ -44,6 +44,8 @@ class ProcessReport(NamedTuple):
     runtime_version: str
     options: Mapping[str, Any]
     reasons: Mapping[str, str]
+    batch: int
+    shapes: Optional[Shapes]
     bursts: Tuple[Tuple[PairedBlock, ...], ...] = ()
     counters: Optional[Counters] = None
 
@@ -87,6 +89,8 @@ _PROCESS: Mapping[str, json_reader.Reader] = {
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
     "reasons": json_reader.mapping(json_reader.text),
+    "batch": json_reader.integer(1),
+    "shapes": json_reader.optional(read_shapes),
     "bursts": json_reader.sequence(json_reader.sequence(_paired_block)),
     "counters": json_reader.optional(Counters.from_json),
 }

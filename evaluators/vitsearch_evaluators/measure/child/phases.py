@@ -93,6 +93,8 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         runtime_version=subject.version,
         options=dict(subject.options, **session.reported_options),
         reasons=reasons,
+        batch=session.batch,
+        shapes=session.shapes,
         bursts=found.bursts,
         counters=counted,
     )
@@ -138,8 +140,8 @@ def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
     for stream in streams:
         if stream.error is not None:
             raise stream.error
-    images_per_s = sum(protocol.batch * stream.runs / stream.seconds for stream in streams if stream.seconds > 0)
-    return ThroughputReport(images_per_s, sum(stream.runs for stream in streams))
+    runs_per_s = sum(stream.runs / stream.seconds for stream in streams if stream.seconds > 0)
+    return ThroughputReport(sessions[0].batch * runs_per_s, sum(stream.runs for stream in streams))
 
 
 class _Stream:
@@ -178,4 +180,4 @@ def power(subject: Subject, clocks: Clocks) -> PowerReport:
     runs = run_for(session.run, protocol.power_s, clocks.monotonic)
     load = (start, clocks.monotonic())
     idle_after = stay_idle(protocol.idle_s, clocks)
-    return PowerReport(idle_before, load, idle_after, runs * protocol.batch)
+    return PowerReport(idle_before, load, idle_after, runs * session.batch)

@@ -19,7 +19,8 @@ class Subject(NamedTuple):
     protocol: MeasureProtocol
 
     def load(self) -> Session:
-        return self.runtime.load(self.path, self.options, self.protocol.threads, self.protocol.batch)
+        protocol = self.protocol
+        return self.runtime.load(self.path, self.options, protocol.threads, protocol.batch, protocol.shapes)
 
     def load_references(self) -> Tuple[Session, ...]:
         """Load the protocol's reference models; nothing if it has none, or if this runtime cannot run them.
@@ -33,7 +34,8 @@ class Subject(NamedTuple):
         from vitsearch_evaluators.runtimes import reference_models
 
         return tuple(
-            self.runtime.load(path, options, self.protocol.threads, 1) for path in reference_models.write(self.folder)
+            self.runtime.load(path, options, self.protocol.threads, 1, {})
+            for path in reference_models.write(self.folder)
         )
 
     @property

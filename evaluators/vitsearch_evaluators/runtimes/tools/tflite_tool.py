@@ -10,13 +10,14 @@ the model's, with an interval from fresh processes; other quantiles are not avai
 """
 
 import os
-from typing import Any, List, Mapping, NamedTuple
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
-from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.artifacts import Declared, declared_inputs, inspect
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
 from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tool import (
     LoadWindow,
@@ -38,7 +39,7 @@ _LEAST_TOGETHER = 0.9
 class BenchmarkModelRuntime(ToolRuntime):
     """Runs TFLite files. Option `delegate`: `xnnpack` or `none`.
 
-    It runs the shape in the file, which is not checked; the protocol's batch must be 1.
+    A file whose inputs have open dimensions gets the shapes of the job; any other runs the shapes in the file.
     """
 
     name = "benchmark_model"
@@ -53,15 +54,13 @@ class BenchmarkModelRuntime(ToolRuntime):
             return Availability(False, f"{self.program} cannot be read: {error.strerror}", None, ())
         return Availability(True, None, version, (), ("tflite",), precisions=("fp32", "int8"))
 
+    def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:
+        return run_shapes(declared_inputs("tflite", path), protocol.batch, protocol.shapes)
+
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        if protocol.batch != 1:
-            raise MeasurementFailed(
-                "incompatible_artifact",
-                f"benchmark_model measures only batch 1, the protocol asks for {protocol.batch}",
-            )
         inspect("tflite", {"model.tflite": path})
         starts = [_one_of_eleven(protocol, start) for start in range(MINIMUM_RUNS)]
-        reports = [parse(run_tool(self._command(path, options, protocol.threads, start)).text) for start in starts]
+        reports = [parse(run_tool(self._command(path, options, protocol, start)).text) for start in starts]
         what = "median" if reports[0].is_median else "mean (this version reports no median)"
         runs = sorted(one.runs for one in reports)
         reasons = missing_reasons(
@@ -85,7 +84,7 @@ class BenchmarkModelRuntime(ToolRuntime):
 
     def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         soak = Start(runs=1, min_s=0.0, max_s=_ENOUGH_S, warm_runs=1, warm_s=protocol.soak_s)
-        run_tool(self._command(path, options, protocol.threads, soak))
+        run_tool(self._command(path, options, protocol, soak))
         times = self.measure(path, options, protocol)
         note = f"{times.reasons['latency_ms']}, after {protocol.soak_s:g} s of load"
         return times._replace(reasons=dict(times.reasons, latency_ms=note))
@@ -95,7 +94,7 @@ class BenchmarkModelRuntime(ToolRuntime):
 
         start = _long(protocol, protocol.throughput_s)
         commands = [
-            self._command(_name_for_stream(path, stream), options, protocol.threads, start)
+            self._command(_name_for_stream(path, stream), options, protocol, start)
             for stream in range(protocol.streams)
         ]
         with ThreadPoolExecutor(protocol.streams) as streams:
@@ -111,14 +110,14 @@ class BenchmarkModelRuntime(ToolRuntime):
         )
 
     def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
-        return load_window(run_tool(self._command(path, options, protocol.threads, _long(protocol, protocol.power_s))))
+        return load_window(run_tool(self._command(path, options, protocol, _long(protocol, protocol.power_s))))
 
-    def _command(self, path: str, options: Mapping[str, Any], threads: int, start: "Start") -> List[str]:
+    def _command(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, start: "Start") -> List[str]:
         """Return the command line; every relevant flag is given, because defaults change between versions."""
         return [
             self.program,
             f"--graph={path}",
-            f"--num_threads={threads}",
+            f"--num_threads={protocol.threads}",
             f"--num_runs={start.runs}",
             f"--min_secs={start.min_s:g}",
             f"--max_secs={start.max_s:g}",
@@ -127,7 +126,24 @@ class BenchmarkModelRuntime(ToolRuntime):
             "--run_delay=-1.0",
             f"--use_xnnpack={'true' if options['delegate'] == 'xnnpack' else 'false'}",
             "--enable_op_profiling=false",
+            *_shape_flags(declared_inputs("tflite", path), self.sizes(path, protocol)),
         ]
+
+
+def _shape_flags(declared: Sequence[Declared], sizes: RunShapes) -> List[str]:
+    """Return the flags with the shapes of all inputs if one has an open dimension; they are given in order."""
+    shapes = sizes.shapes or {}
+    if all(one.dims is not None and tuple(one.dims) == shapes[one.name] for one in declared):
+        return []
+    if any("," in one.name for one in declared):
+        names = ", ".join(repr(one.name) for one in declared)
+        raise MeasurementFailed(
+            "incompatible_artifact", f"benchmark_model takes no shapes for names with a comma: {names}"
+        )
+    return [
+        "--input_layer=" + ",".join(one.name for one in declared),
+        "--input_layer_shape=" + ":".join(",".join(map(str, shapes[one.name])) for one in declared),
+    ]
 
 
 class Start(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequen
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Runtime, Session, is_out_of_memory
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.runtimes.shapes import RunShapes
+from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
 
 _ERROR_LINES = 3
 _LINES_KEPT = 20000
@@ -63,13 +64,22 @@ class ToolRuntime(Runtime):
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return True
 
-    def load(self, path: str, options: Mapping[str, Any], threads: int, batch: int) -> Session:
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
         raise MeasurementFailed(
             "runtime_unavailable", f"{self.name} is a program: it loads models only in its own process"
         )
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
         """Make what `measure` needs, in a separate process that may take long. Called if `prepares` is set."""
+
+    def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:
+        """Return the batch and the shapes of a run; MeasurementFailed `incompatible_artifact` for those that this
+        program cannot run."""
+        if protocol.shapes:
+            raise MeasurementFailed("incompatible_artifact", f"{self.name} cannot set the shapes of a model")
+        return RunShapes(protocol.batch or 1, None)
 
     @abc.abstractmethod
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:

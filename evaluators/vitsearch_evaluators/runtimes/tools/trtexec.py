@@ -13,11 +13,12 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts import inspect
+from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
 from vitsearch_evaluators.runtimes.tools.engines import EngineCache
 from vitsearch_evaluators.runtimes.tools.tool import (
     LoadWindow,
@@ -35,6 +36,7 @@ from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     Version,
     build_flags,
     read_version,
+    shape_flags,
     shown,
     stream_flags,
 )
@@ -50,7 +52,7 @@ start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half
 
 
 class TrtexecRuntime(ToolRuntime):
-    """Runs ONNX files with batch 1.
+    """Runs ONNX files.
 
     Option `precision`: `fp32` (TF32 off), `fp16`, or `int8` (a model with Q/DQ nodes; its other layers in fp16).
     TensorRT 11 takes the precision only from the model; the option must then be `fp32`.
@@ -73,12 +75,8 @@ class TrtexecRuntime(ToolRuntime):
         return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
-        if protocol.batch != 1:
-            raise MeasurementFailed(
-                "incompatible_artifact", f"trtexec measures only batch 1, the protocol asks for {protocol.batch}"
-            )
         inspect("onnx", {"model.onnx": path})
-        flags = self._build(options)[1]
+        flags = self._build(options)[1] + self._shapes(path, protocol)
         cache = self._cache()
 
         def build(engine: str) -> None:
@@ -86,14 +84,17 @@ class TrtexecRuntime(ToolRuntime):
             if not os.path.exists(engine):
                 raise MeasurementFailed("protocol", "trtexec ended without an error but wrote no engine")
 
-        cache.make(self._key(path, options), build)
+        cache.make(self._key(path, options, protocol), build)
+
+    def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:
+        return run_shapes(declared_inputs("onnx", path), protocol.batch, protocol.shapes)
 
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         load = Load(protocol.min_s, _warm_s(protocol))
         try:
             text = self._run(path, options, protocol, load.timed_flags()).text
         except MeasurementFailed:
-            self._cache().drop(self._key(path, options))  # an engine that fails to load would fail again
+            self._cache().drop(self._key(path, options, protocol))  # an engine that fails to load would fail again
             raise
         runs = read_runs(TIMES, load.warm_ms, _LONGEST)
         loaded = re.search(r"[Ee]ngine (?:deserialized|loaded) in ([0-9.]+) sec", text)
@@ -136,16 +137,19 @@ class TrtexecRuntime(ToolRuntime):
         self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol, flags: Sequence[str]
     ) -> ToolOutput:
         """Run the engine that `prepare` made from the model."""
-        engine = self._cache().find(self._key(path, options))
+        engine = self._cache().find(self._key(path, options, protocol))
         if engine is None:
             raise MeasurementFailed(
                 "runtime_unavailable", "the engine of this job is missing; TensorRT may have changed"
             )
         with contextlib.suppress(FileNotFoundError):
             os.remove(TIMES)  # the file of an earlier process
-        output = run_tool([self.program, f"--loadEngine={engine}", *flags])
-        _check_batch(output.text, protocol.batch)
+        output = run_tool([self.program, f"--loadEngine={engine}", *self._shapes(path, protocol), *flags])
+        _check_shapes(output.text, self.sizes(path, protocol))
         return output
+
+    def _shapes(self, path: str, protocol: MeasureProtocol) -> List[str]:
+        return shape_flags(declared_inputs("onnx", path), self.sizes(path, protocol))
 
     def _help(self) -> str:
         """Return the help text; every process reads it again, because trtexec may have been replaced."""
@@ -163,12 +167,12 @@ class TrtexecRuntime(ToolRuntime):
     def _cache(self) -> EngineCache:
         return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
-    def _key(self, path: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    def _key(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Dict[str, Any]:
         """Return the key of the engine; the environment covers power mode, clocks and JetPack release."""
         version, flags = self._build(options)
         return {
             "model": file_digest(path),
-            "flags": flags,
+            "flags": flags + self._shapes(path, protocol),
             "tensorrt": shown(version),
             "gpu": gpu_name(),
             "environment": self.context.environment,
@@ -189,13 +193,12 @@ def gpu_name(root: str = "/") -> str:
         return "unknown GPU"
 
 
-def _check_batch(text: str, batch: int) -> None:
-    for sizes in re.findall(r"[Ii]nput binding for .* with dimensions ([0-9x]+)", text):
-        first = sizes.split("x")[0]
-        if first.isdigit() and int(first) != batch:
-            raise MeasurementFailed(
-                "incompatible_artifact", f"an input has the shape {sizes}, but the protocol asks for a batch of {batch}"
-            )
+def _check_shapes(text: str, sizes: RunShapes) -> None:
+    """Refuse a run at other shapes than those of the job; trtexec prints those that it used."""
+    for name, used in re.findall(r"[Ii]nput binding for (.*) with dimensions ([0-9x]+)", text):
+        wanted = "x".join(map(str, (sizes.shapes or {}).get(name, ())))
+        if wanted and used != wanted:
+            raise MeasurementFailed("incompatible_artifact", f"trtexec ran input {name!r} at {used}, not at {wanted}")
 
 
 def _warm_s(protocol: MeasureProtocol) -> float:

@@ -2,9 +2,11 @@
 
 import math
 import re
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+from vitsearch_evaluators.artifacts.base import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.shapes import RunShapes
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 
@@ -82,6 +84,24 @@ class Load(NamedTuple):
     def timed_flags(self) -> List[str]:
         """Return the flags of a run that exports the time of each inference."""
         return [*self.flags(), f"--exportTimes={TIMES}"]
+
+
+def shape_flags(declared: Sequence[Declared], sizes: RunShapes) -> List[str]:
+    """Return the flag with the shapes of the inputs that have open dimensions; a model without those takes none.
+
+    Without it trtexec sets every open dimension to 1. Raises MeasurementFailed for a name that it cannot be given.
+    """
+    given = []
+    for one in declared:
+        shape = (sizes.shapes or {})[one.name]
+        if one.dims is None or tuple(one.dims) != tuple(shape):
+            if re.search(r"['\"\s]", one.name):
+                raise MeasurementFailed(
+                    "incompatible_artifact", f"trtexec takes no shape for an input with the name {one.name!r}"
+                )
+            name = f"'{one.name}'" if re.search("[:,]", one.name) else one.name
+            given.append(f"{name}:{'x'.join(map(str, shape))}")
+    return ["--shapes=" + ",".join(given)] if given else []
 
 
 def stream_flags(help_text: str, streams: int) -> List[str]:

@@ -192,15 +192,16 @@ def configure(state, max_drift, reference_ms, environment, **rest):
     """Write the configuration and the canary's state for an agent that starts on `state`."""
     canary = {"every_jobs": 1, "every_s": 1, "max_drift": max_drift}
     (state / "config.json").write_text(json.dumps({"canary": canary}))
-    reference = {"cpu_ms": reference_ms, "wall_ms": reference_ms}
+    reference = {"cpu_ms": reference_ms, "wall_ms": reference_ms, "provisional": False}
     kept = dict({"references": {environment: reference}, "unverified": [], "quarantined": None}, **rest)
     (state / "canary.json").write_text(json.dumps(kept))
 
 
 IMPATIENT = """
 import sys
-from vitsearch_evaluators.agent import worker
+from vitsearch_evaluators.agent import canary, worker
 from vitsearch_evaluators.cli import app
+canary.PROTOCOL = canary.PROTOCOL._replace(min_runs=11, min_s=0.0, reference=None)
 worker._IDLE_S = 1.0  # an idle worker waits this long for a job before it looks at the canary: 60 s otherwise
 sys.exit(app.main(sys.argv[1:]))
 """

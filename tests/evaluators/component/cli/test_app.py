@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from support.artifact_files import added_row, constant
 from vitsearch_evaluators import __version__
 from vitsearch_evaluators.base import tokens
 from vitsearch_evaluators.cli import app
@@ -92,6 +93,69 @@ def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsy
     assert app.main(["measure", blob, "--runtime", "onnx"]) == 2
     assert "did you mean 'onnxruntime'" in capsys.readouterr().err
     assert app.main(["measure", blob, "--option", "x"]) == 2
+
+
+@pytest.fixture
+def open_onnx(tmp_path):
+    """The path of a model with an open width that only runs at width 8, and whose node has a hostile name."""
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "open.onnx"
+    path.write_bytes(added_row(("batch", "width"), node_name="evil\x1b[2J\nlatency_ms_p50  0.001\u202e"))
+    return str(path)
+
+
+def test_an_open_dimension_is_refused_with_the_flag_and_measured_with_it(open_onnx, capsys):
+    assert app.main(["measure", open_onnx]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("vitsearch-agent: incompatible_artifact: only an open first dimension is the batch")
+    assert shown.splitlines()[0].endswith("input 'x' [batch, width]; give, for example, --shape x=1,224")
+    assert app.main(["measure", open_onnx, "--shape", "x=2,8"]) == 0
+    assert "\nshapes          x=2,8\n" in capsys.readouterr().out
+    assert app.main(["measure", open_onnx, "--shape", "x=2,8", "--json"]) == 0
+    measurement = Measurement.from_json(json.loads(capsys.readouterr().out))
+    assert (measurement.batch, measurement.shapes) == (2, {"x": (2, 8)})
+    assert measurement.protocol.shapes == {"x": (2, 8)}
+    assert measurement.throughput_ips == pytest.approx(2e3 / measurement.latency_ms.mean)
+
+
+def test_a_refusal_at_run_time_is_the_runtimes_sentence_without_a_stack_or_an_escape(open_onnx, capsys):
+    assert app.main(["measure", open_onnx, "--shape", "x=1,5"]) == 1
+    shown = capsys.readouterr().err
+    first = shown.splitlines()[0]
+    assert first.startswith("vitsearch-agent: incompatible_artifact: onnxruntime refuses to run the model: ")
+    assert "evil\\x1b[2J\\nlatency_ms_p50  0.001\\u202e" in first
+    assert "broadcast" in first
+    assert "Traceback" not in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_a_model_with_a_fixed_batch_is_measured_at_it_and_refuses_another(tiny_onnx, capsys):
+    pytest.importorskip("onnxruntime")
+    assert app.main(["measure", tiny_onnx(batch=4)]) == 0
+    shown = capsys.readouterr().out
+    assert ", 1 thread, batch 4, " in shown
+    assert "\nshapes          image=4,8\n" in shown
+    assert app.main(["measure", tiny_onnx(batch=4), "--batch", "1"]) == 1
+    assert "the model fixes batch 4 (input 'image' [4, 8]), but batch 1 was requested" in capsys.readouterr().err
+
+
+def test_a_model_without_inputs_says_so(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "constant.onnx").write_bytes(constant())
+    assert app.main(["measure", str(tmp_path / "constant.onnx")]) == 0
+    assert "\nshapes          the model has no inputs\n" in capsys.readouterr().out
+
+
+def test_files_of_different_shapes_are_told_apart(tiny_onnx, capsys):
+    pytest.importorskip("onnxruntime")
+    one, other = tiny_onnx(), tiny_onnx(batch=4, name="four.onnx")
+    assert app.main(["measure", one, other]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("1 thread or screen-1, 1 thread, batch 4")
+    at = lines.index("these figures are of different shapes:")
+    assert lines[at + 1 : at + 3] == [f"{one}: image=1,8", f"{other}: image=4,8"]
+    assert app.main(["measure", one, tiny_onnx(name="again.onnx")]) == 0
+    assert "shapes: image=1,8" in capsys.readouterr().out.splitlines()
 
 
 def test_the_token_command_shows_and_rotates_the_token(tmp_path, capsys):

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli.measure import parse_options
+from vitsearch_evaluators.cli.measure import parse_options, parse_shapes
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.protocol import CONFIRM
@@ -42,3 +42,20 @@ def test_values_of_options_may_be_json():
     assert parse_options(["a=1", "b=[true]", "c=x=y", "d="]) == {"a": 1, "b": [True], "c": "x=y", "d": ""}
     with pytest.raises(InvalidRequest, match="expected KEY=VALUE"):
         parse_options(["x"])
+
+
+def test_shapes_are_parsed_and_names_may_contain_any_character():
+    assert parse_shapes(["images=1,3,640,640", "a=b:0=2"]) == {"images": (1, 3, 640, 640), "a=b:0": (2,)}
+
+
+@pytest.mark.parametrize(
+    "text", ["images", "images=", "=1,3", "images=1,,3", "images=1,-3", "images=1,0", "images=1x3"]
+)
+def test_invalid_shapes_are_refused_with_the_form(text):
+    with pytest.raises(InvalidRequest, match="--shape: expected NAME=SIZES .* such as images=1,3,640,640; got"):
+        parse_shapes([text])
+
+
+def test_a_shape_given_twice_is_refused():
+    with pytest.raises(InvalidRequest, match="--shape: images is given twice"):
+        parse_shapes(["images=1,3", "images=1,4"])

@@ -30,13 +30,16 @@ def test_the_summary_shows_the_reason_for_every_missing_figure(found):
         temperature=None,
         power=None,
         swap_mb=None,
+        shapes=None,
     )
     names = [name for name, value in nothing._asdict().items() if value is None]
     reasons = {name: f"no {name} here" for name in [*names, "contention", "throttling", "latency_ms_p90"]}
     text = summary(nothing._replace(reasons=reasons))
     for name, reason in reasons.items():
         assert text.count(reason) == 1, name
-    assert text.count("not measured: ") == len(names) + len(("latency_ms_p90", "latency_ms_p95", "latency_ms_p99"))
+    otherwise_worded = ("paired", "shapes")
+    quantiles = ("latency_ms_p90", "latency_ms_p95", "latency_ms_p99")
+    assert text.count("not measured: ") == len(names) - len(otherwise_worded) + len(quantiles)
 
 
 def test_the_summary_shows_values_reasons_and_notes(found):
@@ -83,3 +86,13 @@ def test_a_table_shows_each_reason_for_a_missing_figure_once(found):
 
 def test_a_table_without_any_measurement_has_no_rows():
     assert comparison([FileResult("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"
+
+
+def test_texts_from_outside_stay_on_their_line(found):
+    hostile = "evil\x1b[2J\nlatency_ms_p50  0.001"
+    other = found._replace(reasons={"power": hostile}, shapes={hostile: (1, 8)}, runtime_version=hostile)
+    for text in (summary(other), comparison([FileResult(hostile, other, None), FileResult("b", found, None)])):
+        assert "\x1b" not in text
+        assert "\nlatency_ms_p50  0.001" not in text
+    error = FileResult("a", None, MeasurementFailed("crash", hostile))
+    assert comparison([error]) == "a: crash: evil\\x1b[2J\\nlatency_ms_p50  0.001"

@@ -92,7 +92,7 @@ class Fixed(Runtime):
     def available(self):
         return Availability(True, None, "1", ())
 
-    def load(self, path, options, threads, batch):
+    def load(self, path, options, threads, batch, shapes):
         answers = self.answers
 
         class Fixed(Session):
@@ -105,7 +105,9 @@ class Fixed(Runtime):
             def infer(self, images):
                 return answers.pop(0)
 
-        return Fixed()
+        made = Fixed()
+        made.batch = batch
+        return made
 
 
 def judged(*answers, batch=N):
@@ -150,6 +152,7 @@ def test_end_to_end(client, agent, classifier, subset, tmp_path):
     assert found.correct == (expected.argmax(1) == numpy.load(judged_by.labels)).sum()
     assert found.ci95_low <= found.accuracy <= found.ci95_high
     assert (found.runtime, found.runtime_version) == ("onnxruntime", onnxruntime.__version__)
+    assert (found.batch, found.shapes) == (4, {"image": (4, 1, 2, 3)})
     assert found.environment_id == client.device().environment_id
 
     client.logits(found, str(tmp_path / "logits"))

@@ -9,7 +9,7 @@ from vitsearch_evaluators.testing import RuntimeTestCase
 
 @pytest.fixture
 def write_tflite(tmp_path):
-    """write_tflite(folder, batch=None) -> path of one fully connected layer from 8 to 4; None: an open batch."""
+    """write_tflite(folder, batch, signature) -> path of one fully connected layer from 8 to 4; -1: an open size."""
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
     numpy = pytest.importorskip("numpy")
@@ -20,7 +20,7 @@ def write_tflite(tmp_path):
         made.type = schema.TensorType.FLOAT32
         return made
 
-    def write(folder=tmp_path, batch=None):
+    def write(folder=tmp_path, batch=None, signature=(-1, 8)):
         model, graph, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorT()
         code, layer = schema.OperatorCodeT(), schema.FullyConnectedOptionsT()
         empty, weights = schema.BufferT(), schema.BufferT()
@@ -31,7 +31,7 @@ def write_tflite(tmp_path):
         operator.builtinOptions = layer
         size, is_open = batch or 1, batch is None
         graph.tensors = [
-            tensor("image", [size, 8], 0, [-1, 8] if is_open else None),
+            tensor("image", [size, 8], 0, list(signature) if is_open else None),
             tensor("weight", [4, 8], 1),
             tensor("logits", [size, 4], 0, [-1, 4] if is_open else None),
         ]
@@ -62,9 +62,9 @@ class TestLiteRt(RuntimeTestCase):
         return {"delegate": "none"}
 
 
-def load(path, batch=1, **options):
+def load(path, batch=None, shapes=None, **options):
     runtime = LiteRtRuntime()
-    return runtime.load(path, runtime.check_options(options), 1, batch)
+    return runtime.load(path, runtime.check_options(options), 1, batch, shapes or {})
 
 
 @pytest.mark.parametrize("delegate", ["xnnpack", "none"])
@@ -75,8 +75,23 @@ def test_an_open_batch_takes_the_batch_of_the_protocol(write_tflite, delegate):
     assert session._interpreter.get_tensor(output["index"]).shape == (3, 4)
 
 
-def test_a_fixed_batch_must_match(write_tflite):
-    load(write_tflite(batch=2), batch=2).run()
-    with pytest.raises(MeasurementFailed, match="batch of 1") as caught:
-        load(write_tflite(batch=2))
+def test_a_fixed_batch_is_the_batch_and_no_other_is_accepted(write_tflite):
+    session = load(write_tflite(batch=2))
+    session.run()
+    assert (session.batch, session.shapes) == (2, {"image": (2, 8)})
+    with pytest.raises(MeasurementFailed, match="the model fixes batch 2 .*, but batch 1 was requested") as caught:
+        load(write_tflite(batch=2), batch=1)
+    assert caught.value.kind == "incompatible_artifact"
+
+
+def test_an_open_dimension_other_than_the_batch_needs_a_shape(write_tflite):
+    path = write_tflite(signature=[-1, -1])
+    with pytest.raises(MeasurementFailed, match="give, for example, --shape image=1,224$"):
+        load(path)
+    assert load(path, shapes={"image": (3, 8)}).shapes == {"image": (3, 8)}
+
+
+def test_shapes_that_the_model_cannot_compute_are_an_incompatible_artifact(write_tflite):
+    with pytest.raises(MeasurementFailed, match="litert .* the model: ") as caught:
+        load(write_tflite(signature=[-1, -1]), shapes={"image": (1, 5)}).run()
     assert caught.value.kind == "incompatible_artifact"

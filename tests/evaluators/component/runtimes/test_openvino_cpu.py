@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from support.artifact_files import added_row, identity
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
 from vitsearch_evaluators.testing import RuntimeTestCase
@@ -31,9 +32,9 @@ class TestOpenVino(RuntimeTestCase):
         return {"inference_precision": "f32", "streams": 1}
 
 
-def load(path, batch=1, **options):
+def load(path, batch=None, shapes=None, **options):
     runtime = OpenVinoRuntime()
-    return runtime.load(str(path), runtime.check_options(options), 1, batch)
+    return runtime.load(str(path), runtime.check_options(options), 1, batch, shapes or {})
 
 
 def test_an_openvino_pair_computes_the_same_as_the_onnx_file(openvino, tiny_onnx, tmp_path):
@@ -66,9 +67,36 @@ def test_a_precision_that_the_cpu_lacks_is_unavailable(openvino, tiny_onnx):
         assert caught.value.kind == "runtime_unavailable"
 
 
-def test_a_fixed_batch_must_match(openvino, tiny_onnx):
-    with pytest.raises(MeasurementFailed, match="batch of 1"):
-        load(tiny_onnx(batch=2))
+def test_a_fixed_batch_is_the_batch_and_no_other_is_accepted(openvino, tiny_onnx):
+    assert load(tiny_onnx(batch=2)).batch == 2
+    with pytest.raises(MeasurementFailed, match="the model fixes batch 2 .*, but batch 1 was requested"):
+        load(tiny_onnx(batch=2), batch=1)
+
+
+def test_an_open_dimension_other_than_the_batch_needs_a_shape(openvino, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(identity(shape=("batch", 3, "height", "width")))
+    with pytest.raises(MeasurementFailed, match="give, for example, --shape x=1,3,224,224$"):
+        load(tmp_path / "model.onnx")
+    session = load(tmp_path / "model.onnx", shapes={"x": (2, 3, 64, 48)})
+    session.run()
+    assert (session.batch, session.shapes) == (2, {"x": (2, 3, 64, 48)})
+    assert list(session._request.get_output_tensor(0).shape) == [2, 3, 64, 48]
+
+
+def test_an_input_without_declared_dimensions_needs_a_shape(openvino, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(identity(shape=None))
+    with pytest.raises(MeasurementFailed, match="input 'x' of unknown shape; give"):
+        load(tmp_path / "model.onnx")
+    session = load(tmp_path / "model.onnx", shapes={"x": (3, 5)})
+    session.run()
+    assert session.shapes == {"x": (3, 5)}
+
+
+def test_shapes_that_the_model_cannot_compute_are_an_incompatible_artifact(openvino, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(added_row(("batch", "width")))
+    with pytest.raises(MeasurementFailed, match="openvino .* the model: ") as caught:
+        load(tmp_path / "model.onnx", shapes={"x": (1, 5)}).run()
+    assert caught.value.kind == "incompatible_artifact"
 
 
 def test_external_data_is_refused_before_it_is_read(openvino, tiny_onnx):

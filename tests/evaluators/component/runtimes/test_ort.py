@@ -3,8 +3,9 @@ import shutil
 
 import pytest
 
+from support.artifact_files import added_row, constant, identity
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes.ort import OrtRuntime, _Input, random_feeds
+from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.testing import RuntimeTestCase
 
 pytest.importorskip("onnxruntime")
@@ -28,15 +29,72 @@ class TestOrt(RuntimeTestCase):
         return {"graph_optimization_level": "basic", "disabled_optimizers": ["MatMulAddFusion"]}
 
 
-def load(path, batch=1, **options):
+def load(path, batch=None, shapes=None, **options):
     runtime = OrtRuntime()
-    return runtime.load(path, runtime.check_options(options), 1, batch)
+    return runtime.load(path, runtime.check_options(options), 1, batch, shapes or {})
 
 
-def test_a_fixed_batch_must_match(tiny_onnx):
-    load(tiny_onnx(batch=2), batch=2).run()
-    with pytest.raises(MeasurementFailed, match="batch of 1"):
+@pytest.fixture
+def written(tmp_path):
+    """written(content) -> path of an ONNX file."""
+
+    def write(content):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(content)
+        return str(path)
+
+    return write
+
+
+def test_a_fixed_batch_is_the_batch_and_no_other_is_accepted(tiny_onnx):
+    session = load(tiny_onnx(batch=2))
+    session.run()
+    assert (session.batch, session.shapes) == (2, {"image": (2, 8)})
+    with pytest.raises(MeasurementFailed, match="the model fixes batch 2 .*, but batch 1 was requested"):
         load(tiny_onnx(batch=2), batch=1)
+
+
+def test_an_open_dimension_other_than_the_batch_needs_a_shape(written):
+    path = written(identity(shape=("batch", 3, "height", "width")))
+    with pytest.raises(MeasurementFailed, match="give, for example, --shape x=1,3,224,224$") as caught:
+        load(path)
+    assert caught.value.kind == "incompatible_artifact"
+    session = load(path, shapes={"x": (2, 3, 64, 48)})
+    session.run()
+    assert (session.batch, session.shapes) == (2, {"x": (2, 3, 64, 48)})
+
+
+def test_an_input_without_declared_dimensions_needs_a_shape_and_a_scalar_does_not(written):
+    path = written(identity(shape=None))
+    with pytest.raises(MeasurementFailed, match="input 'x' of unknown shape; give, for example, --shape x=1,3,224,224"):
+        load(path)
+    session = load(path, shapes={"x": (3, 5)})
+    session.run()
+    assert (session.batch, session.shapes) == (3, {"x": (3, 5)})
+    assert load(written(identity(shape=()))).shapes == {"x": ()}
+
+
+def test_a_model_without_inputs_runs(written):
+    session = load(written(constant()))
+    session.run()
+    assert (session.batch, session.shapes) == (1, {})
+
+
+def test_a_refusal_at_run_time_is_an_incompatible_artifact(written):
+    session = load(written(added_row(("batch", "width"))), shapes={"x": (1, 5)})
+    with pytest.raises(MeasurementFailed, match="onnxruntime refuses to run the model: .*broadcast") as caught:
+        session.run()
+    assert caught.value.kind == "incompatible_artifact"
+
+
+def test_an_input_of_an_unknown_type_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.STRING, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=7), str(tmp_path / "text.onnx"))
+    with pytest.raises(MeasurementFailed, match="tensor\\(string\\)"):
+        load(str(tmp_path / "text.onnx"))
 
 
 def test_external_data_is_refused_before_it_is_read(tiny_onnx):
@@ -67,14 +125,3 @@ def test_a_missing_provider_is_unavailable(tiny_onnx):
 def test_unknown_options_and_values_are_refused(options):
     with pytest.raises(InvalidRequest, match="options"):
         OrtRuntime().check_options(options)
-
-
-def test_inputs_are_seeded_and_typed():
-    inputs = [_Input("image", "tensor(float16)", ["n", 3]), _Input("mask", "tensor(bool)", [1])]
-    first, second = random_feeds(inputs, 1), random_feeds(inputs, 1)
-    assert first["image"].shape == (1, 3)
-    assert str(first["image"].dtype) == "float16"
-    assert str(first["mask"].dtype) == "bool"
-    assert (first["image"] == second["image"]).all()
-    with pytest.raises(MeasurementFailed, match="tensor\\(string\\)"):
-        random_feeds([_Input("text", "tensor(string)", [1])], 1)

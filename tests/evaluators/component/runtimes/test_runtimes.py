@@ -58,18 +58,19 @@ def test_entry_points_are_added_and_duplicates_refused():
         runtimes.table(lambda: [("noop", "a:B")])
 
 
+def test_noop_counts_the_images_of_the_batch_and_takes_no_shapes(blob):
+    assert NoopRuntime().load(blob, {"hash_kib": 1}, 1, 4, {}).batch == 4
+    with pytest.raises(MeasurementFailed, match="noop does not read the model"):
+        NoopRuntime().load(blob, {"busy_us": 1}, 1, None, {"x": (1, 2)})
+
+
 @pytest.mark.parametrize(
-    ("shape", "batch", "concrete"),
-    [([1, 3, 8, 8], 1, [1, 3, 8, 8]), (["n", 3, "h"], 2, [2, 3, 2]), ([None, 4], 5, [5, 4]), ([], 1, [])],
+    ("error", "kind"),
+    [(ValueError("shapes do not fit\n"), "incompatible_artifact"), (RuntimeError("std::bad_alloc"), "out_of_memory")],
 )
-def test_open_dimensions_become_the_batch(shape, batch, concrete):
-    assert base.concrete_shape("image", shape, batch) == concrete
-
-
-def test_another_fixed_batch_is_an_incompatible_artifact():
-    with pytest.raises(MeasurementFailed, match="asks for a batch of 8") as caught:
-        base.concrete_shape("image", [1, 3], 8)
-    assert caught.value.kind == "incompatible_artifact"
+def test_a_refusal_keeps_the_words_of_the_library(error, kind):
+    failure = base.refused(error, "it refuses to run the model")
+    assert (failure.kind, str(failure)) == (kind, f"it refuses to run the model: {str(error).strip()}")
 
 
 def test_the_base_class_checks_options_against_its_table():

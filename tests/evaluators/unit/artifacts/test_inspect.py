@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from support.artifact_files import IR, identity, tflite
+from support.artifact_files import IR, added_row, constant, identity, tflite
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.artifacts import openvino_file
-from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
+from vitsearch_evaluators.base.onnx_writer import Value, field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 
@@ -35,6 +35,40 @@ def test_finds_the_versions_that_a_real_exporter_wrote(tiny_onnx):
     model = onnx.load(path)
     facts = artifacts.inspect("onnx", {"model.onnx": path})
     assert (facts.ir_version, facts.opsets) == (model.ir_version, {"": model.opset_import[0].version})
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [(("batch", 3, 8), ["batch", 3, 8]), ((), []), ((0, 5), [0, 5])],
+)
+def test_finds_the_inputs_of_an_onnx_file(onnx_file, shape, dims):
+    path = onnx_file(identity(shape=shape))["model.onnx"]
+    assert artifacts.declared_inputs("onnx", path) == [("x", dims)]
+
+
+def test_weights_are_no_inputs_and_a_model_may_have_none(onnx_file):
+    row = Value("row", "float32", (8,))
+    assert artifacts.declared_inputs("onnx", onnx_file(added_row(("batch", 8)))["model.onnx"]) == [("x", ["batch", 8])]
+    old = added_row((1, 8), listed=[row])
+    assert artifacts.declared_inputs("onnx", onnx_file(old)["model.onnx"]) == [("x", [1, 8])]
+    assert artifacts.declared_inputs("onnx", onnx_file(constant())["model.onnx"]) == []
+
+
+def test_finds_the_inputs_that_a_real_exporter_wrote(tiny_onnx):
+    assert artifacts.declared_inputs("onnx", tiny_onnx(batch="n")) == [("image", ["n", 8])]
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (("image:0", [1, 8], None), [("image:0", [1, 8])]),
+        (("image:0", [1, 8], [-1, 8]), [("image:0", [-1, 8])]),
+        (None, []),
+    ],
+)
+def test_finds_the_inputs_of_a_tflite_file(tmp_path, image, found):
+    (tmp_path / "model.tflite").write_bytes(tflite(image=image))
+    assert artifacts.declared_inputs("tflite", str(tmp_path / "model.tflite")) == found
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,8 @@ FAULTS = {
     ),
     18: (
         "other load runs on the device: flagged",
-        "test_combine.py::test_contention_is_flagged_by_the_wait_for_a_processor",
+        "test_combine.py::test_a_wait_for_a_processor_shows_contention",
+        "test_timing.py::test_references_that_disagree_flag_the_measurement_as_contended",
     ),
     19: (
         "the device is unreachable: training continues, trials wait, one message; given up when nothing else is left",

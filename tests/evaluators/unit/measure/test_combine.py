@@ -10,7 +10,7 @@ from vitsearch_evaluators.wire.measurement import Counters
 
 
 def test_processes_are_pooled_and_their_spread_is_reported():
-    fields = combine([report([1.0] * 20), report([1.2] * 20, peak_memory_mb=25.0)], CONFIRM._replace(batch=4))
+    fields = combine([report([1.0] * 20, batch=4), report([1.2] * 20, peak_memory_mb=25.0, batch=4)], CONFIRM)
     assert fields["latency_ms"].n == 40
     assert fields["between_process_rel_spread"] == pytest.approx(0.2 / 1.1)
     assert fields["peak_memory_mb"] == 25.0
@@ -46,6 +46,15 @@ def test_a_single_process_is_flagged_and_has_no_interval():
 def test_counters_are_averaged_over_the_processes_that_have_them():
     reports = [report([1.0] * 20, counters=Counters(*values)) for values in ((2.0, 1.0), (4.0, 3.0))]
     assert combine([*reports, report([1.0] * 20)], CONFIRM)["counters"] == Counters(3.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [({}, "the model has no inputs"), (None, "the runtime does not report it"), ({"images": (1, 8)}, None)],
+)
+def test_missing_shapes_have_a_reason(shapes, reason):
+    fields = combine([report([1.0] * 20, shapes=shapes)], SCREEN)
+    assert (fields["shapes"], fields["reasons"].get("shapes")) == (shapes, reason)
 
 
 FIGURES = (

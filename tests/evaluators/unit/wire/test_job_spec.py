@@ -40,7 +40,6 @@ SPEC_JSON = {
         "target_rel_half_width": 0.05,
         "budget_s": 60.0,
         "threads": 1,
-        "batch": 1,
         "reference": REFERENCE,
     },
     "repeat": 0,
@@ -48,7 +47,7 @@ SPEC_JSON = {
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "a51d9f279bbfa0e2126c85d49fc179740f3c3dfcef5d175fe3c9f0020c5332e3"
+JOB_ID = "8059a5dab9415ee0e93a178b22fa6a6f351c9b88e85c8dec7cb3afd7ecef80ef"
 
 
 def test_golden_json():
@@ -62,7 +61,7 @@ def test_golden_job_id():
 
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    confirm = ("confirm-1", 20, 0.2, 48, 2.2, 60.0, 300.0, 5, 10, 0.02, 180.0, 1, 1, REFERENCE)
+    confirm = ("confirm-1", 20, 0.2, 48, 2.2, 60.0, 300.0, 5, 10, 0.02, 180.0, 1, None, REFERENCE)
     assert MeasureProtocol(*confirm) == CONFIRM
 
 
@@ -98,6 +97,8 @@ def test_job_id_depends_only_on_what_is_measured():
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
         ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),
         ({"protocol": dict(SPEC_JSON["protocol"], max_processes=1)}, "max_processes: 1 is less than the 2 processes"),
+        ({"protocol": dict(SPEC_JSON["protocol"], shapes={"images": [1, 0]})}, r"shapes.images\[1\]: .* from 1 to"),
+        ({"protocol": dict(SPEC_JSON["protocol"], shapes=[1, 3])}, "protocol.shapes: expected an object"),
         ({"repeat": -1}, "whole number"),
         ({"command": "rm"}, "unknown command"),
     ],
@@ -123,3 +124,12 @@ def test_a_requested_phase_changes_the_job_id():
     assert with_power.to_json()["protocol"]["power_s"] == 10.0
     assert JobSpec.from_json(with_power.to_json()) == with_power
     assert job_id(with_power, "device-1") != JOB_ID
+
+
+def test_batch_and_shapes_change_the_job_id():
+    shaped = SPEC._replace(protocol=SCREEN._replace(shapes={"images": (1, 3, 640, 640)}))
+    assert shaped.to_json()["protocol"]["shapes"] == {"images": [1, 3, 640, 640]}
+    assert JobSpec.from_json(shaped.to_json()) == shaped
+    other = SPEC._replace(protocol=SCREEN._replace(shapes={"images": (1, 3, 320, 320)}))
+    batch = SPEC._replace(protocol=SCREEN._replace(batch=1))
+    assert len({JOB_ID} | {job_id(spec, "device-1") for spec in (shaped, other, batch)}) == 4

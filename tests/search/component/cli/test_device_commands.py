@@ -220,7 +220,7 @@ def test_the_queue_shows_owners_and_a_job_is_cancelled(agent, nano):
         devices("cancel", "nano", "")
     assert as_json("cancel", "nano", second[:8])["state"] == "cancelled"
     shown = devices("cancel", "nano", first).stdout
-    assert f"{first[:12]} of anna\N{REPLACEMENT CHARACTER}[2J" in shown
+    assert f"{first[:12]} of anna\\x1b[2J" in shown
     with agent.client() as client:
         end = time.monotonic() + PATIENCE_S
         while client.jobs() and time.monotonic() < end:

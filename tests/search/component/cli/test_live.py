@@ -60,3 +60,19 @@ def test_no_terminal_means_plain_lines(fake_study):
 def test_notes_are_printed_literally(capsys):
     LiveView(("accuracy", "cpu_ms_p50"), 2).note("no such file [/home/ada/model.onnx]")
     assert "[/home/ada/model.onnx]" in capsys.readouterr().out
+
+
+HOSTILE = "node evil\x1b[2J\ntrial   9  confirmed"
+VISIBLE = "node evil\\x1b[2J\\ntrial   9  confirmed"
+
+
+def test_texts_from_outside_stay_on_their_line_and_are_visible(capsys, plan):
+    view = LiveView(("accuracy", "cpu_ms_p50"), 2)
+    view.note(HOSTILE)
+    view.ended(3, Record("failed", plan, reason=HOSTILE), trained=0, wanted=2)
+    view.waits(HOSTILE)
+    view.console.print(view)
+    PlainLines(("accuracy",)).note(HOSTILE)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count(" ".join(VISIBLE.split())) == 4
+    assert "\x1b" not in shown

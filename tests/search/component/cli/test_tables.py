@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from vitsearch.cli.tables import front_table, print_front, print_status
+from vitsearch.cli.tables import front_table, missing_notes, print_front, print_status
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
@@ -63,6 +63,11 @@ def front(plan):
 
 def test_the_table_of_the_front(front):
     assert shown(print_front, front) == FRONT
+
+
+def test_a_reason_from_a_device_stays_on_its_line():
+    note = missing_notes(["power_w"], {"4": Metrics.of({"power_w": None}, None, {"power_w": "no meter\n\x1b[2J"})})
+    assert note == ["power_w is not measured (all): no meter\\n\\x1b[2J"]
 
 
 @pytest.mark.parametrize("width", range(80, 160, 7))

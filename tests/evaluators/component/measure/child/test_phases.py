@@ -14,7 +14,8 @@ from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 class Model(Session):
     """Each run takes `wall_s` on its own clock, and twice that after the first `slow_from` runs."""
 
-    def __init__(self, wall_s, slow_from=10**9):
+    def __init__(self, wall_s, slow_from=10**9, batch=1):
+        self.batch = batch
         self.wall_s, self.slow_from = wall_s, slow_from
         self.now_s = 0.0
         self.runs = 0
@@ -45,7 +46,7 @@ class Loaded(Runtime):
     def available(self):
         return Availability(True, None, "1", ())
 
-    def load(self, path, options, threads, batch):
+    def load(self, path, options, threads, batch, shapes):
         return self.make()
 
 
@@ -72,8 +73,8 @@ def test_sustained_samples_come_after_the_soak(tiny_protocol):
 
 
 def test_the_power_phase_reports_its_windows_and_inferences(tiny_protocol):
-    model = Model(0.3)
-    protocol = tiny_protocol._replace(power_s=1.0, idle_s=2.0, batch=8)
+    model = Model(0.3, batch=8)
+    protocol = tiny_protocol._replace(power_s=1.0, idle_s=2.0)
     report = PowerReport.from_json(run_phase("power", subject(lambda: model, protocol), model.clocks))
     assert report.idle_before == pytest.approx((1000.3, 1002.3)), "one run of warm-up comes first"
     assert report.load == pytest.approx((1002.3, 1003.5)), "whole runs only, so a little more than a second"
@@ -94,14 +95,14 @@ def test_streams_run_at_the_same_time(tiny_protocol):
         def close(self):
             pass
 
-    protocol = tiny_protocol._replace(throughput_s=0.0, streams=3, batch=4, warmup_min_runs=0)
+    protocol = tiny_protocol._replace(throughput_s=0.0, streams=3, warmup_min_runs=0)
     found = ThroughputReport.from_json(run_phase("throughput", subject(Together, protocol), Clocks()))
     assert found.runs == 3
 
 
 def test_throughput_counts_images_and_not_batches(tiny_protocol):
-    model = Model(0.5)
-    protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, batch=4, warmup_min_runs=0)
+    model = Model(0.5, batch=4)
+    protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, warmup_min_runs=0)
     found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, protocol), model.clocks))
     assert (found.runs, found.images_per_s) == (20, 8.0)
 

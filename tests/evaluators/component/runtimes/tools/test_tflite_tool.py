@@ -7,6 +7,7 @@ import time
 import pytest
 
 from support import AGENT_HOME
+from support.artifact_files import tflite
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
@@ -108,14 +109,49 @@ def test_every_start_is_a_sample_and_sets_every_relevant_flag(runtime, model, tm
     assert times.reasons["latency_ms"] == "11 samples, each the median of 50 to 50 runs of a fresh process"
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == 11
-    assert f"--graph={model} --num_threads=4 --num_runs=10 --min_secs=0.2 --max_secs=5" in calls[0]
+    assert f"--graph={model} --num_threads=4 --num_runs=3 --min_secs=0.2 --max_secs=5" in calls[0]
     assert "--warmup_runs=20 --warmup_min_secs=0.2" in calls[0]
     assert "--use_xnnpack=true" in calls[1]
 
 
-def test_another_batch_is_refused(runtime, model):
-    with pytest.raises(MeasurementFailed, match="asks for 4"):
-        runtime.measure(model, {"delegate": "none"}, SCREEN._replace(batch=4))
+@pytest.fixture
+def written(tmp_path):
+    """written(name, shape, signature) -> path of a TFLite file with that input."""
+
+    def write(*image):
+        path = tmp_path / "image.tflite"
+        path.write_bytes(tflite(image=image))
+        return str(path)
+
+    return write
+
+
+def test_another_batch_is_refused(runtime, written):
+    path = written("image", [1, 8], None)
+    with pytest.raises(MeasurementFailed, match="the model fixes batch 1 .*, but batch 4 was requested"):
+        runtime.measure(path, {"delegate": "none"}, SCREEN._replace(batch=4))
+
+
+def test_open_dimensions_get_the_shapes_of_the_job(runtime, written, tmp_path):
+    path, given = written("image:0", [1, 1, 3], [-1, -1, 3]), SCREEN._replace(shapes={"image:0": (1, 8, 3)})
+    with pytest.raises(MeasurementFailed, match="give, for example, --shape image:0=1,224,3"):
+        runtime.measure(path, {"delegate": "none"}, SCREEN)
+    runtime.measure(path, {"delegate": "none"}, given)
+    assert "--input_layer=image:0 --input_layer_shape=1,8,3" in (tmp_path / "calls.txt").read_text()
+    assert runtime.sizes(path, given) == (1, {"image:0": (1, 8, 3)})
+
+
+def test_a_model_without_open_dimensions_runs_its_own_shapes(runtime, written, tmp_path):
+    path = written("image", [2, 8], None)
+    runtime.measure(path, {"delegate": "none"}, SCREEN)
+    assert "--input_layer" not in (tmp_path / "calls.txt").read_text()
+    assert runtime.sizes(path, SCREEN) == (2, {"image": (2, 8)})
+
+
+def test_a_name_that_the_program_would_split_is_refused(runtime, written):
+    path = written("a,b", [1, 8], [-1, 8])
+    with pytest.raises(MeasurementFailed, match="benchmark_model takes no shapes for names with a comma: 'a,b'"):
+        runtime.measure(path, {"delegate": "none"}, SCREEN)
 
 
 def test_the_error_line_of_a_failed_program_is_the_message(runtime, tool, model):
