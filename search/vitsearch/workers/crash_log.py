@@ -67,5 +67,6 @@ class NativeCrash:
         quoted = (*lines[max(0, fatal[-1] - LINES_BEFORE) : fatal[-1] + 1], *frames)
         return cls(SIGNALS[lines[fatal[-1]].removeprefix(FATAL)], quoted, log)
 
-    def __str__(self) -> str:
-        return f"{self.signal}; its stderr ends with: {' | '.join(self.last_lines)}; log: {self.log}"
+    @property
+    def evidence(self) -> str:
+        return f"its stderr ends with: {' | '.join(self.last_lines)}; log: {self.log}"

@@ -139,12 +139,14 @@ class RayRunner:
 
     def _refuse_crashes(self, job: Job[Any], crashes: list[NativeCrash], error: Exception) -> None:
         """Raise :class:`WorkerCrashed` if the stage may not be repeated after these crashes."""
-        allowed, last = NATIVE_CRASHES_ALLOWED, crashes[-1]
-        if len(crashes) > allowed:
-            signals = " and ".join(crash.signal for crash in crashes[:-1])
-            message = f"{len(crashes)} workers died in native code, of {signals} and then of {last}"
+        signals = " and ".join(dict.fromkeys(crash.signal for crash in crashes))
+        tries, evidence = NATIVE_CRASHES_ALLOWED + 1, crashes[-1].evidence
+        if len(crashes) == tries:
+            message = f"{tries} workers, one after the other, died in native code of {signals}; {evidence}"
             raise WorkerCrashed(job.stage, "crash", message) from error
-        logger.warning("stage %s: a worker died of %s (%d of %d)", job.stage, last, len(crashes), allowed + 1)
+        logger.warning(
+            "stage %s: a worker died of %s (%d of %d); %s", job.stage, signals, len(crashes), tries, evidence
+        )
 
     async def _submit(self, job: Job[Any], log: Path) -> Any:
         reference = self._run_task.remote(job, self.resources, log)

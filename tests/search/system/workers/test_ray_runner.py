@@ -141,10 +141,7 @@ def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage,
     ledger.close()
     (message,) = messages
     assert (tmp_path / "deaths").read_text() == "xx"
-    words = (
-        "2 workers died in native code, of SIGABRT and then of SIGABRT; its stderr ends with: corrupted double-linked"
-    )
-    assert words in message
+    assert "died in native code of SIGABRT; its stderr ends with: corrupted double-linked list | " in message
     assert " in _run_task | File " in message
     log = message.rpartition("log: ")[2]
     assert "Fatal Python error: Aborted" in Path(log).read_text()
