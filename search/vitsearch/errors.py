@@ -12,6 +12,7 @@
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
     └── StageError                 exit 1   a stage of one trial failed (stage, kind, message)
+        └── WorkerCrashed          exit 1   a stage ended its workers by a signal such as SIGSEGV
 
 A message says what happened, where, which value was seen and what is allowed.
 """
@@ -103,6 +104,10 @@ class StageError(VitsearchError):
 
     def __reduce__(self) -> tuple[type[StageError], tuple[str, str, str]]:
         return type(self), (self.stage, self.kind, self.message)
+
+
+class WorkerCrashed(StageError):
+    """Native code of a stage ended each worker that ran it. Every plan that needs this stage fails with it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -17,12 +17,15 @@ def to_tensor(
     std: Sequence[float],
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Convert uint8 (N, H, W, C) to float32 (N, C, resolution, resolution): ``(pixel / 255 - mean) / std``.
+    """Convert uint8 (N, H, W, C) to contiguous float32 (N, C, resolution, resolution): ``(pixel / 255 - mean) / std``.
 
     Images of another size are resized first, bilinear and antialiased, as in timm's evaluation.
     """
     # torch.tensor copies: memory maps and views are often read-only, which from_numpy warns about.
-    values = torch.tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)
+    # The strides of the permuted tensor would make every convolution run channels_last, and torch 2.13 corrupts the
+    # heap in the backward pass of FastViT there. ``contiguous()`` keeps such strides where there is one channel.
+    pixels = torch.tensor(images, device=device).permute(0, 3, 1, 2)
+    values = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if values.shape[2:] != (resolution, resolution):
         values = functional.interpolate(
             values, size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True

@@ -11,7 +11,8 @@ R = TypeVar("R")
 
 
 class Runner(Protocol):
-    """Guarantees: a stage's own failure arrives as :class:`StageError`; a dead worker is not a failure."""
+    """Guarantees: a stage's own failure arrives as :class:`StageError`, and as :class:`WorkerCrashed` if it ended its
+    workers; a worker that something else killed is not a failure."""
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]: ...
 

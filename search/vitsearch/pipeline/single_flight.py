@@ -1,7 +1,8 @@
 """Makes each stage only once: looks it up, else makes it in one place while all others wait for it.
 
 Inside one driver, whoever wants what is being made waits for the same task. Between drivers a claim in
-the ledger says who makes it; a claim that is not renewed expires by the database's clock.
+the ledger says who makes it; a claim that is not renewed expires by the database's clock. What crashed its
+workers is not made again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from vitsearch.core.stage import Stage, StageKey
+from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
@@ -28,24 +30,31 @@ class SingleFlight:
         self._ledger = ledger
         self._token = json.dumps(driver.to_json(), sort_keys=True)
         self._making: dict[StageKey, asyncio.Task[Any]] = {}
+        self._crashed: dict[StageKey, WorkerCrashed] = {}
 
     async def get(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
-        """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key."""
+        """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key.
+
+        Once ``make`` has raised :class:`WorkerCrashed`, so does every later call with this key.
+        """
         found = find()
         if found is not None:
             return found
+        if key in self._crashed:
+            raise self._crashed[key]
         task = self._making.get(key)
         if task is None:
-            task = self._making[key] = asyncio.ensure_future(self._make(str(key), find, make))
+            task = self._making[key] = asyncio.ensure_future(self._make(key, find, make))
             task.add_done_callback(lambda _: self._making.pop(key, None))
         result: R = await asyncio.shield(task)
         return result
 
     async def _make(
-        self, claim: str, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
+        self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
+        claim = str(key)
         while not self._ledger.claim(claim, self._token, CLAIM_S):
             await asyncio.sleep(CLAIM_POLL_S)
             if (found := find()) is not None:
@@ -56,6 +65,9 @@ class SingleFlight:
             row, cost = await make()
             self._ledger.add(row, cost)  # type: ignore[type-var]  # every R here is one of the ledger's rows
             return row
+        except WorkerCrashed as error:
+            self._crashed[key] = error
+            raise
         finally:
             self._ledger.release(claim, self._token)
 

@@ -89,7 +89,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         progress.note(f"device {device.name}: {what}; starting workers")
         if device.info.quarantined is not None:
             progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
-        runner = RayRunner(resources, options.address)
+        runner = RayRunner(resources, home.root / "logs", options.address)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")

@@ -17,15 +17,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import count
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkersLost
+from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkerCrashed, WorkersLost
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
-CRASHES_ALLOWED = 4
-"""A stage is repeated on a new worker after this many crashes; one crash more fails the stage."""
+LOSSES_ALLOWED = 4
+"""A stage is repeated on a new worker after so many were killed or lost with their node; one more fails the stage."""
+NATIVE_CRASHES_ALLOWED = 1
+"""The same for workers that a signal of their own code ended, such as SIGSEGV: these come again."""
 OBJECT_STORE_BYTES = 100 * 2**20
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
@@ -59,17 +64,20 @@ class InlineRunner:
 class RayRunner:
     """Runs each stage as a Ray task on ``cpus`` and ``gpus``, at most ``trainers`` at a time.
 
+    ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
     ``address`` joins a running cluster; ``None`` starts one on this machine, which ends with this process.
     ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
     GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs.
     """
 
-    def __init__(self, resources: Resources, address: str | None = None) -> None:
+    def __init__(self, resources: Resources, logs: Path, address: str | None = None) -> None:
         # No usage statistics from Ray, no telemetry from onnxruntime; workers inherit both settings.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
@@ -96,22 +104,52 @@ class RayRunner:
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         self._run_task = remote(_run_task_on)
         self._slots = asyncio.Semaphore(resources.trainers)
+        self._logs, self._tries = logs, count(1)
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
-        crashes = 0
+        losses, crashes = 0, list[NativeCrash]()
         while True:
+            log = self._logs / f"{job.stage}-{os.getpid()}-{next(self._tries)}.log"
+            crash = None
             try:
                 async with self._slots:
-                    result: tuple[R, StageCost] = await self._submit(job)
+                    result: tuple[R, StageCost] = await self._submit(job, log)
                 return result
             except self._lost_worker as error:
-                crashes += 1
-                logger.warning("stage %s: a worker crashed (%d of %d)", job.stage, crashes, CRASHES_ALLOWED + 1)
-                if crashes > CRASHES_ALLOWED:
-                    raise StageError(job.stage, "crash", f"the worker crashed {crashes} times: {error}") from error
+                crash = NativeCrash.read(log)
+                if crash is None:
+                    losses += 1
+                    self._refuse_losses(job, losses, error)
+                else:
+                    crashes.append(crash)
+                    self._refuse_crashes(job, crashes, error)
+            finally:
+                if crash is None:
+                    log.unlink(missing_ok=True)
 
-    async def _submit(self, job: Job[Any]) -> Any:
-        reference = self._run_task.remote(job, self.resources)
+    def _refuse_losses(self, job: Job[Any], losses: int, error: Exception) -> None:
+        """Raise :class:`StageError` if the stage may not be repeated after so many lost workers."""
+        logger.warning("stage %s: a worker was lost (%d of %d)", job.stage, losses, LOSSES_ALLOWED + 1)
+        if losses > LOSSES_ALLOWED:
+            message = (
+                f"{losses} workers were lost and left no trace: they were killed from outside, by the kernel for lack "
+                "of memory, or with their node"
+            )
+            raise StageError(job.stage, "crash", message) from error
+
+    def _refuse_crashes(self, job: Job[Any], crashes: list[NativeCrash], error: Exception) -> None:
+        """Raise :class:`WorkerCrashed` if the stage may not be repeated after these crashes."""
+        signals = " and ".join(dict.fromkeys(crash.signal for crash in crashes))
+        tries, evidence = NATIVE_CRASHES_ALLOWED + 1, crashes[-1].evidence
+        if len(crashes) == tries:
+            message = f"{tries} workers, one after the other, died in native code of {signals}; {evidence}"
+            raise WorkerCrashed(job.stage, "crash", message) from error
+        logger.warning(
+            "stage %s: a worker died of %s (%d of %d); %s", job.stage, signals, len(crashes), tries, evidence
+        )
+
+    async def _submit(self, job: Job[Any], log: Path) -> Any:
+        reference = self._run_task.remote(job, self.resources, log)
         try:
             return await asyncio.wrap_future(reference.future())
         except asyncio.CancelledError:
@@ -176,12 +214,13 @@ def run_task(job: Job[R]) -> tuple[R, StageCost]:
     return result, StageCost(time.process_time() - started, versions())
 
 
-def _run_task_on(job: Job[R], resources: Resources) -> tuple[R, StageCost]:
+def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, StageCost]:
     if resources.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, resources.cores)
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return run_task(job)
+    with stderr_to(log):
+        return run_task(job)
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from vitsearch import errors
-from vitsearch.errors import SpaceError, StageError, UnknownName, VitsearchError, did_you_mean
+from vitsearch.errors import SpaceError, StageError, UnknownName, VitsearchError, WorkerCrashed, did_you_mean
 
 DRAWN = {name: int(code) for name, code in re.findall(r"(\w+)\s+exit (\d)", errors.__doc__ or "")}
 CLASSES = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, VitsearchError)]
@@ -19,18 +19,21 @@ def test_the_docstring_lists_every_class_with_its_exit_code():
 
 
 def test_every_class_derives_from_the_base_class():
-    assert all(cls.__bases__ == (VitsearchError,) for cls in CLASSES if cls is not VitsearchError)
+    bases = {cls: cls.__bases__ for cls in CLASSES if cls is not VitsearchError}
+    assert bases.pop(WorkerCrashed) == (StageError,)
+    assert set(bases.values()) == {(VitsearchError,)}
 
 
-def test_pickle_round_trip_of_a_stage_error():
-    error = pickle.loads(pickle.dumps(StageError("train", "not_finite", "loss is nan")))
-    assert (error.stage, error.kind, error.message) == ("train", "not_finite", "loss is nan")
+@pytest.mark.parametrize("kind", [StageError, WorkerCrashed])
+def test_pickle_round_trip_of_a_stage_error(kind):
+    error = pickle.loads(pickle.dumps(kind("train", "not_finite", "loss is nan")))
+    assert (type(error), error.stage, error.kind, error.message) == (kind, "train", "not_finite", "loss is nan")
     assert str(error) == "train failed (not_finite): loss is nan"
 
 
 @pytest.mark.parametrize(
     "error",
-    [cls("what happened") for cls in CLASSES if cls not in (SpaceError, StageError, UnknownName)],
+    [cls("what happened") for cls in CLASSES if cls not in (SpaceError, StageError, UnknownName, WorkerCrashed)],
     ids=lambda error: type(error).__name__,
 )
 def test_pickle_round_trip_of_plain_errors(error):

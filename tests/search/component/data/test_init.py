@@ -220,6 +220,15 @@ def test_tensors_are_normalised_and_resized(subset):
     torch.testing.assert_close(to_tensor(frozen, 28, (0.25,), (0.5,)), plain)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("resolution", [8, 16])
+def test_tensors_are_contiguous(channels, resolution):
+    """Not channels_last, also where one channel makes the two the same in memory: torch decides by the strides."""
+    images, halves = np.zeros((4, 8, 8, channels), dtype=np.uint8), (0.5,) * channels
+    strides = (channels * resolution**2, resolution**2, resolution, 1)
+    assert to_tensor(images, resolution, halves, halves).stride() == strides
+
+
 def test_data_does_not_import_torch():
     code = "import sys, vitsearch.data; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import SUPPORT
+from vitsearch import backbones
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
@@ -286,3 +291,32 @@ def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
     assert len(whole) == min(pool, per_epoch) * (before + epochs)
     counts = np.bincount(whole, minlength=pool)
     assert counts.max() - counts.min() <= 1
+
+
+SMALLEST = {
+    "edgenext": "edgenext_xx_small",
+    "efficientformer_v2": "efficientformerv2_s0",
+    "efficientvit_mit": "efficientvit_b0",
+    "efficientvit_msra": "efficientvit_m0",
+    "fastvit": "fastvit_t8",
+    "levit": "levit_128s",
+    "mobilevit": "mobilevit_xxs",
+    "repvit": "repvit_m0_9",
+    "swin": "swin_tiny_patch4_window7_224",
+    "swinv2": "swinv2_tiny_window8_256",
+    "tiny_vit": "tiny_vit_5m_224",
+    "vit": "deit_tiny_patch16_224",
+}
+"""A small model of each family."""
+
+
+def test_every_family_trains_at_two_resolutions():
+    """On images as they come from files. With channels_last strides FastViT corrupts the heap at 96 pixels."""
+    assert SMALLEST.keys() == set(backbones.FAMILIES.names())
+    asked = [f"{name}@{pixels}" for name in SMALLEST.values() for pixels in (64, 96)]
+    command = [sys.executable, "-X", "faulthandler", os.path.join(SUPPORT, "train_models.py"), *asked]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stdout.split("\n")) == (0, [*(f"{name} 2 steps" for name in asked), ""]), (
+        ended.stderr
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
-from vitsearch.errors import ResourceError, StageError
-from vitsearch.pipeline.jobs import Job
+from vitsearch.core.plan import Deployment
+from vitsearch.errors import ResourceError, StageError, WorkerCrashed
+from vitsearch.pipeline.jobs import BaseJob, Job
+from vitsearch.storage.ledger import Ledger
+from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
@@ -24,8 +28,13 @@ class StageJob(Job[int]):
 
 
 @pytest.fixture(scope="module")
-def ray_runner():
-    runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"))
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def ray_runner(logs):
+    runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"), logs)
     assert isinstance(runner.resources.gpus, float)
     yield runner
     runner.close()
@@ -39,7 +48,15 @@ def with_stage(ray_runner, monkeypatch):
     return ray_runner
 
 
-def _run_task_on(job, resources):
+def _run_task_on(job, resources, log):
+    from vitsearch.workers import ray_runner
+
+    ray_runner.run_task = _run_task
+    return ray_runner._run_task_on(job, resources, log)
+
+
+def _run_task(job):
+    """Does what ``job.how`` says: "die SIGNAL FILE TIMES" ends the worker until ``FILE`` counts so many deaths."""
     import signal
     from pathlib import Path
 
@@ -50,16 +67,17 @@ def _run_task_on(job, resources):
     if job.how == "bug":
         raise KeyError("weights")
     if job.how.startswith("die"):
-        crashes = Path(job.how.partition(" ")[2])
-        seen = len(crashes.read_text()) if crashes.exists() else 0
-        if seen < job.workspace:
-            crashes.write_text("x" * (seen + 1))
-            os.kill(os.getpid(), signal.SIGKILL)
+        _, name, deaths, times = job.how.split(" ")
+        seen = len(Path(deaths).read_text()) if Path(deaths).exists() else 0
+        if seen < int(times):
+            Path(deaths).write_text("x" * (seen + 1))
+            os.write(2, b"corrupted double-linked list\n")
+            os.kill(os.getpid(), signal.Signals[name])
     return 7, None
 
 
-def run(runner, how, workspace=None):
-    return asyncio.run(runner.run(StageJob(workspace, how)))
+def run(runner, how):
+    return asyncio.run(runner.run(StageJob(None, how)))
 
 
 def test_a_result_comes_back(with_stage):
@@ -78,15 +96,56 @@ def test_any_other_exception_becomes_a_stage_error_that_names_it(with_stage):
     assert caught.value.kind == "KeyError"
 
 
-def test_a_worker_that_crashes_is_replaced(with_stage, tmp_path):
-    assert run(with_stage, f"die {tmp_path / 'crashes'}", workspace=2)[0] == 7
+def test_a_stage_that_ends_leaves_no_log(with_stage, logs):
+    run(with_stage, "well")
+    assert list(logs.iterdir()) == []
 
 
-def test_a_stage_that_crashes_its_workers_again_and_again_fails(with_stage, tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "CRASHES_ALLOWED", 1)  # each new worker costs seconds
-    with pytest.raises(StageError, match="crashed 2 times") as caught:
-        run(with_stage, f"die {tmp_path / 'crashes'}", workspace=9)
-    assert caught.value.kind == "crash"
+def test_a_worker_that_is_killed_is_replaced(with_stage, tmp_path):
+    assert run(with_stage, f"die SIGKILL {tmp_path / 'deaths'} 2")[0] == 7
+
+
+def test_a_stage_whose_workers_are_killed_again_and_again_fails(with_stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(runners, "LOSSES_ALLOWED", 1)  # each new worker costs seconds
+    with pytest.raises(StageError, match="2 workers were lost and left no trace: they were killed") as caught:
+        run(with_stage, f"die SIGKILL {tmp_path / 'deaths'} 9")
+    assert (caught.value.kind, type(caught.value)) == ("crash", StageError)
+
+
+def test_a_stage_that_crashes_once_is_repeated(with_stage, tmp_path):
+    assert run(with_stage, f"die SIGSEGV {tmp_path / 'deaths'} 1")[0] == 7
+
+
+@dataclass
+class CrashingBase(FakeRunner):
+    """Sends every training of a base to a real worker, which dies of it; answers all other stages itself."""
+
+    runner: RayRunner = field(kw_only=True)
+    how: str = field(kw_only=True)
+
+    async def run(self, job):
+        return await (self.runner.run(StageJob(None, self.how)) if isinstance(job, BaseJob) else super().run(job))
+
+
+def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage, fake_study, plan, tmp_path, capfd):
+    """No third worker dies for the next plan or precision, and what Ray prints about the two stays off the terminal."""
+    int8 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "int8_dynamic")
+    study = replace(fake_study, runner=CrashingBase(runner=with_stage, how=f"die SIGABRT {tmp_path / 'deaths'} 9"))
+    ledger = Ledger.open(study.space.storage)
+    pipeline = study.pipeline(ledger)
+    messages = set()
+    for each in (plan, replace(plan, resolution=24), replace(plan, deployments=(int8,))):
+        with pytest.raises(WorkerCrashed) as caught:
+            asyncio.run(pipeline.resolve(each))
+        messages.add(str(caught.value))
+    ledger.close()
+    (message,) = messages
+    assert (tmp_path / "deaths").read_text() == "xx"
+    assert "died in native code of SIGABRT; its stderr ends with: corrupted double-linked list | " in message
+    assert " in _run_task | File " in message
+    log = message.rpartition("log: ")[2]
+    assert "Fatal Python error: Aborted" in Path(log).read_text()
+    assert capfd.readouterr().out == ""
 
 
 def test_missing_gpus_are_refused_at_the_start(ray_runner):
@@ -112,10 +171,10 @@ def test_gpus_are_divided_between_trainers(trainers, gpus, there, each):
 
 
 @pytest.mark.parametrize(("gpus", "visible"), [(0.0, ""), (0.5, "0,1")])
-def test_a_worker_without_a_gpu_sees_none(monkeypatch, gpus, visible):
+def test_a_worker_without_a_gpu_sees_none(monkeypatch, tmp_path, gpus, visible):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(runners, "run_task", lambda job: os.environ["CUDA_VISIBLE_DEVICES"])
-    assert runners._run_task_on(StageJob(None, "well"), Resources(1, 1, gpus)) == visible
+    assert runners._run_task_on(StageJob(None, "well"), Resources(1, 1, gpus), tmp_path / "log") == visible
 
 
 def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):

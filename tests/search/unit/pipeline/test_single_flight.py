@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.errors import StageError
+from vitsearch.errors import StageError, WorkerCrashed
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
@@ -63,6 +63,20 @@ def test_a_maker_that_failed_leaves_no_claim_behind(ledger):
     with pytest.raises(StageError):
         asyncio.run(single_flight.get(KEY, lambda: None, fail))
     assert ledger.claims() == {}
+
+
+@pytest.mark.parametrize(("error", "tries"), [(WorkerCrashed, 1), (StageError, 3)])
+def test_only_what_crashed_its_workers_is_not_made_again(ledger, error, tries):
+    single_flight, made = SingleFlight(ledger, DriverId.current()), []
+
+    async def fail() -> tuple[ArtifactRow, StageCost]:
+        made.append(1)
+        raise error("train", "crash", "2 workers died")
+
+    for _ in range(3):
+        with pytest.raises(error, match="2 workers died"):
+            asyncio.run(single_flight.get(KEY, lambda: None, fail))
+    assert len(made) == tries
 
 
 def test_stop_ends_what_is_being_made(ledger):
