@@ -7,7 +7,7 @@ import tempfile
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import __version__, artifacts, power, runtimes
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.cli import report
@@ -80,7 +80,9 @@ def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Meas
             os.symlink(os.path.abspath(file), os.path.join(folder, name))
         job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
         recorder = MeteredPhase(request.meter, THIS_MACHINE)
-        return measure_job(spec, context, job_folder, recorder, on_event=progress.event)
+        lock = locks.measuring_lock_path(os.environ)
+        with locks.measuring_alone(lock, os.path.basename(path), on_wait=progress.waiting):
+            return measure_job(spec, context, job_folder, recorder, on_event=progress.event)
 
 
 def parse_options(texts: Sequence[str]) -> Dict[str, Any]:
