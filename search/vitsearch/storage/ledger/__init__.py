@@ -4,7 +4,7 @@ Only this package imports SQLAlchemy. Values that come out are frozen; a row tha
 overwritten, so a stage that ran twice (a lost claim) keeps its first result.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, sqlite_file, tune
+from vitsearch.storage.ledger.engine import engine_options, files_folder, sqlite_file, tune
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
     ArtifactRow,
@@ -22,6 +22,7 @@ __all__ = [
     "MeasurementRow",
     "TrainingRow",
     "engine_options",
+    "files_folder",
     "sqlite_file",
     "tune",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def sqlite_file(url: str) -> Path | None:
             f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
         ) from None
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def files_folder(url: str) -> Path:
+    """The folder of the files that a database names: ``x.files`` beside a SQLite file ``x.db``, for a server
+    ``studies/HOST-DATABASE.files`` below the current folder."""
+    if file := sqlite_file(url):
+        return file.with_suffix(".files")
+    parsed = make_url(url)
+    name = "-".join(part for part in (parsed.host, parsed.database) if part)
+    return Path("studies") / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.files"
 
 
 def engine_options(url: str) -> dict[str, Any]:
