@@ -54,6 +54,11 @@ class EmbeddedAgent:
             raise DeviceUnreachable("the embedded agent is not running")
         return self._process.pid
 
+    def has_pid(self, pid: int) -> bool:
+        """Whether the agent runs, as the process `pid`."""
+        process = self._process
+        return process is not None and process.pid == pid
+
     def address(self) -> str:
         """Return the URL, and restart the agent first if it has ended. For `DeviceClient(agent.address)`."""
         self.restart_if_dead()

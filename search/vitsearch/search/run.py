@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
+from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.models.graph import OPSET
@@ -62,7 +63,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         failures = sum(record.outcome == "failed" for record in study.records().values())
-        device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
+        device = closing.enter_context(
+            open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
+        )
         refuse_unable(device.name, device.info, space.space.backend, OPSET)
         refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
         study.adopt_device(device.name, device.info.kind)
@@ -151,10 +154,13 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
 
 
 @contextmanager
-def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: int = 0) -> Iterator[Device]:
+def open_device(
+    space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
+) -> Iterator[Device]:
     """The device of the space file, else an agent of our own on this machine, pinned to one core.
 
-    Our own agent watches its standard input and so ends with this process, also when it is killed.
+    Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
+    line about others that measure on this machine.
     ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
     The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
@@ -169,7 +175,7 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
                 agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
             except EvaluatorError as error:
                 raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
-            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOREVER_S), failures)
+            found = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(found.close)
         yield found
 

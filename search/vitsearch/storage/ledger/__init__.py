@@ -1,7 +1,8 @@
 """The ledger: every finished stage, in the study's database, found again by its key.
 
 Only this package imports SQLAlchemy. Values that come out are frozen; a row that exists is never
-overwritten, so a stage that ran twice (a lost claim) keeps its first result.
+overwritten, so a stage that ran twice (a lost claim) keeps its first result. A row whose file is gone is dropped
+before its stage runs again.
 """
 
 from vitsearch.storage.ledger.engine import engine_options, files_folder, sqlite_file, tune
@@ -11,6 +12,7 @@ from vitsearch.storage.ledger.ledger import (
     BlockStructureRow,
     Ledger,
     MeasurementRow,
+    Row,
     TrainingRow,
 )
 
@@ -20,6 +22,7 @@ __all__ = [
     "ArtifactRow",
     "Ledger",
     "MeasurementRow",
+    "Row",
     "TrainingRow",
     "engine_options",
     "files_folder",

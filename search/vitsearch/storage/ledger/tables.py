@@ -7,7 +7,8 @@
     measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
     claim            which driver makes one of the above now, until when (database time)
 
-A row is written once and never changed; ``versions`` are columns for people and never part of a key.
+A row is written once and never changed; it is deleted when its file is gone. ``versions`` are columns for people
+and never part of a key.
 """
 
 from __future__ import annotations

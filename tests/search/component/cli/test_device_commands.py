@@ -184,7 +184,7 @@ def test_status_shows_identity_runtimes_and_conditions(agent, nano):
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):
     space = load(SMALL, ["devices=[nano]"]).space
-    with open_device(space, Home(tmp_path, "small"), None) as device:
+    with open_device(space, Home(tmp_path, "small"), None, print) as device:
         assert device.info.device_id == agent.device_id
 
 
