@@ -11,6 +11,9 @@ import logging
 import math
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +29,9 @@ from vitsearch.storage.stage_cost import StageCost
 R = TypeVar("R")
 CRASHES_ALLOWED = 4
 """A stage is repeated on a new worker after this many crashes; one crash more fails the stage."""
+CLUSTER_S = 60.0
+"""A cluster has to answer within this time."""
+JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level='error', log_to_driver=False)"
 OBJECT_STORE_BYTES = 100 * 2**20
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
@@ -59,7 +65,8 @@ class InlineRunner:
 class RayRunner:
     """Runs each stage as a Ray task on ``cpus`` and ``gpus``, at most ``trainers`` at a time.
 
-    ``address`` joins a running cluster; ``None`` starts one on this machine, which ends with this process.
+    ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine, which ends with
+    this process.
     ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
     GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs.
     """
@@ -70,6 +77,8 @@ class RayRunner:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if address:
+            require_cluster(address)
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
@@ -153,6 +162,26 @@ def gpus_of(wanted: Resources, there: float) -> float:
         return wanted.gpus
     gpus = int(there)
     return 1.0 / math.ceil(wanted.trainers / gpus) if gpus else 0.0
+
+
+def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
+    """Raise :class:`ResourceError` unless a Ray cluster answers at ``address`` within ``wait_s`` seconds.
+
+    Ray itself tries for a quarter of an hour and logs each attempt. So a process of its own tries first, which can be
+    ended and whose output nobody sees.
+    """
+    where = f"no Ray cluster answers at {address} (--address or RAY_ADDRESS)"
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often
+            socket.create_connection((host.strip("[]"), int(port)), wait_s).close()
+        joined = subprocess.run([sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=wait_s)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise ResourceError(f"{where} within {wait_s:g} s") from None
+    except OSError as error:
+        raise ResourceError(f"{where}: {error.strerror or error}") from error
+    if joined.returncode:
+        raise ResourceError(f"{where}: {(joined.stderr.strip() or 'it gave no reason').splitlines()[-1]}")
 
 
 def require_resources(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +13,7 @@ from vitsearch.errors import ResourceError, StageError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
-from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
+from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, require_cluster, versions
 
 
 @dataclass(frozen=True)
@@ -128,3 +129,26 @@ def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
 
 def test_versions_are_those_of_the_installed_distributions():
     assert versions()["torch-pruning"].startswith("1.6")
+
+
+def test_an_address_where_nobody_listens_is_refused_in_one_line(capfd):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    message = rf"^no Ray cluster answers at {address} \(--address or RAY_ADDRESS\): Connection refused$"
+    with pytest.raises(ResourceError, match=message):
+        RayRunner(Resources(1, 1, 0.0), address)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_is_no_cluster_is_refused_after_a_bounded_time(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=rf"no Ray cluster answers at {address} .* within 0.5 s$"):
+            require_cluster(address, wait_s=0.5)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("ray_runner")
+def test_a_cluster_that_answers_may_be_joined():
+    require_cluster("auto")
