@@ -173,7 +173,7 @@ def open_device(
             pinned = ",".join(map(str, cores.device))
             try:
                 agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
-            except EvaluatorError as error:
+            except (EvaluatorError, OSError) as error:
                 raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
             found = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(found.close)

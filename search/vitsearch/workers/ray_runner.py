@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, Literal, TypeVar
 
-from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkersLost
+from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkersLost
 from vitsearch.pipeline.jobs import Job
+from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost
 
 R = TypeVar("R")
@@ -130,6 +131,8 @@ class RayRunner:
             cause = error.cause
             if isinstance(cause, VitsearchError):
                 raise cause from error
+            if full := no_room(cause):
+                raise StoreError(f"{job.stage}: {full}; make room and run the same command again") from error
             raise StageError(job.stage, type(cause).__name__, str(cause)) from error
         except self._lost_worker:
             raise

@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event, make_url
+from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from vitsearch.errors import StudyError
+from vitsearch.errors import StoreError, StudyError
 
 SQLITE_TIMEOUT_S = 60
+UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
+"""SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
 
 def connect(url: str) -> Engine:
@@ -65,7 +67,19 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def tune(engine: Engine) -> None:
-    """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster)."""
+    """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster).
+
+    A database that takes nothing any more raises :class:`StoreError`, also through Optuna.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        reason = str(context.original_exception)
+        if any(unwritable in reason for unwritable in UNWRITABLE):
+            raise StoreError(
+                f"storage {_safe(str(engine.url))} cannot be written: {reason}"
+            ) from context.original_exception
+
     if engine.dialect.name != "sqlite":
         return
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, del
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StudyError
+from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, database_now
 from vitsearch.storage.ledger.migrate import upgrade
@@ -114,6 +114,9 @@ class Ledger:
         except DBAPIError as error:
             engine.dispose()
             raise StudyError(f"storage {engine.url!r} cannot be opened: {error.orig}") from error
+        except StoreError as error:
+            engine.dispose()
+            raise StudyError(str(error)) from error
         return cls(engine)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from vitsearch.errors import ResourceError, StageError
+from vitsearch.errors import ResourceError, StageError, StoreError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
@@ -48,6 +48,8 @@ def _run_task_on(job, resources):
 
     if job.how == "stage error":
         raise StageError("train", "not_finite", "the loss is NaN at step 3")
+    if job.how == "full disk":
+        raise OSError(28, "No space left on device", "model.onnx")
     if job.how == "bug":
         raise KeyError("weights")
     if job.how.startswith("die"):
@@ -129,6 +131,12 @@ def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
 
 def test_versions_are_those_of_the_installed_distributions():
     assert versions()["torch-pruning"].startswith("1.6")
+
+
+def test_a_full_disk_is_no_failure_of_the_plan(with_stage):
+    message = "stage: No space left on device: model.onnx; make room and run the same command again"
+    with pytest.raises(StoreError, match=message):
+        asyncio.run(with_stage.run(StageJob(None, "full disk")))
 
 
 def test_an_address_where_nobody_listens_is_refused_in_one_line(capfd):
