@@ -12,7 +12,8 @@ import asyncio
 import sys
 
 from vitsearch.devices.agent_device import Cores
-from vitsearch.search.run import Home, open_device
+from vitsearch.search.home import Home
+from vitsearch.search.run import open_device
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Point, read_front
 from vitsearch.study.lookup import opened
@@ -33,9 +34,9 @@ def main() -> int:
     with opened(asked.study) as (study, ledger):
         space, front = study.space(), read_front(study, ledger)
         home = Home.of(space)
-        with open_device(space, home, Cores.shared()) as device:
+        with open_device(space, home, Cores.shared(), print) as device:
             for point in front.shown():
-                path = home.workspace(space).store.get(_artifact(point, ledger))
+                path = home.workspace({}).store.get(_artifact(point, ledger))
                 now = asyncio.run(device.measure(path, point.plan.deployment, CONFIRM, REPEAT + asked.repeat))
                 disagree += not _agrees(point, now.cpu_ms.p50)
     return disagree

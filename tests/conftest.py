@@ -13,6 +13,13 @@ pytest_plugins = ["support.outcomes"]
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """Measurements of one user take turns, and so would those of tests that run at the same time."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 TIERS = ("system", "component", "unit")
 
 

@@ -1,6 +1,5 @@
 """The whole agent: its state folder, its parts, its start and its end."""
 
-import fcntl
 import functools
 import logging
 import os
@@ -18,7 +17,7 @@ from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.http.listener import Encrypt
 from vitsearch_evaluators.agent.http.server import Access, AgentServer
 from vitsearch_evaluators.agent.worker import Worker
-from vitsearch_evaluators.base import processes, tokens
+from vitsearch_evaluators.base import locks, processes, tokens
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.emulation import system_of
@@ -187,16 +186,13 @@ def _lock_state(state: str) -> IO[Any]:
     """Create the state folder if necessary and lock it; closing the returned file releases the lock."""
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
-        lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - stays open until the agent ends
+        lock = locks.try_lock(os.path.join(state, locks.STATE))
     except OSError as error:
         raise EvaluatorError(
             "state", f"--state {state}: {error.strerror}; it must be a folder that the agent's user can write to"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or pass another --state") from error
+    if lock is None:
+        raise EvaluatorError("state_in_use", f"another agent uses {state}: stop it or pass another --state")
     return lock
 
 

@@ -11,18 +11,19 @@ import os
 import shutil
 import sqlite3
 import threading
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.agent import canary
 from vitsearch_evaluators.agent.canary import Canary
 from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.runtime_cache import RuntimeCache
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.base.interruptions import DISK_FULL
 from vitsearch_evaluators.conditions.environment import environment_id
 from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.conditions.monitor import ignore_event
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.measure import memory_limit
@@ -72,6 +73,7 @@ class Worker(threading.Thread):
         self._stop_child = StopSignal()
         self._stopping = threading.Event()
         self._disk = DiskWait(store, self._stopping)
+        self._measuring_lock = locks.measuring_lock_path()
         queue.on_cancel_running = self._stop_child.set
 
     @property
@@ -216,7 +218,7 @@ class Worker(threading.Thread):
             folder, device.identity.device_id, environment, device.system, self._references, device.memory_limit
         )
         try:
-            with device.undisturbed():
+            with self._measuring("its reference model"), device.undisturbed():
                 self.canary.check(
                     environment,
                     lambda: canary.measure(names, context, self._stop_child, self._launch),
@@ -254,7 +256,8 @@ class Worker(threading.Thread):
         on_start = functools.partial(self._queue.started, job.id)
         launch, limit = self._launch(job.spec.runtime), self._device.memory_limit
         job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
-        with self._device.undisturbed():
+        work = f"for {self._queue.get(job.id).owner.study}"
+        with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "accuracy":
                 with IMPORTING:
@@ -265,6 +268,15 @@ class Worker(threading.Thread):
                     from vitsearch_evaluators.measure import peaks_job
                 return peaks_job.measure_peaks(job.spec, context, job_folder, self._device.system)
             return self._measure(job, context, job_folder)
+
+    def _measuring(self, work: str, report: Callable[..., None] = ignore_event) -> ContextManager[None]:
+        """Take turns with what else this user measures on this machine; `report` gets the process that it waits for."""
+
+        def waits(other: locks.Holder) -> None:
+            logger.info("waiting for pid %d, which measures %s", other.pid, other.work)
+            report("waiting", pid=other.pid, measures=other.work)
+
+        return locks.measuring_alone(self._measuring_lock, work, self._stop_child.is_set, waits)
 
     def _measure(self, job: ClaimedJob, context: JobContext, job_folder: JobFolder) -> Measurement:
         uses_before = self._store.uses

@@ -11,7 +11,7 @@ import re
 import subprocess
 import threading
 import time
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence
 
 COMMAND_TIMEOUT_S = 10.0
 _STOP_S = 2.0
@@ -31,6 +31,18 @@ class Output(NamedTuple):
 
     stdout: str
     reason: Optional[str]
+
+
+def user_cache_folder(environ: Optional[Mapping[str, str]] = None) -> str:
+    """Return the user's folder for files that may be lost: `vitsearch` in $XDG_CACHE_HOME, or in ~/.cache without one.
+
+    Source: XDG base directory specification, by which a relative path counts as none.
+    """
+    given = os.environ if environ is None else environ
+    cache = given.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(cache):
+        cache = os.path.join(given.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "vitsearch")
 
 
 def run_command(argv: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Output:

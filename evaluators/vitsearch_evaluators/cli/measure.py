@@ -8,10 +8,9 @@ import tempfile
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import __version__, artifacts, power, runtimes
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.base.user_folders import user_cache_folder
+from vitsearch_evaluators.base.system import THIS_MACHINE, user_cache_folder
 from vitsearch_evaluators.cli import report
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
@@ -85,7 +84,9 @@ def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Meas
         job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
         recorder = MeteredPhase(request.meter, THIS_MACHINE)
         references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
-        return measure_job(spec, context, job_folder, recorder, on_event=progress.event, references=references)
+        lock = locks.measuring_lock_path()
+        with locks.measuring_alone(lock, os.path.basename(path), on_wait=progress.waiting):
+            return measure_job(spec, context, job_folder, recorder, on_event=progress.event, references=references)
 
 
 def parse_options(texts: Sequence[str]) -> Dict[str, Any]:

@@ -3,6 +3,7 @@
 import sys
 from typing import Any, Optional, TextIO
 
+from vitsearch_evaluators.base.locks import Holder
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.processes import ProcessId
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
@@ -37,6 +38,11 @@ class Progress:
         values = ", ".join(f"{key} {value}" for key, value in details.items())
         self.close()
         self._print(f"{what} ({values})" if values else what)
+
+    def waiting(self, other: Holder) -> None:
+        """Show the process that has to end its measurement first."""
+        self.close()
+        self._print(f"waiting for pid {other.pid}, which measures {other.work}")
 
     def close(self) -> None:
         """Clear the line of a terminal."""

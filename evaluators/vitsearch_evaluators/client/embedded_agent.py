@@ -12,14 +12,15 @@ import sys
 import time
 from typing import Any, Optional
 
-from vitsearch_evaluators.base import processes, tokens
-from vitsearch_evaluators.base.user_folders import user_cache_folder
+from vitsearch_evaluators.base import locks, processes, tokens
+from vitsearch_evaluators.base.system import user_cache_folder
 from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.errors import DeviceUnreachable
+from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
 
 _START_S = 60.0
 _STOP_S = 10.0
 _STARTS = 3
+_POLL_S = 0.02
 
 
 class EmbeddedAgent:
@@ -53,6 +54,11 @@ class EmbeddedAgent:
         if self._process is None:
             raise DeviceUnreachable("the embedded agent is not running")
         return self._process.pid
+
+    def has_pid(self, pid: int) -> bool:
+        """Whether the agent runs, as the process `pid`."""
+        process = self._process
+        return process is not None and process.pid == pid
 
     def address(self) -> str:
         """Return the URL, and restart the agent first if it has ended. For `DeviceClient(agent.address)`."""
@@ -89,6 +95,7 @@ class EmbeddedAgent:
     def _start(self) -> None:
         """Start the agent, again if something kills it meanwhile. DeviceUnreachable quotes its log."""
         os.makedirs(self._state, mode=0o700, exist_ok=True)
+        self._await_free_state()
         tokens.write_tokens(self._path(tokens.FILE_NAME), (self.token,))
         for _ in range(_STARTS):
             process = self._process = self._spawn()
@@ -101,6 +108,23 @@ class EmbeddedAgent:
                 break  # too slow, or it exited: the next attempt would do the same
         log = self._path("agent.log")
         raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
+
+    def _await_free_state(self) -> None:
+        """Return when no agent uses the state: a new token would shut out the clients of one that does.
+
+        The agent of a process that was killed needs a moment to end. EvaluatorError if it does not.
+        """
+        end = time.monotonic() + _STOP_S
+        while True:
+            lock = locks.try_lock(self._path(locks.STATE))
+            if lock is not None:
+                lock.close()
+                return
+            if time.monotonic() > end:
+                found = locks.holder(self._path(locks.STATE))
+                who = "" if found is None else f" (pid {found.pid} of {found.user} on {found.host})"
+                raise EvaluatorError("state_in_use", f"another agent{who} uses {self._state}")
+            time.sleep(_POLL_S)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         if os.path.exists(self._path("port.json")):
@@ -130,7 +154,7 @@ class EmbeddedAgent:
             if os.path.exists(self._path("port.json")):
                 with open(self._path("port.json")) as stream:
                     return int(json.load(stream)["port"])
-            time.sleep(0.02)
+            time.sleep(_POLL_S)
         return 0
 
     def _path(self, name: str) -> str:

@@ -1,7 +1,8 @@
 """The events of a job, for clients that watch it.
 
     queued -> started {attempt} -> phase {phase} ... -> done | failed | cancelled
-       ^                             |-- cooling {until_c, at_most_s}      before a process
+       ^                             |-- waiting {pid, measures}           another process measures on this machine
+       |                             |-- cooling {until_c, at_most_s}      before a process
        |                             '-- retried {phase, why}              the process was throttled
        '------ interrupted {cause} <-- (see `base.interruptions`)
 

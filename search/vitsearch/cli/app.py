@@ -14,6 +14,7 @@ import typer
 from vitsearch import __version__
 from vitsearch.cli import device_commands
 from vitsearch.errors import VitsearchError
+from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ StudyName = Annotated[
     str,
     typer.Argument(
         metavar="STUDY",
-        help="A name (found in studies/), a storage URL with #NAME, or a space file.",
+        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
         show_default=False,
     ),
 ]
@@ -117,13 +118,16 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
 def front(study: StudyName, as_json: AsJson = False) -> None:
     """Show the Pareto front: models within the limits that no other model dominates, with intervals and the knee.
 
-    A model dominates another if it is at least as good in every objective and better in one.
+    A model dominates another if it is at least as good in every objective and better in one. The exit code is 1 while
+    the front has no model.
     """
     from vitsearch import api
     from vitsearch.cli import tables
 
     points = api.open_study(study).front()
     typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else tables.print_front(points)
+    if not points.points:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -176,3 +180,8 @@ def main() -> None:
     except VitsearchError as error:
         typer.echo(printable_lines(str(error)), err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if (reason := no_room(error)) is None:
+            raise
+        typer.echo(f"{reason}; make room and run the same command again", err=True)
+        sys.exit(1)

@@ -31,7 +31,7 @@ class StageContext:
     def of(
         cls, workspace: Workspace, ledger: Ledger, runner: Runner, driver: DriverId, progress: Progress
     ) -> StageContext:
-        return cls(workspace, ledger, SingleFlight(ledger, driver), runner, progress)
+        return cls(workspace, ledger, SingleFlight(ledger, workspace.store, driver), runner, progress)
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
         with self.progress.stage(job.stage):

@@ -16,7 +16,7 @@ from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
-from vitsearch.core.record import Keys
+from vitsearch.core.record import Keys, Record
 from vitsearch.core.resolve import resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
@@ -32,13 +32,13 @@ from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, TrainingRow
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
 
 NOT_EVALUATED = "accuracy is evaluated when a model is confirmed"
 J = TypeVar("J", bound=TrainJob)
-R = TypeVar("R")
+R = TypeVar("R", bound=Row)
 
 
 class Pipeline:
@@ -138,13 +138,9 @@ class Pipeline:
         For int8_qat the model is trained with int8 rounding first, unless it is an unpruned model of the
         leaderboard, which is never trained.
         """
-        weights = trial.keys.weights_key
-        if rung and trial.plan.deployment.precision in TRAINED:
-            weights = (await self._train_int8(trial, rung)).weights_key
-        key = artifact_key(weights, rung, trial.keys.graph_key, self._calibration_digest(trial.plan))
-        row = await self._artifact(trial, weights, rung, key)
+        row = await self._artifact(trial, rung)
         await self._measurements.measure(trial, self._workspace.store.get(row.sha256), self.protocols.confirm)
-        return replace(trial.keys, artifact_key=key), self._metrics(row, trial.keys.graph_key)
+        return replace(trial.keys, artifact_key=row.artifact_key), self._metrics(row, trial.keys.graph_key)
 
     # ---- the end of a run
 
@@ -152,13 +148,19 @@ class Pipeline:
         """Make the images that the device classifies, while there are workers."""
         await self._device_accuracy.prepare(resolutions)
 
+    async def restore(self, record: Record) -> None:
+        """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
+        trial = await self.resolve(record.plan)
+        if record.keys is not None and self._stored_artifact(record.keys) is None:
+            await self._artifact(trial, record.rung)
+
     def stop_workers(self) -> None:
         """From here on only the device works."""
         self.context.runner.close()
 
     async def remeasure_when_idle(self, keys: Keys, plan: Plan) -> bool:
-        """Repeat the confirmation measurement of an artifact; False when that was done before."""
-        row = self._ledger.artifact(keys.artifact_key or "")
+        """Repeat the confirmation measurement of an artifact; False when that was done before or its file is gone."""
+        row = self._stored_artifact(keys)
         if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) > 1:
             return False
         trial = await self.resolve(plan)
@@ -167,13 +169,18 @@ class Pipeline:
         return True
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
-        """The accuracy of an artifact on the device itself; None when the study does not request it."""
-        row = self._ledger.artifact(keys.artifact_key or "")
+        """The accuracy of an artifact on the device itself; None when the study does not request it or its file is
+        gone."""
+        row = self._stored_artifact(keys)
         return (
             None if row is None else await self._device_accuracy.ask(row, self._workspace.store.get(row.sha256), plan)
         )
 
     # ---- parts of the stages
+
+    def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
+        row = self._ledger.artifact(keys.artifact_key or "")
+        return row if row is not None and self._workspace.store.holds(row.sha256) else None
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)
@@ -185,21 +192,24 @@ class Pipeline:
 
     async def _train_int8(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """What was trained up to ``rung``, trained further with the rounding of static int8 in place."""
-        plan, settings, calibration = trial.plan, self.config.qat, self._calibration_digest(trial.plan)
+        plan, settings = trial.plan, self.config.qat
         recipe, end = settings.recipe(plan.recipe), rung + settings.epochs(rung)
 
         async def job() -> QatJob:
             calibrated = partial(QatJob, calibration=self.config.calibration)
             return await self._training(calibrated, trial, recipe, rung, end)
 
-        key = qat_key(trial.keys.weights_key, rung, settings, calibration or "")
-        return await self._trained(Stage.TRAIN_INT8, key, rung, job)
+        return await self._trained(Stage.TRAIN_INT8, self._int8_key(trial, rung), rung, job)
+
+    def _int8_key(self, trial: ResolvedTrial, rung: int) -> str:
+        calibration = self._calibration_digest(trial.plan) or ""
+        return qat_key(trial.keys.weights_key, rung, self.config.qat, calibration)
 
     async def _training(
         self, kind: Callable[..., J], trial: ResolvedTrial, recipe: Recipe, start: int, end: float
     ) -> J:
         """The job that trains from rung ``start`` of the plan's own training."""
-        before = self._ledger.training(trial.keys.weights_key, start)
+        before = await self.train(trial, start) if start else None
         return kind(
             workspace=self._workspace,
             spec=trial.spec,
@@ -219,10 +229,15 @@ class Pipeline:
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
-    async def _artifact(self, trial: ResolvedTrial, weights: str, rung: int, key: str) -> ArtifactRow:
+    async def _artifact(self, trial: ResolvedTrial, rung: int) -> ArtifactRow:
+        """The exported model after ``rung``; its weights are trained again when their file is gone."""
+        is_int8 = rung > 0 and trial.plan.deployment.precision in TRAINED
+        weights = self._int8_key(trial, rung) if is_int8 else trial.keys.weights_key
+        key = artifact_key(weights, rung, trial.keys.graph_key, self._calibration_digest(trial.plan))
+        train = self._train_int8 if is_int8 else self.train
+
         async def make() -> tuple[ArtifactRow, StageCost]:
-            trained = self._ledger.training(weights, rung)
-            checkpoint = trained.checkpoint_sha256 if trained else None
+            checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
             job = ExportJob(
                 self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint
             )

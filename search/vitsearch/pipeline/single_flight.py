@@ -1,33 +1,39 @@
 """Makes each stage only once: looks it up, else makes it in one place while all others wait for it.
 
-Inside one driver, whoever wants what is being made waits for the same task. Between drivers a claim in
-the ledger says who makes it; a claim that is not renewed expires by the database's clock. What crashed its
-workers is not made again.
+What is found counts only while the store holds its file. Inside one driver, whoever wants what is being made waits
+for the same task. Between drivers a claim in the ledger says who makes it; a claim that is not renewed expires by
+the database's clock. What crashed its workers is not made again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
 CLAIM_S = 120.0
 CLAIM_POLL_S = 2.0
-R = TypeVar("R")
+R = TypeVar("R", bound=Row)
+
+logger = logging.getLogger(__name__)
 
 
 class SingleFlight:
     """One per driver. Claims carry the driver's identity."""
 
-    def __init__(self, ledger: Ledger, driver: DriverId) -> None:
+    def __init__(self, ledger: Ledger, store: FileStore, driver: DriverId) -> None:
         self._ledger = ledger
+        self._store = store
+        self._lost = False
         self._token = json.dumps(driver.to_json(), sort_keys=True)
         self._making: dict[StageKey, asyncio.Task[Any]] = {}
         self._crashed: dict[StageKey, WorkerCrashed] = {}
@@ -40,7 +46,7 @@ class SingleFlight:
         Once ``make`` has raised :class:`WorkerCrashed`, so does every later call with this key.
         """
         found = find()
-        if found is not None:
+        if found is not None and self._is_whole(found):
             return found
         if key in self._crashed:
             raise self._crashed[key]
@@ -57,19 +63,30 @@ class SingleFlight:
         claim = str(key)
         while not self._ledger.claim(claim, self._token, CLAIM_S):
             await asyncio.sleep(CLAIM_POLL_S)
-            if (found := find()) is not None:
+            if (found := find()) is not None and self._is_whole(found):
                 return found
         try:
             if (found := find()) is not None:  # another driver finished it between our look and our claim
-                return found
+                if self._is_whole(found):
+                    return found
+                self._drop(found)
             row, cost = await make()
-            self._ledger.add(row, cost)  # type: ignore[type-var]  # every R here is one of the ledger's rows
+            self._ledger.add(row, cost)
             return row
         except WorkerCrashed as error:
             self._crashed[key] = error
             raise
         finally:
             self._ledger.release(claim, self._token)
+
+    def _is_whole(self, row: Row) -> bool:
+        return row.file is None or self._store.holds(row.file)
+
+    def _drop(self, row: Row) -> None:
+        if not self._lost:
+            self._lost = True
+            logger.warning("files are gone from %s: the stages that made them run again", self._store.root)
+        self._ledger.drop(row)
 
     @property
     def running(self) -> frozenset[Stage]:

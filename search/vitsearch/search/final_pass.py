@@ -23,6 +23,7 @@ class FinalPass:
         trained = [record.plan for record in self._study.records().values() if record.trained]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
+        await self._restore()
         self._pipeline.stop_workers()
         measured: set[str] = set()
         while todo := [point for point in self._near() if point.name not in measured]:
@@ -36,6 +37,15 @@ class FinalPass:
     def _near(self) -> list[Point]:
         found = read_front(self._study, self._ledger)
         return [*found.shown(), *found.near]
+
+    async def _restore(self) -> None:
+        """Make exported models again whose files are gone; what cannot be made is not re-measured."""
+        for number, record in self._study.records().items():
+            try:
+                if record.trained:
+                    await self._pipeline.restore(record)
+            except StageError as error:
+                self._progress.note(f"trial {number}: its file is gone and cannot be made again: {error}")
 
     async def _evaluate_on_device(self, point: Point) -> None:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""

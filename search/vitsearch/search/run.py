@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vitsearch import backbones
@@ -16,8 +15,9 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
+from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.protocols import Phases
-from vitsearch.errors import ResourceError
+from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.models.graph import OPSET
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
@@ -25,36 +25,17 @@ from vitsearch.pipeline.jobs import DataJob, Source, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
+from vitsearch.search.home import Home
 from vitsearch.search.session import Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.process_reaper import ProcessReaper
 from vitsearch.workers.ray_runner import RayRunner, Resources
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-
-
-@dataclass(frozen=True)
-class Home:
-    """The folder that holds a study's files, beside its SQLite database or in ``studies/``."""
-
-    root: Path
-
-    @classmethod
-    def of(cls, space: SearchSpace) -> Home:
-        file = sqlite_file(space.storage)
-        return cls(((file.parent if file else Path("studies")) / space.study).resolve())
-
-    def workspace(self, space: SearchSpace) -> Workspace:
-        return Workspace(
-            data_spec(space),
-            FileStore(self.root / "artifacts"),
-            FileStore(self.root / "scratch"),
-            self.root / "cache",
-        )
+from vitsearch_evaluators.errors import EvaluatorError
 
 
 @dataclass(frozen=True)
@@ -68,11 +49,12 @@ class Options:
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:
     """Run until the search is complete. Ctrl-C and SIGTERM end it cleanly and raise KeyboardInterrupt."""
     home = Home.of(space)
-    cores = Cores.shared() if not space.devices else None
-    resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
-    if cores is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores.trainers)
     with ExitStack() as closing:
+        closing.enter_context(home.alone())  # first: nothing that another run of this study uses may change
+        cores = Cores.shared() if not space.devices else None
+        resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
+        if cores is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores.trainers)
         closing.enter_context(ProcessReaper())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
@@ -81,7 +63,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         failures = sum(record.outcome == "failed" for record in study.records().values())
-        device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
+        device = closing.enter_context(
+            open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
+        )
         refuse_unable(device.name, device.info, space.space.backend, OPSET)
         refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
         study.adopt_device(device.name, device.info.kind)
@@ -89,14 +73,14 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         progress.note(f"device {device.name}: {what}; starting workers")
         if device.info.quarantined is not None:
             progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
-        runner = RayRunner(resources, home.root / "logs", options.address)
+        runner = RayRunner(resources, home.own / "logs", options.address)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            return asyncio.run(drive(session, home.workspace(space), options))
+            return asyncio.run(drive(session, home.workspace(data_spec(space)), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 
@@ -169,10 +153,13 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
 
 
 @contextmanager
-def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: int = 0) -> Iterator[Device]:
+def open_device(
+    space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
+) -> Iterator[Device]:
     """The device of the space file, else an agent of our own on this machine, pinned to one core.
 
-    Our own agent watches its standard input and so ends with this process, also when it is killed.
+    Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
+    line about others that measure on this machine.
     ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
     The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
@@ -183,8 +170,11 @@ def open_device(space: SearchSpace, home: Home, cores: Cores | None, failures: i
             found = AgentDevice(name, client, failures, asked.deadline_s)
         else:
             pinned = ",".join(map(str, cores.device))
-            agent = closing.enter_context(EmbeddedAgent(str(home.root / "agent"), cpus=pinned))
-            found = AgentDevice(LOCAL_DEVICE, agent.client(space.study, deadline_s=FOREVER_S), failures)
+            try:
+                agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
+            except (EvaluatorError, OSError) as error:
+                raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
+            found = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(found.close)
         yield found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PART = ".part"
 """Ending of the file that is written before it takes the place of the other one."""
 
@@ -33,3 +35,11 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def no_room(error: BaseException) -> str | None:
+    """Why the disk takes nothing, when that is what ``error`` says: it is full or read-only. None for other errors."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else None  # safetensors has an error of its own

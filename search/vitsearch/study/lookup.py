@@ -1,4 +1,7 @@
-"""Finds a study by what a person types: its name, its ``.db`` file, a storage URL with ``#NAME``, or its space file."""
+"""Finds a study by what a person types: its name, its ``.db`` file, a storage URL, or its space file.
+
+``#NAME`` behind a file or URL names one of several studies in that database.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,11 @@ def find(text: str) -> Found:
     elif text.endswith((".yaml", ".yml")):
         space = load(text).space
         found = Found(space.storage, space.study)
-    elif text.endswith(".db"):
-        found = Found(f"sqlite:///{text}", Path(text).stem)
     else:
-        found = Found(f"sqlite:///{FOLDER / text}.db", text)
+        path, _, name = text.partition("#")
+        is_name = "/" not in path and not path.endswith(".db")
+        database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
+        found = Found(f"sqlite:///{database}", name or database.stem)
     file = sqlite_file(found.storage)
     if file is not None and not file.exists():
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])

@@ -73,8 +73,9 @@ class Study:
                     directions=list(space.objectives.values()),
                     load_if_exists=True,
                 ).set_metric_names(list(space.objectives))
-        study = cls(_load(space.study, storage, make_sampler(space.search.sampler, space.search.seed)), storage)
+        study = cls(_load(space.study, storage, None), storage)
         study._adopt_space(space)
+        study._seed_sampler(space)
         return study
 
     @classmethod
@@ -193,6 +194,12 @@ class Study:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             optuna.storages.fail_stale_trials(self._study)
         return len(orphans)
+
+    def _seed_sampler(self, space: SearchSpace) -> None:
+        """Count the runs: with one seed, two of them, and a resumed one, would draw the same plans once more."""
+        run = self.attributes.get("runs", 0)
+        self.remember("runs", run + 1)
+        self._study.sampler = make_sampler(space.search.sampler, space.search.seed + run)
 
     # ---- the space over time
 

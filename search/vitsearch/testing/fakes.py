@@ -112,14 +112,15 @@ class FakeRunner:
                 return jobs.Base(_stored(job.workspace.store, {"base": job.source.backbone}), 0.89, 1000)
             case jobs.BlockStructureJob():
                 block_structure, scores = fake_block_structure()
-                return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), DIGEST)
+                statistics = _stored(job.workspace.store, {"statistics": job.source.resolution})
+                return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
             case jobs.SubsetJob():
                 return jobs.Stored(_stored(job.workspace.store, {"resolution": job.resolution}), 1)
             case jobs.SensitivityJob():
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
             case jobs.LogitsJob():
-                return jobs.Stored(DIGEST, 1)
+                return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
             case jobs.ScreenJob():
                 sha256 = _stored(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
                 return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
@@ -128,7 +129,8 @@ class FakeRunner:
                 return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
-                return jobs.Trained(accuracy, 0.1, job.images, DIGEST, 10, kept_start=False)
+                checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
+                return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})

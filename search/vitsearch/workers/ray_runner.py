@@ -11,6 +11,9 @@ import logging
 import math
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,8 +24,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitsearch.errors import ResourceError, StageError, VitsearchError, WorkerCrashed, WorkersLost
+from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkerCrashed, WorkersLost
 from vitsearch.pipeline.jobs import Job
+from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
@@ -31,6 +35,9 @@ LOSSES_ALLOWED = 4
 """A stage is repeated on a new worker after so many were killed or lost with their node; one more fails the stage."""
 NATIVE_CRASHES_ALLOWED = 1
 """The same for workers that a signal of their own code ended, such as SIGSEGV: these come again."""
+CLUSTER_S = 60.0
+"""A cluster has to answer within this time."""
+JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level='error', log_to_driver=False)"
 OBJECT_STORE_BYTES = 100 * 2**20
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
@@ -65,7 +72,8 @@ class RayRunner:
     """Runs each stage as a Ray task on ``cpus`` and ``gpus``, at most ``trainers`` at a time.
 
     ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
-    ``address`` joins a running cluster; ``None`` starts one on this machine, which ends with this process.
+    ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine, which ends with
+    this process.
     ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
     GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs.
     """
@@ -78,6 +86,8 @@ class RayRunner:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+        if address:
+            require_cluster(address)
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
@@ -159,6 +169,8 @@ class RayRunner:
             cause = error.cause
             if isinstance(cause, VitsearchError):
                 raise cause from error
+            if full := no_room(cause):
+                raise StoreError(f"{job.stage}: {full}; make room and run the same command again") from error
             raise StageError(job.stage, type(cause).__name__, str(cause)) from error
         except self._lost_worker:
             raise
@@ -191,6 +203,26 @@ def gpus_of(wanted: Resources, there: float) -> float:
         return wanted.gpus
     gpus = int(there)
     return 1.0 / math.ceil(wanted.trainers / gpus) if gpus else 0.0
+
+
+def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
+    """Raise :class:`ResourceError` unless a Ray cluster answers at ``address`` within ``wait_s`` seconds.
+
+    Ray itself tries for a quarter of an hour and logs each attempt. So a process of its own tries first, which can be
+    ended and whose output nobody sees.
+    """
+    where = f"no Ray cluster answers at {address} (--address or RAY_ADDRESS)"
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often
+            socket.create_connection((host.strip("[]"), int(port)), wait_s).close()
+        joined = subprocess.run([sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=wait_s)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise ResourceError(f"{where} within {wait_s:g} s") from None
+    except OSError as error:
+        raise ResourceError(f"{where}: {error.strerror or error}") from error
+    if joined.returncode:
+        raise ResourceError(f"{where}: {(joined.stderr.strip() or 'it gave no reason').splitlines()[-1]}")
 
 
 def require_resources(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:

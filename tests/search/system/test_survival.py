@@ -151,7 +151,7 @@ def search(tmp_path: Path) -> Iterator[Search]:
     text = SPACE.format(root=tmp_path / "images", folder=tmp_path, trials=TRIALS)
     (tmp_path / "survival.yaml").write_text(text)
     # By default, an agent gives a job up during which it was killed three times.
-    config = tmp_path / "survival" / "agent" / "config.json"
+    config = tmp_path / "survival.files" / "runs" / "survival" / "agent" / "config.json"
     config.parent.mkdir(parents=True)
     config.write_text('{"limits": {"interruptions_max": 100}}')
     yield Search(tmp_path)

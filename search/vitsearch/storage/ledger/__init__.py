@@ -1,10 +1,11 @@
 """The ledger: every finished stage, in the study's database, found again by its key.
 
 Only this package imports SQLAlchemy. Values that come out are frozen; a row that exists is never
-overwritten, so a stage that ran twice (a lost claim) keeps its first result.
+overwritten, so a stage that ran twice (a lost claim) keeps its first result. A row whose file is gone is dropped
+before its stage runs again.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, sqlite_file, tune
+from vitsearch.storage.ledger.engine import engine_options, files_folder, sqlite_file, tune
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
     ArtifactRow,
@@ -12,6 +13,7 @@ from vitsearch.storage.ledger.ledger import (
     Ledger,
     MeasurementRow,
     ReferenceKey,
+    Row,
     TrainingRow,
 )
 
@@ -22,8 +24,10 @@ __all__ = [
     "Ledger",
     "MeasurementRow",
     "ReferenceKey",
+    "Row",
     "TrainingRow",
     "engine_options",
+    "files_folder",
     "sqlite_file",
     "tune",
 ]

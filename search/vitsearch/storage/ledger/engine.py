@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event, make_url
+from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from vitsearch.errors import StudyError
+from vitsearch.errors import StoreError, StudyError
 
 SQLITE_TIMEOUT_S = 60
+UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
+"""SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
 
 def connect(url: str) -> Engine:
@@ -46,6 +49,16 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
+def files_folder(url: str) -> Path:
+    """The folder of the files that a database names: ``x.files`` beside a SQLite file ``x.db``, for a server
+    ``studies/HOST-DATABASE.files`` below the current folder."""
+    if file := sqlite_file(url):
+        return file.with_suffix(".files")
+    parsed = make_url(url)
+    name = "-".join(part for part in (parsed.host, parsed.database) if part)
+    return Path("studies") / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.files"
+
+
 def engine_options(url: str) -> dict[str, Any]:
     """Keyword arguments for ``create_engine``, also for the engine that Optuna makes for itself."""
     if make_url(url).get_backend_name() == "sqlite":
@@ -54,7 +67,19 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def tune(engine: Engine) -> None:
-    """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster)."""
+    """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster).
+
+    A database that takes nothing any more raises :class:`StoreError`, also through Optuna.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        reason = str(context.original_exception)
+        if any(unwritable in reason for unwritable in UNWRITABLE):
+            raise StoreError(
+                f"storage {_safe(str(engine.url))} cannot be written: {reason}"
+            ) from context.original_exception
+
     if engine.dialect.name != "sqlite":
         return
 

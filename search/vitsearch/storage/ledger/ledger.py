@@ -1,14 +1,15 @@
-"""Reading and writing the ledger's tables as frozen values."""
+"""Reading and writing the ledger's tables as frozen values. ``file`` of a row is its file in the store."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from vitsearch.errors import StudyError
+from vitsearch.core.stage import Stage
+from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, database_now
 from vitsearch.storage.ledger.migrate import upgrade
@@ -25,6 +26,10 @@ class BlockStructureRow:
     scores: dict[str, Any]
     statistics_sha256: str
 
+    @property
+    def file(self) -> str:
+        return self.statistics_sha256
+
 
 @dataclass(frozen=True)
 class TrainingRow:
@@ -37,6 +42,10 @@ class TrainingRow:
     n: int
     checkpoint_sha256: str | None
 
+    @property
+    def file(self) -> str | None:
+        return self.checkpoint_sha256
+
 
 @dataclass(frozen=True)
 class ArtifactRow:
@@ -47,6 +56,11 @@ class ArtifactRow:
     location: str
     detail: dict[str, Any]
 
+    @property
+    def file(self) -> str | None:
+        """None for a screened graph, which is deleted after its measurement."""
+        return None if self.kind == Stage.SCREEN else self.sha256
+
 
 @dataclass(frozen=True)
 class AccuracyRow:
@@ -55,6 +69,8 @@ class AccuracyRow:
     n: int
     evaluated_on: str
     correct: int
+
+    file: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,11 @@ class MeasurementRow:
     repeat: int
     result: dict[str, Any]
 
+    file: ClassVar[None] = None
 
-Row = TypeVar("Row", BlockStructureRow, TrainingRow, ArtifactRow, AccuracyRow, MeasurementRow)
+
+Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
+R = TypeVar("R", bound=Row)
 
 _TABLES: dict[type[Any], Table] = {
     BlockStructureRow: tables.block_structure,
@@ -106,6 +125,9 @@ class Ledger:
         except DBAPIError as error:
             engine.dispose()
             raise StudyError(f"storage {engine.url!r} cannot be opened: {error.orig}") from error
+        except StoreError as error:
+            engine.dispose()
+            raise StudyError(str(error)) from error
         return cls(engine)
 
     def close(self) -> None:
@@ -122,6 +144,15 @@ class Ledger:
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
+
+    def drop(self, row: Row) -> None:
+        """Delete a row whose file is gone, and the accuracies of that file: its stage runs again."""
+        table, values = _TABLES[type(row)], {field.name: getattr(row, field.name) for field in fields(row)}
+        with self._engine.begin() as connection:
+            connection.execute(delete(table).where(_same(table, values)))
+            if isinstance(row, ArtifactRow):
+                accuracies = tables.accuracy.c.artifact_key == row.artifact_key
+                connection.execute(delete(tables.accuracy).where(accuracies))
 
     def block_structure(self, key: str) -> BlockStructureRow | None:
         return self._one(BlockStructureRow, tables.block_structure.c.key == key)
@@ -204,20 +235,24 @@ class Ledger:
             return {row.key: row.token for row in rows}
 
     def _holds(self, table: Table, values: dict[str, Any]) -> bool:
-        """Whether a row with the key of ``values`` exists; the unique constraint is the key where rows are numbered."""
-        natural = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
-        columns = (natural[0] if natural else table.primary_key).columns
-        same = and_(*(column == values[column.name] for column in columns))
+        """Whether a row with the key of ``values`` exists."""
         with self._engine.connect() as connection:
-            return connection.execute(select(columns[0]).where(same)).first() is not None
+            return connection.execute(select(table).where(_same(table, values))).first() is not None
 
-    def _one(self, kind: type[Row], where: ColumnElement[bool]) -> Row | None:
+    def _one(self, kind: type[R], where: ColumnElement[bool]) -> R | None:
         rows = self._all(kind, where)
         return rows[0] if rows else None
 
-    def _all(self, kind: type[Row], where: ColumnElement[bool]) -> list[Row]:
+    def _all(self, kind: type[R], where: ColumnElement[bool]) -> list[R]:
         table = _TABLES[kind]
         names = [field.name for field in fields(kind)]
         query = select(*(table.c[name] for name in names)).where(where).order_by(table.c.created_at, *table.primary_key)
         with self._engine.connect() as connection:
             return [kind(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]
+
+
+def _same(table: Table, values: dict[str, Any]) -> ColumnElement[bool]:
+    """The row with the key of ``values``; the unique constraint is the key where rows are numbered."""
+    natural = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
+    columns = (natural[0] if natural else table.primary_key).columns
+    return and_(*(column == values[column.name] for column in columns))

@@ -8,8 +8,8 @@
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
 
-A row is written once and never changed, except for reference times and claims. ``versions`` are columns for people and
-never part of a key.
+A row is written once and never changed, except for reference times and claims; it is deleted when its file is gone.
+``versions`` are columns for people and never part of a key.
 """
 
 from __future__ import annotations

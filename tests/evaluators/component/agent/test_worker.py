@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.config import LimitsConfig
@@ -63,6 +63,38 @@ def test_a_crashing_model_is_tried_twice_and_the_agent_continues(faulty_client, 
     assert "about to read address 0" in caught.value.details["output_tail"]
     assert [event.what for event in events].count("started") == 2
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_job_waits_for_another_process_that_measures_on_this_machine(client, blob, tiny_protocol):
+    path = locks.measuring_lock_path()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    lock, events = locks.try_lock(path, "a model"), []
+
+    def on_event(event):
+        events.append((event.what, event.details))
+        if event.what == "waiting":
+            assert [status.state for status in client.jobs()] == ["running"]
+            lock.close()
+
+    assert client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(on_event=on_event))
+    names = [what for what, _ in events]
+    assert names.index("waiting") < names.index("phase")
+    assert dict(events)["waiting"] == {"pid": os.getpid(), "measures": "a model"}
+
+
+def test_a_job_that_waits_for_another_process_can_be_cancelled(client, blob, tiny_protocol, until):
+    path, cancel = locks.measuring_lock_path(), threading.Event()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    def on_event(event):
+        if event.what == "waiting":
+            cancel.set()
+
+    with locks.try_lock(path, "a model"):
+        with pytest.raises(JobCancelled):
+            client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(cancel=cancel, on_event=on_event))
+        until(lambda: all(status.state == "cancelled" for status in client.jobs()))
+    assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
 
 
 def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.system import NoStream, Stream, System, run_command
+from vitsearch_evaluators.base.system import NoStream, Stream, System, run_command, user_cache_folder
 
 
 def test_reads_files_below_its_root(tmp_path):
@@ -116,3 +116,15 @@ def test_a_tool_ends_soon_after_its_agent_is_killed(until, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         until(lambda: processes.identify(pid) is None, "the tool to end")
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/home/me"}, "/x/vitsearch"),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/home/me"}, "/home/me/.cache/vitsearch"),
+        ({}, os.path.expanduser("~/.cache/vitsearch")),
+    ],
+)
+def test_the_cache_folder_of_a_user_follows_the_specification(environ, folder):
+    assert user_cache_folder(environ) == folder

@@ -5,8 +5,9 @@ import pytest
 
 from support.artifact_files import added_row, constant
 from vitsearch_evaluators import __version__
-from vitsearch_evaluators.base import tokens
+from vitsearch_evaluators.base import locks, tokens
 from vitsearch_evaluators.cli import app
+from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.protocol import Measurement
@@ -83,6 +84,20 @@ def test_a_failed_file_does_not_stop_the_others(blob, tiny_onnx, tmp_path, capsy
     assert any(line.startswith(f"{blob}: incompatible_artifact: not an ONNX file") for line in lines)
     assert app.main(["measure", blob, str(tmp_path / "none")]) == 2
     assert capsys.readouterr().out == "", "a missing file is reported before anything is measured"
+
+
+def test_measure_waits_for_another_process_and_says_so(blob, capsys, monkeypatch):
+    path = locks.measuring_lock_path()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    lock, waiting = locks.try_lock(path, "a model"), Progress.waiting
+
+    def end_the_other(progress, other):
+        waiting(progress, other)
+        lock.close()
+
+    monkeypatch.setattr(Progress, "waiting", end_the_other)
+    assert app.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20"]) == 0
+    assert capsys.readouterr().err == f"vitsearch-agent: waiting for pid {os.getpid()}, which measures a model\n"
 
 
 def test_a_failed_measurement_is_exit_1_and_a_wrong_call_2(blob, tmp_path, capsys):

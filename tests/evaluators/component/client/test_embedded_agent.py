@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.client import embedded_agent
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import DeviceUnreachable
+from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
 
 DRIVER = """
 import sys, threading
@@ -63,6 +64,14 @@ def test_stop_is_idempotent_and_pid_then_raises(tmp_path):
 def test_a_failed_start_quotes_the_log(tmp_path):
     with pytest.raises(DeviceUnreachable, match="--cpus"), EmbeddedAgent(str(tmp_path / "s"), cpus="9999"):
         pass
+
+
+def test_a_second_agent_on_a_state_is_refused_and_the_first_keeps_its_token(agent, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded_agent, "_STOP_S", 0.0)
+    message = rf"another agent \(pid {agent.pid} of .* on .*\) uses {tmp_path / 'state'}"
+    with pytest.raises(EvaluatorError, match=message), EmbeddedAgent(str(tmp_path / "state")):
+        pass
+    assert client.device().device_id
 
 
 def test_the_token_is_private(agent, tmp_path):

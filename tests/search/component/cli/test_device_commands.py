@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from support import SPACE_FILES
 from vitsearch.cli import device_commands, device_tables
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
-from vitsearch.search.run import Home, open_device
+from vitsearch.search.home import Home
+from vitsearch.search.run import open_device
 from vitsearch.space import load
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
@@ -183,7 +184,7 @@ def test_status_shows_identity_runtimes_and_conditions(agent, nano):
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):
     space = load(SMALL, ["devices=[nano]"]).space
-    with open_device(space, Home(tmp_path), None) as device:
+    with open_device(space, Home(tmp_path, "small"), None, print) as device:
         assert device.info.device_id == agent.device_id
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
@@ -40,7 +43,8 @@ def trial(plan) -> ResolvedTrial:
 
 
 def measuring(ledger, device) -> DeviceMeasurements:
-    context = StageContext.of(None, ledger, FakeRunner(), DriverId.current(), Silent())
+    workspace = Workspace({}, FileStore(Path()), FileStore(Path()), Path())
+    context = StageContext.of(workspace, ledger, FakeRunner(), DriverId.current(), Silent())
     return DeviceMeasurements(context, device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,14 @@ async def through(pipeline, plan):
     return await pipeline.confirm(trial, 1)
 
 
+async def confirm(pipeline, plan):
+    return await pipeline.confirm(await pipeline.resolve(plan), 1)
+
+
+async def train_to_the_end(pipeline, plan):
+    return await pipeline.train(await pipeline.resolve(plan), plan.recipe.rungs[-1])
+
+
 ONCE = {
     "base": 1, "block_structure": 1, "screen": 1,
     "logits": 2, "proxy": 1, "train": 1,
@@ -64,6 +73,26 @@ def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
     assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found
     assert fake_study.runner.made == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_what_was_deleted_is_made_again(pipeline, cut, fake_study, ledger):
+    keys, metrics = asyncio.run(through(pipeline, cut))
+    shutil.rmtree(fake_study.folder / "artifacts")
+    again = fake_study.pipeline(ledger)
+    assert asyncio.run(through(again, cut)) == (keys, metrics)
+    assert fake_study.runner.made == {**ONCE, "base": 2, "block_structure": 2, "logits": 4, "train": 2, "export": 2}
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_a_deleted_checkpoint_is_trained_again_for_a_further_rung(pipeline, cut, fake_study, ledger):
+    plan = replace(cut, recipe=replace(cut.recipe, rungs=(0, 1, 3)))
+    asyncio.run(through(pipeline, plan))
+    weights = asyncio.run(pipeline.resolve(plan)).keys.weights_key
+    checkpoint = ledger.training(weights, 1).checkpoint_sha256
+    pipeline.context.workspace.store.get(checkpoint).unlink()
+    asyncio.run(train_to_the_end(pipeline, plan))
+    assert fake_study.runner.made["train"] == 3
+    assert pipeline.context.workspace.store.holds(checkpoint)
 
 
 def test_two_that_want_a_stage_at_once_make_it_once(pipeline, cut, fake_study):
@@ -100,6 +129,16 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
     assert (rounded.start, rounded.end) == (1, 2.0)
     assert rounded.targets == trained.targets
     assert rounded.calibration == Calibration(8, 0)
+
+
+def test_a_deleted_int8_model_is_exported_from_its_own_checkpoint(pipeline, cut, fake_study, ledger):
+    keys, _ = asyncio.run(through(pipeline, quantization_aware(cut)))
+    store = pipeline.context.workspace.store
+    store.get(ledger.artifact(keys.artifact_key).sha256).unlink()
+    store.get(ledger.training(keys.weights_key, 1).checkpoint_sha256).unlink()
+    asyncio.run(confirm(pipeline, quantization_aware(cut)))
+    made = fake_study.runner.made
+    assert (made["train"], made["train_int8"], made["export"]) == (1, 1, 2)
 
 
 def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, cut, fake_study):

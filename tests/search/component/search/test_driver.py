@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from optuna.trial import TrialState
 from support import TESTS
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
-from vitsearch.pipeline.jobs import ExportJob, ScreenJob
+from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
+from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -62,6 +64,33 @@ def test_a_second_run_makes_nothing_new(finished):
     before = Counter(finished.runner.made), Counter(finished.device.measured), len(finished.records())
     assert finished.run().complete
     assert (finished.runner.made, finished.device.measured, len(finished.records())) == before
+
+
+def test_a_study_whose_files_are_gone_goes_on_and_makes_them_again(fake_study):
+    fake_study.run()
+    store = FileStore(fake_study.folder / "artifacts")
+    shutil.rmtree(store.root)
+    assert fake_study.with_space(search__trials=10).run().complete
+    with fake_study.opened() as (study, ledger):
+        keys = [record.keys for record in study.records().values() if record.trained]
+        assert len(keys) == 10
+        assert all(store.holds(ledger.artifact(key.artifact_key).sha256) for key in keys)
+
+
+def test_a_model_that_cannot_be_made_again_does_not_end_the_run(fake_study):
+    fake_study.run()
+    shutil.rmtree(fake_study.folder / "artifacts")
+
+    def fail(job):
+        if isinstance(job, TrainJob):
+            raise StageError("train", "crash", "no more")
+
+    notes = Notes()
+    again = replace(fake_study, runner=FakeRunner(before=fail), progress=notes)
+    assert again.run().complete
+    assert any(
+        "its file is gone and cannot be made again: train failed (crash): no more" in said for said in notes.said
+    )
 
 
 def test_each_stage_is_made_once(finished):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -43,15 +42,6 @@ def test_a_machine_with_one_core_measures_and_trains_on_it(space):
 
 def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
     assert run.resources_in_cluster(with_resources(space, trainers=64, cpus=8)).trainers == 64
-
-
-def test_files_of_a_study_lie_beside_its_database(space, tmp_path):
-    assert run.Home.of(space).root == tmp_path / "fake"
-
-
-def test_files_of_a_study_on_a_server_lie_in_studies(space):
-    remote = SearchSpace.from_json(space.to_json() | {"storage": "postgresql+psycopg://me@db/studies"})
-    assert run.Home.of(remote).root == Path("studies/fake").resolve()
 
 
 def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):

@@ -31,6 +31,18 @@ def test_a_name_is_a_database_in_the_folder(made):
     assert find("fake") == Found("sqlite:///studies/fake.db", "fake")
 
 
+@pytest.mark.parametrize("text", ["studies/fake.db", "./studies/fake.db", "studies/fake", "studies/fake.db#fake"])
+def test_a_file_is_a_database_where_it_lies(made, text):
+    with opened(text) as (study, _):
+        assert study.name == "fake"
+
+
+def test_a_file_names_one_of_its_studies_behind_a_hash(made):
+    Study.open(type(made).from_json(made.to_json() | {"study": "second"})).close()
+    with opened("studies/fake.db#second") as (study, _):
+        assert study.name == "second"
+
+
 def test_a_url_names_the_study_behind_a_hash(made, here):
     url = f"sqlite:///{here}/studies/fake.db"
     assert find(f"{url}#fake") == Found(url, "fake")

@@ -102,6 +102,15 @@ def test_a_second_run_sees_what_the_first_told(open_study, storage):
     assert second.space().objectives == {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
 
 
+def test_each_run_of_a_study_draws_plans_of_its_own(open_study, tmp_path):
+    first, plans = open_study()
+    second, _ = open_study()
+    drawn, others = ([study.ask(plans, ME).plan for _ in range(3)] for study in (first, second))
+    assert drawn != others
+    afresh, _ = open_study(f"sqlite:///{tmp_path / 'afresh.db'}")
+    assert [afresh.ask(plans, ME).plan for _ in range(3)] == drawn
+
+
 def test_a_study_and_a_ledger_share_a_database(open_study, storage):
     Ledger.open(storage).close()
     study, plans = open_study(storage)

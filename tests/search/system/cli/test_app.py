@@ -15,6 +15,8 @@ from PIL import Image
 
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
+from vitsearch.space import load
+from vitsearch.study.study import Study
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "plotly", "onnxruntime")
@@ -160,6 +162,36 @@ def test_a_study_that_does_not_exist_is_one_message(vitsearch, tmp_path):
     assert done.returncode == 2
     assert "no study 'nothing'" in done.stderr
     assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_path, options):
+    space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Study.open(space).close()
+    done = vitsearch("front", str(tmp_path / "small.db"), *options)
+    assert done.returncode == 1
+    assert ('"points": []' if options else "has no feasible trained model yet") in done.stdout
+
+
+@pytest.mark.parametrize("storage", ["/proc/none/x.db", "{file}/x.db"])
+def test_a_run_whose_folder_cannot_be_written_is_one_message(vitsearch, tmp_path, storage):
+    (tmp_path / "file").write_text("")
+    storage = storage.format(file=tmp_path / "file")
+    done = vitsearch("run", str(SMALL), f"storage=sqlite:///{storage}", "--plain", cwd=tmp_path)
+    assert done.returncode == 2
+    folder = Path(storage).with_suffix(".files") / "runs" / "small"
+    assert done.stderr.startswith(f"study 'small': its files cannot be written to {folder}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_disk_that_is_full_is_one_message(vitsearch, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "small.db")
+
+    monkeypatch.setattr("vitsearch.api.load_space", full)
+    done = vitsearch("run", str(SMALL))
+    assert done.returncode == 1
+    assert done.stderr == "No space left on device: small.db; make room and run the same command again\n"
 
 
 def test_schema_is_json_schema(vitsearch):

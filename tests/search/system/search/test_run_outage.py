@@ -26,7 +26,8 @@ from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import outage
 from vitsearch.search.driver import SearchEnd
-from vitsearch.search.run import Home, Options, drive
+from vitsearch.search.home import Home
+from vitsearch.search.run import Options, data_spec, drive
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -97,7 +98,7 @@ class RemoteStudy:
             closing(Study.open(self.space)) as study,
         ):
             session = Session(self.space, study, ledger, self.runner, device, DriverId.current(), 1, self.progress)
-            return asyncio.run(drive(session, Home.of(self.space).workspace(self.space), Options()))
+            return asyncio.run(drive(session, Home.of(self.space).workspace(data_spec(self.space)), Options()))
 
     def cut_when_training(self) -> None:
         """The board is gone while the first plan of the search is trained to its first rung."""
@@ -126,7 +127,7 @@ class RemoteStudy:
 
     @property
     def _database(self) -> Path:
-        return Home.of(self.space).root.parent / "away.db"
+        return Home.of(self.space).shared.parent / "away.db"
 
     def _plans(self) -> set[str]:
         with closing(Study.read(self.space.storage, self.space.study)) as study:

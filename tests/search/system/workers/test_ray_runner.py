@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from vitsearch.core.plan import Deployment
-from vitsearch.errors import ResourceError, StageError, WorkerCrashed
+from vitsearch.errors import ResourceError, StageError, StoreError, WorkerCrashed
 from vitsearch.pipeline.jobs import BaseJob, Job
 from vitsearch.storage.ledger import Ledger
 from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
-from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, versions
+from vitsearch.workers.ray_runner import InlineRunner, RayRunner, Resources, require_cluster, versions
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def _run_task(job):
 
     if job.how == "stage error":
         raise StageError("train", "not_finite", "the loss is NaN at step 3")
+    if job.how == "full disk":
+        raise OSError(28, "No space left on device", "model.onnx")
     if job.how == "bug":
         raise KeyError("weights")
     if job.how.startswith("die"):
@@ -187,3 +190,32 @@ def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
 
 def test_versions_are_those_of_the_installed_distributions():
     assert versions()["torch-pruning"].startswith("1.6")
+
+
+def test_a_full_disk_is_no_failure_of_the_plan(with_stage):
+    message = "stage: No space left on device: model.onnx; make room and run the same command again"
+    with pytest.raises(StoreError, match=message):
+        asyncio.run(with_stage.run(StageJob(None, "full disk")))
+
+
+def test_an_address_where_nobody_listens_is_refused_in_one_line(capfd, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    message = rf"^no Ray cluster answers at {address} \(--address or RAY_ADDRESS\): Connection refused$"
+    with pytest.raises(ResourceError, match=message):
+        RayRunner(Resources(1, 1, 0.0), tmp_path, address)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_is_no_cluster_is_refused_after_a_bounded_time(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=rf"no Ray cluster answers at {address} .* within 0.5 s$"):
+            require_cluster(address, wait_s=0.5)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("ray_runner")
+def test_a_cluster_that_answers_may_be_joined():
+    require_cluster("auto")

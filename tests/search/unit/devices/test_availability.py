@@ -17,6 +17,7 @@ from vitsearch.devices.availability import WaitingDevice, duration, still_waitin
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import FakeDevice
@@ -56,7 +57,7 @@ def clock():
 def single_flight(tmp_path, monkeypatch):
     monkeypatch.setattr(availability, "POLL_S", 0.001)
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
-    yield SingleFlight(ledger, DriverId.current())
+    yield SingleFlight(ledger, FileStore(tmp_path / "artifacts"), DriverId.current())
     ledger.close()
 
 

@@ -1,8 +1,10 @@
-"""One maker per key, inside a driver and between drivers. More of it, with whole stages, in test_lab.py."""
+"""One maker per key, inside a driver and between drivers. More of it, with whole stages, in test_pipeline.py."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,10 +13,12 @@ from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import StageError, WorkerCrashed
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import ArtifactRow, Ledger
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
-ROW = ArtifactRow("k", "onnx", "ab" * 32, 1, "here", {})
+FILE = hashlib.sha256(b"model").hexdigest()
+ROW = ArtifactRow("k", "onnx", FILE, 1, "here", {})
 
 
 KEY = StageKey(Stage.TRAIN, "key")
@@ -27,11 +31,18 @@ def ledger(tmp_path):
     ledger.close()
 
 
-class Maker:
-    """Counts how often the row was made."""
+@pytest.fixture
+def store(tmp_path):
+    return FileStore(tmp_path / "artifacts")
 
-    def __init__(self, ledger: Ledger) -> None:
+
+class Maker:
+    """Makes the row and its file, and counts how often."""
+
+    def __init__(self, ledger: Ledger, store: FileStore, content: bytes = b"model") -> None:
         self._ledger = ledger
+        self._store = store
+        self._content = content
         self.made = 0
 
     def find(self) -> ArtifactRow | None:
@@ -40,11 +51,13 @@ class Maker:
     async def make(self) -> tuple[ArtifactRow, StageCost]:
         await asyncio.sleep(0)
         self.made += 1
-        return ROW, StageCost(0.5, {"torch": "2"})
+        path = self._store.root.parent / "model"
+        path.write_bytes(self._content)
+        return replace(ROW, sha256=self._store.put(path)), StageCost(0.5, {"torch": "2"})
 
 
-def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger):
-    maker, single_flight = Maker(ledger), SingleFlight(ledger, DriverId.current())
+def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger, store):
+    maker, single_flight = Maker(ledger, store), SingleFlight(ledger, store, DriverId.current())
 
     async def three() -> list[ArtifactRow]:
         return await asyncio.gather(*(single_flight.get(KEY, maker.find, maker.make) for _ in range(3)))
@@ -54,8 +67,27 @@ def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger):
     assert ledger.artifact("k") == ROW
 
 
-def test_a_maker_that_failed_leaves_no_claim_behind(ledger):
-    single_flight = SingleFlight(ledger, DriverId.current())
+def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, caplog):
+    first, again = Maker(ledger, store), Maker(ledger, store, b"the model, made again")
+    asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, first.find, first.make))
+    ledger.add(AccuracyRow("k", "split", 10, "worker", 9), StageCost(0.0, {}))
+    shutil.rmtree(store.root)
+    row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, again.find, again.make))
+    assert row == ledger.artifact("k") != ROW
+    assert store.holds(row.sha256)
+    assert ledger.accuracy("k", "split") is None, "it was that of another file"
+    assert caplog.messages == [f"files are gone from {store.root}: the stages that made them run again"]
+
+
+def test_a_screened_graph_needs_no_file(ledger, store):
+    ledger.add(replace(ROW, kind=Stage.SCREEN), StageCost(0.0, {}))
+    maker = Maker(ledger, store)
+    asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, maker.find, maker.make))
+    assert maker.made == 0
+
+
+def test_a_maker_that_failed_leaves_no_claim_behind(ledger, store):
+    single_flight = SingleFlight(ledger, store, DriverId.current())
 
     async def fail() -> tuple[ArtifactRow, StageCost]:
         raise StageError("train", "crash", "x")
@@ -66,8 +98,8 @@ def test_a_maker_that_failed_leaves_no_claim_behind(ledger):
 
 
 @pytest.mark.parametrize(("error", "tries"), [(WorkerCrashed, 1), (StageError, 3)])
-def test_only_what_crashed_its_workers_is_not_made_again(ledger, error, tries):
-    single_flight, made = SingleFlight(ledger, DriverId.current()), []
+def test_only_what_crashed_its_workers_is_not_made_again(ledger, store, error, tries):
+    single_flight, made = SingleFlight(ledger, store, DriverId.current()), []
 
     async def fail() -> tuple[ArtifactRow, StageCost]:
         made.append(1)
@@ -79,8 +111,8 @@ def test_only_what_crashed_its_workers_is_not_made_again(ledger, error, tries):
     assert len(made) == tries
 
 
-def test_stop_ends_what_is_being_made(ledger):
-    single_flight = SingleFlight(ledger, DriverId.current())
+def test_stop_ends_what_is_being_made(ledger, store):
+    single_flight = SingleFlight(ledger, store, DriverId.current())
 
     async def forever() -> tuple[ArtifactRow, StageCost]:
         await asyncio.Event().wait()
@@ -98,13 +130,13 @@ def test_stop_ends_what_is_being_made(ledger):
     assert ledger.claims() == {}
 
 
-def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger):
+def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger, store):
     living, dead = DriverId.current(), replace(DriverId.current(), started="1")
 
     async def hold(driver: DriverId, key: str) -> None:
-        SingleFlight(ledger, driver)._ledger.claim(key, SingleFlight(ledger, driver)._token, 60)
+        SingleFlight(ledger, store, driver)._ledger.claim(key, SingleFlight(ledger, store, driver)._token, 60)
 
     asyncio.run(hold(living, "a"))
     asyncio.run(hold(dead, "b"))
-    SingleFlight(ledger, living).drop_dead()
+    SingleFlight(ledger, store, living).drop_dead()
     assert list(ledger.claims()) == ["a"]

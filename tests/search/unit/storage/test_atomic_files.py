@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -9,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 
-from vitsearch.storage.atomic_files import PART, replacing
+from vitsearch.storage.atomic_files import PART, no_room, replacing
 
 
 @pytest.fixture
@@ -93,3 +95,17 @@ def test_sets_the_mode_before_the_first_byte(file, mode):
         (part,) = file.parent.glob(f"*{PART}")
         assert stat.S_IMODE(part.stat().st_mode) == mode
     assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system", "x.db"), "Read-only file system: x.db"),
+        (SafetensorError('IoError(Os { code: 28, message: "No space left on device" })'), "No space left on device"),
+        (OSError(errno.ENOENT, "No such file or directory"), None),
+        (KeyError("weights"), None),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_told_from_other_errors(error, reason):
+    assert no_room(error) == reason

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
-from vitsearch.errors import StudyError
-from vitsearch.storage.ledger import Ledger, engine_options, sqlite_file
+from vitsearch.errors import StoreError, StudyError
+from vitsearch.storage.ledger import ArtifactRow, Ledger, engine_options, sqlite_file
 from vitsearch.storage.ledger.engine import connect, database_now
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.study import Study
 
 
 @pytest.fixture
@@ -68,3 +70,25 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_text("this is not a database, however long it is" * 100)
     with pytest.raises(StudyError, match="cannot be opened: file is not a database"):
         Ledger.open(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_full_database_is_told_by_the_ledger(tmp_path):
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'x.db'}")
+    event.listen(ledger._engine, "checkout", fill)
+    row = ArtifactRow("k", "onnx", "ab" * 32, 1, "here", {"much": "x" * 100_000})
+    with pytest.raises(StoreError, match=r"^storage sqlite:///.*x\.db cannot be written: database or disk is full$"):
+        ledger.add(row, StageCost(0.0, {}))
+    ledger.close()
+
+
+def test_a_full_database_is_told_by_a_study(space):
+    study = Study.open(space)
+    event.listen(study._storage.engine, "checkout", fill)
+    with pytest.raises(StoreError, match=r"cannot be written: database or disk is full$"):
+        study.remember("much", "x" * 100_000)
+    study.close()
+
+
+def fill(connection, *_):
+    """SQLite then takes no further page, as on a full disk."""
+    connection.execute("PRAGMA max_page_count=1")

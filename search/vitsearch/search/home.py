@@ -1,0 +1,79 @@
+"""The folders of a study, and the lock that lets one run at a time use them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch.errors import StudyError
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.space import SearchSpace
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import files_folder
+from vitsearch_evaluators.base import locks
+
+
+@dataclass(frozen=True)
+class Home:
+    """``shared`` belongs to all studies of one database, ``own`` to one of them.
+
+    studies/x.db                   the database, with the results of every stage
+    studies/x.files/artifacts/     the files that those results name
+    studies/x.files/cache/         decoded images
+    studies/x.files/runs/NAME/     of one study: the state of its agent, files that are measured once, the lock
+    """
+
+    shared: Path
+    study: str
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Home:
+        return cls(files_folder(space.storage).resolve(), space.study)
+
+    @property
+    def own(self) -> Path:
+        return self.shared / "runs" / self.study
+
+    @property
+    def agent(self) -> Path:
+        return self.own / "agent"
+
+    def workspace(self, data: dict[str, Any]) -> Workspace:
+        """The folders of the stages, with the data set as workers read it."""
+        return Workspace(
+            data,
+            FileStore(self.shared / "artifacts"),
+            FileStore(self.own / "scratch"),
+            self.shared / "cache",
+        )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs of this study on this machine out for the block.
+
+        Raises :class:`StudyError` when one is under way, and when the folder cannot be written. Runs on other
+        machines may share the database.
+        """
+        path = self.own / f"{socket.gethostname()}.lock"
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+            lock = locks.try_lock(os.fspath(path), self.study)
+        except OSError as error:
+            raise StudyError(
+                f"study {self.study!r}: its files cannot be written to {self.own}: {error.strerror}"
+            ) from error
+        if lock is None:
+            raise StudyError(f"study {self.study!r} is already run {_by(locks.holder(os.fspath(path)))}")
+        with lock:
+            yield
+
+
+def _by(holder: locks.Holder | None) -> str:
+    if holder is None:
+        return "by another process"
+    return f"by {holder.user} (pid {holder.pid} on {holder.host}) since {holder.since}"

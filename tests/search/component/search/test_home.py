@@ -1,0 +1,90 @@
+"""Where the files of a study lie, and that one run at a time uses them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitsearch.errors import StudyError
+from vitsearch.pipeline.progress import Silent
+from vitsearch.search import run
+from vitsearch.search.home import Home
+from vitsearch.space import SearchSpace
+
+RUNS = """
+import sys
+from pathlib import Path
+from vitsearch.search.home import Home
+with Home(Path(sys.argv[1]), "fake").alone():
+    print("runs", flush=True)
+    sys.stdin.read()
+"""
+
+
+def on_server(space: SearchSpace, url: str) -> Home:
+    return Home.of(SearchSpace.from_json(space.to_json() | {"storage": url}))
+
+
+@pytest.fixture
+def home(space):
+    return Home.of(space)
+
+
+@pytest.fixture
+def other(home):
+    """Another process that runs the study."""
+    command = [sys.executable, "-c", RUNS, str(home.shared)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_files_lie_in_one_folder_for_each_database(space, tmp_path):
+    other = SearchSpace.from_json(space.to_json() | {"study": "other"})
+    assert Home.of(space).shared == Home.of(other).shared == tmp_path / "fake.files"
+    assert Home.of(space).workspace({}).store == Home.of(other).workspace({}).store
+    assert Home.of(space).agent != Home.of(other).agent
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql+psycopg://me:secret@db:5432/studies", "db-studies.files"),
+        ("postgresql+psycopg:///a%2Fb", "a_b.files"),
+    ],
+)
+def test_files_of_a_server_s_database_lie_in_studies(space, url, name):
+    assert on_server(space, url).shared == Path("studies", name).resolve()
+
+
+def test_a_second_run_ends_with_one_line_and_changes_nothing(space, home, other, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    message = rf"^study 'fake' is already run by \S+ \(pid {other.pid} on \S+\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d$"
+    with pytest.raises(StudyError, match=message) as refused:
+        run.run(space, Silent())
+    assert refused.value.exit_code == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_is_free_again_when_its_run_was_killed(home, other):
+    other.kill()
+    other.wait()
+    with home.alone():
+        pass
+
+
+def test_another_study_of_the_same_database_may_run_meanwhile(home, other):
+    with Home(home.shared, "second").alone():
+        assert other.poll() is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "x.files").write_text("a file where the folder should be")
+    with pytest.raises(StudyError, match=r"study 'fake': its files cannot be written to .*x\.files/runs/fake: Not a d"):
+        Home(tmp_path / "x.files", "fake").alone().__enter__()
