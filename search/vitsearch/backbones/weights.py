@@ -8,7 +8,9 @@ fixed seed.
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +31,11 @@ from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 SEED = 0
 KEYS_SHOWN = 3
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    ArithmeticError, MemoryError, OSError, struct.error,
+)  # fmt: skip
+"""What torch.load raises for files that hold no tensors; its reader interprets their bytes as instructions."""
 RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
 State = dict[str, torch.Tensor]
 
@@ -123,22 +130,51 @@ def read_state(path: Path) -> State:
     Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
     ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
     """
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        found = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path} holds no weights, or is damaged: {_first_line(error)}") from error
+    found = _unpacked(path)
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
             break
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds no weights: a state dict (names to tensors) is expected")
+    if not isinstance(found, dict) or not found or not all(_is_tensor_of_a_name(item) for item in found.items()):
+        raise WeightsError(
+            f"{path} holds no weights but {_content(found)}; expected is a state dict, which maps names to tensors"
+        )
     return {
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in found.items()
     }
+
+
+def _unpacked(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} holds no weights, or is damaged: {_first_line(error)}") from error
+    except UNREADABLE as error:
+        objects = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
+        why = (
+            "it holds Python objects besides tensors, which could run code; save model.state_dict() instead"
+            if objects
+            else "it is neither a safetensors file nor a PyTorch checkpoint"
+        )
+        raise WeightsError(f"{path} holds no weights, or is damaged: {why}") from error
+
+
+def _is_tensor_of_a_name(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
+
+
+def _content(found: Any) -> str:
+    """What a file holds that is no state dict."""
+    if not isinstance(found, dict):
+        return f"a value of type {type(found).__name__}"
+    return f"a mapping with the keys {_some([*map(str, found)])}" if found else "an empty mapping"
 
 
 def _random(spec: ModelSpec, recipe: Recipe) -> Built:
@@ -175,9 +211,9 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
         size = spec.channels
     else:
         size = channels
-    state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
-    overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
     try:
+        state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
+        overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
         model = recipe.create(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels)
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         raise _misfit(spec, recipe, path, state, had, error) from error
@@ -212,7 +248,9 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
     ]
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
     wrong = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}; {wrong or _first_line(error)}")
+    fitting = len(state) - len(extra) - len(shapes)
+    held = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {held}; {wrong or _first_line(error)}")
 
 
 @contextmanager
