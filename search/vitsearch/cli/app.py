@@ -114,16 +114,25 @@ def front(study: StudyName, as_json: AsJson = False) -> None:
 
 @app.command()
 def plan(
-    file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (JSON), as front --json prints it.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN",
+            help="A plan in the words of a space file, or a point of front --json; - for standard input.",
+            show_default=False,
+        ),
+    ],
+    space: Annotated[
+        Path | None,
+        typer.Option(metavar="SPACE", help="A space file that fills in what PLAN leaves out.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check whether a plan that was written by hand can be built, and report every reason why not."""
-    from vitsearch import backbones
-    from vitsearch.core import legality, plan_file
-    from vitsearch.core.plan import plan_text
+    from vitsearch.cli.plans import describe, read
 
-    found = plan_file.read_plan(file)
-    legality.refuse(found, backbones.supports)
-    typer.echo(f"{file}: fine. {plan_text(found)}")
+    written = read(file, space)
+    typer.echo(json.dumps(written.plan.to_json(), indent=2) if as_json else describe(file, written))
 
 
 @app.command()

@@ -15,8 +15,6 @@ from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
-from vitsearch.space.files import Found
-from vitsearch.space.load import Draft
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
 from vitsearch.study.sampling import PlanSpace
@@ -66,7 +64,7 @@ class Checked:
 
     judged: Judged
     data: Estimate | None
-    data_problems: Found
+    data_problems: list[Problem]
     warnings: tuple[str, ...]
 
     def require(self) -> Valid:
@@ -90,7 +88,9 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         spec = DataSpec.from_json(stored_data(draft.data, max(asked) or ANY_SIZE))
         data, warnings = review(spec)
     except DataError as error:
-        return Checked(judged, None, _located(draft, str(error)), tuple(judged.warnings))
+        problem = _problem(str(error))
+        known = {each.path for each in draft.problems}  # such as a missing root
+        return Checked(judged, None, [] if problem.path in known else [problem], tuple(judged.warnings))
     return Checked(judged, data, [], (*judged.warnings, *warnings))
 
 
@@ -101,12 +101,10 @@ def plan_space(space: SearchSpace) -> PlanSpace:
     )
 
 
-def _located(draft: Draft, text: str) -> Found:
-    """A problem of the data at its key in the file, unless the form of the same key is already reported."""
+def _problem(text: str) -> Problem:
+    """A problem of the data at its key in the file."""
     path: Path = ("task", "data")
     key, _, message = text.partition(": ")
     if key.startswith("data."):
         path, text = ("task", *key.split(".")), message
-    location, message = draft.source.located(Problem(path, text.replace("\n", "\n  ")))
-    known = {reported.partition("; ")[0] for _, reported in draft.found}
-    return [] if message.partition("; ")[0] in known else [(location, message)]
+    return Problem(path, text.replace("\n", "\n  "))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from vitsearch.space.checks.rules import find_problems
 from vitsearch.space.checks.support import Supports, find_unsupported
 from vitsearch.space.files import Found, override, read
 from vitsearch.space.model import SearchSpace
-from vitsearch.space.nodes import Location, Node
+from vitsearch.space.nodes import Node
 from vitsearch.space.source import Problem, Source, report_lines
 from vitsearch.space.task import Data
 from vitsearch.space.wording import problems_of
@@ -35,18 +35,22 @@ class LoadedSpace(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """What a space file says, valid or not. ``space`` is ``None`` while ``found`` has problems; ``asked`` and ``data``
-    have what is valid in itself."""
+    """What a space file says, valid or not.
+
+    ``found`` are the problems of reading it, ``problems`` those of its values; ``space`` is ``None`` where a value is
+    invalid. ``asked`` and ``data`` have what is valid in itself.
+    """
 
     source: Source
     found: Found
+    problems: list[Problem]
     space: SearchSpace | None
     asked: Asked
     data: Data | None
 
-    def require(self, more: Sequence[tuple[Location, str]] = ()) -> LoadedSpace:
+    def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
         """The valid space; otherwise one :class:`SpaceError` with every problem, those of ``more`` among them."""
-        found = [*self.found, *more]
+        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
         if found or self.space is None:
             raise SpaceError(self.source.path, report_lines(self.source.path, found))
         return LoadedSpace(self.space, self.source, self.asked)
@@ -57,7 +61,7 @@ class Judged(NamedTuple):
     unusable."""
 
     draft: Draft
-    unsupported: Found
+    unsupported: list[Problem]
     warnings: list[str]
 
     def require(self) -> LoadedSpace:
@@ -84,7 +88,7 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supp
     made = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
     wrong = [*problems, *(problem for problem in unused if problem not in made)]
     warnings = [f"{line}; it is left out" for line in draft.source.lines(made)]
-    return Judged(draft, [draft.source.located(problem) for problem in wrong], warnings)
+    return Judged(draft, wrong, warnings)
 
 
 def _made_by_overrides(draft: Draft, unused: list[Problem], alone: Draft, supports: Supports) -> list[Problem]:
@@ -116,11 +120,10 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
     if raw.get("study") is None:
         raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
     space, problems = _validated(raw)
-    located = [*found, *map(source.located, problems)]
-    return Draft(source, located, space, Asked.of(raw), valid_data(raw))
+    return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
 
 
-def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, Iterable[Problem]]:
+def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:
     space, problems = None, []
     try:
         space = SearchSpace.model_validate(raw)
