@@ -7,10 +7,7 @@ fixed seed.
 
 from __future__ import annotations
 
-import pickle
-import struct
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,25 +16,17 @@ from typing import Any, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.backbones.weights_file import State, first_line, read_state, some
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 SEED = 0
-KEYS_SHOWN = 3
-UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
-    ArithmeticError, MemoryError, OSError, struct.error,
-)  # fmt: skip
-"""What torch.load raises for files that hold no tensors; its reader interprets their bytes as instructions."""
 RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
-State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -124,59 +113,6 @@ def digest_of(spec: ModelSpec) -> str:
     return file_digest(str(weights_path(spec)))
 
 
-def read_state(path: Path) -> State:
-    """The tensors in ``path``, floats as float32.
-
-    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
-    ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
-    """
-    found = _unpacked(path)
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-            break
-    if not isinstance(found, dict) or not found or not all(_is_tensor_of_a_name(item) for item in found.items()):
-        raise WeightsError(
-            f"{path} holds no weights but {_content(found)}; expected is a state dict, which maps names to tensors"
-        )
-    return {
-        key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in found.items()
-    }
-
-
-def _unpacked(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        if is_safetensors:
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} holds no weights, or is damaged: {_first_line(error)}") from error
-    except UNREADABLE as error:
-        objects = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
-        why = (
-            "it holds Python objects besides tensors, which could run code; save model.state_dict() instead"
-            if objects
-            else "it is neither a safetensors file nor a PyTorch checkpoint"
-        )
-        raise WeightsError(f"{path} holds no weights, or is damaged: {why}") from error
-
-
-def _is_tensor_of_a_name(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
-
-
-def _content(found: Any) -> str:
-    """What a file holds that is no state dict."""
-    if not isinstance(found, dict):
-        return f"a value of type {type(found).__name__}"
-    return f"a mapping with the keys {_some([*map(str, found)])}" if found else "an empty mapping"
-
-
 def _random(spec: ModelSpec, recipe: Recipe) -> Built:
     model = recipe.create(num_classes=spec.classes, in_chans=spec.channels)
     redraw_zero_norms(model, SEED)
@@ -192,7 +128,7 @@ def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
     except (OSError, ValueError, RuntimeError) as error:
         source = config.hf_hub_id or config.url
         raise WeightsError(
-            f"weights of {recipe.name} could not be fetched from {source} ({_first_line(error)}); "
+            f"weights of {recipe.name} could not be fetched from {source} ({first_line(error)}); "
             f"download them where there is a network and name the file: weights: file:PATH"
         ) from error
     fits = config.num_classes == spec.classes and config.input_size[0] == spec.channels
@@ -247,10 +183,10 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
         if key in state and not key.endswith(RESAMPLED) and state[key].shape != value.shape
     ]
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
-    wrong = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
+    wrong = "; ".join(f"{what}: {some(keys)}" for what, keys in kinds if keys)
     fitting = len(state) - len(extra) - len(shapes)
     held = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {held}; {wrong or _first_line(error)}")
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {held}; {wrong or first_line(error)}")
 
 
 @contextmanager
@@ -262,14 +198,5 @@ def _without_resampling_warnings() -> Iterator[None]:
         yield
 
 
-def _some(keys: list[str]) -> str:
-    more = len(keys) - KEYS_SHOWN
-    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ("",))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

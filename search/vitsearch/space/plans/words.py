@@ -121,7 +121,7 @@ def _plan_in(tree: Node, name: str) -> Node:
     entries = dict(_entries(tree))
     points = entries.get("points")
     if points is not None and isinstance(points.value, list):
-        raise PlanError(f"{name}: this is a front of {len(points.value)} points; copy one of them, or its plan")
+        raise PlanError(f"{name}: this is a whole front (points: {len(points.value)}); copy one point, or its plan")
     plan = entries.get("plan")
     return tree if plan is None or not isinstance(plan.value, dict) else plan
 

@@ -3,14 +3,11 @@ import re
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.backbones.weights import read_state
 from vitsearch.errors import WeightsError
 from vitsearch_evaluators.base.canonical_json import file_digest
 
@@ -170,36 +167,6 @@ def test_supports_refuses_a_file_without_weights(tmp_path, content):
     path = tmp_path / "weights"
     path.write_bytes(content)
     assert f"{path} holds no weights" in backbones.supports("vit_fmnist_p4", "weights", f"file:{path}")
-
-
-@given(content=st.binary(max_size=400))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_arbitrary_bytes_are_refused_with_a_message(tmp_path, content):
-    path = tmp_path / "junk"
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match="holds no weights"):
-        read_state(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "held"),
-    [
-        ({"epoch": 3, "weight": torch.zeros(1)}, "a mapping with the keys epoch, weight"),
-        ({1: torch.zeros(1)}, "a mapping with the keys 1"),
-        ({}, "an empty mapping"),
-        ([1, 2], "a value of type list"),
-    ],
-)
-def test_a_torch_file_without_a_state_dict_says_what_it_holds(tmp_path, content, held):
-    torch.save(content, tmp_path / "file.pth")
-    with pytest.raises(WeightsError, match=f"holds no weights but {held}; expected is a state dict"):
-        read_state(tmp_path / "file.pth")
-
-
-def test_a_whole_pickled_model_is_refused_without_torchs_advice(tmp_path):
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
-    with pytest.raises(WeightsError, match=r"Python objects besides tensors.*save model\.state_dict\(\) instead"):
-        read_state(tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -73,7 +73,7 @@ def test_standard_input_is_read(monkeypatch):
         ("{", "line 1: not valid YAML"),
         ("[]", "a plan must be a mapping of keys"),
         ("", "a plan must be a mapping of keys"),
-        ('{"points": [1, 2]}', "this is a front of 2 points; copy one of them, or its plan"),
+        ('{"points": [1, 2]}', r"this is a whole front \(points: 2\); copy one point, or its plan"),
     ],
 )
 def test_a_file_without_a_plan_is_refused(tmp_path, content, why):
