@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
     from vitsearch.search.driver import SearchEnd
-    from vitsearch.space import LoadedSpace, SearchSpace
+    from vitsearch.space import Judged, SearchSpace
     from vitsearch.study.front import Front
 
 
@@ -17,22 +19,21 @@ def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
     """Read a space file and apply ``KEY=VALUE`` overrides.
 
     Raises :class:`vitsearch.errors.SpaceError` with every problem of the file, among them values that no
-    backbone or runtime supports.
+    backbone or runtime supports. Warns of values that only the overrides made unusable.
     """
-    return supported(path, overrides).space
+    judged = judged_space(path, overrides)
+    for warning in judged.warnings:
+        warnings.warn(warning, stacklevel=2)
+    return judged.require().space
 
 
-def supported(path: str | os.PathLike[str], overrides: tuple[str, ...] | list[str]) -> LoadedSpace:
-    """A space file with the place of each of its values, after everything in it was checked."""
+def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judged:
+    """A space file with its problems and warnings, after everything in it was checked."""
     # timm and torch: only for those who load a space
     from vitsearch import backbones
-    from vitsearch.errors import SpaceError
-    from vitsearch.space import check, load
+    from vitsearch.space import judge
 
-    loaded = load(path, overrides)
-    if problems := check(loaded, backbones.supports):
-        raise SpaceError(str(loaded.source.path), problems)
-    return loaded
+    return judge(path, overrides, backbones.supports)
 
 
 def run(

@@ -2,6 +2,7 @@
 
     builtin.py      bases that ship with vitsearch
     weights.py      starting weights: their source, checks and digest
+    weights_file.py reading of safetensors and PyTorch files
     tables.py       position biases at another resolution
     window_sizes.py windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.layers import resize_rel_pos_bias_table_levit
 from torch import nn
 
-from vitsearch.backbones.weights import State
+from vitsearch.backbones.weights_file import State
 
 
 def resample_biases(state: State, model: nn.Module) -> State:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import timm
@@ -122,7 +123,7 @@ class TimmFamily(ABC):
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "weights":
-            return _weights(name, str(value))
+            return _refused_weights(name, str(value)) or self._misfit(name, str(value))
         if knob == "resolution":
             return self.refused_resolution(name, int(value))
         if knob.partition("@")[0] == "window_size" and value is not None:
@@ -190,6 +191,13 @@ class TimmFamily(ABC):
         allowed = ", ".join(map(str, windows))
         return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; allowed: {allowed}"
 
+    def _misfit(self, name: str, weights: str) -> str | None:
+        """Why the file of ``file:PATH`` does not hold weights of ``name``."""
+        if not weights.startswith("file:"):
+            return None
+        path = weights_path(ModelSpec(name, weights, 0, 0))
+        return _misfit(type(self), name, path, path.stat().st_mtime_ns)
+
     def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
         return self.units(self.unbuilt(name))
 
@@ -200,7 +208,17 @@ def _unbuilt(family: type[TimmFamily], name: str) -> nn.Module:
         return family().recipe(name).create()
 
 
-def _weights(name: str, weights: str) -> str | None:
+@cache
+def _misfit(family: type[TimmFamily], name: str, path: Path, changed_ns: int) -> str | None:
+    """Why the weights in the file ``path``, last changed at ``changed_ns``, are not those of ``name``."""
+    try:
+        family().build(ModelSpec(name, f"file:{path}", family().native_resolution(name), classes=1))
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+def _refused_weights(name: str, weights: str) -> str | None:
     if weights == "none":
         return None
     if weights == "hub":

@@ -7,7 +7,6 @@ fixed seed.
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,20 +16,17 @@ from typing import Any, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.backbones.weights_file import State, first_line, read_state, some
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 SEED = 0
-KEYS_SHOWN = 3
 RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
-State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -117,30 +113,6 @@ def digest_of(spec: ModelSpec) -> str:
     return file_digest(str(weights_path(spec)))
 
 
-def read_state(path: Path) -> State:
-    """The tensors in ``path``, floats as float32.
-
-    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
-    ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
-    """
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        found = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path} holds no weights, or is damaged: {_first_line(error)}") from error
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-            break
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds no weights: a state dict (names to tensors) is expected")
-    return {
-        key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in found.items()
-    }
-
-
 def _random(spec: ModelSpec, recipe: Recipe) -> Built:
     model = recipe.create(num_classes=spec.classes, in_chans=spec.channels)
     redraw_zero_norms(model, SEED)
@@ -156,7 +128,7 @@ def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
     except (OSError, ValueError, RuntimeError) as error:
         source = config.hf_hub_id or config.url
         raise WeightsError(
-            f"weights of {recipe.name} could not be fetched from {source} ({_first_line(error)}); "
+            f"weights of {recipe.name} could not be fetched from {source} ({first_line(error)}); "
             f"download them where there is a network and name the file: weights: file:PATH"
         ) from error
     fits = config.num_classes == spec.classes and config.input_size[0] == spec.channels
@@ -175,9 +147,9 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
         size = spec.channels
     else:
         size = channels
-    state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
-    overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
     try:
+        state = recipe.fitted(state, num_classes=had, in_chans=spec.channels)
+        overlay = {"state_dict": state, "num_classes": had, "input_size": (size, *config.input_size[1:])}
         model = recipe.create(pretrained=True, pretrained_cfg_overlay=overlay, num_classes=had, in_chans=spec.channels)
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         raise _misfit(spec, recipe, path, state, had, error) from error
@@ -211,8 +183,10 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
         if key in state and not key.endswith(RESAMPLED) and state[key].shape != value.shape
     ]
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
-    wrong = "; ".join(f"{what}: {_some(keys)}" for what, keys in kinds if keys)
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}; {wrong or _first_line(error)}")
+    wrong = "; ".join(f"{what}: {some(keys)}" for what, keys in kinds if keys)
+    fitting = len(state) - len(extra) - len(shapes)
+    held = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {held}; {wrong or first_line(error)}")
 
 
 @contextmanager
@@ -224,14 +198,5 @@ def _without_resampling_warnings() -> Iterator[None]:
         yield
 
 
-def _some(keys: list[str]) -> str:
-    more = len(keys) - KEYS_SHOWN
-    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ("",))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

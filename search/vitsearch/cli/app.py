@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -65,7 +64,10 @@ def run(
     from vitsearch import api
     from vitsearch.cli import live
 
-    loaded = api.load_space(space, *overrides or ())
+    judged = api.judged_space(space, overrides or ())
+    for warning in judged.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    loaded = judged.require().space
     try:
         with live.progress(loaded, plain or not sys.stdout.isatty()) as progress:
             ended = api.run(loaded, address=address, retry_failed=retry_failed, progress=progress)
@@ -78,30 +80,15 @@ def run(
 
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Report every problem in a space file and its data; without problems, the number of plans and the disk space and
-    time that the data needs."""
-    from vitsearch import api, backbones
-    from vitsearch.data import DataSpec
-    from vitsearch.data.estimate import estimate
-    from vitsearch.devices.connection import connection_problems
-    from vitsearch.search.run import data_spec
-    from vitsearch.study.sampling import PlanSpace
+    """Report every problem in a space file, its data and its weights files, and warn of data that judges badly; without
+    problems, the number of plans and the disk space and time that the data needs."""
+    from vitsearch.search.check import check_space
 
-    loaded = api.load_space(space, *overrides or ())
-    plans = PlanSpace(
-        loaded, loaded.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
-    )
-    count = plans.count()
-    data = estimate(DataSpec.from_json(data_spec(loaded)))
-    notes = connection_problems(loaded.devices, os.environ)
-    found = {"study": loaded.study, "plans": count, "trials": loaded.search.trials, "notes": notes}
-    if as_json:
-        typer.echo(json.dumps(found | {"data": data.to_json(), "space": loaded.to_json()}, indent=2))
-    else:
-        typer.echo(f"{space}: fine. {count} plans, of which {loaded.search.trials} will be trained.")
-        typer.echo(f"data: {data.describe()}.")
-        for note in notes:
-            typer.echo(f"A run from this machine would end at once: {note}")
+    checked = check_space(space, overrides or ())
+    for warning in checked.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    found = checked.require()
+    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else typer.echo(found.describe())
 
 
 @app.command()
@@ -132,16 +119,25 @@ def front(study: StudyName, as_json: AsJson = False) -> None:
 
 @app.command()
 def plan(
-    file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (JSON), as front --json prints it.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN",
+            help="A plan in the words of a space file, or a point of front --json; - for standard input.",
+            show_default=False,
+        ),
+    ],
+    space: Annotated[
+        Path | None,
+        typer.Option(metavar="SPACE", help="A space file that fills in what PLAN leaves out.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check whether a plan that was written by hand can be built, and report every reason why not."""
-    from vitsearch import backbones
-    from vitsearch.core import legality, plan_file
-    from vitsearch.core.plan import plan_text
+    from vitsearch.cli.plans import describe, read
 
-    found = plan_file.read_plan(file)
-    legality.refuse(found, backbones.supports)
-    typer.echo(f"{file}: fine. {plan_text(found)}")
+    written = read(file, space)
+    typer.echo(json.dumps(written.plan.to_json(), indent=2) if as_json else describe(file, written))
 
 
 @app.command()

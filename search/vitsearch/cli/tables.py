@@ -43,6 +43,7 @@ def print_front(front: Front, console: Console | None = None) -> None:
     columns = [*front.objectives, *EXTRA]
     for note in missing_notes(columns, {point.name: point.metrics for point in front.shown()}):
         console.print(note, style="dim", markup=False)
+    _print_value_notes({point.name: point.metrics for point in front.shown()}, console)
     for point in front.shown():
         if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
@@ -161,6 +162,14 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
         for note in missing_notes([*state["objectives"], *EXTRA], leaders):
             console.print(note, style="dim", markup=False)
+        _print_value_notes(leaders, console)
+
+
+def _print_value_notes(models: dict[str, Metrics], console: Console) -> None:
+    """What to know before a value is believed: one line for each."""
+    for model, metrics in models.items():
+        for name, note in metrics.notes.items():
+            console.print(f"{model}: {name} {metrics.value(name):.3g}, but {note}", style="yellow", markup=False)
 
 
 def leaderboard_table(state: dict[str, Any], width: int) -> Table:

@@ -16,12 +16,13 @@ NO_REASON = "the device gave no reason"
 @dataclass(frozen=True)
 class Figure:
     """``value`` in the metric's unit, ``low`` and ``high`` its 95 % interval where there is one. A figure that was
-    not measured has the value None and a ``reason``."""
+    not measured has the value None and a ``reason``; a ``note`` says what to know before a value is believed."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Metrics:
         """Why a figure is missing, by its name."""
         return {name: figure.reason for name, figure in self.figures.items() if figure.reason is not None}
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What to know before a figure is believed, by its name."""
+        return {name: figure.note for name, figure in self.figures.items() if figure.note is not None}
+
     def __or__(self, other: Metrics) -> Metrics:
         """These figures, replaced by those of ``other`` where it has them."""
         return Metrics({**self.figures, **other.figures})
@@ -68,7 +74,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         intervals = {name: list(pair) for name, pair in self.intervals.items()}
-        return {"values": self.values, "intervals": intervals, "reasons": self.reasons}
+        return {"values": self.values, "intervals": intervals, "reasons": self.reasons, "notes": self.notes}
 
     @classmethod
     def of(
@@ -76,17 +82,18 @@ class Metrics:
         values: Mapping[str, float | None],
         intervals: Mapping[str, Sequence[float]] | None = None,
         reasons: Mapping[str, str] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> Metrics:
-        """Figures from the three views that the JSON form has."""
+        """Figures from the four views that the JSON form has."""
         figures = {}
         for name, value in values.items():
             low, high = (intervals or {}).get(name, (None, None))
-            figures[name] = Figure(value, low, high, (reasons or {}).get(name))
+            figures[name] = Figure(value, low, high, (reasons or {}).get(name), (notes or {}).get(name))
         return cls(figures)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metrics:
-        return cls.of(value["values"], value["intervals"], value["reasons"])
+        return cls.of(value["values"], value["intervals"], value["reasons"], value["notes"])
 
 
 NO_METRICS = Metrics({})

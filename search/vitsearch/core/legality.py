@@ -14,7 +14,8 @@ The order is that of the published methods. Each operator works on the result of
 
 A family says what its backbones support (``supports``), and :func:`vitsearch.core.precisions.supports` what a runtime
 supports. This module has only the rules that concern several parts of a plan. The sampler checks the same rules, so it
-never proposes an invalid plan. Plans written by a person are read by :mod:`vitsearch.core.plan_file`.
+never proposes an invalid plan. Plans written by a person are read by
+:mod:`vitsearch.space.plan_file`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Compression, Plan
@@ -33,15 +34,23 @@ HIGHEST_RATIO = 0.95
 TRAINED_METHODS = frozenset({"dynamicvit"})
 
 
-def reasons(plan: Plan, supports: Supports) -> list[str]:
+class Reason(NamedTuple):
+    """Why one value of a plan is refused; ``knob`` is its name in a space file."""
+
+    knob: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.knob}: {self.text}"
+
+
+def reasons(plan: Plan, supports: Supports) -> list[Reason]:
     """Every reason why ``plan`` cannot be built, in the order of the operators; empty when it can be built."""
-    try:
-        unsupported = [reason for knob, value in _asked(plan) if (reason := supports(plan.backbone, knob, value))]
-    except UnknownName as error:
-        return [str(error)]
-    unmade = [reason for d in plan.deployments if (reason := precisions.supports(d.runtime, d.precision)) is not None]
-    found = [*_ratios(plan.compression), *unsupported, *_tokens(plan.compression), *_untrained(plan), *unmade]
-    return list(dict.fromkeys(found))  # resolution and window may give the same reason
+    found = [*_ratios(plan.compression), *_unsupported(plan, supports), *_tokens(plan.compression), *_untrained(plan)]
+    for deployment in plan.deployments:
+        if (reason := precisions.supports(deployment.runtime, deployment.precision)) is not None:
+            found.append(Reason("quantization", reason))
+    return found
 
 
 def refuse(plan: Plan, supports: Supports) -> None:
@@ -49,6 +58,20 @@ def refuse(plan: Plan, supports: Supports) -> None:
     found = reasons(plan, supports)
     if found:
         raise PlanError("\n".join(["the plan cannot be built:", *(f"  {reason}" for reason in found)]))
+
+
+def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
+    """What the backbone does not support; only the first of several knobs that give the same reason."""
+    seen = set()
+    try:
+        for knob, value in _asked(plan):
+            reason = supports(plan.backbone, knob, value)
+            if reason is not None and reason not in seen:
+                seen.add(reason)
+                why = reason.removeprefix(f"{plan.backbone} ")
+                yield Reason(knob.partition("@")[0], f"{plan.backbone} does not support {_plain(value)}: {why}")
+    except UnknownName as error:
+        yield Reason("backbone", str(error))
 
 
 def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
@@ -71,31 +94,38 @@ def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
         yield "quantization", deployment.precision
 
 
-def _ratios(cut: Compression) -> Iterator[str]:
+def _ratios(cut: Compression) -> Iterator[Reason]:
     for item in fields(cut):
         value = getattr(cut, item.name)
         if item.name.endswith("_ratio") and not 0 <= value <= HIGHEST_RATIO:
-            yield f"{item.name} {value:g} is out of range; allowed: 0 to {HIGHEST_RATIO}"
+            yield Reason(item.name, f"{value:g} is out of range; allowed: 0 to {HIGHEST_RATIO}")
     if cut.width_multiple < 1:
-        yield f"width_multiple {cut.width_multiple} is out of range; allowed: 1 or more"
+        yield Reason("width_multiple", f"{cut.width_multiple} is out of range; allowed: 1 or more")
 
 
-def _tokens(cut: Compression) -> Iterator[str]:
+def _tokens(cut: Compression) -> Iterator[Reason]:
     if cut.token_pruning_ratio and cut.token_pruning_method is None:
-        yield f"token_pruning_ratio {cut.token_pruning_ratio:g} needs a token_pruning_method"
-    if not cut.token_pruning_ratio and (cut.token_pruning_method or cut.token_pruning_at):
-        yield "token_pruning_method and token_pruning_at need a token_pruning_ratio above 0"
+        yield Reason("token_pruning_method", f"a token_pruning_ratio of {cut.token_pruning_ratio:g} needs a method")
+    for knob in ("token_pruning_method", "token_pruning_at"):
+        if not cut.token_pruning_ratio and (value := getattr(cut, knob)):
+            yield Reason(knob, f"{_plain(value)} has no effect without a token_pruning_ratio above 0")
     if any(after <= before for before, after in itertools.pairwise(cut.token_pruning_at)):
-        yield f"token_pruning_at {list(cut.token_pruning_at)} does not rise; list each block once, in ascending order"
+        at = _plain(cut.token_pruning_at)
+        yield Reason("token_pruning_at", f"{at} does not rise; list each block once, in ascending order")
 
 
-def _untrained(plan: Plan) -> Iterator[str]:
+def _plain(value: Any) -> str:
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _untrained(plan: Plan) -> Iterator[Reason]:
     """Methods and precisions that are trained need a recipe with a rung above 0."""
     if max(plan.recipe.rungs, default=0) > 0:
         return
     method = plan.compression.token_pruning_method
     if method in TRAINED_METHODS:
-        yield f"token_pruning_method {method} needs training, but no rung of the recipe is above 0"
+        yield Reason("token_pruning_method", f"{method!r} needs training, but no rung of the recipe is above 0")
     for deployment in plan.deployments:
         if deployment.precision in precisions.TRAINED:
-            yield f"precision {deployment.precision} needs training, but no rung of the recipe is above 0"
+            text = f"{deployment.precision!r} needs training, but no rung of the recipe is above 0"
+            yield Reason("quantization", text)

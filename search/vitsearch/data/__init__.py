@@ -8,6 +8,7 @@ timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the validation images
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
+review.py         warnings about data that judges badly
 problems.py       every problem of a data set, reported together
 tensors.py        uint8 arrays to torch tensors (the only module here that imports torch)
 """

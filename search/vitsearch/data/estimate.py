@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from vitsearch.data.folders.reader import survey_folder
+from vitsearch.data.folders.reader import FolderSurvey, survey_folder
 from vitsearch.data.pixels import GREY, UNREADABLE, Content, decode_image, header_of, reason
 from vitsearch.data.problems import Problems
 from vitsearch.data.spec import DataSpec
@@ -61,11 +61,11 @@ def estimate(spec: DataSpec) -> Estimate:
     """
     if spec.source in _BUILTIN_IMAGES:
         return Estimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)
-    return _of_folder(spec) if spec.source == "folder" else _of_timm(spec)
+    return estimate_of_folder(survey_folder(spec, None)) if spec.source == "folder" else _of_timm(spec)
 
 
-def _of_folder(spec: DataSpec) -> Estimate:
-    survey = survey_folder(spec, None)
+def estimate_of_folder(survey: FolderSurvey) -> Estimate:
+    """The estimate of a folder whose headers were read."""
     files = survey.files
     chosen = [(str(files[row].path), files[row].path) for row in _evenly_spaced(len(files))]
     decode_s = _decode_seconds(str(survey.root), chosen, survey.image_size, survey.channels)

@@ -240,7 +240,8 @@ class QatJob(TrainJob):
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that would be shipped, in the store, and its accuracy on its own runtime."""
+    """The file that would be shipped, in the store, and its accuracy on its own runtime. ``only_class`` is the name of
+    the class that it predicts for every validation image, if it predicts no other."""
 
     sha256: str
     size_bytes: int
@@ -249,6 +250,7 @@ class Exported:
     parity: float
     correct: int
     n: int
+    only_class: str | None = None
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,12 @@ class Pipeline:
                 self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint
             )
             out, cost = await self.context.run(job)
-            detail = {"macs_m": out.macs_m, "params_m": out.params_m, "parity": out.parity}
+            detail = {
+                "macs_m": out.macs_m,
+                "params_m": out.params_m,
+                "parity": out.parity,
+                "only_class": out.only_class,
+            }
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct)
             self._ledger.add(accuracy, cost)
             where = str(self._workspace.store.root)
@@ -260,7 +265,9 @@ class Pipeline:
         evaluated = self._ledger.accuracy(artifact.artifact_key, self.config.data.fingerprint)
         accuracy = Figure(None, reason=NOT_EVALUATED)
         if evaluated is not None:
-            accuracy = Figure(evaluated.correct / evaluated.n, *wilson(evaluated.correct, evaluated.n))
+            only = artifact.detail.get("only_class")
+            note = None if only is None else f"the model predicts one class only, {only!r}"
+            accuracy = Figure(evaluated.correct / evaluated.n, *wilson(evaluated.correct, evaluated.n), note=note)
         found = self._measurements.pooled(graph)
         assert found is not None  # it was just measured
         return found.metrics | Metrics(

@@ -84,4 +84,5 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
     outcome = "duplicate" if record.duplicate_of is not None else record.outcome
-    return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, record.reason) if part)
+    notes = "; ".join(record.metrics.notes.values())
+    return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, notes, record.reason) if part)

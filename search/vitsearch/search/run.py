@@ -28,6 +28,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.session import Session
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
+from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
@@ -127,9 +128,13 @@ def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
 
 def data_spec(space: SearchSpace) -> dict[str, Any]:
     """The data set as workers read it. The user's images are stored at the largest resolution that is searched."""
-    data = space.task.data.model_dump()
-    largest = max(*space.space.resolution, space.baseline.resolution)
-    return data | {"image_size": data["image_size"] or (None if data["source"].startswith("builtin:") else largest)}
+    return stored_data(space.task.data, max(*space.space.resolution, space.baseline.resolution))
+
+
+def stored_data(data: Data, largest: int) -> dict[str, Any]:
+    """The data set with the size in pixels at which its images are stored: ``largest`` unless the file says it."""
+    own_size = data.source.startswith("builtin:")
+    return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}
 
 
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:

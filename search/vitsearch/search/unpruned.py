@@ -64,4 +64,5 @@ class UnprunedModels:
     def _note_leader(self, plan: Plan, metrics: Metrics, what: str) -> None:
         names = dict.fromkeys([*self._space.objectives, "size_mb"])
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := metrics.value(name)) is not None)
-        self._progress.note(f"{what}: {plan_text(plan)}  {shown}")
+        notes = "; ".join(metrics.notes.values())
+        self._progress.note("  ".join(part for part in (f"{what}: {plan_text(plan)}", shown, notes) if part))

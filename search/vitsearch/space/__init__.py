@@ -3,18 +3,20 @@
 loaded = load("spaces/quickstart.yaml", ["search.trials=10"])    # SpaceError lists all problems
 loaded.space.choices()                                           # every knob with its values
 check(loaded, supports)                                          # values that no backbone supports
+judge("spaces/quickstart.yaml", [], supports)                    # both, also while the form is wrong
 """
 
 from __future__ import annotations
 
-from vitsearch.space.load import LoadedSpace, load
+from vitsearch.space.checks.support import Supports
+from vitsearch.space.load import Judged, LoadedSpace, check, judge, load
 from vitsearch.space.model import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.schema import json_schema
 from vitsearch.space.source import Problem, Source
-from vitsearch.space.support import Supports, check
 
 __all__ = [
     "LOCAL_DEVICE",
+    "Judged",
     "LoadedSpace",
     "Problem",
     "SearchSpace",
@@ -22,5 +24,6 @@ __all__ = [
     "Supports",
     "check",
     "json_schema",
+    "judge",
     "load",
 ]

@@ -1,6 +1,7 @@
 """Loading of a space file: the result is a SearchSpace, or one SpaceError with all problems.
 
 text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpace --rules--> LoadedSpace
+                                                    tree --parts--> Asked --support--> values that nothing supports
 """
 
 from __future__ import annotations
@@ -14,38 +15,112 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from vitsearch.errors import SpaceError
+from vitsearch.space.checks.parts import Asked, valid_data, valid_parts
+from vitsearch.space.checks.rules import find_problems
+from vitsearch.space.checks.support import Supports, find_unsupported
 from vitsearch.space.files import Found, override, read
 from vitsearch.space.model import SearchSpace
-from vitsearch.space.rules import find_problems, valid_parts
+from vitsearch.space.nodes import Node
 from vitsearch.space.source import Problem, Source, report_lines
+from vitsearch.space.task import Data
 from vitsearch.space.wording import problems_of
 
 
 class LoadedSpace(NamedTuple):
-    """A space, and the location of each of its values."""
+    """A space, the location of each of its values, and what it asks of backbones."""
 
     space: SearchSpace
     source: Source
+    asked: Asked
+
+
+class Draft(NamedTuple):
+    """What a space file says, valid or not.
+
+    ``found`` are the problems of reading it, ``problems`` those of its values; ``space`` is ``None`` where a value is
+    invalid. ``asked`` and ``data`` have what is valid in itself.
+    """
+
+    source: Source
+    found: Found
+    problems: list[Problem]
+    space: SearchSpace | None
+    asked: Asked
+    data: Data | None
+
+    def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
+        """The valid space; otherwise one :class:`SpaceError` with every problem, those of ``more`` among them."""
+        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
+        if found or self.space is None:
+            raise SpaceError(self.source.path, report_lines(self.source.path, found))
+        return LoadedSpace(self.space, self.source, self.asked)
+
+
+class Judged(NamedTuple):
+    """A draft, what its backbones do not support, and warnings: the values of the file that an override made
+    unusable."""
+
+    draft: Draft
+    unsupported: list[Problem]
+    warnings: list[str]
+
+    def require(self) -> LoadedSpace:
+        return self.draft.require(self.unsupported)
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedSpace:
-    """Read ``path`` and the files that it extends, apply ``KEY.PATH=VALUE`` overrides, and check everything.
+    """Read ``path`` and the files that it extends, apply ``KEY.PATH=VALUE`` overrides, and check everything but what
+    the backbones support.
 
     Raises one :class:`~vitsearch.errors.SpaceError` with every problem.
     """
+    return read_draft(path, overrides).require()
+
+
+def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> Judged:
+    """Read and check everything, and collect the problems. Raises :class:`SpaceError` only for an unreadable file.
+
+    A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
+    has made the value unusable, it is a warning.
+    """
+    draft = read_draft(path, overrides)
+    problems, unused = find_unsupported(draft.asked, supports)
+    made = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
+    wrong = [*problems, *(problem for problem in unused if problem not in made)]
+    warnings = [f"{line}; it is left out" for line in draft.source.lines(made)]
+    return Judged(draft, wrong, warnings)
+
+
+def _made_by_overrides(draft: Draft, unused: list[Problem], alone: Draft, supports: Supports) -> list[Problem]:
+    written = {problem.path for problem in find_unsupported(alone.asked, supports).unused}
+    return [
+        problem
+        for problem in unused
+        if not draft.source.location(problem.path).is_override and problem.path not in written
+    ]
+
+
+def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
+    """Lines for the user about unknown backbones and about values that no backbone of the file supports."""
+    problems, unused = find_unsupported(loaded.asked, supports)
+    return loaded.source.lines([*problems, *unused])
+
+
+def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Draft:
+    """Read a space file. Raises :class:`~vitsearch.errors.SpaceError` only where the text itself is unreadable."""
     file = FilePath(path)
     found: Found = []
-    tree = override(read(file, found), overrides, found)
-    source = Source(str(file), tree.locations())
+    return draft_of(override(read(file, found), overrides, found), str(file), found)
+
+
+def draft_of(tree: Node, name: str, found: Found) -> Draft:
+    """The draft of a tree; ``found`` are the problems of reading it."""
+    source = Source(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
-        raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", file.stem.lower()).strip("_-")[:64] or "study"
+        raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
     space, problems = _validated(raw)
-    located = [source.located(problem) for problem in problems]
-    if located or found:
-        raise SpaceError(source.path, report_lines(source.path, [*found, *located]))
-    assert space is not None  # without problems there is one
-    return LoadedSpace(space, source)
+    return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
 
 
 def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:

@@ -25,6 +25,10 @@ class Location:
     file: str
     line: int
 
+    @property
+    def is_override(self) -> bool:
+        return self.line == 0
+
 
 @dataclass(frozen=True)
 class Node:

@@ -58,11 +58,11 @@ def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str
 
 
 def _rank(file: str, location: Location) -> tuple[bool, bool, int]:
-    return location.line == 0, location.file != file, location.line
+    return location.is_override, location.file != file, location.line
 
 
 def _where(file: str, location: Location) -> str:
-    if location.line == 0:
+    if location.is_override:
         return "override"
     return f"line {location.line}" if location.file == file else f"{location.file} line {location.line}"
 

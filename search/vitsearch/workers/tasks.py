@@ -174,9 +174,11 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
             raise StageError(
                 "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
             )
-        correct = int((logits.argmax(1) == images.validation.labels).sum())
-        sha256 = job.workspace.store.put(path)
-        return jobs.Exported(sha256, path.stat().st_size, macs_m, params_m, parity, correct, len(logits))
+        predicted = logits.argmax(1)
+        correct = int((predicted == images.validation.labels).sum())
+        only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
+        sha256, size = job.workspace.store.put(path), path.stat().st_size
+        return jobs.Exported(sha256, size, macs_m, params_m, parity, correct, len(logits), only_class)
 
 
 def _evaluate(

@@ -21,6 +21,15 @@ def test_load_space_refuses_what_no_runtime_supports():
         vs.load_space(SMALL, "space.quantization=[fp32, bf16]")
 
 
+def test_load_space_warns_of_values_that_an_override_made_unusable(tmp_path):
+    path = tmp_path / "tokens.yaml"
+    path.write_text(
+        SMALL.read_text().replace("resolution: [24, 28]", "resolution: [24, 28]\n  token_pruning_ratio: 0.3")
+    )
+    with pytest.warns(UserWarning, match=r"token_pruning_ratio: no backbone of the file supports 0\.3.*it is left out"):
+        vs.load_space(path, "space.backbone=efficientvit_fmnist")
+
+
 def test_a_stored_study_has_a_front_and_a_status(finished):
     study = vs.open_study(f"{finished.space.storage}#{finished.space.study}")
     front = study.front()

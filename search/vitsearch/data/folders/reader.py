@@ -76,7 +76,7 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
     problems = Problems(str(root))
-    train_folder, validation_folder = _folders(root)
+    train_folder, validation_folder = split_folders(root)
     cache = HeaderCache(train_folder, cache_dir)
     classes = scan_classes(train_folder, cache, problems)
     names = tuple(classes)
@@ -103,7 +103,7 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
 def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     """Load the folder ``spec.root``. Raises one :class:`DataError` with all problems found."""
     survey = survey_folder(spec, cache_dir)
-    parts = _parts(survey, spec)
+    parts = survey_parts(survey, spec)
     splits = _decode(parts, survey, cache_dir)
     mean, std = mean_and_std(splits["train"].images)
     read_test = None
@@ -112,7 +112,7 @@ def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     return ImageData(survey.names, splits["train"], splits["validation"], mean, std, read_test)
 
 
-def _folders(root: Path) -> tuple[Path, Path | None]:
+def split_folders(root: Path) -> tuple[Path, Path | None]:
     """The folders of the training and the validation images; ``None`` when there is no validation folder."""
     parts = [root / name for name in _VALIDATION_NAMES if (root / name).is_dir()]
     if not (root / "train").is_dir():
@@ -124,7 +124,8 @@ def _folders(root: Path) -> tuple[Path, Path | None]:
     return root / "train", parts[0] if parts else None
 
 
-def _parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
+def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
+    """The training and the validation images with the digests of their contents."""
     train = survey.train.read()
     if survey.validation is not None:
         return {"train": train, "validation": survey.validation.read()}

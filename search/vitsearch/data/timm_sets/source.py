@@ -26,7 +26,7 @@ from vitsearch.data.store import write_to_cache
 from vitsearch.data.timm_sets.labels import class_names_of, label_of, relabelled
 from vitsearch.data.timm_sets.open import open_split
 from vitsearch.data.timm_sets.read import OpenSplit, UnreadableImage
-from vitsearch.data.timm_sets.splits import split_names
+from vitsearch.data.timm_sets.splits import SplitNames, split_names
 from vitsearch_evaluators.base.canonical_json import digest
 
 SCHEMA = 1  # raise it when the meaning of an index changes
@@ -70,8 +70,21 @@ class SplitPart:
         return cls(split, rows, index.labels[rows], tuple(index.sha256s[row] for row in rows))
 
 
-def load_timm(spec: DataSpec, cache_dir: Path | None) -> ImageData:
-    """Load the set of ``spec``. Raises :class:`~vitsearch.errors.DataError` with all problems found."""
+@dataclass(frozen=True)
+class TimmSurvey:
+    """A set by its index. ``own_names`` are the class names of the set, if it has any; ``size`` is in pixels."""
+
+    splits: SplitNames
+    class_names: tuple[str, ...]
+    own_names: tuple[str, ...]
+    parts: dict[str, SplitPart]
+    size: int
+    channels: int
+
+
+def survey_timm(spec: DataSpec, cache_dir: Path | None) -> TimmSurvey:
+    """Read the set of ``spec`` once, without its pixels. Raises :class:`~vitsearch.errors.DataError` with all problems
+    found."""
     names = split_names(spec)
     train = open_split(spec, names.train)
     validation = open_split(spec, names.validation) if names.validation else None
@@ -83,12 +96,16 @@ def load_timm(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     parts = _parts(opened, indexes, class_names, spec, problems)
     problems.raise_any()
     channels = spec.channels or (1 if all(index.grey for index in indexes) else 3)
-    splits = _decode(parts, size, channels, cache_dir)
+    return TimmSurvey(names, class_names, train.class_names, parts, size, channels)
+
+
+def load_timm(spec: DataSpec, cache_dir: Path | None) -> ImageData:
+    """Load the set of ``spec``. Raises :class:`~vitsearch.errors.DataError` with all problems found."""
+    survey = survey_timm(spec, cache_dir)
+    splits = _decode(survey.parts, survey.size, survey.channels, cache_dir)
     mean, std = mean_and_std(splits["train"].images)
-    read_test = None
-    if names.test is not None:
-        read_test = partial(_read_test, spec, names.test, class_names, train.class_names, size, channels, cache_dir)
-    return ImageData(class_names, splits["train"], splits["validation"], mean, std, read_test)
+    read_test = partial(_read_test, spec, survey, cache_dir) if survey.splits.test is not None else None
+    return ImageData(survey.class_names, splits["train"], splits["validation"], mean, std, read_test)
 
 
 def _labels_in_train_order(opened: list[OpenSplit], indexes: list[Index]) -> list[Labels]:
@@ -181,20 +198,13 @@ def _decode(parts: Mapping[str, SplitPart], size: int, channels: int, cache_dir:
     return stored_splits(parts, size, channels, rows, cache_dir)
 
 
-def _read_test(
-    spec: DataSpec,
-    name: str,
-    names: tuple[str, ...],
-    own_names: tuple[str, ...],
-    size: int,
-    channels: int,
-    cache_dir: Path | None,
-) -> Split:
-    split = open_split(spec, name)
+def _read_test(spec: DataSpec, survey: TimmSurvey, cache_dir: Path | None) -> Split:
+    split = open_split(spec, survey.splits.test or "test")
     index, problems = read_index(split, spec, cache_dir), Problems(split.where)
-    labels = relabelled(index.labels, split.class_names, own_names, "test", problems)
+    names = survey.class_names
+    labels = relabelled(index.labels, split.class_names, survey.own_names, "test", problems)
     if labels.max() >= len(names):
         problems.add(f"label {labels.max()} is out of range (0 to {len(names) - 1})")
     problems.raise_any()
     part = SplitPart(split, np.arange(len(labels)), labels, index.sha256s)
-    return _decode({"test": part}, size, channels, cache_dir)["test"]
+    return _decode({"test": part}, survey.size, survey.channels, cache_dir)["test"]

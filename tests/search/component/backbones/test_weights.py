@@ -160,3 +160,23 @@ def test_weights_of_another_model_name_the_first_keys(tmp_path, classes):
 def test_an_unknown_kind_of_weights_is_refused():
     with pytest.raises(WeightsError, match="must be builtin, hub, none or file:PATH"):
         build(dataclasses.replace(BASE, weights="imagenet"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"hello world weights", b"\x10\0\0\0\0\0\0\0{broken"])
+def test_supports_refuses_a_file_without_weights(tmp_path, content):
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    assert f"{path} holds no weights" in backbones.supports("vit_fmnist_p4", "weights", f"file:{path}")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_supports_refuses_weights_of_another_model(tmp_path, suffix):
+    state, path = load_file(BUILTIN["mobilevit_fmnist"].path()), tmp_path / f"other.{suffix}"
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    reason = backbones.supports("vit_fmnist_p4", "weights", f"file:{path}")
+    assert f"{path} does not hold weights of vit_fmnist_p4: 0 of its 311 tensors fit, and the model has 78" in reason
+
+
+def test_supports_accepts_weights_of_the_model(tmp_path):
+    for name in ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist"):
+        assert backbones.supports(name, "weights", f"file:{BUILTIN[name].path()}") is None

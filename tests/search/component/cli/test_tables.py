@@ -14,6 +14,7 @@ from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
 
+ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
 Pareto front of study fake: 2 models, all fake_vit@28
@@ -123,6 +124,19 @@ def test_flags_of_the_device_are_shown(front):
     hot = replace(second, flags=("contended", "throttled", "sustained_throttling"))
     last = shown(print_front, replace(front, points=(first, hot))).splitlines()[-1]
     assert last == "trial 12 was measured on a device with flags: throttled, sustained_throttling"
+
+
+def test_a_model_that_predicts_one_class_is_named_under_the_front(front):
+    constant = Metrics.of({"accuracy": 0.1, "cpu_ms_p50": 1.0}, notes={"accuracy": ONE_CLASS})
+    first, _ = front.points
+    text = shown(print_front, replace(front, points=(replace(first, metrics=constant),), knee=None))
+    assert text.splitlines()[-1] == f"trial 4: accuracy 0.1, but {ONE_CLASS}"
+
+
+def test_a_model_that_predicts_one_class_is_named_under_the_leaderboard(plan):
+    rows = [{"plan": plan.to_json(), **Metrics.of({"accuracy": 0.1}, notes={"accuracy": ONE_CLASS}).to_json()}]
+    text = shown(print_status, STATE | {"leaderboard": rows})
+    assert text.splitlines()[-1] == f"fake_vit@28 fp32: accuracy 0.1, but {ONE_CLASS}"
 
 
 def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):

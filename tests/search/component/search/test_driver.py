@@ -182,6 +182,27 @@ def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
     assert {record.plan.deployment.precision for record in few.records().values() if record.trained} == {"fp32"}
 
 
+class ConstantModels(FakeRunner):
+    """Every unpruned model predicts one class."""
+
+    def _answer(self, job):
+        answer = super()._answer(job)
+        is_unpruned = isinstance(job, ExportJob) and job.checkpoint_sha256 is None
+        return replace(answer, only_class="Shirt") if is_unpruned else answer
+
+
+def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_study):
+    notes = Notes()
+    few = replace(fake_study.with_space(search__trials=0), progress=notes, runner=ConstantModels())
+    assert few.run().complete
+    reason = "the model predicts one class only, 'Shirt'"
+    said = [line for line in notes.said if line.endswith(reason)]
+    assert [line.partition(":")[0] for line in said] == ["baseline", "leaderboard", "leaderboard"]
+    with few.opened() as (study, ledger):
+        assert all(row["notes"] == {"accuracy": reason} for row in study.attributes["leaderboard"])
+        assert read_front(study, ledger).baseline.metrics.notes == {"accuracy": reason}
+
+
 def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
 

@@ -189,7 +189,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
-    keys = {"trial", "plan", "values", "intervals", "reasons", "feasible", "flags", "basis", "on_device"}
+    keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys

@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
 from vitsearch.compress.sparsity import sparse_file
@@ -224,6 +224,22 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
     assert exported.n == VALIDATION
     assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
+
+
+def test_an_artifact_that_predicts_one_class_only_names_it(workspace, cut, trained, tmp_path):
+    assert _exported(workspace, cut, trained.checkpoint_sha256).only_class is None
+    weights = load_file(workspace.store.get(trained.checkpoint_sha256))
+    weights["head.weight"].zero_()
+    weights["head.bias"] = torch.eye(10)[6]
+    save_file(weights, tmp_path / "constant.safetensors")
+    constant = workspace.store.put(tmp_path / "constant.safetensors")
+    assert _exported(workspace, cut, constant).only_class == "Shirt"
+
+
+def _exported(workspace, cut, checkpoint_sha256) -> jobs.Exported:
+    return tasks.export_artifact(
+        jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, checkpoint_sha256)
+    )
 
 
 def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):

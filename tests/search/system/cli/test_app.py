@@ -15,6 +15,7 @@ from PIL import Image
 
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
+from vitsearch.search.driver import SearchEnd
 from vitsearch.space import load
 from vitsearch.study.study import Study
 
@@ -82,6 +83,29 @@ def test_a_plan_written_by_hand_is_judged(vitsearch, tmp_path, golden):
     assert done.returncode == 2
     assert "30 pixels are not a multiple of the patch size 4" in done.stderr
     assert "has no windows" in done.stderr
+
+
+def test_a_plan_in_the_words_of_a_space_file_is_filled_in(vitsearch, tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("backbone: vit_fmnist_p4\nhead_pruning_ratio: 0.33\n")
+    assert "filled in: weights builtin, resolution 28, " in vitsearch("plan", str(path)).stdout
+    done = vitsearch("plan", str(path), "--space", "spaces/quickstart.yaml", "--json")
+    assert json.loads(done.stdout)["compression"]["width_multiple"] == 16
+
+
+def test_a_run_names_the_values_that_an_override_made_unusable(vitsearch, monkeypatch):
+    ran = []
+    monkeypatch.setattr("vitsearch.api.run", lambda space, **_: ran.append(space) or SearchEnd("done", True))
+    done = vitsearch("run", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--plain")
+    assert [choice.name for choice in ran[0].space.backbone] == ["efficientvit_fmnist"]
+    assert "warning: line 39: space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in done.stderr
+
+
+def test_check_warns_and_is_fine(vitsearch):
+    done = vitsearch("check", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--json")
+    assert done.returncode == 0, done.stderr
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert f"warning: {warning}\n" == done.stderr
 
 
 def test_check_accepts_the_shipped_space():

@@ -20,6 +20,13 @@ def test_a_trial_is_one_line_with_what_came_out(plan):
     assert line.endswith("[3/12 trained]")
 
 
+def test_a_model_that_predicts_one_class_only_is_named(plan):
+    metrics = Metrics.of({"accuracy": 0.1}, notes={"accuracy": "the model predicts one class only, 'Shirt'"})
+    assert "accuracy 0.1  the model predicts one class only, 'Shirt'" in describe(
+        Record("confirmed", plan, metrics=metrics), ("accuracy",)
+    )
+
+
 def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

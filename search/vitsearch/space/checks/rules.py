@@ -1,7 +1,7 @@
 """Rules about values of a space file that must fit together.
 
-The parameters of a rule name the parts of the file that it reads (see :data:`READS`). A rule is skipped while one of
-its parts is itself invalid, so that a mistake in one section hides no problem of another.
+The parameters of a rule name the parts of the file that it reads (see :data:`vitsearch.space.checks.parts.READS`). A
+rule is skipped while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, cast
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.space.kinds import NOT_YET
-from vitsearch.space.model import SearchSpace
 from vitsearch.space.sections import Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
 from vitsearch.space.task import Data, Teacher
@@ -132,73 +129,3 @@ RULES: tuple[Callable[..., Found], ...] = (
     data_keys_fit_the_source,
     distillation_has_a_teacher,
 )
-
-
-READS: dict[str, tuple[str, ...]] = {
-    "objectives": ("objectives",),
-    "limits": ("limits",),
-    "data": ("task", "data"),
-    "teacher": ("task", "teacher"),
-    "distillation": ("space", "distillation"),
-    "measure": ("measure",),
-}
-"""A part that rules read -> its key path."""
-
-
-def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
-    """Each part of :data:`READS` that is valid, or its default; of objectives and limits, what is valid in each entry.
-
-    ``objective_names`` and ``device_names`` are all names, valid or not.
-    """
-    parts = {name: _part(raw, path) for name, path in READS.items()}
-    parts["objective_names"] = _names(raw, "objectives")
-    parts["device_names"] = _names(raw, "devices") or _listed(raw, "devices")
-    return {name: part for name, part in parts.items() if part is not None}
-
-
-def _names(raw: dict[str, Any], section: str) -> tuple[str, ...] | None:
-    given = raw.get(section)
-    return tuple(given) if isinstance(given, dict) else None
-
-
-def _listed(raw: dict[str, Any], section: str) -> tuple[str, ...]:
-    given = raw.get(section)
-    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
-
-
-def _part(raw: Any, path: tuple[str, ...]) -> Any:
-    section: type[BaseModel] = SearchSpace
-    for key in path[:-1]:
-        section = cast(type[BaseModel], section.model_fields[key].annotation)
-        raw = raw.get(key) if isinstance(raw, dict) else None
-    field = section.model_fields[path[-1]]
-    given = raw.get(path[-1]) if isinstance(raw, dict) else None
-    if given is None:
-        return None if field.is_required() else field.get_default()
-    kind: Any = field.annotation
-    for metadata in field.metadata:
-        kind = Annotated[kind, metadata]
-    validate = TypeAdapter[Any](kind).validate_python
-    if path in (("objectives",), ("limits",)) and isinstance(given, dict):
-        return _valid_entries(given, validate)
-    try:
-        return validate(given)
-    except ValidationError:
-        return None
-
-
-def _valid_entries(given: dict[str, Any], validate: Callable[[Any], Any]) -> dict[str, Any]:
-    try:
-        return cast(dict[str, Any], validate(given))
-    except ValidationError as error:
-        wrong = {detail["loc"][:2] for detail in error.errors()}
-    kept = {}
-    for name, value in given.items():
-        part = _without(value, {at[1] for at in wrong if at[0] == name and len(at) > 1})
-        if (name,) not in wrong and (part or part == value):
-            kept[name] = part
-    return cast(dict[str, Any], validate(kept))
-
-
-def _without(value: Any, keys: set[Any]) -> Any:
-    return {key: part for key, part in value.items() if key not in keys} if isinstance(value, dict) else value

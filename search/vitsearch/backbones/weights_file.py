@@ -1,0 +1,87 @@
+"""Reading of weights files: safetensors and PyTorch checkpoints; anything else is refused with what the file holds."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from vitsearch.errors import WeightsError
+
+KEYS_SHOWN = 3
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    ArithmeticError, MemoryError, OSError, struct.error,
+)  # fmt: skip
+"""What torch.load raises for files that hold no tensors; its reader interprets their bytes as instructions."""
+State = dict[str, torch.Tensor]
+
+
+def read_state(path: Path) -> State:
+    """The tensors in ``path``, floats as float32.
+
+    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
+    ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
+    """
+    found = _unpacked(path)
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
+    if not isinstance(found, dict) or not found or not all(_is_tensor_of_a_name(item) for item in found.items()):
+        raise WeightsError(
+            f"{path} holds no weights but {_content(found)}; expected is a state dict, which maps names to tensors"
+        )
+    return {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in found.items()
+    }
+
+
+def _unpacked(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} holds no weights, or is damaged: {first_line(error)}") from error
+    except UNREADABLE as error:
+        objects = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
+        why = (
+            "it holds Python objects besides tensors, which could run code; save model.state_dict() instead"
+            if objects
+            else "it is neither a safetensors file nor a PyTorch checkpoint"
+        )
+        raise WeightsError(f"{path} holds no weights, or is damaged: {why}") from error
+
+
+def _is_tensor_of_a_name(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
+
+
+def _content(found: Any) -> str:
+    """What a file holds that is no state dict."""
+    if not isinstance(found, dict):
+        return f"a value of type {type(found).__name__}"
+    return f"a mapping with the keys {some([*map(str, found)])}" if found else "an empty mapping"
+
+
+def some(keys: list[str]) -> str:
+    """The first of ``keys`` and the number of the others."""
+    more = len(keys) - KEYS_SHOWN
+    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

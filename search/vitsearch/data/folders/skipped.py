@@ -1,0 +1,50 @@
+"""The files of a folder of images that are not used, and why."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitsearch.data.folders.reader import FolderSurvey, split_folders
+from vitsearch.data.folders.scan import SUFFIXES
+from vitsearch.data.problems import some
+
+SPLITS = ("train", "val", "validation", "test")
+OTHER_ENDING = f"whose names do not end in {', '.join(SUFFIXES)}"
+
+
+def skipped_files(survey: FolderSurvey) -> list[str]:
+    """One line for each reason, with the number of files and the first ones."""
+    root = survey.root
+    folders = [folder for folder in split_folders(root) if folder is not None]
+    found: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        for path in _files(folder):
+            if (why := _why_skipped(path.relative_to(folder))) is not None:
+                found[why].append(str(path.relative_to(root)))
+    if root not in folders:
+        for entry in sorted(root.iterdir()):
+            if entry.name not in SPLITS:
+                found["beside the folders of the splits"].append(entry.name + ("/" if entry.is_dir() else ""))
+    return skipped_lines(str(root), found)
+
+
+def skipped_lines(where: str, found: dict[str, list[str]]) -> list[str]:
+    """``found`` maps a reason to names."""
+    return [f"{where}: {len(names)} skipped, {why}: {some(names)}" for why, names in found.items()]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for inside, folders, names in os.walk(folder, followlinks=True):  # links in a circle are refused before
+        folders.sort()
+        yield from (Path(inside, name) for name in sorted(names))
+
+
+def _why_skipped(path: Path) -> str | None:
+    if any(part.startswith(".") for part in path.parts):
+        return "hidden"
+    if len(path.parts) == 1:
+        return "not in the folder of a class"
+    return None if path.suffix.lower() in SUFFIXES else OTHER_ENDING

@@ -1,0 +1,110 @@
+"""Everything that is wrong with a space file, its data and its weights files, found in one pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitsearch import backbones
+from vitsearch.data import DataSpec
+from vitsearch.data.estimate import Estimate
+from vitsearch.data.review import review
+from vitsearch.devices.connection import connection_problems
+from vitsearch.errors import DataError
+from vitsearch.search.run import stored_data
+from vitsearch.space import Judged, SearchSpace, judge
+from vitsearch.space.nodes import Path
+from vitsearch.space.source import Problem
+from vitsearch.study.sampling import PlanSpace
+
+ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because only problems are looked for
+
+
+@dataclass(frozen=True)
+class Valid:
+    """A space file without problems: what its search and its data amount to.
+
+    ``notes`` say why a run from this machine would end at once.
+    """
+
+    file: str
+    space: SearchSpace
+    plans: int
+    data: Estimate
+    notes: list[str]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.space.study,
+            "plans": self.plans,
+            "trials": self.space.search.trials,
+            "notes": self.notes,
+            "warnings": list(self.warnings),
+            "data": self.data.to_json(),
+            "space": self.space.to_json(),
+        }
+
+    def describe(self) -> str:
+        """Some lines for the user."""
+        return "\n".join(
+            [
+                f"{self.file}: fine. {self.plans} plans, of which {self.space.search.trials} will be trained.",
+                f"data: {self.data.describe()}.",
+                *(f"A run from this machine would end at once: {note}" for note in self.notes),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found. ``data`` is ``None`` when the data cannot be used."""
+
+    judged: Judged
+    data: Estimate | None
+    data_problems: list[Problem]
+    warnings: tuple[str, ...]
+
+    def require(self) -> Valid:
+        """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem."""
+        draft = self.judged.draft
+        space = draft.require([*self.judged.unsupported, *self.data_problems]).space
+        assert self.data is not None  # a valid space has data, and its problems were raised
+        notes = connection_problems(space.devices, os.environ)
+        return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)
+
+
+def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:
+    """Check the form of a space file, its names and values, its weights files and its data, each as far as the others
+    allow. Raises :class:`~vitsearch.errors.SpaceError` only for a file that is no YAML mapping."""
+    judged = judge(path, overrides, backbones.supports)
+    draft = judged.draft
+    if draft.data is None:
+        return Checked(judged, None, [], tuple(judged.warnings))
+    asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
+    try:
+        spec = DataSpec.from_json(stored_data(draft.data, max(asked) or ANY_SIZE))
+        data, warnings = review(spec)
+    except DataError as error:
+        problem = _problem(str(error))
+        known = {each.path for each in draft.problems}  # such as a missing root
+        return Checked(judged, None, [] if problem.path in known else [problem], tuple(judged.warnings))
+    return Checked(judged, data, [], (*judged.warnings, *warnings))
+
+
+def plan_space(space: SearchSpace) -> PlanSpace:
+    """The plans of a space on its first device."""
+    return PlanSpace(
+        space, space.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
+    )
+
+
+def _problem(text: str) -> Problem:
+    """A problem of the data at its key in the file."""
+    path: Path = ("task", "data")
+    key, _, message = text.partition(": ")
+    if key.startswith("data."):
+        path, text = ("task", *key.split(".")), message
+    return Problem(path, text.replace("\n", "\n  "))

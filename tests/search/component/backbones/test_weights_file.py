@@ -1,0 +1,39 @@
+"""Files that hold no weights are refused with what they hold."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vitsearch.backbones.weights_file import read_state
+from vitsearch.errors import WeightsError
+
+
+@given(content=st.binary(max_size=400))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_arbitrary_bytes_are_refused_with_a_message(tmp_path, content):
+    path = tmp_path / "junk"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="holds no weights"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ({"epoch": 3, "weight": torch.zeros(1)}, "a mapping with the keys epoch, weight"),
+        ({1: torch.zeros(1)}, "a mapping with the keys 1"),
+        ({}, "an empty mapping"),
+        ([1, 2], "a value of type list"),
+    ],
+)
+def test_a_torch_file_without_a_state_dict_says_what_it_holds(tmp_path, content, held):
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(WeightsError, match=f"holds no weights but {held}; expected is a state dict"):
+        read_state(tmp_path / "file.pth")
+
+
+def test_a_whole_pickled_model_is_refused_without_torchs_advice(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
+    with pytest.raises(WeightsError, match=r"Python objects besides tensors.*save model\.state_dict\(\) instead"):
+        read_state(tmp_path / "model.pth")

@@ -1,0 +1,116 @@
+"""``vitsearch check`` finds everything in one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from support import REPOSITORY
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.errors import SpaceError
+from vitsearch.search.check import check_space
+
+QUICKSTART = Path(REPOSITORY, "spaces", "quickstart.yaml")
+SPACE = """
+task:
+  data: {data}
+  fine_tune: {{lr: {lr}}}
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize}}
+space:
+  backbone: {backbone}
+  resolution: 28
+  quantization: [{quantization}]
+"""
+RIGHT = {
+    "data": "{source: builtin:fashion-mnist-14k}",
+    "lr": "1e-4",
+    "backbone": "vit_fmnist_p4",
+    "quantization": "fp32",
+}
+
+
+@pytest.fixture
+def problems(tmp_path):
+    """The problems of a space file that is right except for ``changes``."""
+
+    def check(**changes: str) -> tuple[str, ...]:
+        path = tmp_path / "space.yaml"
+        path.write_text(SPACE.format(**RIGHT | changes))
+        with pytest.raises(SpaceError) as caught:
+            check_space(path).require()
+        return caught.value.problems
+
+    return check
+
+
+def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    found = "\n".join(
+        problems(
+            data=f"{{source: folder, root: {nowhere}, validation_share: much}}",
+            lr="fast",
+            backbone="[vit_fmnist_p5, {name: efficientvit_fmnist, weights: 'file:/no/weights'}]",
+            quantization="fp32, int9, bf16",
+        )
+    )
+    for expected in (
+        "line 3: task.data.validation_share: must be a number, not 'much'",
+        f"line 3: task.data.root: {nowhere} is not a folder",
+        "line 4: task.fine_tune.lr: must be a number, not 'fast'",
+        "did you mean 'vit_fmnist_p4'",
+        "there is no file /no/weights",
+        "line 9: space.quantization[1]: 'int9' is not a valid value",
+        "line 9: space.quantization[2]: 'bf16'",
+    ):
+        assert expected in found
+
+
+def test_a_missing_root_is_reported_once(problems):
+    (line,) = problems(data="{source: folder}")
+    assert line.startswith("line 3: task.data.root is missing")
+
+
+def test_junk_and_weights_of_another_model_are_refused(problems, tmp_path):
+    junk, other = tmp_path / "junk.pth", BUILTIN["mobilevit_fmnist"].path()
+    junk.write_text("no weights at all")
+    given = {"vit_fmnist_p4": junk, "efficientvit_fmnist": other}
+    listed = ", ".join(f"{{name: {name}, weights: 'file:{path}'}}" for name, path in given.items())
+    found = problems(backbone=f"[{listed}]")
+    assert f"{junk} holds no weights" in found[0]
+    assert f"{other} does not hold weights of efficientvit_fmnist" in found[1]
+
+
+def test_the_weights_of_a_teacher_are_read(problems, tmp_path):
+    torch.save({"epoch": torch.zeros(1)}, tmp_path / "teacher.pth")
+    teacher = f"{{backbone: vit_fmnist_p4, weights: 'file:{tmp_path / 'teacher.pth'}'}}"
+    (line,) = problems(lr=f"1e-4}}\n  teacher: {teacher}\n  proxy: {{calibration_images: 64")
+    assert "task.teacher.weights" in line
+    assert "does not hold weights of vit_fmnist_p4" in line
+
+
+def test_an_override_that_makes_values_unusable_only_warns():
+    checked = check_space(QUICKSTART, ["space.backbone=efficientvit_fmnist"])
+    assert checked.require().plans > 0
+    (warning,) = checked.warnings
+    assert "space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in warning
+    assert warning.endswith("it is left out")
+
+
+def test_an_unusable_value_on_the_line_is_a_problem():
+    overrides = ["space.backbone=efficientvit_fmnist", "space.token_pruning_ratio=[0.0, 0.3]"]
+    with pytest.raises(SpaceError, match=r"override: space\.token_pruning_ratio\[1\]: no backbone"):
+        check_space(QUICKSTART, overrides).require()
+
+
+def test_an_unusable_value_of_the_file_is_a_problem(problems):
+    (line,) = problems(backbone="efficientvit_fmnist", quantization="fp32]\n  token_pruning_ratio: [0.0, 0.3")
+    assert "space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in line
+
+
+def test_a_knob_without_any_usable_value_is_a_problem_also_after_an_override(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.format(**RIGHT))
+    with pytest.raises(SpaceError, match="no backbone of the file supports 28"):
+        check_space(path, ["space.backbone={name: deit_tiny_patch16_224, weights: none}"]).require()

@@ -1,0 +1,160 @@
+"""A plan file becomes a plan; what is left out is filled in, and every reason against it is reported at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support import SPACE_FILES
+from vitsearch import backbones
+from vitsearch.core.plan import Plan, plan_text
+from vitsearch.errors import PlanError
+from vitsearch.space import load
+from vitsearch.space.plans.read import Backbones, WrittenPlan, read_plan
+
+ASKED = Backbones(backbones.supports, backbones.native_resolution)
+SMALL = Path(SPACE_FILES, "small.yaml")
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text: str, space=None) -> WrittenPlan:
+        path = tmp_path / "plan.yaml"
+        path.write_text(text)
+        return read_plan(path, space, ASKED)
+
+    return read
+
+
+@pytest.fixture
+def problems(read):
+    def problems(text: str) -> list[str]:
+        with pytest.raises(PlanError) as caught:
+            read(text)
+        head, *lines = str(caught.value).splitlines()
+        assert head.endswith(f"{len(lines)} problem{'s' if len(lines) != 1 else ''}")
+        return [line.strip() for line in lines]
+
+    return problems
+
+
+def test_two_words_are_a_plan(read):
+    written = read("backbone: vit_fmnist_p4\nhead_pruning_ratio: 0.33\n")
+    assert plan_text(written.plan) == "vit_fmnist_p4@28 heads-33% fp32"
+    assert written.filled_in == {
+        "weights": "builtin",
+        "resolution": 28,
+        "distillation": "logits",
+        "quantization": "fp32",
+    }
+
+
+def test_a_plan_of_the_front_is_read_as_it_is(read, golden):
+    assert read(json.dumps(golden("plan"))).plan == Plan.from_json(golden("plan"))
+    assert read(json.dumps({"trial": 3, "plan": golden("plan"), "feasible": True}, indent=2)).filled_in == {}
+
+
+def test_the_rest_comes_from_the_space(read):
+    space = load(SMALL, ["space.quantization=[int8_ptq, fp32]", "space.width_multiple=16", "search.seed=7"]).space
+    plan = read("ffn_pruning_ratio: 0.5", space).plan
+    assert plan_text(plan) == "vit_fmnist_p4@28 ffn-50% int8_ptq"
+    assert plan.compression.width_multiple == 16
+    assert plan.recipe == space.recipe()
+    assert plan.deployment.device == space.device_names[0]
+
+
+def test_the_file_wins_over_the_space(read):
+    space = load(SMALL).space
+    plan = read("resolution: 20\nquantization: fp16\nrecipe: {lr: 0.5}\n", space).plan
+    assert (plan.resolution, plan.deployment.precision, plan.recipe.lr) == (20, "fp16", 0.5)
+    assert plan.recipe.rungs == space.recipe().rungs
+
+
+def test_a_resolution_that_the_space_lacks_is_not_filled_in(read):
+    space = load(SMALL, ["space.resolution=[20, 24]", "baseline.resolution=24"]).space
+    assert read("backbone: vit_fmnist_p4", space).plan.resolution == 24
+
+
+def test_starting_weights_may_stand_beside_the_backbone_or_in_it(read):
+    assert read("backbone: vit_fmnist_p4\nweights: none").plan.weights == "none"
+    assert read("backbone: {name: vit_fmnist_p4, weights: none}").plan.weights == "none"
+
+
+def test_tokens_are_pruned_with_the_default_method(read):
+    cut = read("backbone: vit_fmnist_p4\ntoken_pruning_ratio: 0.3\ntoken_pruning_at: [1, 3]").plan.compression
+    assert (cut.token_pruning_method, cut.token_pruning_at) == ("topk", (1, 3))
+
+
+def test_all_reasons_are_given_at_once(problems):
+    found = problems(
+        """
+backbone: vit_fmnist_p4
+resolutoin: 24
+resolution: 30
+window_size: 7
+head_pruning_ratio: 1.5
+ffn_pruning_ratio: [0.1, 0.2]
+token_pruning_method: topkk
+distillation: token
+quantization: int9
+recipe: {lr: fast}
+"""
+    )
+    expected = [
+        "line 3: unknown key 'resolutoin'; did you mean 'resolution'?",
+        "line 4: resolution: vit_fmnist_p4 does not support 30: 30 pixels are not a multiple of the patch size 4",
+        "line 5: window_size: vit_fmnist_p4 does not support 7: ",
+        "line 6: head_pruning_ratio: 1.5 is above 0.95; allowed: 0 to 0.95",
+        "line 7: ffn_pruning_ratio: a plan has one value, not 2",
+        "line 8: token_pruning_method: 'topkk' is not a valid value; allowed: topk, evit, tome, dynamicvit; did you",
+        "line 9: distillation: vit_fmnist_p4 does not support 'token': has no distillation head",
+        "line 10: quantization: 'int9' is not a valid value; allowed: fp32, fp16,",
+        "line 11: recipe.lr: must be a number, not 'fast'",
+    ]
+    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
+    assert "allowed: none, logits, feature" in found[6]
+
+
+def test_problems_of_the_form_of_the_front_keep_its_keys(problems):
+    found = problems(
+        '{"backbone": "vit_fmnist_p5", "compression": {"head_ratio": 0.5, "scope": "local"}, "deployments": '
+        '[{"device": "local", "runtime": "abacus", "provider": "CUDA", "precision": "bf16", "options": {}}]}'
+    )
+    for expected in (
+        "did you mean 'vit_fmnist_p4'",
+        "unknown key 'head_ratio'; did you mean 'head_pruning_ratio'?",
+        "compression.scope: 'local' is not a valid value",
+        "deployments[0].runtime: 'abacus' is not a valid value; allowed: onnxruntime",
+        "deployments[0].provider: 'CUDA' is not supported; allowed: CPUExecutionProvider",
+        "deployments[0].precision: 'bf16'",
+    ):
+        assert any(expected in line for line in found), expected
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("resolution: 28", "line 1: backbone is missing"),
+        ("backbone: [a, b]", "line 1: backbone: must be text, not a list"),
+        (
+            "backbone: {name: vit_fmnist_p4, wights: none}",
+            "line 1: backbone: unknown key 'wights'; did you mean 'weights'?",
+        ),
+        ("backbone: vit_fmnist_p4\ncompression: 3", "line 2: compression: must be a mapping, not 3"),
+        ("backbone: vit_fmnist_p4\ndeployments: []", "line 2: deployments: must be a list of one mapping"),
+        (
+            "backbone: vit_fmnist_p4\ndeployments: [{options: [1]}]",
+            "line 2: deployments[0].options: [1] is not supported; allowed: a mapping of words and whole numbers",
+        ),
+        ("backbone: vit_fmnist_p4\nrecipe: {lrr: 3}", "line 2: recipe: unknown key 'lrr'; did you mean 'lr'?"),
+        (
+            "backbone: vit_fmnist_p4\nbackbone: vit_fmnist_p4",
+            "line 2: key 'backbone' is written twice; first on line 1",
+        ),
+    ],
+)
+def test_each_problem_names_its_key(problems, text, line):
+    assert problems(text) == [line]
