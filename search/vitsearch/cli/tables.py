@@ -16,6 +16,14 @@ BASELINE = "baseline"
 EMULATED = "EMULATED: "
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
+SPENT_ON = {
+    "block_structure": "scores of heads and channels",
+    "training": "training",
+    "artifact": "export",
+    "accuracy": "evaluation",
+    "measurement": "measurement",
+}
+"""What users read for the tables of the ledger."""
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -144,7 +152,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         console.print(f"  trial {number}: {reason}", style="red", markup=False)
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print(
-        "CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()), markup=False
+        "CPU-seconds: " + ", ".join(f"{SPENT_ON[name]} {seconds:.0f}" for name, seconds in spent.items()), markup=False
     )
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
