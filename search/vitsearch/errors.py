@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 STAGE_WORDS = {
     "data": "preparing the data",
     "base": "training a base",

@@ -25,7 +25,9 @@ from vitsearch.pipeline.jobs import DataJob, Source, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
+from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
+from vitsearch.search.unpruned import report_unpruned, stored_leaders
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
@@ -80,6 +82,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
+        report_unpruned(progress, plan_space(space), stored_leaders(study))
+        Remaining(study, ledger, space, resources.trainers).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(open_device(space, home, cores, failures if options.retry_failed else 0))
         refuse_unable(device.name, device.info, space.space.backend, OPSET)
@@ -101,15 +105,18 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
 
 
+def plan_space(space: SearchSpace) -> PlanSpace:
+    (device, *_) = space.device_names
+    return PlanSpace(space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
+
+
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
     with session.progress.stage(Stage.DATA):
         ready, _ = await session.runner.run(DataJob(workspace))
     session.study.adopt_data(ready.description)
-    plans = PlanSpace(
-        session.space, session.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
-    )
+    plans = plan_space(session.space)
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.errors import StudyError
@@ -136,6 +136,13 @@ class Ledger:
         if protocol is not None:
             where = and_(where, m.protocol == protocol)
         return self._all(MeasurementRow, where)
+
+    def measuring_seconds(self, protocol: str) -> float | None:
+        """The mean of what one measurement with this protocol took; None without one."""
+        m = tables.measurement.c
+        with self._engine.connect() as connection:
+            mean = connection.execute(select(func.avg(m.cpu_seconds)).where(m.protocol == protocol)).scalar()
+        return None if mean is None else float(mean)
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU-seconds spent so far, by table; of all studies in the database."""

@@ -1,0 +1,68 @@
+"""How far a run is and how long it still takes, for its progress view; from what the study has stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from vitsearch.pipeline.progress import TRAINED, Progress, on_front
+from vitsearch.space import SearchSpace
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
+from vitsearch.study.time_left import TimeLeft, gaps, time_left
+
+UNKNOWN = "time left: not known before the first training has ended"
+
+
+class Remaining:
+    """One per run. ``slots`` plans are trained at the same time."""
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        space: SearchSpace,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._study = study
+        self._ledger = ledger
+        self._space = space
+        self._slots = slots
+        self._clock = clock
+        self._started = clock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the study again: the search begins, or a plan was trained."""
+        records = self._study.records()
+        self._gaps = gaps(self._study.spans())
+        self._trained = sum(record.trained for record in records.values())
+        self._models = len(on_front(records, tuple(self._space.objectives)))
+        self._measuring_s = self._ledger.measuring_seconds(self._study.attributes.get("protocol", "")) or 0.0
+        self._since = self._clock()
+
+    def report_known(self, progress: Progress) -> None:
+        """Show what earlier runs have found, before this run has done anything."""
+        progress.counted(TRAINED, self._trained, self._space.search.trials)
+        progress.left(self.text())
+        if records := self._study.records():
+            progress.known(records)
+
+    def text(self) -> str:
+        """The time left in words."""
+        left = self._left()
+        return UNKNOWN if left is None else f"{left} left"
+
+    def final_text(self, models: int) -> str:
+        """The time left when the search has ended and ``models`` are still to be re-measured."""
+        seconds = models * self._measuring_s
+        return f"{TimeLeft(seconds, seconds)} left"
+
+    def _left(self) -> TimeLeft | None:
+        search = self._space.search
+        now = self._clock()
+        left = time_left(self._gaps, search.trials - self._trained, self._slots, now - self._since)
+        if left is not None and search.timeout_s is not None:
+            left = left.at_most(max(0.0, search.timeout_s - (now - self._started)) + max(self._gaps, default=0.0))
+        return None if left is None else left.plus((self._models + 1) * self._measuring_s)  # and the baseline
