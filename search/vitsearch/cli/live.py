@@ -88,7 +88,8 @@ class LiveView:
         waits = [Text(self._waits, style="yellow")] if self._waits else []
         elapsed = f"{duration(time.monotonic() - self._start)} elapsed"
         times = ", ".join(part for part in (elapsed, self._left) if part)
-        return Group(self._front(), Text(f"now: {self._stages() or 'nothing'}"), *waits, self._bars, Text(times))
+        front = [self._front(best)] if (best := on_front(self._records, self._objectives)) else []
+        return Group(*front, Text(f"now: {self._stages() or 'nothing'}"), *waits, self._bars, Text(times))
 
     def _stages(self) -> str:
         """The running stages; how many there are of each, and how long the longest has been running."""
@@ -101,8 +102,7 @@ class LiveView:
                 texts.append(f"{stage.words}{count}" + (f" ({duration(longest_s)})" if longest_s >= LONG_S else ""))
         return ", ".join(texts)
 
-    def _front(self) -> Table:
-        best = on_front(self._records, self._objectives)
+    def _front(self, best: Mapping[int, Record]) -> Table:
         table = Table(title=f"front so far: {len(best)}", title_justify="left")
         table.add_column("trial", justify="right")
         table.add_column("plan")

@@ -49,7 +49,7 @@ class DeviceMeasurements:
 
         async def make() -> tuple[MeasurementRow, StageCost]:
             for attempt in range(self._attempts):
-                with self._context.progress.stage(Stage.MEASURE):
+                with self._context.stage(Stage.MEASURE):
                     number = repeat * self._attempts + attempt
                     found = await self._device.measure(file, deployment, protocol, number)
                 if "contended" not in found.flags:

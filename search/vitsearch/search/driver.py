@@ -23,6 +23,7 @@ from vitsearch.search.outage import OutageHandler
 from vitsearch.search.remaining import Remaining
 from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.session import Session
+from vitsearch.search.stall import StallWatch
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
 from vitsearch.study.sampling import PlanSpace
@@ -233,7 +234,8 @@ class Driver:
                 logger.warning("the database missed a heartbeat: %s", error)
 
     async def _watch(self) -> None:
-        handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress)
+        stall = StallWatch(self._pipeline, lambda: self._scheduler.in_rungs)
+        handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress, stall)
         await handler.watch(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
 
     async def _report_left(self) -> None:

@@ -153,6 +153,7 @@ class FakeDevice:
     measured: Counter[str] = field(default_factory=Counter)
     outage: Outage | None = None
     deadline_s: float = DEADLINE_S
+    queue: str | None = None
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
@@ -233,6 +234,9 @@ class FakeDevice:
             emulated=True,
             started_at="2026-01-01T00:00:00Z",
         )
+
+    async def waits_in_queue(self) -> str | None:
+        return self.queue
 
     def close(self) -> None:
         pass
