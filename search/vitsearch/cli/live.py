@@ -89,7 +89,8 @@ class LiveView:
         elapsed = f"{duration(time.monotonic() - self._start)} elapsed"
         times = ", ".join(part for part in (elapsed, self._left) if part)
         front = [self._front(best)] if (best := on_front(self._records, self._objectives)) else []
-        return Group(*front, Text(f"now: {self._stages() or 'nothing'}"), *waits, self._bars, Text(times))
+        now = [Text(f"now: {stages}")] if (stages := self._stages()) else []
+        return Group(*front, *now, *waits, self._bars, Text(times))
 
     def _stages(self) -> str:
         """The running stages; how many there are of each, and how long the longest has been running."""

@@ -45,6 +45,7 @@ class UnprunedModels:
 
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""
+        self._count()
         plan = self._plans.baseline()
         keys, metrics = await self._confirm_unpruned(plan, "baseline")
         self._refuse_unmeasured(metrics)
