@@ -234,7 +234,7 @@ class Driver:
                 logger.warning("the database missed a heartbeat: %s", error)
 
     async def _watch(self) -> None:
-        stall = StallWatch(self._pipeline, lambda: self._scheduler.in_rungs)
+        stall = StallWatch(self._pipeline.context, self._pipeline.device, lambda: self._scheduler.in_rungs)
         handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress, stall)
         await handler.watch(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
 

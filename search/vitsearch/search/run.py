@@ -13,7 +13,6 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.protocols import Phases
@@ -27,6 +26,7 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
+from vitsearch.search.stall import StallWatch
 from vitsearch.search.unpruned import report_unpruned, stored_leaders
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -113,11 +113,14 @@ def plan_space(space: SearchSpace) -> PlanSpace:
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
-    with session.progress.stage(Stage.DATA):
-        ready, _ = await session.runner.run(DataJob(workspace))
+    context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
+    showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
+    try:
+        ready, _ = await context.run(DataJob(workspace))
+    finally:
+        showing.cancel()
     session.study.adopt_data(ready.description)
     plans = plan_space(session.space)
-    context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)
 

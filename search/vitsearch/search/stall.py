@@ -5,17 +5,21 @@ Costs nothing while stages end. After that, the processes of the workers are rea
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from vitsearch.core.stage import Stage
-from vitsearch.devices.availability import duration
-from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.devices.agent_device import Device
+from vitsearch.devices.availability import WaitingDevice, duration
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.progress import Progress
 from vitsearch.workers.worker_usage import WorkerUsage, why_slow, worker_usage
 
 QUIET_S = 60.0
 """A run in which no stage has ended for this time says what it waits for, if it finds something."""
 LOOK_S = 10.0
+SHOW_S = 1.0
 LOOKS = 7
 """How many looks are kept: what is said of the workers is about the last minute."""
 LATE_FACTOR = 3.0
@@ -28,13 +32,14 @@ class StallWatch:
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        training: Callable[[], Sequence[int]],
+        context: StageContext,
+        device: Device | WaitingDevice,
+        training: Callable[[], Sequence[int]] = tuple,
         usage: Callable[[], Mapping[int, WorkerUsage]] = worker_usage,
     ) -> None:
-        self._clock = pipeline.context.clock
-        self._flight = pipeline.context.single_flight
-        self._device = pipeline.device
+        self._clock = context.clock
+        self._flight = context.single_flight
+        self._device = device
         self._training = training
         self._usage = usage
         self._looks: deque[tuple[float, Mapping[int, WorkerUsage]]] = deque(maxlen=LOOKS)
@@ -50,6 +55,12 @@ class StallWatch:
             self._looks.append((self._clock.now(), self._usage()))
             self._reason = await self._find() if quiet_s >= QUIET_S else None
         return self._reason
+
+    async def show(self, progress: Progress) -> None:
+        """Show the reason until cancelled; for the time before the search watches itself."""
+        while True:
+            await asyncio.sleep(SHOW_S)
+            progress.waits(await self.reason())
 
     async def _find(self) -> str | None:
         ages_s = self._clock.ages_s()

@@ -39,7 +39,7 @@ class Quiet:
         return asyncio.run(self._watch(seconds))
 
     async def _watch(self, seconds: int) -> str | None:
-        watch = StallWatch(self.pipeline, lambda: [3], self.usage)
+        watch = StallWatch(self.pipeline.context, self.pipeline.device, lambda: [3], self.usage)
         clock, reason = self.pipeline.context.clock, None
         with clock.running(self.running[0]), clock.running(self.running[-1]):
             for _ in range(seconds):
@@ -117,6 +117,23 @@ class Reasons(Silent):
     def waits(self, text):
         if text is not None:
             self.waited_for.append(text)
+
+
+def test_it_is_shown_before_the_search_begins_too(quiet, monkeypatch):
+    monkeypatch.setattr(stall, "SHOW_S", 0.0)
+    quiet.share, quiet.running, progress = 0.01, (Stage.DATA,), Reasons()
+
+    async def prepare_slowly() -> None:
+        watch = StallWatch(quiet.pipeline.context, quiet.pipeline.device, usage=quiet.usage)
+        showing = asyncio.create_task(watch.show(progress))
+        with quiet.pipeline.context.stage(Stage.DATA):
+            while not progress.waited_for:
+                quiet.now[0] += 1.0
+                await asyncio.sleep(0)
+        showing.cancel()
+
+    asyncio.run(prepare_slowly())
+    assert progress.waited_for[0].startswith("preparing the data got 1 % of a core")
 
 
 @dataclass
