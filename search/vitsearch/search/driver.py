@@ -116,7 +116,7 @@ class Driver:
 
     async def _search(self) -> SearchEnd:
         wanted = self._space.search.trials
-        self._remaining.refresh()
+        self._remaining.refresh(self._scheduler.records)
         self._requeue()
         while True:
             if reason := self._stop_asking():
@@ -181,7 +181,7 @@ class Driver:
         if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
             self._enqueue_unseen()
         if record.trained:
-            self._remaining.refresh()
+            self._remaining.refresh(self._scheduler.records)
         self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.trials)
         self._progress.left(self._remaining.text())
         self._progress.ended(asked.number, record)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from vitsearch.core.record import Keys, Record
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -31,16 +32,27 @@ class Remaining:
         self._slots = slots
         self._clock = clock
         self._started = clock()
-        self.refresh()
+        self.refresh(study.records())
 
-    def refresh(self) -> None:
-        """Read the study again: the search begins, or a plan was trained."""
-        records = self._study.records()
-        self._gaps = gaps(self._study.spans())
-        self._trained = sum(record.trained for record in records.values())
-        self._models = len(on_front(records, tuple(self._space.objectives)))
-        self._measuring_s = self._ledger.measuring_seconds(self._study.attributes.get("protocol", "")) or 0.0
+    def refresh(self, records: Mapping[int, Record]) -> None:
+        """Estimate anew, from all trials that have ended: the search begins, or a plan was trained."""
+        trained = {number for number, record in records.items() if record.trained}
+        self._gaps = gaps(self._study.spans(trained))
+        self._trained = len(trained)
+        protocol = self._study.attributes.get("protocol", "")
+        self._measuring_s = self._ledger.measuring_seconds(protocol) or 0.0
+        self._to_remeasure = sum(
+            all(row.repeat == 0 for row in self._ledger.measurements(keys.graph_key, keys.device_id, protocol))
+            for keys in self._shown(records)
+        )
         self._since = self._clock()
+
+    def _shown(self, records: Mapping[int, Record]) -> list[Keys]:
+        """The keys of what ``vitsearch front`` would show now: the front and the baseline."""
+        baseline = self._study.attributes.get("baseline")
+        front = on_front(records, tuple(self._space.objectives)).values()
+        found = [record.keys for record in front if record.keys is not None]
+        return [*found, Keys(**baseline["keys"])] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
@@ -65,4 +77,4 @@ class Remaining:
         left = time_left(self._gaps, search.trials - self._trained, self._slots, now - self._since)
         if left is not None and search.timeout_s is not None:
             left = left.at_most(max(0.0, search.timeout_s - (now - self._started)) + max(self._gaps, default=0.0))
-        return None if left is None else left.plus((self._models + 1) * self._measuring_s)  # and the baseline
+        return None if left is None else left.plus(self._to_remeasure * self._measuring_s)

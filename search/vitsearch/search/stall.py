@@ -75,7 +75,10 @@ class StallWatch:
         return self._late(ages_s)
 
     def _slow_workers(self) -> str | None:
-        (first_s, before), (last_s, now) = self._looks[0], self._looks[-1]
+        """Compares the last look with the first that saw the same workers: Ray may have started them since."""
+        last_s, now = self._looks[-1]
+        seen = ((looked_s, before) for looked_s, before in self._looks if before.keys() & now.keys())
+        first_s, before = next(seen, (last_s, now))
         return why_slow(before, now, last_s - first_s)
 
     def _work(self, ages_s: Mapping[Stage, float]) -> str:

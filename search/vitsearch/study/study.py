@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -164,10 +164,13 @@ class Study:
         finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return {trial.number: _record(trial) for trial in self._trials(finished) if "record" in trial.user_attrs}
 
-    def spans(self) -> list[Span]:
-        """When each finished trial started and ended, by the clock of its driver; in all runs of the study."""
+    def spans(self, trained: Collection[int]) -> list[Span]:
+        """When each finished trial started and ended, by the clock of its driver; in all runs of the study.
+
+        ``trained`` are the numbers of those whose plan was trained.
+        """
         return [
-            Span(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp(), _record(trial).trained)
+            Span(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp(), trial.number in trained)
             for trial in self._trials((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
             if "record" in trial.user_attrs and trial.datetime_start and trial.datetime_complete
         ]

@@ -87,6 +87,16 @@ def test_a_resumed_run_counts_the_leaderboard_of_the_run_before(finished):
     assert progress.counts == [("bases", 1, 1), ("leaderboard", 2, 2)]
 
 
+def test_only_what_was_not_re_measured_yet_is_expected_at_the_end(finished):
+    with remaining(finished) as estimate:
+        assert estimate._to_remeasure == 0
+    with finished.opened() as (opened, ledger):
+        repeats = len({record.keys.graph_key for record in opened.records().values() if record.trained})
+        ledger.measurements = lambda *asked: []
+        estimate = Remaining(opened, ledger, finished.space, slots=1)
+    assert 1 <= estimate._to_remeasure <= repeats + 1
+
+
 def test_a_time_limit_bounds_the_time_left(finished):
     with remaining(finished, search__trials=10_000_000, search__timeout=60.0) as estimate:
         seconds = estimate._left()

@@ -29,10 +29,13 @@ class Quiet:
     now: list[float]
     share: float = 1.0
     running: tuple[Stage, ...] = (Stage.TRAIN,)
+    starts_s: float = 0.0
     looks: int = 0
 
     def usage(self) -> dict[int, WorkerUsage]:
         self.looks += 1
+        if self.now[0] < self.starts_s:
+            return {}
         return {7: WorkerUsage(self.share * self.now[0], (1.0 - self.share) * self.now[0] + 1.0, False)}
 
     def after(self, seconds: int) -> str | None:
@@ -61,6 +64,11 @@ def quiet(fake_study):
 def test_a_training_that_gets_no_core_is_named_with_its_share(quiet):
     quiet.share = 0.04
     assert quiet.after(75) == "training of trial 3 got 4 % of a core in the last 60 s: other processes use this machine"
+
+
+def test_a_worker_that_starts_late_is_watched_from_its_first_look(quiet):
+    quiet.share, quiet.starts_s = 0.04, 45.0
+    assert quiet.after(75) == "training of trial 3 got 4 % of a core in the last 20 s: other processes use this machine"
 
 
 def test_a_training_that_computes_is_given_its_time(quiet):
