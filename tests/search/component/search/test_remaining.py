@@ -10,6 +10,7 @@ import pytest
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.remaining import UNKNOWN, Remaining
 from vitsearch.search.unpruned import report_unpruned, stored_leaders
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 
 @dataclass
@@ -44,6 +45,7 @@ def seen(tmp_path_factory, finished):
     value = finished.space.to_json()
     value |= {"storage": f"sqlite:///{folder / 'fake.db'}", "search": value["search"] | {"trials": 3}}
     study = replace(finished, folder=folder, space=type(finished.space).from_json(value), progress=Seen())
+    study = replace(study, runner=FakeRunner(), device=FakeDevice())  # not those that other tests look at
     study.run()
     return study.progress
 
