@@ -22,6 +22,29 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+STAGE_WORDS = {
+    "data": "preparing the data",
+    "base": "training a base",
+    "block_structure": "scoring heads and channels",
+    "sensitivity": "testing each layer in int8",
+    "logits": "computing the outputs of a base",
+    "features": "computing the features of a teacher",
+    "subset": "preparing images for the device",
+    "screen": "exporting an untrained model",
+    "proxy": "predicting an accuracy",
+    "train": "training",
+    "train_int8": "training with int8 rounding",
+    "export": "exporting",
+    "measure": "measuring",
+    "device_accuracy": "evaluating on the device",
+    "prune": "pruning",
+    "refit": "refitting",
+    "tokens": "pruning tokens",
+    "sparsity": "making weights sparse",
+    "quantize": "quantizing",
+}
+"""What users read for the stage of a run, or for the part of a stage, that has this name in our code."""
+
 
 class VitsearchError(Exception):
     """Base class of all errors; ``str(error)`` is what the user reads."""
@@ -100,7 +123,7 @@ class StageError(VitsearchError):
         self.stage = stage
         self.kind = kind
         self.message = message
-        super().__init__(f"{stage} failed ({kind}): {message}")
+        super().__init__(f"{STAGE_WORDS.get(stage, stage)} failed ({kind}): {message}")
 
     def __reduce__(self) -> tuple[type[StageError], tuple[str, str, str]]:
         return type(self), (self.stage, self.kind, self.message)

@@ -60,7 +60,8 @@ class DeviceClient:
         self._info: Optional[DeviceInfo] = None
         self._endpoints = Endpoints(self._transport)
         self._files = Transfer(self._transport)
-        self._remote_job = RemoteJob(self._endpoints, self._files, owner if isinstance(owner, Owner) else Owner(owner))
+        self.owner = owner if isinstance(owner, Owner) else Owner(owner)
+        self._remote_job = RemoteJob(self._endpoints, self._files, self.owner)
 
     def device(self) -> DeviceInfo:
         """Ask the device for its description, once. Raises ProtocolSkew, which names both versions."""

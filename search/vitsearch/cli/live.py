@@ -1,27 +1,30 @@
-"""The live view of a run: stages, trials, the front as it grows. Plain lines where output is not a terminal."""
+"""The live view of a run: stages, trials, counts, time left, the front as it grows. Plain lines without a terminal."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import Terminal
-from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
-from vitsearch.pipeline.progress import PlainLines, Progress, describe
+from vitsearch.devices.availability import duration
+from vitsearch.pipeline.progress import PlainLines, Progress, describe, on_front
 from vitsearch.space import SearchSpace
 from vitsearch_evaluators.base.printable import printable
+
+LONG_S = 30.0
+"""From here on the view shows how long a stage has been running."""
 
 
 @contextmanager
@@ -30,37 +33,33 @@ def progress(space: SearchSpace, plain: bool) -> Iterator[Progress]:
     if plain:
         yield PlainLines(objectives)
         return
-    view = LiveView(objectives, space.search.trials)
+    view = LiveView(objectives)
     with Live(view, console=view.console, refresh_per_second=2, transient=True):
         yield view
 
 
 class LiveView:
-    """Finished trials scroll by above; below are the running stages, the progress bar and the front so far."""
+    """Finished trials scroll by above; below are the front so far, the running stages, counts and the time left."""
 
-    def __init__(self, objectives: tuple[str, ...], wanted: int) -> None:
+    def __init__(self, objectives: tuple[str, ...]) -> None:
         self.console = Terminal()
         self._objectives = objectives
-        self._running: Counter[Stage] = Counter()
-        self._confirmed: dict[int, Record] = {}
+        self._running: dict[Stage, list[float]] = {}
+        self._records: dict[int, Record] = {}
         self._waits: str | None = None
+        self._left = ""
         self._start = time.monotonic()
-        self._bar = Bar(
-            TextColumn("trained"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self._task = self._bar.add_task("trained", total=wanted, left="")
+        self._bars = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
+        self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        self._running[stage] += 1
+        started = time.monotonic()
+        self._running.setdefault(stage, []).append(started)
         try:
             yield
         finally:
-            self._running[stage] -= 1
+            self._running[stage].remove(started)
 
     def note(self, text: str) -> None:
         self.console.print(printable(text), style="dim", markup=False, highlight=False)
@@ -68,45 +67,50 @@ class LiveView:
     def waits(self, text: str | None) -> None:
         self._waits = text
 
-    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
+    def counted(self, what: str, done: int, wanted: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what)
+        self._bars.update(self._tasks[what], completed=done, total=wanted)
+
+    def left(self, text: str) -> None:
+        self._left = text
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        self._records.update(records)
+        self.note(f"known from earlier runs: {counted(len(records), 'trial')}")
+
+    def ended(self, number: int, record: Record) -> None:
         style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
         line = printable(f"trial {number:3d}  {describe(record, self._objectives)}")
         self.console.print(line, style=style, markup=False, highlight=False)
-        if record.trained and record.feasible:
-            self._confirmed[number] = record
-        self._bar.update(self._task, completed=trained, left=self._left(trained, wanted))
-
-    def _left(self, trained: int, wanted: int) -> str:
-        if not trained:
-            return ""
-        seconds = (time.monotonic() - self._start) / trained * (wanted - trained)
-        return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+        self._records[number] = record
 
     def __rich__(self) -> RenderableType:
-        stages = ", ".join(
-            stage if count == 1 else f"{stage} x{count}" for stage, count in self._running.items() if count
-        )
         waits = [Text(printable(self._waits), style="yellow")] if self._waits else []
-        return Group(self._front(), f"running: {stages or 'nothing'}", *waits, self._bar)
+        elapsed = f"{duration(time.monotonic() - self._start)} elapsed"
+        times = ", ".join(part for part in (elapsed, self._left) if part)
+        front = [self._front(best)] if (best := on_front(self._records, self._objectives)) else []
+        now = [Text(f"now: {stages}")] if (stages := self._stages()) else []
+        return Group(*front, *now, *waits, self._bars, Text(times))
 
-    def _front(self) -> Table:
-        known = {
-            n: point
-            for n, record in self._confirmed.items()
-            if (point := loss(self._objectives, record.metrics.values))
-        }
-        numbers = list(known)
-        best = [numbers[index] for index in front(list(known.values()))]
+    def _stages(self) -> str:
+        """The running stages; how many there are of each, and how long the longest has been running."""
+        now = time.monotonic()
+        texts = []
+        for stage, starts in self._running.items():
+            if starts:
+                longest_s = now - min(starts)
+                count = f" x{len(starts)}" if len(starts) > 1 else ""
+                texts.append(f"{stage.words}{count}" + (f" ({duration(longest_s)})" if longest_s >= LONG_S else ""))
+        return ", ".join(texts)
+
+    def _front(self, best: Mapping[int, Record]) -> Table:
         table = Table(title=f"front so far: {len(best)}", title_justify="left")
         table.add_column("trial", justify="right")
         table.add_column("plan")
         for name in self._objectives:
             table.add_column(name, justify="right")
-        for number in sorted(best, key=lambda n: known[n][1:]):
-            record = self._confirmed[number]
-            table.add_row(
-                str(number),
-                plan_text(record.plan),
-                *(f"{record.metrics.value(name):.4g}" for name in self._objectives),
-            )
+        for number, record in best.items():
+            values = (f"{record.metrics.value(name):.4g}" for name in self._objectives)
+            table.add_row(str(number), plan_text(record.plan), *values)
         return table

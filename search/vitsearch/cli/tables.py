@@ -23,6 +23,14 @@ QUIET = (
     "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
     "..._p50_raw in --json is what was read."
 )
+SPENT_ON = {
+    "block_structure": "scores of heads and channels",
+    "training": "training",
+    "artifact": "export",
+    "accuracy": "evaluation",
+    "measurement": "measurement",
+}
+"""What users read for the tables of the ledger."""
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -155,7 +163,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
     spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
     console.print(
-        "CPU-seconds by stage: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent.items()), markup=False
+        "CPU-seconds: " + ", ".join(f"{SPENT_ON[name]} {seconds:.0f}" for name, seconds in spent.items()), markup=False
     )
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))

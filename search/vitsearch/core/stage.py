@@ -1,9 +1,11 @@
-"""The stages that a run is made of. The value of each is its name in claims and progress lines."""
+"""The stages that a run is made of. The value of each is its name in keys, claims and records; users read its words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from vitsearch.errors import STAGE_WORDS
 
 
 class Stage(StrEnum):
@@ -21,6 +23,11 @@ class Stage(StrEnum):
     EXPORT = "export"
     MEASURE = "measure"
     DEVICE_ACCURACY = "device_accuracy"
+
+    @property
+    def words(self) -> str:
+        """What the stage does, as users read it: ``training``."""
+        return STAGE_WORDS[self]
 
     @property
     def needs_device(self) -> bool:

@@ -79,6 +79,10 @@ class Device(Protocol):
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult: ...
 
+    async def waits_in_queue(self) -> str | None:
+        """What the device does before it continues with the job of this run; None when it works on that job."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -198,6 +202,27 @@ class AgentDevice:
             raise StageError(Stage.DEVICE_ACCURACY, error.code, str(error)) from error
         finally:
             self.outage = None
+
+    async def waits_in_queue(self) -> str | None:
+        try:
+            return await asyncio.to_thread(self._queue_text)
+        except EvaluatorError:  # `outage` describes what is wrong
+            return None
+
+    def _queue_text(self) -> str | None:
+        jobs = self._client.jobs()
+        ours = next((index for index, job in enumerate(jobs) if job.owner.study == self._client.owner.study), None)
+        if ours is None:
+            return None
+        if ours > 0:
+            before = f"{ours} job is" if ours == 1 else f"{ours} jobs are"
+            return f"waits for device {self.name}: {before} before ours, the first of study {jobs[0].owner.study!r}"
+        events = self._client.events(jobs[0].id)
+        if events and events[-1].what == "cooling":
+            limit = events[-1].details
+            until = f"to {limit['until_c']:g} °C, for at most {limit['at_most_s']:g} s"
+            return f"waits for device {self.name}: it cools down before it measures ({until})"
+        return None
 
     def close(self) -> None:
         """Cancel the measurement that is running, and disconnect."""

@@ -70,6 +70,9 @@ class WaitingDevice:
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         return await self._wait_for(self._device.accuracy(artifact, subset, deployment))
 
+    async def waits_in_queue(self) -> str | None:
+        return await self._device.waits_in_queue()
+
     def close(self) -> None:
         self._device.close()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vitsearch.core.stage import StageKey
+from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.jobs import FileJob, Job, Workspace
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
+from vitsearch.pipeline.stage_clock import StageClock
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
@@ -26,15 +29,23 @@ class StageContext:
     single_flight: SingleFlight
     runner: Runner
     progress: Progress
+    clock: StageClock
 
     @classmethod
     def of(
         cls, workspace: Workspace, ledger: Ledger, runner: Runner, driver: DriverId, progress: Progress
     ) -> StageContext:
-        return cls(workspace, ledger, SingleFlight(ledger, workspace.store, driver), runner, progress)
+        single_flight = SingleFlight(ledger, workspace.store, driver)
+        return cls(workspace, ledger, single_flight, runner, progress, StageClock())
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """A stage is under way inside this block."""
+        with self.progress.stage(stage), self.clock.running(stage):
+            yield
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
-        with self.progress.stage(job.stage):
+        with self.stage(job.stage):
             return await self.runner.run(job)
 
     async def file(self, key: str, job: FileJob) -> str:

@@ -46,7 +46,7 @@ class DeviceAccuracy:
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.data.fingerprint
 
         async def make() -> tuple[AccuracyRow, StageCost]:
-            with self._context.progress.stage(Stage.DEVICE_ACCURACY):
+            with self._context.stage(Stage.DEVICE_ACCURACY):
                 found = await self._device.accuracy(file, subset, plan.deployment)
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct)
             return row, StageCost(found.seconds, {plan.deployment.runtime: found.runtime_version})

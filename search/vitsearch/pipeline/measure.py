@@ -66,7 +66,7 @@ class DeviceMeasurements:
         graph, deployment = trial.keys.graph_key, trial.plan.deployment
         for attempt in range(ATTEMPTS):
             repeat = number * ATTEMPTS + attempt
-            with self._context.progress.stage(Stage.MEASURE):
+            with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(file, deployment, protocol, repeat)
             self._warn(found.flags)
             where = found.device_id, found.environment_id

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch_evaluators.base.printable import printable
 
 WAITING_LINES_S = 300.0
+BASES, LEADERBOARD, TRAINED, REMEASURED = "bases", "leaderboard", "trained", "re-measured"
+"""What a run counts, in the order in which it makes them."""
 
 
 class Progress(Protocol):
@@ -31,7 +34,19 @@ class Progress(Protocol):
         """What the run waits for, reported every second; None when it does not wait."""
         ...
 
-    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None: ...
+    def counted(self, what: str, done: int, wanted: int) -> None:
+        """How many bases, leaderboard rows, ... there are by now; from the start on."""
+        ...
+
+    def left(self, text: str) -> None:
+        """How long the run still takes, in words; reported every second."""
+        ...
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        """The trials that earlier runs of the study finished; once, before this run does anything."""
+        ...
+
+    def ended(self, number: int, record: Record) -> None: ...
 
 
 class Silent:
@@ -45,7 +60,16 @@ class Silent:
     def waits(self, text: str | None) -> None:
         pass
 
-    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
+    def counted(self, what: str, done: int, wanted: int) -> None:
+        pass
+
+    def left(self, text: str) -> None:
+        pass
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        pass
+
+    def ended(self, number: int, record: Record) -> None:
         pass
 
 
@@ -57,6 +81,8 @@ class PlainLines:
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     _start: float = field(default_factory=time.monotonic)
     _reported_waiting: float | None = None
+    _counts: dict[str, str] = field(default_factory=dict)
+    _left: str = ""
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -74,8 +100,38 @@ class PlainLines:
     def note(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}", file=self.stream, flush=True)
 
-    def ended(self, number: int, record: Record, trained: int, wanted: int) -> None:
-        self.note(f"trial {number:3d}  {describe(record, self.objectives)}  [{trained}/{wanted} trained]")
+    def counted(self, what: str, done: int, wanted: int) -> None:
+        """Print how many bases and leaderboard rows there are; trials have lines of their own."""
+        count = f"{done}/{wanted}"
+        if what in (BASES, LEADERBOARD) and self._counts.get(what) != count:
+            self.note(f"{what} {count}")
+        self._counts[what] = count
+
+    def left(self, text: str) -> None:
+        self._left = text
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        models = len(on_front(records, self.objectives))
+        self.note(f"known from earlier runs: {len(records)} trials, front of {models}  {self._standing()}")
+
+    def ended(self, number: int, record: Record) -> None:
+        self.note(f"trial {number:3d}  {describe(record, self.objectives)}  {self._standing()}")
+
+    def _standing(self) -> str:
+        trained = f"{self._counts.get(TRAINED, 0)} trained"
+        return f"[{', '.join(part for part in (trained, self._left) if part)}]"
+
+
+def on_front(records: Mapping[int, Record], objectives: tuple[str, ...]) -> dict[int, Record]:
+    """The trained, feasible trials that no other one dominates, by the first cost."""
+    known = {
+        number: point
+        for number, record in records.items()
+        if record.trained and record.feasible and (point := loss(objectives, record.metrics.values))
+    }
+    numbers = list(known)
+    best = (numbers[index] for index in front(list(known.values())))
+    return {number: records[number] for number in sorted(best, key=lambda number: known[number][1:])}
 
 
 def describe(record: Record, objectives: tuple[str, ...]) -> str:

@@ -37,6 +37,7 @@ class SingleFlight:
         self._token = json.dumps(driver.to_json(), sort_keys=True)
         self._making: dict[StageKey, asyncio.Task[Any]] = {}
         self._crashed: dict[StageKey, WorkerCrashed] = {}
+        self._elsewhere: set[str] = set()
 
     async def get(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
@@ -60,11 +61,21 @@ class SingleFlight:
     async def _make(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
+        try:
+            return await self._make_alone(key, find, make)
+        finally:
+            self._elsewhere.discard(str(key))
+
+    async def _make_alone(
+        self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
+    ) -> R:
         claim = str(key)
         while not self._ledger.claim(claim, self._token, CLAIM_S):
+            self._elsewhere.add(claim)
             await asyncio.sleep(CLAIM_POLL_S)
             if (found := find()) is not None and self._is_whole(found):
                 return found
+        self._elsewhere.discard(claim)
         try:
             if (found := find()) is not None:  # another driver finished it between our look and our claim
                 if self._is_whole(found):
@@ -92,6 +103,14 @@ class SingleFlight:
     def running(self) -> frozenset[Stage]:
         """The stages of what is being made now."""
         return frozenset(key.stage for key in self._making)
+
+    @property
+    def waits_for(self) -> DriverId | None:
+        """The other driver that makes a result which this one waits for; None when it waits for none."""
+        if not self._elsewhere:
+            return None
+        holders = [token for claim, token in self._ledger.claims().items() if claim in self._elsewhere]
+        return DriverId.from_json(json.loads(holders[0])) if holders else None
 
     def renew(self) -> None:
         """Called well within ``CLAIM_S`` while stages run."""

@@ -17,10 +17,13 @@ from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outage import OutageHandler
+from vitsearch.search.remaining import Remaining
 from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.session import Session
+from vitsearch.search.stall import StallWatch
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
 from vitsearch.study.sampling import PlanSpace
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_S = 30.0
 POLL_S = 0.25
+REPORT_S = 1.0
 WAITING_FOR_DEVICE = 4
 """Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
 from."""
@@ -61,11 +65,14 @@ class Driver:
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._started = time.monotonic()
         self._without_gain = 0
+        self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
         self._random = random.Random(session.space.search.seed)
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
-        beating, watching = asyncio.create_task(self._beat()), asyncio.create_task(self._watch())
+        self._study.remember("protocol", self._pipeline.protocols.confirm.id)
+        reporting = asyncio.create_task(self._report_left())
+        beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:
             unpruned = UnprunedModels(self._session, self._pipeline, self._plans)
             baseline = await unpruned.baseline()
@@ -74,12 +81,13 @@ class Driver:
             if retry_failed:
                 self._retry_failed()
             ended = await self._search()
-            await FinalPass(self._session, self._pipeline).run()
+            reporting.cancel()
+            await FinalPass(self._session, self._pipeline, self._remaining).run()
             return ended
         finally:
-            beating.cancel()
-            watching.cancel()
-            await asyncio.gather(beating, watching, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._put_back()
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
@@ -112,6 +120,7 @@ class Driver:
 
     async def _search(self) -> SearchEnd:
         wanted = self._space.search.trials
+        self._remaining.refresh(self._scheduler.records)
         self._requeue()
         while True:
             if reason := self._stop_asking():
@@ -175,7 +184,11 @@ class Driver:
         self._without_gain = self._without_gain + 1 if without_gain else 0
         if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
             self._enqueue_unseen()
-        self._progress.ended(asked.number, record, self._scheduler.trained, self._space.search.trials)
+        if record.trained:
+            self._remaining.refresh(self._scheduler.records)
+        self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.trials)
+        self._progress.left(self._remaining.text())
+        self._progress.ended(asked.number, record)
 
     def _enqueue_unseen(self) -> None:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
@@ -225,8 +238,14 @@ class Driver:
                 logger.warning("the database missed a heartbeat: %s", error)
 
     async def _watch(self) -> None:
-        handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress)
+        stall = StallWatch(self._pipeline.context, self._pipeline.device, lambda: self._scheduler.in_rungs)
+        handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress, stall)
         await handler.watch(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
+
+    async def _report_left(self) -> None:
+        while True:
+            self._progress.left(self._remaining.text())
+            await asyncio.sleep(REPORT_S)
 
     async def _put_back(self) -> None:
         """Return open trials to the queue with their number, and end their stages."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import REMEASURED
+from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
 from vitsearch.study.front import Point, read_front
 
@@ -11,11 +13,12 @@ from vitsearch.study.front import Point, read_front
 class FinalPass:
     """Re-measures and evaluates the front, once the search of a run has ended."""
 
-    def __init__(self, session: Session, pipeline: Pipeline) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, remaining: Remaining) -> None:
         self._study = session.study
         self._ledger = session.ledger
         self._progress = session.progress
         self._pipeline = pipeline
+        self._remaining = remaining
 
     async def run(self) -> None:
         """Re-measure one point after the other on the idle machine: those on the front, and those that their intervals
@@ -27,10 +30,13 @@ class FinalPass:
         self._pipeline.stop_workers()
         measured: set[str] = set()
         while todo := [point for point in self._near() if point.name not in measured]:
-            for point in todo:
+            for index, point in enumerate(todo):
+                self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo) - index)
+                self._progress.left(self._remaining.final_text(len(todo) - index))
                 measured.add(point.name)
                 if await self._pipeline.remeasure_when_idle(point.keys, point.plan):
                     self._progress.note(f"{point.name} re-measured on an idle machine")
+        self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in read_front(self._study, self._ledger).shown():
             await self._evaluate_on_device(point)
 

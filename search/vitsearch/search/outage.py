@@ -15,6 +15,7 @@ from vitsearch.devices.availability import duration, stored
 from vitsearch.errors import VitsearchError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.stall import StallWatch
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.study import Study
 
@@ -26,11 +27,14 @@ LOOK_EVERY_S = 1.0
 class OutageHandler:
     """Runs beside the search, one per run."""
 
-    def __init__(self, pipeline: Pipeline, study: Study, driver: DriverId, progress: Progress) -> None:
+    def __init__(
+        self, pipeline: Pipeline, study: Study, driver: DriverId, progress: Progress, stall: StallWatch
+    ) -> None:
         self._pipeline = pipeline
         self._study = study
         self._driver = driver
         self._progress = progress
+        self._stall = stall
         self._since_s: float | None = None
         self._working_ahead: asyncio.Task[None] | None = None
         self._started: set[tuple[Stage, Plan]] = set()
@@ -40,7 +44,7 @@ class OutageHandler:
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
-                self._report()
+                await self._report()
                 if self._since_s is not None and (self._working_ahead is None or self._working_ahead.done()):
                     self._working_ahead = asyncio.create_task(self._work_ahead(unpruned, asked()))
         finally:
@@ -50,9 +54,9 @@ class OutageHandler:
                 self._working_ahead.cancel()
                 await asyncio.gather(self._working_ahead, return_exceptions=True)
 
-    def _report(self) -> None:
+    async def _report(self) -> None:
         device = self._pipeline.device
-        self._progress.waits(device.waits())
+        self._progress.waits(device.waits() or await self._why_stalled())
         outage = device.outage
         if outage is not None and self._since_s is None:
             self._since_s = outage.since_s
@@ -62,6 +66,13 @@ class OutageHandler:
             self._progress.note(f"device {device.name} answers again, after {silent}")
             self._since_s = None
             self._remember(None)
+
+    async def _why_stalled(self) -> str | None:
+        try:
+            return await self._stall.reason()
+        except Exception as error:  # noqa: BLE001 - whatever the database or the device raised, the run continues
+            logger.warning("the reason why no stage ends could not be found: %s", error)
+            return None
 
     def _remember(self, value: dict[str, Any] | None) -> None:
         """For ``vitsearch status``."""

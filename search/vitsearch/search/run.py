@@ -12,7 +12,6 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.local_device import LocalDevice
@@ -26,7 +25,10 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
+from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
+from vitsearch.search.stall import StallWatch
+from vitsearch.search.unpruned import report_unpruned, stored_leaders
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
@@ -63,6 +65,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
+        report_unpruned(progress, plan_space(space), stored_leaders(study))
+        Remaining(study, ledger, space, resources.trainers).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(
             open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
@@ -86,16 +90,22 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
 
 
+def plan_space(space: SearchSpace) -> PlanSpace:
+    (device, *_) = space.device_names
+    return PlanSpace(space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
+
+
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
-    with session.progress.stage(Stage.DATA):
-        ready, _ = await session.runner.run(DataJob(workspace))
-    session.study.adopt_data(ready.description)
-    plans = PlanSpace(
-        session.space, session.device.name, backbones.supports, backbones.native_resolution, backbones.own_window
-    )
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
+    showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
+    try:
+        ready, _ = await context.run(DataJob(workspace))
+    finally:
+        showing.cancel()
+    session.study.adopt_data(ready.description)
+    plans = plan_space(session.space)
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)
 

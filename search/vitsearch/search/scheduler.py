@@ -148,6 +148,11 @@ class TrialScheduler:
         return len(self._training)
 
     @property
+    def in_rungs(self) -> list[int]:
+        """The trials in training that are not confirmed yet: a worker trains them, or is about to."""
+        return sorted(self._training.keys() - self._confirming)
+
+    @property
     def competing(self) -> int:
         """Candidates that wait to be chosen."""
         return len(self._waiting)

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.search.session import Session
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+
+
+def stored_leaders(study: Study) -> set[Plan]:
+    """The plans of the leaderboard that earlier runs have finished."""
+    return {Plan.from_json(row["plan"]) for row in study.attributes.get("leaderboard", [])}
+
+
+def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Plan], bases: Iterable[str] = ()) -> None:
+    """Show how many bases and leaderboard rows there are: those of ``leaders``, and the bases named in ``bases``."""
+    wanted = list(plans.leaderboard())
+    backbones = {plan.backbone for plan in (plans.baseline(), *wanted)}
+    ready = backbones & {*bases, *(plan.backbone for plan in leaders)}
+    progress.counted(BASES, len(ready), len(backbones))
+    progress.counted(LEADERBOARD, sum(plan in leaders for plan in wanted), len(wanted))
 
 
 class UnprunedModels:
@@ -20,9 +38,14 @@ class UnprunedModels:
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans
+        self._done = stored_leaders(session.study)
+
+    def _count(self) -> None:
+        report_unpruned(self._progress, self._plans, self._done, self._pipeline.base_accuracy)
 
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""
+        self._count()
         plan = self._plans.baseline()
         keys, metrics = await self._confirm_unpruned(plan, "baseline")
         self._refuse_unmeasured(metrics)
@@ -53,10 +76,15 @@ class UnprunedModels:
                 leaders.append({"plan": plan.to_json(), **metrics.to_json()})
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
+            self._done.add(plan)
+            self._count()
+            if len(leaders) > len(self._study.attributes.get("leaderboard", [])):
+                self._study.remember("leaderboard", leaders)
         self._study.remember("leaderboard", leaders)
 
     async def _confirm_unpruned(self, plan: Plan, what: str) -> tuple[Keys, Metrics]:
         trial = await self._pipeline.resolve(plan)
+        self._count()
         keys, metrics = await self._pipeline.confirm(trial, 0)
         self._note_leader(plan, metrics, what)
         return keys, metrics

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ from vitsearch.storage.ledger import engine_options, tune
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
+from vitsearch.study.time_left import Span
 
 HEARTBEAT_S = 60
 GRACE_S = 300
@@ -163,6 +164,17 @@ class Study:
         """The records of all finished trials, by number."""
         finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return {trial.number: _record(trial) for trial in self._trials(finished) if "record" in trial.user_attrs}
+
+    def spans(self, trained: Collection[int]) -> list[Span]:
+        """When each finished trial started and ended, by the clock of its driver; in all runs of the study.
+
+        ``trained`` are the numbers of those whose plan was trained.
+        """
+        return [
+            Span(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp(), trial.number in trained)
+            for trial in self._trials((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+            if "record" in trial.user_attrs and trial.datetime_start and trial.datetime_complete
+        ]
 
     def unfinished(self) -> int:
         return len(self._trials((TrialState.RUNNING, TrialState.WAITING)))

@@ -155,6 +155,7 @@ class FakeDevice:
     measured: Counter[str] = field(default_factory=Counter)
     outage: Outage | None = None
     deadline_s: float = DEADLINE_S
+    queue: str | None = None
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
@@ -195,6 +196,9 @@ class FakeDevice:
         cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
         where = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
         return fake_measurement(cost_ms, protocol, runtime=deployment.runtime, **where)
+
+    async def waits_in_queue(self) -> str | None:
+        return self.queue
 
     def close(self) -> None:
         pass

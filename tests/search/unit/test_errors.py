@@ -28,7 +28,16 @@ def test_every_class_derives_from_the_base_class():
 def test_pickle_round_trip_of_a_stage_error(kind):
     error = pickle.loads(pickle.dumps(kind("train", "not_finite", "loss is nan")))
     assert (type(error), error.stage, error.kind, error.message) == (kind, "train", "not_finite", "loss is nan")
-    assert str(error) == "train failed (not_finite): loss is nan"
+    assert str(error) == "training failed (not_finite): loss is nan"
+
+
+def test_a_stage_error_names_the_stage_in_the_words_of_users():
+    message = str(StageError("block_structure", "not_finite", "the scores have NaN"))
+    assert message == "scoring heads and channels failed (not_finite): the scores have NaN"
+
+
+def test_a_stage_error_of_a_plugin_keeps_the_name_that_it_gives():
+    assert str(StageError("distil", "crash", "no memory")) == "distil failed (crash): no memory"
 
 
 @pytest.mark.parametrize(

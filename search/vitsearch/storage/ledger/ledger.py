@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.core.stage import Stage
@@ -198,6 +198,13 @@ class Ledger:
                 connection.execute(insert(table).values(values | {"times": times}))
         except IntegrityError:
             pass  # another driver was first, with times of the same minute
+
+    def measuring_seconds(self, protocol: str) -> float | None:
+        """The mean of what one measurement with this protocol took; None without one."""
+        m = tables.measurement.c
+        with self._engine.connect() as connection:
+            mean = connection.execute(select(func.avg(m.cpu_seconds)).where(m.protocol == protocol)).scalar()
+        return None if mean is None else float(mean)
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU-seconds spent so far, by table; of all studies in the database."""

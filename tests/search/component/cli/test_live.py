@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from vitsearch.cli import live
@@ -19,34 +20,76 @@ def confirmed(plan, accuracy: float, cost: float) -> Record:
     return Record("confirmed", plan, metrics=Metrics.of({"accuracy": accuracy, "cpu_ms_p50": cost}))
 
 
-def shown(view: LiveView) -> str:
-    console = Console(file=io.StringIO(), width=120, record=True)
+def shown(view: LiveView, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    view.console = console
     console.print(view)
     return console.export_text()
 
 
-def test_the_view_shows_stages_and_the_front_without_dominated_points(plan):
-    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
-    view.ended(1, confirmed(plan, 0.9, 2.0), trained=1, wanted=4)
-    view.ended(2, confirmed(plan, 0.8, 3.0), trained=2, wanted=4)
-    with view.stage(Stage.TRAIN), view.stage(Stage.TRAIN), view.stage(Stage.MEASURE):
+@pytest.fixture
+def view() -> LiveView:
+    return LiveView(("accuracy", "cpu_ms_p50"))
+
+
+def test_the_view_shows_stages_and_the_front_without_dominated_points(plan, view):
+    view.ended(1, confirmed(plan, 0.9, 2.0))
+    view.ended(2, confirmed(plan, 0.8, 3.0))
+    with view.stage(Stage.TRAIN), view.stage(Stage.TRAIN), view.stage(Stage.BLOCK_STRUCTURE):
         text = shown(view)
     assert "front so far: 1" in text
-    assert "train x2, measure" in text
-    assert "2/4" in text
+    assert "now: training x2, scoring heads and channels\n" in text
 
 
-def test_a_stage_that_ended_is_not_shown(plan):
-    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+def test_a_stage_that_ended_is_not_shown(view):
     with view.stage(Stage.MEASURE):
         pass
-    assert "running: nothing" in shown(view)
+    assert "now" not in shown(view)
 
 
-def test_what_the_run_waits_for_is_shown_while_it_does():
-    view = LiveView(("accuracy", "cpu_ms_p50"), wanted=4)
+def test_a_long_stage_is_shown_with_its_time(view, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    with view.stage(Stage.TRAIN):
+        now[0] = 125.0
+        assert "now: training (2 min)\n" in shown(view)
+
+
+def test_bases_leaderboard_rows_and_trainings_are_counted(view):
+    for what, done, wanted in (("bases", 2, 3), ("leaderboard", 5, 12), ("trained", 0, 14)):
+        view.counted(what, done, wanted)
+    assert [line.split()[0] + " " + line.split()[-1] for line in shown(view).splitlines() if "/" in line] == [
+        "bases 2/3",
+        "leaderboard 5/12",
+        "trained 0/14",
+    ]
+
+
+def test_the_time_left_stands_beside_the_time_elapsed(view):
+    view.left("about 4 to 7 min left")
+    assert "0 s elapsed, about 4 to 7 min left\n" in shown(view)
+
+
+def test_a_resumed_run_shows_the_front_of_the_runs_before(plan, view, capsys):
+    view.known({1: confirmed(plan, 0.9, 2.0), 2: confirmed(plan, 0.8, 3.0)})
+    assert "known from earlier runs: 2 trials" in capsys.readouterr().out
+    assert "front so far: 1" in shown(view)
+
+
+def test_no_line_of_a_narrow_view_is_cut(plan, view):
+    for what, done, wanted in (("bases", 2, 3), ("leaderboard", 5, 12), ("trained", 0, 14)):
+        view.counted(what, done, wanted)
+    view.left("time left: not known before the first training has ended")
+    with view.stage(Stage.LOGITS), view.stage(Stage.TRAIN_INT8), view.stage(Stage.SCREEN), view.stage(Stage.SCREEN):
+        text = shown(view, width=80)
+    assert " ".join(text.split()).endswith("elapsed, time left: not known before the first training has ended")
+    assert "12" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_what_the_run_waits_for_is_shown_while_it_does(view):
     view.waits("waits for device nano, no answer for 3 min: refused")
-    assert "\nwaits for device nano, no answer for 3 min: refused\n" in shown(view)
+    assert "waits for device nano, no answer for 3 min: refused\n" in shown(view)
     view.waits(None)
     assert "waits" not in shown(view)
 
@@ -57,8 +100,8 @@ def test_no_terminal_means_plain_lines(fake_study):
         assert isinstance(progress, PlainLines)
 
 
-def test_notes_are_printed_literally(capsys):
-    LiveView(("accuracy", "cpu_ms_p50"), 2).note("no such file [/home/ada/model.onnx]")
+def test_notes_are_printed_literally(capsys, view):
+    view.note("no such file [/home/ada/model.onnx]")
     assert "[/home/ada/model.onnx]" in capsys.readouterr().out
 
 

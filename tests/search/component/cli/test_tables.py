@@ -112,7 +112,7 @@ STATE = {
     "open": 1,
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
-    "failures": {5: "train failed (not_finite): loss is nan"},
+    "failures": {5: "training failed (not_finite): loss is nan"},
     "cpu_seconds": {"block_structure": 2.4, "training": 61.7, "artifact": 0.0},
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
@@ -150,8 +150,8 @@ def test_a_status_in_words():
     assert shown(print_status, STATE) == (
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
-        "  trial 5: train failed (not_finite): loss is nan\n"
-        "CPU-seconds by stage: block_structure 2, training 62"
+        "  trial 5: training failed (not_finite): loss is nan\n"
+        "CPU-seconds: scores of heads and channels 2, training 62"
     )
 
 
@@ -175,5 +175,5 @@ def test_the_leaderboard_stands_below(plan):
 
 
 def test_reasons_are_printed_literally():
-    state = STATE | {"failures": {5: "export failed (crash): no [/home/ada/model.onnx] and no [bold]"}}
-    assert "  trial 5: export failed (crash): no [/home/ada/model.onnx] and no [bold]" in shown(print_status, state)
+    state = STATE | {"failures": {5: "exporting failed (crash): no [/home/ada/model.onnx] and no [bold]"}}
+    assert "  trial 5: exporting failed (crash): no [/home/ada/model.onnx] and no [bold]" in shown(print_status, state)

@@ -18,6 +18,7 @@ from vitsearch.devices.connection import FOREVER_S, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, Subset
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.errors import JobCancelled
 from vitsearch_evaluators.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
 DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
@@ -92,6 +93,29 @@ def test_a_job_cancelled_by_somebody_else_fails_only_its_stage(device, agent, tm
         asyncio.run(cancelled())
     assert (caught.value.stage, caught.value.kind) == ("measure", "cancelled")
     assert measure(device, model).latency_ms.n >= 11
+
+
+def test_a_measurement_behind_that_of_another_study_names_it(device, agent, tmp_path):
+    endless = QUICK._replace(min_runs=5000, min_s=60.0, warmup_min_runs=2, warmup_min_s=60.0)
+    first, second = write_model(tmp_path / "h.onnx", "h"), write_model(tmp_path / "i.onnx", "i")
+
+    async def queued():
+        with agent.client("kim") as kim, agent.client("kim") as watching:
+            before = asyncio.ensure_future(asyncio.to_thread(kim.measure, str(first), protocol=endless))
+            while not (jobs := await asyncio.to_thread(watching.jobs)):
+                await asyncio.sleep(0.01)
+            ours = asyncio.ensure_future(device.measure(second, DEPLOYMENT, QUICK, repeat=0))
+            while (found := await device.waits_in_queue()) is None:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(watching.cancel, jobs[0].id)
+            with pytest.raises(JobCancelled):
+                await before
+            await ours
+            return found
+
+    expected = "waits for device local: 1 job is before ours, the first of study 'kim'"
+    assert asyncio.run(queued()) == expected
+    assert asyncio.run(device.waits_in_queue()) is None
 
 
 def test_the_last_core_measures_and_the_others_train():

@@ -178,7 +178,10 @@ def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
     few = replace(fake_study.with_space(search__trials=2), progress=notes)
     few.runner.before = refuse_int8
     assert few.run().complete
-    assert "leaderboard: fake_vit@28 int8_dynamic  screen failed (export): no such operator" in notes.said
+    assert (
+        "leaderboard: fake_vit@28 int8_dynamic  exporting an untrained model failed (export): no such operator"
+        in notes.said
+    )
     assert {record.plan.deployment.precision for record in few.records().values() if record.trained} == {"fp32"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression
+from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
@@ -97,7 +98,7 @@ def test_a_stage_that_fails_is_told_with_stage_kind_and_message(run, cut, fake_s
 
     fake_study.runner.before = fail
     (record,) = run(cut)
-    assert (record.outcome, record.reason) == ("failed", f"{stage} failed (crash): what happened")
+    assert (record.outcome, record.reason) == ("failed", f"{Stage(stage).words} failed (crash): what happened")
     assert record.failure == {"stage": stage, "kind": "crash", "message": "what happened"}
     assert (record.keys is None) == (stage in ("base", "block_structure"))
 

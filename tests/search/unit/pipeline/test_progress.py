@@ -10,10 +10,16 @@ from vitsearch.pipeline import progress
 from vitsearch.pipeline.progress import PlainLines, describe
 
 
+def notes(stream: io.StringIO) -> list[str]:
+    """The lines without the seconds before them."""
+    return [line.partition(" s  ")[2] for line in stream.getvalue().splitlines()]
+
+
 def test_a_trial_is_one_line_with_what_came_out(plan):
     stream = io.StringIO()
     lines = PlainLines(("accuracy", "cpu_ms_p50"), stream)
-    lines.ended(7, Record("confirmed", plan, metrics=Metrics.of({"accuracy": 0.91, "cpu_ms_p50": 1.25})), 3, 12)
+    lines.counted("trained", 3, 12)
+    lines.ended(7, Record("confirmed", plan, metrics=Metrics.of({"accuracy": 0.91, "cpu_ms_p50": 1.25})))
     (line,) = stream.getvalue().splitlines()
     assert "trial   7  confirmed" in line
     assert "accuracy 0.91  cpu_ms_p50 1.25" in line
@@ -27,6 +33,37 @@ def test_a_model_that_predicts_one_class_only_is_named(plan):
     )
 
 
+def test_a_trial_is_followed_by_the_time_left(plan):
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    lines.counted("trained", 3, 12)
+    lines.left("about 4 to 7 min left")
+    lines.ended(7, Record("confirmed", plan))
+    assert stream.getvalue().endswith("[3/12 trained, about 4 to 7 min left]\n")
+
+
+def test_bases_and_leaderboard_rows_are_counted_from_the_start():
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    for what, done in (("bases", 0), ("leaderboard", 0), ("bases", 1), ("bases", 1), ("leaderboard", 1)):
+        lines.counted(what, done, 3)
+    assert notes(stream) == ["bases 0/3", "leaderboard 0/3", "bases 1/3", "leaderboard 1/3"]
+
+
+def test_what_earlier_runs_found_is_one_line(plan):
+    stream = io.StringIO()
+    lines = PlainLines(("accuracy", "cpu_ms_p50"), stream)
+    lines.counted("trained", 2, 12)
+    lines.left("about 4 to 7 min left")
+    values = {1: (0.9, 2.0), 2: (0.8, 3.0)}
+    trained = {
+        number: Record("confirmed", plan, metrics=Metrics.of({"accuracy": accuracy, "cpu_ms_p50": cost}))
+        for number, (accuracy, cost) in values.items()
+    }
+    lines.known({**trained, 3: Record("dominated", plan)})
+    assert notes(stream) == ["known from earlier runs: 3 trials, front of 1  [2/12 trained, about 4 to 7 min left]"]
+
+
 def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -37,11 +74,7 @@ def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
     lines.waits(None)
     now[0] = 330.0
     lines.waits("once more")
-    assert [line.partition(" s  ")[2] for line in stream.getvalue().splitlines()] == [
-        "since 20",
-        "since 321",
-        "once more",
-    ]
+    assert notes(stream) == ["since 20", "since 321", "once more"]
 
 
 def test_a_duplicate_names_the_other_trial(plan):

@@ -98,6 +98,14 @@ def test_measurements_are_told_oldest_first_and_by_protocol(ledger):
     assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 4
 
 
+def test_the_mean_of_what_a_measurement_takes_is_of_one_protocol(ledger):
+    assert ledger.measuring_seconds("screen-1") is None
+    for repeat, seconds in ((0, 2.0), (1, 4.0)):
+        ledger.add(replace(MEASUREMENT, repeat=repeat), StageCost(seconds, {}))
+    ledger.add(replace(MEASUREMENT, protocol="confirm-1"), StageCost(60.0, {}))
+    assert ledger.measuring_seconds("screen-1") == 3.0
+
+
 def test_a_measurement_in_another_environment_is_another_row(ledger):
     ledger.add(MEASUREMENT, MADE)
     ledger.add(replace(MEASUREMENT, environment_id="c" * 64), MADE)

@@ -1,0 +1,80 @@
+"""How far a run is and how long it still takes, for its progress view; from what the study has stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from vitsearch.core.record import Keys, Record
+from vitsearch.pipeline.progress import TRAINED, Progress, on_front
+from vitsearch.space import SearchSpace
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
+from vitsearch.study.time_left import TimeLeft, gaps, time_left
+
+UNKNOWN = "time left: not known before the first training has ended"
+
+
+class Remaining:
+    """One per run. ``slots`` plans are trained at the same time."""
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        space: SearchSpace,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._study = study
+        self._ledger = ledger
+        self._space = space
+        self._slots = slots
+        self._clock = clock
+        self._started = clock()
+        self.refresh(study.records())
+
+    def refresh(self, records: Mapping[int, Record]) -> None:
+        """Estimate anew, from all trials that have ended: the search begins, or a plan was trained."""
+        trained = {number for number, record in records.items() if record.trained}
+        self._gaps = gaps(self._study.spans(trained))
+        self._trained = len(trained)
+        protocol = self._study.attributes.get("protocol", "")
+        self._measuring_s = self._ledger.measuring_seconds(protocol) or 0.0
+        self._to_remeasure = sum(
+            all(row.repeat == 0 for row in self._ledger.measurements(keys.graph_key, keys.device_id, protocol))
+            for keys in self._shown(records)
+        )
+        self._since = self._clock()
+
+    def _shown(self, records: Mapping[int, Record]) -> list[Keys]:
+        """The keys of what ``vitsearch front`` would show now: the front and the baseline."""
+        baseline = self._study.attributes.get("baseline")
+        front = on_front(records, tuple(self._space.objectives)).values()
+        found = [record.keys for record in front if record.keys is not None]
+        return [*found, Keys(**baseline["keys"])] if baseline else found
+
+    def report_known(self, progress: Progress) -> None:
+        """Show what earlier runs have found, before this run has done anything."""
+        progress.counted(TRAINED, self._trained, self._space.search.trials)
+        progress.left(self.text())
+        if records := self._study.records():
+            progress.known(records)
+
+    def text(self) -> str:
+        """The time left in words."""
+        left = self._left()
+        return UNKNOWN if left is None else f"{left} left"
+
+    def final_text(self, models: int) -> str:
+        """The time left when the search has ended and ``models`` are still to be re-measured."""
+        seconds = models * self._measuring_s
+        return f"{TimeLeft(seconds, seconds)} left"
+
+    def _left(self) -> TimeLeft | None:
+        search = self._space.search
+        now = self._clock()
+        left = time_left(self._gaps, search.trials - self._trained, self._slots, now - self._since)
+        if left is not None and search.timeout_s is not None:
+            left = left.at_most(max(0.0, search.timeout_s - (now - self._started)) + max(self._gaps, default=0.0))
+        return None if left is None else left.plus(self._to_remeasure * self._measuring_s)

@@ -1,0 +1,97 @@
+"""What the Ray workers of this driver get of the machine: seconds on a core, waiting for a core, for the disk.
+
+Only what runs on this machine is seen, and only where there is ``/proc``; elsewhere nothing is known.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+TITLE = b"ray::_run_task"
+"""How the title of a Ray worker begins while it runs one of our stages (``ray_runner._run_task_on``)."""
+STARVED_SHARE = 0.5
+"""A worker that gets less than this share of a core, and wants more, is slowed by others."""
+
+
+@dataclass(frozen=True)
+class WorkerUsage:
+    """Of one worker since it started: seconds on a core, and seconds in which it was ready but had no core (None where
+    the kernel does not count them). ``reads_disk``: it waits for the disk at this moment."""
+
+    cpu_s: float
+    ready_s: float | None
+    reads_disk: bool
+
+
+def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
+    """By pid, of the workers below the process ``driver`` (default: this one) that run a stage now."""
+    found = {}
+    for pid in _descendants(os.getpid() if driver is None else driver):
+        folder = PROC / str(pid)
+        try:
+            if (folder / "cmdline").read_bytes().startswith(TITLE):
+                found[pid] = _usage(folder)
+        except (OSError, ValueError, IndexError):
+            continue  # it has just ended
+    return found
+
+
+def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], seconds: float) -> str | None:
+    """Why workers that run since ``seconds`` ago make little progress; None when they compute, or nothing is known."""
+    pairs = [(before[pid], now[pid]) for pid in before.keys() & now.keys()]
+    if not pairs or seconds <= 0:
+        return None
+    cpu_s = sum(later.cpu_s - earlier.cpu_s for earlier, later in pairs)
+    share = cpu_s / seconds / len(pairs)
+    if share >= STARVED_SHARE:
+        return None
+    got = f"got {share:.0%} of a core in the last {seconds:.0f} s".replace("%", " %")
+    ready_s = sum(later.ready_s - earlier.ready_s for earlier, later in pairs if later.ready_s and earlier.ready_s)
+    if ready_s > cpu_s:
+        return f"{got}: other processes use this machine"
+    if all(earlier.reads_disk and later.reads_disk for earlier, later in pairs):
+        return f"{got}: waits for the disk"
+    return None
+
+
+def _descendants(root: int) -> set[int]:
+    parents = {int(folder.name): parent for folder in PROC.glob("[0-9]*") if (parent := _parent(folder)) is not None}
+    found, size = {root}, 0
+    while size != len(found):
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {root}
+
+
+def _parent(folder: Path) -> int | None:
+    try:
+        return int(_fields(folder)[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _fields(folder: Path) -> list[str]:
+    """The fields of ``stat`` from the third, the state, on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
+
+
+def _usage(folder: Path) -> WorkerUsage:
+    user, system = _fields(folder)[11:13]
+    states = [_fields(thread)[0] for thread in _threads(folder)]
+    return WorkerUsage((int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), _ready_s(folder), "D" in states)
+
+
+def _threads(folder: Path) -> Iterator[Path]:
+    return (folder / "task").glob("[0-9]*")
+
+
+def _ready_s(folder: Path) -> float | None:
+    try:
+        waited = [int((thread / "schedstat").read_text().split()[1]) for thread in _threads(folder)]
+    except FileNotFoundError:
+        return None
+    return sum(waited) / 1e9

@@ -1,0 +1,106 @@
+"""What a run shows of its progress: counts from the start, the time left, and on resume what is known."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from vitsearch.pipeline.progress import Silent
+from vitsearch.search.remaining import UNKNOWN, Remaining
+from vitsearch.search.unpruned import report_unpruned, stored_leaders
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
+
+
+@dataclass
+class Seen(Silent):
+    """Everything that a view is told, in order."""
+
+    counts: list[tuple[str, int, int]] = field(default_factory=list)
+    left_texts: list[str] = field(default_factory=list)
+    records: dict = field(default_factory=dict)
+
+    def counted(self, what, done, wanted):
+        if (what, done, wanted) not in self.counts:
+            self.counts.append((what, done, wanted))
+
+    def left(self, text):
+        self.left_texts.append(text)
+
+    def known(self, records):
+        self.records.update(records)
+
+
+@contextmanager
+def remaining(study, **changes):
+    with study.opened() as (opened, ledger):
+        yield Remaining(opened, ledger, study.with_space(**changes).space, slots=1)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory, finished):
+    """A run of a new study with three trainings."""
+    folder = tmp_path_factory.mktemp("seen")
+    value = finished.space.to_json()
+    value |= {"storage": f"sqlite:///{folder / 'fake.db'}", "search": value["search"] | {"trials": 3}}
+    study = replace(finished, folder=folder, space=type(finished.space).from_json(value), progress=Seen())
+    study = replace(study, runner=FakeRunner(), device=FakeDevice())  # not those that other tests look at
+    study.run()
+    return study.progress
+
+
+def test_bases_leaderboard_rows_trainings_and_last_measurements_are_counted(seen):
+    points = max(wanted for what, _, wanted in seen.counts if what == "re-measured")
+    by_kind = {kind: [done for what, done, _ in seen.counts if what == kind] for kind, *_ in seen.counts}
+    assert by_kind["bases"] == [0, 1]
+    assert by_kind["leaderboard"] == [0, 1, 2]
+    assert by_kind["trained"] == [0, 1, 2, 3]
+    assert by_kind["re-measured"][-1] == points
+
+
+def test_nothing_is_known_of_the_time_left_before_the_first_training(seen):
+    assert seen.left_texts[0] == UNKNOWN
+    assert seen.left_texts[-1] != UNKNOWN
+
+
+def test_a_resumed_run_knows_trials_and_the_time_left_at_once(finished):
+    progress = Seen()
+    with remaining(finished, search__trials=100) as estimate:
+        estimate.report_known(progress)
+    assert progress.counts == [("trained", 8, 100)]
+    assert progress.records == finished.records()
+    (text,) = progress.left_texts
+    assert text.endswith(" left")
+
+
+def test_a_new_study_has_nothing_to_show_but_what_is_wanted(make_study):
+    study, progress = make_study(trials=0), Seen()
+    study.run()
+    with remaining(study, search__trials=5) as estimate:
+        estimate.report_known(progress)
+    assert (progress.counts, progress.records, progress.left_texts) == ([("trained", 0, 5)], {}, [UNKNOWN])
+
+
+def test_a_resumed_run_counts_the_leaderboard_of_the_run_before(finished):
+    progress = Seen()
+    with finished.opened() as (opened, _):
+        report_unpruned(progress, finished.plans(), stored_leaders(opened))
+    assert progress.counts == [("bases", 1, 1), ("leaderboard", 2, 2)]
+
+
+def test_only_what_was_not_re_measured_yet_is_expected_at_the_end(finished):
+    with remaining(finished) as estimate:
+        assert estimate._to_remeasure == 0
+    with finished.opened() as (opened, ledger):
+        repeats = len({record.keys.graph_key for record in opened.records().values() if record.trained})
+        ledger.measurements = lambda *asked: []
+        estimate = Remaining(opened, ledger, finished.space, slots=1)
+    assert 1 <= estimate._to_remeasure <= repeats + 1
+
+
+def test_a_time_limit_bounds_the_time_left(finished):
+    with remaining(finished, search__trials=10_000_000, search__timeout=60.0) as estimate:
+        seconds = estimate._left()
+    assert seconds is not None
+    assert seconds.high_s < 120.0

@@ -1,0 +1,49 @@
+"""What is under way, and for how long nothing has ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitsearch.core.stage import Stage
+from vitsearch.pipeline.stage_clock import StageClock
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def clock(now) -> StageClock:
+    return StageClock(lambda: now[0])
+
+
+def test_the_longest_of_each_running_stage_counts(clock, now):
+    with clock.running(Stage.TRAIN):
+        now[0] = 110.0
+        with clock.running(Stage.TRAIN), clock.running(Stage.MEASURE):
+            now[0] = 115.0
+            assert clock.ages_s() == {Stage.TRAIN: 15.0, Stage.MEASURE: 5.0}
+
+
+def test_it_is_quiet_since_the_last_end(clock, now):
+    with clock.running(Stage.TRAIN):
+        now[0] = 160.0
+        assert clock.quiet_s() == 60.0
+        with clock.running(Stage.MEASURE):
+            pass
+        assert clock.quiet_s() == 0.0
+
+
+def test_a_run_with_nothing_to_do_is_not_quiet(clock, now):
+    now[0] = 1000.0
+    assert clock.quiet_s() == 0.0
+    with clock.running(Stage.TRAIN):
+        assert clock.quiet_s() == 0.0
+
+
+def test_the_longest_duration_of_each_stage_is_kept(clock, now):
+    for seconds in (5.0, 30.0, 10.0):
+        with clock.running(Stage.EXPORT):
+            now[0] += seconds
+    assert clock.longest_s == {Stage.EXPORT: 30.0}
