@@ -106,6 +106,7 @@ class Api(NamedTuple):
             quarantined=self.worker.canary.quarantined,
             power_meter=self.worker.power_meter,
             emulation=environment.get("emulation"),
+            restrictions=self.this_device.restrictions,
         )
         return 200, info.to_json()
 

@@ -25,6 +25,7 @@ from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
@@ -177,13 +178,14 @@ class Canary:
 
 class CanaryContext(NamedTuple):
     """Where the canary is measured: the folder, which is emptied, the device, the environment, and the memory limit
-    of its children."""
+    and the isolation of its children."""
 
     folder: str
     device_id: str
     environment_id: str
     system: System
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
+    isolation: Optional[Isolation] = None
 
 
 def measure(
@@ -201,7 +203,8 @@ def measure(
     with open(os.path.join(context.folder, blob.name), "wb") as stream:
         stream.write(model.content)
     conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
-    job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), memory_limit=context.memory_limit)
+    limit, launch = context.memory_limit, launch_of(model.runtime)
+    job_folder = JobFolder(context.folder, stop, None, launch, limit, context.isolation)
     return CanaryTimes.of(measure_job(spec, conditions, job_folder, system=context.system))
 
 

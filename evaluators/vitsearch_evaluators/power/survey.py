@@ -42,8 +42,8 @@ def _read(name: str, system: System, options: Optional[Mapping[str, Any]], secon
     try:
         meter = power.create(name, system, options)
     except Exception as error:  # noqa: BLE001 - it needs options, or another package's class fails
-        reason = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
-        return Reading(name, False, "", None, reason)
+        why = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
+        return Reading(name, False, "", None, why)
     watts, reason = _watts(meter, system, seconds)
     return Reading(name, False, meter.scope, watts, reason)
 

@@ -50,12 +50,33 @@ _RUNTIME = {
 }
 
 
+class Restriction(NamedTuple):
+    """Whether measuring children are kept from something of the agent, and by what, or why not.
+
+    `name` is `user` (they run as another one), `files` (token, queue, configuration) or `network`.
+    """
+
+    name: str
+    holds: bool
+    detail: str
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "restriction") -> "Restriction":
+        return cls(**json_reader.read_object(value, _RESTRICTION, where))
+
+
+_RESTRICTION = {"name": json_reader.text, "holds": json_reader.boolean, "detail": json_reader.text}
+
+
 class DeviceInfo(NamedTuple):
     """The device and the agent at an address. `environment_id` is the digest of `fingerprint`.
 
     `kind` is `physical` or `emulated`, and `emulation` describes the emulation. `power_meter` is the source that
     power phases read, None if there is none. `quarantined` is the reason why the device's numbers are not trusted
-    now (its canary drifted), None if they are.
+    now (its canary drifted), None if they are. `restrictions` are those of the measuring children.
     """
 
     api_min: int
@@ -74,6 +95,7 @@ class DeviceInfo(NamedTuple):
     power_meter: Optional[str] = None
     quarantined: Optional[str] = None
     emulation: Optional[Mapping[str, Any]] = None
+    restrictions: Tuple[Restriction, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
         return dict(
@@ -82,6 +104,7 @@ class DeviceInfo(NamedTuple):
             runtimes=[runtime.to_json() for runtime in self.runtimes],
             job_kinds=list(self.job_kinds),
             emulation=None if self.emulation is None else dict(self.emulation),
+            restrictions=[restriction.to_json() for restriction in self.restrictions],
         )
 
     @classmethod
@@ -106,4 +129,5 @@ _DEVICE: Mapping[str, json_reader.Reader] = {
     "power_meter": json_reader.optional(json_reader.text),
     "quarantined": json_reader.optional(json_reader.text),
     "emulation": json_reader.optional(json_reader.mapping()),
+    "restrictions": json_reader.sequence(Restriction.from_json),
 }
