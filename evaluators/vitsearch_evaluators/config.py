@@ -2,7 +2,7 @@
 
     {"runtimes": {"tensorrt": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
      "power": {"meter": "ina3221"},
-     "limits": {"quota_mb": 2000, "memory_mb": 1500},
+     "limits": {"quota_mb": 2000, "memory_mb": 1500, "job_max_s": 3600},
      "canary": {"every_jobs": 50},
      "emulation": {"slowdown": 8.0}}
 

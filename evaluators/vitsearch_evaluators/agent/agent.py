@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 # How often `serve_forever` wakes up to check its flag; each time disturbs a measurement.
 _ACCEPT_POLL_S = 60.0
 
+LOCK_NAME = "lock"
+"""The file in the state folder that a running agent locks."""
+
 
 class AgentSettings(NamedTuple):
     """Options of the service. With `port` 0 it takes a free port and writes it to `port_file`, a JSON object.
@@ -187,7 +190,7 @@ def _lock_state(state: str) -> IO[Any]:
     """Create the state folder if necessary and lock it; closing the returned file releases the lock."""
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
-        lock = open(os.path.join(state, "lock"), "w")  # noqa: SIM115 - stays open until the agent ends
+        lock = open(os.path.join(state, LOCK_NAME), "w")  # noqa: SIM115 - stays open until the agent ends
     except OSError as error:
         raise EvaluatorError(
             "state", f"--state {state}: {error.strerror}; it must be a folder that the agent's user can write to"

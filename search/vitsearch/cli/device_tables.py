@@ -196,6 +196,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("power meter", found["power_meter"] or "none"),
         ("queue", _queue_text(found)),
     ]
+    for one in found["restrictions"]:
+        lines.append(("restriction", f"{one['name']}: {'yes' if one['holds'] else 'NO'}, {one['detail']}"))
     if found["quarantined"]:
         lines.append(("QUARANTINED", found["quarantined"]))
     if found["emulation"]:

@@ -4,7 +4,7 @@ import pytest
 
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
+from vitsearch_evaluators.wire.device_info import DeviceInfo, Restriction, RuntimeInfo
 from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
@@ -111,6 +111,7 @@ DEVICE = DeviceInfo(
     power_meter="ina3221",
     quarantined=None,
     emulation=None,
+    restrictions=(Restriction("files", True, "Landlock ABI 4"),),
 )
 DEVICE_JSON = {
     "api_min": 1,
@@ -142,6 +143,7 @@ DEVICE_JSON = {
     "power_meter": "ina3221",
     "quarantined": None,
     "emulation": None,
+    "restrictions": [{"name": "files", "holds": True, "detail": "Landlock ABI 4"}],
 }
 STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
 STATUS_JSON = {

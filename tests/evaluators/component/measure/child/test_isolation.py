@@ -125,7 +125,7 @@ def test_a_user_without_privileges_leaves_the_network_and_keeps_its_id_and_its_p
     """A change of credentials may make the kernel forget that the child shall die with its parent."""
     environment = processes.with_package_path(dict(os.environ))
     command = [sys.executable, "-c", LEAVE]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    if b"skip: " in done.stderr:
-        pytest.skip(done.stderr.decode())
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    if b"skip: " in done.stdout:
+        pytest.skip(done.stdout.decode())
     assert done.stdout.decode().splitlines() == [f"{SOMEBODY} {SOMEBODY} True 0", "['lo']"]
