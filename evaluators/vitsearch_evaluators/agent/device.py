@@ -10,7 +10,8 @@ from vitsearch_evaluators.conditions.environment import DeviceIdentity, fingerpr
 from vitsearch_evaluators.conditions.throttling import cooling_devices
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
-from vitsearch_evaluators.wire.device_info import Restriction, RuntimeInfo
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_evaluators.wire.restriction import Restriction
 
 
 class Device:

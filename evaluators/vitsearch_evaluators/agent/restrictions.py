@@ -9,7 +9,7 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.device_info import Restriction
+from vitsearch_evaluators.wire.restriction import Restriction
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ function raises OSError where the kernel refuses.
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import stat
 import struct
@@ -103,9 +104,7 @@ def _unshare(flags: int) -> None:
 
 
 def _syscall(number: int, *arguments: Any) -> int:
-    call = _library().syscall
-    call.restype = ctypes.c_long
-    result = int(call(ctypes.c_long(number), *map(_register, arguments)))
+    result = int(_library().syscall(ctypes.c_long(number), *map(_register, arguments)))
     if result < 0:
         raise _error()
     return result
@@ -116,10 +115,13 @@ def _register(value: Any) -> Any:
     return ctypes.c_long(value) if isinstance(value, int) else value
 
 
+@functools.lru_cache(maxsize=1)
 def _library() -> Any:
     if not sys.platform.startswith("linux"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    return ctypes.CDLL(None, use_errno=True)
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
 
 
 def _error() -> OSError:

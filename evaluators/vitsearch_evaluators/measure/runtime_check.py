@@ -11,7 +11,8 @@ from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, Stora
 from vitsearch_evaluators.measure.child_process import ChildDied
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
-from vitsearch_evaluators.wire.device_info import Restriction, RuntimeInfo
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_evaluators.wire.restriction import Restriction
 
 _CHECK_TIMEOUT_S = 120.0
 _ATTEMPTS = 3

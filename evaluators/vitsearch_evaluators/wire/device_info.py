@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.restriction import Restriction
 
 ANY_ARTIFACT = "any"
 """Entry of `RuntimeInfo.artifacts` for a runtime that does not read the file."""
@@ -48,27 +49,6 @@ _RUNTIME = {
     "precisions": json_reader.sequence(json_reader.text),
     "program": json_reader.optional(json_reader.text),
 }
-
-
-class Restriction(NamedTuple):
-    """Whether measuring children are kept from something of the agent, and by what, or why not.
-
-    `name` is `user` (they run as another one), `files` (token, queue, configuration) or `network`.
-    """
-
-    name: str
-    holds: bool
-    detail: str
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "restriction") -> "Restriction":
-        return cls(**json_reader.read_object(value, _RESTRICTION, where))
-
-
-_RESTRICTION = {"name": json_reader.text, "holds": json_reader.boolean, "detail": json_reader.text}
 
 
 class DeviceInfo(NamedTuple):

@@ -10,10 +10,10 @@ path, so everything beside the hidden paths is allowed: the entries of each fold
 import errno
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from vitsearch_evaluators.base import processes, sandbox
-from vitsearch_evaluators.wire.device_info import Restriction
+from vitsearch_evaluators.wire.restriction import Restriction
 
 ENTRIES_MAX = 1000
 """Of a folder with more entries on the way to a hidden path, only what the child needs is allowed: each rule costs
@@ -83,7 +83,7 @@ def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) 
     # Stays open until the process ends: the kernel may forget the folder of a process in /proc, and the rule with it.
     os.open("/proc/self", os.O_PATH)
     _add(rules, ["/"], sandbox.READ_DIR)
-    _add(rules, readable_paths(hidden, needed_paths(job)), sandbox.READ)
+    _add(rules, set(readable_paths(hidden, needed_paths(job))) - changeable, sandbox.READ)
     _add(rules, changeable, sandbox.READ_WRITE)
 
 
@@ -121,9 +121,13 @@ def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterato
 
     All paths are real ones. Links are left out: where they lead to is allowed by its own path, or hidden.
     """
-    if any(folder in hidden for folder in (path, *_folders_of(path))):
-        return
-    if not any(path in _folders_of(one) for one in hidden):
+    if set(hidden).isdisjoint((path, *_folders_of(path))):
+        ways = {folder for one in hidden for folder in _folders_of(one)}
+        yield from _beside(path, set(hidden), ways, scan)
+
+
+def _beside(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator[str]:
+    if path not in ways:
         yield path
         return
     try:
@@ -131,9 +135,10 @@ def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterato
     except OSError:
         inside = []  # a folder that this user may pass but not list
     if len(inside) > ENTRIES_MAX:
-        inside = [entry for entry in inside if any(entry in _folders_of(one) for one in hidden)]
+        inside = [entry for entry in inside if entry in ways]
     for entry in inside:
-        yield from beside(entry, hidden, scan)
+        if entry not in hidden:
+            yield from _beside(entry, hidden, ways, scan)
 
 
 def _folders_of(path: str) -> List[str]:

@@ -38,11 +38,11 @@ def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob,
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
 
-def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, tmp_path, notes):
+def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, notes):
     short = tiny_protocol._replace(id="test-short", max_s=2.0)
     failure = fails(faulty_client, blob, short, fault="endless", note=str(notes / "pid"))
     assert failure.kind == "timeout"
-    pids = [int((tmp_path / name).read_text()) for name in ("pid", "pid.escaped")]
+    pids = [int((notes / name).read_text()) for name in ("pid", "pid.escaped")]
     assert [processes.identify(pid) for pid in pids] == [None, None]
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
