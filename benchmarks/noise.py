@@ -34,9 +34,9 @@ from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.measure.reference_store import ReferenceKey, ReferenceStore
 from vitsearch_evaluators.wire.measurement import Measurement
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec
 

@@ -2,7 +2,7 @@
 
     {"runtimes": {"tensorrt": {"python": "/usr/bin/python3"}, "trtexec": {"tool": "/opt/bin/trtexec"}},
      "power": {"meter": "ina3221"},
-     "limits": {"quota_mb": 2000, "memory_mb": 1500},
+     "limits": {"quota_mb": 2000, "memory_mb": 1500, "job_max_s": 3600},
      "canary": {"every_jobs": 50},
      "emulation": {"slowdown": 8.0}}
 
@@ -10,7 +10,7 @@ Every section and key is optional. A client cannot change any of it.
 """
 
 import os
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.canonical_json import parse_json
@@ -20,17 +20,28 @@ FILE_NAME = "config.json"
 
 
 class RuntimeConfig(NamedTuple):
-    """How to start one runtime: `python`, another interpreter (JetPack's own), or `tool`, a program (`trtexec`)."""
+    """How to start one runtime: `python`, another interpreter (JetPack's own), or `tool`, a program (`trtexec`).
+
+    Its children cannot use the network unless `network` is set. They may change the folders `writable`, besides their
+    own, those for temporary files and devices.
+    """
 
     python: Optional[str] = None
     tool: Optional[str] = None
+    network: bool = False
+    writable: Tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, value: Any, where: str = "runtime") -> "RuntimeConfig":
         return cls(**json_reader.read_object(value, _RUNTIME, where, _RUNTIME))
 
 
-_RUNTIME = {"python": json_reader.text, "tool": json_reader.text}
+_RUNTIME: Mapping[str, json_reader.Reader] = {
+    "python": json_reader.text,
+    "tool": json_reader.text,
+    "network": json_reader.boolean,
+    "writable": json_reader.sequence(json_reader.text, 32),
+}
 
 RUNTIME_DEFAULT = RuntimeConfig()
 
@@ -53,7 +64,8 @@ class LimitsConfig(NamedTuple):
     """Limits for the agent and its clients; a MB is 10^6 bytes.
 
     `max_blob_mb` limits one uploaded file, `quota_mb` all kept files together; `reserve_mb` stays free on the disk.
-    `memory_mb` limits a measuring child; with None only the kernel does. A job is given up after `interruptions_max`
+    `memory_mb` limits a measuring child; with None only the kernel does. `job_max_s` limits the sum of the time limits
+    of all processes of a job. A job is given up after `interruptions_max`
     interruptions (the agent ended during it, or its child was killed from outside), because it probably causes them.
     `queued_per_owner` and `queued_total` limit waiting jobs. `requests_per_s` and `connections` hold for each
     client address, `connections_total` for all of them together.
@@ -63,6 +75,7 @@ class LimitsConfig(NamedTuple):
     quota_mb: int = 4096
     reserve_mb: int = 64
     memory_mb: Optional[int] = None
+    job_max_s: float = 14400.0
     interruptions_max: int = 3
     queued_per_owner: int = 64
     queued_total: int = 1024
@@ -80,6 +93,7 @@ _LIMITS: Mapping[str, json_reader.Reader] = {
     "quota_mb": json_reader.integer(1, 10**8),
     "reserve_mb": json_reader.integer(0, 10**7),
     "memory_mb": json_reader.optional(json_reader.integer(16, 10**7)),
+    "job_max_s": json_reader.number(1, 10**7),
     "interruptions_max": json_reader.integer(1, 10**6),
     "queued_per_owner": json_reader.integer(1, 10**5),
     "queued_total": json_reader.integer(1, 10**5),

@@ -87,6 +87,14 @@ def faulty_environment(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def notes(tmp_path):
+    """A folder for the files of the `faults` runtime: a child cannot create any beside the agent's state folder."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def agent(tmp_path):
     with EmbeddedAgent(str(tmp_path / "state")) as running:
         yield running

@@ -4,6 +4,8 @@ import atexit
 import ctypes
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
 
@@ -116,6 +118,11 @@ class FaultRuntime(Runtime):
     def error(self, options):
         raise RuntimeError("the runtime has a bug")
 
+    def reach(self, options):
+        """Try what `gate`, a JSON object {name: [kind of access, path or port]}, lists; report what worked."""
+        wanted = json.loads(options["gate"])
+        raise RuntimeError("reached: " + " ".join(name for name, (kind, what) in wanted.items() if _works(kind, what)))
+
     def escape(self, options):
         """Leave a process behind in its own session that holds every pipe open."""
         if os.fork() == 0:
@@ -126,6 +133,27 @@ class FaultRuntime(Runtime):
             os._exit(0)
         while not os.path.exists(options["note"] + ".escaped"):
             time.sleep(0.01)
+
+
+def _works(kind, what):
+    try:
+        if kind == "connect":
+            socket.create_connection(("127.0.0.1", what), 10).close()
+        elif kind == "send":
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"secret", ("127.0.0.1", what))
+        elif kind == "list":
+            os.listdir(what)
+        elif kind == "kill":
+            os.kill(what, 0)
+        elif kind == "run":
+            subprocess.run([sys.executable, "-c", "pass"], check=True)
+        else:
+            with open(what, kind + "b") as stream:
+                stream.read() if kind == "r" else None
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 def note(path, pid):

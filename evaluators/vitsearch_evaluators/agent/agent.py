@@ -10,7 +10,7 @@ import threading
 from typing import IO, Any, NamedTuple, Optional
 
 from vitsearch_evaluators import config, power
-from vitsearch_evaluators.agent import audit_log, log_file
+from vitsearch_evaluators.agent import audit_log, log_file, restrictions
 from vitsearch_evaluators.agent.address import Address, is_loopback
 from vitsearch_evaluators.agent.api import Api
 from vitsearch_evaluators.agent.device import Device
@@ -25,7 +25,7 @@ from vitsearch_evaluators.conditions.environment import device_identity
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.measure import launch
 from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
 from vitsearch_evaluators.queue.blob_store import BlobStore, StoreLimits
 from vitsearch_evaluators.queue.recovery import open_queue
 
@@ -60,6 +60,8 @@ def serve(settings: AgentSettings, version: str) -> None:
     """Run an agent until SIGTERM, SIGINT or, with `exit_with_stdin`, the end of stdin. Main thread only."""
     processes.keep_memory_small()
     encrypted = wants_tls(settings)
+    if os.geteuid() == 0:
+        logger.warning("%s", restrictions.ROOT_WARNING)
     with _lock_state(settings.state):
         log_file.limit_size(os.path.join(settings.state, log_file.FILE_NAME))
         _run(settings, _assemble(settings, version, encrypted))
@@ -98,6 +100,7 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
     work = os.path.join(settings.state, "work")
     device = Device(identity, version, configured, system)
     references = ReferenceStore(settings.references or os.path.join(settings.state, "references.json"))
+    device.secrets = tuple(path for path in (token_file, settings.tls_key) if path is not None)
     worker = Worker(queue, store, work, device, references)
     api = Api(device, store, queue, worker, log)
     try:

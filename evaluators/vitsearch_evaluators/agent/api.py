@@ -21,6 +21,7 @@ from vitsearch_evaluators.errors import (
     NotFound,
     ProtocolSkew,
 )
+from vitsearch_evaluators.measure import time_limits
 from vitsearch_evaluators.queue.blob_store import BlobStore, Progress
 from vitsearch_evaluators.queue.queue import JobQueue
 from vitsearch_evaluators.wire.protocol import (
@@ -106,6 +107,7 @@ class Api(NamedTuple):
             quarantined=self.worker.canary.quarantined,
             power_meter=self.worker.power_meter,
             emulation=environment.get("emulation"),
+            restrictions=self.this_device.restrictions,
         )
         return 200, info.to_json()
 
@@ -163,7 +165,9 @@ class Api(NamedTuple):
                     f"the job is for the environment {wanted}; the device is now in {found}",
                     {"wanted": wanted, "found": found},
                 )
-        self._refuse_incompatible(identifier, spec)
+        if not self._is_known(identifier):
+            time_limits.refuse_too_long(spec, self.this_device.config.limits.job_max_s)
+            self._refuse_incompatible(spec)
         status, created = self.queue.put(identifier, spec, job["owner"], wanted)
         if created:
             owner = job["owner"].study
@@ -215,10 +219,8 @@ class Api(NamedTuple):
             if size not in (None, blob.size):
                 raise InvalidRequest(f"spec.manifest: {blob.name} has {size} bytes, not {blob.size}")
 
-    def _refuse_incompatible(self, identifier: str, spec: JobSpec) -> None:
+    def _refuse_incompatible(self, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it is queued."""
-        if self._is_known(identifier):
-            return
         self._await_runtimes()
         runtime = next((one for one in self.this_device.runtimes if one.name == spec.runtime), None)
         if runtime is not None:

@@ -29,11 +29,12 @@ from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
-from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
 from vitsearch_evaluators.wire.measurement import Measurement
 from vitsearch_evaluators.wire.paired import Milliseconds
@@ -193,7 +194,7 @@ class Canary:
 
 class CanaryContext(NamedTuple):
     """Where the canary is measured: the folder, which is emptied, the device, the environment, what is known of the
-    reference models, and the memory limit of its children."""
+    reference models, and the memory limit and the isolation of its children."""
 
     folder: str
     device_id: str
@@ -201,6 +202,7 @@ class CanaryContext(NamedTuple):
     system: System
     references: Optional[ReferenceStore] = None
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
+    isolation: Optional[Isolation] = None
 
 
 def measure(
@@ -218,7 +220,8 @@ def measure(
     with open(os.path.join(context.folder, blob.name), "wb") as stream:
         stream.write(model.content)
     conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
-    job_folder = JobFolder(context.folder, stop, launch=launch_of(model.runtime), memory_limit=context.memory_limit)
+    limit, launch = context.memory_limit, launch_of(model.runtime)
+    job_folder = JobFolder(context.folder, stop, None, launch, limit, context.isolation)
     measurement = measure_job(spec, conditions, job_folder, system=context.system, references=context.references)
     return CanaryTimes.of(measurement)
 

@@ -11,10 +11,14 @@ from vitsearch_evaluators.conditions.throttling import cooling_devices
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_evaluators.wire.restriction import Restriction
 
 
 class Device:
-    """`ready` is set when `runtimes` and `memory_limit` are known; they do not change afterwards."""
+    """`ready` is set when `runtimes`, `memory_limit` and `restrictions` are known; they do not change afterwards.
+
+    `secrets` are files outside the state folder that a measuring child must not read.
+    """
 
     def __init__(
         self, identity: DeviceIdentity, version: str, config: AgentConfig = NO_CONFIG, system: System = THIS_MACHINE
@@ -26,6 +30,8 @@ class Device:
         self.ready = threading.Event()
         self.runtimes: Tuple[RuntimeInfo, ...] = ()
         self.memory_limit: MemoryLimit = NO_MEMORY_LIMIT
+        self.restrictions: Tuple[Restriction, ...] = ()
+        self.secrets: Tuple[str, ...] = ()
         self._known: Optional[Dict[str, Any]] = None
         self._is_measured = False
 

@@ -14,13 +14,13 @@ import threading
 from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.agent import canary
+from vitsearch_evaluators.agent import canary, restrictions
 from vitsearch_evaluators.agent.canary import Canary
 from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.runtime_cache import RuntimeCache
 from vitsearch_evaluators.base import locks, processes
-from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.base.interruptions import DISK_FULL
+from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.conditions.environment import environment_id
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.monitor import ignore_event
@@ -28,12 +28,13 @@ from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import ChildDied, Interrupted, StopSignal
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.launch import Launch
+from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.runtime_check import check_runtime
+from vitsearch_evaluators.measure.runtime_check import check_restrictions, check_runtime
 from vitsearch_evaluators.queue.blob_store import BlobStore
 from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
 from vitsearch_evaluators.queue.queue import JobQueue
@@ -59,6 +60,8 @@ class Worker(threading.Thread):
     ) -> None:
         super().__init__(name="measure", daemon=True)
         state, config = os.path.dirname(folder), device.config
+        self._state = state
+        self._isolation = Isolation(tuple(map(os.path.realpath, (state, *device.secrets))))
         self.failed = False
         self.on_failure: Callable[[], None] = lambda: None
         self.canary = Canary(os.path.join(state, "canary.json"), config.canary)
@@ -128,10 +131,13 @@ class Worker(threading.Thread):
         active = {status.id for status in self._disk.retry(self._queue.active) or ()}
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, exist_ok=True)
+            os.makedirs(self._cache, mode=0o700, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
 
     def _check_runtimes(self) -> None:
+        self._device.restrictions = check_restrictions(self._job_folder(self._folder))
+        restrictions.keep(self._state, self._device.restrictions)
         self._device.runtimes = self._runtime_cache.load() or self._ask_runtimes()
         reason = self._power.unavailable_reason()
         logger.info("power is read from %s", self._power.meter) if reason is None else logger.info("%s", reason)
@@ -151,7 +157,7 @@ class Worker(threading.Thread):
     def _check_one(self, name: str) -> RuntimeInfo:
         while True:
             try:
-                job_folder = JobFolder(self._folder, self._stop_child, memory_limit=self._device.memory_limit)
+                job_folder = self._job_folder(self._folder)
                 return check_runtime(name, job_folder, self._programs(name), self._device.system)
             except (StorageFull, OSError) as error:
                 if not is_full(error):
@@ -165,7 +171,14 @@ class Worker(threading.Thread):
 
     def _launch(self, name: str) -> Launch:
         info = next((runtime for runtime in self._device.runtimes if runtime.name == name), None)
-        return Launch(cache=self._cache) if info is None else Launch.of(info, self._cache)
+        launch = Launch(cache=self._cache) if info is None else Launch.of(info, self._cache)
+        return launch.allowing(self._programs(name))
+
+    def _job_folder(
+        self, folder: str, on_start: Optional[Callable[..., None]] = None, launch: Launch = THIS_PYTHON
+    ) -> JobFolder:
+        """Return a folder whose children have the limits and the restrictions of this device."""
+        return JobFolder(folder, self._stop_child, on_start, launch, self._device.memory_limit, self._isolation)
 
     def _process(self, job: ClaimedJob) -> None:
         folder = os.path.join(self._folder, job.id)
@@ -215,7 +228,13 @@ class Worker(threading.Thread):
         folder = os.path.join(self._folder, "canary")
         device = self._device
         context = canary.CanaryContext(
-            folder, device.identity.device_id, environment, device.system, self._references, device.memory_limit
+            folder,
+            device.identity.device_id,
+            environment,
+            device.system,
+            self._references,
+            device.memory_limit,
+            self._isolation,
         )
         try:
             with self._measuring("its reference model"), device.undisturbed():
@@ -254,8 +273,7 @@ class Worker(threading.Thread):
         device_id = self._device.identity.device_id
         context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
         on_start = functools.partial(self._queue.started, job.id)
-        launch, limit = self._launch(job.spec.runtime), self._device.memory_limit
-        job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
+        job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
         work = f"for {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.

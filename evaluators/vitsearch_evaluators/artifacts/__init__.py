@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.artifacts import magic
 from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
-from vitsearch_evaluators.base.importing import IMPORTING
+from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 

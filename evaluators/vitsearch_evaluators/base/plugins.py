@@ -4,10 +4,17 @@ import glob
 import importlib
 import os
 import sys
+import threading
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set, Tuple
 
-from vitsearch_evaluators.base.importing import IMPORTING
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+
+IMPORTING = threading.RLock()
+"""Hold it around an import inside a function that several threads of an agent may call.
+
+Before 3.10 Python does not let one thread at a time import modules in a zip file: other threads can see a module before
+its code has run. That happened to an agent that was started from its .pyz and got many requests at once.
+"""
 
 
 def installed_entry_points(group: str) -> Iterable[Tuple[str, str]]:

@@ -145,6 +145,12 @@ def _token(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _status(arguments: argparse.Namespace) -> int:
+    from vitsearch_evaluators.cli import status  # kept out of the memory of a running agent
+
+    return status.run(arguments)
+
+
 def _survey(arguments: argparse.Namespace) -> int:
     meters, system = PowerConfig(), THIS_MACHINE
     if arguments.state is not None:
@@ -204,6 +210,9 @@ def parser() -> argparse.ArgumentParser:
     token.add_argument("--rotate", action="store_true", help="make a new token; a running agent uses it at once")
     token.add_argument("--keep-old", action="store_true", help="the old token stays valid until the next rotation")
     token.set_defaults(run=_token)
+    state = commands.add_parser("status", help="show whether the agent runs, and what measured models are kept from")
+    state.add_argument("--state", required=True, help="folder of the agent")
+    state.set_defaults(run=_status)
     meters = commands.add_parser("power", help="read every power meter of this device, or show why it cannot be read")
     meters.add_argument("--state", help="folder of the agent, for its config.json")
     meters.set_defaults(run=_survey)

@@ -18,11 +18,11 @@ from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, needs_of
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, TypeVar
 from vitsearch_evaluators.base.processes import ProcessId
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
+from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 
@@ -16,7 +17,8 @@ class JobFolder(NamedTuple):
     """The private folder of a job, and how its children run there.
 
     `stop` ends a running child, `on_start` receives phase and process of each new child, `launch` names the
-    interpreter or tool, `memory_limit` bounds the child's memory.
+    interpreter or tool, `memory_limit` bounds the child's memory. With `isolation` None the child keeps the rights of
+    its user.
     """
 
     folder: str
@@ -24,11 +26,14 @@ class JobFolder(NamedTuple):
     on_start: Optional[Callable[[str, ProcessId], None]] = None
     launch: Launch = THIS_PYTHON
     memory_limit: MemoryLimit = NO_MEMORY_LIMIT
+    isolation: Optional[Isolation] = None
 
     def run(self, phase: str, job: Mapping[str, Any], limit_s: float) -> Dict[str, Any]:
         """Run a child of a phase for at most `limit_s` seconds; raises what `run_child` raises."""
         on_start = None if self.on_start is None else functools.partial(self.on_start, phase)
         complete = dict(job, **self.launch.to_job(), **self.memory_limit.for_child())
+        if self.isolation is not None:
+            complete["isolation"] = self.isolation.for_child(self.launch.writable, self.launch.network)
         return run_child(complete, self.folder, limit_s, self.stop, on_start, self.launch.python)
 
 

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.base.system import System
@@ -45,12 +45,15 @@ class Launch(NamedTuple):
     """How to start a child.
 
     `python` runs the child; a tool runtime's child then runs `tool`. `cache` is a folder for files that a
-    runtime builds from a model and keeps, such as engines.
+    runtime builds from a model and keeps, such as engines. An isolated child may change the folders `writable`, and
+    use the network if `network` is set.
     """
 
     python: str = sys.executable
     tool: Optional[str] = None
     cache: Optional[str] = None
+    writable: Tuple[str, ...] = ()
+    network: bool = False
 
     def to_job(self) -> Mapping[str, Any]:
         """Return the part of the job that the child receives."""
@@ -59,6 +62,10 @@ class Launch(NamedTuple):
     @property
     def program(self) -> str:
         return self.tool or self.python
+
+    def allowing(self, config: RuntimeConfig) -> "Launch":
+        """Return a copy with the rights that the configuration of its runtime gives."""
+        return self._replace(writable=config.writable, network=config.network)
 
     @classmethod
     def of(cls, info: RuntimeInfo, cache: Optional[str] = None) -> "Launch":

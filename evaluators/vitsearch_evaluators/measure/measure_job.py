@@ -23,10 +23,10 @@ from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child_process import stored_answer
-from vitsearch_evaluators.measure.combine import combine
+from vitsearch_evaluators.measure.figures.combine import combine
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.figures.timing import Timing
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
-from vitsearch_evaluators.measure.reference_store import ReferenceKey, ReferenceStore
-from vitsearch_evaluators.measure.timing import Timing
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import REFERENCE, JobSpec, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power

@@ -7,7 +7,7 @@ from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.energy import evaluate
+from vitsearch_evaluators.measure.figures.energy import evaluate
 from vitsearch_evaluators.measure.measure_job import PowerRecorder
 from vitsearch_evaluators.power.base import PowerMeter
 from vitsearch_evaluators.power.recorder import Recorder

@@ -1,6 +1,8 @@
-"""Check in a child whether a runtime is available: only children import runtimes."""
+"""What the agent checks in a child at its start: which runtimes are available, because only children import them, and
+which restrictions hold for children."""
 
 import os
+from typing import Tuple
 
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
@@ -10,6 +12,7 @@ from vitsearch_evaluators.measure.child_process import ChildDied
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_evaluators.wire.restriction import Restriction
 
 _CHECK_TIMEOUT_S = 120.0
 _ATTEMPTS = 3
@@ -27,7 +30,7 @@ def check_runtime(
         for candidate in candidates(name, config, system):
             info = RuntimeInfo(name, False, candidate.reason, None, ())
             if candidate.reason is None:
-                info = _check_in_child(name, job_folder._replace(launch=candidate.launch))
+                info = _check_in_child(name, job_folder._replace(launch=candidate.launch.allowing(config)))
             if info.available:
                 return info._replace(program=candidate.launch.program)
             reasons.append(str(info.reason))
@@ -36,6 +39,16 @@ def check_runtime(
     except (EvaluatorError, ImportError, AttributeError) as error:  # unknown, or broken in another package
         reasons.append(str(error))
     return RuntimeInfo(name, False, "; ".join(reasons), None, ())
+
+
+def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
+    """Return which restrictions hold for the children of `job_folder`, as one of them found. Raises Interrupted."""
+    job = {"kind": "restrictions", "answer": "restrictions.json"}
+    try:
+        answer = job_folder.run("restrictions", job, _CHECK_TIMEOUT_S)
+        return tuple(Restriction.from_json(found) for found in answer.get("restrictions", ()))
+    except (EvaluatorError, OSError) as error:
+        return (Restriction("files", False, f"could not be checked: {error}"),)
 
 
 def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:

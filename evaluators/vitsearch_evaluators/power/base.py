@@ -109,10 +109,13 @@ class PowerMeter(abc.ABC):
 
 
 def plausible(watts: float, what: str) -> Value:
-    """Return `watts` if a device can use that much, otherwise None with the reason."""
-    if 0 <= watts <= MAX_W:
+    """Return `watts` if a running device can use that much, otherwise None with the reason.
+
+    A running device always uses some power: 0 W comes from a sensor that does not know its value.
+    """
+    if 0 < watts <= MAX_W:
         return Value(watts, None)
-    return Value(None, f"{what} is {watts:g} W, expected 0 to {MAX_W:g} W")
+    return Value(None, f"{what} is {watts:g} W, expected more than 0 and at most {MAX_W:g} W")
 
 
 def read_number(system: System, path: str) -> Value:

@@ -13,7 +13,8 @@ from vitsearch_evaluators.base.system import System, parse_number
 from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible, read_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
-_EXTERNAL = ("Mains", "USB", "Wireless")
+_EXTERNAL = ("Mains", "USB", "Wireless", "BrickID")
+"""The beginnings of the types of external supplies; those of USB are USB, USB_C, USB_PD and others."""
 _DISCHARGING = "3"
 _STATUS = {"1": "unknown", "2": "charging", "3": "discharging", "4": "not charging", "5": "full"}
 _FIELD = re.compile(r"\s+([A-Za-z][A-Za-z ]*): *(\S+)\s*\Z")
@@ -87,8 +88,8 @@ def discharge_w(system: System) -> Value:
     """Return the power out of all batteries of the machine in watts, or None and the reason."""
     flows: List[Value] = []
     for folder in system.glob(_SUPPLIES):
-        kind = system.read(f"{folder}/type").text
-        if kind in _EXTERNAL and system.read(f"{folder}/online").text == "1":
+        kind = system.read(f"{folder}/type").text or ""
+        if kind.startswith(_EXTERNAL) and system.read(f"{folder}/online").text == "1":
             return Value(None, f"on external power ({folder})")
         # The scope Device marks the battery of a mouse or a keyboard.
         is_peripheral = system.read(f"{folder}/scope").text == "Device"
@@ -100,8 +101,7 @@ def discharge_w(system: System) -> Value:
         if flow.number is None:
             return flow
     watts = sum(flow.number for flow in flows if flow.number is not None)
-    # Firmware that does not know the power writes 0, but a running machine always uses some.
-    return plausible(watts, "the power of the batteries") if watts > 0 else Value(None, "the batteries report 0 W")
+    return plausible(watts, "the power of the batteries")
 
 
 def _one_battery_w(system: System, folder: str) -> Value:

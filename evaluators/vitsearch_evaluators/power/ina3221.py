@@ -49,7 +49,8 @@ class Ina3221Meter(PowerMeter):
         if found is not None:
             return MeterAvailability(False, found)
         value = self._read()
-        return MeterAvailability(value.number is not None, value.reason)
+        wrong = None if value.number is None else self._mislabelled(value.number)
+        return MeterAvailability(value.number is not None and wrong is None, value.reason or wrong)
 
     def start(self) -> None:
         self.problem = self._find()
@@ -78,6 +79,16 @@ class Ina3221Meter(PowerMeter):
         self.scope = chosen.scope
         self._set_rate()
         return None
+
+    def _mislabelled(self, before_w: float) -> Optional[str]:
+        """Return the reason why the total is not that of the module, None if it may be.
+
+        The rails are read one after the other, so the total is read before and after them, and the larger one counts.
+        """
+        values = {rail.label: read_rail(self.system, rail).number for rail in find_rails(self.system)}
+        total_w = max(before_w, self._read().number or 0.0)
+        chosen = rails.RailChoice(tuple(rail.label for rail in self._rails), self.scope, None)
+        return rails.mislabelled(total_w, chosen, {label: mw for label, mw in values.items() if mw is not None})
 
     def _set_rate(self) -> None:
         """Set the rate to that of the slowest chip, which averages over its update interval (ms)."""

@@ -60,6 +60,21 @@ def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> Value:
     return plausible(sum(powers_mw[label] for label in labels) / 1e3, " + ".join(labels))
 
 
+def mislabelled(total_w: float, chosen: RailChoice, powers_mw: Mapping[str, float]) -> Optional[str]:
+    """Return why the chosen rails are not the module's input: another of its rails uses more. None if they may be it.
+
+    A release for the Jetson Nano swaps the labels of the input and of the GPU's rail.
+    """
+    others = {label: power_mw / 1e3 for label, power_mw in powers_mw.items() if label not in chosen.labels}
+    largest = max(others, key=lambda label: others[label], default=None)
+    if chosen.scope != "module" or largest is None or others[largest] <= total_w:
+        return None
+    return (
+        f"the module's total {' + '.join(chosen.labels)} is {total_w:.3g} W, less than its rail {largest} with "
+        f"{others[largest]:.3g} W: the labels are wrong; name the input's rail in power.options.rails of config.json"
+    )
+
+
 def _none(reason: str) -> RailChoice:
     return RailChoice((), "", reason)
 

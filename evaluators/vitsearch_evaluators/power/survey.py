@@ -1,12 +1,13 @@
 """Read every power meter of a device, for `vitsearch-agent power`."""
 
 import math
-from typing import List, NamedTuple, Optional
+from typing import Any, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators import power
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.config import PowerConfig
-from vitsearch_evaluators.power.base import PowerMeter
+from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.power.base import PowerMeter, plausible
 from vitsearch_evaluators.power.recorder import Recorder
 
 
@@ -21,16 +22,30 @@ class Reading(NamedTuple):
 
 
 def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[Reading]:
-    """Read the configured meter and the automatic ones, in the order in which they are tried, `seconds` each."""
+    """Read every known meter, also of other packages, `seconds` each: the configured one, then in the order of trial.
+
+    Those that are used only when configured come last.
+    """
     power.check(config, system)
     configured = () if config.meter in ("auto", "none") else (config.meter,)
+    tried = configured or (() if config.meter == "none" else tuple(power.AUTOMATIC))
+    names = dict.fromkeys((*configured, *power.AUTOMATIC, *power.table()))
     readings: List[Reading] = []
-    for name in (*configured, *(name for name in power.AUTOMATIC if name not in configured)):
-        meter = power.create(name, system, config.options if name in configured else None)
-        watts, reason = _watts(meter, system, seconds)
-        in_use = watts is not None and config.meter != "none" and not any(reading.in_use for reading in readings)
-        readings.append(Reading(name, in_use and (not configured or name in configured), meter.scope, watts, reason))
+    for name in names:
+        reading = _read(name, system, config.options if name in configured else None, seconds)
+        in_use = reading.watts is not None and name in tried and not any(one.in_use for one in readings)
+        readings.append(reading._replace(in_use=in_use))
     return readings
+
+
+def _read(name: str, system: System, options: Optional[Mapping[str, Any]], seconds: float) -> Reading:
+    try:
+        meter = power.create(name, system, options)
+    except Exception as error:  # noqa: BLE001 - it needs options, or another package's class fails
+        why = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
+        return Reading(name, False, "", None, why)
+    watts, reason = _watts(meter, system, seconds)
+    return Reading(name, False, meter.scope, watts, reason)
 
 
 class _Watts(NamedTuple):
@@ -52,8 +67,8 @@ def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
     if count < 2:
         return _Watts(None, recorder.problem or f"{count} samples in {seconds:g} s")
     if not series.counts:
-        return _Watts(math.fsum(series.values) / count, None)
+        return _Watts(*plausible(math.fsum(series.values) / count, "its power"))
     used_j, passed_s = series.values[-1] - series.values[0], series.times_s[-1] - series.times_s[0]
-    return (
-        _Watts(used_j / passed_s, None) if used_j > 0 else _Watts(None, f"its counter did not change for {seconds:g} s")
-    )
+    if used_j <= 0:
+        return _Watts(None, f"its counter did not change for {seconds:g} s")
+    return _Watts(used_j / passed_s, None)

@@ -80,6 +80,9 @@ class TegrastatsMeter(PowerMeter):
         # The first line with a total decides which rails are added up for all lines.
         chosen = self._chosen or rails.choose(line.powers_mw, self.options.get("rails"))
         value = Value(None, chosen.reason) if chosen.reason is not None else _total(line, chosen)
+        if value.number is not None and self._chosen is None:
+            wrong = rails.mislabelled(value.number, chosen, line.powers_mw)
+            value = value if wrong is None else Value(None, wrong)
         self.problem = value.reason
         if value.number is not None:
             self._chosen, self.scope = chosen, chosen.scope

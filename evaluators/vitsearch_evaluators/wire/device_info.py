@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.restriction import Restriction
 
 ANY_ARTIFACT = "any"
 """Entry of `RuntimeInfo.artifacts` for a runtime that does not read the file."""
@@ -55,7 +56,7 @@ class DeviceInfo(NamedTuple):
 
     `kind` is `physical` or `emulated`, and `emulation` describes the emulation. `power_meter` is the source that
     power phases read, None if there is none. `quarantined` is the reason why the device's numbers are not trusted
-    now (its canary drifted), None if they are.
+    now (its canary drifted), None if they are. `restrictions` are those of the measuring children.
     """
 
     api_min: int
@@ -74,6 +75,7 @@ class DeviceInfo(NamedTuple):
     power_meter: Optional[str] = None
     quarantined: Optional[str] = None
     emulation: Optional[Mapping[str, Any]] = None
+    restrictions: Tuple[Restriction, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
         return dict(
@@ -82,6 +84,7 @@ class DeviceInfo(NamedTuple):
             runtimes=[runtime.to_json() for runtime in self.runtimes],
             job_kinds=list(self.job_kinds),
             emulation=None if self.emulation is None else dict(self.emulation),
+            restrictions=[restriction.to_json() for restriction in self.restrictions],
         )
 
     @classmethod
@@ -106,4 +109,5 @@ _DEVICE: Mapping[str, json_reader.Reader] = {
     "power_meter": json_reader.optional(json_reader.text),
     "quarantined": json_reader.optional(json_reader.text),
     "emulation": json_reader.optional(json_reader.mapping()),
+    "restrictions": json_reader.sequence(Restriction.from_json),
 }

@@ -16,7 +16,7 @@ from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
-from vitsearch_evaluators.measure.combine import CONTENDED_WAIT_OVER_CPU
+from vitsearch_evaluators.measure.figures.combine import CONTENDED_WAIT_OVER_CPU
 from vitsearch_evaluators.wire.protocol import DeviceInfo, JobStatus
 
 _SHORT_ID = 12
@@ -187,6 +187,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("power meter", found["power_meter"] or "none"),
         ("queue", _queue_text(found)),
     ]
+    for one in found["restrictions"]:
+        lines.append(("restriction", f"{one['name']}: {'yes' if one['holds'] else 'NO'}, {one['detail']}"))
     if found["quarantined"]:
         lines.append(("QUARANTINED", found["quarantined"]))
     if found["emulation"]:

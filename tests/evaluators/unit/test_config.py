@@ -32,7 +32,10 @@ def test_a_section_changes_only_what_it_names(tmp_path):
         ("[]", "config.json: expected an object"),
         ({"canari": {}}, "unknown canari; the keys are canary, emulation"),
         ({"limits": {"quota_mb": "much"}}, "config.json.limits.quota_mb: expected a whole number from 1"),
-        ({"runtimes": {"trtexec": {"path": "/x"}}}, "runtimes.trtexec: unknown path; the keys are python, tool"),
+        (
+            {"runtimes": {"trtexec": {"path": "/x"}}},
+            "runtimes.trtexec: unknown path; the keys are network, python, tool, writable",
+        ),
     ],
 )
 def test_an_error_names_the_file_and_the_key(tmp_path, content, message):

@@ -1,6 +1,10 @@
 """The agent's systemd unit: system-wide under its own account, or of one user.
 
 Older versions of systemd (JetPack 4 has 237) warn about lines that they do not know and ignore them.
+
+A measuring child runs as the agent's user. Another user for it would need an agent that can change users (CAP_SETUID):
+the process that answers the network would then be as good as root, to protect it from the one that does not. So
+the child gives up its rights itself (`measure.child.isolation`), for which the unit leaves it two kinds of namespaces.
 """
 
 import json
@@ -36,6 +40,8 @@ RestartPreventExitStatus=78
 # The agent stops its own children.
 KillMode=mixed
 TimeoutStopSec=20
+# A measuring child makes itself a network without interfaces; only that needs namespaces.
+RestrictNamespaces=user net
 {hardening}# When a model runs out of memory, only its process is killed.
 OOMPolicy=continue
 # For limits.memory_mb of the configuration: the agent makes a cgroup for its measuring child.
@@ -70,7 +76,6 @@ ProtectHome=yes
 PrivateTmp=yes
 ProtectKernelModules=yes
 ProtectHostname=yes
-RestrictNamespaces=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
 # Not hidden: devices (GPU, vcgencmd) and the kernel log, which records processes killed for memory. /sys stays
@@ -80,7 +85,6 @@ LockPersonality=yes
 # The hardening that a user's manager can apply without privileges.
 _PERSON = """\
 NoNewPrivileges=yes
-RestrictNamespaces=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
 """

@@ -4,6 +4,7 @@ Only this process imports a runtime. It writes its answer to a temporary file an
 the job: an answer file is always complete, and remains even if the runtime crashes at exit.
 
     {"report": {...}}   {"availability": {...}}   {"not_provided": "why"}   {"failure": {"kind", "message"}}
+    {"restrictions": [...]}
 
 The report is that of the job's phase (`phases`), of an accuracy job, whose logits have their own file
 (`accuracy`), or of one peak of the device (`peaks`). `not_provided` is the reason why a program does not
@@ -21,7 +22,7 @@ from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
-from vitsearch_evaluators.measure.child import phases
+from vitsearch_evaluators.measure.child import isolation, phases
 from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
@@ -46,7 +47,11 @@ def main(argv: Sequence[str]) -> int:
         return 1
     _apply_limits(_file_limit_bytes(job))
     try:
-        answer = _perform(job)
+        restrictions = isolation.enter(job)
+        if job["kind"] == "restrictions":
+            answer: Dict[str, Any] = {"restrictions": [restriction.to_json() for restriction in restrictions]}
+        else:
+            answer = _perform(job)
     except NotProvided as not_provided:
         answer = {"not_provided": str(not_provided)}
     except MeasurementFailed as failure:

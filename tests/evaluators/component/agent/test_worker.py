@@ -12,7 +12,7 @@ from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
-from vitsearch_evaluators.measure.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
 
 
 def read_pid(path):
@@ -39,8 +39,10 @@ def in_thread(call):
     return result
 
 
-def test_a_job_whose_child_was_killed_from_outside_is_repeated(faulty_client, blob, tiny_protocol, tmp_path, until):
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+def test_a_job_whose_child_was_killed_from_outside_is_repeated(
+    faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
+    gate, note = tmp_path / "gate", notes / "pid"
     result = in_thread(
         lambda: faulty_client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
     )
@@ -110,20 +112,20 @@ def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protoc
     assert measurement.environment_id == here
 
 
-def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, tmp_path):
-    options = {"fault": "escape", "note": str(tmp_path / "pid")}
+def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, notes):
+    options = {"fault": "escape", "note": str(notes / "pid")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
-    assert processes.identify(read_pid(tmp_path / "pid.escaped")) is None
+    assert processes.identify(read_pid(notes / "pid.escaped")) is None
 
 
 def test_an_agent_killed_while_measuring_repeats_the_job(
-    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
 ):
     gate = tmp_path / "gate"
-    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    options = {"gate": str(gate), "note": str(notes / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
-    until((tmp_path / "pid").exists)
-    child = read_pid(tmp_path / "pid")
+    until((notes / "pid").exists)
+    child = read_pid(notes / "pid")
     os.kill(faulty_agent.pid, signal.SIGKILL)
     until(lambda: processes.identify(child) is None, "the child to die with the agent")
     gate.write_text("open")
@@ -132,8 +134,8 @@ def test_an_agent_killed_while_measuring_repeats_the_job(
     assert measurement.latency_ms.n == 11
 
 
-def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
-    note = tmp_path / "pid"
+def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, until, notes):
+    note = notes / "pid"
     options = {"gate": "/never/there", "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
     for _ in range(LimitsConfig().interruptions_max):
@@ -146,10 +148,10 @@ def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client,
 
 
 def test_stopping_the_service_with_its_children_does_not_count_as_an_interruption(
-    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
 ):
     """systemd ends all processes of a unit at once, and the child may get the signal first."""
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+    gate, note = tmp_path / "gate", notes / "pid"
     options = {"gate": str(gate), "note": str(note)}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
     until(note.exists)
@@ -161,9 +163,9 @@ def test_stopping_the_service_with_its_children_does_not_count_as_an_interruptio
     assert "interrupted" not in [event.what for event in faulty_client.events(found.job_id)]
 
 
-def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until):
+def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until, notes):
     gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
-    notes = [tmp_path / "pid-a", tmp_path / "pid-b"]
+    notes = [notes / "pid-a", notes / "pid-b"]
     clients = [faulty_agent.client("a"), faulty_agent.client("b")]
     results = [
         in_thread(
@@ -204,19 +206,19 @@ def test_a_request_for_an_environment_is_not_answered_from_another_one(tmp_path,
 
 
 @pytest.mark.parametrize("by", ["event", "request"])
-def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, tmp_path, until, by):
-    options = {"gate": "/never/there", "note": str(tmp_path / "pid")}
+def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, until, by, notes):
+    options = {"gate": "/never/there", "note": str(notes / "pid")}
     cancel = threading.Event()
     result = in_thread(
         lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, request=RequestOptions(cancel=cancel))
     )
-    until((tmp_path / "pid").exists)
+    until((notes / "pid").exists)
     if by == "event":
         cancel.set()
     else:
         faulty_client.cancel(faulty_client.jobs()[0].id)
     assert isinstance(result(), JobCancelled)
-    until(lambda: processes.identify(read_pid(tmp_path / "pid")) is None)
+    until(lambda: processes.identify(read_pid(notes / "pid")) is None)
     assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
 
 
@@ -226,11 +228,13 @@ def test_work_folders_are_removed(agent, client, blob, tiny_protocol, tmp_path, 
     until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
 
 
-def test_an_upload_during_a_measurement_is_flagged(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until):
+def test_an_upload_during_a_measurement_is_flagged(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
     gate = tmp_path / "gate"
-    options = {"gate": str(gate), "note": str(tmp_path / "pid")}
+    options = {"gate": str(gate), "note": str(notes / "pid")}
     result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
-    until((tmp_path / "pid").exists)
+    until((notes / "pid").exists)
     (tmp_path / "other").write_bytes(b"other")
     with faulty_agent.client("other") as other:
         other.upload(str(tmp_path / "other"))

@@ -198,6 +198,7 @@ def test_pinning_to_a_missing_processor_names_the_allowed_ones():
         (["token", "--state", "{}/none", "--rotate"], "token file {}/none/token cannot be written: No such file"),
         (["serve", "--state", "{}/file"], "--state {}/file: File exists; it must be a folder"),
         (["serve", "--state", "{}/file/in"], "--state {}/file/in: Not a directory; it must be a folder"),
+        (["status", "--state", "{}/none"], "--state {}/none is not the folder of an agent"),
         (["power", "--state", "{}/none"], "--state {}/none is not the folder of an agent"),
     ],
 )
@@ -231,6 +232,32 @@ def test_a_port_is_checked_before_the_state_is_created(tmp_path, capsys, port):
         app.main(["serve", "--state", str(tmp_path / "state"), "--port", port])
     assert "argument --port" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+def test_status_shows_what_measured_models_are_kept_from(agent, client, tmp_path, capsys):
+    client.device()  # waits until the agent has found out
+    assert app.main(["status", "--state", str(tmp_path / "state")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "agent    runs"
+    assert [line.split()[:2] for line in lines[2:]] == [
+        [one.name, "yes" if one.holds else "NO"] for one in client.device().restrictions
+    ]
+    agent.stop()
+    assert app.main(["status", "--state", str(tmp_path / "state")]) == 1
+    assert capsys.readouterr().out.startswith("agent    does not run\n")
+
+
+def test_status_of_a_new_folder_says_that_nothing_is_known(tmp_path, capsys):
+    assert app.main(["status", "--state", str(tmp_path)]) == 1
+    assert "no agent has started here yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("user", "warns"), [(0, True), (1000, False)])
+def test_an_agent_that_runs_as_root_warns(tmp_path, caplog, monkeypatch, user, warns):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    (tmp_path / "config.json").write_text("{")  # ends the start early
+    app.main(["serve", "--state", str(tmp_path)])
+    assert ("the agent runs as root" in caplog.text) is warns
 
 
 def test_the_power_command_reads_the_meters_of_an_emulated_device(tmp_path, capsys):

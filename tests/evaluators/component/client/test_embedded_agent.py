@@ -22,8 +22,8 @@ with EmbeddedAgent(state) as agent:
 """
 
 
-def test_agent_and_child_end_with_a_driver_that_is_killed(tmp_path, faulty_environment, blob, until):
-    note = tmp_path / "pid"
+def test_agent_and_child_end_with_a_driver_that_is_killed(tmp_path, faulty_environment, blob, until, notes):
+    note = notes / "pid"
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "state"), blob, str(note)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as driver:
         agent_pid = int(driver.stdout.readline())

@@ -89,8 +89,8 @@ def test_energy_is_multiplied_by_the_slowdown(board, client, blob, tiny_protocol
     assert found.power.estimated
 
 
-def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob, tiny_protocol, tmp_path, until):
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob, tiny_protocol, tmp_path, until, notes):
+    gate, note = tmp_path / "gate", notes / "pid"
     pids = []
 
     def script():
@@ -151,8 +151,10 @@ def test_a_reboot_keeps_the_environment_and_another_governor_changes_it(board):
         assert client.device().environment_id != before
 
 
-def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment, blob, tiny_protocol, tmp_path, until):
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+def test_a_power_mode_that_a_reboot_reset_ends_the_job(
+    board, faulty_environment, blob, tiny_protocol, tmp_path, until, notes
+):
+    gate, note = tmp_path / "gate", notes / "pid"
     board.tree.write("/etc/nvpmodel.conf", "")
     board.tree.command(["nvpmodel", "-q"], "NV Power Mode: MAXN\n0")
 
@@ -172,8 +174,8 @@ def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, faulty_environment
     assert after.fingerprint["settings"]["power_mode"] == "15W (2)"
 
 
-def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until):
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_protocol, tmp_path, until, notes):
+    gate, note = tmp_path / "gate", notes / "pid"
     before = client.device().environment_id
 
     def script():

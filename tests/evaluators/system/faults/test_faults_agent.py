@@ -46,10 +46,10 @@ def submit(client, digest, protocol, options, environment):
 @two_processors
 @pytest.mark.parametrize(("cpus", "processes"), [("0,1", 1), ("0", 2)])
 def test_an_interrupted_job_continues_only_in_the_same_environment(
-    tmp_path, faulty_environment, blob, tiny_protocol, until, cpus, processes
+    tmp_path, faulty_environment, blob, tiny_protocol, until, cpus, processes, notes
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
-    options = {"fault": "second_waits", "gate": str(gate), "note": str(tmp_path / "note")}
+    options = {"fault": "second_waits", "gate": str(gate), "note": str(notes / "note")}
     twice = tiny_protocol._replace(id="test-twice", processes=2)
     half_done(state, blob, twice, options, until)
     gate.write_text("open")
@@ -64,10 +64,10 @@ def test_an_interrupted_job_continues_only_in_the_same_environment(
 
 @two_processors
 def test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_error(
-    tmp_path, faulty_environment, blob, tiny_protocol, until
+    tmp_path, faulty_environment, blob, tiny_protocol, until, notes
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
-    options = {"fault": "second_waits", "gate": str(gate), "note": str(tmp_path / "note")}
+    options = {"fault": "second_waits", "gate": str(gate), "note": str(notes / "note")}
     twice = tiny_protocol._replace(id="test-twice", processes=2)
     pinned = []
 

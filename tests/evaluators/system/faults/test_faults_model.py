@@ -24,8 +24,8 @@ def is_healthy(client, blob, protocol):
     return client.measure(blob, "noop", {"busy_us": 10}, protocol).latency_ms.n == 11
 
 
-def test_a_job_that_crashes_once_is_repeated_and_done(faulty_client, blob, tiny_protocol, tmp_path):
-    options = {"fault": "segfault_once", "note": str(tmp_path / "note")}
+def test_a_job_that_crashes_once_is_repeated_and_done(faulty_client, blob, tiny_protocol, notes):
+    options = {"fault": "segfault_once", "note": str(notes / "note")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).attempts == 2
 
 
@@ -38,11 +38,11 @@ def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob,
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
 
-def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, tmp_path):
+def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, notes):
     short = tiny_protocol._replace(id="test-short", timeout_s=2.0)
-    failure = fails(faulty_client, blob, short, fault="endless", note=str(tmp_path / "pid"))
+    failure = fails(faulty_client, blob, short, fault="endless", note=str(notes / "pid"))
     assert failure.kind == "timeout"
-    pids = [int((tmp_path / name).read_text()) for name in ("pid", "pid.escaped")]
+    pids = [int((notes / name).read_text()) for name in ("pid", "pid.escaped")]
     assert [processes.identify(pid) for pid in pids] == [None, None]
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
@@ -113,9 +113,9 @@ def test_garbage_is_a_protocol_failure_and_never_a_result(faulty_client, blob, t
     assert fails(faulty_client, blob, tiny_protocol, fault="garbage", note=note).kind == "protocol"
 
 
-def test_zombies_and_escaped_processes_are_removed(faulty_agent, faulty_client, blob, tiny_protocol, tmp_path):
-    options = {"fault": "escape", "note": str(tmp_path / "pid")}
+def test_zombies_and_escaped_processes_are_removed(faulty_agent, faulty_client, blob, tiny_protocol, notes):
+    options = {"fault": "escape", "note": str(notes / "pid")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
-    assert processes.identify(int((tmp_path / "pid.escaped").read_text())) is None
+    assert processes.identify(int((notes / "pid.escaped").read_text())) is None
     listed = subprocess.run(["ps", "-o", "stat=", "--ppid", str(faulty_agent.pid)], stdout=subprocess.PIPE)
     assert listed.stdout.split() == []

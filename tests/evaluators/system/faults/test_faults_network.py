@@ -50,10 +50,10 @@ def test_a_lost_connection_costs_an_upload_at_most_one_chunk(far_client, proxy, 
 
 
 def test_a_lost_connection_does_not_repeat_a_measurement(
-    faulty_agent, far_client, proxy, blob, tiny_protocol, tmp_path, until
+    faulty_agent, far_client, proxy, blob, tiny_protocol, tmp_path, until, notes
 ):
     """The measurement ends on the device while the network is down, and its result is fetched later."""
-    gate, note = tmp_path / "gate", tmp_path / "pid"
+    gate, note = tmp_path / "gate", notes / "pid"
     with ThreadPoolExecutor(1) as pool, faulty_agent.client("watcher") as watcher:
         options = {"gate": str(gate), "note": str(note)}
         result = pool.submit(far_client.measure, blob, "faults", options, tiny_protocol)

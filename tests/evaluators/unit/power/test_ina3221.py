@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.power.ina3221 import Ina3221Meter, find_rails
+from vitsearch_evaluators.power.ina3221 import Ina3221Meter, find_rails, read_rail
 from vitsearch_evaluators.testing import PowerMeterTestCase
 
 IIO = "/sys/bus/i2c/drivers/ina3221x"
@@ -145,6 +145,32 @@ def test_the_scope_is_rails_when_they_are_configured(device):
     assert some.sample().power_w == pytest.approx(4.976 * 0.616)
 
 
+def swapped_nano(device):
+    """Readings of a Nano on which JetPack's release swaps the labels of the input and the GPU's rail."""
+    iio(device, "6-0040", [("POM_5V_IN", 2960), ("POM_5V_GPU", 8630), ("POM_5V_CPU", 1190)])
+
+
+def test_a_total_below_one_of_its_own_rails_is_refused(device):
+    swapped_nano(device)
+    found = Ina3221Meter(device.system).available()
+    assert not found.available
+    assert "total POM_5V_IN is 2.96 W, less than its rail POM_5V_GPU with 8.63 W" in found.reason
+    assert Ina3221Meter(device.system, {"rails": ["POM_5V_GPU"]}).available().available
+
+
+def test_a_load_that_starts_between_two_rails_does_not_make_the_total_wrong(device, monkeypatch):
+    orin_nano(device)
+
+    def read_under_load(system, rail):
+        """The load starts after the total was read for the first time."""
+        value = read_rail(system, rail)
+        hwmon(device, "1-0040", [("VDD_IN", 5000, 4000), ("VDD_CPU_GPU_CV", 5000, 2500), ("VDD_SOC", 5000, 400)])
+        return value
+
+    monkeypatch.setattr("vitsearch_evaluators.power.ina3221.read_rail", read_under_load)
+    assert Ina3221Meter(device.system).available() == (True, None)
+
+
 def test_unknown_rails_are_only_added_up_when_configured(device):
     hwmon(device, "1-0040", [("VDD_A", 5000, 100), ("VDD_B", 5000, 200), ("NC", 0, 0)])
     assert "no known total among the rails VDD_A, VDD_B" in value(device)
@@ -183,7 +209,8 @@ def change(name, content):
         (change("curr1_input", "0x10"), "expected a number"),
         (change("curr1_input", "1_000"), "expected a number"),
         (change("curr1_input", -1856), "VDD_IN is -9.2503 W"),
-        (change("curr1_input", 2**32 - 1), "W, expected 0 to 5000 W"),
+        (change("curr1_input", 2**32 - 1), "W, expected more than 0 and at most 5000 W"),
+        (change("curr1_input", 0), "VDD_IN is 0 W, expected more than 0"),
     ],
 )
 def test_an_invalid_tree_gives_a_reason_and_never_a_number(device, broken, reason):

@@ -1,8 +1,10 @@
 import pytest
 
+from vitsearch_evaluators import power
 from vitsearch_evaluators.cli import app
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample
 from vitsearch_evaluators.power.survey import survey
 
 CHIP = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
@@ -30,9 +32,41 @@ def board(device, until):
     return device.system._replace(clock=clock, sleep=sleep)
 
 
-def test_every_meter_has_a_reading_or_a_reason(board):
+class PluginMeter(PowerMeter):
+    """A meter of another package; it always reads 0 W."""
+
+    name = "plugin"
+    scope = "system"
+
+    def available(self):
+        return MeterAvailability(True, None)
+
+    def start(self):
+        pass
+
+    def sample(self):
+        return Sample(self.system.clock(), power_w=0.0)
+
+
+class BrokenMeter(PluginMeter):
+    def __init__(self, system, options=None):
+        raise OSError("no such device")
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Two installed meters of another package."""
+    known = dict(power.AUTOMATIC, **power.BY_NAME, plugin=f"{__name__}:PluginMeter", broken=f"{__name__}:BrokenMeter")
+    monkeypatch.setattr(power, "table", lambda: known)
+
+
+def test_every_meter_has_a_reading_or_a_reason(board, plugins):
     readings = {reading.name: reading for reading in survey(PowerConfig(), board)}
-    assert list(readings) == ["ina3221", "tegrastats", "pi_pmic", "rapl", "battery"]
+    automatic = ["ina3221", "tegrastats", "pi_pmic", "rapl", "battery"]
+    assert list(readings) == [*automatic, "nvml", "android_battery", "external_csv", "plugin", "broken"]
+    assert readings["external_csv"].reason.startswith("power.options: external_csv needs path")
+    assert readings["plugin"].reason == "its power is 0 W, expected more than 0 and at most 5000 W"
+    assert readings["broken"].reason == "OSError: no such device"
     assert readings["ina3221"][1:] == (True, "module", 5.0, None)
     assert readings["rapl"][1:] == (False, "package", None, "its counter did not change for 2 s")
     assert [name for name, reading in readings.items() if reading.in_use] == ["ina3221"]

@@ -138,6 +138,12 @@ def test_the_current_power_of_the_total_is_read(device, line, watts):
         pytest.param(ORIN_NANO.replace("5251mW/8535mW", "5.2W/8.5W"), "no known total", id="another unit"),
         pytest.param(ORIN_NANO + " " + ORIN_NANO, "VDD_IN appears twice in one line", id="two lines in one"),
         pytest.param(NANO.replace("POM_5V_IN 2132", "POM_5V_IN -2132"), "POM_5V_IN is -2.132 W", id="below zero"),
+        pytest.param(NANO.replace("POM_5V_IN 2132", "POM_5V_IN 0"), "POM_5V_IN is 0 W", id="zero"),
+        pytest.param(
+            "POM_5V_IN 2960/2811 POM_5V_GPU 8630/8377 POM_5V_CPU 1190/1044",
+            "total POM_5V_IN is 2.96 W, less than its rail POM_5V_GPU with 8.63 W",
+            id="a release with swapped labels",
+        ),
         pytest.param("\x00\ufffd VDD_IN /mW", "no rail has a label", id="garbage"),
     ],
 )

@@ -9,6 +9,7 @@ from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
 from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_evaluators.wire.restriction import Restriction
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
@@ -141,6 +142,7 @@ DEVICE = DeviceInfo(
     power_meter="ina3221",
     quarantined=None,
     emulation=None,
+    restrictions=(Restriction("files", True, "Landlock ABI 4"),),
 )
 DEVICE_JSON = {
     "api_min": 1,
@@ -172,6 +174,7 @@ DEVICE_JSON = {
     "power_meter": "ina3221",
     "quarantined": None,
     "emulation": None,
+    "restrictions": [{"name": "files", "holds": True, "detail": "Landlock ABI 4"}],
 }
 STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
 STATUS_JSON = {

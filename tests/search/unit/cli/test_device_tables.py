@@ -34,6 +34,7 @@ def test_the_queue_shows_each_job_and_the_last_event_of_the_running_one():
     device = {"name": "nano", "url": "http://nano:1", "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
     device |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
     device |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None}
+    device["restrictions"] = [{"name": "files", "holds": False, "detail": "no Landlock: Linux 5.13 or newer"}]
     device |= {"conditions": {"temperature_c": 41.5, "zone": "CPU", "reason": None}}
     absent = {"name": "openvino", "available": False, "reason": "no module"}
     here = {"name": "noop", "available": True, "version": "1", "max_opset": None, "max_ir_version": None}
@@ -46,5 +47,6 @@ def test_the_queue_shows_each_job_and_the_last_event_of_the_running_one():
     device_tables.print_status(device, console)
     words = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["a" * 12, "measure", "running:", "phase", "power", "anna", "3", "1"] in words
+    assert ["restriction", "files:", "NO,", "no", "Landlock:", "Linux", "5.13", "or", "newer"] in words
     assert ["b" * 12, "peaks", "queued", "ben"] in words
     assert words.index(["runtime", "noop", "1"]) < words.index(["runtime", "openvino:", "no", "module"])

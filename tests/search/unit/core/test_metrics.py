@@ -12,13 +12,14 @@ UNITS = {"_ms": "ms", "_mj": "mJ", "_w": "W", "_mb": "MB", "_ips": "1/s", "_m": 
 def test_metric_names_are_fixed():
     assert set(METRICS) == {
         "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips",
+        "latency_ms_p50_raw", "cpu_ms_p50_raw",
         "energy_mj", "power_w", "peak_memory_mb", "size_mb", "load_ms", "accuracy", "macs_m", "params_m",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_a_name_carries_its_unit(metric):
-    base = metric.name.removesuffix("_p50").removesuffix("_p95").removesuffix("_sustained")
+    base = metric.name.removesuffix("_raw").removesuffix("_p50").removesuffix("_p95").removesuffix("_sustained")
     named = next((unit for end, unit in UNITS.items() if base.endswith(end)), "")
     assert metric.unit == named
 

@@ -7,6 +7,7 @@ import pytest
 
 from support import REPOSITORY, real_systemd
 from vitsearch_evaluators import __version__
+from vitsearch_evaluators.base import sandbox
 
 TOOLS = r"""
 wait_for() { for _ in $(seq 600); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done; echo "timed out: $*"; }
@@ -25,6 +26,8 @@ printf '[Service]\nRestartSec=100ms\n' > /etc/systemd/system/vitsearch-agent.ser
 agent /shared/vitsearch-agent.pyz install --host 0.0.0.0
 echo "account: $(id -nG vitsearch | tr ' ' '\n' | head -n 1), state: $(stat -c '%U %a' /var/lib/vitsearch)"
 echo "cgroup: $(tail -n 1 /proc/$(property MainPID)/cgroup)"
+wait_for test -e /var/lib/vitsearch/restrictions.json
+agent /opt/vitsearch/vitsearch-agent.pyz status --state /var/lib/vitsearch
 for signal in KILL TERM; do
     before=$(property MainPID); kill -$signal "$before"
     wait_for another; wait_for listens; echo "restarted after $signal"
@@ -59,6 +62,13 @@ def load(name, path):
     return module
 
 
+def has_landlock():
+    try:
+        return sandbox.landlock_abi() > 0
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def machine(tmp_path):
     reason = real_systemd.missing()
@@ -79,6 +89,9 @@ def test_the_service_survives_crashes_wrong_configurations_and_boots(machine):
     assert "--fingerprint sha256:" in output
     assert "account: vitsearch, state: vitsearch 700\n" in output
     assert "cgroup: 0::/system.slice/vitsearch-agent.service" in output
+    assert "  user     NO   a model runs as the agent's own user, uid " in output
+    assert has_landlock() is ("  files    yes  Landlock ABI " in output)
+    assert "  network  yes  network namespace\n" in output, "the unit lets a child of its user make one"
     assert "restarted after KILL\nrestarted after TERM\n" in output
     assert ":9000 --fingerprint" in output, "the same host, another port"
     assert "wrong configuration: exit 78, restarts 0\n" in output

@@ -93,6 +93,12 @@ def test_the_unit_does_not_restrict_measurements():
         assert not any(line.startswith(slower) for line in settings), slower
 
 
+@pytest.mark.parametrize("system_wide", [True, False])
+def test_a_measuring_child_may_make_its_network_namespace(system_wide):
+    restricted = [line for line in unit.text(service(system_wide=system_wide)).splitlines() if "Namespaces=" in line]
+    assert restricted == ["RestrictNamespaces=user net"]
+
+
 @pytest.mark.parametrize(
     ("word", "written"),
     [

@@ -8,9 +8,9 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
-from vitsearch_evaluators.measure.combine import is_contended, never_slept
-from vitsearch_evaluators.measure.paired import ratio
-from vitsearch_evaluators.measure.reference_store import Observed, ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.figures.combine import is_contended, never_slept
+from vitsearch_evaluators.measure.figures.paired import ratio
+from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
 from vitsearch_evaluators.wire.distribution import median, median_interval
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import PAIRED, RAW

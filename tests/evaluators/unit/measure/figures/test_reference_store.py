@@ -4,7 +4,7 @@ import pytest
 
 from support.process_reports import process_report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.reference_store import KEPT, Observed, ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.figures.reference_store import KEPT, Observed, ReferenceKey, ReferenceStore
 
 KEY = ReferenceKey("0" * 64, "1" * 64, "onnxruntime", 1)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.process_reports import process_report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.paired import PRIOR_WEIGHT, ratio
+from vitsearch_evaluators.measure.figures.paired import PRIOR_WEIGHT, ratio
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes, cpu_ms, disagreement, wall_ms
 
 QUIET = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 40, False)

@@ -4,7 +4,7 @@ import pytest
 
 from support.process_reports import process_report as report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock, ProcessReport
-from vitsearch_evaluators.measure.combine import combine, is_contended
+from vitsearch_evaluators.measure.figures.combine import combine, is_contended
 from vitsearch_evaluators.wire.job_spec import CONFIRM, SCREEN
 from vitsearch_evaluators.wire.measurement import Counters
 

@@ -16,7 +16,7 @@ import math
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.power.base import PowerMeter, Series
+from vitsearch_evaluators.power.base import PowerMeter, Series, plausible
 from vitsearch_evaluators.wire.measurement import Power
 
 MINIMUM_SAMPLES = 5
@@ -65,14 +65,19 @@ def evaluate(series: Series, report: PowerReport, meter: PowerMeter) -> EnergyEs
         load = _after_averaging(series, window, MINIMUM_SAMPLES, meter.averaging_s)
     except NotEnoughSamples as error:
         return EnergyEstimate(None, f"{meter.name}: {error}")
-    if load.joules <= 0:
-        return EnergyEstimate(None, f"{meter.name}: impossible energy under load: {load.joules:g} J")
+    mean_w = load.joules / window.seconds
+    mean = plausible(mean_w, "the power under load")
+    if mean.number is None:
+        return EnergyEstimate(None, f"{meter.name}: {mean.reason}")
     idle, reason = None, None
     try:
         idle = _idle(series, [Window(*report.idle_before), Window(*report.idle_after)], meter.averaging_s)
     except NotEnoughSamples as error:
         reason = f"no idle power: {meter.name}: {error}"
-    mean_w = load.joules / window.seconds
+    else:
+        idle_power = plausible(idle.watts, "the idle power")
+        if idle_power.number is None:
+            idle, reason = None, f"no idle power: {meter.name}: {idle_power.reason}"
     share = relative_error(load, mean_w, idle)
     if share is None:
         reason = "no relative error: the load does not exceed idle"

@@ -7,7 +7,7 @@ import pytest
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.energy import NotEnoughSamples, Window, evaluate, integrate
+from vitsearch_evaluators.measure.figures.energy import NotEnoughSamples, Window, evaluate, integrate
 from vitsearch_evaluators.power.base import Series
 from vitsearch_evaluators.power.ina3221 import Ina3221Meter
 from vitsearch_evaluators.power.rapl import RaplMeter
@@ -157,6 +157,12 @@ def test_a_load_that_does_not_exceed_idle_has_no_relative_error_and_a_reason():
     assert reason == "no relative error: the load does not exceed idle"
 
 
+def test_an_idle_power_of_0_watts_is_missing():
+    power, reason = evaluate(sampled(box(0.0, 6.0)), REPORT, POWER)
+    assert (power.idle_w, power.energy_net_mj, power.mean_w) == (None, None, pytest.approx(6.0, rel=0.01))
+    assert reason.startswith("no idle power: ina3221: the idle power is 0 W")
+
+
 def test_without_an_idle_period_only_the_gross_energy_is_known():
     power, reason = evaluate(
         sampled(box(2.0, 6.0)), REPORT._replace(idle_before=(6.0, 6.0), idle_after=(16.0, 16.0)), POWER
@@ -194,8 +200,8 @@ def without(series, start, end):
         (without(sampled(box(2.0, 6.0)), 8.0, 12.0), "no sample for 4.1 of 10 s"),
         (without(sampled(box(2.0, 6.0)), 12.0, 24.0), "no sample for 4.1 of 10 s"),
         (without(sampled(box(2.0, 6.0)), -1.0, 9.5), "no sample for 3.5 of 10 s"),
-        (sampled(lambda _: 0.0), "impossible energy under load: 0 J"),
-        (sampled(lambda _: -3.0), "impossible energy under load: -30 J"),
+        (sampled(lambda _: 0.0), "the power under load is 0 W"),
+        (sampled(lambda _: -3.0), "the power under load is -3 W"),
         (Series(list(range(24)), [7.0] * 24, True), "the counter does not change"),
         (Series(list(range(24)), [index // 3 for index in range(24)], True), "the counter changed 3 times in 10 s"),
         (Series(list(range(24)), [float(-index) for index in range(24)], True), "the counter runs backwards"),

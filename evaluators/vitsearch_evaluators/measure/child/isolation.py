@@ -1,0 +1,150 @@
+"""Isolate the measuring child from the agent before it imports a runtime, as far as its kernel can.
+
+It keeps the network only if the configuration says so. With Landlock it may read and execute everything but the
+hidden paths, and change only its folder, the cache, devices and temporary files. Landlock has no rule that denies a
+path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
+
+    /  -->  /bin /etc /usr ... and, on the way to the state folder,  /var  -->  /var/log ...  -->  /var/lib/dpkg ...
+"""
+
+import errno
+import os
+import sys
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+
+from vitsearch_evaluators.base import processes, sandbox
+from vitsearch_evaluators.wire.restriction import Restriction
+
+ENTRIES_MAX = 1000
+"""Of a folder with more entries on the way to a hidden path, only what the child needs is allowed: each rule costs
+some microseconds."""
+
+_CHANGEABLE = ("/dev", "/tmp", "/var/tmp")
+_NO_LANDLOCK = (errno.ENOSYS, errno.EOPNOTSUPP)
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+
+Scan = Callable[[str], Iterable[Any]]
+
+
+def enter(job: Dict[str, Any]) -> Tuple[Restriction, ...]:
+    """Give up the rights that the job's `isolation` names, and return which restrictions hold, each with its reason.
+
+    A job without `isolation` keeps all rights. Never fails: a device whose kernel has nothing of it still measures.
+    """
+    wanted = job.get("isolation")
+    if wanted is None:
+        return ()
+    network = _without_network() if not wanted["network"] else Restriction("network", False, "config.json allows it")
+    # After it: the maps of a user namespace could not be written any more.
+    files, has_tcp = _with_landlock(job, wanted)
+    if not network.holds and not wanted["network"] and not has_tcp:
+        network = Restriction("network", True, f"Landlock denies TCP, not UDP ({network.detail})")
+    return _own_user(), files, network
+
+
+def _own_user() -> Restriction:
+    user = os.geteuid()
+    if user == 0:
+        return Restriction("user", False, "a model runs as root, like the agent: give the agent its own user")
+    return Restriction("user", False, f"a model runs as the agent's own user, uid {user}")
+
+
+def _without_network() -> Restriction:
+    try:
+        sandbox.leave_network()
+    except OSError as error:
+        return Restriction("network", False, f"no network namespace: {error.strerror}")
+    return Restriction("network", True, "network namespace")
+
+
+def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restriction, bool]:
+    """Return whether Landlock protects the files, and whether TCP is still allowed."""
+    try:
+        abi = sandbox.landlock_abi()
+        rules = sandbox.Ruleset(abi, wanted["network"])
+        _allow(rules, job, wanted)
+        rules.enforce()
+    except OSError as error:
+        why = "Linux 5.13 or newer, built and started with it" if error.errno in _NO_LANDLOCK else error.strerror
+        return Restriction("files", False, f"no Landlock: {why}"), True
+    return Restriction("files", True, f"Landlock ABI {abi}"), wanted["network"] or abi < sandbox.TCP_ABI
+
+
+def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) -> None:
+    folder, hidden = os.path.realpath(os.curdir), wanted["hidden"]
+    temporary = os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
+    roots = (*_CHANGEABLE, temporary, *map(os.path.realpath, wanted["writable"]))
+    changeable = {path for root in roots for path in beside(root, hidden)}
+    if temporary not in changeable:
+        os.environ["TMPDIR"] = folder  # it leads to a hidden path, so nothing can be created in it
+    changeable.update([folder, "/proc/self", *([job["cache"]] if job.get("cache") else [])])
+    if job.get("group") is not None:
+        changeable.add(os.path.join(job["group"], "cgroup.procs"))
+    # Stays open until the process ends: the kernel may forget the folder of a process in /proc, and the rule with it.
+    os.open("/proc/self", os.O_PATH)
+    _add(rules, ["/"], sandbox.READ_DIR)
+    _add(rules, set(readable_paths(hidden, needed_paths(job))) - changeable, sandbox.READ)
+    _add(rules, changeable, sandbox.READ_WRITE)
+
+
+def _add(rules: sandbox.Ruleset, paths: Iterable[str], access: int) -> None:
+    for path in paths:
+        try:
+            rules.allow(path, access)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+
+
+def needed_paths(job: Dict[str, Any]) -> List[str]:
+    """Return where this interpreter, its packages, libraries and the tool of the runtime lie."""
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, processes.package_folder(), *sys.path, *libraries]
+    return [path for path in (*found, sys.executable, job.get("tool")) if path]
+
+
+def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os.scandir) -> List[str]:
+    """Return paths that together contain every file but the hidden ones.
+
+    A needed path below a hidden folder is readable, for example a virtual environment in the state folder.
+    """
+    found = list(beside(os.sep, hidden, scan))
+    known = set(found)
+    for path in map(os.path.realpath, needed):
+        if known.isdisjoint((path, *_folders_of(path))):
+            found += list(beside(path, hidden, scan)) or [path] * (path not in hidden)
+    return found
+
+
+def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterator[str]:
+    """Yield `path` if nothing below it is hidden, else those of its entries; nothing if it is hidden itself.
+
+    All paths are real ones. Links are left out: where they lead to is allowed by its own path, or hidden.
+    """
+    if set(hidden).isdisjoint((path, *_folders_of(path))):
+        ways = {folder for one in hidden for folder in _folders_of(one)}
+        yield from _beside(path, set(hidden), ways, scan)
+
+
+def _beside(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator[str]:
+    if path not in ways:
+        yield path
+        return
+    try:
+        inside = [os.path.join(path, entry.name) for entry in scan(path) if not entry.is_symlink()]
+    except OSError:
+        inside = []  # a folder that this user may pass but not list
+    if len(inside) > ENTRIES_MAX:
+        inside = [entry for entry in inside if entry in ways]
+    for entry in inside:
+        if entry not in hidden:
+            yield from _beside(entry, hidden, ways, scan)
+
+
+def _folders_of(path: str) -> List[str]:
+    """Return the folders that contain a path, `/` last."""
+    found = []
+    while path != os.sep:
+        path = os.path.dirname(path)
+        found.append(path)
+    return found

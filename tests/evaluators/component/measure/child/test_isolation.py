@@ -1,0 +1,131 @@
+"""Real children of a real agent, with a runtime that does what a crafted model could do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from vitsearch_evaluators.base import processes, sandbox
+from vitsearch_evaluators.errors import MeasurementFailed
+
+SOMEBODY = 12345
+
+
+def kernel_has_landlock():
+    try:
+        return sandbox.landlock_abi() > 0
+    except OSError:
+        return False
+
+
+needs_landlock = pytest.mark.skipif(not kernel_has_landlock(), reason="this kernel has no Landlock")
+
+
+@pytest.fixture
+def reached(faulty_agent, faulty_client, blob, tiny_protocol):
+    """reached(name=[kind of access, path or port], ...) -> the names of what a measured model could do."""
+
+    def reached(**wanted):
+        with pytest.raises(MeasurementFailed) as caught:
+            faulty_client.measure(blob, "faults", {"fault": "reach", "gate": json.dumps(wanted)}, tiny_protocol)
+        assert "reached: " in str(caught.value)
+        return set(str(caught.value).partition("reached: ")[2].split())
+
+    return reached
+
+
+@pytest.fixture
+def holds(faulty_client):
+    """Skip the test if the device says that a restriction does not hold."""
+
+    def holds(name):
+        (found,) = [one for one in faulty_client.device().restrictions if one.name == name]
+        if not found.holds:
+            pytest.skip(found.detail)
+        return found.detail
+
+    return holds
+
+
+def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reached, holds, tmp_path):
+    assert holds("files").startswith("Landlock ABI ")
+    state = tmp_path / "state"
+    (state / "config.json").write_text("{}")
+    (state / "work" / "other").mkdir()
+    (state / "work" / "other" / "answer.json").write_text("{}")
+    assert reached(
+        token=["r", str(state / "token")],
+        queue=["r+", str(state / "jobs.sqlite")],
+        configuration=["r", str(state / "config.json")],
+        new_configuration=["w", str(state / "config.json")],
+        another_jobs_answer=["r", str(state / "work" / "other" / "answer.json")],
+        program=["a", __file__],
+        own_folder=["w", "scratch"],
+        own_model=["r", "model.onnx"],
+        packages=["r", os.__file__],
+        devices=["w", os.devnull],
+        names=["list", str(tmp_path)],
+        programs=["run", ""],
+    ) == {"own_folder", "own_model", "packages", "devices", "names", "programs"}
+
+
+def test_a_model_cannot_reach_the_agent_over_the_network(reached, holds, faulty_agent):
+    holds("network")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        can_send = holds("network") != "network namespace"
+        found = reached(
+            agent=["connect", int(faulty_agent.url.rpartition(":")[2])], udp=["send", listener.getsockname()[1]]
+        )
+    assert found == ({"udp"} if can_send else set())
+
+
+@needs_landlock
+@pytest.mark.skipif(not kernel_has_landlock() or sandbox.landlock_abi() < sandbox.SIGNALS_ABI, reason="needs ABI 6")
+def test_a_model_cannot_signal_the_agent(reached, faulty_agent):
+    assert reached(agent=["kill", faulty_agent.pid]) == set()
+
+
+def test_the_configuration_can_allow_a_runtime_the_network_and_a_folder(
+    faulty_environment, serve_agent, blob, tiny_protocol, tmp_path
+):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    served = serve_agent(config={"runtimes": {"faults": {"network": True, "writable": [str(kept)]}}})
+    wanted = {"agent": ["connect", served.port], "folder": ["w", str(kept / "x")], "token": ["r", served.token_file]}
+    with served.client(owner="study") as client, pytest.raises(MeasurementFailed) as caught:
+        client.measure(blob, "faults", {"fault": "reach", "gate": json.dumps(wanted)}, tiny_protocol)
+    assert {"agent", "folder"} <= set(str(caught.value).partition("reached: ")[2].split())
+
+
+LEAVE = """
+import ctypes, os, signal
+from vitsearch_evaluators.base import processes, sandbox
+library = ctypes.CDLL(None)
+os.setgroups([]), os.setgid(12345), os.setuid(12345)
+library.prctl(4, 1, 0, 0, 0)  # a program that this user starts can be traced by it, and so write its own maps
+processes.die_with_parent(os.getppid())
+try:
+    sandbox.leave_network()
+except OSError as error:
+    raise SystemExit(f"skip: {error}")
+number = ctypes.c_int()
+library.prctl(2, ctypes.byref(number), 0, 0, 0)
+capabilities = [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")]
+print(os.geteuid(), os.getegid(), number.value == signal.SIGKILL, int(capabilities[0], 16))
+print(sorted(line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_privileges_leaves_the_network_and_keeps_its_id_and_its_parent():
+    """A change of credentials may make the kernel forget that the child shall die with its parent."""
+    environment = processes.with_package_path(dict(os.environ))
+    command = [sys.executable, "-c", LEAVE]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    if b"skip: " in done.stdout:
+        pytest.skip(done.stdout.decode())
+    assert done.stdout.decode().splitlines() == [f"{SOMEBODY} {SOMEBODY} True 0", "['lo']"]

@@ -1,0 +1,213 @@
+"""Which paths a child may use, computed over a described tree; and kernels that have no Landlock."""
+
+import errno
+import os
+from collections import namedtuple
+
+import pytest
+
+from vitsearch_evaluators.base import sandbox
+from vitsearch_evaluators.measure.child import isolation
+from vitsearch_evaluators.measure.isolation import Isolation
+
+hypothesis = pytest.importorskip("hypothesis")
+strategies = hypothesis.strategies
+
+Entry = namedtuple("Entry", "name is_link")
+Entry.is_symlink = lambda self: self.is_link
+
+
+def tree(*paths, links=()):
+    """A function like os.scandir over a tree with these files and links."""
+
+    def scan(folder):
+        inside = os.path.join(folder, "")
+        names = {path[len(inside) :].split("/")[0] for path in (*paths, *links) if path.startswith(inside)}
+        return [Entry(name, inside + name in links) for name in sorted(names)]
+
+    return scan
+
+
+BOARD = tree(
+    "/etc/passwd",
+    "/home/me/.bashrc",
+    "/home/me/venv/bin/python",
+    "/usr/lib/libc.so",
+    "/var/lib/dpkg/status",
+    "/var/lib/vitsearch/token",
+    "/var/lib/vitsearch/venv/bin/python",
+    "/var/log/syslog",
+    links=("/bin", "/home/me/agent"),
+)
+STATE = "/var/lib/vitsearch"
+
+
+def test_everything_beside_the_way_to_the_hidden_folder_is_allowed():
+    assert list(isolation.beside("/", [STATE], BOARD)) == ["/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log"]
+
+
+def test_several_hidden_paths_are_left_out():
+    found = list(isolation.beside("/", [STATE, "/etc/token", "/home/me/venv"], BOARD))
+    assert found == ["/etc/passwd", "/home/me/.bashrc", "/usr", "/var/lib/dpkg", "/var/log"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/usr", ["/usr"]),
+        (STATE, []),
+        (STATE + "/token", []),
+        ("/var/lib", ["/var/lib/dpkg"]),
+        (STATE + "2", [STATE + "2"]),
+        ("/", ["/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log"]),
+    ],
+)
+def test_a_path_gives_itself_or_what_is_not_hidden_in_it(path, allowed):
+    assert list(isolation.beside(path, [STATE], BOARD)) == allowed
+
+
+def test_links_are_left_out_because_they_may_lead_to_the_hidden_folder():
+    assert list(isolation.beside("/home/me", ["/home/me/venv/bin"], BOARD)) == ["/home/me/.bashrc"]
+
+
+def test_an_interpreter_below_the_hidden_folder_is_readable_but_never_the_folder_itself():
+    needed = [STATE, STATE + "/venv", "/usr/lib", "/"]
+    found = isolation.readable_paths([STATE], needed, BOARD)
+    assert set(found) == {"/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log", STATE + "/venv"}
+
+
+def test_of_a_folder_with_very_many_entries_only_the_needed_ones_are_allowed():
+    many = [f"/data/{number}/x" for number in range(isolation.ENTRIES_MAX)]
+    scan = tree(*many, "/data/agent/state/token", "/data/agent/venv/x")
+    found = isolation.readable_paths(["/data/agent/state"], ["/data/7"], scan)
+    assert found == ["/data/agent/venv", "/data/7"]
+
+
+def test_a_folder_that_cannot_be_listed_allows_nothing():
+    def scan(folder):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    assert list(isolation.beside("/", [STATE], scan)) == []
+
+
+NAMES = strategies.sampled_from("abc")
+PATHS = strategies.lists(NAMES, min_size=1, max_size=5).map(lambda names: "/" + "/".join(names))
+
+
+@hypothesis.given(files=strategies.lists(PATHS, max_size=12), hidden=strategies.lists(PATHS, min_size=1, max_size=3))
+@hypothesis.settings(deadline=None)
+def test_a_file_is_allowed_exactly_if_it_is_not_hidden(files, hidden):
+    leaves = [path for path in files if not any(other.startswith(path + "/") for other in (*files, *hidden))]
+    allowed = list(isolation.beside("/", hidden, tree(*leaves, *hidden)))
+
+    def below(path, folders):
+        return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+    for path in leaves:
+        assert below(path, allowed) is not below(path, hidden)
+    assert not any(below(path, allowed) for path in hidden)
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """A job whose isolation runs in this process; what it would change of the process is recorded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(sandbox, "leave_network", lambda: None)
+    return {"isolation": Isolation((str(tmp_path / "state"),)).for_child((), network=False)}
+
+
+def refuse(number):
+    def call(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+def found(job):
+    return {one.name: (one.holds, one.detail) for one in isolation.enter(job)}
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSYS, "no Landlock: Linux 5.13 or newer, built and started with it"),
+        (errno.EOPNOTSUPP, "no Landlock: Linux 5.13 or newer, built and started with it"),
+        (errno.EPERM, "no Landlock: Operation not permitted"),
+    ],
+)
+def test_a_kernel_without_landlock_gives_a_reason_and_still_measures(job, monkeypatch, number, reason):
+    monkeypatch.setattr(sandbox, "_syscall", refuse(number))
+    assert found(job)["files"] == (False, reason)
+    assert found(job)["network"] == (True, "network namespace")
+
+
+class Recorded:
+    """A ruleset that records what is allowed."""
+
+    def __init__(self, abi, network):
+        self.abi, self.network, self.rules = abi, network, {}
+        Recorded.last = self
+
+    def allow(self, path, access):
+        self.rules[path] = self.rules.get(path, 0) | access
+
+    def enforce(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("abi", "network"),
+    [
+        (3, (False, "no network namespace: Operation not permitted")),
+        (4, (True, "Landlock denies TCP, not UDP (no network namespace: Operation not permitted)")),
+    ],
+)
+def test_landlock_denies_tcp_where_no_namespace_can_be_made(job, monkeypatch, abi, network):
+    monkeypatch.setattr(sandbox, "leave_network", refuse(errno.EPERM))
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: abi)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    assert found(job)["network"] == network
+    assert found(job)["files"] == (True, f"Landlock ABI {abi}")
+
+
+def test_a_child_may_change_its_folder_and_its_cache_but_not_the_programs(job, monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    cache, group = str(tmp_path / "state" / "cache"), "/sys/fs/cgroup/x"
+    isolation.enter(dict(job, cache=cache, group=group))
+    changeable = {path for path, access in Recorded.last.rules.items() if access & sandbox.WRITE_FILE}
+    assert {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/dev", "/proc/self"} <= changeable
+    assert not changeable & {"/", "/usr", "/etc", str(tmp_path / "state")}
+    assert Recorded.last.rules["/"] == sandbox.READ_DIR
+
+
+def test_temporary_files_go_to_the_jobs_folder_where_the_usual_one_leads_to_a_hidden_path(job, monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    isolation.enter(job)
+    assert os.environ["TMPDIR"] == os.path.realpath(str(tmp_path / "work"))
+
+
+def test_a_job_without_isolation_keeps_its_rights(monkeypatch):
+    monkeypatch.setattr(sandbox, "leave_network", refuse(errno.EPERM))
+    assert isolation.enter({}) == ()
+
+
+def test_the_configuration_may_allow_the_network(job, monkeypatch):
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    job["isolation"]["network"] = True
+    assert found(job)["network"] == (False, "config.json allows it")
+    assert Recorded.last.network
+
+
+@pytest.mark.parametrize(("user", "text"), [(0, "a model runs as root"), (998, "uid 998")])
+def test_the_user_is_named(job, monkeypatch, user, text):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(sandbox, "_syscall", refuse(errno.ENOSYS))
+    holds, detail = found(job)["user"]
+    assert not holds
+    assert text in detail
