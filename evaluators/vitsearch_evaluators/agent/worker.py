@@ -252,7 +252,7 @@ class Worker(threading.Thread):
         on_start = functools.partial(self._queue.started, job.id)
         launch, limit = self._launch(job.spec.runtime), self._device.memory_limit
         job_folder = JobFolder(folder, self._stop_child, on_start, launch, limit)
-        work = f"for {self._queue.get(job.id).owner.study}"
+        work = f"a model of {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "accuracy":
