@@ -274,7 +274,7 @@ class Worker(threading.Thread):
         context = JobContext(job.id, device_id, environment, job.attempts, job.queue_s, slowdown)
         on_start = functools.partial(self._queue.started, job.id)
         job_folder = self._job_folder(folder, on_start, self._launch(job.spec.runtime))
-        work = f"for {self._queue.get(job.id).owner.study}"
+        work = f"a model of {self._queue.get(job.id).owner.study}"
         with self._measuring(work, functools.partial(self._report, job.id)), self._device.undisturbed():
             # Imported only if needed: most agents only measure, and their memory stays small.
             if job.spec.kind == "accuracy":
