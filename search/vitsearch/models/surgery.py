@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vitsearch.models.backbone import Layer
 
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+SMALL_SCALE = 0.1
 
 
 def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
@@ -91,3 +92,11 @@ def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
         for norm in dead:
             norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.5 + 0.5)
     return len(dead)
+
+
+def raise_layer_scales(model: nn.Module) -> None:
+    """Set small layer scales to 0.5. Fresh ones are about 1e-5 and would hide the branches behind them."""
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < SMALL_SCALE:
+                values.fill_(0.5)

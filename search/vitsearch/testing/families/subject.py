@@ -22,6 +22,7 @@ from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.export.base import ExportReport
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.models.backbone import ModelSpec
+from vitsearch.models.surgery import raise_layer_scales
 
 TOLERANCE = 1e-5
 """Of the largest output, where two ways to compute it are equal in exact arithmetic."""
@@ -153,14 +154,10 @@ class Subject:
 def _built(spec: ModelSpec, arguments: tuple[tuple[str, Any], ...]) -> nn.Module:
     """Build once: drawing random weights takes longer than most of the tests.
 
-    ``arguments`` are those that the family adds, part of the key only. A fresh model's layer scales are about
-    1e-5, which would hide every cut behind them, so they are set to 0.5.
+    ``arguments`` are those that the family adds, part of the key only.
     """
     model = backbones.find(spec.backbone).build(spec).model
-    with torch.no_grad():
-        for name, values in model.named_parameters():
-            if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < 0.1:
-                values.fill_(0.5)
+    raise_layer_scales(model)
     return model
 
 
