@@ -38,6 +38,7 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
         problems += _unusable_backbones(space, known, supports, {problem.path for problem in problems})
     if space.baseline.backbone not in missing:
         problems += _baseline(loaded, supports, {problem.path for problem in problems})
+        problems += _unexportable_baseline(space, supports)
     return source.lines(problems)
 
 
@@ -141,3 +142,12 @@ def _baseline(loaded: LoadedSpace, supports: Supports, reported: set[Path]) -> I
         reason = None if same else supports(base.backbone, key, value)
         if reason is not None:
             yield Problem(("baseline", key), f"{base.backbone} does not support {value!r}: {reason}")
+
+
+def _unexportable_baseline(space: SearchSpace, supports: Supports) -> Iterator[Problem]:
+    """The baseline is measured in fp32 too; as a backbone of the search it is already reported."""
+    name = space.baseline.backbone
+    if name not in {choice.name for choice in space.space.backbone}:
+        reason = supports(name, "quantization", "fp32")
+        if reason is not None:
+            yield Problem(("baseline", "backbone"), reason)

@@ -107,6 +107,15 @@ def test_the_reason_names_the_nearest_valid_sizes():
     assert "(nearest: 192 and 208)" in reason
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8_weights"])
+def test_a_model_too_large_for_an_onnx_file_is_refused(precision):
+    reason = backbones.supports("vit_huge_patch14_224", "quantization", precision)
+    assert reason == (
+        "vit_huge_patch14_224 cannot be exported: its weights take 2.5 GB in fp32, an ONNX file at most 2.1 GB"
+    )
+    assert backbones.supports("vit_so400m_patch14_siglip_224", "quantization", precision) is None
+
+
 def test_build_refuses_what_supports_refuses():
     family = backbones.find("deit_tiny_patch16_224")
     with pytest.raises(PlanError, match="multiple of the patch size 16"):
