@@ -13,7 +13,7 @@ class AccuracyResult(NamedTuple):
     """The accuracy of an artifact on the device, on a validation subset.
 
     `images` and `labels` are the digests of the subset's files. For `correct` of `n` images the largest logit is the
-    label's; an image with a logit that is not finite (`not_finite` images) counts as wrong. `ci95_low` and
+    label's, in runs of `batch` images; an image with a logit that is not finite (`not_finite` images) counts as wrong. `ci95_low` and
     `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits: float32, little
     endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
     """
@@ -31,6 +31,7 @@ class AccuracyResult(NamedTuple):
     correct: int
     not_finite: int
     classes: int
+    batch: int
     ci95_low: float
     ci95_high: float
     logits_sha256: str
@@ -60,6 +61,7 @@ _ACCURACY: Mapping[str, json_reader.Reader] = dict(
     correct=json_reader.integer(),
     not_finite=json_reader.integer(),
     classes=json_reader.integer(1),
+    batch=json_reader.integer(1),
     ci95_low=_share,
     ci95_high=_share,
     logits_sha256=json_reader.sha256,

@@ -216,13 +216,13 @@ class Pipeline:
     async def _artifact(self, trial: ResolvedTrial, weights: str, rung: int, key: str) -> ArtifactRow:
         async def make() -> tuple[ArtifactRow, StageCost]:
             trained = self._ledger.training(weights, rung)
-            checkpoint = trained.checkpoint_sha256 if trained else None
+            checkpoint, batch = trained.checkpoint_sha256 if trained else None, self.protocols.confirm.batch
             job = ExportJob(
-                self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint
+                self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint, batch
             )
             out, cost = await self.context.run(job)
             detail = {"macs_m": out.macs_m, "params_m": out.params_m, "parity": out.parity}
-            accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct)
+            accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
             where = str(self._workspace.store.root)
             return ArtifactRow(key, "onnx", out.sha256, out.size_bytes, where, detail), cost

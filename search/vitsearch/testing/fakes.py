@@ -173,6 +173,7 @@ class FakeDevice:
             correct=9,
             not_finite=0,
             classes=10,
+            batch=1,
             ci95_low=0.6,
             ci95_high=0.98,
             logits_sha256=DIGEST,

@@ -26,6 +26,7 @@ class AccuracyReport(NamedTuple):
     correct: int
     not_finite: int
     classes: int
+    batch: int
     runtime_version: str
     options: Mapping[str, Any]
 
@@ -42,6 +43,7 @@ _REPORT: Mapping[str, json_reader.Reader] = {
     "correct": json_reader.integer(),
     "not_finite": json_reader.integer(),
     "classes": json_reader.integer(1),
+    "batch": json_reader.integer(1),
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
 }
@@ -65,7 +67,7 @@ def classify(subject: Subject) -> AccuracyReport:
             right, broken = _count(logits, labels[start : start + batch])
             correct, not_finite = correct + right, not_finite + broken
             stream.write(logits.tobytes())
-    return AccuracyReport(n, correct, not_finite, classes, subject.version, subject.options)
+    return AccuracyReport(n, correct, not_finite, classes, batch, subject.version, subject.options)
 
 
 def _subset() -> Tuple[npy.Header, Any]:

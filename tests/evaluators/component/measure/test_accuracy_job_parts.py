@@ -12,7 +12,7 @@ from vitsearch_evaluators.wire.protocol import ACCURACY, BlobRef, JobSpec
 CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 NAMES = ("model.onnx", "images.npy", "labels.npy")
 SPEC = JobSpec("accuracy", tuple(BlobRef(name, "b2" * 32, 1) for name in NAMES), "noop", {}, ACCURACY)
-REPORT = {"n": 4, "correct": 3, "not_finite": 0, "classes": 2, "runtime_version": "1", "options": {}}
+REPORT = {"n": 4, "correct": 3, "not_finite": 0, "classes": 2, "batch": 1, "runtime_version": "1", "options": {}}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.job_spec import (
+    ACCURACY,
     CONFIRM,
     SCREEN,
     BlobRef,
@@ -56,6 +57,10 @@ def test_golden_job_id():
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
     assert MeasureProtocol("confirm-2", 20, 0.2, 200, 2.0, 300.0, 5, 1, 1) == CONFIRM
+
+
+def test_accuracy_is_judged_at_the_batch_of_the_measurements():
+    assert ACCURACY.batch == SCREEN.batch == CONFIRM.batch
 
 
 def test_job_id_depends_only_on_what_is_measured():
