@@ -41,8 +41,9 @@ def try_backbones(names: Sequence[str], resolution: int | None, as_json: bool) -
 
 
 def print_attempt(found: Attempt, console: Console) -> None:
-    size = "" if found.params_m is None else f", {found.params_m:.1f} million parameters"
-    title = f"{found.backbone} ({found.family}) at {found.resolution} pixels{size}"
+    title = f"{found.backbone} ({found.family}) at {found.resolution} pixels"
+    if found.params_m is not None and found.macs_m is not None:
+        title += f": {found.params_m:.1f} million parameters, {found.macs_m:.0f} million MACs"
     if found.reason is not None:
         console.print(f"{title}\ndoes not work: {found.reason}", markup=False)
         return

@@ -79,6 +79,19 @@ def unfused_attention(model: nn.Module) -> Iterator[None]:
             setattr(module, "fused_attn", True)  # noqa: B010
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient inside this context."""
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
+
+
 def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
     """Draw U(0.5, 1) for every norm weight that is all zero; returns the number of such norms.
 
@@ -95,8 +108,11 @@ def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
 
 
 def raise_layer_scales(model: nn.Module) -> None:
-    """Set small layer scales to 0.5. Fresh ones are about 1e-5 and would hide the branches behind them."""
+    """Set small layer scales to 0.5, in place; also norms that start as such. Fresh ones are about 1e-5 and would hide
+    the branches behind them."""
+    norms = {id(norm.weight) for norm in model.modules() if isinstance(norm, NORMS) and norm.weight is not None}
     with torch.no_grad():
         for name, values in model.named_parameters():
-            if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < SMALL_SCALE:
+            is_scale = name.rpartition(".")[2].startswith("gamma") or id(values) in norms
+            if is_scale and float(values.abs().max()) < SMALL_SCALE:
                 values.fill_(0.5)

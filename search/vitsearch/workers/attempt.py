@@ -19,6 +19,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
@@ -58,6 +59,7 @@ class Attempt:
     family: str
     resolution: int
     params_m: float | None
+    macs_m: float | None
     reason: str | None
     files: tuple[FileAttempt, ...]
 
@@ -78,6 +80,7 @@ def attempt(name: str, resolution: int | None = None) -> Attempt:
     """
     family = backbones.find(name)
     spec = _spec(name, resolution or family.native_resolution(name))
+    macs_m: float | None = None
     params_m: float | None = None
     files: tuple[FileAttempt, ...] = ()
     reason = family.supports(name, "quantization", "fp32")
@@ -85,13 +88,15 @@ def attempt(name: str, resolution: int | None = None) -> Attempt:
         try:
             model = family.build(spec).model.eval()
             raise_layer_scales(model)
-            params_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-            files = tuple(_files(model, family, spec))
+            images = _images(spec)
+            ships = deploy.deployed(model, family, tuple(images.shape))
+            macs_m, params_m = macs.count(ships, images[:1])
+            files = tuple(_files(ships, images, family, spec))
         except PlanError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
             reason = _in_one_line(error)
-    return Attempt(name, family.family, spec.resolution, params_m, reason, files)
+    return Attempt(name, family.family, spec.resolution, params_m, macs_m, reason, files)
 
 
 def _spec(name: str, resolution: int) -> ModelSpec:
@@ -101,14 +106,16 @@ def _spec(name: str, resolution: int) -> ModelSpec:
     return ModelSpec(name, "none", resolution, classes, channels)
 
 
-def _files(model: nn.Module, family: Backbone, spec: ModelSpec) -> Iterator[FileAttempt]:
+def _images(spec: ModelSpec) -> torch.Tensor:
     shape = IMAGES, spec.channels, spec.resolution, spec.resolution
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    ships = deploy.deployed(model, family, shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _files(ships: nn.Module, images: torch.Tensor, family: Backbone, spec: ModelSpec) -> Iterator[FileAttempt]:
     for runtime, made in precisions.PRECISIONS.items():
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "plain.onnx"
-            EXPORTERS.get(runtime)().export(ships, shape, plain)
+            EXPORTERS.get(runtime)().export(ships, tuple(images.shape), plain)
             for precision in made:
                 reason = family.supports(spec.backbone, "quantization", precision)
                 if reason is not None:
