@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,16 +60,7 @@ class Subject:
     @classmethod
     def smaller_model(cls) -> Iterator[None]:
         """Let the family build its models with ``arguments``."""
-        family = cast(Any, backbones.find(cls.spec.backbone))
-        with pytest.MonkeyPatch.context() as patch:
-            if cls.arguments:
-                original = family.recipe
-
-                def recipe(name: str, resolution: int | None = None) -> Recipe:
-                    found: Recipe = original(name, resolution)
-                    return replace(found, arguments={**found.arguments, **cls.arguments})
-
-                patch.setattr(family, "recipe", recipe)
+        with smaller_models(cls.spec.backbone, cls.arguments):
             yield
 
     @pytest.fixture(scope="class")
@@ -148,6 +140,22 @@ class Subject:
         cut = copy.deepcopy(model)
         self._prune(cut, resolved)
         return cut
+
+
+@contextmanager
+def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Let the family of ``name`` build all models with these ``arguments`` of timm's constructor too."""
+    family = cast(Any, backbones.find(name))
+    with pytest.MonkeyPatch.context() as patch:
+        if arguments:
+            original = family.recipe
+
+            def recipe(name: str, resolution: int | None = None) -> Recipe:
+                found: Recipe = original(name, resolution)
+                return replace(found, arguments={**found.arguments, **arguments})
+
+            patch.setattr(family, "recipe", recipe)
+        yield
 
 
 @lru_cache(maxsize=2)
