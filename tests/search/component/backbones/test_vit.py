@@ -49,6 +49,22 @@ class TestLayerScale(VariantTestCase, FittingTests):
     unsupported = (("window_size", 4),)
 
 
+class TestAttentionPooling(VariantTestCase):
+    spec = ModelSpec("test_vit3", "none", 32, 10)
+    arguments = {"depth": 2}
+    other_resolution = 48
+    unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
+
+
+class TestRMSNorm(VariantTestCase):
+    """Norms without a mean, in the stream and of queries and keys."""
+
+    spec = ModelSpec("test_vit4", "none", 32, 10)
+    arguments = {"depth": 2}
+    other_resolution = 48
+    unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
+
+
 @pytest.mark.parametrize(
     ("name", "knob"),
     [("vit_giant_patch14_dinov2", "ffn_pruning_ratio"), ("vit_base_patch16_xp_224", "head_pruning_ratio")],
@@ -74,6 +90,9 @@ def test_cutting_the_stream_cuts_all_tokens_and_tables(name):
 @pytest.mark.parametrize("name", ["vit_base_patch16_xp_224", "vit_base_patch16_siglip_224"])
 def test_streams_of_another_kind_cannot_be_cut(name):
     assert "at its residual stream" in backbones.supports(name, "embed_pruning_ratio", 0.25)
+    family = backbones.find(name)
+    with pytest.raises(PlanError, match="at its residual stream"):
+        family.slice_stream(family.unbuilt(name), range(16))
 
 
 @pytest.mark.parametrize(
