@@ -13,10 +13,10 @@ _share = json_reader.number(0.0, 1.0)
 class AccuracyResult(NamedTuple):
     """The accuracy of an artifact on the device, on a validation subset.
 
-    `images` and `labels` are the digests of the subset's files. For `correct` of `n` images the largest logit is the
-    label's; an image with a logit that is not finite (`not_finite` images) counts as wrong. `ci95_low` and
-    `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits: float32, little
-    endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
+    `images` and `labels` are the digests of the subset's files. In runs of `batch` images, the largest logit is the
+    label's for `correct` of `n` images; an image with a logit that is not finite (`not_finite` images) counts as wrong.
+    `ci95_low` and `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits:
+    float32, little endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
     """
 
     job_id: str

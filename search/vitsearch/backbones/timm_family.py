@@ -24,6 +24,7 @@ from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
+from vitsearch.models.graph import MAX_BYTES
 from vitsearch.training.distillation import supports_token
 
 
@@ -138,6 +139,8 @@ class TimmFamily(ABC):
             return None if self._removable(name) > 1 else f"{name} {self.why_no_depth}"
         if knob == "embed_pruning_ratio" and value:
             return f"{name} {self.why_no_embed}"
+        if knob == "quantization":
+            return self._refused_export(name)
         if knob == "weight_sparsity" and value != "none" and not sparsity.layers(self.unbuilt(name)):
             return f"{name} has no layers that could be sparse"
         if knob == "distillation" and value in ("token", "token_hard"):
@@ -170,6 +173,13 @@ class TimmFamily(ABC):
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
         return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
+
+    def _refused_export(self, name: str) -> str | None:
+        """Why no file of ``name`` can be written, at any precision: all are made from the fp32 file."""
+        size = 4 * sum(parameter.numel() for parameter in self.unbuilt(name).parameters())
+        if size < MAX_BYTES:
+            return None
+        return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
 
     def _removable(self, name: str) -> int:
         return sum(unit.removable for unit in self._unbuilt_units(name))

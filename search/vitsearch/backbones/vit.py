@@ -19,6 +19,7 @@ from vitsearch.backbones.plain import block_units, slice_attention
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.compress import tokens
 from vitsearch.core.token_counts import position_problem
+from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Reader
 
 NEEDS_CLASS_TOKEN = {
@@ -87,6 +88,8 @@ class ViTFamily(TimmFamily):
         slice_attention(f"blocks.{block}", cast(VisionTransformer, model).blocks[block].attn, kept)
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
+        if not vit_stream.can_be_cut(model):
+            raise PlanError(f"family {self.family}: a model that {self.why_no_embed}")
         vit_stream.keep(model, kept)
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:

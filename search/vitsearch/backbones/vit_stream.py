@@ -28,8 +28,8 @@ WIDTHS = ("embed_dim", "num_features", "head_hidden_size")
 
 
 def can_be_cut(vit: Any) -> bool:
-    """Whether this module can cut every part of ``vit`` that touches the stream; ``vit`` is as timm built it."""
-    blocks = all(is_plain_block(block) and is_plain_mlp(block.mlp) for block in vit.blocks)
+    """Whether this module can cut every part of ``vit`` that touches the stream; tokens are not pruned yet."""
+    blocks = all(is_plain_block(block) and is_plain_mlp(block.mlp) for block in _blocks(vit))
     plain = blocks and type(vit.patch_embed) is PatchEmbed and vit.attn_pool is None
     return (
         plain

@@ -146,9 +146,29 @@ def capabilities(
         list[str] | None,
         typer.Argument(metavar="BACKBONE", help="Default: one of each design.", show_default=False),
     ] = None,
+    tries: Annotated[
+        bool,
+        typer.Option(
+            "--try",
+            help="Build each BACKBONE with random weights, export it at every precision and run the files here; "
+            "exit code 1 if something does not work.",
+        ),
+    ] = False,
+    resolution: Annotated[
+        int | None, typer.Option(help="With --try: pixels; default: those of the backbone.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
 ) -> None:
     """List the operators that each backbone supports and the precisions that each runtime supports, and why others are
-    not supported. Prints Markdown."""
+    not supported. Prints Markdown. With --try, find out what works."""
+    if tries:
+        from vitsearch.cli.attempts import try_backbones
+
+        if not names:
+            raise typer.BadParameter("--try needs the name of a backbone")
+        raise typer.Exit(0 if try_backbones(names, resolution, as_json) else 1)
+    if resolution is not None or as_json:
+        raise typer.BadParameter("--resolution and --json describe what --try does: add --try")
     from vitsearch.cli.capabilities import describe, examples
 
     typer.echo(describe(names or examples()))

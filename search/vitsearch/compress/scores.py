@@ -20,7 +20,7 @@ from vitsearch.compress.sequential import classifiers
 from vitsearch.compress.statistics import Array, BlockStatistics, Statistics, UnitStatistics
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import Backbone
-from vitsearch.models.surgery import unfused_attention
+from vitsearch.models.surgery import frozen, unfused_attention
 
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Layer
@@ -52,7 +52,7 @@ def collect(
     every = [watch for pair in watched for watch in pair if watch is not None]
     readers = [_Reading(layer) for layer in _readers(model, backbone)]
     depth = [0.0] * len(watched)
-    with _frozen(model), unfused_attention(model), _hooked([*every, *readers]):
+    with frozen(model), unfused_attention(model), _hooked([*every, *readers]):
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
             _one_batch(model, images[chosen], labels[chosen], [*every, *readers])
@@ -175,15 +175,3 @@ def _hooked(every: Sequence[_Watch | _Reading]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in free:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in free:
-            parameter.requires_grad_(True)

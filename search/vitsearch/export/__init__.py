@@ -2,6 +2,7 @@
 
     base.py        Exporter (the protocol), ExportReport
     onnx_file.py   ONNX, checked in onnxruntime
+    symbolics.py   ONNX nodes for operators that torch's exporter cannot convert
     deploy.py      the merged form of a model that ships
     evaluate.py    logits of an exported file, in its runtime
 

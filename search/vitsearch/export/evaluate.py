@@ -1,9 +1,11 @@
-"""Logits of an exported file, computed by the runtime that will serve it."""
+"""Logits and latency of an exported file, in the runtime that will serve it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
@@ -13,6 +15,7 @@ from vitsearch.models.graph import INPUT, OUTPUT
 
 Floats = NDArray[np.float32]
 FATAL_ONLY = 4
+RUNS = 5
 
 
 def logits(onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1) -> Floats:
@@ -20,13 +23,29 @@ def logits(onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, 
 
     At most ``batch_size`` images are run at once.
     """
+    session = _session(onnx_path, threads)
+    parts = [session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images, batch_size)]
+    return np.concatenate(parts)
+
+
+def latency_ms(onnx_path: Path, images: Floats, threads: int = 1) -> float:
+    """Median wall time of :data:`RUNS` runs on this machine, after a first one; ``images`` are one batch."""
+    session = _session(onnx_path, threads)
+    session.run([OUTPUT], {INPUT: images})
+    seconds = []
+    for _ in range(RUNS):
+        begin = perf_counter()
+        session.run([OUTPUT], {INPUT: images})
+        seconds.append(perf_counter() - begin)
+    return 1e3 * median(seconds)
+
+
+def _session(onnx_path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
-    session = ort.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
-    parts = [session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images, batch_size)]
-    return np.concatenate(parts)
+    return ort.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
 
 
 def _batches(images: Floats | Iterable[Floats], batch_size: int) -> Iterator[Floats]:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate
+from vitsearch.export import evaluate, symbolics
 from vitsearch.export.base import PARITY_LIMIT, ExportReport
 from vitsearch.models.graph import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
@@ -42,6 +42,7 @@ class OnnxExporter:
 
 
 def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    symbolics.register()
     with warnings.catch_warnings(), unfused_attention(model), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # from this exporter, which is chosen on purpose
         warnings.simplefilter("ignore", TracerWarning)  # from timm's checks of shapes

@@ -3,3 +3,5 @@
 INPUT, OUTPUT = "images", "logits"
 """float32 (batch, channels, height, width) and float32 (batch, classes)."""
 OPSET = 17
+MAX_BYTES = 2**31
+"""Of an ONNX file: Protocol Buffers hold no more. Larger weights would need files beside it."""

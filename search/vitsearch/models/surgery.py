@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vitsearch.models.backbone import Layer
 
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+SMALL_SCALE = 0.1
 
 
 def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
@@ -78,6 +79,19 @@ def unfused_attention(model: nn.Module) -> Iterator[None]:
             setattr(module, "fused_attn", True)  # noqa: B010
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient inside this context."""
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
+
+
 def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
     """Draw U(0.5, 1) for every norm weight that is all zero; returns the number of such norms.
 
@@ -91,3 +105,14 @@ def redraw_zero_norms(model: nn.Module, seed: int = 0) -> int:
         for norm in dead:
             norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) * 0.5 + 0.5)
     return len(dead)
+
+
+def raise_layer_scales(model: nn.Module) -> None:
+    """Set small layer scales to 0.5, in place; also norms that start as such. Fresh ones are about 1e-5 and would hide
+    the branches behind them."""
+    norms = {id(norm.weight) for norm in model.modules() if isinstance(norm, NORMS) and norm.weight is not None}
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            is_scale = name.rpartition(".")[2].startswith("gamma") or id(values) in norms
+            if is_scale and float(values.abs().max()) < SMALL_SCALE:
+                values.fill_(0.5)

@@ -48,7 +48,7 @@ class DeviceAccuracy:
         async def make() -> tuple[AccuracyRow, StageCost]:
             with self._context.stage(Stage.DEVICE_ACCURACY):
                 found = await self._device.accuracy(file, subset, plan.deployment)
-            row = AccuracyRow(key, split, found.n, found.device_id, found.correct)
+            row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
             return row, StageCost(found.seconds, {plan.deployment.runtime: found.runtime_version})
 
         return await self._context.single_flight.get(

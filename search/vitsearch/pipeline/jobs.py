@@ -255,7 +255,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class ExportJob(Job[Exported]):
-    """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut)."""
+    """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut).
+
+    The accuracy is that of runs of ``batch`` images, as the device measures the file: activations that are quantized
+    at run time share one scale in a run.
+    """
 
     stage = Stage.EXPORT
     spec: CompressionSpec
@@ -263,3 +267,4 @@ class ExportJob(Job[Exported]):
     opset: int
     calibration: Calibration
     checkpoint_sha256: str | None
+    batch: int = 1

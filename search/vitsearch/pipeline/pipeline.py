@@ -238,8 +238,9 @@ class Pipeline:
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
+            batch = self.protocols.confirm.batch or 1
             job = ExportJob(
-                self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint
+                self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint, batch
             )
             out, cost = await self.context.run(job)
             detail = {
@@ -248,7 +249,7 @@ class Pipeline:
                 "parity": out.parity,
                 "only_class": out.only_class,
             }
-            accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct)
+            accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
             where = str(self._workspace.store.root)
             return ArtifactRow(key, "onnx", out.sha256, out.size_bytes, where, detail), cost

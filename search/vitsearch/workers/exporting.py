@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.plan import Deployment
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, deploy, evaluate
+from vitsearch.models.graph import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import EVALUATION_BATCH, blank, drawn
 
@@ -33,15 +36,25 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
 
 def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
     """Write the file of ``model`` at the precision of ``job`` into ``folder``; returns its path and its parity."""
-    resolution = job.spec.source.resolution
+    inputs = drawn(job.workspace, job.calibration, job.spec.source.resolution).numpy()
+    return write(model, inputs, job.deployment, folder, job.opset, job.spec.resolved.fp32_layers)
+
+
+def write(
+    model: nn.Module,
+    inputs: Floats,
+    deployment: Deployment,
+    folder: Path,
+    opset: int = OPSET,
+    fp32_layers: Sequence[str] = (),
+) -> tuple[Path, float]:
+    """Write the file of ``model``, calibrated on ``inputs`` (n, channels, height, width), into ``folder``; returns its
+    path and its parity. Linear layers named in ``fp32_layers`` stay in fp32 where precisions are mixed."""
     plain, final = folder / "fp32.onnx", folder / "model.onnx"
-    shape = tuple(blank(resolution, job.workspace).shape)
     with fake_quant.unrounded(model):
-        report = EXPORTERS.get(job.deployment.runtime)().export(model, shape, plain, job.opset)
-    inputs = drawn(job.workspace, job.calibration, resolution).numpy()
-    learned = fake_quant.learned(model)
-    left = fake_quant.weights_of(model, job.spec.resolved.fp32_layers)
-    quantize.quantize(plain, final, job.deployment.precision, inputs, learned, left)
+        report = EXPORTERS.get(deployment.runtime)().export(model, (1, *inputs.shape[1:]), plain, opset)
+    learned, left = fake_quant.learned(model), fake_quant.weights_of(model, fp32_layers)
+    quantize.quantize(plain, final, deployment.precision, inputs, learned, left)
     return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
 
 

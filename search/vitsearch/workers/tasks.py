@@ -33,7 +33,6 @@ from vitsearch.storage.files import FileStore
 from vitsearch.training import distillation, fine_tune, inference
 from vitsearch.workers.exporting import deployed, export
 from vitsearch.workers.images import (
-    EVALUATION_BATCH,
     batches,
     blank,
     drawn,
@@ -169,7 +168,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     with tempfile.TemporaryDirectory() as folder:
         path, parity = export(model, job, Path(folder))
         split = batches(images, images.validation.images, resolution)
-        logits = evaluate.logits(path, split, batch_size=EVALUATION_BATCH)
+        logits = evaluate.logits(path, split, batch_size=job.batch)
         if not np.isfinite(logits).all():
             raise StageError(
                 "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"

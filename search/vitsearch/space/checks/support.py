@@ -156,3 +156,5 @@ def _baseline(asked: Asked, missing: set[str], supports: Supports, reported: set
     pixels, path = (base.resolution, ()) if base.resolution else largest
     if pixels and path not in reported and (reason := supports(name, "resolution", pixels)):
         yield Problem(("baseline", "resolution"), f"{name} does not support {pixels!r}: {reason}")
+    if name not in listed and (reason := supports(name, "quantization", "fp32")):  # it is measured in fp32 too
+        yield Problem(("baseline", "backbone"), reason)

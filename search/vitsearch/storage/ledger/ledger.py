@@ -64,11 +64,14 @@ class ArtifactRow:
 
 @dataclass(frozen=True)
 class AccuracyRow:
+    """``batch``: images in one run."""
+
     artifact_key: str
     split: str
     n: int
     evaluated_on: str
     correct: int
+    batch: int
 
     file: ClassVar[None] = None
 

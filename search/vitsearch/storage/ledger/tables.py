@@ -73,6 +73,7 @@ accuracy = Table(
     Column("n", Integer, primary_key=True),
     Column("evaluated_on", String(64), primary_key=True),
     Column("correct", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
     *_cost_columns(),
 )
 

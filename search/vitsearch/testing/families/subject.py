@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.export.base import ExportReport
 from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.models.backbone import ModelSpec
+from vitsearch.models.surgery import raise_layer_scales
 
 TOLERANCE = 1e-5
 """Of the largest output, where two ways to compute it are equal in exact arithmetic."""
@@ -58,16 +60,7 @@ class Subject:
     @classmethod
     def smaller_model(cls) -> Iterator[None]:
         """Let the family build its models with ``arguments``."""
-        family = cast(Any, backbones.find(cls.spec.backbone))
-        with pytest.MonkeyPatch.context() as patch:
-            if cls.arguments:
-                original = family.recipe
-
-                def recipe(name: str, resolution: int | None = None) -> Recipe:
-                    found: Recipe = original(name, resolution)
-                    return replace(found, arguments={**found.arguments, **cls.arguments})
-
-                patch.setattr(family, "recipe", recipe)
+        with smaller_models(cls.spec.backbone, cls.arguments):
             yield
 
     @pytest.fixture(scope="class")
@@ -149,18 +142,30 @@ class Subject:
         return cut
 
 
+@contextmanager
+def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Let the family of ``name`` build all models with these ``arguments`` of timm's constructor too."""
+    family = cast(Any, backbones.find(name))
+    with pytest.MonkeyPatch.context() as patch:
+        if arguments:
+            original = family.recipe
+
+            def recipe(name: str, resolution: int | None = None) -> Recipe:
+                found: Recipe = original(name, resolution)
+                return replace(found, arguments={**found.arguments, **arguments})
+
+            patch.setattr(family, "recipe", recipe)
+        yield
+
+
 @lru_cache(maxsize=2)
 def _built(spec: ModelSpec, arguments: tuple[tuple[str, Any], ...]) -> nn.Module:
     """Build once: drawing random weights takes longer than most of the tests.
 
-    ``arguments`` are those that the family adds, part of the key only. A fresh model's layer scales are about
-    1e-5, which would hide every cut behind them, so they are set to 0.5.
+    ``arguments`` are those that the family adds, part of the key only.
     """
     model = backbones.find(spec.backbone).build(spec).model
-    with torch.no_grad():
-        for name, values in model.named_parameters():
-            if name.rpartition(".")[2].startswith("gamma") and float(values.abs().max()) < 0.1:
-                values.fill_(0.5)
+    raise_layer_scales(model)
     return model
 
 

@@ -76,7 +76,7 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
     expected = reference(classifier(), images)
     found = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
     assert numpy.allclose(found, expected, atol=1e-6)
-    assert (report.n, report.classes, report.not_finite) == (N, 5, 0)
+    assert (report.n, report.classes, report.not_finite, report.batch) == (N, 5, 0, 4)
     assert report.correct == (expected.argmax(1) == labels).sum()
 
 

@@ -4,6 +4,7 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.runtimes import reference_models
 from vitsearch_evaluators.wire.job_spec import (
+    ACCURACY,
     CONFIRM,
     REFERENCE,
     SCREEN,
@@ -67,6 +68,10 @@ def test_golden_protocols():
 
 def test_the_reference_models_are_those_of_the_digest():
     assert reference_models.reference_digest() == REFERENCE
+
+
+def test_accuracy_is_judged_at_the_batch_of_the_measurements():
+    assert ACCURACY.batch == SCREEN.batch == CONFIRM.batch
 
 
 def test_job_id_depends_only_on_what_is_measured():

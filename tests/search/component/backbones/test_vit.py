@@ -49,6 +49,22 @@ class TestLayerScale(VariantTestCase, FittingTests):
     unsupported = (("window_size", 4),)
 
 
+class TestAttentionPooling(VariantTestCase):
+    spec = ModelSpec("test_vit3", "none", 32, 10)
+    arguments = {"depth": 2}
+    other_resolution = 48
+    unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
+
+
+class TestRMSNorm(VariantTestCase):
+    """Norms without a mean, in the stream and of queries and keys."""
+
+    spec = ModelSpec("test_vit4", "none", 32, 10)
+    arguments = {"depth": 2}
+    other_resolution = 48
+    unsupported = (("embed_pruning_ratio", 0.25), ("window_size", 4))
+
+
 @pytest.mark.parametrize(
     ("name", "knob"),
     [("vit_giant_patch14_dinov2", "ffn_pruning_ratio"), ("vit_base_patch16_xp_224", "head_pruning_ratio")],
@@ -74,6 +90,9 @@ def test_cutting_the_stream_cuts_all_tokens_and_tables(name):
 @pytest.mark.parametrize("name", ["vit_base_patch16_xp_224", "vit_base_patch16_siglip_224"])
 def test_streams_of_another_kind_cannot_be_cut(name):
     assert "at its residual stream" in backbones.supports(name, "embed_pruning_ratio", 0.25)
+    family = backbones.find(name)
+    with pytest.raises(PlanError, match="at its residual stream"):
+        family.slice_stream(family.unbuilt(name), range(16))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +124,15 @@ def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports("deit_tiny_patch16_224", "resolution", 200)
     assert reason.startswith("200 pixels are not a multiple of the patch size 16")
     assert "(nearest: 192 and 208)" in reason
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8_weights"])
+def test_a_model_too_large_for_an_onnx_file_is_refused(precision):
+    reason = backbones.supports("vit_huge_patch14_224", "quantization", precision)
+    assert reason == (
+        "vit_huge_patch14_224 cannot be exported: its weights take 2.5 GB in fp32, an ONNX file at most 2.1 GB"
+    )
+    assert backbones.supports("vit_so400m_patch14_siglip_224", "quantization", precision) is None
 
 
 def test_build_refuses_what_supports_refuses():

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
 
 
@@ -16,3 +18,16 @@ def test_attention_counts_and_the_batch_size_does_not_matter(base):
     assert macs_m == pytest.approx(by_hand(), rel=1e-6)
     assert params_m == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6)
     assert macs.count(model, torch.zeros(3, 1, 28, 28))[0] == pytest.approx(macs_m)
+
+
+def test_attention_pooling_counts():
+    spec = ModelSpec("test_vit3", "none", 32, 10)
+    model = backbones.find(spec.backbone).build(spec).model
+    whole, params_m = macs.count(model, torch.zeros(1, 3, 32, 32))
+    assert params_m == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    pool = model.attn_pool
+    model.attn_pool, model.global_pool = None, "avg"
+    width, tokens = pool.q.in_features, 4 + 1
+    linear = width * width * (1 + 2 * tokens + 1) + 2 * width * pool.mlp.fc1.out_features
+    assert whole - macs.count(model, torch.zeros(1, 3, 32, 32))[0] == pytest.approx((linear + 2 * tokens * width) / 1e6)

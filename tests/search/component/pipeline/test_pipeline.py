@@ -68,6 +68,15 @@ def test_all_stages_are_made_once(pipeline, cut, fake_study):
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 
+def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, fake_study, ledger):
+    asked = []
+    fake_study.runner.before = asked.append
+    pipeline.protocols = replace(pipeline.protocols, confirm=CONFIRM._replace(batch=2))
+    keys, _ = asyncio.run(through(pipeline, cut))
+    assert [job.batch for job in asked if isinstance(job, ExportJob)] == [2]
+    assert ledger.accuracy(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
+
+
 def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
     found = asyncio.run(through(pipeline, cut))
     assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found

@@ -210,7 +210,7 @@ def test_no_point_of_a_real_run_dominates_another(finished):
 @pytest.mark.parametrize(("correct", "agrees"), [(85, True), (70, False)])
 def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
     front_of()  # the study is there
-    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct), StageCost(0, {}))
+    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     found = front.to_json()["points"][0]["on_device"]
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)

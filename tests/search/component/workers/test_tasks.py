@@ -24,6 +24,8 @@ from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.splits import Split
+from vitsearch.data.tensors import to_tensor
+from vitsearch.export import evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import SearchSpace
@@ -240,6 +242,21 @@ def _exported(workspace, cut, checkpoint_sha256) -> jobs.Exported:
     return tasks.export_artifact(
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, checkpoint_sha256)
     )
+
+
+def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, trained):
+    """Activations of a run share one scale, so another batch gives other logits and often another accuracy."""
+    spec, deployment = cut(0.67, 0.875), replace(FP32, precision="int8_dynamic")
+    job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
+    exported = tasks.export_artifact(job)
+    found, path = images.load_data(workspace), workspace.store.get(exported.sha256)
+    inputs = to_tensor(found.validation.images, 28, found.mean, found.std).numpy()
+
+    def correct(batch: int) -> int:
+        return int((evaluate.logits(path, inputs, batch).argmax(1) == found.validation.labels).sum())
+
+    assert exported.correct == correct(1)
+    assert tasks.export_artifact(replace(job, batch=100)).correct == correct(100)
 
 
 def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
+from vitsearch.core import precisions
 from vitsearch.search.driver import SearchEnd
 from vitsearch.space import load
 from vitsearch.study.study import Study
@@ -72,6 +73,41 @@ def test_help_names_every_command():
     shown = vitsearch_process("--help").stdout
     commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
     assert all(command in shown for command in commands)
+
+
+def test_a_backbone_is_tried(vitsearch, monkeypatch):
+    monkeypatch.setattr(precisions, "PRECISIONS", {"onnxruntime": ("fp32", "int8_ptq")})
+    done = vitsearch("capabilities", "test_vit4", "--try", "--resolution", "32")
+    assert done.returncode == 0
+    assert "test_vit4 (vit) at 32 pixels: 1.0 million parameters" in done.stdout
+    assert [line.split()[:3] for line in done.stdout.splitlines() if "onnxruntime" in line] == [
+        ["fp32", "onnxruntime", "works"],
+        ["int8_ptq", "onnxruntime", "works"],
+    ]
+    (found,) = json.loads(vitsearch("capabilities", "test_vit4", "--try", "--resolution", "32", "--json").stdout)
+    assert [file["precision"] for file in found["files"]] == ["fp32", "int8_ptq"]
+
+
+def test_a_backbone_that_does_not_work_has_exit_code_1(vitsearch):
+    done = vitsearch("capabilities", "vit_huge_patch14_224", "--try")
+    assert done.returncode == 1
+    assert "does not work: vit_huge_patch14_224 cannot be exported" in done.stdout
+    assert json.loads(vitsearch("capabilities", "vit_huge_patch14_224", "--try", "--json").stdout)[0]["works"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("test_vt4", "--try"), "did you mean 'test_vit4'"),
+        (("test_vit4", "--try", "--resolution", "33"), "not a multiple of the patch size 16"),
+        (("--try",), "--try needs the name of a backbone"),
+        (("test_vit4", "--json"), "add --try"),
+    ],
+)
+def test_a_wrong_request_to_try_is_refused(vitsearch, arguments, message):
+    done = vitsearch("capabilities", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_a_plan_written_by_hand_is_judged(vitsearch, tmp_path, golden):

@@ -7,7 +7,7 @@ from vitsearch.errors import UnknownName
 from vitsearch.space import check, load
 
 SMALL = Path(SPACE_FILES, "small.yaml")
-PATCHES = {"vit_fmnist_p4": 4, "vit_p8": 8}
+PATCHES = {"vit_fmnist_p4": 4, "vit_p8": 8, "huge": 4}
 
 
 def supports(backbone, knob, value):
@@ -19,6 +19,8 @@ def supports(backbone, knob, value):
         return "none come with vitsearch"
     if knob == "distillation" and value == "token" and backbone == "vit_p8":
         return "has no distillation head"
+    if knob == "quantization" and backbone == "huge":
+        return "huge cannot be exported"
     return "has no windows" if knob == "window_size" else None
 
 
@@ -95,3 +97,13 @@ def test_a_window_that_divides_no_map_is_reported():
     assert check(load(SMALL, asked), windowed) == [
         "override: space.window_size[1]: no backbone of the file supports 5 (vit_fmnist_p4: 5 does not divide 28)"
     ]
+
+
+def test_a_backbone_that_cannot_be_exported_is_reported():
+    assert lines("space.backbone=[vit_fmnist_p4, huge]") == [
+        "override: space.backbone[1]: supports no quantization of the file: huge cannot be exported"
+    ]
+
+
+def test_a_baseline_that_cannot_be_exported_is_reported():
+    assert lines("baseline.backbone=huge") == ["override: baseline.backbone: huge cannot be exported"]

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer, primary_key=True),
         sa.Column("evaluated_on", sa.String(64), primary_key=True),
         sa.Column("correct", sa.Integer, nullable=False),
+        sa.Column("batch", sa.Integer, nullable=False),
         *_made(),
     )
     op.create_table(

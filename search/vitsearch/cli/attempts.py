@@ -1,0 +1,69 @@
+"""The output of ``vitsearch capabilities BACKBONE --try``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vitsearch import backbones
+from vitsearch.cli.tables import fitted
+
+if TYPE_CHECKING:
+    from vitsearch.workers.attempt import Attempt, FileAttempt
+
+COLUMNS = ["precision", "runtime", "result", "difference", "size_mb", "latency_ms"]
+LEGEND = (
+    "difference: of the logits to those of torch in fp32 (int8_qat: of torch with rounding), over the largest logit; "
+    "large ones are normal for int8 on random weights. latency_ms: one image, one thread, on this machine."
+)
+
+
+def try_backbones(names: Sequence[str], resolution: int | None, as_json: bool) -> bool:
+    """Try each backbone and print what works; returns whether all of it does.
+
+    Raises :class:`~vitsearch.errors.UnknownName` before anything is tried.
+    """
+    for name in names:
+        backbones.find(name)
+    from vitsearch.workers.attempt import attempt  # torch, onnx and onnxruntime
+
+    console, attempts = Console(), []
+    for name in names:
+        attempts.append(attempt(name, resolution))
+        if not as_json:
+            print_attempt(attempts[-1], console)
+    if as_json:
+        console.out(json.dumps([found.to_json() for found in attempts], indent=2), highlight=False)
+    return all(found.works for found in attempts)
+
+
+def print_attempt(found: Attempt, console: Console) -> None:
+    title = f"{found.backbone} ({found.family}) at {found.resolution} pixels"
+    if found.params_m is not None and found.macs_m is not None:
+        title += f": {found.params_m:.1f} million parameters, {found.macs_m:.0f} million MACs"
+    if found.reason is not None:
+        console.print(f"{title}\ndoes not work: {found.reason}", markup=False)
+        return
+    rows = [_row(file) for file in found.files]
+    console.print(fitted(title, COLUMNS, rows, len(COLUMNS), console.width))
+    for line in _reasons(found.files):
+        console.print(line, markup=False)
+    console.print(LEGEND, style="dim", markup=False)
+
+
+def _row(file: FileAttempt) -> list[str]:
+    result = "works" if file.reason is None else "refused" if file.is_refused else "fails"
+    figures = (file.difference, ".1e"), (file.size_mb, ".2f"), (file.latency_ms, ".2f")
+    return [
+        file.precision,
+        file.runtime,
+        result,
+        *("" if figure is None else format(figure, form) for figure, form in figures),
+    ]
+
+
+def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
+    return (f"{file.precision} on {file.runtime}: {file.reason}" for file in files if file.reason is not None)

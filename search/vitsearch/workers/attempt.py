@@ -1,0 +1,164 @@
+"""Try a backbone: build it with random weights, write its file at every precision, and run each file here.
+
+This needs no data, no download and no training. It finds in seconds what a search would find after training a base.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import Backbone, ModelSpec
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.compress import macs
+from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.core import precisions
+from vitsearch.core.plan import Deployment
+from vitsearch.errors import PlanError, StageError, VitsearchError
+from vitsearch.export import EXPORTERS, deploy, evaluate
+from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.workers.exporting import write
+
+IMAGENET_CLASSES = 1000
+IMAGES = 4
+"""Random images that calibrate the files and compare them with torch."""
+
+
+@dataclass(frozen=True)
+class FileAttempt:
+    """One file. With a ``reason`` (it is refused, or it does not work) the figures are None.
+
+    ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
+    its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
+    a run with one image and one thread on this machine.
+    """
+
+    runtime: str
+    precision: str
+    is_refused: bool = False
+    reason: str | None = None
+    difference: float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """``reason`` is why the model is refused, or cannot be built or exported at all; then there are no files."""
+
+    backbone: str
+    family: str
+    resolution: int
+    params_m: float | None
+    macs_m: float | None
+    reason: str | None
+    files: tuple[FileAttempt, ...]
+
+    @property
+    def works(self) -> bool:
+        """Whether every file works that is not refused."""
+        return self.reason is None and all(file.is_refused or file.reason is None for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"works": self.works} | asdict(self)
+
+
+def attempt(name: str, resolution: int | None = None) -> Attempt:
+    """Try ``name`` at ``resolution`` (None: its native one) in every runtime, at every precision that can be made.
+
+    :class:`~vitsearch.errors.UnknownName` for a backbone of no family, :class:`~vitsearch.errors.PlanError` for a
+    resolution that it does not support.
+    """
+    family = backbones.find(name)
+    spec = _spec(name, resolution or family.native_resolution(name))
+    macs_m: float | None = None
+    params_m: float | None = None
+    files: tuple[FileAttempt, ...] = ()
+    reason = family.supports(name, "quantization", "fp32")
+    if reason is None:
+        try:
+            model = family.build(spec).model.eval()
+            raise_layer_scales(model)
+            images = _images(spec)
+            ships = deploy.deployed(model, family, tuple(images.shape))
+            macs_m, params_m = macs.count(ships, images[:1])
+            files = tuple(_files(ships, images, family, spec))
+        except PlanError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
+            reason = _in_one_line(error)
+    return Attempt(name, family.family, spec.resolution, params_m, macs_m, reason, files)
+
+
+def _spec(name: str, resolution: int) -> ModelSpec:
+    """With the classes and channels of a built-in base, or those of ImageNet-1k."""
+    base = BUILTIN.get(name)
+    classes, channels = (base.classes, base.channels) if base else (IMAGENET_CLASSES, 3)
+    return ModelSpec(name, "none", resolution, classes, channels)
+
+
+def _images(spec: ModelSpec) -> torch.Tensor:
+    shape = IMAGES, spec.channels, spec.resolution, spec.resolution
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _files(ships: nn.Module, images: torch.Tensor, family: Backbone, spec: ModelSpec) -> Iterator[FileAttempt]:
+    for runtime, made in precisions.PRECISIONS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "plain.onnx"
+            EXPORTERS.get(runtime)().export(ships, tuple(images.shape), plain)
+            for precision in made:
+                reason = family.supports(spec.backbone, "quantization", precision)
+                if reason is not None:
+                    yield FileAttempt(runtime, precision, is_refused=True, reason=reason)
+                else:
+                    yield _file(ships, plain, images, FileAttempt(runtime, precision))
+
+
+def _file(ships: nn.Module, plain: Path, images: torch.Tensor, asked: FileAttempt) -> FileAttempt:
+    """Write the file that is ``asked`` for beside ``plain``, which is the fp32 file of ``ships``, and run it."""
+    try:
+        if asked.precision in precisions.TRAINED:
+            path, difference = _rounding(ships, images, asked, plain.parent)
+        else:
+            path, difference = _quantized(ships, plain, images, asked.precision)
+        latency_ms = evaluate.latency_ms(path, images[:1].numpy())
+        return replace(asked, difference=difference, size_mb=path.stat().st_size / 1e6, latency_ms=latency_ms)
+    except Exception as error:  # noqa: BLE001 - whatever onnx or the runtime raises is the answer
+        return replace(asked, reason=_in_one_line(error))
+
+
+def _rounding(ships: nn.Module, images: torch.Tensor, asked: FileAttempt, folder: Path) -> tuple[Path, float]:
+    """The file of a model that was prepared for training at its precision, and its difference to that model."""
+    rounding = copy.deepcopy(ships)
+    fake_quant.prepare(rounding, [images])
+    deployment = Deployment("local", asked.runtime, "CPUExecutionProvider", asked.precision)
+    return write(rounding, images.numpy(), deployment, folder)
+
+
+def _quantized(ships: nn.Module, plain: Path, images: torch.Tensor, precision: str) -> tuple[Path, float]:
+    """The file that is made of ``plain``, and its difference to ``ships``. A mixed one keeps the last layer in fp32."""
+    path = plain.parent / "quantized.onnx"
+    linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
+    left = fake_quant.weights_of(ships, linear[-1:] if precision in precisions.MIXED else ())
+    quantize.quantize(plain, path, precision, images.numpy(), left=left)
+    with torch.inference_mode():
+        expected = ships(images).numpy()
+    found = evaluate.logits(path, images.numpy(), batch_size=1)
+    if not np.isfinite(found).all():
+        raise StageError("export", "not_finite", "the logits of random images have NaN or infinity")
+    return path, float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, VitsearchError) and text else f"{type(error).__name__}: {text}"

@@ -1,0 +1,92 @@
+"""A backbone is built, written at every precision and run; what fails is the answer and no exception."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vitsearch.compress.quantization import quantize
+from vitsearch.core import precisions
+from vitsearch.errors import PlanError, StageError, UnknownName
+from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.workers import attempt as attempts
+from vitsearch.workers.attempt import attempt
+
+NAME = "test_vit4"  # RMSNorm
+
+
+@pytest.fixture
+def few_precisions(monkeypatch):
+    monkeypatch.setattr(precisions, "PRECISIONS", {"onnxruntime": ("fp32", "int8_ptq")})
+
+
+def test_every_precision_of_a_model_works():
+    found = attempt(NAME, 32)
+    assert found.works
+    assert [file.precision for file in found.files] == list(precisions.PRECISIONS["onnxruntime"])
+    by_precision = {file.precision: file for file in found.files}
+    assert by_precision["fp32"].difference < 1e-5
+    assert 1e-4 < by_precision["int8_ptq"].difference < 0.2
+    assert by_precision["int8_ptq"].size_mb < by_precision["fp32"].size_mb
+    assert all(file.latency_ms > 0 for file in found.files)
+    assert json.loads(json.dumps(found.to_json()))["works"] is True
+
+
+def test_a_builtin_base_keeps_its_channels_and_native_resolution(few_precisions):
+    found = attempt("vit_fmnist_p4")
+    assert (found.works, found.resolution) == (True, 28)
+    assert found.params_m == pytest.approx(2.7, abs=0.1)
+    assert found.macs_m > 100
+
+
+def test_a_precision_that_fails_does_not_hide_the_others(few_precisions, monkeypatch):
+    def broken(plain, small, precision, *rest, **named):
+        if precision == "int8_ptq":
+            raise ValueError("no\nkernel")
+        original(plain, small, precision, *rest, **named)
+
+    original = quantize.quantize
+    monkeypatch.setattr(quantize, "quantize", broken)
+    found = attempt(NAME, 32)
+    assert not found.works
+    assert [file.reason for file in found.files] == [None, "ValueError: no kernel"]
+    assert found.files[1].latency_ms is None
+
+
+def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypatch):
+    def fail(*_):
+        raise StageError("export", "crash", "no converter")
+
+    monkeypatch.setattr(OnnxExporter, "export", fail)
+    found = attempt(NAME, 32)
+    assert (found.works, found.files) == (False, ())
+    assert found.reason == "export failed (crash): no converter"
+
+
+def test_a_model_that_is_refused_is_not_built(monkeypatch):
+    monkeypatch.setattr(attempts, "_files", lambda *_: pytest.fail("it was built"))
+    found = attempt("vit_huge_patch14_224", 32 * 7)
+    assert not found.works
+    assert "cannot be exported" in found.reason
+    assert found.params_m is None
+
+
+def test_a_refused_precision_is_not_a_failure(few_precisions, monkeypatch):
+    family = type(attempts.backbones.find(NAME))
+    original = family.supports
+
+    def supports(self, name, knob, value):
+        return "not here" if (knob, value) == ("quantization", "int8_ptq") else original(self, name, knob, value)
+
+    monkeypatch.setattr(family, "supports", supports)
+    found = attempt(NAME, 32)
+    assert found.works
+    assert (found.files[1].is_refused, found.files[1].reason) == (True, "not here")
+
+
+def test_wrong_names_and_sizes_are_errors():
+    with pytest.raises(UnknownName, match="did you mean 'test_vit4'"):
+        attempt("test_vt4")
+    with pytest.raises(PlanError, match="not a multiple of the patch size 16"):
+        attempt(NAME, 33)
