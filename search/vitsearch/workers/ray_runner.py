@@ -70,6 +70,9 @@ class RayRunner:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Ray's default of 15 lets trainings stand still beside the work of others. What we measure ourselves needs
+        # no niceness: workers pause meanwhile.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
@@ -96,8 +99,30 @@ class RayRunner:
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         self._run_task = remote(_run_task_on)
         self._slots = asyncio.Semaphore(resources.trainers)
+        self._wanted = 0
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+
+    @property
+    def busy(self) -> float:
+        """The share of the trainers that run a stage, 0 to 1. Stages that wait for a trainer count too."""
+        return min(1.0, self._wanted / self.resources.trainers)
+
+    def hold(self) -> None:
+        """Start no further stage until :meth:`release`."""
+        self._may_start.clear()
+
+    def release(self) -> None:
+        self._may_start.set()
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
+        self._wanted += 1
+        try:
+            return await self._run(job)
+        finally:
+            self._wanted -= 1
+
+    async def _run(self, job: Job[R]) -> tuple[R, StageCost]:
         crashes = 0
         while True:
             try:
@@ -111,6 +136,8 @@ class RayRunner:
                     raise StageError(job.stage, "crash", f"the worker crashed {crashes} times: {error}") from error
 
     async def _submit(self, job: Job[Any]) -> Any:
+        while not self._may_start.is_set():
+            await self._may_start.wait()
         reference = self._run_task.remote(job, self.resources)
         try:
             return await asyncio.wrap_future(reference.future())
