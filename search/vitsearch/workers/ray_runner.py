@@ -27,6 +27,7 @@ R = TypeVar("R")
 CRASHES_ALLOWED = 4
 """A stage is repeated on a new worker after this many crashes; one crash more fails the stage."""
 OBJECT_STORE_BYTES = 100 * 2**20
+KEEPALIVE_MS = 24 * 3600 * 1000
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,10 @@ class RayRunner:
         # Ray's default of 15 lets trainings stand still beside the work of others. What we measure ourselves needs
         # no niceness: workers pause meanwhile.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        if address is None:
+            # Ray pings its processes every 5 minutes, and kills a worker that is stopped for 7, as in a long soak. On
+            # one machine a dead process is noticed without pings, because its connection closes.
+            os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", str(KEEPALIVE_MS))
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
