@@ -49,8 +49,8 @@ study: paused
 task:
   data: {{source: folder, root: "{folder}/images"}}
   base: {{epochs: 1, batch_size: 16}}
-  fine_tune: {{rungs: [0, 1, 2, 3], images_per_epoch: 1024, batch_size: 16}}
-  proxy: {{calibration_images: 16, validation_images: 20}}
+  fine_tune: {{rungs: [0, 20, 21], images_per_epoch: 512, batch_size: 16}}
+  proxy: {{calibration_images: 16, validation_images: 60}}
 objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize}}
 limits: {{accuracy: {{max_drop: 1.0}}}}
 space:
@@ -58,7 +58,7 @@ space:
   resolution: [32, 48, 64]
   ffn_pruning_ratio: {{low: 0.0, high: 0.9, step: 0.1}}
   width_multiple: 2
-search: {{trials: 2, candidates: 4, margin: 1.0, seed: {seed}}}
+search: {{trials: 2, candidates: 3, margin: 1.0, seed: {seed}}}
 storage: "sqlite:///{folder}/paused.db"
 """
 
@@ -86,7 +86,7 @@ class Study:
         draw = np.random.default_rng(seed)
         for number, name in enumerate(("dark", "grey", "light")):
             (folder / "images" / name).mkdir(parents=True)
-            for index in range(20):
+            for index in range(200):
                 pixels = draw.integers(0, 200 + 4 * number, (48, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / "images" / name / f"{index}.png")
         (folder / "paused.yaml").write_text(SPACE.format(folder=folder, seed=seed))

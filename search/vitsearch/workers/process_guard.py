@@ -19,6 +19,7 @@ Linux only (``/proc``); elsewhere workers do not pause, and Ray's own clean-up h
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import subprocess
@@ -38,6 +39,8 @@ from vitsearch.workers.process_tree import (
     process_id,
     token_of,
 )
+
+logger = logging.getLogger(__name__)
 
 PAUSE, RESUME, GOODBYE = b"pause\n", b"resume\n", b"done\n"
 READY = b"ready\n"
@@ -111,6 +114,7 @@ class ProcessGuard:
     def _replace(self) -> None:
         """Do the work of a guard that has died or hangs, and start another one."""
         assert self._process is not None
+        logger.warning("the guard of this run (pid %d) does not answer: starting another one", self._process.pid)
         self._process.kill()
         self._process.communicate()
         self._tree().resume()
