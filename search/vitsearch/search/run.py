@@ -15,6 +15,7 @@ from vitsearch.core.keys import DataIdentity
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.local_device import LocalDevice
+from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.models.graph import OPSET
@@ -35,7 +36,8 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-from vitsearch.workers.process_reaper import ProcessReaper
+from vitsearch.workers.local_workers import LocalWorkers
+from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner, Resources
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EvaluatorError
@@ -58,7 +60,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores.trainers)
-        closing.enter_context(ProcessReaper())
+        guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         study = Study.open(space)
@@ -82,6 +84,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
+        if cores is not None and options.address is None:  # the workers of a cluster are not ours to stop
+            device = PausingDevice(device, LocalWorkers(runner, guard))
+            closing.callback(device.end_pause)
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:

@@ -39,6 +39,7 @@ CLUSTER_S = 60.0
 """A cluster has to answer within this time."""
 JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level='error', log_to_driver=False)"
 OBJECT_STORE_BYTES = 100 * 2**20
+KEEPALIVE_MS = 24 * 3600 * 1000
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,13 @@ class RayRunner:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+        # Ray's default of 15 lets trainings stand still beside the work of others. What we measure ourselves needs
+        # no niceness: workers pause meanwhile.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        if address is None:
+            # Ray pings its processes every 5 minutes, and kills a worker that is stopped for 7, as in a long soak. On
+            # one machine a dead process is noticed without pings, because its connection closes.
+            os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", str(KEEPALIVE_MS))
         if address:
             require_cluster(address)
         import ray  # after the settings above, and only for those who search
@@ -115,8 +123,30 @@ class RayRunner:
         self._run_task = remote(_run_task_on)
         self._slots = asyncio.Semaphore(resources.trainers)
         self._logs, self._tries = logs, count(1)
+        self._wanted = 0
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+
+    @property
+    def busy(self) -> float:
+        """The share of the trainers that run a stage, 0 to 1. Stages that wait for a trainer count too."""
+        return min(1.0, self._wanted / self.resources.trainers)
+
+    def hold(self) -> None:
+        """Start no further stage until :meth:`release`."""
+        self._may_start.clear()
+
+    def release(self) -> None:
+        self._may_start.set()
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
+        self._wanted += 1
+        try:
+            return await self._run(job)
+        finally:
+            self._wanted -= 1
+
+    async def _run(self, job: Job[R]) -> tuple[R, StageCost]:
         losses, crashes = 0, list[NativeCrash]()
         while True:
             log = self._logs / f"{job.stage}-{os.getpid()}-{next(self._tries)}.log"
@@ -159,6 +189,8 @@ class RayRunner:
         )
 
     async def _submit(self, job: Job[Any], log: Path) -> Any:
+        while not self._may_start.is_set():
+            await self._may_start.wait()
         reference = self._run_task.remote(job, self.resources, log)
         try:
             return await asyncio.wrap_future(reference.future())

@@ -202,7 +202,6 @@ ACCURACY_JSON = {
     "correct": 170,
     "not_finite": 1,
     "classes": 10,
-    "batch": 1,
     "ci95_low": 0.79,
     "ci95_high": 0.89,
     "logits_sha256": "f6" * 32,

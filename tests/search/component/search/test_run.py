@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from vitsearch.data import DataSpec
 from vitsearch.devices.agent_device import Cores
+from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
+from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 FOUR = Cores(device=(3,), trainers=(0, 1, 2))
 
@@ -82,3 +86,26 @@ def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget
 def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
     assert run.resources_of(with_resources(space, gpus=gpus), FOUR).gpus == gpus
     assert run.resources_in_cluster(with_resources(space, gpus=gpus)).gpus == gpus
+
+
+REMOTE = {"nano": {"url": "http://nano:8000"}}
+
+
+@pytest.mark.parametrize(
+    ("devices", "address", "pauses"), [({}, None, True), (REMOTE, None, False), ({}, "head:6379", False)]
+)
+def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space, monkeypatch, devices, address, pauses):
+    class Runner(FakeRunner):
+        resources = run.Resources(1, 1, 0.0)
+
+    async def drive(session, workspace, options):
+        return session.device
+
+    monkeypatch.setattr(run, "ProcessGuard", nullcontext)
+    monkeypatch.setattr(run, "RayRunner", lambda resources, address: Runner())
+    monkeypatch.setattr(run, "open_device", lambda *_: nullcontext(FakeDevice()))
+    monkeypatch.setattr(run, "refuse_unable", lambda *_: None)
+    monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(run, "drive", drive)
+    device = run.run(SearchSpace.from_json(space.to_json() | {"devices": devices}), Silent(), run.Options(address))
+    assert isinstance(device, PausingDevice) == pauses

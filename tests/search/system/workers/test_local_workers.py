@@ -1,0 +1,133 @@
+"""Real Ray workers that are stopped for seconds: their stages end as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.local_workers import LocalWorkers
+from vitsearch.workers.process_guard import ProcessGuard
+from vitsearch.workers.process_tree import ProcessTree
+from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner, Resources
+
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
+
+
+@dataclass(frozen=True)
+class CountJob(Job[int]):
+    """Writes a dot into ``file`` every hundredth of a second, ``dots`` times."""
+
+    stage = "count"
+    file: Path
+    dots: int
+
+
+def _run_task_on(job, resources):
+    import subprocess
+    import time
+
+    from ray._raylet import Config
+
+    with subprocess.Popen(["sleep", "600"]) as child:  # a worker may have children, such as loaders of data
+        for _ in range(job.dots):
+            with job.file.open("a") as stream:
+                stream.write(".")
+            time.sleep(0.01)
+        child.kill()
+    return os.getpid(), os.nice(0), Config.grpc_client_keepalive_time_ms()
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with ProcessGuard() as guard:
+        runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0))
+        runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_run_task_on)
+        yield LocalWorkers(runner, guard)
+        runner.close()
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Runs a coroutine in the event loop of all tests here, as a runner has only one."""
+    loop = asyncio.new_event_loop()
+    yield loop.run_until_complete
+    loop.close()
+
+
+def states() -> dict[str, str]:
+    """The state of every process that this one has started, by its title."""
+    found = {}
+    for pid, _ in ProcessTree("no such token", os.getpid()).ids():
+        title = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
+        found[Path(title).name] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return found
+
+
+async def soon(condition: Callable[[], bool]) -> bool:
+    for _ in range(600):
+        if condition():
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+def dots(file: Path) -> int:
+    return len(file.read_text()) if file.exists() else 0
+
+
+def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, tmp_path):
+    async def scenario():
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "first", 200)))
+        assert await soon(lambda: dots(tmp_path / "first") > 20)
+        assert workers.busy == 1.0
+        workers.pause()
+        now, before = states(), dots(tmp_path / "first")
+        assert (now["ray::_run_task_on"], now["sleep"]) == ("T", "T")
+        assert {name for name, state in now.items() if state == "T"} == {"ray::_run_task_on", "sleep"}
+        await asyncio.sleep(5.0)
+        assert dots(tmp_path / "first") == before
+        workers.resume()
+        _, niceness, keepalive_ms = await running
+        assert niceness == os.nice(0)  # Ray's own is 15
+        assert keepalive_ms == KEEPALIVE_MS
+
+    run(scenario())
+    assert dots(tmp_path / "first") == 200
+    assert workers.busy == 0.0
+
+
+def test_no_stage_starts_during_a_pause(workers, run, tmp_path):
+    async def scenario():
+        workers.pause()
+        waiting = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "second", 1)))
+        await asyncio.sleep(1.0)
+        assert dots(tmp_path / "second") == 0
+        workers.resume()
+        await waiting
+
+    run(scenario())
+
+
+def test_a_stage_whose_worker_is_killed_in_a_pause_is_repeated_after_it(workers, run, tmp_path):
+    async def scenario():
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "third", 100)))
+        assert await soon(lambda: dots(tmp_path / "third") > 20)
+        workers.pause()
+        ids = ProcessTree("no such token", os.getpid()).ids()
+        pids = [pid for pid, _ in ids if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::_run_task_on")]
+        os.kill(pids[0], signal.SIGKILL)
+        before = dots(tmp_path / "third")
+        await asyncio.sleep(2.0)
+        assert dots(tmp_path / "third") == before
+        workers.resume()
+        assert (await running)[0] != pids[0]
+
+    run(scenario())
+    assert "T" not in states().values()
