@@ -1,6 +1,6 @@
 """Build, export and run every timm name that a family accepts, at every precision, and list what fails and why.
 
-    PYTHONPATH=search:evaluators python tools/try_exports.py              # one name of each structure: 10 CPU-minutes
+    PYTHONPATH=search:evaluators python tools/try_exports.py              # one name of each structure: some minutes
     PYTHONPATH=search:evaluators python tools/try_exports.py --all vit    # every name of a family
 
 Names of one structure have the same kinds of modules and the same tokens and pooling; of these the smallest is tried.
@@ -14,6 +14,8 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
+
 from vitsearch import backbones
 from vitsearch.backbones import FAMILIES
 from vitsearch.testing.families.subject import smaller_models
@@ -22,7 +24,8 @@ from vitsearch.workers.attempt import Attempt, attempt
 SIZES = range(32, 1025, 4)
 SMALL = {"vit": {"depth": 2, "embed_dim": 192, "num_heads": 3}}
 """Arguments of timm's constructors that change the size of a model and not its structure, by family."""
-OF_A_VIT = ("num_prefix_tokens", "no_embed_class", "global_pool")
+SETTINGS = ("num_prefix_tokens", "no_embed_class", "global_pool")
+"""Attributes of timm's ViT that change its graph; of other families some are modules."""
 
 
 def main() -> int:
@@ -54,7 +57,8 @@ def one_of_each_structure(family: str) -> Iterator[str]:
 def structure(name: str) -> tuple[object, ...]:
     model = unbuilt(name)
     kinds = frozenset(type(module) for module in model.modules())
-    return kinds, *(getattr(model, attribute, None) for attribute in OF_A_VIT)
+    settings = (getattr(model, attribute, None) for attribute in SETTINGS)
+    return kinds, *(None if isinstance(setting, nn.Module) else setting for setting in settings)
 
 
 def size(name: str) -> int:
