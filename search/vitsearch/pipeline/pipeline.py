@@ -82,7 +82,7 @@ class Pipeline:
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
 
-        A graph that was measured before, by either protocol, is not measured again unless ``rounds`` asks for it.
+        It is measured ``rounds`` times by the screening protocol, counting earlier ones.
         """
         calibration, scratch = self._calibration_digest(trial.plan), self._workspace.scratch
         key = artifact_key(trial.shared.base.weights_sha256, 0, trial.keys.graph_key, calibration)
@@ -95,7 +95,7 @@ class Pipeline:
             return row, cost
 
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
-        if self._rounds_missing(trial, rounds):
+        if self._measurements.rounds(trial.keys.graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
@@ -103,11 +103,6 @@ class Pipeline:
                     file = scratch.get(row.sha256)
                     await self._measurements.measure(trial, file, self.protocols.screen, rounds)
         return self._metrics(row, trial.keys.graph_key)
-
-    def _rounds_missing(self, trial: ResolvedTrial, rounds: int) -> bool:
-        graph = trial.keys.graph_key
-        done = self._measurements.rounds(graph, self.protocols.screen)
-        return done < rounds and (rounds > 1 or not self._measurements.rounds(graph, self.protocols.confirm))
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""

@@ -172,8 +172,10 @@ class TrialScheduler:
     def interval_decides(self, trial: RunningTrial) -> bool:
         """Whether the trial would go on at one end of the intervals of its costs and not at the other.
 
-        It is then worth measuring again.
+        It is then worth measuring again, unless the device is unavailable: the trial goes on as if tied.
         """
+        if self._is_unavailable():
+            return False
         ends = [replace(trial, metrics=trial.metrics.at_end(better)) for better in (True, False)]
         lives = [self.judge_screen(one) is None and self._may_gain(one) for one in ends]
         return lives[0] != lives[1]

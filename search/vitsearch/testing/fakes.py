@@ -204,7 +204,7 @@ class FakeDevice:
         pass
 
 
-def fake_times(ms: float, half: float = 0.01) -> Latency:
+def fake_times(ms: float, half: float = 1e-4) -> Latency:
     """A thousand runs that all took ``ms``, with an interval of ``half`` on either side."""
     return Latency(1000, ms, ms, ms, ms, ms, ms, ms, ms * (1.0 - half), ms * (1.0 + half))
 

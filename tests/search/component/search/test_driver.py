@@ -89,7 +89,7 @@ def test_a_model_that_cannot_be_made_again_does_not_end_the_run(fake_study):
     again = replace(fake_study, runner=FakeRunner(before=fail), progress=notes)
     assert again.run().complete
     assert any(
-        "its file is gone and cannot be made again: train failed (crash): no more" in said for said in notes.said
+        "its file is gone and cannot be made again: training failed (crash): no more" in said for said in notes.said
     )
 
 
@@ -212,11 +212,17 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
     few.run()
-    failed = {record.keys.identity for record in few.records().values() if record.outcome == "failed"}
+    failed = {
+        (record.keys.weights_key, record.keys.graph_key)
+        for record in few.records().values()
+        if record.outcome == "failed"
+    }
     few.runner.before = lambda job: None
     few.with_space(search__trials=4).run()
     assert failed
-    assert not failed & {record.keys.identity for record in few.records().values() if record.trained}
+    assert not failed & {
+        (record.keys.weights_key, record.keys.graph_key) for record in few.records().values() if record.trained
+    }
 
 
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):

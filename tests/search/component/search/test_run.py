@@ -62,13 +62,6 @@ def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
     assert hash(tuple(sorted(given.items())))
 
 
-def test_the_setting_says_whose_clock_decides(space):
-    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
-    assert not run.stage_config_of(plans_of(space), data).wall_clock_decides
-    latency = space.to_json() | {"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}
-    assert run.stage_config_of(plans_of(SearchSpace.from_json(latency)), data).wall_clock_decides
-
-
 def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):
     data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
     value = space.to_json()
@@ -102,8 +95,9 @@ def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space,
         return session.device
 
     monkeypatch.setattr(run, "ProcessGuard", nullcontext)
-    monkeypatch.setattr(run, "RayRunner", lambda resources, address: Runner())
+    monkeypatch.setattr(run, "RayRunner", lambda *_: Runner())
     monkeypatch.setattr(run, "open_device", lambda *_: nullcontext(FakeDevice()))
+    monkeypatch.setattr(run, "plan_space", plans_of)
     monkeypatch.setattr(run, "refuse_unable", lambda *_: None)
     monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(run, "drive", drive)

@@ -9,7 +9,7 @@ import pytest
 
 from vitsearch.core.figures import NO_REASON, Figure, Metrics, metrics_of
 from vitsearch.core.metrics import METRICS
-from vitsearch.testing.fakes import FakeDevice
+from vitsearch.testing.fakes import FakeDevice, fake_times
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
@@ -18,7 +18,8 @@ from vitsearch_evaluators.wire.protocol import CONFIRM
 def result(tmp_path, plan):
     file = tmp_path / "model"
     file.write_text(json.dumps({"cost_ms": 2.0}))
-    return asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0))
+    found = asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0))
+    return found._replace(latency_ms=fake_times(2.0, 0.01), cpu_ms=fake_times(2.0, 0.01))
 
 
 def test_every_figure_is_a_metric_that_a_device_measures(result):
