@@ -8,9 +8,9 @@
 The two references are slowed differently by other work on the machine, and the model like a mixture of both. The weight
 of the mixture is the slope of y on x over all bursts, with a prior, because bursts that are all alike do not show it.
 
-The constants were chosen on 210 processes of seven models over half an hour, on a guest of two cores with a load of 5 to
-16. The standard deviation of five processes in a row was 2 to 18 % as read and 1 to 6 % as a ratio (12 % for one model);
-93 to 100 % of the intervals of two to five processes held the median of all (79 % for that model).
+The constants were chosen on 210 processes of seven models over half an hour, on a guest of two cores with a load of 5
+to 16. The standard deviation of five processes in a row was 2 to 18 % as read and 1 to 6 % as a ratio (12 % for one
+model); 93 to 100 % of the intervals of two to five processes held the median of all (79 % for that model).
 """
 
 import math

@@ -142,3 +142,17 @@ def test_each_rung_starts_from_the_one_before(run, cut, fake_study):
     fake_study.runner.before = lambda job: starts.append((job.start, job.end)) if isinstance(job, TrainJob) else None
     (record,) = run(replace(cut, recipe=replace(cut.recipe, rungs=(0, 1, 3))))
     assert (record.rung, starts) == (3, [(0, 1), (1, 3)])
+
+
+def test_a_plan_whose_interval_decides_is_measured_again_before_anything_is_trained(run, fake_study, cut, monkeypatch):
+    asked = []
+
+    def decides(scheduler, trial):
+        asked.append(fake_study.runner.made["train"])
+        return len(asked) == 1
+
+    monkeypatch.setattr(TrialScheduler, "interval_decides", decides)
+    (record,) = run(cut)
+    assert record.trained
+    assert fake_study.device.measured[SCREEN.id] == 2
+    assert asked == [0, 0]

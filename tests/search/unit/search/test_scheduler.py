@@ -380,3 +380,53 @@ def test_without_the_device_no_more_are_trained_than_are_wanted():
         return done
 
     assert not asyncio.run(ask())
+
+
+# ---- intervals
+
+
+def measured(number, ms, half, accuracy=None):
+    """A screened trial whose cost has an interval of ``half`` on either side."""
+    cost = Figure(ms, ms * (1 - half), ms * (1 + half))
+    return RunningTrial(number, PLAN, KEYS, Metrics({"cpu_ms_p50": cost}), accuracy=accuracy)
+
+
+def test_a_trial_that_is_dominated_only_within_its_interval_goes_on(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.91, 2.0)}, margin=0.0)
+    assert scheduler.judge_screen(measured(1, 2.05, 0.01)).outcome == "dominated"
+    assert scheduler.judge_screen(measured(1, 2.05, 0.1)) is None, "tied"
+
+
+@pytest.mark.parametrize(
+    ("ms", "half", "decides"), [(2.05, 0.1, True), (2.05, 0.01, False), (1.5, 0.1, False), (3.0, 0.1, False)]
+)
+def test_the_interval_decides_where_its_ends_give_different_verdicts(confirmed, ms, half, decides):
+    scheduler = scheduler_of({0: confirmed(0.91, 2.0)}, margin=0.0)
+    assert scheduler.interval_decides(measured(1, ms, half)) is decides
+
+
+def test_the_interval_decides_at_a_limit():
+    scheduler = scheduler_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0)])
+    assert scheduler.interval_decides(measured(1, 1.95, 0.1))
+    assert not scheduler.interval_decides(measured(1, 1.5, 0.1))
+
+
+def test_the_interval_decides_whether_a_prediction_adds_anything(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.9, 2.0)})
+    assert scheduler.interval_decides(measured(1, 2.0, 0.05, accuracy=0.85))
+    assert not scheduler.interval_decides(measured(1, 1.0, 0.05, accuracy=0.85))
+
+
+def test_nothing_is_measured_again_while_the_device_is_unavailable(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.91, 2.0)}, margin=0.0)
+    away = TrialScheduler(scheduler.settings, scheduler.records, scheduler.base_accuracy, is_unavailable=lambda: True)
+    assert not away.interval_decides(measured(1, 2.05, 0.1))
+
+
+def test_what_was_measured_since_a_record_was_written_decides(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.91, 2.0, keys=KEYS)}, margin=0.0)
+    now = TrialScheduler(
+        scheduler.settings, scheduler.records, scheduler.base_accuracy, device_metrics=lambda _: metrics(cpu_ms_p50=3.0)
+    )
+    assert scheduler.judge_screen(measured(1, 2.5, 0.0)).outcome == "dominated"
+    assert now.judge_screen(measured(1, 2.5, 0.0)) is None

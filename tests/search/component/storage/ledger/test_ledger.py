@@ -8,7 +8,15 @@ from threading import Barrier
 
 import pytest
 
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, BlockStructureRow, Ledger, MeasurementRow, TrainingRow
+from vitsearch.storage.ledger import (
+    AccuracyRow,
+    ArtifactRow,
+    BlockStructureRow,
+    Ledger,
+    MeasurementRow,
+    ReferenceKey,
+    TrainingRow,
+)
 from vitsearch.storage.stage_cost import StageCost
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -179,3 +187,14 @@ def test_two_ledgers_on_one_database_see_each_other(storage, ledger):
     ledger.add(TRAINING, MADE)
     assert other.training(KEY, 1) == TRAINING
     other.close()
+
+
+def test_reference_times_of_a_device_are_replaced(ledger):
+    key = ReferenceKey("7" * 64, "8" * 64, "9" * 64, "onnxruntime", 1)
+    assert ledger.reference_times(key.device_id) == {}
+    for times in ({"products_cpu_ms": 2.0}, {"products_cpu_ms": 1.9}):
+        ledger.set_reference_times(key, times)
+    ledger.set_reference_times(replace(key, threads=4), {"products_cpu_ms": 0.7})
+    ledger.set_reference_times(replace(key, device_id="6" * 64), {"products_cpu_ms": 9.0})
+    found = ledger.reference_times(key.device_id)
+    assert found == {key: {"products_cpu_ms": 1.9}, replace(key, threads=4): {"products_cpu_ms": 0.7}}

@@ -1,0 +1,92 @@
+"""The measurements of a device, by the reference times that are known now."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitsearch.storage.ledger import Ledger, MeasurementRow
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.testing.fakes import fake_measurement, fake_times
+from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+
+GRAPH, OTHER = "a" * 64, "b" * 64
+TIMES = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 5, True)
+HERE = "0" * 64
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def store(ledger):
+    """Writes a measurement to the ledger and, if given, to the results of a run."""
+
+    def add(measurement, graph=GRAPH, repeat=0, results=None):
+        protocol, where = measurement.protocol.id, (measurement.device_id, measurement.environment_id)
+        row = MeasurementRow(graph, "5" * 64, *where, protocol, repeat, measurement.to_json())
+        if results is not None:
+            results.add(row, measurement)
+        ledger.add(row, StageCost(0.0, {}))
+
+    return add
+
+
+def paired(ratio, times=TIMES):
+    found = Paired("0" * 64, Ratio(ratio, 0.5, 0.0, 0.02, 20.0), None, times)
+    return fake_measurement(9.0, basis="paired", paired=found)
+
+
+def cpu_ms(results, graph=GRAPH):
+    return results.pooled(graph).metrics.value("cpu_ms_p50")
+
+
+def test_a_graph_that_was_never_measured_has_nothing(ledger):
+    assert DeviceResults(ledger, "fake", 1).pooled(GRAPH) is None
+
+
+def test_screening_and_confirmation_of_a_graph_are_one_value(ledger, store):
+    store(fake_measurement(2.0, SCREEN, cpu_ms=fake_times(2.0, 0.02)))
+    store(fake_measurement(2.2, CONFIRM, cpu_ms=fake_times(2.2, 0.02)))
+    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx((2.0 * 2.2) ** 0.5)
+
+
+def test_a_measurement_of_this_run_is_seen_at_once(ledger, store):
+    store(fake_measurement(2.0))
+    results = DeviceResults(ledger, "fake", 1)
+    assert cpu_ms(results) == 2.0
+    store(fake_measurement(4.0), repeat=1, results=results)
+    assert cpu_ms(results) == pytest.approx((2.0 * 4.0) ** 0.5)
+    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx(cpu_ms(results)), "and by the next run"
+
+
+def test_new_reference_times_move_every_graph_and_are_kept(ledger, store):
+    results = DeviceResults(ledger, "fake", 1)
+    store(paired(4.0), results=results)
+    before = cpu_ms(results)
+    faster = TIMES._replace(products_cpu_ms=1.62)
+    store(paired(5.0, faster), OTHER, results=results)
+    assert cpu_ms(results) == pytest.approx(0.9 * before)
+    assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx(0.9 * before)
+
+
+def test_raw_times_do_not_move(ledger, store):
+    results = DeviceResults(ledger, "fake", 1)
+    store(fake_measurement(2.0), results=results)
+    store(paired(5.0), OTHER, results=results)
+    assert cpu_ms(results) == 2.0
+
+
+def test_each_environment_and_each_number_of_threads_is_apart(ledger, store):
+    store(fake_measurement(2.0))
+    store(fake_measurement(3.0, environment_id="1" * 64), repeat=1)
+    store(fake_measurement(4.0, CONFIRM._replace(id="threads4", threads=4)))
+    results = DeviceResults(ledger, "fake", 1)
+    assert results.pooled(GRAPH, HERE).metrics.value("cpu_ms_p50") == 2.0
+    assert cpu_ms(results) == pytest.approx(3.0), "the environment of the last measurement"
+    assert cpu_ms(DeviceResults(ledger, "fake", 4)) == pytest.approx(4.0)
