@@ -161,29 +161,29 @@ SCREEN = MeasureProtocol(
     warmup_min_runs=20,
     warmup_min_s=0.2,
     min_runs=24,
-    min_s=1.6,
+    min_s=1.2,
     max_s=60.0,
     timeout_s=180.0,
     processes=2,
     max_processes=5,
     target_rel_half_width=0.05,
-    budget_s=60.0,
+    budget_s=10.0,
     threads=1,
     reference=REFERENCE,
 )
-"""For every model: two processes of three bursts, up to five while the interval is wide."""
+"""For every model: two processes of two bursts, up to five while the interval is wide."""
 
 CONFIRM = SCREEN._replace(
     id="confirm-1",
-    min_runs=48,
-    min_s=2.2,
+    min_runs=36,
+    min_s=1.6,
     timeout_s=300.0,
     processes=5,
     max_processes=10,
     target_rel_half_width=0.02,
-    budget_s=180.0,
+    budget_s=20.0,
 )
-"""For candidates of the front: five processes of four bursts, up to ten."""
+"""For candidates of the front: five processes of three bursts, up to ten while the interval is wide."""
 
 # For what is not compared with other models.
 ONE_PROCESS = SCREEN._replace(processes=1, max_processes=1, reference=None)

@@ -26,6 +26,10 @@ from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, s
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
 
 
+REFERENCE_WARM_UP_S = 0.05
+"""The model has warmed the processor up; the first block of each burst, which is not counted, does the rest."""
+
+
 def run_phase(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
     if isinstance(subject.runtime, ToolRuntime):
@@ -104,7 +108,7 @@ def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Run, ...]:
     """Load and warm up the reference models; called when the memory of the model has been read."""
     runs = tuple(session.run for session in subject.load_references())
     for run in runs:
-        warm_up(run, subject.protocol, clocks)
+        run_for(run, REFERENCE_WARM_UP_S, clocks.wall)
     return runs
 
 

@@ -46,5 +46,5 @@ def test_a_job_that_asks_for_more_is_refused_with_the_keys_to_lower():
         refuse_too_long(greedy, 14400.0)
     assert str(caught.value) == (
         "spec.protocol: the time limits of all processes of this job add up to 72000 s; this device allows 14400 s "
-        "(limits.job_max_s in its config.json): lower processes (8), budget_s (180), timeout_s (7200), soak_s (7200)"
+        "(limits.job_max_s in its config.json): lower processes (8), budget_s (20), timeout_s (7200), soak_s (7200)"
     )

@@ -33,13 +33,13 @@ SPEC_JSON = {
         "warmup_min_runs": 20,
         "warmup_min_s": 0.2,
         "min_runs": 24,
-        "min_s": 1.6,
+        "min_s": 1.2,
         "max_s": 60.0,
         "timeout_s": 180.0,
         "processes": 2,
         "max_processes": 5,
         "target_rel_half_width": 0.05,
-        "budget_s": 60.0,
+        "budget_s": 10.0,
         "threads": 1,
         "reference": REFERENCE,
     },
@@ -48,7 +48,7 @@ SPEC_JSON = {
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "8059a5dab9415ee0e93a178b22fa6a6f351c9b88e85c8dec7cb3afd7ecef80ef"
+JOB_ID = "bece1555466ce00790b9115302aadc9c8f8e72c7b55628c3ef87896d830e9456"
 
 
 def test_golden_json():
@@ -62,7 +62,7 @@ def test_golden_job_id():
 
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    confirm = ("confirm-1", 20, 0.2, 48, 2.2, 60.0, 300.0, 5, 10, 0.02, 180.0, 1, None, REFERENCE)
+    confirm = ("confirm-1", 20, 0.2, 36, 1.6, 60.0, 300.0, 5, 10, 0.02, 20.0, 1, None, REFERENCE)
     assert MeasureProtocol(*confirm) == CONFIRM
 
 
@@ -76,7 +76,7 @@ def test_accuracy_is_judged_at_the_batch_of_the_measurements():
 
 def test_job_id_depends_only_on_what_is_measured():
     other_size = SPEC._replace(manifest=(BlobRef("model.onnx", "ab" * 32, 99),))
-    seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(budget_s=60))
+    seconds_as_integers = SPEC._replace(protocol=SCREEN._replace(budget_s=10))
     assert job_id(other_size, "device-1") == job_id(seconds_as_integers, "device-1") == JOB_ID
     different = [
         SPEC._replace(repeat=1),
