@@ -33,7 +33,7 @@ KINDS = ("driver", "worker", "guard")
 STAGE, GUARD = "ray::_run_task_on", "process_guard.py"
 """What the command lines of a worker within a stage, and of the guard, contain."""
 WAIT_S = 900.0
-"""The longest wait for a paused moment, and for the end of a study; a study takes about a minute on an idle machine."""
+"""The longest wait for a paused moment, and for the end of a study."""
 RECOVER_S = 60.0
 FAILED = "FAILED"
 POLL_S = 0.05
