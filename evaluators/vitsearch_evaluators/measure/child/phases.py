@@ -25,7 +25,6 @@ from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, sample, warm_up
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
 
-
 REFERENCE_WARM_UP_S = 0.05
 """The model has warmed the processor up; the first block of each burst, which is not counted, does the rest."""
 

@@ -21,7 +21,8 @@ from vitsearch_evaluators.wire.distribution import median, student_95
 from vitsearch_evaluators.wire.paired import Ratio
 
 PRIOR_WEIGHT, PRIOR_WEIGHT_ERROR = 0.5, 0.35
-"""The weights of the seven models were .07 to .87."""
+LEAST_WEIGHT, MOST_WEIGHT = 0.0, 1.2
+"""The weights of the seven models were .07 to .93."""
 UNLIKE_ERROR = 0.2
 """The part of the weight's error that no measurement shows: a model is not quite a mixture of the references."""
 MINUTES_HALF_WIDTH = 0.015
@@ -94,7 +95,8 @@ def _line(points: Sequence[_Point]) -> _Line:
         rest = math.fsum((other - line.weight * one) ** 2 for one, other in zip(x, y))
         variance = (PRIOR_DEGREES * PRIOR_ERROR**2 + rest) / (PRIOR_DEGREES + max(1, len(points) - 2))
         precision = prior + xx / variance
-        line = _Line((prior * PRIOR_WEIGHT + xy / variance) / precision, precision**-0.5, math.sqrt(variance))
+        slope = (prior * PRIOR_WEIGHT + xy / variance) / precision
+        line = _Line(min(MOST_WEIGHT, max(LEAST_WEIGHT, slope)), precision**-0.5, math.sqrt(variance))
     return line
 
 
