@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from vitsearch_evaluators.base.canonical_json import canonical_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
+from vitsearch_evaluators.runtimes import reference_models
 from vitsearch_evaluators.runtimes.base import Runtime
 from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
@@ -77,6 +78,21 @@ class RuntimeTestCase:
                 session.run()
             assert session.batch == 1
             session.close()
+
+    def test_runs_the_reference_models_beside_a_model_if_it_says_so(self) -> None:
+        runtime = self.make_runtime()
+        options = runtime.reference_options(runtime.check_options(self.make_options()))
+        if options is None:
+            return
+        assert options == runtime.check_options(options)
+        with tempfile.TemporaryDirectory() as folder:
+            model = runtime.load(self.make_model(folder), runtime.check_options(self.make_options()), 1, 1, {})
+            for path in reference_models.write(folder):
+                session = runtime.load(path, options, threads=1, batch=1, shapes={})
+                session.run()
+                model.run()
+                session.close()
+            model.close()
 
     def test_a_tool_provides_its_other_phases_or_gives_a_reason(self) -> None:
         runtime = self.make_runtime()
