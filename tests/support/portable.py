@@ -46,7 +46,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "900b56c7c655d356c9daf126165ba39600ba1d61f4177de90b3d4e7c44d4a102")
+        self.assertEqual(job_id(spec, "device-1"), "32c45cc2754aba8bbc8e10e8afae24ad28b091dc2ae7dc35dee530f702775639")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -118,9 +118,11 @@ def test_the_limits_of_the_configuration_hold(serve_agent, tmp_path):
 def test_a_job_that_asks_for_more_time_than_the_device_allows_is_refused(serve_agent, blob, tiny_protocol):
     served = serve_agent(config={"limits": {"job_max_s": 100}})
     with served.client(owner="study") as client:
-        with pytest.raises(InvalidRequest, match=r"120 s; this device allows 100 s .limits.job_max_s.*lower .* max_s"):
-            client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol._replace(max_s=120.0))
-        assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol._replace(max_s=60.0)).latency_ms.n == 11
+        with pytest.raises(
+            InvalidRequest, match=r"120 s; this device allows 100 s .limits.job_max_s.*lower .* timeout_s"
+        ):
+            client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol._replace(timeout_s=120.0))
+        assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol._replace(timeout_s=60.0)).latency_ms.n == 11
 
 
 @pytest.mark.parametrize(

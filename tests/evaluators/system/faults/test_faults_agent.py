@@ -50,7 +50,7 @@ def test_an_interrupted_job_continues_only_in_the_same_environment(
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
     options = {"fault": "second_waits", "gate": str(gate), "note": str(notes / "note")}
-    twice = tiny_protocol._replace(id="test-twice", processes=2)
+    twice = tiny_protocol._replace(id="test-twice", processes=2, max_processes=2)
     half_done(state, blob, twice, options, until)
     gate.write_text("open")
     with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
@@ -68,7 +68,7 @@ def test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_err
 ):
     state, gate = str(tmp_path / "state"), tmp_path / "gate"
     options = {"fault": "second_waits", "gate": str(gate), "note": str(notes / "note")}
-    twice = tiny_protocol._replace(id="test-twice", processes=2)
+    twice = tiny_protocol._replace(id="test-twice", processes=2, max_processes=2)
     pinned = []
 
     def pin(info):

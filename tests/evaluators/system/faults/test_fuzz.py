@@ -392,9 +392,10 @@ def nothing_was_written_elsewhere(home):
         assert [
             name
             for name in strange
-            if folder != "work" or not name.startswith(("runtime-", "canary", "job.json", "output.log"))
+            if folder != "work"
+            or not name.startswith(("runtime-", "restrictions.json", "canary", "job.json", "output.log"))
         ] == []
     known = re.compile(
-        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work)\Z"
+        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work|cache)\Z"
     )
     assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []
