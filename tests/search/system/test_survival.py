@@ -25,7 +25,7 @@ from PIL import Image
 
 KILLS = {"driver": 8, "worker": 4, "agent": 4, "child": 4}
 TRIALS = 60
-PATIENCE_S = 240
+PATIENCE_S = 600
 TABLES = {
     "vs_block_structure": "key",
     "vs_training": "weights_key || ':' || rung",
@@ -70,7 +70,7 @@ class Search:
         command = [
             sys.executable,
             "-m",
-            "vitsearch",
+            "support.quick_search",
             "run",
             str(self.folder / "survival.yaml"),
             f"search.trials={self.trials}",

@@ -110,9 +110,9 @@ VISIBLE = "node evil\\x1b[2J\\ntrial   9  confirmed"
 
 
 def test_texts_from_outside_stay_on_their_line_and_are_visible(capsys, plan):
-    view = LiveView(("accuracy", "cpu_ms_p50"), 2)
+    view = LiveView(("accuracy", "cpu_ms_p50"))
     view.note(HOSTILE)
-    view.ended(3, Record("failed", plan, reason=HOSTILE), trained=0, wanted=2)
+    view.ended(3, Record("failed", plan, reason=HOSTILE))
     view.waits(HOSTILE)
     view.console.print(view)
     PlainLines(("accuracy",)).note(HOSTILE)

@@ -88,7 +88,7 @@ def test_the_model_is_not_changed(base):
 def test_a_base_with_a_loss_of_nan_is_refused(base):
     model = base.model()
     torch.nn.init.constant_(model.head.bias, float("nan"))
-    with pytest.raises(StageError, match="block_structure failed .not_finite."):
+    with pytest.raises(StageError, match="scoring heads and channels failed .not_finite."):
         scores.collect(model, base.family, *(part[:2] for part in base.calibration))
 
 

@@ -70,7 +70,7 @@ class Broken(nn.Module):
 
 
 def test_logits_with_nan_are_refused(tmp_path):
-    with pytest.raises(StageError, match=r"export failed \(not_finite\)"):
+    with pytest.raises(StageError, match=r"exporting failed \(not_finite\)"):
         exporter().export(Broken(), (1, 1, 2, 2), tmp_path / "model.onnx")
 
 
@@ -80,7 +80,7 @@ class Unknown(nn.Module):
 
 
 def test_an_operator_that_onnx_lacks_is_reported_in_one_line(tmp_path):
-    with pytest.raises(StageError, match=r"export failed \(crash\): .*i0e") as caught:
+    with pytest.raises(StageError, match=r"exporting failed \(crash\): .*i0e") as caught:
         exporter().export(Unknown(), (1, 1, 2, 2), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
 

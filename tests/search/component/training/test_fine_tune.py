@@ -123,7 +123,7 @@ def test_attention_is_fused_again_afterwards(data):
 
 def test_a_loss_that_is_not_finite_fails_the_stage(data):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_steps=0)
-    with pytest.raises(StageError, match=r"train failed \(not_finite\).*step .* of 8.*1e\+30") as caught:
+    with pytest.raises(StageError, match=r"training failed \(not_finite\).*step .* of 8.*1e\+30") as caught:
         fine_tune.fine_tune(tiny(), task(data, recipe=recipe))
     assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
 

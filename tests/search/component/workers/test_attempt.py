@@ -61,7 +61,7 @@ def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypa
     monkeypatch.setattr(OnnxExporter, "export", fail)
     found = attempt(NAME, 32)
     assert (found.works, found.files) == (False, ())
-    assert found.reason == "export failed (crash): no converter"
+    assert found.reason == "exporting failed (crash): no converter"
 
 
 def test_a_model_that_is_refused_is_not_built(monkeypatch):

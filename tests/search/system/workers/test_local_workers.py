@@ -29,7 +29,7 @@ class CountJob(Job[int]):
     dots: int
 
 
-def _run_task_on(job, resources):
+def _run_task_on(job, resources, log):
     import subprocess
     import time
 
@@ -45,9 +45,9 @@ def _run_task_on(job, resources):
 
 
 @pytest.fixture(scope="module")
-def workers():
+def workers(tmp_path_factory):
     with ProcessGuard() as guard:
-        runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0))
+        runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0), tmp_path_factory.mktemp("logs"))
         runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_run_task_on)
         yield LocalWorkers(runner, guard)
         runner.close()

@@ -216,6 +216,5 @@ def test_a_server_that_is_no_cluster_is_refused_after_a_bounded_time(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("ray_runner")
-def test_a_cluster_that_answers_may_be_joined():
-    require_cluster("auto")
+def test_a_cluster_that_answers_may_be_joined(ray_runner):
+    require_cluster(ray_runner._ray.get_runtime_context().gcs_address)
