@@ -2,8 +2,8 @@
 
 python benchmarks/alternation.py
 
-In each cycle a block of the model follows another block of it (steady), and one follows each reference model after one
-run that is not counted (alternating), as in a measurement. The blocks of a cycle are some 60 ms apart, so what else the
+In each cycle a block of the model follows another block of it (steady), and one follows a reference model after 20 ms
+that are not counted (alternating), as in a measurement. The blocks of a cycle are some 80 ms apart, so what else the
 machine does slows both alike. Alternating over steady has to be within 2 %.
 """
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 def ratios(path: Path, cycles: int) -> list[float]:
     """The ratio of an alternating block to a steady one, for each cycle."""
-    from vitsearch_evaluators.measure.child.bursts import BLOCK_MINIMUM_RUNS, BLOCK_S
+    from vitsearch_evaluators.measure.child.bursts import BLOCK_MINIMUM_RUNS, BLOCK_S, SETTLE_S
     from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, timed_runs
     from vitsearch_evaluators.runtimes import create, reference_models
 
@@ -62,7 +62,7 @@ def ratios(path: Path, cycles: int) -> list[float]:
         references = [runtime.load(file, options, 1, 1, {}).run for file in reference_models.write(folder)]
 
     def block(run: Callable[[], None]) -> float:
-        run()
+        timed_runs(run, clocks, lambda done, passed_s: done == 0 or passed_s < SETTLE_S)
         found = timed_runs(run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S)
         return statistics.median(found.cpu_ms)
 

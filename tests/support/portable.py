@@ -46,7 +46,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "32c45cc2754aba8bbc8e10e8afae24ad28b091dc2ae7dc35dee530f702775639")
+        self.assertEqual(job_id(spec, "device-1"), "f4db2721583727058b2a4058db1e2a8a28dbbf487ffbbd7ca651bb62eed10bbc")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -153,7 +153,7 @@ _NOT_REQUESTED: Dict[str, Any] = {
     "shapes": {},
 }
 
-REFERENCE = "8f52a0434a488e00cf85cdf79e661417f71395c94868bf49f2117a37ad68e3a7"
+REFERENCE = "3d85226a1f93f950060288a7d463a50c93eabaa4cecb77a17f83b0acdf951cfc"
 """The digest of the reference models of this version (`runtimes.reference_models`)."""
 
 SCREEN = MeasureProtocol(
