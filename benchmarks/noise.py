@@ -48,7 +48,13 @@ LIMITS = {"screen": (0.90, 0.08, 0.08), "confirm": (0.90, 0.04, 0.03)}
 """Least coverage, most width, most spread."""
 BIAS_MOST = 0.05
 COLUMNS = ["model", "protocol", "busy", "n", "median ms", "coverage", "width", "spread", "bias", "spread as read", "s"]
-_BUSY = "import numpy as np\na = np.ones((700, 700), 'f')\nwhile True: a = (a @ a) * 1e-3"
+_BUSY = """import os
+import numpy as np
+parent, a = os.getppid(), np.ones((700, 700), "f")
+while os.getppid() == parent:
+    a = (a @ a) * 1e-3
+"""
+"""Ends with the process that started it, however that ends."""
 
 
 def main() -> int:
