@@ -248,7 +248,7 @@ def test_a_disk_that_is_full_is_one_message(vitsearch, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "small.db")
 
-    monkeypatch.setattr("vitsearch.api.load_space", full)
+    monkeypatch.setattr("vitsearch.api.judged_space", full)
     done = vitsearch("run", str(SMALL))
     assert done.returncode == 1
     assert done.stderr == "No space left on device: small.db; make room and run the same command again\n"
