@@ -45,6 +45,14 @@ def everything_supported(backbone: str, knob: str, value: object) -> str | None:
     return None
 
 
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty one; a study of its own has :meth:`FakeStudy.opened`."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
+    yield ledger
+    ledger.close()
+
+
 @dataclass
 class FakeStudy:
     """``run`` is one `vitsearch run` with the fakes; call it again to resume."""

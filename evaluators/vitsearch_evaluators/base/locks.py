@@ -84,7 +84,7 @@ def measuring_alone(
     is_stopped: Callable[[], bool] = lambda: False,
     on_wait: Callable[[Holder], None] = lambda holder: None,
 ) -> Iterator[None]:
-    """Hold the lock `path` for the block; wait for those who hold it and tell `on_wait` once who each of them is.
+    """Hold the lock `path` for the block; wait for those who hold it and call `on_wait` once with each of them.
 
     Those who want the lock take turns. The block runs without the lock once `is_stopped()`, and where the file cannot
     be written.
@@ -109,7 +109,7 @@ def _take_turn(
     Only the holder of a second lock waits for the first one. A process that has just measured and wants to measure
     again waits for that second lock, so it cannot overtake.
     """
-    told: Set[int] = set()
+    reported: Set[int] = set()
 
     def wait_for(wanted: str) -> Optional[IO[Any]]:
         while True:
@@ -117,8 +117,8 @@ def _take_turn(
             if lock is not None or is_stopped():
                 return lock
             found = holder(path)
-            if found is not None and found.pid not in told:
-                told.add(found.pid)
+            if found is not None and found.pid not in reported:
+                reported.add(found.pid)
                 on_wait(found)
             time.sleep(_POLL_S)
 

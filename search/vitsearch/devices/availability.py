@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
+from vitsearch.devices.wrapped_device import WrappedDevice
 from vitsearch.errors import DeviceLost
 from vitsearch.storage.driver_id import DriverId
 from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_evaluators.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
 
 OUTAGE_AFTER_S = 15.0
 """Silence that counts as an outage. The restart of an agent, or a short failure of the network, takes less time."""
@@ -27,7 +28,7 @@ IDLE_POLLS = 5
 R = TypeVar("R")
 
 
-class WaitingDevice:
+class WaitingDevice(WrappedDevice):
     """The device of a run. A caller waits through an outage, and gets :class:`DeviceLost` when waiting is useless.
 
     ``others_work`` says whether the run has work that does not need the device.
@@ -36,21 +37,9 @@ class WaitingDevice:
     def __init__(
         self, device: Device, others_work: Callable[[], bool], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._device = device
+        super().__init__(device)
         self._others_work = others_work
         self._clock = clock
-
-    @property
-    def name(self) -> str:
-        return self._device.name
-
-    @property
-    def info(self) -> DeviceInfo:
-        return self._device.info
-
-    @property
-    def deadline_s(self) -> float:
-        return self._device.deadline_s
 
     @property
     def outage(self) -> Outage | None:
@@ -69,12 +58,6 @@ class WaitingDevice:
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         return await self._wait_for(self._device.accuracy(artifact, subset, deployment))
-
-    async def waits_in_queue(self) -> str | None:
-        return await self._device.waits_in_queue()
-
-    def close(self) -> None:
-        self._device.close()
 
     def waits(self) -> str | None:
         """A message about what the run waits for; None when the device answers."""

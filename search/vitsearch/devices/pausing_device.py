@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import Device, Outage
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch.devices.agent_device import Device
+from vitsearch.devices.wrapped_device import WrappedDevice
+from vitsearch_evaluators.wire.protocol import Measurement, MeasureProtocol
 
 RUN_PER_PAUSE = 2.0
 """Busy workers run at least this many times as long as the pause before. They keep two thirds of the time, and what
@@ -37,7 +37,7 @@ class PausableWorkers(Protocol):
     """The workers of a run on this machine.
 
     Guarantees: after ``pause`` no worker runs and no stage starts until ``resume``. A pause whose request is not
-    repeated ends by itself after some seconds, and also when this process is killed.
+    repeated ends after some seconds, and also when this process is killed.
     """
 
     @property
@@ -58,11 +58,11 @@ def seconds_to_wait(busy: float, ran_s: float, paused_s: float) -> float:
     return max(0.0, RUN_PER_PAUSE * busy * min(paused_s, MAX_PAUSE_S) - ran_s)
 
 
-class PausingDevice:
+class PausingDevice(WrappedDevice):
     """The device of a run on the machine of its workers. Accuracy does not depend on time, so nothing pauses for it."""
 
     def __init__(self, device: Device, workers: PausableWorkers, clock: Callable[[], float] = time.monotonic) -> None:
-        self._device = device
+        super().__init__(device)
         self._workers = workers
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -70,22 +70,6 @@ class PausingDevice:
         self._began_s: float | None = None
         self._ended_s = clock()
         self._last_pause_s = 0.0
-
-    @property
-    def name(self) -> str:
-        return self._device.name
-
-    @property
-    def info(self) -> DeviceInfo:
-        return self._device.info
-
-    @property
-    def outage(self) -> Outage | None:
-        return self._device.outage
-
-    @property
-    def deadline_s(self) -> float:
-        return self._device.deadline_s
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
@@ -100,12 +84,6 @@ class PausingDevice:
             if not self._wanted:
                 asyncio.get_running_loop().call_later(LINGER_S, self._end_if_unwanted)
 
-    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        return await self._device.accuracy(artifact, subset, deployment)
-
-    async def waits_in_queue(self) -> str | None:
-        return await self._device.waits_in_queue()
-
     def end_pause(self) -> None:
         """Let the workers continue. To be called before they are closed."""
         if self._began_s is not None:
@@ -115,7 +93,7 @@ class PausingDevice:
 
     def close(self) -> None:
         self.end_pause()
-        self._device.close()
+        super().close()
 
     async def _begin(self) -> None:
         """Join the pause that lasts, or wait for the moment of the next one."""

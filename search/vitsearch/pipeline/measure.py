@@ -44,9 +44,7 @@ class DeviceMeasurements:
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         """How often a graph was measured by a protocol; attempts that were disturbed count as one with their last."""
-        rows = self._context.ledger.measurements(graph, self._device.info.device_id, protocol.id)
-        here = [row for row in rows if row.environment_id == self._device.info.environment_id]
-        return 1 + max(row.repeat // ATTEMPTS for row in here) if here else 0
+        return max((1 + row.repeat // ATTEMPTS for row in self._rows(graph, protocol)), default=0)
 
     async def measure(self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
@@ -58,6 +56,7 @@ class DeviceMeasurements:
                 partial(self._last_of, graph, protocol, number),
                 partial(self._round, trial, file, protocol, number),
             )
+        self._results.reload(graph)
 
     async def _round(
         self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, number: int
@@ -69,10 +68,10 @@ class DeviceMeasurements:
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(file, deployment, protocol, repeat)
             self._warn(found.flags)
+            self._results.adopt_times(found)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json())
             cost = StageCost(found.seconds, {deployment.runtime: found.runtime_version})
-            self._results.add(row, found)
             if "contended" not in found.flags or attempt == ATTEMPTS - 1:
                 return row, cost
             self._context.ledger.add(row, cost)
@@ -80,13 +79,14 @@ class DeviceMeasurements:
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        rows = self._context.ledger.measurements(graph, self._device.info.device_id, protocol.id)
-        here = [
-            row
-            for row in rows
-            if row.environment_id == self._device.info.environment_id and row.repeat // ATTEMPTS == number
-        ]
-        return here[-1] if here else None
+        rows = [row for row in self._rows(graph, protocol) if row.repeat // ATTEMPTS == number]
+        return rows[-1] if rows else None
+
+    def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:
+        """What was measured by a protocol in the present environment, oldest first."""
+        info = self._device.info
+        rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)
+        return [row for row in rows if row.environment_id == info.environment_id]
 
     def _warn(self, flags: Iterable[str]) -> None:
         """Note each flag that describes the device once a run."""

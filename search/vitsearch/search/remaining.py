@@ -35,7 +35,7 @@ class Remaining:
         self.refresh(study.records())
 
     def refresh(self, records: Mapping[int, Record]) -> None:
-        """Estimate anew, from all trials that have ended: the search begins, or a plan was trained."""
+        """Estimate again, from all trials that have ended: the search begins, or a plan was trained."""
         trained = {number for number, record in records.items() if record.trained}
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)

@@ -172,7 +172,7 @@ class TrialScheduler:
     def interval_decides(self, trial: RunningTrial) -> bool:
         """Whether the trial would go on at one end of the intervals of its costs and not at the other.
 
-        It is then worth measuring again, unless the device is unavailable: the trial goes on as if tied.
+        It is then worth measuring again, unless the device is unavailable: the trial then continues as if tied.
         """
         if self._is_unavailable():
             return False

@@ -11,8 +11,7 @@ from vitsearch_evaluators.wire.protocol import Measurement
 
 
 class DeviceResults:
-    """The results of a device with this number of threads. What another driver measures meanwhile is seen by the next
-    object."""
+    """The results of a device with this number of threads. What another driver measures is seen by :meth:`reload`."""
 
     def __init__(self, ledger: Ledger, device_id: str, threads: int) -> None:
         self._ledger = ledger
@@ -36,16 +35,20 @@ class DeviceResults:
             self._pooled[key] = pool(here)
         return self._pooled[key]
 
-    def add(self, row: MeasurementRow, measurement: Measurement) -> None:
-        """Note a measurement that was just written to the ledger, and the reference times that came with it."""
-        self._measurements(row.graph_key).append(measurement)
+    def reload(self, graph_key: str) -> None:
+        """Read a graph again, because this driver or another one may have measured it."""
+        self._rows.pop(graph_key, None)
+        for key in [key for key in self._pooled if key[0] == graph_key]:
+            del self._pooled[key]
+
+    def adopt_times(self, measurement: Measurement) -> None:
+        """Show everything by the reference times of a measurement that was just taken."""
         key = _key(measurement)
-        if measurement.paired is None or self._times.get(key) == measurement.paired.times:
-            self._pooled.pop((row.graph_key, row.environment_id), None)
+        if measurement.paired is None or _same(measurement.paired.times, self._times.get(key)):
             return
         self._times[key] = measurement.paired.times
         self._ledger.set_reference_times(key, measurement.paired.times.to_json())
-        self._pooled.clear()  # all values move with the reference times
+        self._pooled.clear()
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:
@@ -59,6 +62,11 @@ class DeviceResults:
         if measurement.paired is None or times is None:
             return measurement
         return measurement._replace(paired=measurement.paired._replace(times=times))
+
+
+def _same(times: ReferenceTimes, known: ReferenceTimes | None) -> bool:
+    """Whether milliseconds are the same; the number of processes behind them grows with every measurement."""
+    return known is not None and times._replace(processes=0) == known._replace(processes=0)
 
 
 def _key(measurement: Measurement) -> ReferenceKey:

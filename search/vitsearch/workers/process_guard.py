@@ -47,7 +47,7 @@ READY = b"ready\n"
 ANSWER_S = 10.0
 """A guard that is silent for longer is replaced."""
 LEASE_S = 15.0
-"""A pause ends by itself after this time, unless the driver asks for it again."""
+"""A pause ends after this time, unless the driver asks for it again."""
 GRACE_S = 1.0
 EMPTY_SCANS = 20
 """The guard of a dead driver stops after this many scans in a row that found no process."""

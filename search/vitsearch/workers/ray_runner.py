@@ -32,7 +32,7 @@ from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
 LOSSES_ALLOWED = 4
-"""A stage is repeated on a new worker after so many were killed or lost with their node; one more fails the stage."""
+"""Workers of a stage that may be killed or lost with their node; each time it is repeated. One more fails the stage."""
 NATIVE_CRASHES_ALLOWED = 1
 """The same for workers that a signal of their own code ended, such as SIGSEGV: these come again."""
 CLUSTER_S = 60.0
@@ -168,7 +168,7 @@ class RayRunner:
                     log.unlink(missing_ok=True)
 
     def _refuse_losses(self, job: Job[Any], losses: int, error: Exception) -> None:
-        """Raise :class:`StageError` if the stage may not be repeated after so many lost workers."""
+        """Raise :class:`StageError` if the stage may not be repeated after this number of lost workers."""
         logger.warning("stage %s: a worker was lost (%d of %d)", job.stage, losses, LOSSES_ALLOWED + 1)
         if losses > LOSSES_ALLOWED:
             message = (

@@ -71,14 +71,19 @@ class Observed(NamedTuple):
 
 
 class ReferenceStore:
-    """Keeps the observed times in a JSON file; without a path, in memory."""
+    """Keeps the observed times in a JSON file; without a path, in memory.
+
+    Several processes of a user may share a file. They measure in turns (`base.locks`), so each reads it before it adds.
+    """
 
     def __init__(self, path: Optional[str] = None) -> None:
         self._path = path
-        self._observed: Dict[str, List[Observed]] = {} if path is None else _load(path)
+        self._observed: Dict[str, List[Observed]] = {} if path is None else _load(path, {})
 
     def add(self, key: ReferenceKey, observed: Sequence[Observed]) -> None:
         """Add the times of the processes of one measurement."""
+        if self._path is not None:
+            self._observed = _load(self._path, self._observed)
         kept = (self._observed.pop(str(key), []) + list(observed))[-KEPT:]
         self._observed[str(key)] = kept  # the last key is the one used last
         for oldest in list(self._observed)[:-_KEYS_KEPT]:
@@ -132,14 +137,14 @@ def _read_observed(value: Any, where: str) -> Observed:
     return Observed(*times)
 
 
-def _load(path: str) -> Dict[str, List[Observed]]:
-    """Read the file; an unreadable one counts as a missing one, because every measurement adds to it again."""
+def _load(path: str, otherwise: Dict[str, List[Observed]]) -> Dict[str, List[Observed]]:
+    """Read the file; return `otherwise` for one that is missing or unreadable: every measurement adds to it again."""
     read = json_reader.mapping(json_reader.sequence(_read_observed, KEPT))
     try:
         with open(path) as stream:
             return {key: list(found) for key, found in read(json.load(stream), "references").items()}
     except FileNotFoundError:
-        return {}
+        return otherwise
     except (OSError, ValueError, InvalidRequest) as error:
         logger.warning("%s cannot be read and is ignored: %s", path, error)
-        return {}
+        return otherwise

@@ -16,18 +16,10 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import Ledger
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture
@@ -126,6 +118,16 @@ def test_a_second_round_measures_once_more_and_pools_both(ledger, trial, file):
     assert device.measured == {CONFIRM.id: 2}
     assert run.rounds(GRAPH, CONFIRM) == 2
     assert run.pooled(GRAPH).metrics.value("cpu_ms_p50") == pytest.approx((2.0 * 2.2) ** 0.5)
+
+
+def test_what_another_driver_measured_meanwhile_is_pooled_too(ledger, trial, file):
+    mine, other = measuring(ledger, FakeDevice()), measuring(ledger, FakeDevice())
+    asyncio.run(mine.measure(trial, file, SCREEN))
+    assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == 2.0
+    file.write_text(json.dumps({"cost_ms": 2.2}))
+    asyncio.run(other.measure(trial, file, CONFIRM))
+    asyncio.run(mine.measure(trial, file, CONFIRM))
+    assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == pytest.approx((2.0 * 2.2) ** 0.5)
 
 
 def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, trial, file):

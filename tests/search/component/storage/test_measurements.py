@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.storage.ledger import Ledger, MeasurementRow
+from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import fake_measurement, fake_times
@@ -17,22 +17,16 @@ HERE = "0" * 64
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
 def store(ledger):
-    """Writes a measurement to the ledger and, if given, to the results of a run."""
+    """Writes a measurement to the ledger, and notes it in the results of a run as the run does."""
 
     def add(measurement, graph=GRAPH, repeat=0, results=None):
         protocol, where = measurement.protocol.id, (measurement.device_id, measurement.environment_id)
         row = MeasurementRow(graph, "5" * 64, *where, protocol, repeat, measurement.to_json())
-        if results is not None:
-            results.add(row, measurement)
         ledger.add(row, StageCost(0.0, {}))
+        if results is not None:
+            results.adopt_times(measurement)
+            results.reload(graph)
 
     return add
 
@@ -73,6 +67,13 @@ def test_new_reference_times_move_every_graph_and_are_kept(ledger, store):
     store(paired(5.0, faster), OTHER, results=results)
     assert cpu_ms(results) == pytest.approx(0.9 * before)
     assert cpu_ms(DeviceResults(ledger, "fake", 1)) == pytest.approx(0.9 * before)
+
+
+def test_another_number_of_processes_behind_the_same_reference_times_writes_nothing(ledger, store, monkeypatch):
+    results = DeviceResults(ledger, "fake", 1)
+    store(paired(4.0), results=results)
+    monkeypatch.setattr(ledger, "set_reference_times", lambda *_: pytest.fail("nothing has moved"))
+    store(paired(5.0, TIMES._replace(processes=6)), OTHER, results=results)
 
 
 def test_raw_times_do_not_move(ledger, store):

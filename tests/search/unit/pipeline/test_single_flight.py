@@ -25,13 +25,6 @@ KEY = StageKey(Stage.TRAIN, "key")
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'single_flight.db'}")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
 def store(tmp_path):
     return FileStore(tmp_path / "artifacts")
 

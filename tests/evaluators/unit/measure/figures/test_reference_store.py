@@ -57,6 +57,16 @@ def test_the_times_survive_a_restart(tmp_path):
     assert ReferenceStore(path).times(KEY) == before
 
 
+def test_what_another_process_adds_to_the_same_file_is_kept(tmp_path):
+    path, elsewhere = str(tmp_path / "references.json"), KEY._replace(threads=4)
+    agent, command = ReferenceStore(path), ReferenceStore(path)
+    command.add(elsewhere, [seen(1.0)])
+    agent.add(KEY, [seen(1.0)])
+    command.add(KEY, [seen(1.2)])
+    found = ReferenceStore(path)
+    assert (found.times(KEY).processes, found.times(elsewhere).processes) == (2, 1)
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"key": [[1, 2]]}', '{"key": [[0, 1, 1, 1]]}', '{"key": 3}'])
 def test_a_damaged_file_counts_as_a_missing_one(tmp_path, content):
     path = tmp_path / "references.json"

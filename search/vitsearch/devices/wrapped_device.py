@@ -1,0 +1,42 @@
+"""What every device that adds something to another one has in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.agent_device import Device, Outage
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo
+
+
+class WrappedDevice:
+    """Passes everything on to ``device`` but ``measure``."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    @property
+    def name(self) -> str:
+        return self._device.name
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self._device.info
+
+    @property
+    def outage(self) -> Outage | None:
+        return self._device.outage
+
+    @property
+    def deadline_s(self) -> float:
+        return self._device.deadline_s
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        return await self._device.accuracy(artifact, subset, deployment)
+
+    async def waits_in_queue(self) -> str | None:
+        return await self._device.waits_in_queue()
+
+    def close(self) -> None:
+        self._device.close()
