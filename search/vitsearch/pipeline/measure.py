@@ -19,6 +19,8 @@ from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
 """A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
+FINAL_ROUNDS = 2
+"""What is shown at the end was confirmed twice: after its training, and on the idle machine."""
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -26,6 +28,11 @@ DEVICE_FLAGS = {
     "swapped": "it swapped memory while it measured",
 }
 """Flags that describe the device and not a moment, with what they mean."""
+
+
+def rounds_of(rows: Iterable[MeasurementRow]) -> int:
+    """How often a graph was measured: disturbed attempts count as one with the attempt that followed."""
+    return max((1 + row.repeat // ATTEMPTS for row in rows), default=0)
 
 
 class DeviceMeasurements:
@@ -43,8 +50,8 @@ class DeviceMeasurements:
         return self._results.pooled(graph, self._device.info.environment_id)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
-        """How often a graph was measured by a protocol; attempts that were disturbed count as one with their last."""
-        return max((1 + row.repeat // ATTEMPTS for row in self._rows(graph, protocol)), default=0)
+        """How often a graph was measured by a protocol in the present environment."""
+        return rounds_of(self._rows(graph, protocol))
 
     async def measure(self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""

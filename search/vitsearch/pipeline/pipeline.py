@@ -28,7 +28,7 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
-from vitsearch.pipeline.measure import DeviceMeasurements
+from vitsearch.pipeline.measure import FINAL_ROUNDS, DeviceMeasurements
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles
@@ -156,11 +156,11 @@ class Pipeline:
     async def remeasure_when_idle(self, keys: Keys, plan: Plan) -> bool:
         """Repeat the confirmation measurement of an artifact; False when that was done before or its file is gone."""
         row = self._stored_artifact(keys)
-        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) > 1:
+        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= FINAL_ROUNDS:
             return False
         trial = await self.resolve(plan)
         file = self._workspace.store.get(row.sha256)
-        await self._measurements.measure(trial, file, self.protocols.confirm, rounds=2)
+        await self._measurements.measure(trial, file, self.protocols.confirm, FINAL_ROUNDS)
         return True
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from vitsearch.core.record import Keys, Record
+from vitsearch.pipeline.measure import FINAL_ROUNDS, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -42,7 +43,7 @@ class Remaining:
         protocol = self._study.attributes.get("protocol", "")
         self._measuring_s = self._ledger.measuring_seconds(protocol) or 0.0
         self._to_remeasure = sum(
-            all(row.repeat == 0 for row in self._ledger.measurements(keys.graph_key, keys.device_id, protocol))
+            rounds_of(self._ledger.measurements(keys.graph_key, keys.device_id, protocol)) < FINAL_ROUNDS
             for keys in self._shown(records)
         )
         self._since = self._clock()

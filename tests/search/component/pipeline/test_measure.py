@@ -11,7 +11,7 @@ import pytest
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements
+from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
@@ -75,6 +75,14 @@ def test_a_disturbed_measurement_is_repeated_and_both_are_kept(ledger, trial, fi
     assert flags_of(ledger) == {0: ["contended"], 1: []}
     assert run.pooled(GRAPH).flags == ()
     assert run.rounds(GRAPH, SCREEN) == 1
+
+
+def test_disturbed_attempts_count_as_one_round(ledger, trial, file):
+    device = FakeDevice()
+    contended(device, 1)
+    asyncio.run(measuring(ledger, device).measure(trial, file, CONFIRM))
+    assert rounds_of(ledger.measurements(GRAPH, "fake", CONFIRM.id)) == 1
+    assert rounds_of([]) == 0
 
 
 def test_a_measurement_that_stays_disturbed_is_flagged(ledger, trial, file):
