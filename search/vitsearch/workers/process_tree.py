@@ -129,6 +129,11 @@ def is_worker(command: str) -> bool:
     return any(argument.endswith("/default_worker.py") for argument in arguments)
 
 
+def descendants(pid: int) -> set[int]:
+    """Pids of the living processes below a process."""
+    return _with_descendants({pid}, _table()) - {pid}
+
+
 def process_id(pid: int) -> ProcessId:
     """The identity of a process; ``started`` is empty when there is none with this pid."""
     found = _process(PROC / str(pid))
@@ -163,10 +168,15 @@ def _table() -> dict[int, Process]:
 def _process(folder: Path) -> Process | None:
     """What ``/proc/PID/stat`` says; None for a process that has ended or is a zombie."""
     try:
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        fields = stat_fields(folder)
     except OSError:
         return None
     return None if fields[0] in ("Z", "X") else Process(fields[0], int(fields[1]), fields[19])
+
+
+def stat_fields(folder: Path) -> list[str]:
+    """The fields of a process' or thread's ``stat`` from the third, the state, on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 def _with_descendants(pids: set[int], table: dict[int, Process]) -> set[int]:

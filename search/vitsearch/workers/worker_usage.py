@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PROC = Path("/proc")
+from vitsearch.workers.process_tree import PROC, descendants, stat_fields
+
 TITLE = b"ray::_run_task"
 """How the title of a Ray worker begins while it runs one of our stages (``ray_runner._run_task_on``)."""
 STARVED_SHARE = 0.5
@@ -30,7 +31,7 @@ class WorkerUsage:
 def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
     """By pid, of the workers below the process ``driver`` (default: this one) that run a stage now."""
     found = {}
-    for pid in _descendants(os.getpid() if driver is None else driver):
+    for pid in descendants(os.getpid() if driver is None else driver):
         folder = PROC / str(pid)
         try:
             if (folder / "cmdline").read_bytes().startswith(TITLE):
@@ -58,30 +59,9 @@ def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], 
     return None
 
 
-def _descendants(root: int) -> set[int]:
-    parents = {int(folder.name): parent for folder in PROC.glob("[0-9]*") if (parent := _parent(folder)) is not None}
-    found, size = {root}, 0
-    while size != len(found):
-        size = len(found)
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return found - {root}
-
-
-def _parent(folder: Path) -> int | None:
-    try:
-        return int(_fields(folder)[1])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _fields(folder: Path) -> list[str]:
-    """The fields of ``stat`` from the third, the state, on."""
-    return (folder / "stat").read_text().rpartition(")")[2].split()
-
-
 def _usage(folder: Path) -> WorkerUsage:
-    user, system = _fields(folder)[11:13]
-    states = [_fields(thread)[0] for thread in _threads(folder)]
+    user, system = stat_fields(folder)[11:13]
+    states = [stat_fields(thread)[0] for thread in _threads(folder)]
     return WorkerUsage((int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), _ready_s(folder), "D" in states)
 
 
