@@ -52,7 +52,8 @@ def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], 
         return None
     got = f"got {share:.0%} of a core in the last {seconds:.0f} s".replace("%", " %")
     ready_s = sum(later.ready_s - earlier.ready_s for earlier, later in pairs if later.ready_s and earlier.ready_s)
-    if ready_s > cpu_s:
+    wanted_share = (cpu_s + ready_s) / seconds / len(pairs)
+    if ready_s > cpu_s and wanted_share >= STARVED_SHARE:
         return f"{got}: other processes use this machine"
     if all(earlier.reads_disk and later.reads_disk for earlier, later in pairs):
         return f"{got}: waits for the disk"

@@ -27,6 +27,10 @@ def test_a_worker_that_is_stopped_while_a_local_measurement_runs_is_not_slowed_b
     assert why_slow(BEFORE, after(cpu_s=1.0, ready_s=0.0), 60.0) is None
 
 
+def test_a_worker_that_sleeps_and_waits_for_a_core_for_a_moment_is_not_slowed():
+    assert why_slow(BEFORE, after(cpu_s=0.0, ready_s=0.4), 60.0) is None
+
+
 def test_a_worker_that_waits_for_the_disk_says_so():
     reading = {7: WorkerUsage(100.0, 50.0, True)}
     text = why_slow(reading, after(cpu_s=1.2, ready_s=0.0, reads_disk=True), 60.0)
