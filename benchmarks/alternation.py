@@ -2,7 +2,7 @@
 
 python benchmarks/alternation.py
 
-In each cycle a block of the model follows another block of it (steady), and one follows a reference model after 20 ms
+In each cycle a block of the model follows another block of it (steady), and one follows a reference model after 40 ms
 that are not counted (alternating), as in a measurement. The blocks of a cycle are some 80 ms apart, so what else the
 machine does slows both alike. Alternating over steady has to be within 2 %.
 """

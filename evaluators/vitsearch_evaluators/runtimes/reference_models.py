@@ -1,15 +1,14 @@
 """The two reference models that alternate with a measured model in its process: ONNX files written byte by byte.
 
-    products        image [1, 32, 256] --> (MatMul with a 256 x 256 matrix, Relu) x 24
-                    6 MB of weights stream through the caches, as in a transformer whose weights do not fit;
-                    with 16 MB they would push a model of 28 MB out of a shared cache of 32 MB, and
-                    alternating with them would cost it 4 to 5 %
+    products        image [1, 32, 416] --> (MatMul with a 416 x 416 matrix, Relu) x 24
+                    16 MB of weights stream through the caches, as in a transformer whose weights do not fit;
+                    with 6 MB, one busy neighbour moved the ratio of a ViT of 10 MB by 6 to 7 % (with 16 MB by 1)
     convolutions    image [1, 32, 14, 14] --> (depthwise 3 x 3, Relu, 1 x 1, Relu) x 24
                     small maps and few weights: mostly the overhead of 96 small operators, as in a small hybrid model
 
 A neighbour on the machine slows the first by the memory that both use, and the second by the processor that both use.
 Most models are slowed by something in between. The weights come from ConstantOfShape nodes, so that small files give a
-real amount of work (50 and 6 million multiply-adds). No value overflows or becomes denormal, which would be slow.
+real amount of work (130 and 6 million multiply-adds). No value overflows or becomes denormal, which would be slow.
 """
 
 import os
@@ -28,7 +27,7 @@ from vitsearch_evaluators.base.onnx_writer import (
 )
 
 _IR_VERSION, _OPSET = 7, 13
-_ROWS, _WIDTH, _PRODUCTS = 32, 256, 24
+_ROWS, _WIDTH, _PRODUCTS = 32, 416, 24
 _CHANNELS, _PIXELS, _CONVOLUTIONS = 32, 14, 24
 
 

@@ -153,7 +153,7 @@ _NOT_REQUESTED: Dict[str, Any] = {
     "shapes": {},
 }
 
-REFERENCE = "3d85226a1f93f950060288a7d463a50c93eabaa4cecb77a17f83b0acdf951cfc"
+REFERENCE = "8bd336cfcf8070cc55c6c14099ed47355097aa543cea860f9bd9dfbcadcf10bf"
 """The digest of the reference models of this version (`runtimes.reference_models`)."""
 
 SCREEN = MeasureProtocol(

@@ -1,6 +1,6 @@
 """Samples in bursts, in which the model alternates with reference models.
 
-    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms or 250 runs, each after 20 ms that are not counted;
+    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms or 250 runs, each after 40 ms that are not counted;
                                             R and R' are the references in turn
     process: burst, 0.5 s of rest, burst, ...
 
@@ -19,7 +19,7 @@ from vitsearch_evaluators.wire.distribution import median
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 BLOCK_S = 0.03
-SETTLE_S = 0.02
+SETTLE_S = 0.04
 """The first runs after a switch are not counted, for so long: the caches hold what ran before. A model of 1.6 ms with
 28 MB of weights took 60 % longer in the first run, 5 to 15 % in the fifth and 1 to 5 % in the fifteenth."""
 BLOCK_MINIMUM_RUNS, BLOCK_MAXIMUM_RUNS = 3, 250

@@ -29,7 +29,7 @@ def test_the_values_neither_vanish_nor_overflow(content):
 
 
 def test_the_matrices_of_a_chain_are_not_merged_into_one():
-    """Otherwise 6 MB of weights would be 256 KB, and the model would not notice a neighbour that uses the memory."""
+    """Otherwise 16 MB of weights would be 0.7 MB, and the model would not notice a neighbour that uses the memory."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(reference_models.products())
     fills = [node for node in model.graph.node if node.op_type == "ConstantOfShape"]
