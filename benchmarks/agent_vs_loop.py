@@ -71,12 +71,12 @@ def export(name: str, folder: Path) -> Path:
     import torch
 
     from vitsearch import backbones
-    from vitsearch.export.onnx_file import OnnxExporter
+    from vitsearch.export.onnx_file import write_onnx
 
     pixels, channels = MODELS[name]
     torch.manual_seed(0)
     model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
-    OnnxExporter().export(model, (1, channels, pixels, pixels), folder / f"{name}.onnx")
+    write_onnx(model, (1, channels, pixels, pixels), folder / f"{name}.onnx")
     return folder / f"{name}.onnx"
 
 

@@ -166,7 +166,7 @@ def plans(count: int) -> Iterator[tuple[Plan, bool]]:
             token_pruning_at=draw.choice(((1,), (2,), (3,), (1, 3), (2, 4))) if dropped else (),
             scope=draw.choice(("uniform", "global")),
         )
-        deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+        deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
         recipe = Recipe((0, 1), 0, BATCH, 0.0, 0.0, 0, 0.0, 1.0, 0)
         yield Plan(SPEC.backbone, "builtin", 28, None, compression, "logits", recipe, (deployment,)), hard
 

@@ -19,7 +19,7 @@ from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
@@ -61,7 +61,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     source = jobs.Source(backbone, "builtin", 28)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
     block_structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
-    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+    deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
     resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
     made = Calibrations.of(resolved, block_structure, 28, STUDY)
     spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made)
@@ -84,7 +84,7 @@ def only_cut(source: jobs.Source, spec: jobs.CompressionSpec, folder: Path) -> P
     model = family.build(backbones.ModelSpec(source.backbone, "builtin", 28, 10, 1)).model
     prune.apply(model, family, spec.resolved, torch.zeros(1, 1, 28, 28))
     tokens.apply(model, spec.resolved)
-    OnnxExporter().export(model, (1, 1, 28, 28), folder / "plain.onnx")
+    write_onnx(model, (1, 1, 28, 28), folder / "plain.onnx")
     return folder / "plain.onnx"
 
 

@@ -101,14 +101,14 @@ def export(folder: Path) -> dict[str, Path]:
     from onnx import TensorProto, helper, numpy_helper
 
     from vitsearch import backbones
-    from vitsearch.export.onnx_file import OnnxExporter
+    from vitsearch.export.onnx_file import write_onnx
 
     files = {}
     for name, (pixels, channels) in MODELS.items():
         torch.manual_seed(0)
         model = backbones.find(name).build(backbones.ModelSpec(name, "none", pixels, 10, channels)).model.eval()
         files[name] = folder / f"{name}.onnx"
-        OnnxExporter().export(model, (1, channels, pixels, pixels), files[name])
+        write_onnx(model, (1, channels, pixels, pixels), files[name])
     draw = np.random.default_rng(0)
     size, layers = 1024, 5
     weights = [numpy_helper.from_array(draw.standard_normal((size, size), "f") / 32, f"w{i}") for i in range(layers)]

@@ -69,7 +69,7 @@ UNPRUNED = "unpruned, fp32"
 
 def plan(precision: str = "fp32", resolution: int = RESOLUTION, distillation: str = "logits", **cut: object) -> Plan:
     compression = replace(Compression(width_multiple=16), **cut)  # type: ignore[arg-type]
-    deployment = Deployment("local", "onnxruntime", "CPUExecutionProvider", precision)
+    deployment = Deployment("local", "onnxruntime", "cpu", precision)
     return Plan(BACKBONE, "builtin", resolution, None, compression, distillation, RECIPE, (deployment,))  # type: ignore[arg-type]
 
 

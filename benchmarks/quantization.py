@@ -29,7 +29,7 @@ from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.training import fine_tune, inference
 
 MEAN, STD = (0.286,), (0.353,)
@@ -128,7 +128,7 @@ def every_precision() -> tuple[str, ...]:
 def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -> Path:
     plain, final = folder / "plain.onnx", folder / f"{precision}.onnx"
     with fake_quant.unrounded(model):
-        OnnxExporter().export(model, tuple(images.shape), plain)
+        write_onnx(model, tuple(images.shape), plain)
     sensitive = (
         sensitive_layers(sensitivity.rounding_sensitivity(model, images)) if precision in precisions.MIXED else ()
     )

@@ -24,7 +24,7 @@ from vitsearch.compress import batch_norms
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 KINDS = ("none", "50%", "75%", "2:4")
 HEAD = ("sparsity", "magnitude", "fitted", "fitted, int8_ptq", "CPU ms", "MB", "MB gzip", "int8: MB", "MB gzip")
@@ -61,7 +61,7 @@ class Table:
 
     def file(self, model: nn.Module, name: str) -> Path:
         path = self.folder / f"{name.replace(':', 'of')}.onnx"
-        OnnxExporter().export(model, (1, 1, 28, 28), path)
+        write_onnx(model, (1, 1, 28, 28), path)
         return path
 
 

@@ -29,7 +29,7 @@ from vitsearch.workers import tasks
 BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", Calibration(256, 0), 2000
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
-FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+FP32 = Deployment("local", "onnxruntime", "cpu", "fp32")
 DEPTHS, WIDTHS = (1 / 6, 2 / 6, 3 / 6), (0.125, 0.25, 0.5)
 
 

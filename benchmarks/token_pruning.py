@@ -27,7 +27,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.training import fine_tune, inference
 
@@ -61,7 +61,7 @@ def times() -> Iterator[tuple[str, ...]]:
         for method in (None, *METHODS):
             model, left = pruned(DEIT, method, RATIO)
             plain = Path(folder) / f"{method}.onnx"
-            nodes = OnnxExporter().export(model, (1, 3, 224, 224), plain).nodes
+            nodes = write_onnx(model, (1, 3, 224, 224), plain).nodes
             cost = macs.count(model, torch.zeros(1, 3, 224, 224))[0]
             rows[method] = (method or "none", _falling(left), f"{cost:.0f}", f"{nodes}")
             fake_quant.prepare(model, [torch.from_numpy(images)])

@@ -11,7 +11,7 @@ from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes
 from vitsearch_evaluators.wire.job_spec import Shapes
 
-_PRECISIONS = {"f32": "f32", "bf16": "bf16", "auto": None}
+_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "auto": None}
 _NAMES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
 _ELEMENT_TYPES = {
     "f32": "float32",
@@ -24,7 +24,8 @@ _ELEMENT_TYPES = {
     "u8": "uint8",
     "boolean": "bool",
 }
-_DEVICE = "CPU"
+_DEVICES = ("CPU", "GPU", "NPU")
+_HINTS = {"none": None, "latency": "LATENCY", "throughput": "THROUGHPUT"}
 _read_streams = json_reader.integer(1, 256)
 
 
@@ -51,17 +52,24 @@ class OpenVinoSession(Session):
 
 
 class OpenVinoRuntime(Runtime):
-    """Runs models on the CPU.
+    """Runs models on one of OpenVINO's devices.
 
-    Options: `inference_precision` (`f32`, `bf16`, or `auto`: OpenVINO's choice, which is bfloat16 on a CPU
-    that has it) and `streams`. The precision in use is read back and recorded in the result. It is an error
-    when it is not the requested one (asked for f16, OpenVINO silently uses bf16).
+    Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's choice,
+    which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves threads
+    and streams to OpenVINO, and `fused_attention`: `off` for models with as many tokens as heads, whose attention OpenVINO
+    2026.4 computes wrongly on CPUs when it fuses it. The precision in use is read back and recorded in the result. It
+    is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
     """
 
     name = "openvino"
     libraries = NEEDS["openvino"].libraries
     gives_outputs = True
-    options = {"inference_precision": tuple(_PRECISIONS)}
+    options = {
+        "device": _DEVICES,
+        "inference_precision": tuple(_PRECISIONS),
+        "hint": tuple(_HINTS),
+        "fused_attention": ("on", "off"),
+    }
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
         plain = dict(options)
@@ -69,7 +77,7 @@ class OpenVinoRuntime(Runtime):
         return dict(super().check_options(plain), streams=streams)
 
     def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-        return self.check_options({})
+        return self.check_options({}) if options["device"] == "CPU" else None
 
     def available(self) -> Availability:
         try:
@@ -77,10 +85,11 @@ class OpenVinoRuntime(Runtime):
         except ImportError as error:
             return Availability(False, f"openvino cannot be imported: {error}", None, ())
         core = openvino.Core()
-        capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-        precisions = tuple(_NAMES[name] for name in _NAMES if name in capabilities)
+        devices = tuple(name for name in _DEVICES if name in core.available_devices)
+        offered = {name for device in devices for name in core.get_property(device, "OPTIMIZATION_CAPABILITIES")}
+        precisions = tuple(_NAMES[name] for name in _NAMES if name in offered)
         version = str(openvino.__version__).partition("-")[0]
-        return Availability(True, None, version, (_DEVICE,), ("onnx", "openvino"), precisions=precisions)
+        return Availability(True, None, version, devices, ("onnx", "openvino"), precisions=precisions)
 
     def load(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
@@ -89,7 +98,12 @@ class OpenVinoRuntime(Runtime):
 
         files = model_files(path)
         inspect("openvino" if "model.bin" in files else "onnx", files)
-        properties: Dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+        device, hint = options["device"], _HINTS[options["hint"]]
+        properties: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
+        if device == "CPU" and hint is None:
+            properties = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+        if device == "CPU" and options["fused_attention"] == "off":
+            properties["SNIPPETS_MODE"] = "DISABLE"
         wanted = _PRECISIONS[options["inference_precision"]]
         if wanted is not None:
             properties["INFERENCE_PRECISION_HINT"] = wanted
@@ -99,12 +113,14 @@ class OpenVinoRuntime(Runtime):
             arrays, sizes = random_feeds([_input(port) for port in model.inputs], batch, shapes)
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model.reshape({port: list(array.shape) for port, array in zip(model.inputs, arrays)})
-            compiled = core.compile_model(model, _DEVICE, properties)
+            compiled = core.compile_model(model, device, properties)
         except RuntimeError as error:
             raise refused(error, f"openvino {openvino.__version__} rejects the model") from error
         used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
         if wanted is not None and used != wanted:
-            raise MeasurementFailed("runtime_unavailable", f"openvino computes in {used} on this CPU, not in {wanted}")
+            raise MeasurementFailed(
+                "runtime_unavailable", f"openvino computes in {used} on this {device}, not in {wanted}"
+            )
         request = compiled.create_infer_request()
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array))

@@ -81,6 +81,7 @@ def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity
             "channels": data.channels,
             "runtime": deployment.runtime,
             "provider": deployment.provider,
+            "batch": deployment.batch,
             "options": dict(deployment.options),
             "opset": opset,
         }

@@ -50,6 +50,8 @@ def reasons(plan: Plan, supports: Supports) -> list[Reason]:
     for deployment in plan.deployments:
         if (reason := precisions.supports(deployment.runtime, deployment.precision)) is not None:
             found.append(Reason("quantization", reason))
+        if (reason := precisions.supports_provider(deployment.runtime, deployment.provider)) is not None:
+            found.append(Reason("provider", reason))
     return found
 
 

@@ -48,7 +48,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-
+TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
+"""How long one run takes, as every measurement gives it."""
 NEEDS = {
     "throughput": ("throughput_ips",),
     "soak": ("latency_ms_sustained_p50",),

@@ -15,12 +15,15 @@ Scope = Literal["uniform", "global", "isomorphic"]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how the model runs. ``device`` is the name of the device in the space file."""
+    """Where and how the model runs. ``device`` is the name of the device in the space file, ``provider`` what computes
+    (:data:`vitsearch.core.precisions.RUNTIMES`). ``batch`` is the number of images in a run that the file is made for;
+    None for a file that takes any. ``options`` are further ones of the runtime."""
 
     device: str
     runtime: str
     provider: str
     precision: str
+    batch: int | None = None
     options: tuple[tuple[str, str | int], ...] = ()
 
 

@@ -1,14 +1,65 @@
-"""The precisions that can be made for each runtime, and what each precision needs."""
+"""The runtimes that files are made for: their precisions and providers, and what each precision needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"onnxruntime": ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed")}
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime that plans may name.
+
+    ``providers`` are what computes, the default first, as a space file and a plan name them -> the name that the
+    runtime on the device has for it. ``refused`` are precisions that it cannot run, with the reason. ``open_batch``:
+    its files may take any number of images in a run.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    providers: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    open_batch: bool = False
+
+
+_LIST = (
+    Runtime(
+        "onnxruntime",
+        ("fp32", "fp16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed"),
+        {
+            "cpu": "CPUExecutionProvider",
+            "cuda": "CUDAExecutionProvider",
+            "tensorrt": "TensorrtExecutionProvider",
+            "openvino": "OpenVINOExecutionProvider",
+            "xnnpack": "XnnpackExecutionProvider",
+            "qnn": "QNNExecutionProvider",
+            "coreml": "CoreMLExecutionProvider",
+            "directml": "DmlExecutionProvider",
+        },
+        {"bf16": "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"},
+        open_batch=True,
+    ),
+    Runtime(
+        "openvino",
+        ("fp32", "bf16", "fp16", "int8_ptq", "int8_qat"),
+        {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"},
+        {"int8_dynamic": "OpenVINO quantizes activations at run time for large language models only"},
+        open_batch=True,
+    ),
+    Runtime(
+        "litert",
+        ("fp32", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights"),
+        {"cpu": "xnnpack", "gpu": "gpu", "nnapi": "nnapi"},
+    ),
+    Runtime("tensorrt", ("fp32", "fp16", "int8_ptq", "int8_qat"), {"gpu": "gpu"}),
+    Runtime(
+        "coreml",
+        ("fp32", "fp16", "int8_weights", "palette4"),
+        {"all": "all", "cpu": "cpu", "gpu": "cpu_and_gpu", "ane": "cpu_and_ane"},
+    ),
 )
-"""Runtime -> the precisions that can be made for it."""
+RUNTIMES: Mapping[str, Runtime] = MappingProxyType({runtime.name: runtime for runtime in _LIST})
 CALIBRATED: Mapping[str, str] = MappingProxyType(
     {
         "int8_ptq": "lowest and highest value",
@@ -17,10 +68,6 @@ CALIBRATED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Precision whose files depend on calibration images -> how ranges are found on them. The text enters keys."""
-REFUSED: Mapping[tuple[str, str], str] = MappingProxyType(
-    {("onnxruntime", "bf16"): "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"}
-)
-"""Runtime and precision that it cannot run -> the reason."""
 MIXED = frozenset({"int8_mixed"})
 """Precisions that leave the most sensitive layers in fp32 (see :mod:`vitsearch.compress.quantization.sensitivity`)."""
 TRAINED = frozenset({"int8_qat"})
@@ -30,13 +77,26 @@ SAME_GRAPH: Mapping[str, str] = MappingProxyType({"int8_qat": "int8_ptq"})
 """Precision -> the one whose graph it shares; only the weights differ, so both are one measurement."""
 
 
+def default_provider(runtime: str) -> str:
+    """The provider that a plan has when nothing names one."""
+    return next(iter(RUNTIMES[runtime].providers))
+
+
 def supports(runtime: str, precision: str) -> str | None:
     """Why ``precision`` cannot be made for ``runtime``, in one sentence; ``None`` when it can."""
-    made = PRECISIONS.get(runtime)
-    if made is None:
-        return f"runtime {runtime!r} is not supported; allowed: {', '.join(PRECISIONS)}"
-    if why := REFUSED.get((runtime, precision)):
+    found = RUNTIMES.get(runtime)
+    if found is None:
+        return f"runtime {runtime!r} is not supported; allowed: {', '.join(RUNTIMES)}"
+    if why := found.refused.get(precision):
         return f"{precision!r}: {why}"
-    if precision not in made:
-        return f"{precision!r} is not supported for {runtime}; allowed: {', '.join(made)}"
+    if precision not in found.precisions:
+        return f"{precision!r} is not supported for {runtime}; allowed: {', '.join(found.precisions)}"
     return None
+
+
+def supports_provider(runtime: str, provider: str) -> str | None:
+    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has."""
+    offered = RUNTIMES[runtime].providers
+    if provider in offered:
+        return None
+    return f"provider {provider!r} is not one of {runtime}; allowed: {', '.join(offered)}"

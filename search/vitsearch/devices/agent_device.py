@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from vitsearch.core.device_jobs import DeviceJob, device_job
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
@@ -127,14 +128,8 @@ class AgentDevice:
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
         # A failed job is final for its id, and the repeat is part of the id. A job that was killed from outside has
         # not failed: the agent runs it again (vitsearch_evaluators.base.interruptions).
-        ask = partial(
-            self._client.measure,
-            str(artifact),
-            deployment.runtime,
-            dict(deployment.options),
-            protocol,
-            self._first + repeat,
-        )
+        job = self._job(deployment)
+        ask = partial(self._client.measure, str(artifact), job.runtime, job.options, protocol, self._first + repeat)
         try:
             for _ in range(MAX_ENVIRONMENTS):
                 try:
@@ -150,6 +145,9 @@ class AgentDevice:
         finally:
             self.outage = None
         raise DeviceLost(f"device {self.name}: its environment changed {MAX_ENVIRONMENTS} times during one measurement")
+
+    def _job(self, deployment: Deployment) -> DeviceJob:
+        return device_job(deployment, [runtime.name for runtime in self.info.runtimes if runtime.available])
 
     def _cancelled(self, stage: str, error: JobCancelled) -> BaseException:
         """The error for a cancelled job: the task is cancelled if this run closes the device, otherwise the stage has
@@ -189,10 +187,10 @@ class AgentDevice:
         return await loop.run_in_executor(self._thread, self._accuracy, artifact, subset, deployment)
 
     def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        options = dict(deployment.options)
+        job = self._job(deployment)
         try:
             return self._client.accuracy(
-                str(artifact), subset, deployment.runtime, options, repeat=self._first, request=self._options()
+                str(artifact), subset, job.runtime, job.options, repeat=self._first, request=self._options()
             )
         except JobCancelled as error:
             raise self._cancelled(Stage.DEVICE_ACCURACY, error) from error
@@ -229,24 +227,6 @@ class AgentDevice:
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
-
-
-def refuse_unable(name: str, info: DeviceInfo, runtimes: Iterable[str], opset: int) -> None:
-    """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study."""
-    there = {runtime.name: runtime for runtime in info.runtimes}
-    for wanted in runtimes:
-        if wanted not in there:
-            raise ResourceError(
-                f"device {name} has no runtime {wanted}; available: {', '.join(sorted(there)) or 'none'}"
-            )
-        found = there[wanted]
-        if not found.available:
-            raise ResourceError(f"device {name}: the runtime {wanted} is not usable: {found.reason}")
-        if "onnx" in found.artifacts and found.max_opset is not None and found.max_opset < opset:
-            raise ResourceError(
-                f"device {name}: models are exported with opset {opset}, "
-                f"but its {wanted} ({found.version}) reads at most {found.max_opset}"
-            )
 
 
 def refuse_unmetered(name: str, info: DeviceInfo, metrics: Iterable[str]) -> None:

@@ -1,10 +1,15 @@
 """Export of a model to the file that a runtime loads, and inference with that file.
 
-    base.py        Exporter (the protocol), ExportReport
-    onnx_file.py   ONNX, checked in onnxruntime
-    symbolics.py   ONNX nodes for operators that torch's exporter cannot convert
-    deploy.py      the merged form of a model that ships
-    evaluate.py    logits of an exported file, in its runtime
+    base.py               Exporter (the protocol), ExportTask, ExportedFile
+    onnxruntime_file.py   onnxruntime: ONNX at every precision
+    openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
+    litert_file.py        LiteRT: TFLite, by litert-torch in an environment of its own
+    tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
+    coreml_file.py        CoreML: ML programs
+    onnx_file.py          the fp32 ONNX file from which most of them start
+    symbolics.py          ONNX nodes for operators that torch's exporter cannot convert
+    deploy.py             the merged form of a model that ships
+    evaluate.py           logits of an exported file, in its runtime
 
 Importing this package imports neither torch nor onnx. Other packages add exporters through the entry-point group
 ``vitsearch.exporters`` (``runtime = "module:Class"``).
@@ -12,11 +17,19 @@ Importing this package imports neither torch nor onnx. Other packages add export
 
 from __future__ import annotations
 
-from vitsearch.export.base import Exporter, ExportReport
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.registry import Registry
 
-__all__ = ["EXPORTERS", "ExportReport", "Exporter"]
+__all__ = ["EXPORTERS", "ExportTask", "ExportedFile", "Exporter"]
 
 EXPORTERS: Registry[type[Exporter]] = Registry(
-    "exporter", {"onnxruntime": "vitsearch.export.onnx_file:OnnxExporter"}, "vitsearch.exporters"
+    "exporter",
+    {
+        "onnxruntime": "vitsearch.export.onnxruntime_file:OnnxRuntimeExporter",
+        "openvino": "vitsearch.export.openvino_file:OpenVinoExporter",
+        "litert": "vitsearch.export.litert_file:LiteRtExporter",
+        "tensorrt": "vitsearch.export.tensorrt_file:TensorRtExporter",
+        "coreml": "vitsearch.export.coreml_file:CoreMlExporter",
+    },
+    "vitsearch.exporters",
 )

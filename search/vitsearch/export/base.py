@@ -1,49 +1,76 @@
-"""The protocol of exporters, and their report."""
+"""The protocol of exporters: what they are given, and the file that they write."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vitsearch.core.plan import Deployment
 from vitsearch.models.graph import OPSET
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 PARITY_LIMIT = 1e-4
-"""Allowed difference to torch, of the largest logit."""
+"""Allowed difference between an fp32 file and torch, of the largest logit."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportTask:
+    """What a file is made for.
+
+    ``images`` float32 (n, channels, height, width), normalised, calibrate it. ``fp32_layers`` are the names of linear
+    layers that a mixed precision leaves in fp32. ``version`` is that of the runtime on the device, if it is known.
+    """
+
+    family: str
+    deployment: Deployment
+    images: NDArray[np.float32]
+    opset: int = OPSET
+    fp32_layers: Sequence[str] = ()
+    version: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one run of the model: the batch of the deployment (1 if it is open), channels, height, width."""
+        return (self.deployment.batch or 1, *self.images.shape[1:])
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """``parity_max_abs`` is the largest difference between the logits of the file and of torch, ``parity_rel`` the same
-    over the largest logit; ``seconds_cpu`` covers export and check together."""
+class ExportedFile:
+    """``path`` is the model file; the agent's ``artifacts.model_files`` names the files beside it that belong to it.
 
-    parity_max_abs: float
-    parity_rel: float
-    opset: int
-    seconds_cpu: float
-    nodes: int
-    size_bytes: int
+    ``judged`` is an ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
+    does not run on this machine; None when the runtime itself judges ``path``. ``options`` are those of the runtime
+    that this file needs beside those of its deployment.
+    """
 
-    @property
-    def parity(self) -> float:
-        """``parity_rel``, the figure that is recorded and limited."""
-        return self.parity_rel
+    path: Path
+    judged: Path | None = None
+    options: tuple[tuple[str, str | int], ...] = ()
 
 
 class Exporter(Protocol):
-    """Writes a model to a file.
+    """Writes the file of a model for one runtime.
 
-    Guarantees: the file takes float32 ``images`` (batch, channels, height, width) of any batch size and gives float32
-    ``logits`` (batch, classes) that agree with torch. The model is not changed.
+    Guarantees: the file takes float32 ``images`` (batch, channels, height, width) and gives float32 ``logits``
+    (batch, classes); its batch is that of the deployment. The model is not changed. Modules of exporters import
+    neither torch nor the runtime at their top, so that ``supports`` can be asked anywhere.
     """
 
-    def export(self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET) -> ExportReport:
-        """Write ``model`` to ``path``, for inputs of ``example_shape`` with any batch size.
+    def supports(self, family: str, precision: str) -> str | None:
+        """Why the runtime cannot run models of ``family`` at ``precision``, in one sentence; ``None`` when it can."""
+        ...
 
-        :class:`~vitsearch.errors.StageError` ``export`` when the model cannot be exported (``crash``), when the file
-        disagrees with torch (``parity``), or when logits are not finite (``not_finite``).
+    def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        """Write the file of ``model`` into ``folder``.
+
+        Layers of ``model`` may round (:mod:`vitsearch.compress.quantization.fake_quant`); the file then has their
+        ranges. :class:`~vitsearch.errors.StageError` ``export`` when the model cannot be converted, with the tool's own
+        last words.
         """
         ...

@@ -1,54 +1,88 @@
-"""Logits and latency of an exported file, in the runtime that will serve it."""
+"""Logits of an exported file, in the runtime that will serve it; the agent's own code runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vitsearch.models.graph import INPUT, OUTPUT
+from vitsearch.core.device_jobs import DeviceJob, device_job
+from vitsearch.core.plan import Deployment
+from vitsearch.errors import StageError
+from vitsearch.export.base import ExportedFile
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.runtimes.base import Session
 
 Floats = NDArray[np.float32]
-FATAL_ONLY = 4
 RUNS = 5
+CPU = "cpu"
+ONNXRUNTIME = DeviceJob("onnxruntime", {})
 
 
-def logits(onnx_path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1) -> Floats:
+def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, DeviceJob]:
+    """The file whose logits stand for those of ``file``, and how the CPU of this machine runs it."""
+    if file.judged is not None:
+        return file.judged, ONNXRUNTIME
+    precision = "fp32" if deployment.precision == "fp16" else deployment.precision
+    on_cpu = replace(deployment, provider=CPU, precision=precision, options=(*deployment.options, *file.options))
+    return file.path, device_job(on_cpu)
+
+
+def logits(
+    path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1, job: DeviceJob = ONNXRUNTIME
+) -> Floats:
     """Logits, float32 (n, classes), of ``images``: one array (n, channels, height, width), normalised, or several.
 
-    At most ``batch_size`` images are run at once.
+    ``batch_size`` images are run at once; missing ones of the last run are zeros. :class:`StageError` ``export`` when
+    the runtime refuses the file or the images.
     """
-    session = _session(onnx_path, threads)
-    parts = [session.run([OUTPUT], {INPUT: batch})[0] for batch in _batches(images, batch_size)]
-    return np.concatenate(parts)
+    with _refusals():
+        session = _open(path, batch_size, threads, job)
+        return np.concatenate([session.infer(batch)[:count] for batch, count in _batches(images, batch_size)])
 
 
-def latency_ms(onnx_path: Path, images: Floats, threads: int = 1) -> float:
+def latency_ms(path: Path, images: Floats, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> float:
     """Median wall time of :data:`RUNS` runs on this machine, after a first one; ``images`` are one batch."""
-    session = _session(onnx_path, threads)
-    session.run([OUTPUT], {INPUT: images})
-    seconds = []
-    for _ in range(RUNS):
-        begin = perf_counter()
-        session.run([OUTPUT], {INPUT: images})
-        seconds.append(perf_counter() - begin)
+    with _refusals():
+        session = _open(path, len(images), threads, job)
+        session.infer(images)
+        seconds = []
+        for _ in range(RUNS):
+            begin = perf_counter()
+            session.infer(images)
+            seconds.append(perf_counter() - begin)
     return 1e3 * median(seconds)
 
 
-def _session(onnx_path: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = FATAL_ONLY
-    return ort.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A refusal of the runtime as a failure of the export."""
+    try:
+        yield
+    except MeasurementFailed as error:
+        raise StageError("export", error.kind, str(error)) from error
 
 
-def _batches(images: Floats | Iterable[Floats], batch_size: int) -> Iterator[Floats]:
+def _open(path: Path, batch_size: int, threads: int, job: DeviceJob) -> Session:
+    runtime = runtimes.create(job.runtime)
+    options: Mapping[str, Any] = runtime.check_options(job.options)
+    return runtime.load(str(path), options, threads, batch_size, {})
+
+
+def _batches(images: Floats | Iterable[Floats], batch_size: int) -> Iterator[tuple[Floats, int]]:
+    """Full batches, with the number of real images in each."""
     for array in [images] if isinstance(images, np.ndarray) else images:
         for start in range(0, len(array), batch_size):
-            yield np.ascontiguousarray(array[start : start + batch_size], dtype=np.float32)
+            batch = np.ascontiguousarray(array[start : start + batch_size], dtype=np.float32)
+            count = len(batch)
+            if count < batch_size:
+                batch = np.concatenate([batch, np.zeros((batch_size - count, *batch.shape[1:]), np.float32)])
+            yield batch, count

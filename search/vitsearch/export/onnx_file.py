@@ -1,4 +1,4 @@
-"""ONNX files by torch's TorchScript exporter, checked in onnxruntime.
+"""fp32 ONNX files by torch's TorchScript exporter, checked in onnxruntime. The files of most runtimes start from one.
 
 This exporter is several times faster than the newer one, with the same numbers on these models.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +19,56 @@ from torch.jit._trace import TracerWarning
 
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, symbolics
-from vitsearch.export.base import PARITY_LIMIT, ExportReport
+from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.models.graph import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 
-PARITY_BATCHES = (1, 3)
+OPEN_BATCHES = (1, 3)
+"""The batches at which a file with an open batch is compared with torch."""
 
 
-class OnnxExporter:
-    """See :class:`vitsearch.export.base.Exporter`."""
+@dataclass(frozen=True)
+class OnnxReport:
+    """``parity_max_abs`` is the largest difference between the logits of the file and of torch, ``parity_rel`` the same
+    over the largest logit; ``seconds_cpu`` covers export and check together."""
 
-    def export(self, model: nn.Module, example_shape: tuple[int, ...], path: Path, opset: int = OPSET) -> ExportReport:
-        begin = time.process_time()
-        was_training = model.training
-        try:
-            _write(model.eval(), torch.zeros(1, *example_shape[1:]), path, opset)
-            written = onnx.load(path)
-            onnx.checker.check_model(written)
-            absolute, relative = _parity(model, example_shape[1:], path)
-        finally:
-            model.train(was_training)
-        seconds = time.process_time() - begin
-        return ExportReport(absolute, relative, opset, seconds, len(written.graph.node), path.stat().st_size)
+    parity_max_abs: float
+    parity_rel: float
+    opset: int
+    seconds_cpu: float
+    nodes: int
+    size_bytes: int
 
 
-def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+def write_onnx(
+    model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None
+) -> OnnxReport:
+    """Write ``model`` to ``path`` for images of ``shape`` (its first number does not count) and ``batch`` of them in
+    a run; None for any number.
+
+    The file takes float32 ``images`` and gives float32 ``logits``. The model is not changed. :class:`StageError`
+    ``export`` when the model cannot be exported (``crash``), when the file disagrees with torch (``parity``), or when
+    logits are not finite (``not_finite``).
+    """
+    begin = time.process_time()
+    convert(model, shape, path, opset, batch)
+    written = onnx.load(path)
+    onnx.checker.check_model(written)
+    absolute, relative = _parity(model, shape[1:], path, OPEN_BATCHES if batch is None else (batch,))
+    seconds = time.process_time() - begin
+    return OnnxReport(absolute, relative, opset, seconds, len(written.graph.node), path.stat().st_size)
+
+
+def convert(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None) -> None:
+    """As :func:`write_onnx`, without comparing the file with torch."""
+    was_training = model.training
+    try:
+        _write(model.eval(), torch.zeros(batch or 1, *shape[1:]), path, opset, is_open=batch is None)
+    finally:
+        model.train(was_training)
+
+
+def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int, is_open: bool) -> None:
     symbolics.register()
     with warnings.catch_warnings(), unfused_attention(model), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # from this exporter, which is chosen on purpose
@@ -58,17 +85,19 @@ def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int) -> N
                 opset_version=opset,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if is_open else None,
             )
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
             raise StageError("export", "crash", str(error).strip().splitlines()[0]) from error
 
 
-def _parity(model: nn.Module, shape: tuple[int, ...], path: Path) -> tuple[float, float]:
+def _parity(model: nn.Module, shape: tuple[int, ...], path: Path, batches: Iterable[int]) -> tuple[float, float]:
     """Largest difference to torch on random images: absolute, and over the largest logit."""
+    was_training = model.training
+    model.eval()
     absolute = relative = 0.0
     generator = torch.Generator().manual_seed(0)
-    for batch in PARITY_BATCHES:
+    for batch in batches:
         images = torch.randn(batch, *shape, generator=generator)
         with torch.inference_mode():
             expected = model(images).numpy()
@@ -78,6 +107,7 @@ def _parity(model: nn.Module, shape: tuple[int, ...], path: Path) -> tuple[float
         off, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
         absolute = max(absolute, off)
         relative = max(relative, off / largest if off else 0.0)
+    model.train(was_training)
     if relative > PARITY_LIMIT:
         difference = f"onnxruntime and torch differ by {relative:.1e} of the largest logit"
         raise StageError("export", "parity", f"{difference}, allowed {PARITY_LIMIT:.0e}")

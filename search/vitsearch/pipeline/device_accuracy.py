@@ -4,13 +4,13 @@ runtime keeps. Asked for the models of the front alone, after they were measured
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow
 from vitsearch.storage.stage_cost import StageCost
@@ -38,7 +38,7 @@ class DeviceAccuracy:
             images, labels = await self._shared.subset(resolution, count), await self._shared.subset(None, count)
             self._subsets[resolution] = Subset(str(images), str(labels))
 
-    async def ask(self, artifact: ArtifactRow, file: Path, plan: Plan) -> AccuracyRow | None:
+    async def ask(self, artifact: ArtifactRow, file: ModelFile, plan: Plan) -> AccuracyRow | None:
         """None when there is no subset to classify; :class:`StageError` when the device cannot classify it."""
         subset = self._subsets.get(plan.resolution)
         if subset is None:
@@ -47,7 +47,7 @@ class DeviceAccuracy:
 
         async def make() -> tuple[AccuracyRow, StageCost]:
             with self._context.stage(Stage.DEVICE_ACCURACY):
-                found = await self._device.accuracy(file, subset, plan.deployment)
+                found = await self._device.accuracy(file.path, subset, file.deployment(plan))
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
             return row, StageCost(found.seconds, {plan.deployment.runtime: found.runtime_version})
 

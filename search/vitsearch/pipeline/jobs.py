@@ -6,7 +6,7 @@ work; only a worker imports it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -151,22 +151,34 @@ class CompressionSpec:
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported file in the scratch store, made from the starting weights."""
+    """An exported file in a store. ``shares`` are those of its MACs that the runtime computes in each precision
+    (:mod:`vitsearch.export.shares`); ``parity`` is the largest difference to torch over the largest logit; ``options``
+    are those of the runtime that the file needs."""
 
     sha256: str
     size_bytes: int
     macs_m: float
     params_m: float
     parity: float
+    shares: dict[str, float] = field(default_factory=dict)
+    options: tuple[tuple[str, str | int], ...] = ()
+
+    def detail(self) -> dict[str, Any]:
+        """What the ledger keeps with the file."""
+        counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity, "shares": self.shares}
+        return counted | {"options": dict(self.options)}
 
 
 @dataclass(frozen=True)
 class ScreenJob(Job[Graph]):
+    """The file of a plan with its starting weights. ``runtime_version`` is that of the runtime on the device."""
+
     stage = Stage.SCREEN
     spec: CompressionSpec
     deployment: Deployment
     opset: int
     calibration: Calibration
+    runtime_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,11 +255,7 @@ class Exported:
     """The file that would be shipped, in the store, and its accuracy on its own runtime. ``only_class`` is the name of
     the class that it predicts for every validation image, if it predicts no other."""
 
-    sha256: str
-    size_bytes: int
-    macs_m: float
-    params_m: float
-    parity: float
+    graph: Graph
     correct: int
     n: int
     only_class: str | None = None
@@ -268,3 +276,4 @@ class ExportJob(Job[Exported]):
     calibration: Calibration
     checkpoint_sha256: str | None
     batch: int = 1
+    runtime_version: str | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
@@ -28,6 +30,17 @@ DEVICE_FLAGS = {
     "swapped": "it swapped memory while it measured",
 }
 """Flags that describe the device and not a moment, with what they mean."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model to measure. ``options`` are those of the runtime that it needs beside those of its plan."""
+
+    path: Path
+    options: tuple[tuple[str, str | int], ...] = ()
+
+    def deployment(self, plan: Plan) -> Deployment:
+        return replace(plan.deployment, options=(*plan.deployment.options, *self.options))
 
 
 def rounds_of(rows: Iterable[MeasurementRow]) -> int:
@@ -53,7 +66,7 @@ class DeviceMeasurements:
         """How often a graph was measured by a protocol in the present environment."""
         return rounds_of(self._rows(graph, protocol))
 
-    async def measure(self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, rounds: int = 1) -> None:
+    async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
         graph = trial.keys.graph_key
         for number in range(self.rounds(graph, protocol), rounds):
@@ -66,14 +79,14 @@ class DeviceMeasurements:
         self._results.reload(graph)
 
     async def _round(
-        self, trial: ResolvedTrial, file: Path, protocol: MeasureProtocol, number: int
+        self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int
     ) -> tuple[MeasurementRow, StageCost]:
         """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept."""
-        graph, deployment = trial.keys.graph_key, trial.plan.deployment
+        graph, deployment = trial.keys.graph_key, file.deployment(trial.plan)
         for attempt in range(ATTEMPTS):
             repeat = number * ATTEMPTS + attempt
             with self._context.stage(Stage.MEASURE):
-                found = await self._device.measure(file, deployment, protocol, repeat)
+                found = await self._device.measure(file.path, deployment, protocol, repeat)
             self._warn(found.flags)
             self._results.adopt_times(found)
             where = found.device_id, found.environment_id

@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
+from vitsearch.core.device_jobs import device_job
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
-from vitsearch.core.plan import Plan, Recipe
+from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
 from vitsearch.core.record import Keys, Record
 from vitsearch.core.resolve import resolve
@@ -28,13 +29,14 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
-from vitsearch.pipeline.measure import FINAL_ROUNDS, DeviceMeasurements
+from vitsearch.pipeline.measure import FINAL_ROUNDS, DeviceMeasurements, ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
-from vitsearch.storage.files import ScratchFiles
+from vitsearch.storage.files import FileStore, ScratchFiles
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 NOT_EVALUATED = "accuracy is evaluated when a model is confirmed"
 J = TypeVar("J", bound=TrainJob)
@@ -88,20 +90,20 @@ class Pipeline:
         key = artifact_key(trial.shared.base.weights_sha256, 0, trial.keys.graph_key, calibration)
 
         async def make() -> tuple[ArtifactRow, StageCost]:
-            job = ScreenJob(self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration)
+            deployment, calibration = trial.plan.deployment, self.config.calibration
+            version = self._runtime_version(deployment)
+            job = ScreenJob(self._workspace, trial.spec, deployment, OPSET, calibration, version)
             graph, cost = await self.context.run(job)
-            detail = {"macs_m": graph.macs_m, "params_m": graph.params_m, "parity": graph.parity}
-            row = ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, str(scratch.root), detail)
-            return row, cost
+            where = str(scratch.root)
+            return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
 
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
         if self._measurements.rounds(trial.keys.graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
-                if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
+                if not scratch.holds_model(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
-                    file = scratch.get(row.sha256)
-                    await self._measurements.measure(trial, file, self.protocols.screen, rounds)
+                    await self._measurements.measure(trial, _model(row, scratch), self.protocols.screen, rounds)
         return self._metrics(row, trial.keys.graph_key)
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
@@ -133,8 +135,15 @@ class Pipeline:
         For int8_qat the model is trained with int8 rounding first, unless it is an unpruned model of the
         leaderboard, which is never trained.
         """
+        return await self._measured(trial, rung, self.protocols.confirm)
+
+    async def evaluate(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
+        """The exported artifact, as :meth:`confirm`, with the screening measurement."""
+        return await self._measured(trial, rung, self.protocols.screen)
+
+    async def _measured(self, trial: ResolvedTrial, rung: int, protocol: MeasureProtocol) -> tuple[Keys, Metrics]:
         row = await self._artifact(trial, rung)
-        await self._measurements.measure(trial, self._workspace.store.get(row.sha256), self.protocols.confirm)
+        await self._measurements.measure(trial, _model(row, self._workspace.store), protocol)
         return replace(trial.keys, artifact_key=row.artifact_key), self._metrics(row, trial.keys.graph_key)
 
     # ---- the end of a run
@@ -159,23 +168,21 @@ class Pipeline:
         if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= FINAL_ROUNDS:
             return False
         trial = await self.resolve(plan)
-        file = self._workspace.store.get(row.sha256)
-        await self._measurements.measure(trial, file, self.protocols.confirm, FINAL_ROUNDS)
+        model = _model(row, self._workspace.store)
+        await self._measurements.measure(trial, model, self.protocols.confirm, FINAL_ROUNDS)
         return True
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
         """The accuracy of an artifact on the device itself; None when the study does not request it or its file is
         gone."""
         row = self._stored_artifact(keys)
-        return (
-            None if row is None else await self._device_accuracy.ask(row, self._workspace.store.get(row.sha256), plan)
-        )
+        return None if row is None else await self._device_accuracy.ask(row, _model(row, self._workspace.store), plan)
 
     # ---- parts of the stages
 
     def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
         row = self._ledger.artifact(keys.artifact_key or "")
-        return row if row is not None and self._workspace.store.holds(row.sha256) else None
+        return row if row is not None and self._workspace.store.holds_model(row.sha256) else None
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)
@@ -233,23 +240,24 @@ class Pipeline:
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
-            batch = self.protocols.confirm.batch or 1
-            job = ExportJob(
-                self._workspace, trial.spec, trial.plan.deployment, OPSET, self.config.calibration, checkpoint, batch
-            )
+            deployment, calibration = trial.plan.deployment, self.config.calibration
+            batch = deployment.batch or self.protocols.confirm.batch or 1
+            version = self._runtime_version(deployment)
+            job = ExportJob(self._workspace, trial.spec, deployment, OPSET, calibration, checkpoint, batch, version)
             out, cost = await self.context.run(job)
-            detail = {
-                "macs_m": out.macs_m,
-                "params_m": out.params_m,
-                "parity": out.parity,
-                "only_class": out.only_class,
-            }
+            graph, detail = out.graph, out.graph.detail() | {"only_class": out.only_class}
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
             where = str(self._workspace.store.root)
-            return ArtifactRow(key, "onnx", out.sha256, out.size_bytes, where, detail), cost
+            return ArtifactRow(key, "model", graph.sha256, graph.size_bytes, where, detail), cost
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
+
+    def _runtime_version(self, deployment: Deployment) -> str | None:
+        """The version of the runtime on the device, on which the form of some files depends."""
+        runtimes = {runtime.name: runtime for runtime in self.device.info.runtimes if runtime.available}
+        found = runtimes.get(device_job(deployment, runtimes).runtime)
+        return found.version if found else None
 
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""
@@ -281,3 +289,7 @@ class Pipeline:
         if method is None:
             return None
         return digest({"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration))
+
+
+def _model(row: ArtifactRow, store: FileStore) -> ModelFile:
+    return ModelFile(store.model(row.sha256), tuple(row.detail.get("options", {}).items()))

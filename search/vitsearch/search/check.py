@@ -13,11 +13,11 @@ from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError
+from vitsearch.search.plans import plan_space
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
-from vitsearch.study.sampling import PlanSpace
 
 ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because only problems are looked for
 
@@ -92,13 +92,6 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         known = {each.path for each in draft.problems}  # such as a missing root
         return Checked(judged, None, [] if problem.path in known else [problem], tuple(judged.warnings))
     return Checked(judged, data, [], (*judged.warnings, *warnings))
-
-
-def plan_space(space: SearchSpace) -> PlanSpace:
-    """The plans of a space on its first device."""
-    return PlanSpace(
-        space, space.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
-    )
 
 
 def _problem(text: str) -> Problem:

@@ -26,6 +26,7 @@ from vitsearch.search.session import Session
 from vitsearch.search.stall import StallWatch
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
+from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked
 
@@ -53,7 +54,7 @@ class SearchEnd:
 class Driver:
     """Drives one session to its end."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, batches: KeptBatches) -> None:
         self._session = session
         self._space = session.space
         self._study = session.study
@@ -62,6 +63,7 @@ class Driver:
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans
+        self._batches = batches
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._started = time.monotonic()
         self._without_gain = 0
@@ -74,7 +76,7 @@ class Driver:
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:
-            unpruned = UnprunedModels(self._session, self._pipeline, self._plans)
+            unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._batches)
             baseline = await unpruned.baseline()
             await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)

@@ -12,8 +12,9 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
-from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unable, refuse_unmetered
+from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
+from vitsearch.devices.deployable import deployable, refuse_unable
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
@@ -26,6 +27,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
+from vitsearch.search.plans import deployments_of, plan_space
 from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
 from vitsearch.search.stall import StallWatch
@@ -34,6 +36,7 @@ from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -67,13 +70,13 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
-        report_unpruned(progress, plan_space(space), stored_leaders(study))
+        report_unpruned(progress, plan_space(space, kept_batch=KeptBatches(study)), stored_leaders(study))
         Remaining(study, ledger, space, resources.trainers).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(
             open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
         )
-        refuse_unable(device.name, device.info, space.space.backend, OPSET)
+        refuse_unable(device.name, device.info, deployments_of(space, device.name), OPSET)
         refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
         study.adopt_device(device.name, device.info.kind)
         what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
@@ -95,11 +98,6 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
 
 
-def plan_space(space: SearchSpace) -> PlanSpace:
-    (device, *_) = space.device_names
-    return PlanSpace(space, device, backbones.supports, backbones.native_resolution, backbones.own_window)
-
-
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     _stop_on_sigterm()
@@ -110,9 +108,14 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     finally:
         showing.cancel()
     session.study.adopt_data(ready.description)
-    plans = plan_space(session.space)
+    device = session.device
+    can_run = deployable(device.name, device.info)
+    batches = KeptBatches(session.study)
+    plans = plan_space(session.space, can_run, batches)
+    for reason in dict.fromkeys(filter(None, map(can_run, deployments_of(session.space, device.name)))):
+        session.progress.note(f"not searched: {reason}")
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
-    return await Driver(session, pipeline, plans).run(options.retry_failed)
+    return await Driver(session, pipeline, plans, batches).run(options.retry_failed)
 
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:

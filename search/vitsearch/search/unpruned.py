@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import TIMES, split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.search.session import Session
-from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.batches import KeptBatches
+from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 
 
@@ -32,12 +34,13 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
 class UnprunedModels:
     """Confirms the baseline and the leaderboard, before the search of a run."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, batches: KeptBatches) -> None:
         self._space = session.space
         self._study = session.study
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans
+        self._batches = batches
         self._done = stored_leaders(session.study)
 
     def _count(self) -> None:
@@ -46,6 +49,7 @@ class UnprunedModels:
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""
         self._count()
+        await self._find_batch(self._plans.baseline_model())
         plan = self._plans.baseline()
         keys, metrics = await self._confirm_unpruned(plan, "baseline")
         self._refuse_unmeasured(metrics)
@@ -65,11 +69,13 @@ class UnprunedModels:
             )
 
     async def leaderboard(self) -> None:
-        """Export, measure and evaluate every unpruned backbone at every precision and runtime, without training."""
+        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training."""
         leaders = []
-        for plan in self._plans.leaderboard():
+        for model in self._plans.unpruned_models():
+            await self._find_batch(model)
+            plan = self._plans.unpruned(model)
             try:
-                _, metrics = await self._confirm_unpruned(plan, "leaderboard")
+                _, metrics = await self._evaluate_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here does not end the run; as a trial it is recorded
                 self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
             else:
@@ -82,10 +88,43 @@ class UnprunedModels:
                 self._study.remember("leaderboard", leaders)
         self._study.remember("leaderboard", leaders)
 
+    async def _find_batch(self, model: Unpruned) -> None:
+        """Measure the files of one image in a run and of any number, where the space leaves it open, and keep the
+        faster; a tie within the intervals keeps the first, which has fewer nodes."""
+        tried = self._plans.tried_batches(model.runtime)
+        if not self._plans.finds_batches or len(tried) < 2 or self._batches.has(model):
+            return
+        costs: dict[str, Figure] = {}
+        for batch in tried:
+            plan = self._plans.unpruned(model, batch)
+            try:
+                metrics = await self._pipeline.screen(await self._pipeline.resolve(plan))
+            except StageError as error:
+                self._progress.note(f"batch {batch}: {plan_text(plan)}  {error}")
+                continue
+            costs[batch] = metrics.figures[self._cost]
+        if costs:
+            self._batches.keep(model, _cheapest(costs))
+
+    @property
+    def _cost(self) -> str:
+        """The metric of time that the study asks for first, else CPU time."""
+        times = (name for name in self._space.objectives if split(name)[0].name in TIMES)
+        return next(times, "cpu_ms_p50")
+
     async def _confirm_unpruned(self, plan: Plan, what: str) -> tuple[Keys, Metrics]:
         trial = await self._pipeline.resolve(plan)
         self._count()
         keys, metrics = await self._pipeline.confirm(trial, 0)
+        self._note_leader(plan, metrics, what)
+        return keys, metrics
+
+    async def _evaluate_unpruned(self, plan: Plan, what: str) -> tuple[Keys, Metrics]:
+        """As :meth:`_confirm_unpruned`, but measured by the screening protocol: what is on the front at the end is
+        confirmed then."""
+        trial = await self._pipeline.resolve(plan)
+        self._count()
+        keys, metrics = await self._pipeline.evaluate(trial, 0)
         self._note_leader(plan, metrics, what)
         return keys, metrics
 
@@ -94,3 +133,15 @@ class UnprunedModels:
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := metrics.value(name)) is not None)
         notes = "; ".join(metrics.notes.values())
         self._progress.note("  ".join(part for part in (f"{what}: {plan_text(plan)}", shown, notes) if part))
+
+
+def _cheapest(costs: Mapping[str, Figure]) -> str:
+    """The batch of the lowest cost; the first one unless another is better beyond its interval."""
+    first, *others = costs
+    best = first
+    for batch in others:
+        high, value = costs[batch].high, costs[batch].value
+        now = costs[best].low or costs[best].value
+        if value is not None and now is not None and (high or value) < now:
+            best = batch
+    return best

@@ -48,8 +48,14 @@ Scope = Literal["uniform", "global", "isomorphic"]
 TokenPruning = Literal["topk", "evit", "tome", "dynamicvit"]
 Sparsity = Literal["none", "50%", "75%", "2:4"]
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
-Precision = Literal["fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed"]
-Runtime = Literal["onnxruntime"]
+Precision = Literal[
+    "fp32", "fp16", "bf16", "int8_dynamic", "int8_ptq", "int8_qat", "int8_weights", "int8_mixed", "palette4"
+]
+Runtime = Literal["onnxruntime", "openvino", "litert", "tensorrt", "coreml"]
+Provider = Literal[
+    "cpu", "gpu", "npu", "ane", "all", "cuda", "tensorrt", "openvino", "xnnpack", "qnn", "coreml", "directml", "nnapi"
+]
+Batch = Literal["auto", "1", "open"]
 
 
 class Knobs(Section):
@@ -89,6 +95,12 @@ class Knobs(Section):
     """Precision of weights and arithmetic on the device."""
     backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
     """The runtime on the device."""
+    provider: Annotated[tuple[Provider, ...], Choices(Provider, least=0)] = ()
+    """What computes in the runtime, such as cpu, cuda or npu; each runtime tries those that it has (default: its first,
+    which is the CPU where it has one)."""
+    batch: Annotated[tuple[Batch, ...], Choices(Batch)] = ("auto",)
+    """Whether files take one image in a run (1) or any number (open). auto tries both on the leaderboard, and keeps
+    the faster for each backbone, runtime and precision."""
 
 
 class Baseline(Section):

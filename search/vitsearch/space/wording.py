@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from vitsearch.core.precisions import PRECISIONS, REFUSED
+from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import did_you_mean
 from vitsearch.space.kinds import NOT_YET, TAGS, masked
 from vitsearch.space.model import SearchSpace
@@ -20,8 +20,10 @@ from vitsearch.space.nodes import Path
 from vitsearch.space.source import MISSING, Problem, nearest_or_all
 
 EMPTY = "must not be empty"
-LATER = frozenset({"tensorrt", "openvino", "litert", "coreml", "executorch"})
-NOT_MADE = {precision for _, precision in REFUSED}.difference(*PRECISIONS.values())
+LATER = frozenset({"executorch"})
+NOT_MADE = {precision for runtime in RUNTIMES.values() for precision in runtime.refused}.difference(
+    *(runtime.precisions for runtime in RUNTIMES.values())
+)
 """Precisions that no runtime supports yet; messages do not offer them."""
 SECRETS = frozenset({"token", "storage", "url"})
 

@@ -11,7 +11,19 @@ from pathlib import Path
 
 from vitsearch.errors import StoreError
 from vitsearch.storage.atomic_files import replacing
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.base.canonical_json import digest, file_digest
+
+MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
+"""Of the file that a runtime opens."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in a store; ``size_bytes`` is that of all its files."""
+
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,40 @@ class FileStore:
                 shutil.copyfileobj(source, copy)
         return sha256
 
+    def put_model(self, path: Path) -> StoredModel:
+        """Copy a model, with the files that belong to it, into the store. One file keeps its digest as its name; the
+        name of several is the digest of theirs."""
+        files = {name: Path(file) for name, file in model_files(str(path)).items()}
+        digests = {name: file_digest(str(file)) for name, file in files.items()}
+        sha256 = digest(digests) if len(digests) > 1 else digests.popitem()[1]
+        for file in reversed(files.values()):  # the model file last: with it the model is complete
+            target = self._path(sha256).with_suffix(file.suffix)
+            if not target.exists():
+                with file.open("rb") as source, replacing(target) as copy:
+                    shutil.copyfileobj(source, copy)
+        return StoredModel(sha256, sum(file.stat().st_size for file in files.values()))
+
+    def model(self, sha256: str) -> Path:
+        """Return the path of a model's file, with its other files beside it. Raises :class:`StoreError` when the store
+        does not hold it."""
+        found = self._model(sha256)
+        if found is None:
+            raise StoreError(f"model {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
+        return found
+
+    def holds_model(self, sha256: str) -> bool:
+        return self._model(sha256) is not None
+
+    def drop_model(self, sha256: str) -> None:
+        """Delete a model if it is there."""
+        path = self._model(sha256)
+        for file in model_files(str(path)).values() if path else ():
+            Path(file).unlink(missing_ok=True)
+
+    def _model(self, sha256: str) -> Path | None:
+        paths = (self._path(sha256).with_suffix(suffix) for suffix in MODEL_SUFFIXES)
+        return next((path for path in paths if path.exists()), None)
+
     def get(self, sha256: str) -> Path:
         """Return the local path of a file. Raises :class:`StoreError` when the store does not hold it."""
         path = self._path(sha256)
@@ -51,7 +97,7 @@ class FileStore:
 
 
 class ScratchFiles:
-    """Files of a store that are deleted after use. Several plans may use the same file at the same time; the last
+    """Models of a store that are deleted after use. Several plans may use the same model at the same time; the last
     one deletes it."""
 
     def __init__(self, store: FileStore) -> None:
@@ -60,11 +106,11 @@ class ScratchFiles:
 
     @contextmanager
     def using(self, sha256: str) -> Iterator[None]:
-        """Keep the file, if it exists, for the time of the block. An error in the block keeps it afterwards too."""
+        """Keep the model, if it exists, for the time of the block. An error in the block keeps it afterwards too."""
         self._users[sha256] += 1
         try:
             yield
         finally:
             self._users[sha256] -= 1
-        if not self._users[sha256] and self._store.holds(sha256):
-            self._store.get(sha256).unlink()
+        if not self._users[sha256]:
+            self._store.drop_model(sha256)

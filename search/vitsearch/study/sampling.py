@@ -12,16 +12,18 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Compression, Deployment, Plan
+from vitsearch.core.precisions import default_provider
 from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
 
+AUTO, OPEN = "auto", "open"
 Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when the backbone supports the value, otherwise the reason why not."""
 Native = Callable[[str], int]
@@ -31,14 +33,34 @@ OwnWindow = Callable[[str, int], int | None]
 
 
 @dataclass(frozen=True)
+class Unpruned:
+    """A model of the leaderboard."""
+
+    backbone: str
+    runtime: str
+    provider: str
+    precision: str
+
+    @property
+    def key(self) -> str:
+        return "/".join((self.backbone, self.runtime, self.provider, self.precision))
+
+
+@dataclass(frozen=True)
 class PlanSpace:
-    """All plans of a space file that the backbones and the runtime support."""
+    """All plans of a space file that the backbones, the runtimes and the device support.
+
+    ``deployable`` says why the device cannot run a deployment; ``kept_batch`` is what ``batch: auto`` has found for an
+    unpruned model (``1`` or ``open``).
+    """
 
     space: SearchSpace
     device: str
     supports: Supports
     native_resolution: Native
     own_window: OwnWindow = lambda backbone, resolution: None
+    deployable: Callable[[Deployment], str | None] = lambda deployment: None
+    kept_batch: Callable[[Unpruned], str] = lambda model: "1"
 
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of ``suggest``. Only this method defines the order of the knobs."""
@@ -54,8 +76,7 @@ class PlanSpace:
         tokens = suggest.number("token_pruning_ratio", self._token_ratios(backbone))
         method, positions = self._token_pruning(suggest, backbone) if tokens else (None, ())
         distillation = self._word(suggest, backbone, "distillation", self._legal(backbone, "distillation"))
-        runtime = suggest.word("backend", self._choices("backend"))
-        precision = self._word(suggest, backbone, f"quantization@{runtime}", self._precisions(backbone, runtime))
+        deployment = self._deployment(suggest, backbone)
         return Plan(
             backbone=backbone,
             weights=self.space.weights_of(backbone),
@@ -75,8 +96,18 @@ class PlanSpace:
             ),
             distillation=distillation,  # type: ignore[arg-type]  # checked when the file was read
             recipe=self.space.recipe(),
-            deployments=(self._deployment(runtime, precision),),
+            deployments=(deployment,),
         )
+
+    def _deployment(self, suggest: Suggest, backbone: str) -> Deployment:
+        runtime = suggest.word("backend", self._runtimes(backbone))
+        provider = suggest.word(f"provider@{runtime}", self.providers(runtime))
+        offered = self._precisions(backbone, runtime, provider)
+        # By provider as well, where it decides what can be had.
+        name = f"quantization@{runtime}" + ("" if len(self.providers(runtime)) == 1 else f"@{provider}")
+        precision = self._word(suggest, backbone, name, offered)
+        batch = suggest.word(f"batch@{runtime}", self._batches(Unpruned(backbone, runtime, provider, precision)))
+        return Deployment(self.device, runtime, provider, precision, _batch(batch))
 
     def _window(self, suggest: Suggest, backbone: str, resolution: int) -> int | None:
         """The chosen window; ``None`` when the backbone has no windows, no window of the file fits, or the chosen one
@@ -137,11 +168,19 @@ class PlanSpace:
             return False
 
     def leaderboard(self) -> Iterator[Plan]:
-        """Every unpruned backbone at the resolution of its base, in every precision and runtime."""
+        """The plan of each of :meth:`unpruned_models`."""
+        return map(self.unpruned, self.unpruned_models())
+
+    def unpruned_models(self) -> Iterator[Unpruned]:
+        """Every backbone at the resolution of its base, in every precision, runtime and provider."""
         for backbone in self.backbones():
-            for runtime in self._choices("backend"):
-                for precision in self._precisions(backbone, runtime):
-                    yield self.unpruned(backbone, runtime, precision)
+            yield from self._unpruned(backbone)
+
+    def _unpruned(self, backbone: str) -> Iterator[Unpruned]:
+        for runtime in self._runtimes(backbone):
+            for provider in self.providers(runtime):
+                for precision in self._precisions(backbone, runtime, provider):
+                    yield Unpruned(backbone, runtime, provider, precision)
 
     def baseline(self) -> Plan:
         """The fp32 plan to which relative limits refer. Its backbone need not be in the space."""
@@ -155,13 +194,32 @@ class PlanSpace:
             # Without effect here; equal to that of the leaderboard, so that a model on both is built once.
             distillation=self._choices("distillation")[0],
             recipe=self.space.recipe(),
-            deployments=(self._deployment(self._choices("backend")[0], "fp32"),),
+            deployments=(self._baseline_deployment(),),
         )
 
-    def unpruned(self, backbone: str, runtime: str, precision: str) -> Plan:
-        words = {"backbone": backbone, "backend": runtime, "quantization": precision}
-        plan = self.plan(FirstChoices(words, self.base_resolution(backbone)))
-        return plan.unpruned()
+    def _baseline_deployment(self) -> Deployment:
+        model = self.baseline_model()
+        return Deployment(self.device, model.runtime, model.provider, "fp32", _batch(self._batches(model)[0]))
+
+    def baseline_model(self) -> Unpruned:
+        """The baseline in fp32, in the first runtime and provider of the file that the device has."""
+        backbone = self.space.baseline.backbone
+        runtime = (self._runtimes(backbone) or self._choices("backend"))[0]
+        provider = (self.providers(runtime) or (default_provider(runtime),))[0]
+        return Unpruned(backbone, runtime, provider, "fp32")
+
+    def unpruned(self, model: Unpruned, batch: str | None = None) -> Plan:
+        """The plan of a model of the leaderboard, with the batch that is kept for it or with another one."""
+        words = {
+            "backbone": model.backbone,
+            "backend": model.runtime,
+            "provider": model.provider,
+            "quantization": model.precision,
+        }
+        plan = self.plan(FirstChoices(words, self.base_resolution(model.backbone))).unpruned()
+        if batch is None:
+            return plan
+        return replace(plan, deployments=(replace(plan.deployment, batch=_batch(batch)),))
 
     def base_resolution(self, backbone: str) -> int:
         """The resolution at which the unpruned model is trained, if needed, and measured.
@@ -189,7 +247,7 @@ class PlanSpace:
             seen = sum(len(self._windows(backbone, size)) or 1 for size in self._numbers(backbone, "resolution"))
             total_of = [seen, *(len(self._numbers(backbone, knob)) for knob in knobs)]
             cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
-            deployments = sum(len(self._precisions(backbone, runtime)) for runtime in self._choices("backend"))
+            deployments = sum(len(self._batches(model)) for model in self._unpruned(backbone))
             scopes = len(self._choices("pruning_scope"))
             shapes = sum(scopes if heads or ffn else 1 for heads, ffn in itertools.product(*cut))
             words = [len(self._legal(backbone, knob) or ("none",)) for knob in ("weight_sparsity", "distillation")]
@@ -203,8 +261,34 @@ class PlanSpace:
     def backbones(self) -> tuple[str, ...]:
         return tuple(choice.name for choice in self.space.space.backbone)
 
-    def _deployment(self, runtime: str, precision: str) -> Deployment:
-        return Deployment(device=self.device, runtime=runtime, provider="CPUExecutionProvider", precision=precision)
+    def providers(self, runtime: str) -> tuple[str, ...]:
+        """The providers of the file that the runtime has; its default one when the file names none."""
+        named = self._choices("provider") or (default_provider(runtime),)
+        return tuple(provider for provider in named if provider in precisions.RUNTIMES[runtime].providers)
+
+    def _runtimes(self, backbone: str) -> tuple[str, ...]:
+        """The runtimes of the file with a precision that the backbone and the device support."""
+        return tuple(
+            runtime
+            for runtime in self._choices("backend")
+            if any(self._precisions(backbone, runtime, provider) for provider in self.providers(runtime))
+        )
+
+    def _batches(self, model: Unpruned) -> tuple[str, ...]:
+        """What ``auto`` has found for the unpruned model, or the choices of the file."""
+        tried = self.tried_batches(model.runtime)
+        return (self.kept_batch(model),) if len(tried) > 1 and self.finds_batches else tried
+
+    def tried_batches(self, runtime: str) -> tuple[str, ...]:
+        """The batches of the file that the runtime takes; with ``auto``, all that it takes."""
+        asked: tuple[str, ...] = self._choices("batch")
+        wanted = ("1", OPEN) if self.finds_batches else asked
+        return wanted if precisions.RUNTIMES[runtime].open_batch else ("1",)
+
+    @property
+    def finds_batches(self) -> bool:
+        """Whether the leaderboard decides about the batch of the files."""
+        return AUTO in self._choices("batch")
 
     def _choices(self, knob: str) -> tuple[Any, ...]:
         return self.space.choices()[knob]
@@ -212,12 +296,21 @@ class PlanSpace:
     def _legal(self, backbone: str, knob: str) -> tuple[Any, ...]:
         return tuple(value for value in self._choices(knob) if self.supports(backbone, knob, value) is None)
 
-    def _precisions(self, backbone: str, runtime: str) -> tuple[Any, ...]:
-        """The precisions that the backbone supports and that can be made for the runtime."""
+    def _precisions(self, backbone: str, runtime: str, provider: str) -> tuple[str, ...]:
+        """The precisions that the backbone supports, that can be made for the runtime, and that the device runs."""
         legal = self._legal(backbone, "quantization")
-        return tuple(precision for precision in legal if precisions.supports(runtime, precision) is None)
+        made = (precision for precision in legal if precisions.supports(runtime, precision) is None)
+        return tuple(
+            precision
+            for precision in made
+            if self.deployable(Deployment(self.device, runtime, provider, precision)) is None
+        )
 
     def _numbers(self, backbone: str, knob: str) -> tuple[float, ...]:
         """The supported numbers in ascending order; only 0 when the backbone supports none."""
         legal = tuple(sorted(float(value) for value in self._legal(backbone, knob)))
         return legal or (0.0,)
+
+
+def _batch(word: str) -> int | None:
+    return None if word == OPEN else int(word)

@@ -79,7 +79,9 @@ class PlanAnswers:
             "pruning_scope": cut.scope,
             "distillation": plan.distillation,
             "backend": deployment.runtime,
+            "provider": deployment.provider,
             "quantization": deployment.precision,
+            "batch": "open" if deployment.batch is None else str(deployment.batch),
         }
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:

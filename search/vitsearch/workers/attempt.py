@@ -8,11 +8,10 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,13 +19,14 @@ from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs
-from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
-from vitsearch.errors import PlanError, StageError, VitsearchError
-from vitsearch.export import EXPORTERS, deploy, evaluate
+from vitsearch.errors import PlanError, VitsearchError
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
+from vitsearch_evaluators.artifacts import model_files
 
 IMAGENET_CLASSES = 1000
 IMAGES = 4
@@ -39,7 +39,7 @@ class FileAttempt:
 
     ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
     its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
-    a run with one image and one thread on this machine.
+    a run with one image and one thread on this machine. ``shares`` are those of its MACs in each precision.
     """
 
     runtime: str
@@ -49,6 +49,7 @@ class FileAttempt:
     difference: float | None = None
     size_mb: float | None = None
     latency_ms: float | None = None
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,51 +113,34 @@ def _images(spec: ModelSpec) -> torch.Tensor:
 
 
 def _files(ships: nn.Module, images: torch.Tensor, family: Backbone, spec: ModelSpec) -> Iterator[FileAttempt]:
-    for runtime, made in precisions.PRECISIONS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / "plain.onnx"
-            EXPORTERS.get(runtime)().export(ships, tuple(images.shape), plain)
-            for precision in made:
-                reason = family.supports(spec.backbone, "quantization", precision)
-                if reason is not None:
-                    yield FileAttempt(runtime, precision, is_refused=True, reason=reason)
-                else:
-                    yield _file(ships, plain, images, FileAttempt(runtime, precision))
+    for runtime in precisions.RUNTIMES.values():
+        for precision in runtime.precisions:
+            asked = FileAttempt(runtime.name, precision)
+            reason = family.supports(spec.backbone, "quantization", precision) or EXPORTERS.get(
+                runtime.name
+            )().supports(family.family, precision)
+            yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
 
 
-def _file(ships: nn.Module, plain: Path, images: torch.Tensor, asked: FileAttempt) -> FileAttempt:
-    """Write the file that is ``asked`` for beside ``plain``, which is the fp32 file of ``ships``, and run it."""
+def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileAttempt) -> FileAttempt:
+    """Write the file that is ``asked`` for, and run it. A mixed one keeps the last layer in fp32."""
+    model, is_mixed = ships, asked.precision in precisions.MIXED
+    linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
+    provider = next(iter(precisions.RUNTIMES[asked.runtime].providers))
+    deployment = Deployment("local", asked.runtime, provider, asked.precision)
+    task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
     try:
         if asked.precision in precisions.TRAINED:
-            path, difference = _rounding(ships, images, asked, plain.parent)
-        else:
-            path, difference = _quantized(ships, plain, images, asked.precision)
-        latency_ms = evaluate.latency_ms(path, images[:1].numpy())
-        return replace(asked, difference=difference, size_mb=path.stat().st_size / 1e6, latency_ms=latency_ms)
-    except Exception as error:  # noqa: BLE001 - whatever onnx or the runtime raises is the answer
+            model = copy.deepcopy(ships)
+            fake_quant.prepare(model, [images])
+        with tempfile.TemporaryDirectory() as folder:
+            written = write(model, task, Path(folder))
+            path, judge = evaluate.judging_job(written.file, deployment)
+            latency_ms = evaluate.latency_ms(path, images[:1].numpy(), job=judge)
+            size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
+        return replace(asked, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=written.shares)
+    except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
         return replace(asked, reason=_in_one_line(error))
-
-
-def _rounding(ships: nn.Module, images: torch.Tensor, asked: FileAttempt, folder: Path) -> tuple[Path, float]:
-    """The file of a model that was prepared for training at its precision, and its difference to that model."""
-    rounding = copy.deepcopy(ships)
-    fake_quant.prepare(rounding, [images])
-    deployment = Deployment("local", asked.runtime, "CPUExecutionProvider", asked.precision)
-    return write(rounding, images.numpy(), deployment, folder)
-
-
-def _quantized(ships: nn.Module, plain: Path, images: torch.Tensor, precision: str) -> tuple[Path, float]:
-    """The file that is made of ``plain``, and its difference to ``ships``. A mixed one keeps the last layer in fp32."""
-    path = plain.parent / "quantized.onnx"
-    linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
-    left = fake_quant.weights_of(ships, linear[-1:] if precision in precisions.MIXED else ())
-    quantize.quantize(plain, path, precision, images.numpy(), left=left)
-    with torch.inference_mode():
-        expected = ships(images).numpy()
-    found = evaluate.logits(path, images.numpy(), batch_size=1)
-    if not np.isfinite(found).all():
-        raise StageError("export", "not_finite", "the logits of random images have NaN or infinity")
-    return path, float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
-"""Export of a model at the precision that a job names."""
+"""Export of a model for the deployment that a job names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,17 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.sparsity import sparsity
-from vitsearch.core.plan import Deployment
-from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, deploy, evaluate
-from vitsearch.models.graph import OPSET
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, shares
+from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import EVALUATION_BATCH, blank, drawn
 
 ROUNDED_PARITY_LIMIT = 0.05
-"""Allowed difference between an int8 file and the model that rounds in torch, of the largest logit."""
+"""Allowed difference between an int8 file and the model that rounds in torch, of the largest logit: a value between
+two steps may be rounded either way."""
 
 
 def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
@@ -34,39 +34,49 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
     return ships
 
 
-def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> tuple[Path, float]:
-    """Write the file of ``model`` at the precision of ``job`` into ``folder``; returns its path and its parity."""
-    inputs = drawn(job.workspace, job.calibration, job.spec.source.resolution).numpy()
-    return write(model, inputs, job.deployment, folder, job.opset, job.spec.resolved.fp32_layers)
+def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> Written:
+    """Write the file of ``model`` for the deployment of ``job`` into ``folder``."""
+    source = job.spec.source
+    inputs = drawn(job.workspace, job.calibration, source.resolution).numpy()
+    family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
+    task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version)
+    return write(model, task, folder)
 
 
-def write(
-    model: nn.Module,
-    inputs: Floats,
-    deployment: Deployment,
-    folder: Path,
-    opset: int = OPSET,
-    fp32_layers: Sequence[str] = (),
-) -> tuple[Path, float]:
-    """Write the file of ``model``, calibrated on ``inputs`` (n, channels, height, width), into ``folder``; returns its
-    path and its parity. Linear layers named in ``fp32_layers`` stay in fp32 where precisions are mixed."""
-    plain, final = folder / "fp32.onnx", folder / "model.onnx"
-    with fake_quant.unrounded(model):
-        report = EXPORTERS.get(deployment.runtime)().export(model, (1, *inputs.shape[1:]), plain, opset)
-    learned, left = fake_quant.learned(model), fake_quant.weights_of(model, fp32_layers)
-    quantize.quantize(plain, final, deployment.precision, inputs, learned, left)
-    return final, _rounded_parity(model, final, inputs) if learned else report.parity_rel
+@dataclass(frozen=True)
+class Written:
+    """A file, its largest difference to torch over the largest logit, and the share of its MACs by precision."""
+
+    file: ExportedFile
+    parity: float
+    shares: dict[str, float]
 
 
-def _rounded_parity(model: nn.Module, path: Path, inputs: Floats) -> float:
-    """Largest difference between the logits of the file and of the model that rounds in torch, over the largest logit.
+def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
+    """Write the file of ``model`` into ``folder``, and compare it with torch.
 
-    A value between two steps may be rounded either way, so the limit is far above that of fp32.
+    :class:`StageError` ``export`` when it cannot be written, when its logits are not finite, or when it differs from
+    torch by more than rounding explains.
     """
+    deployment = task.deployment
+    file = EXPORTERS.get(deployment.runtime)().export(model, task, folder)
+    path, judge = evaluate.judging_job(file, deployment)
+    batch = deployment.batch or EVALUATION_BATCH
+    found = evaluate.logits(path, task.images, batch, job=judge)
     with torch.inference_mode():
-        expected = model(torch.from_numpy(inputs)).numpy()
-    relative = float(np.abs(evaluate.logits(path, inputs, EVALUATION_BATCH) - expected).max() / np.abs(expected).max())
-    if not relative <= ROUNDED_PARITY_LIMIT:
-        found = f"onnxruntime and the model trained for int8 differ by {relative:.1e} of the largest logit"
-        raise StageError("export", "parity", f"{found}, allowed {ROUNDED_PARITY_LIMIT:.0e}")
-    return relative
+        expected = model.eval()(torch.from_numpy(task.images)).numpy()
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        raise StageError("export", "not_finite", "the logits of the calibration images have NaN or infinity")
+    relative = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+    limit = _parity_limit(model, deployment.precision)
+    if relative > limit:
+        differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
+        raise StageError("export", "parity", differ)
+    return Written(file, relative, shares.by_precision(file, deployment))
+
+
+def _parity_limit(model: nn.Module, precision: str) -> float:
+    """Files of post-training quantization may differ by any amount: their accuracy decides."""
+    if fake_quant.quantized(model):
+        return ROUNDED_PARITY_LIMIT
+    return PARITY_LIMIT if precision == "fp32" else math.inf

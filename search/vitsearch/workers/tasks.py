@@ -31,7 +31,7 @@ from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import FileStore
 from vitsearch.training import distillation, fine_tune, inference
-from vitsearch.workers.exporting import deployed, export
+from vitsearch.workers.exporting import Written, deployed, export
 from vitsearch.workers.images import (
     batches,
     blank,
@@ -122,8 +122,8 @@ def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
     model = deployed(shaped(job.spec, job.workspace), job)
     macs_m, params_m = macs.count(model, blank(job.spec.source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = export(model, job, Path(folder))
-        return jobs.Graph(job.workspace.scratch.put(path), path.stat().st_size, macs_m, params_m, parity)
+        written = export(model, job, Path(folder))
+        return _graph(job.workspace.scratch, written, macs_m, params_m)
 
 
 def score_proxy(job: jobs.ProxyJob) -> jobs.Evaluation:
@@ -166,9 +166,10 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     with fake_quant.unrounded(model):
         macs_m, params_m = macs.count(model, blank(resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
-        path, parity = export(model, job, Path(folder))
+        written = export(model, job, Path(folder))
+        path, judge = evaluate.judging_job(written.file, job.deployment)
         split = batches(images, images.validation.images, resolution)
-        logits = evaluate.logits(path, split, batch_size=job.batch)
+        logits = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
         if not np.isfinite(logits).all():
             raise StageError(
                 "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
@@ -176,8 +177,14 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         predicted = logits.argmax(1)
         correct = int((predicted == images.validation.labels).sum())
         only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
-        sha256, size = job.workspace.store.put(path), path.stat().st_size
-        return jobs.Exported(sha256, size, macs_m, params_m, parity, correct, len(logits), only_class)
+        graph = _graph(job.workspace.store, written, macs_m, params_m)
+        return jobs.Exported(graph, correct, len(logits), only_class)
+
+
+def _graph(store: FileStore, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
+    stored = store.put_model(written.file.path)
+    counted = macs_m, params_m, written.parity, written.shares
+    return jobs.Graph(stored.sha256, stored.size_bytes, *counted, written.file.options)
 
 
 def _evaluate(

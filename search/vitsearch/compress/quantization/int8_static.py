@@ -74,8 +74,8 @@ def quantize_static(
     ``learned`` or ``left`` is not in the graph.
     """
     model = onnx.load(onnx_in)
-    layers = _without(list(_linears(model.graph)), left)
-    known = _matched(layers, learned)
+    layers = _without(list(linears(model.graph)), left)
+    known = matched(layers, learned)
     unknown = sorted({layer.input for layer in layers if layer.output not in known})
     seen = _ranges(model, unknown, images)
     ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
@@ -88,7 +88,8 @@ def quantize_static(
 # ---- which layers
 
 
-def _linears(graph: onnx.GraphProto) -> Iterator[Linear]:
+def linears(graph: onnx.GraphProto) -> Iterator[Linear]:
+    """The layers with constant weights, in the order of the graph."""
     known = constants(graph)
     biases = {value: (bias, output) for value, bias, output in _biases(graph, known)}
     for node in graph.node:
@@ -144,7 +145,8 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> d
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    batches = (images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH))
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CALIBRATION_BATCH
+    batches = (images[start : start + size] for start in range(0, len(images) - size + 1, size))
     seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
     lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
@@ -160,7 +162,7 @@ def _without(layers: list[Linear], left: Sequence[Floats]) -> list[Linear]:
     return layers
 
 
-def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:
+def matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:
     """The learned range of each layer by its output. Layers of equal weights are matched in their order."""
     left = list(learned)
     found: dict[str, Range] = {}
@@ -174,8 +176,8 @@ def _matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, 
     return found
 
 
-def _uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
-    """Scale and zero point of a range, which is extended to contain 0."""
+def uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
+    """Scale and zero point of a range in uint8; the range is extended to contain 0."""
     if not np.isfinite(seen).all():
         raise StageError("export", "not_finite", f"{name} has NaN or infinity on the calibration images")
     lowest, highest = min(*seen, 0.0), max(*seen, 0.0)
@@ -204,7 +206,7 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[s
         x, y = layer.input, layer.output
         if (x, ranges[y]) not in quantized:
             q = quantized[x, ranges[y]] = f"{y}/input" if f"{x}/scale" in new else x
-            new[f"{q}/scale"], new[f"{q}/zero"] = _uint8_scale(x, ranges[y])
+            new[f"{q}/scale"], new[f"{q}/zero"] = uint8_scale(x, ranges[y])
             nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [f"{q}/uint8"]))
         q = quantized[x, ranges[y]]
         new[f"{y}/weight"], new[f"{y}/weight_scales"] = symmetric(layer.weight, axis=1)

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, get_args
 
 from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
+from vitsearch.core.precisions import default_provider
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.parts import Asked
 from vitsearch.space.checks.support import Supports
 from vitsearch.space.knobs import Distillation, Knobs, TokenPruning
 from vitsearch.space.load import Draft, draft_of
 from vitsearch.space.model import LOCAL_DEVICE, SearchSpace
-from vitsearch.space.plans.words import PROVIDER, Words, read_words
+from vitsearch.space.plans.words import Words, read_words
 from vitsearch.space.section_base import default_weights
 from vitsearch.space.source import Problem, report_lines
 from vitsearch.space.task import FineTune
@@ -127,8 +128,15 @@ def _plan(draft: Draft, words: Words, device: str) -> Plan:
         ),
         distillation=value("distillation"),
         recipe=draft.space.recipe() if draft.space is not None else FineTune().recipe(seed=0),
-        deployments=(Deployment(device, value("backend"), PROVIDER, value("quantization"), words.options),),
+        deployments=(_deployment(value, device, words.options),),
     )
+
+
+def _deployment(value: Callable[[str], Any], device: str, options: tuple[tuple[str, str | int], ...]) -> Deployment:
+    runtime = value("backend")
+    provider = value("provider") or default_provider(runtime)
+    batch = int(value("batch")) if value("batch") == "1" else None
+    return Deployment(device, runtime, provider, value("quantization"), batch, options)
 
 
 def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
@@ -139,6 +147,8 @@ def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
         "token_pruning_method": plan.compression.token_pruning_method,
         "distillation": plan.distillation,
         "quantization": plan.deployment.precision,
+        "backend": plan.deployment.runtime,
+        "provider": plan.deployment.provider,
     }
     return {knob: value for knob, value in values.items() if value is not None and not words.has(knob)}
 

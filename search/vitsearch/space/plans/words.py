@@ -14,7 +14,6 @@ from vitsearch.space.nodes import Location, Node, Path, Unreadable, parse
 from vitsearch.space.source import Problem, Source
 
 STDIN = "-"
-PROVIDER = "CPUExecutionProvider"
 NAME, WEIGHTS = ("space", "backbone", "name"), ("space", "backbone", "weights")
 RENAMED: dict[Path, Path] = {
     ("backbone",): NAME,
@@ -24,6 +23,8 @@ RENAMED: dict[Path, Path] = {
     ("compression", "scope"): ("space", "pruning_scope"),
     ("deployments", 0, "runtime"): ("space", "backend"),
     ("deployments", 0, "precision"): ("space", "quantization"),
+    ("deployments", 0, "provider"): ("space", "provider"),
+    ("deployments", 0, "batch"): ("space", "batch"),
     ("recipe", "seed"): ("search", "seed"),
 }
 """A path in a plan file -> that of a space file, where the last words differ."""
@@ -147,13 +148,13 @@ def _deployment(node: Node, found: Found) -> Iterator[tuple[Path, Node]]:
         return
     for key, child in _entries(listed[0]):
         value, allowed = child.plain(), None
-        if key == "provider" and value != PROVIDER:
-            allowed = PROVIDER
         if key == "options" and not (isinstance(value, dict) and all(isinstance(v, str | int) for v in value.values())):
             allowed = "a mapping of words and whole numbers"
         if allowed is not None:
             found.append((child.location, f"deployments[0].{key}: {value!r} is not supported; allowed: {allowed}"))
-        elif key != "provider":
+        elif key == "batch":
+            yield ("deployments", 0, key), Node(child.location, "open" if value is None else str(value))
+        else:
             yield ("deployments", 0, key), child
 
 

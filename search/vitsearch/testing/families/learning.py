@@ -18,7 +18,7 @@ from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.core.token_counts import METHODS, tokens_left
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.testing.families.subject import EXPORT_PARITY, Subject
 from vitsearch.training import fine_tune, inference
@@ -99,7 +99,7 @@ class LearningTests(Subject):
         ships = self._ships(cut.eval())
         sparsity.verify(ships, kind)
         plain, small = tmp_path / "fp32.onnx", tmp_path / "small.onnx"
-        assert OnnxExporter().export(ships, tuple(images.shape), plain).parity_rel <= EXPORT_PARITY
+        assert write_onnx(ships, tuple(images.shape), plain).parity_rel <= EXPORT_PARITY
         for precision in ("fp32", "int8_ptq", "int8_weights"):
             quantize.quantize(plain, small, precision, images.numpy())
             _assert_zeros_of(ships, small, precision)

@@ -13,7 +13,7 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core import precisions
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.testing.families.subject import ExportedModel, Subject
 
 INT8_ERROR = 0.2
@@ -63,7 +63,7 @@ class PrecisionTests(Subject):
         plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
         ships = self._ships(cut.eval())
         with fake_quant.unrounded(ships):
-            OnnxExporter().export(ships, images.shape, plain)
+            write_onnx(ships, images.shape, plain)
         quantize.quantize(plain, small, "int8_qat", images, fake_quant.learned(ships))
         found = evaluate.logits(small, images, batch_size=2)
         expected = self._logits(cut).numpy()

@@ -20,8 +20,7 @@ from vitsearch import backbones
 from vitsearch.backbones.weights import Recipe
 from vitsearch.compress import prune
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
-from vitsearch.export.base import ExportReport
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import OnnxReport, write_onnx
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.models.surgery import raise_layer_scales
 
@@ -37,7 +36,7 @@ class ExportedModel:
 
     cut: nn.Module
     path: Path
-    report: ExportReport
+    report: OnnxReport
 
 
 class Subject:
@@ -83,7 +82,7 @@ class Subject:
         case = cls()
         ships = case._ships(copy.deepcopy(shared_cut))
         path = tmp_path_factory.mktemp("exported") / "fp32.onnx"
-        return ExportedModel(shared_cut, path, OnnxExporter().export(ships, tuple(case._images().shape), path))
+        return ExportedModel(shared_cut, path, write_onnx(ships, tuple(case._images().shape), path))
 
     # ---- helpers
 
@@ -104,10 +103,10 @@ class Subject:
     def _ships(self, model: nn.Module) -> nn.Module:
         return backbones.find(self.spec.backbone).deployable(model)
 
-    def _export(self, model: nn.Module) -> ExportReport:
+    def _export(self, model: nn.Module) -> OnnxReport:
         """Export ``model`` as it ships, to a temporary file."""
         with tempfile.TemporaryDirectory() as folder:
-            return OnnxExporter().export(self._ships(model), tuple(self._images().shape), Path(folder) / "model.onnx")
+            return write_onnx(self._ships(model), tuple(self._images().shape), Path(folder) / "model.onnx")
 
     def _parameters_without_gradient(self, model: nn.Module) -> list[str]:
         """Names of the parameters that a training step of ``model`` does not reach."""

@@ -21,7 +21,7 @@ from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import JobCancelled
 from vitsearch_evaluators.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
-DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)
 
 

@@ -15,7 +15,7 @@ from vitsearch_evaluators.base import locks
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
 
-DEPLOYMENT = Deployment("local", "noop", "CPUExecutionProvider", "fp32", (("busy_us", 10),))
+DEPLOYMENT = Deployment("local", "noop", "cpu", "fp32", (("busy_us", 10),))
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)
 
 

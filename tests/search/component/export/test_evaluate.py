@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vitsearch.export.evaluate import logits
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def saved(tmp_path_factory):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.GELU(), nn.Linear(5, 3)).eval()
     path = tmp_path_factory.mktemp("saved") / "model.onnx"
-    OnnxExporter().export(model, (1, 3, 2, 2), path)
+    write_onnx(model, (1, 3, 2, 2), path)
     return model, path
 
 

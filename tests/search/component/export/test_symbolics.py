@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 SHAPE = (1, 3, 4, 8)
 
@@ -34,13 +34,13 @@ class Normalized(nn.Module):
     ids=["last axis", "default epsilon", "two axes", "no weight"],
 )
 def test_rms_norm_is_exported_exactly(norm, opset, tmp_path):
-    report = OnnxExporter().export(Normalized(norm), SHAPE, tmp_path / "model.onnx", opset)
+    report = write_onnx(Normalized(norm), SHAPE, tmp_path / "model.onnx", opset)
     assert report.parity_rel <= 1e-6
 
 
 def test_the_runtime_computes_rms_norm_in_one_kernel(tmp_path):
     plain, optimized = tmp_path / "model.onnx", tmp_path / "optimized.onnx"
-    OnnxExporter().export(Normalized(nn.RMSNorm(8)), SHAPE, plain)
+    write_onnx(Normalized(nn.RMSNorm(8)), SHAPE, plain)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(optimized)

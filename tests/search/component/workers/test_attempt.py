@@ -9,7 +9,6 @@ import pytest
 from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
 from vitsearch.errors import PlanError, StageError, UnknownName
-from vitsearch.export.onnx_file import OnnxExporter
 from vitsearch.workers import attempt as attempts
 from vitsearch.workers.attempt import attempt
 

@@ -38,7 +38,7 @@ from vitsearch_evaluators.base.npy import check_subset
 OPSET = 17
 VALIDATION = 500
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
-FP32 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+FP32 = Deployment("local", "onnxruntime", "cpu", "fp32")
 CALIBRATION = Calibration(images=32, seed=0)
 DATA = {
     "source": "builtin:fashion-mnist-14k",

@@ -132,7 +132,7 @@ class CrashingBase(FakeRunner):
 
 def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage, fake_study, plan, tmp_path, capfd):
     """No third worker dies for the next plan or precision, and what Ray prints about the two stays off the terminal."""
-    int8 = Deployment("local", "onnxruntime", "CPUExecutionProvider", "int8_dynamic")
+    int8 = Deployment("local", "onnxruntime", "cpu", "int8_dynamic")
     study = replace(fake_study, runner=CrashingBase(runner=with_stage, how=f"die SIGABRT {tmp_path / 'deaths'} 9"))
     ledger = Ledger.open(study.space.storage)
     pipeline = study.pipeline(ledger)

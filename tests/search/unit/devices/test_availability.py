@@ -23,7 +23,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import SCREEN
 
-DEPLOYMENT = Deployment("nano", "onnxruntime", "CPUExecutionProvider", "fp32")
+DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
 
 
 @dataclass

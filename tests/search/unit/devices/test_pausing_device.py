@@ -17,7 +17,7 @@ from vitsearch.devices.pausing_device import MAX_PAUSE_S, RUN_PER_PAUSE, Pausing
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import SCREEN
 
-DEPLOYMENT = Deployment("local", "onnxruntime", "CPUExecutionProvider", "fp32")
+DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 SHARES = st.floats(0.0, 1.0)
 SECONDS = st.floats(0.0, 3600.0)
 

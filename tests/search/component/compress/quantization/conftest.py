@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 
 @pytest.fixture(scope="module")
 def plain(base, tmp_path_factory):
     path = tmp_path_factory.mktemp("plain") / "model.onnx"
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), path)
+    write_onnx(base.model(), (1, 1, 28, 28), path)
     return path
 
 

@@ -25,7 +25,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
 from vitsearch.training.inference import accuracy, predict_logits
 
@@ -58,7 +58,7 @@ def exported(model, images, folder):
     """The fp32 file of the weights and the int8 one of the learned ranges."""
     plain, small = folder / "fp32.onnx", folder / "int8.onnx"
     with fake_quant.unrounded(model):
-        OnnxExporter().export(model, (1, 1, 28, 28), plain)
+        write_onnx(model, (1, 1, 28, 28), plain)
     quantize_static(plain, small, images.numpy(), fake_quant.learned(model))
     return plain, small
 
@@ -155,7 +155,7 @@ def test_every_linear_layer_rounds_and_shares_its_parameters(base, rounded):
 
 
 def test_an_untrained_model_equals_post_training_quantization(base, rounded, images, tmp_path, logits):
-    OnnxExporter().export(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
+    write_onnx(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "ptq.onnx", images.numpy())
     inputs = base.held_out[0][:64]
     expected, found = run(tmp_path / "ptq.onnx", inputs.numpy(), 64), logits(rounded, inputs).numpy()
@@ -283,7 +283,7 @@ def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
     model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model
     inputs = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     plain, ptq, qat = (tmp_path / f"{name}.onnx" for name in ("plain", "ptq", "qat"))
-    OnnxExporter().export(model, (1, 3, 224, 224), plain)
+    write_onnx(model, (1, 3, 224, 224), plain)
     quantize_static(plain, ptq, inputs.numpy())
     fake_quant.prepare(model, [inputs])
     quantize_static(plain, qat, inputs.numpy(), fake_quant.learned(model))

@@ -15,7 +15,7 @@ from vitsearch.compress.quantization.int8_static import quantize_static
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 LAYER = "MatMulIntegerToFloat"
 
@@ -127,7 +127,7 @@ def test_every_family_is_quantized_and_stays_close(family, tmp_path):
     torch.manual_seed(0)
     model = with_statistics(timm.create_model(name, num_classes=10, **options), resolution)
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
-    OnnxExporter().export(model, (1, 3, resolution, resolution), plain)
+    write_onnx(model, (1, 3, resolution, resolution), plain)
     seen, unseen = np.random.default_rng(0).standard_normal((2, 16, 3, resolution, resolution)).astype(np.float32)
     quantize_static(plain, small, seen)
     linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())

@@ -12,7 +12,7 @@ from vitsearch.compress.quantization.quantize import quantize
 from vitsearch.core.precisions import PRECISIONS, supports
 from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 LAYER = "MatMulIntegerToFloat"
 
@@ -90,7 +90,7 @@ def test_a_cut_and_quantized_model_agrees_with_torch(precision, base, images, tm
 
     model = base.model()
     prune.apply(model, base.family, base.resolved(heads=5, ffn=384), torch.zeros(1, 1, 28, 28))
-    OnnxExporter().export(model, (1, 1, 28, 28), tmp_path / "in.onnx")
+    write_onnx(model, (1, 1, 28, 28), tmp_path / "in.onnx")
     quantize(tmp_path / "in.onnx", tmp_path / "out.onnx", precision, images)
     inputs = base.held_out[0][:64]
     with torch.inference_mode():

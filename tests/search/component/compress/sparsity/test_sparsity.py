@@ -17,7 +17,7 @@ from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StageError
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 from vitsearch.training import fine_tune
 
 RECIPE = Recipe((0, 1), 64, 16, 1e-3, 0.05, 0, 0.0, 1.0, 0)
@@ -172,7 +172,7 @@ def test_files_of_lower_precision_have_the_pattern(base, tmp_path, precision):
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     model = base.model()
     sparsity.magnitude(model, "2:4")
-    OnnxExporter().export(model, (1, 1, 28, 28), plain)
+    write_onnx(model, (1, 1, 28, 28), plain)
     quantize.quantize(plain, small, precision, base.calibration[0][:8].numpy())
     inner = [zero for zero in sparse_file.zeros(small) if zero.mean() > 0.4]
     assert len(inner) == 4 * 6
@@ -182,9 +182,9 @@ def test_files_of_lower_precision_have_the_pattern(base, tmp_path, precision):
 def test_the_file_has_the_zeros_and_compresses(base, tmp_path):
     plain, sparse = tmp_path / "plain.onnx", tmp_path / "sparse.onnx"
     model = base.model()
-    OnnxExporter().export(model, (1, 1, 28, 28), plain)
+    write_onnx(model, (1, 1, 28, 28), plain)
     sparsity.magnitude(model, "75%")
-    OnnxExporter().export(model, (1, 1, 28, 28), sparse)
+    write_onnx(model, (1, 1, 28, 28), sparse)
     assert sum(zero.mean() > 0.7 for zero in sparse_file.zeros(sparse)) == 4 * 6
     assert sum(zero.mean() > 0.01 for zero in sparse_file.zeros(plain)) == 0
     assert sparse.stat().st_size == plain.stat().st_size

@@ -13,7 +13,7 @@ from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import OnnxExporter
+from vitsearch.export.onnx_file import write_onnx
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
 BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))
@@ -105,7 +105,7 @@ def test_both_kernels_of_attention_agree(vit, images, pruned, method, fused):
 
 @pytest.mark.parametrize("arguments", [{}, {"reg_tokens": 2}, {"init_values": 0.5}, {"qk_norm": True}])
 def test_exports_and_agrees_with_its_runtime(vit, pruned, method, arguments, tmp_path):
-    report = OnnxExporter().export(pruned(vit(**arguments), method), (1, 3, 16, 16), tmp_path / "model.onnx")
+    report = write_onnx(pruned(vit(**arguments), method), (1, 3, 16, 16), tmp_path / "model.onnx")
     assert report.parity_rel <= 1e-4
 
 
@@ -113,7 +113,7 @@ def test_exports_and_agrees_with_its_runtime(vit, pruned, method, arguments, tmp
 def test_exports_to_int8(vit, images, pruned, method, precision, tmp_path):
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     model = pruned(vit(), method)
-    OnnxExporter().export(model, (1, 3, 16, 16), plain)
+    write_onnx(model, (1, 3, 16, 16), plain)
     quantize.quantize(plain, small, precision, images.numpy())
     assert small.stat().st_size < plain.stat().st_size
     assert evaluate.logits(small, images.numpy(), batch_size=3).shape == (3, 5)
@@ -128,7 +128,7 @@ def test_trains_for_int8_and_exports(vit, images, pruned, method, tmp_path):
     slopes = [layer.stretch.grad for layer in model.modules() if isinstance(layer, fake_quant.QuantizedLinear)]
     assert all(slope is not None and slope.isfinite().all() for slope in slopes)
     with fake_quant.unrounded(model.eval()):
-        OnnxExporter().export(model, (1, 3, 16, 16), plain)
+        write_onnx(model, (1, 3, 16, 16), plain)
     quantize.quantize(plain, small, "int8_qat", images.numpy(), fake_quant.learned(model))
     with torch.no_grad():
         expected = model(images)
@@ -145,7 +145,7 @@ def test_macs_fall_with_the_tokens(vit, images, pruned, method):
 def test_without_a_class_token_the_mean_query_ranks(vit, images, pruned, name, pooled, tmp_path):
     model = pruned(vit(class_token=False, global_pool=pooled), name)
     assert counts_of(model, images)[-1] < 16
-    assert OnnxExporter().export(model, (1, 3, 16, 16), tmp_path / "model.onnx").parity_rel <= 1e-4
+    assert write_onnx(model, (1, 3, 16, 16), tmp_path / "model.onnx").parity_rel <= 1e-4
 
 
 @pytest.mark.parametrize(

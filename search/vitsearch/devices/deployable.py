@@ -1,0 +1,83 @@
+"""Whether a device can run a deployment, by what its agent reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from vitsearch.core.device_jobs import ON_DEVICE, device_job
+from vitsearch.core.plan import Deployment
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.errors import ResourceError
+from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
+
+Deployable = Callable[[Deployment], str | None]
+"""Why a device cannot run a deployment, in one sentence; None when it can."""
+EXTRAS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert", "coreml": "coreml"}
+"""Runtime -> the extra of vitsearch-evaluators that installs it on a device."""
+NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml"})
+"""Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
+NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
+"""Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""
+
+
+def deployable(device: str, info: DeviceInfo) -> Deployable:
+    """The check for one device."""
+    return lambda deployment: _why_not(device, info, deployment)
+
+
+def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment], opset: int) -> None:
+    """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
+    runtime is missing, too old for ``opset``, or runs nothing of what is ``asked``."""
+    reasons: dict[str, list[str | None]] = {}
+    for deployment in asked:
+        reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))
+    there = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
+    for runtime, found in reasons.items():
+        if None not in found:
+            raise ResourceError("; ".join(dict.fromkeys(filter(None, found))) + _install(runtime))
+        on_device = there[next(name for name in ON_DEVICE[runtime] if name in there)]
+        if "onnx" in on_device.artifacts and on_device.max_opset is not None and on_device.max_opset < opset:
+            raise ResourceError(
+                f"device {device}: models are exported with opset {opset}, "
+                f"but its {on_device.name} ({on_device.version}) reads at most {on_device.max_opset}"
+            )
+
+
+def _install(runtime: str) -> str:
+    extra = EXTRAS.get(runtime)
+    return f" (to install it there: pip install 'vitsearch-evaluators[{extra}]')" if extra else ""
+
+
+def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:
+    there = {runtime.name: runtime for runtime in info.runtimes}
+    usable = [name for name, runtime in there.items() if runtime.available]
+    job = device_job(deployment, usable)
+    found = there.get(job.runtime)
+    if found is None:
+        names = ", ".join(sorted(usable)) or "none"
+        return f"device {device} has no runtime {_wanted(deployment.runtime)}; available: {names}"
+    if not found.available:
+        return f"device {device}: the runtime {found.name} is not usable: {found.reason}"
+    return _missing_provider(device, found, deployment) or _missing_precision(device, found, deployment)
+
+
+def _wanted(runtime: str) -> str:
+    return " or ".join(ON_DEVICE.get(runtime, (runtime,)))
+
+
+def _missing_provider(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
+    if found.name not in NAMES_PROVIDERS:
+        return None
+    name = RUNTIMES[deployment.runtime].providers[deployment.provider]
+    if name in found.providers:
+        return None
+    listed = ", ".join(found.providers) or "none"
+    return f"device {device}: its {found.name} ({found.version}) has no {name}; it has {listed}"
+
+
+def _missing_precision(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
+    kind = "int8" if deployment.precision.startswith("int8") else deployment.precision
+    if found.name not in NAMES_PRECISIONS or kind in found.precisions:
+        return None
+    listed = ", ".join(found.precisions) or "none"
+    return f"device {device}: its {found.name} ({found.version}) does not compute in {kind}; it computes in {listed}"

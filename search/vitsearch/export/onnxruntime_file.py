@@ -1,0 +1,30 @@
+"""ONNX files for onnxruntime, at every precision that it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsearch.core import precisions
+from vitsearch.export.base import ExportedFile, ExportTask
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class OnnxRuntimeExporter:
+    """See :class:`vitsearch.export.base.Exporter`."""
+
+    def supports(self, family: str, precision: str) -> str | None:
+        return precisions.supports("onnxruntime", precision)
+
+    def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        from vitsearch.compress.quantization import fake_quant, quantize
+        from vitsearch.export.onnx_file import convert
+
+        plain, final = folder / "fp32.onnx", folder / "model.onnx"
+        with fake_quant.unrounded(model):
+            convert(model, task.shape, plain, task.opset, task.deployment.batch)
+        learned, left = fake_quant.learned(model), fake_quant.weights_of(model, task.fp32_layers)
+        quantize.quantize(plain, final, task.deployment.precision, task.images, learned, left)
+        return ExportedFile(final)

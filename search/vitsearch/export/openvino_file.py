@@ -1,0 +1,95 @@
+"""OpenVINO's own pairs of files (IR), from ONNX: fp32, bf16 and fp16 as they are, int8 by NNCF or by learned ranges.
+
+    fp32, bf16   one file; the precision of the arithmetic is an option of the run, pinned and read back
+    fp16         weights stored in fp16
+    int8_ptq     NNCF's post-training quantization (products and convolutions, the inputs too)
+    int8_qat     FakeQuantize at the ranges that were learned; OpenVINO turns it into int8 kernels
+
+NNCF has two recipes. ``TRANSFORMER`` keeps the inputs of Softmax and LayerNorm at full precision and smooths
+activations; which is better depends on the family (``docs/operators.md``), so it is a table of measured choices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitsearch.core import precisions
+from vitsearch.errors import StageError
+from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.models.graph import INPUT
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STANDARD_RECIPE = frozenset({"efficientvit_mit", "levit", "mobilevit"})
+"""Families whose int8 files are better without NNCF's recipe for transformers."""
+
+
+class OpenVinoExporter:
+    """See :class:`vitsearch.export.base.Exporter`."""
+
+    def supports(self, family: str, precision: str) -> str | None:
+        return precisions.supports("openvino", precision)
+
+    def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        import openvino
+
+        from vitsearch.compress.quantization import fake_quant
+        from vitsearch.export.onnx_file import convert
+
+        plain, final = folder / "fp32.onnx", folder / "model.xml"
+        precision, learned = task.deployment.precision, fake_quant.learned(model)
+        with fake_quant.unrounded(model):
+            convert(model, task.shape, plain, task.opset, task.deployment.batch)
+        try:
+            if learned:
+                from vitsearch.compress.quantization.qdq import write_learned
+
+                write_learned(plain, plain, learned)
+            found = openvino.Core().read_model(plain)
+            if precision in ("int8_ptq", "int8_qat") and not learned:
+                found = _quantized(found, task)
+            openvino.save_model(found, final, compress_to_fp16=precision == "fp16")
+            options = (("fused_attention", "off"),) if _is_fused_wrongly(plain) else ()
+        except (RuntimeError, ValueError) as error:
+            raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
+        return ExportedFile(final, options=options)
+
+
+def _is_fused_wrongly(onnx_path: Path) -> bool:
+    """Whether an attention has as many tokens as heads: OpenVINO 2026.4 then fuses it without the transposition that
+    follows it, and its result is wrong by half."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(onnx_path))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.value_info
+    }
+    attentions = (shapes.get(node.output[0], []) for node in model.graph.node if node.op_type == "Softmax")
+    return any(len(shape) == 4 and shape[1] == shape[2] == shape[3] for shape in attentions)
+
+
+def _quantized(model: Any, task: ExportTask) -> Any:
+    """The model with NNCF's quantizers, calibrated on the images of the task."""
+    os.environ["NNCF_CI"] = "1"  # no telemetry
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    batch = task.deployment.batch or 1
+    batches = [task.images[start : start + batch] for start in range(0, len(task.images) - batch + 1, batch)]
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset([{INPUT: images} for images in batches]),
+            subset_size=len(batches),
+            model_type=None if task.family in STANDARD_RECIPE else nncf.ModelType.TRANSFORMER,
+        )
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

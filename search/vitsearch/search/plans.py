@@ -1,0 +1,38 @@
+"""The plans of a space, as its backbones, its runtimes and its device allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vitsearch import backbones
+from vitsearch.core.plan import Deployment
+from vitsearch.core.precisions import RUNTIMES, default_provider, supports
+from vitsearch.devices.deployable import Deployable
+from vitsearch.space import SearchSpace
+from vitsearch.study.sampling import PlanSpace, Unpruned
+
+
+def plan_space(
+    space: SearchSpace, deployable: Deployable | None = None, kept_batch: Callable[[Unpruned], str] | None = None
+) -> PlanSpace:
+    """The plans on the first device of ``space``. Without ``deployable`` it is assumed to run everything."""
+    plans = PlanSpace(
+        space, space.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
+    )
+    if deployable is not None:
+        plans = replace(plans, deployable=deployable)
+    return plans if kept_batch is None else replace(plans, kept_batch=kept_batch)
+
+
+def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
+    """Every runtime, provider and precision of the file that can be made, whatever the device runs."""
+    named = space.space.provider
+    return [
+        Deployment(device, runtime, provider, precision)
+        for runtime in space.space.backend
+        for provider in RUNTIMES[runtime].providers
+        if provider in (named or (default_provider(runtime),))
+        for precision in space.space.quantization
+        if supports(runtime, precision) is None
+    ]
