@@ -166,7 +166,7 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
 @pytest.fixture(scope="session")
 def plan() -> Plan:
     """A plan of the space of ``space_json``; tests vary it with ``dataclasses.replace``."""
-    deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
+    deployment = Deployment("local", "onnxruntime", "cpu", "fp32", 1)
     return Plan("fake_vit", "builtin", 28, None, Compression(), "logits", RECIPE, (deployment,))
 
 

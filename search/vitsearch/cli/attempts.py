@@ -10,6 +10,8 @@ from rich.console import Console
 
 from vitsearch import backbones
 from vitsearch.cli.tables import fitted
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.errors import UnknownName
 
 if TYPE_CHECKING:
     from vitsearch.workers.attempt import Attempt, FileAttempt
@@ -21,18 +23,23 @@ LEGEND = (
 )
 
 
-def try_backbones(names: Sequence[str], resolution: int | None, as_json: bool) -> bool:
+def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequence[str], as_json: bool) -> bool:
     """Try each backbone and print what works; returns whether all of it does.
+
+    Without ``runtimes``, they are tried in those whose files are written in seconds.
 
     Raises :class:`~vitsearch.errors.UnknownName` before anything is tried.
     """
     for name in names:
         backbones.find(name)
-    from vitsearch.workers.attempt import attempt  # torch, onnx and onnxruntime
+    for runtime in runtimes:
+        if runtime not in RUNTIMES:
+            raise UnknownName("runtime", runtime, RUNTIMES)
+    from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
 
     console, attempts = Console(), []
     for name in names:
-        attempts.append(attempt(name, resolution))
+        attempts.append(attempt(name, resolution, runtimes or QUICK))
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
@@ -66,4 +73,9 @@ def _row(file: FileAttempt) -> list[str]:
 
 
 def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
-    return (f"{file.precision} on {file.runtime}: {file.reason}" for file in files if file.reason is not None)
+    """Each reason once, with the files that it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for file in files:
+        if file.reason is not None:
+            concerned.setdefault(file.reason, []).append(f"{file.precision} on {file.runtime}")
+    return (f"{', '.join(which)}: {reason}" for reason, which in concerned.items())

@@ -95,7 +95,9 @@ def supports(runtime: str, precision: str) -> str | None:
 
 
 def supports_provider(runtime: str, provider: str) -> str | None:
-    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has."""
+    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has, or is itself unknown."""
+    if runtime not in RUNTIMES:
+        return None
     offered = RUNTIMES[runtime].providers
     if provider in offered:
         return None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -122,8 +123,7 @@ class FakeRunner:
             case jobs.LogitsJob():
                 return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
             case jobs.ScreenJob():
-                sha256 = _stored(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
-                return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0)
+                return _graph(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
                 return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
@@ -133,17 +133,28 @@ class FakeRunner:
                 return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
             case jobs.ExportJob():
                 resolved = job.spec.resolved
-                sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
+                graph = _graph(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(sha256, 1000, 100.0, 2.0, 0.0, round(accuracy * 1000), 1000)
+                return jobs.Exported(graph, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.stage}")
 
 
 def _stored(store: FileStore, value: object) -> str:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "file"
-        path.write_text(json.dumps(value, sort_keys=True))
+    with _written(value) as path:
         return store.put(path)
+
+
+def _graph(store: FileStore, value: object) -> jobs.Graph:
+    with _written(value) as path:
+        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
+
+
+@contextmanager
+def _written(value: object) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_text(json.dumps(value, sort_keys=True))
+        yield path
 
 
 @dataclass

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
+from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
@@ -32,7 +33,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.training import fine_tune, inference
-from vitsearch.workers import exporting, images, models, tasks
+from vitsearch.workers import images, models, tasks
 from vitsearch_evaluators.base.npy import check_subset
 
 OPSET = 17
@@ -168,17 +169,17 @@ def test_cutting_shrinks_the_graph_and_int8_shrinks_the_file(precision, workspac
     assert half.params_m < 0.6 * whole.params_m
     assert int8.size_bytes < 0.4 * half.size_bytes
     assert whole.parity <= 1e-4
-    onnxruntime.InferenceSession(str(workspace.scratch.get(int8.sha256)), providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(str(workspace.scratch.model(int8.sha256)), providers=["CPUExecutionProvider"])
 
 
 def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened, monkeypatch):
-    seen, quantize = [], exporting.quantize.quantize
+    seen, original = [], quantize.quantize
 
     def watched(onnx_in, onnx_out, precision, images, *more):
         seen.append(images)
-        quantize(onnx_in, onnx_out, precision, images, *more)
+        original(onnx_in, onnx_out, precision, images, *more)
 
-    monkeypatch.setattr(exporting.quantize, "quantize", watched)
+    monkeypatch.setattr(quantize, "quantize", watched)
     calibrations = CALIBRATION, CALIBRATION, replace(CALIBRATION, seed=1)
     first, again, other = (screened(0, 0, "int8_ptq", calibration) for calibration in calibrations)
     assert first.sha256 == again.sha256
@@ -249,7 +250,7 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     spec, deployment = cut(0.67, 0.875), replace(FP32, precision="int8_dynamic")
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     exported = tasks.export_artifact(job)
-    found, path = images.load_data(workspace), workspace.store.get(exported.sha256)
+    found, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
     inputs = to_tensor(found.validation.images, 28, found.mean, found.std).numpy()
 
     def correct(batch: int) -> int:
@@ -336,7 +337,7 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_lo
         jobs.QatJob(workspace, spec, RECIPE, 1, 2, start, targets, base_logits, 100, CALIBRATION)
     )
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, rounded.checkpoint_sha256)
-    for path in (workspace.scratch.get(graph.sha256), workspace.store.get(tasks.export_artifact(job).sha256)):
+    for path in (workspace.scratch.model(graph.sha256), workspace.store.model(tasks.export_artifact(job).graph.sha256)):
         found = [zero for zero in sparse_file.zeros(path) if (zero.reshape(-1, 4).sum(1) >= 2).all()]
         assert len(found) == 4 * 6
 
@@ -355,7 +356,7 @@ def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(worksp
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, seen.checkpoint_sha256)
     )
-    assert 0 < exported.parity < 0.02
+    assert 0 < exported.graph.parity < 0.02
     screened = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
     costs = [(made.macs_m, made.params_m, made.size_bytes) for made in (screened, exported)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-3)
@@ -369,7 +370,7 @@ def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(worksp
     named = replace(spec, resolved=replace(spec.resolved, fp32_layers=("blocks.1.mlp.fc1", "head")))
     deployment = replace(FP32, precision="int8_mixed")
     graph = tasks.build_graph(jobs.ScreenJob(workspace, named, deployment, OPSET, CALIBRATION))
-    kinds = Counter(node.op_type for node in onnx.load(workspace.scratch.get(graph.sha256)).graph.node)
+    kinds = Counter(node.op_type for node in onnx.load(workspace.scratch.model(graph.sha256)).graph.node)
     assert kinds["MatMulIntegerToFloat"] == 4 * 6 + 1 - 2
     assert screened(0.5, 0.5, "int8_ptq").size_bytes < graph.size_bytes < screened(0.5, 0.5).size_bytes
 

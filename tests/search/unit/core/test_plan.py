@@ -52,6 +52,7 @@ plans = st.builds(
         st.builds(
             Deployment,
             *[st.text(max_size=5)] * 4,
+            st.none() | st.integers(1, 64),
             st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
                 lambda options: tuple(sorted(options.items()))
             ),

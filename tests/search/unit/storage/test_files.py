@@ -75,20 +75,66 @@ def test_an_incomplete_file_is_not_found(store, file):
 
 
 def test_the_last_user_deletes_a_scratch_file(tmp_path):
-    (tmp_path / "model").write_bytes(b"graph")
+    (tmp_path / "model.onnx").write_bytes(b"graph")
     store = FileStore(tmp_path / "scratch")
-    scratch, sha256 = ScratchFiles(store), store.put(tmp_path / "model")
+    scratch, sha256 = ScratchFiles(store), store.put_model(tmp_path / "model.onnx").sha256
     with scratch.using(sha256):
         with scratch.using(sha256):
             pass
-        assert store.holds(sha256)
-    assert not store.holds(sha256)
+        assert store.holds_model(sha256)
+    assert not store.holds_model(sha256)
 
 
 def test_a_scratch_file_stays_when_its_use_fails(tmp_path):
-    (tmp_path / "model").write_bytes(b"graph")
+    (tmp_path / "model.onnx").write_bytes(b"graph")
     store = FileStore(tmp_path / "scratch")
-    scratch, sha256 = ScratchFiles(store), store.put(tmp_path / "model")
+    scratch, sha256 = ScratchFiles(store), store.put_model(tmp_path / "model.onnx").sha256
     with pytest.raises(KeyError), scratch.using(sha256):
         raise KeyError
-    assert store.holds(sha256)
+    assert store.holds_model(sha256)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A model of two files."""
+    (tmp_path / "model.xml").write_bytes(b"graph")
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    return tmp_path / "model.xml"
+
+
+def test_a_model_of_one_file_keeps_its_digest_and_its_suffix(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    store = FileStore(tmp_path / "store")
+    stored = store.put_model(tmp_path / "model.onnx")
+    assert (stored.sha256, stored.size_bytes) == (hashlib.sha256(b"graph").hexdigest(), 5)
+    assert store.model(stored.sha256).suffix == ".onnx"
+
+
+def test_the_files_of_a_model_stay_together(pair, tmp_path):
+    store = FileStore(tmp_path / "store")
+    stored = store.put_model(pair)
+    found = store.model(stored.sha256)
+    assert (found.read_bytes(), found.with_suffix(".bin").read_bytes()) == (b"graph", b"weights")
+    assert stored.size_bytes == 12
+
+
+def test_models_that_share_one_file_are_two(pair, tmp_path):
+    store = FileStore(tmp_path / "store")
+    first = store.put_model(pair)
+    pair.with_suffix(".bin").write_bytes(b"others")
+    second = store.put_model(pair)
+    assert first.sha256 != second.sha256
+    assert store.model(second.sha256).with_suffix(".bin").read_bytes() == b"others"
+
+
+def test_all_files_of_a_model_are_dropped(pair, tmp_path):
+    store = FileStore(tmp_path / "store")
+    sha256 = store.put_model(pair).sha256
+    store.drop_model(sha256)
+    assert not store.holds_model(sha256)
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_a_model_that_is_gone_is_named(tmp_path):
+    with pytest.raises(StoreError, match="model abc is not in the store"):
+        FileStore(tmp_path).model("abc")
