@@ -135,6 +135,7 @@ def space_json(folder: Path, **search: object) -> dict[str, object]:
             "ffn_pruning_ratio": [0.0, 0.25, 0.5, 0.75],
             "pruning_scope": ["uniform", "global"],
             "quantization": ["fp32", "int8_dynamic"],
+            "batch": "1",
         },
         "search": {"trials": 8, "candidates": 2, "seed": 0} | search,
         "storage": f"sqlite:///{folder / 'fake.db'}",

@@ -100,7 +100,7 @@ class Pipeline:
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
         if self._measurements.rounds(trial.keys.graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
-                if not scratch.holds_model(row.sha256):  # measured and dropped, or the folder was emptied
+                if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     await self._measurements.measure(trial, _model(row, scratch), self.protocols.screen, rounds)
@@ -182,7 +182,7 @@ class Pipeline:
 
     def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
         row = self._ledger.artifact(keys.artifact_key or "")
-        return row if row is not None and self._workspace.store.holds_model(row.sha256) else None
+        return row if row is not None and self._workspace.store.holds(row.sha256) else None
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)

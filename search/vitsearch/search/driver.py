@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
@@ -54,7 +54,7 @@ class SearchEnd:
 class Driver:
     """Drives one session to its end."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, batches: KeptBatches) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
         self._session = session
         self._space = session.space
         self._study = session.study
@@ -62,8 +62,8 @@ class Driver:
         self._driver = session.driver
         self._progress = session.progress
         self._pipeline = pipeline
-        self._plans = plans
-        self._batches = batches
+        self._batches = KeptBatches(session.study)
+        self._plans = replace(plans, kept_batch=self._batches)
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._started = time.monotonic()
         self._without_gain = 0

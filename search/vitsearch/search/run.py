@@ -110,12 +110,11 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     session.study.adopt_data(ready.description)
     device = session.device
     can_run = deployable(device.name, device.info)
-    batches = KeptBatches(session.study)
-    plans = plan_space(session.space, can_run, batches)
+    plans = plan_space(session.space, can_run)
     for reason in dict.fromkeys(filter(None, map(can_run, deployments_of(session.space, device.name)))):
         session.progress.note(f"not searched: {reason}")
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
-    return await Driver(session, pipeline, plans, batches).run(options.retry_failed)
+    return await Driver(session, pipeline, plans).run(options.retry_failed)
 
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:

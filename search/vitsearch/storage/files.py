@@ -66,9 +66,6 @@ class FileStore:
             raise StoreError(f"model {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
         return found
 
-    def holds_model(self, sha256: str) -> bool:
-        return self._model(sha256) is not None
-
     def drop_model(self, sha256: str) -> None:
         """Delete a model if it is there."""
         path = self._model(sha256)
@@ -89,8 +86,8 @@ class FileStore:
         return path
 
     def holds(self, sha256: str) -> bool:
-        """Whether the store has the file."""
-        return self._path(sha256).exists()
+        """Whether the store has the file or the model."""
+        return self._path(sha256).exists() or self._model(sha256) is not None
 
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256[2:]

@@ -11,7 +11,7 @@ import pytest
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, rounds_of
+from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, ModelFile, rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
@@ -26,7 +26,7 @@ GRAPH = "ab" * 32
 def file(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text(json.dumps({"cost_ms": 2.0}))
-    return path
+    return ModelFile(path)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_second_round_measures_once_more_and_pools_both(ledger, trial, file):
     device = FakeDevice()
     run = measuring(ledger, device)
     asyncio.run(run.measure(trial, file, CONFIRM))
-    file.write_text(json.dumps({"cost_ms": 2.2}))
+    file.path.write_text(json.dumps({"cost_ms": 2.2}))
     for _ in range(2):
         asyncio.run(run.measure(trial, file, CONFIRM, rounds=2))
     assert device.measured == {CONFIRM.id: 2}
@@ -132,7 +132,7 @@ def test_what_another_driver_measured_meanwhile_is_pooled_too(ledger, trial, fil
     mine, other = measuring(ledger, FakeDevice()), measuring(ledger, FakeDevice())
     asyncio.run(mine.measure(trial, file, SCREEN))
     assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == 2.0
-    file.write_text(json.dumps({"cost_ms": 2.2}))
+    file.path.write_text(json.dumps({"cost_ms": 2.2}))
     asyncio.run(other.measure(trial, file, CONFIRM))
     asyncio.run(mine.measure(trial, file, CONFIRM))
     assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == pytest.approx((2.0 * 2.2) ** 0.5)
@@ -141,7 +141,7 @@ def test_what_another_driver_measured_meanwhile_is_pooled_too(ledger, trial, fil
 def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, trial, file):
     run = measuring(ledger, FakeDevice())
     asyncio.run(run.measure(trial, file, SCREEN))
-    file.write_text(json.dumps({"cost_ms": 3.0}))
+    file.path.write_text(json.dumps({"cost_ms": 3.0}))
     asyncio.run(run.measure(trial, file, CONFIRM))
     low, high = run.pooled(GRAPH).metrics.intervals["cpu_ms_p50"]
     assert low < 2.0 < 3.0 < high, "they disagree, so the interval holds both"

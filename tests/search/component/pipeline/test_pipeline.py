@@ -72,7 +72,7 @@ def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, f
     asked = []
     fake_study.runner.before = asked.append
     pipeline.protocols = replace(pipeline.protocols, confirm=CONFIRM._replace(batch=2))
-    keys, _ = asyncio.run(through(pipeline, cut))
+    keys, _ = asyncio.run(through(pipeline, replace(cut, deployments=(replace(cut.deployment, batch=None),))))
     assert [job.batch for job in asked if isinstance(job, ExportJob)] == [2]
     assert ledger.accuracy(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
 
@@ -143,7 +143,7 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
 def test_a_deleted_int8_model_is_exported_from_its_own_checkpoint(pipeline, cut, fake_study, ledger):
     keys, _ = asyncio.run(through(pipeline, quantization_aware(cut)))
     store = pipeline.context.workspace.store
-    store.get(ledger.artifact(keys.artifact_key).sha256).unlink()
+    store.drop_model(ledger.artifact(keys.artifact_key).sha256)
     store.get(ledger.training(keys.weights_key, 1).checkpoint_sha256).unlink()
     asyncio.run(confirm(pipeline, quantization_aware(cut)))
     made = fake_study.runner.made

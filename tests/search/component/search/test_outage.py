@@ -20,30 +20,34 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver, outage
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 LEAVES_AT = 4
-"""Baseline, the other precision of the leaderboard, one screen; then it is away."""
+"""The baseline and the two precisions of the leaderboard; then it is away."""
 
 
 @dataclass
 class Leaving(FakeDevice):
-    """Gives no answer to the ``leaves_at``-th question and all that follow, until ``is_back`` says so."""
+    """Gives no answer to the ``leaves_at``-th question and all that follow, until ``is_back`` says so.
+
+    ``most_waiting`` screens waited at the same time.
+    """
 
     leaves_at: int = LEAVES_AT
     is_back: Callable[[], bool] = lambda: False
-    waiting: int = 0
+    waiting: list[str] = field(default_factory=list)
     asked: int = 0
     most_waiting: int = 0
 
     async def measure(self, artifact, deployment, protocol, repeat):
         self.asked += 1
         if self.asked >= self.leaves_at and not self.is_back():
-            self.waiting += 1
-            self.most_waiting = max(self.most_waiting, self.waiting)
+            self.waiting.append(protocol.id)
+            self.most_waiting = max(self.most_waiting, self.waiting.count(SCREEN.id))
             try:
                 await self._silence()
             finally:
-                self.waiting -= 1
+                self.waiting.remove(protocol.id)
         return await super().measure(artifact, deployment, protocol, repeat)
 
     async def _silence(self):
@@ -89,7 +93,7 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
     device, made, seen = study.device, study.runner.made, {}
 
     def has_trained_without_it():
-        if made["train"] and device.waiting and "status" not in seen:
+        if made["train"] and device.waiting and not seen.get("status"):
             seen["status"] = status(study)
         return bool(seen.get("status"))
 
@@ -110,14 +114,15 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
     assert len(rows) <= sum(device.measured.values()) <= len(rows) + 2  # and the baseline's, which may be no trial's
 
 
-@pytest.mark.parametrize(("may_wait", "waiting"), [(1, 1), (9, 2)])
+@pytest.mark.parametrize(("may_wait", "waiting"), [(1, 2), (9, 4)])
 def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, waiting):
-    """A screen waits when the device leaves; the plan that is trained without it frees a round for one more."""
+    """Two plans are asked for before the first is seen to wait; then no more, although four could be."""
     monkeypatch.setattr(driver, "WAITING_FOR_DEVICE", may_wait)
-    study.device.deadline_s = 0.1
+    many = study.with_space(search__candidates=4)
+    many.device.deadline_s = 0.1
     with pytest.raises(DeviceLost):
-        study.run()
-    assert study.device.most_waiting == waiting
+        many.run()
+    assert many.device.most_waiting == waiting
 
 
 def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch):
@@ -155,7 +160,7 @@ def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(s
 
 
 def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
-    study.device.leaves_at = 3  # the first screen of all
+    study.device.leaves_at = 4  # the first screen of the search
     study.device.is_back = lambda: study.runner.made["proxy"] >= 1
     assert study.run().complete  # else it would be away for ever
     proxies = {record.keys.weights_key for record in study.records().values() if record.proxy}
@@ -166,13 +171,13 @@ def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):
     refused = Counter()
 
     def no_signal(job):
-        if isinstance(job, ProxyJob) and not refused:
+        if isinstance(job, ProxyJob) and few.device.waiting and not refused:
             refused["proxy"] += 1
             raise StageError("proxy", "not_finite", "no number")
 
-    few = study.with_space(search__trials=1)
+    few = study.with_space(search__trials=3)
     few.runner.before = no_signal
-    few.device.leaves_at = 3
+    few.device.leaves_at = 4
     few.device.is_back = lambda: bool(refused)
     assert few.run().complete
     assert not states(few).keys() & {TrialState.FAIL, TrialState.RUNNING}

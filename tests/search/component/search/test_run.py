@@ -24,7 +24,7 @@ def with_resources(space: SearchSpace, **resources: object) -> SearchSpace:
     return SearchSpace.from_json(space.to_json() | {"resources": resources})
 
 
-def plans_of(space: SearchSpace) -> PlanSpace:
+def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:
     return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
 

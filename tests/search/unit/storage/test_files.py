@@ -81,8 +81,8 @@ def test_the_last_user_deletes_a_scratch_file(tmp_path):
     with scratch.using(sha256):
         with scratch.using(sha256):
             pass
-        assert store.holds_model(sha256)
-    assert not store.holds_model(sha256)
+        assert store.holds(sha256)
+    assert not store.holds(sha256)
 
 
 def test_a_scratch_file_stays_when_its_use_fails(tmp_path):
@@ -91,7 +91,7 @@ def test_a_scratch_file_stays_when_its_use_fails(tmp_path):
     scratch, sha256 = ScratchFiles(store), store.put_model(tmp_path / "model.onnx").sha256
     with pytest.raises(KeyError), scratch.using(sha256):
         raise KeyError
-    assert store.holds_model(sha256)
+    assert store.holds(sha256)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_all_files_of_a_model_are_dropped(pair, tmp_path):
     store = FileStore(tmp_path / "store")
     sha256 = store.put_model(pair).sha256
     store.drop_model(sha256)
-    assert not store.holds_model(sha256)
+    assert not store.holds(sha256)
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 
