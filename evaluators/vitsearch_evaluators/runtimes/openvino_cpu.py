@@ -47,6 +47,10 @@ class OpenVinoSession(Session):
         except (RuntimeError, ValueError, TypeError) as error:
             raise refused(error, "the model does not accept the images") from error
 
+    def executed_graph(self) -> Any:
+        """Return the graph that the device executes (an openvino.Model): its kernels with shapes and precisions."""
+        return self._request.get_compiled_model().get_runtime_model()
+
     def close(self) -> None:
         self._request = None
 
@@ -56,9 +60,9 @@ class OpenVinoRuntime(Runtime):
 
     Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's choice,
     which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves threads
-    and streams to OpenVINO, and `fused_attention`: `off` for models with as many tokens as heads, whose attention OpenVINO
-    2026.4 computes wrongly on CPUs when it fuses it. The precision in use is read back and recorded in the result. It
-    is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
+    and streams to OpenVINO, and `fused_attention`: `off` for models with as many tokens as heads, whose attention
+    OpenVINO 2026.4 computes wrongly on CPUs when it fuses it. The precision in use is read back and recorded in the
+    result. It is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
     """
 
     name = "openvino"
@@ -93,7 +97,7 @@ class OpenVinoRuntime(Runtime):
 
     def load(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
-    ) -> Session:
+    ) -> OpenVinoSession:
         import openvino
 
         files = model_files(path)
