@@ -134,9 +134,11 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Check whether a plan that was written by hand can be built, and report every reason why not."""
-    from vitsearch.cli.plans import describe, read
+    from vitsearch.cli.plans import describe, read, warning
 
     written = read(file, space)
+    if known := warning(written):
+        typer.echo(f"warning: {known}", err=True)
     typer.echo(json.dumps(written.plan.to_json(), indent=2) if as_json else describe(file, written))
 
 
@@ -157,6 +159,12 @@ def capabilities(
     resolution: Annotated[
         int | None, typer.Option(help="With --try: pixels; default: those of the backbone.", show_default=False)
     ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --try: a runtime, may be repeated; default: onnxruntime and openvino.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
 ) -> None:
     """List the operators that each backbone supports and the precisions that each runtime supports, and why others are
@@ -166,7 +174,7 @@ def capabilities(
 
         if not names:
             raise typer.BadParameter("--try needs the name of a backbone")
-        raise typer.Exit(0 if try_backbones(names, resolution, as_json) else 1)
+        raise typer.Exit(0 if try_backbones(names, resolution, backend or [], as_json) else 1)
     if resolution is not None or as_json:
         raise typer.BadParameter("--resolution and --json describe what --try does: add --try")
     from vitsearch.cli.capabilities import describe, examples

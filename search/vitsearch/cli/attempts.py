@@ -10,29 +10,38 @@ from rich.console import Console
 
 from vitsearch import backbones
 from vitsearch.cli.tables import fitted
+from vitsearch.core.precision_shares import in_name_only, shown
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.errors import UnknownName
 
 if TYPE_CHECKING:
     from vitsearch.workers.attempt import Attempt, FileAttempt
 
-COLUMNS = ["precision", "runtime", "result", "difference", "size_mb", "latency_ms"]
+COLUMNS = ["precision", "runtime", "result", "MACs", "difference", "size_mb", "latency_ms"]
 LEGEND = (
-    "difference: of the logits to those of torch in fp32 (int8_qat: of torch with rounding), over the largest logit; "
-    "large ones are normal for int8 on random weights. latency_ms: one image, one thread, on this machine."
+    "MACs: those that the runtime computes in that precision. difference: of the logits to those of torch in fp32 "
+    "(int8_qat: of torch with rounding), over the largest logit; large ones are normal for int8 on random weights. "
+    "latency_ms: one image, one thread, on this machine."
 )
 
 
-def try_backbones(names: Sequence[str], resolution: int | None, as_json: bool) -> bool:
+def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequence[str], as_json: bool) -> bool:
     """Try each backbone and print what works; returns whether all of it does.
+
+    Without ``runtimes``, they are tried in those whose files are written in seconds.
 
     Raises :class:`~vitsearch.errors.UnknownName` before anything is tried.
     """
     for name in names:
         backbones.find(name)
-    from vitsearch.workers.attempt import attempt  # torch, onnx and onnxruntime
+    for runtime in runtimes:
+        if runtime not in RUNTIMES:
+            raise UnknownName("runtime", runtime, RUNTIMES)
+    from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
 
     console, attempts = Console(), []
     for name in names:
-        attempts.append(attempt(name, resolution))
+        attempts.append(attempt(name, resolution, runtimes or QUICK))
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
@@ -61,9 +70,15 @@ def _row(file: FileAttempt) -> list[str]:
         file.precision,
         file.runtime,
         result,
+        shown(file.precision, file.shares),
         *("" if figure is None else format(figure, form) for figure, form in figures),
     ]
 
 
 def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
-    return (f"{file.precision} on {file.runtime}: {file.reason}" for file in files if file.reason is not None)
+    """Each reason once, with the files that it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for file in files:
+        if reason := file.reason or in_name_only(file.precision, file.shares):
+            concerned.setdefault(reason, []).append(f"{file.precision} on {file.runtime}")
+    return (f"{', '.join(which)}: {reason}" for reason, which in concerned.items())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +85,7 @@ def fake_cost_ms(resolved: ResolvedPlan) -> float:
 
 
 def fake_shares(resolved: ResolvedPlan) -> dict[str, float]:
-    """Shares of the MACs by precision: in int8 all but the products of attention."""
+    """Shares of the MACs by precision: all but the products of attention are quantized."""
     return {"fp32": 1.0} if resolved.blocks[0].precision == "fp32" else {"int8": 0.96, "fp32": 0.04}
 
 
@@ -127,8 +128,7 @@ class FakeRunner:
             case jobs.LogitsJob():
                 return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
             case jobs.ScreenJob():
-                sha256 = _stored(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
-                return jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0, fake_shares(job.spec.resolved))
+                return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
                 return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
@@ -138,18 +138,28 @@ class FakeRunner:
                 return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
             case jobs.ExportJob():
                 resolved = job.spec.resolved
-                sha256 = _stored(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
+                graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                graph = jobs.Graph(sha256, 1000, 100.0, 2.0, 0.0, fake_shares(resolved))
                 return jobs.Exported(graph, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.stage}")
 
 
 def _stored(store: FileStore, value: object) -> str:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "file"
-        path.write_text(json.dumps(value, sort_keys=True))
+    with _written(value) as path:
         return store.put(path)
+
+
+def _graph(store: FileStore, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
+    with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
+        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0, fake_shares(resolved))
+
+
+@contextmanager
+def _written(value: object) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_text(json.dumps(value, sort_keys=True))
+        yield path
 
 
 @dataclass

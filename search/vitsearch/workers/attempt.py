@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,19 @@ from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
-from vitsearch.errors import PlanError, VitsearchError
+from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_evaluators.artifacts import model_files
 
 IMAGENET_CLASSES = 1000
+QUICK = ("onnxruntime", "openvino")
+"""Runtimes whose files are written in seconds."""
 IMAGES = 4
 """Random images that calibrate the files and compare them with torch."""
+NOT_HERE = frozenset({"unavailable", "runtime_unavailable"})
+"""Kinds of failures that say nothing of the model: a converter or a kernel is missing on this machine."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class Attempt:
         return {"works": self.works} | asdict(self)
 
 
-def attempt(name: str, resolution: int | None = None) -> Attempt:
-    """Try ``name`` at ``resolution`` (None: its native one) in every runtime, at every precision that can be made.
+def attempt(name: str, resolution: int | None = None, runtimes: Sequence[str] = QUICK) -> Attempt:
+    """Try ``name`` at ``resolution`` (None: its native one) in ``runtimes``, at every precision that can be made.
 
     :class:`~vitsearch.errors.UnknownName` for a backbone of no family, :class:`~vitsearch.errors.PlanError` for a
     resolution that it does not support.
@@ -92,7 +96,7 @@ def attempt(name: str, resolution: int | None = None) -> Attempt:
             images = _images(spec)
             ships = deploy.deployed(model, family, tuple(images.shape))
             macs_m, params_m = macs.count(ships, images[:1])
-            files = tuple(_files(ships, images, family, spec))
+            files = tuple(_files(ships, images, spec, runtimes))
         except PlanError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
@@ -112,13 +116,14 @@ def _images(spec: ModelSpec) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _files(ships: nn.Module, images: torch.Tensor, family: Backbone, spec: ModelSpec) -> Iterator[FileAttempt]:
-    for runtime in precisions.RUNTIMES.values():
-        for precision in runtime.precisions:
-            asked = FileAttempt(runtime.name, precision)
-            reason = family.supports(spec.backbone, "quantization", precision) or EXPORTERS.get(
-                runtime.name
-            )().supports(family.family, precision)
+def _files(ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Sequence[str]) -> Iterator[FileAttempt]:
+    family = backbones.find(spec.backbone)
+    for runtime in runtimes:
+        exporter = EXPORTERS.get(runtime)()
+        for precision in precisions.RUNTIMES[runtime].precisions:
+            asked = FileAttempt(runtime, precision)
+            reason = family.supports(spec.backbone, "quantization", precision)
+            reason = reason or exporter.supports(family.family, precision)
             yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
 
 
@@ -140,7 +145,8 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileA
             size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
         return replace(asked, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=written.shares)
     except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
-        return replace(asked, reason=_in_one_line(error))
+        is_missing = isinstance(error, StageError) and error.kind in NOT_HERE
+        return replace(asked, is_refused=is_missing, reason=_in_one_line(error))
 
 
 def _in_one_line(error: Exception) -> str:

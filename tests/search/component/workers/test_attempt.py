@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
 from vitsearch.errors import PlanError, StageError, UnknownName
+from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
 from vitsearch.workers import attempt as attempts
 from vitsearch.workers.attempt import attempt
 
@@ -17,13 +19,14 @@ NAME = "test_vit4"  # RMSNorm
 
 @pytest.fixture
 def few_precisions(monkeypatch):
-    monkeypatch.setattr(precisions, "PRECISIONS", {"onnxruntime": ("fp32", "int8_ptq")})
+    runtime = replace(precisions.RUNTIMES["onnxruntime"], precisions=("fp32", "int8_ptq"))
+    monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})
 
 
 def test_every_precision_of_a_model_works():
-    found = attempt(NAME, 32)
+    found = attempt(NAME, 32, ["onnxruntime"])
     assert found.works
-    assert [file.precision for file in found.files] == list(precisions.PRECISIONS["onnxruntime"])
+    assert [file.precision for file in found.files] == list(precisions.RUNTIMES["onnxruntime"].precisions)
     by_precision = {file.precision: file for file in found.files}
     assert by_precision["fp32"].difference < 1e-5
     assert 1e-4 < by_precision["int8_ptq"].difference < 0.2
@@ -33,7 +36,7 @@ def test_every_precision_of_a_model_works():
 
 
 def test_a_builtin_base_keeps_its_channels_and_native_resolution(few_precisions):
-    found = attempt("vit_fmnist_p4")
+    found = attempt("vit_fmnist_p4", runtimes=["onnxruntime"])
     assert (found.works, found.resolution) == (True, 28)
     assert found.params_m == pytest.approx(2.7, abs=0.1)
     assert found.macs_m > 100
@@ -47,7 +50,7 @@ def test_a_precision_that_fails_does_not_hide_the_others(few_precisions, monkeyp
 
     original = quantize.quantize
     monkeypatch.setattr(quantize, "quantize", broken)
-    found = attempt(NAME, 32)
+    found = attempt(NAME, 32, ["onnxruntime"])
     assert not found.works
     assert [file.reason for file in found.files] == [None, "ValueError: no kernel"]
     assert found.files[1].latency_ms is None
@@ -57,10 +60,27 @@ def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypa
     def fail(*_):
         raise StageError("export", "crash", "no converter")
 
-    monkeypatch.setattr(OnnxExporter, "export", fail)
-    found = attempt(NAME, 32)
-    assert (found.works, found.files) == (False, ())
-    assert found.reason == "exporting failed (crash): no converter"
+    monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
+    found = attempt(NAME, 32, ["onnxruntime"])
+    assert not found.works
+    assert {file.reason for file in found.files} == {"exporting failed (crash): no converter"}
+
+
+def test_a_converter_that_is_missing_says_nothing_of_the_model(few_precisions, monkeypatch):
+    def fail(*_):
+        raise StageError("export", "unavailable", "run: vitsearch install-converter")
+
+    monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
+    found = attempt(NAME, 32, ["onnxruntime"])
+    assert found.works
+    assert all(file.is_refused and "install-converter" in file.reason for file in found.files)
+
+
+def test_openvino_is_tried_too():
+    found = attempt("vit_fmnist_p4", runtimes=["openvino"])
+    by_precision = {file.precision: file for file in found.files}
+    assert by_precision["fp32"].difference < 1e-5
+    assert by_precision["int8_ptq"].size_mb < by_precision["fp32"].size_mb
 
 
 def test_a_model_that_is_refused_is_not_built(monkeypatch):
@@ -79,7 +99,7 @@ def test_a_refused_precision_is_not_a_failure(few_precisions, monkeypatch):
         return "not here" if (knob, value) == ("quantization", "int8_ptq") else original(self, name, knob, value)
 
     monkeypatch.setattr(family, "supports", supports)
-    found = attempt(NAME, 32)
+    found = attempt(NAME, 32, ["onnxruntime"])
     assert found.works
     assert (found.files[1].is_refused, found.files[1].reason) == (True, "not here")
 
