@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vitsearch import backbones
 from vitsearch.cli.tables import fitted
-from vitsearch.core.precision_shares import in_name_only, shown
+from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitsearch import api, backbones
-from vitsearch.core import known_bad
+from vitsearch.core.caveats import known_bad
 from vitsearch.core.plan import plan_text
 from vitsearch.space.plans.read import Backbones, WrittenPlan, read_plan
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
-from vitsearch.core.precision_shares import in_name_only, shown
 from vitsearch.study.front import Front, Point
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED

@@ -297,4 +297,5 @@ class Pipeline:
 
 
 def _model(row: ArtifactRow, store: FileStore) -> ModelFile:
-    return ModelFile(store.model(row.sha256), tuple(row.detail.get("options", {}).items()))
+    detail = row.detail
+    return ModelFile(store.model(row.sha256), tuple(detail.get("options", {}).items()), detail.get("structure"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.core import known_bad
+from vitsearch.core.caveats import known_bad
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review

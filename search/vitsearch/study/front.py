@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vitsearch.core import known_bad
+from vitsearch.core.caveats import known_bad
+from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
-from vitsearch.core.precision_shares import in_name_only
 from vitsearch.core.record import Keys
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsearch.core.caveats.precision_shares import PROMISED
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precision_shares import PROMISED
 from vitsearch.export.shares import onnx_macs
 from vitsearch.export.shares.onnx_nodes import nodes
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.core.known_bad import KNOWN, KnownBad, warning, warnings
+from vitsearch.core.caveats.known_bad import KNOWN, KnownBad, warning, warnings
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core import precisions
-from vitsearch.core.precision_shares import PROMISED, in_name_only, shown
+from vitsearch.core.caveats.precision_shares import PROMISED, in_name_only, shown
 
 
 def test_every_promise_is_of_a_precision_that_exists():
