@@ -7,7 +7,7 @@ file before it is followed. Field numbers are those of the schema
 
 import os
 import struct
-from typing import BinaryIO, Iterator, List, NamedTuple, Optional
+from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
 
@@ -15,14 +15,31 @@ _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
 _EXTERNAL_FIELDS = (8, 9)
 """Groups of external buffers, which name files, and the buffers in these groups (LiteRT 2)."""
-_CUSTOM_CODE_FIELD = 1
-_TENSORS_FIELD, _INPUTS_FIELD = 0, 1
-_SHAPE_FIELD, _NAME_FIELD, _SIGNATURE_FIELD = 0, 3, 7
+_OLD_CODE_FIELD, _CUSTOM_CODE_FIELD, _CODE_FIELD = 0, 1, 3
+"""An operator's number is in the newer field; files for older runtimes have it in the old one, of one byte."""
+_TENSORS_FIELD, _INPUTS_FIELD, _GRAPH_OPERATORS_FIELD = 0, 1, 3
+_CODE_INDEX_FIELD, _OPERATOR_INPUTS_FIELD, _OPERATOR_OUTPUTS_FIELD = 0, 1, 2
+_SHAPE_FIELD, _TYPE_FIELD, _NAME_FIELD, _SIGNATURE_FIELD = 0, 1, 3, 7
 _DATA_FIELD, _OFFSET_FIELD, _SIZE_FIELD = 0, 1, 2
 _PLACEHOLDER = 1
 _SCHEMA_VERSION = 3
 _OPERATORS_MAX, _BUFFERS_MAX, _NAME_MAX_BYTES = 4096, 1 << 16, 256
 _GRAPHS_MAX, _TENSORS_MAX, _DIMENSIONS_MAX = 4096, 1 << 18, 4096
+
+
+class Tensor(NamedTuple):
+    """The sizes of a tensor and the number of its element type in the schema (`TensorType`)."""
+
+    shape: Tuple[int, ...]
+    type: int
+
+
+class Operator(NamedTuple):
+    """The number of an operator in the schema (`BuiltinOperator`), and its tensors; None: an input that is left out."""
+
+    code: int
+    inputs: List[Optional[Tensor]]
+    outputs: List[Optional[Tensor]]
 
 
 class _Broken(ValueError):
@@ -126,6 +143,44 @@ def _declared(buffer: _Flatbuffer, tensor: _Table) -> Declared:
     signature = buffer.numbers(buffer.field(tensor, _SIGNATURE_FIELD))
     sizes = signature or buffer.numbers(buffer.field(tensor, _SHAPE_FIELD))
     return Declared(buffer.text(buffer.field(tensor, _NAME_FIELD)), sizes)
+
+
+def operators(stream: BinaryIO, size: int) -> List[Operator]:
+    """Return the operators of the first graph of a file of `size` bytes that `inspect` accepts, in its order."""
+    buffer = _Flatbuffer(stream, size)
+    try:
+        model = buffer.table(buffer.follow(0))
+        codes = [
+            _code(buffer, code)
+            for code in buffer.tables(buffer.field(model, _OPERATOR_CODES_FIELD), _OPERATORS_MAX, "operators")
+        ]
+        graph = next(buffer.tables(buffer.field(model, _SUBGRAPHS_FIELD), _GRAPHS_MAX, "graphs"))
+        tensors = [
+            _tensor(buffer, one) for one in buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")
+        ]
+
+        def named(operator: _Table, number: int) -> List[Optional[Tensor]]:
+            return [None if i < 0 else tensors[i] for i in buffer.numbers(buffer.field(operator, number))]
+
+        found = []
+        for one in buffer.tables(buffer.field(graph, _GRAPH_OPERATORS_FIELD), _TENSORS_MAX, "operators"):
+            index = buffer.field(one, _CODE_INDEX_FIELD)
+            code = codes[0 if index is None else buffer.u32(index)]
+            found.append(Operator(code, named(one, _OPERATOR_INPUTS_FIELD), named(one, _OPERATOR_OUTPUTS_FIELD)))
+        return found
+    except (_Broken, IndexError, StopIteration) as error:
+        raise refusal(f"not a TFLite file: {error or 'there is no graph'}") from error
+
+
+def _code(buffer: _Flatbuffer, table: _Table) -> int:
+    old, new = buffer.field(table, _OLD_CODE_FIELD), buffer.field(table, _CODE_FIELD)
+    return max(0 if old is None else buffer.bytes(old, 1)[0], 0 if new is None else buffer.u32(new))
+
+
+def _tensor(buffer: _Flatbuffer, table: _Table) -> Tensor:
+    kind = buffer.field(table, _TYPE_FIELD)
+    shape = tuple(buffer.numbers(buffer.field(table, _SHAPE_FIELD)))
+    return Tensor(shape, 0 if kind is None else buffer.bytes(kind, 1)[0])
 
 
 def inspect(stream: BinaryIO, size: int) -> Facts:

@@ -47,6 +47,10 @@ class OpenVinoSession(Session):
         except (RuntimeError, ValueError, TypeError) as error:
             raise refused(error, "the model does not accept the images") from error
 
+    def executed_graph(self) -> Any:
+        """Return the graph that the device executes (an openvino.Model): its kernels with shapes and precisions."""
+        return self._request.get_compiled_model().get_runtime_model()
+
     def close(self) -> None:
         self._request = None
 
@@ -93,7 +97,7 @@ class OpenVinoRuntime(Runtime):
 
     def load(
         self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
-    ) -> Session:
+    ) -> OpenVinoSession:
         import openvino
 
         files = model_files(path)

@@ -134,9 +134,11 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Check whether a plan that was written by hand can be built, and report every reason why not."""
-    from vitsearch.cli.plans import describe, read
+    from vitsearch.cli.plans import describe, read, warning
 
     written = read(file, space)
+    if known := warning(written):
+        typer.echo(f"warning: {known}", err=True)
     typer.echo(json.dumps(written.plan.to_json(), indent=2) if as_json else describe(file, written))
 
 

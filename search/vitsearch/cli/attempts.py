@@ -10,16 +10,18 @@ from rich.console import Console
 
 from vitsearch import backbones
 from vitsearch.cli.tables import fitted
+from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
 
 if TYPE_CHECKING:
     from vitsearch.workers.attempt import Attempt, FileAttempt
 
-COLUMNS = ["precision", "runtime", "result", "difference", "size_mb", "latency_ms"]
+COLUMNS = ["precision", "runtime", "result", "MACs", "difference", "size_mb", "latency_ms"]
 LEGEND = (
-    "difference: of the logits to those of torch in fp32 (int8_qat: of torch with rounding), over the largest logit; "
-    "large ones are normal for int8 on random weights. latency_ms: one image, one thread, on this machine."
+    "MACs: those that the runtime computes in that precision. difference: of the logits to those of torch in fp32 "
+    "(int8_qat: of torch with rounding), over the largest logit; large ones are normal for int8 on random weights. "
+    "latency_ms: one image, one thread, on this machine."
 )
 
 
@@ -68,6 +70,7 @@ def _row(file: FileAttempt) -> list[str]:
         file.precision,
         file.runtime,
         result,
+        shown(file.precision, file.shares),
         *("" if figure is None else format(figure, form) for figure, form in figures),
     ]
 
@@ -76,6 +79,6 @@ def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
     """Each reason once, with the files that it concerns."""
     concerned: dict[str, list[str]] = {}
     for file in files:
-        if file.reason is not None:
-            concerned.setdefault(file.reason, []).append(f"{file.precision} on {file.runtime}")
+        if reason := file.reason or in_name_only(file.precision, file.shares):
+            concerned.setdefault(reason, []).append(f"{file.precision} on {file.runtime}")
     return (f"{', '.join(which)}: {reason}" for reason, which in concerned.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitsearch import api, backbones
+from vitsearch.core.caveats import known_bad
 from vitsearch.core.plan import plan_text
 from vitsearch.space.plans.read import Backbones, WrittenPlan, read_plan
 
@@ -14,6 +15,12 @@ def read(file: Path, space_file: Path | None) -> WrittenPlan:
     problems."""
     space = api.judged_space(space_file, ()).require().space if space_file is not None else None
     return read_plan(file, space, Backbones(backbones.supports, backbones.native_resolution))
+
+
+def warning(written: WrittenPlan) -> str | None:
+    """What is known against the plan's combination of model, runtime and precision; None when nothing is."""
+    plan = written.plan
+    return known_bad.warning(plan.backbone, plan.deployment)
 
 
 def describe(file: Path, written: WrittenPlan) -> str:

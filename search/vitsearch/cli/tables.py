@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
@@ -56,6 +57,9 @@ def print_front(front: Front, console: Console | None = None) -> None:
         if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
     for point in front.shown():
+        for warning in point.warnings:
+            console.print(printable(f"{point.name}: {warning}"), style="yellow", markup=False)
+    for point in front.shown():
         if disagreement := _disagreement(point):
             console.print(disagreement, style="yellow", markup=False)
 
@@ -78,7 +82,7 @@ def front_table(front: Front, width: int) -> Table:
     rows = [
         [
             _name(point, front),
-            plan_text(point.plan, several),
+            _plan(point.plan, point.shares, several),
             *(_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns),
         ]
         for point in points
@@ -105,6 +109,12 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
     for row in rows:
         table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
     return table
+
+
+def _plan(plan: Plan, shares: dict[str, float], with_model: bool = True) -> str:
+    """A plan, and behind its precision how much of the arithmetic has it: ``int8_ptq (96% in int8)``."""
+    kept = shown(plan.deployment.precision, shares)
+    return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
 
 
 def _name(point: Point, front: Front) -> str:
@@ -171,6 +181,10 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         for note in missing_notes([*state["objectives"], *EXTRA], leaders):
             console.print(note, style="dim", markup=False)
         _print_value_notes(leaders, console)
+        for row in state["leaderboard"]:
+            plan = Plan.from_json(row["plan"])
+            if warning := in_name_only(plan.deployment.precision, row["shares"]):
+                console.print(f"{plan_text(plan)}: {warning}", style="yellow", markup=False)
 
 
 def _print_value_notes(models: dict[str, Metrics], console: Console) -> None:
@@ -186,7 +200,7 @@ def leaderboard_table(state: dict[str, Any], width: int) -> Table:
     rows = []
     for leader in state["leaderboard"]:
         metrics = Metrics.from_json(leader)
-        shown = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
-        rows.append([plan_text(Plan.from_json(leader["plan"])), *shown])
+        cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
+        rows.append([_plan(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
     return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)

@@ -153,7 +153,8 @@ class CompressionSpec:
 class Graph:
     """An exported file in a store. ``shares`` are those of its MACs that the runtime computes in each precision
     (:mod:`vitsearch.export.shares`); ``parity`` is the largest difference to torch over the largest logit; ``options``
-    are those of the runtime that the file needs."""
+    are those of the runtime that the file needs; ``structure`` names what its cost depends on
+    (:mod:`vitsearch.export.structure`)."""
 
     sha256: str
     size_bytes: int
@@ -162,11 +163,12 @@ class Graph:
     parity: float
     shares: dict[str, float] = field(default_factory=dict)
     options: tuple[tuple[str, str | int], ...] = ()
+    structure: str | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
         counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity, "shares": self.shares}
-        return counted | {"options": dict(self.options)}
+        return counted | {"options": dict(self.options), "structure": self.structure}
 
 
 @dataclass(frozen=True)

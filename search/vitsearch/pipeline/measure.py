@@ -23,6 +23,7 @@ ATTEMPTS = 2
 """A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
 FINAL_ROUNDS = 2
 """What is shown at the end was confirmed twice: after its training, and on the idle machine."""
+NO_COST = StageCost(0.0, {})
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -34,10 +35,12 @@ DEVICE_FLAGS = {
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model to measure. ``options`` are those of the runtime that it needs beside those of its plan."""
+    """A model to measure. ``options`` are those of the runtime that it needs beside those of its plan; files of the
+    same ``structure`` have the same cost."""
 
     path: Path
     options: tuple[tuple[str, str | int], ...] = ()
+    structure: str | None = None
 
     def deployment(self, plan: Plan) -> Deployment:
         return replace(plan.deployment, options=(*plan.deployment.options, *self.options))
@@ -45,7 +48,11 @@ class ModelFile:
 
 def rounds_of(rows: Iterable[MeasurementRow]) -> int:
     """How often a graph was measured: disturbed attempts count as one with the attempt that followed."""
-    return max((1 + row.repeat // ATTEMPTS for row in rows), default=0)
+    return max((1 + _round_of(row) for row in rows), default=0)
+
+
+def _round_of(row: MeasurementRow) -> int:
+    return row.repeat // ATTEMPTS
 
 
 class DeviceMeasurements:
@@ -81,8 +88,16 @@ class DeviceMeasurements:
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int
     ) -> tuple[MeasurementRow, StageCost]:
-        """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept."""
+        """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept.
+
+        Nothing is measured where a file of the same structure was: its results hold for this graph too.
+        """
         graph, deployment = trial.keys.graph_key, file.deployment(trial.plan)
+        if same := self._of_structure(file, protocol, number):
+            *others, last = (replace(row, graph_key=graph) for row in same)
+            for row in others:
+                self._context.ledger.add(row, NO_COST)
+            return last, NO_COST
         for attempt in range(ATTEMPTS):
             repeat = number * ATTEMPTS + attempt
             with self._context.stage(Stage.MEASURE):
@@ -90,16 +105,25 @@ class DeviceMeasurements:
             self._warn(found.flags)
             self._results.adopt_times(found)
             where = found.device_id, found.environment_id
-            row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json())
+            row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
             cost = StageCost(found.seconds, {deployment.runtime: found.runtime_version})
             if "contended" not in found.flags or attempt == ATTEMPTS - 1:
                 return row, cost
             self._context.ledger.add(row, cost)
         raise AssertionError("unreachable")
 
+    def _of_structure(self, file: ModelFile, protocol: MeasureProtocol, number: int) -> list[MeasurementRow]:
+        """The attempts of a round of another graph whose file has the same structure, in the present environment."""
+        info = self._device.info
+        if file.structure is None:
+            return []
+        rows = self._context.ledger.measurements_of_structure(file.structure, info.device_id, protocol.id)
+        here = [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number]
+        return [row for row in here if row.graph_key == here[0].graph_key]
+
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        rows = [row for row in self._rows(graph, protocol) if row.repeat // ATTEMPTS == number]
+        rows = [row for row in self._rows(graph, protocol) if _round_of(row) == number]
         return rows[-1] if rows else None
 
     def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:

@@ -259,6 +259,11 @@ class Pipeline:
         found = runtimes.get(device_job(deployment, runtimes).runtime)
         return found.version if found else None
 
+    def shares(self, keys: Keys) -> dict[str, float]:
+        """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
+        row = self._ledger.artifact(keys.artifact_key or "")
+        return {} if row is None else dict(row.detail.get("shares", {}))
+
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""
         found = self._measurements.pooled(keys.graph_key)
@@ -292,4 +297,5 @@ class Pipeline:
 
 
 def _model(row: ArtifactRow, store: FileStore) -> ModelFile:
-    return ModelFile(store.model(row.sha256), tuple(row.detail.get("options", {}).items()))
+    detail = row.detail
+    return ModelFile(store.model(row.sha256), tuple(detail.get("options", {}).items()), detail.get("structure"))

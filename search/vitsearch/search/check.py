@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitsearch import backbones
+from vitsearch.core.caveats import known_bad
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plans import deployments_of, plan_space
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
@@ -80,18 +81,26 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """Check the form of a space file, its names and values, its weights files and its data, each as far as the others
     allow. Raises :class:`~vitsearch.errors.SpaceError` only for a file that is no YAML mapping."""
     judged = judge(path, overrides, backbones.supports)
-    draft = judged.draft
+    draft, known = judged.draft, [*judged.warnings, *_known_bad(judged.draft.space)]
     if draft.data is None:
-        return Checked(judged, None, [], tuple(judged.warnings))
+        return Checked(judged, None, [], tuple(known))
     asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
     try:
         spec = DataSpec.from_json(stored_data(draft.data, max(asked) or ANY_SIZE))
         data, warnings = review(spec)
     except DataError as error:
         problem = _problem(str(error))
-        known = {each.path for each in draft.problems}  # such as a missing root
-        return Checked(judged, None, [] if problem.path in known else [problem], tuple(judged.warnings))
-    return Checked(judged, data, [], (*judged.warnings, *warnings))
+        reported = {each.path for each in draft.problems}  # such as a missing root
+        return Checked(judged, None, [] if problem.path in reported else [problem], tuple(known))
+    return Checked(judged, data, [], (*known, *warnings))
+
+
+def _known_bad(space: SearchSpace | None) -> list[str]:
+    """What is known against combinations of a file whose values are valid."""
+    if space is None:
+        return []
+    names = [choice.name for choice in space.space.backbone]
+    return known_bad.warnings(names, deployments_of(space, space.device_names[0]))
 
 
 def _problem(text: str) -> Problem:

@@ -75,11 +75,11 @@ class UnprunedModels:
             await self._find_batch(model)
             plan = self._plans.unpruned(model)
             try:
-                _, metrics = await self._evaluate_unpruned(plan, "leaderboard")
+                keys, metrics = await self._evaluate_unpruned(plan, "leaderboard")
             except StageError as error:  # one model that fails here does not end the run; as a trial it is recorded
                 self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
             else:
-                leaders.append({"plan": plan.to_json(), **metrics.to_json()})
+                leaders.append({"plan": plan.to_json(), "shares": self._pipeline.shares(keys), **metrics.to_json()})
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
             self._done.add(plan)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vitsearch.core.caveats import known_bad
+from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
@@ -38,7 +40,8 @@ class Point:
     """A model that could be shipped; ``trial`` is None for the baseline.
 
     ``flags`` are those that all its measurements have, such as ``throttled``. ``basis`` is what its medians are:
-    ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger.
+    ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
+    of its MACs in each precision, as the runtime computes them; empty where they are unknown.
     """
 
     trial: int | None
@@ -49,6 +52,14 @@ class Point:
     flags: tuple[str, ...] = ()
     basis: str | None = None
     on_device: OnDevice | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its precision does not keep, and what is known against its combination of model and deployment."""
+        deployment = self.plan.deployment
+        found = in_name_only(deployment.precision, self.shares), known_bad.warning(self.plan.backbone, deployment)
+        return tuple(filter(None, found))
 
     @property
     def name(self) -> str:
@@ -62,6 +73,8 @@ class Point:
             "feasible": self.feasible,
             "flags": list(self.flags),
             "basis": self.basis,
+            "shares": self.shares,
+            "warnings": list(self.warnings),
             "on_device": self._on_device(),
         }
 
@@ -124,8 +137,8 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     return Front(
         study.name,
         objectives,
-        baseline and results.with_device_accuracy(baseline),
-        tuple(results.with_device_accuracy(point) for point, _ in kept),
+        baseline and results.with_artifact(baseline),
+        tuple(results.with_artifact(point) for point, _ in kept),
         knee([losses for _, losses in kept]),
         study.is_emulated,
         tuple(_near(objectives, [point for point, _ in found], kept)),
@@ -161,10 +174,12 @@ class _Results:
             return point
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
-    def with_device_accuracy(self, point: Point) -> Point:
-        """The point with its accuracy on the device, if the device was asked."""
-        keys = point.keys
-        found = self._ledger.accuracy(keys.artifact_key or "", self._split, evaluated_on=keys.device_id)
+    def with_artifact(self, point: Point) -> Point:
+        """The point with the precisions of its file, and its accuracy on the device, if the device was asked."""
+        key = point.keys.artifact_key or ""
+        artifact = self._ledger.artifact(key)
+        point = replace(point, shares=dict(artifact.detail.get("shares", {})) if artifact else {})
+        found = self._ledger.accuracy(key, self._split, evaluated_on=point.keys.device_id)
         return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
 
 

@@ -84,6 +84,11 @@ def fake_cost_ms(resolved: ResolvedPlan) -> float:
     return (0.4 + 1.2 * heads + 2.0 * ffn) * (0.42 if precision != "fp32" else 1.0) * resolved.resolution / 28
 
 
+def fake_shares(resolved: ResolvedPlan) -> dict[str, float]:
+    """Shares of the MACs by precision: all but the products of attention are quantized."""
+    return {"fp32": 1.0} if resolved.blocks[0].precision == "fp32" else {"int8": 0.96, "fp32": 0.04}
+
+
 def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
     heads, ffn = share(resolved)
     lost = 0.12 * (1 - heads) ** 2 + 0.05 * (1 - ffn) ** 2 + 0.02 * (1 - resolved.resolution / 28)
@@ -123,7 +128,7 @@ class FakeRunner:
             case jobs.LogitsJob():
                 return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
             case jobs.ScreenJob():
-                return _graph(job.workspace.scratch, {"cost_ms": fake_cost_ms(job.spec.resolved)})
+                return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
                 return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
@@ -133,7 +138,7 @@ class FakeRunner:
                 return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
             case jobs.ExportJob():
                 resolved = job.spec.resolved
-                graph = _graph(job.workspace.store, {"cost_ms": fake_cost_ms(resolved), "of": resolved.to_json()})
+                graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(graph, round(accuracy * 1000), 1000)
         raise AssertionError(f"no answer for {job.stage}")
@@ -144,9 +149,9 @@ def _stored(store: FileStore, value: object) -> str:
         return store.put(path)
 
 
-def _graph(store: FileStore, value: object) -> jobs.Graph:
-    with _written(value) as path:
-        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
+def _graph(store: FileStore, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
+    with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
+        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0, fake_shares(resolved))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, shares
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, shares, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import EVALUATION_BATCH, blank, drawn
@@ -45,11 +45,13 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
 
 @dataclass(frozen=True)
 class Written:
-    """A file, its largest difference to torch over the largest logit, and the share of its MACs by precision."""
+    """A file, its largest difference to torch over the largest logit, the share of its MACs by precision, and the
+    digest of its structure, if that is known."""
 
     file: ExportedFile
     parity: float
     shares: dict[str, float]
+    structure: str | None = None
 
 
 def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
@@ -72,7 +74,8 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
         raise StageError("export", "parity", differ)
-    return Written(file, relative, shares.by_precision(file, deployment))
+    kept = shares.by_precision(file, deployment)
+    return Written(file, relative, kept, structure.digest_of(file, deployment))
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:

@@ -184,7 +184,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
 def _graph(store: FileStore, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
     stored = store.put_model(written.file.path)
     counted = macs_m, params_m, written.parity, written.shares
-    return jobs.Graph(stored.sha256, stored.size_bytes, *counted, written.file.options)
+    return jobs.Graph(stored.sha256, stored.size_bytes, *counted, written.file.options, written.structure)
 
 
 def _evaluate(

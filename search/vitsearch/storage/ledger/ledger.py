@@ -89,7 +89,8 @@ class ReferenceKey:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`."""
+    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`; ``structure`` names what
+    the cost of the file depends on, if that is known."""
 
     graph_key: str
     artifact_sha256: str
@@ -98,6 +99,7 @@ class MeasurementRow:
     protocol: str
     repeat: int
     result: dict[str, Any]
+    structure: str | None = None
 
     file: ClassVar[None] = None
 
@@ -181,6 +183,13 @@ class Ledger:
         if protocol is not None:
             where = and_(where, m.protocol == protocol)
         return self._all(MeasurementRow, where)
+
+    def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
+        """Of all graphs whose files have this structure, oldest first."""
+        m = tables.measurement.c
+        return self._all(
+            MeasurementRow, and_(m.structure == structure, m.device_id == device_id, m.protocol == protocol)
+        )
 
     def reference_times(self, device_id: str) -> dict[ReferenceKey, dict[str, Any]]:
         """The times of the reference models on a device that were stored last."""

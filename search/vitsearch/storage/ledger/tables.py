@@ -88,6 +88,7 @@ measurement = Table(
     Column("protocol", String(64), nullable=False),
     Column("repeat", Integer, nullable=False),
     Column("result", JSON, nullable=False),
+    Column("structure", String(64), index=True),
     *_cost_columns(),
     UniqueConstraint("graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"),
 )

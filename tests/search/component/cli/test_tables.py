@@ -37,6 +37,11 @@ def shown(show, *what, width=115):
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
+def row_of(plan, metrics, **shares):
+    """A row of the leaderboard."""
+    return {"plan": plan.to_json(), "shares": shares, **metrics.to_json()}
+
+
 @pytest.fixture
 def front(plan):
     def metrics(accuracy, ms, mb, intervals=None):
@@ -93,6 +98,42 @@ def test_models_are_named_where_there_are_several(front):
     assert "other_vit@28 heads-33%" in shown(print_front, replace(front, points=(other, second)))
 
 
+def test_the_share_of_its_arithmetic_stands_behind_a_precision(front):
+    first, second = front.points
+    shares = {"int8": 0.957, "fp32": 0.043}
+    text = shown(print_front, replace(front, points=(replace(first, shares=shares), second)))
+    assert "4  heads-33% ffn-50% global int8_dynamic (96% in int8)  " in text
+
+
+def test_int8_in_name_only_is_said_in_the_table_and_under_it(front):
+    first, _ = front.points
+    hollow = replace(first, shares={"fp32": 0.99, "int8": 0.01})
+    text = shown(print_front, replace(front, points=(hollow,), knee=None))
+    assert "heads-33% ffn-50% global int8_dynamic (1% in int8)" in text
+    assert text.splitlines()[-1] == "trial 4: int8 in name only: 1% of its MACs, 99% are in fp32"
+
+
+def test_a_known_bad_combination_has_its_reason_under_the_front(front):
+    first, _ = front.points
+    deployment = replace(first.plan.deployment, precision="fp16")
+    half = replace(first, plan=replace(first.plan, deployments=(deployment,)))
+    last = shown(print_front, replace(front, points=(half,), knee=None), width=400).splitlines()[-1]
+    assert last.startswith("trial 4: onnxruntime has no fp16 kernels on CPUs")
+    assert half.to_json()["warnings"] == [last.removeprefix("trial 4: ")]
+
+
+def test_the_leaderboard_shows_what_is_in_int8(plan):
+    int8 = replace(plan, deployments=(replace(plan.deployment, precision="int8_ptq"),))
+    metrics = Metrics.of({"accuracy": 0.9, "cpu_ms_p50": 1.0})
+    rows = [row_of(int8, metrics, int8=0.957, fp32=0.043), row_of(int8, metrics, fp32=0.99, int8=0.01)]
+    lines = shown(print_status, STATE | {"leaderboard": rows}).splitlines()
+    assert [line[:36].rstrip() for line in lines[-3:-1]] == [
+        "fake_vit@28 int8_ptq (96% in int8)",
+        "fake_vit@28 int8_ptq (1% in int8)",
+    ]
+    assert lines[-1] == "fake_vit@28 int8_ptq: int8 in name only: 1% of its MACs, 99% are in fp32"
+
+
 def test_a_study_without_a_model_says_where_to_look(front):
     text = shown(print_front, replace(front, points=()))
     assert text == "Study fake has no feasible trained model yet: see 'vitsearch status fake'."
@@ -134,14 +175,14 @@ def test_a_model_that_predicts_one_class_is_named_under_the_front(front):
 
 
 def test_a_model_that_predicts_one_class_is_named_under_the_leaderboard(plan):
-    rows = [{"plan": plan.to_json(), **Metrics.of({"accuracy": 0.1}, notes={"accuracy": ONE_CLASS}).to_json()}]
-    text = shown(print_status, STATE | {"leaderboard": rows})
+    metrics = Metrics.of({"accuracy": 0.1}, notes={"accuracy": ONE_CLASS})
+    text = shown(print_status, STATE | {"leaderboard": [row_of(plan, metrics)]})
     assert text.splitlines()[-1] == f"fake_vit@28 fp32: accuracy 0.1, but {ONE_CLASS}"
 
 
 def test_what_was_emulated_is_marked_wherever_it_is_shown(front, plan):
     assert shown(print_front, replace(front, emulated=True)) == "EMULATED: " + FRONT
-    rows = [{"plan": plan.to_json(), **Metrics.of({"accuracy": 0.8912}).to_json()}]
+    rows = [row_of(plan, Metrics.of({"accuracy": 0.8912}))]
     lines = shown(print_status, STATE | {"leaderboard": rows, "emulated": True}).splitlines()
     assert [line.split(":")[0] for line in lines if "EMULATED" in line] == ["EMULATED", "EMULATED"]
 
@@ -169,7 +210,7 @@ def test_a_status_before_the_first_trial():
 def test_the_leaderboard_stands_below(plan):
     values = {"accuracy": 0.8912, "cpu_ms_p50": 3.6, "peak_memory_mb": None, "size_mb": None}
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
-    rows = [{"plan": plan.to_json(), **metrics.to_json()}]
+    rows = [row_of(plan, metrics)]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
     assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
 

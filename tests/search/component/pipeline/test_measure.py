@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,39 @@ def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, trial, fil
     asyncio.run(run.measure(trial, file, CONFIRM))
     low, high = run.pooled(GRAPH).metrics.intervals["cpu_ms_p50"]
     assert low < 2.0 < 3.0 < high, "they disagree, so the interval holds both"
+
+
+def test_a_file_of_the_same_structure_is_not_measured_again(ledger, trial, file):
+    device = FakeDevice()
+    asked = contended(device, 1)
+    measurements, other = measuring(ledger, device), replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
+    same = ModelFile(file.path, structure="1" * 64)
+    asyncio.run(measurements.measure(trial, same, SCREEN))
+    asyncio.run(measurements.measure(other, same, SCREEN))
+    assert asked == [0, 1]  # the first was disturbed
+    assert measurements.pooled(other.keys.graph_key).metrics == measurements.pooled(GRAPH).metrics
+    asyncio.run(measurements.measure(other, same, SCREEN, 2))  # a second round is measured for one of them
+    asyncio.run(measurements.measure(trial, same, SCREEN, 2))
+    assert asked == [0, 1, 2]
+    assert measurements.rounds(GRAPH, SCREEN) == 2
+
+
+@pytest.mark.parametrize("structure", [None, "2" * 64])
+def test_files_of_other_or_unknown_structures_are_measured(ledger, trial, file, structure):
+    device = FakeDevice()
+    asked = contended(device, 0)
+    measurements, other = measuring(ledger, device), replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
+    asyncio.run(measurements.measure(trial, ModelFile(file.path, structure=structure and "1" * 64), SCREEN))
+    asyncio.run(measurements.measure(other, ModelFile(file.path, structure=structure), SCREEN))
+    assert asked == [0, 0]
+
+
+def test_another_environment_is_measured_although_the_structure_is_known(ledger, trial, file):
+    other = replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
+    device, updated = FakeDevice(), FakeDevice()
+    updated.info = updated.info._replace(environment_id="9" * 64)
+    same = ModelFile(file.path, structure="1" * 64)
+    asyncio.run(measuring(ledger, device).measure(trial, same, SCREEN))
+    asked = contended(updated, 0)
+    asyncio.run(measuring(ledger, updated).measure(other, same, SCREEN))
+    assert asked == [0]

@@ -122,6 +122,7 @@ def test_the_study_remembers_baseline_reference_and_leaderboard(finished):
             (row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]
         ]
         assert rows == [("fp32", pytest.approx(3.6)), ("int8_dynamic", pytest.approx(3.6 * 0.42))]
+        assert [row["shares"] for row in known["leaderboard"]] == [{"fp32": 1.0}, {"int8": 0.96, "fp32": 0.04}]
 
 
 def test_a_larger_number_of_trials_goes_on(fake_study):

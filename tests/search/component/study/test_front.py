@@ -13,7 +13,7 @@ from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import AccuracyRow, Ledger, MeasurementRow, ReferenceKey
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.sampling import PlanSpace
@@ -151,6 +151,16 @@ def test_a_point_that_is_dominated_only_within_its_interval_is_near_the_front(fr
     assert [point.name for point in front.near] == ["trial 1"]
 
 
+def test_a_point_has_the_shares_of_its_file(front_of):
+    shares = {"int8": 0.957, "fp32": 0.043}
+    front_of(confirmed("a", 0.9, 2.0))
+    assert front_of().points[0].shares == {}
+    front_of.ledger.add(ArtifactRow("a-a", "model", "s", 1, "here", {"shares": shares}), StageCost(0, {}))
+    (point,) = front_of().points
+    assert point.shares == shares
+    assert point.to_json()["shares"] == shares
+
+
 def test_the_baseline_is_shown_as_it_was_measured(front_of):
     front_of(baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
     measured(front_of.ledger, "base", 2.5)
@@ -190,6 +200,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
+    keys |= {"shares", "warnings"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys

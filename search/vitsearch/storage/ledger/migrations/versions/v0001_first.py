@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("protocol", sa.String(64), nullable=False),
         sa.Column("repeat", sa.Integer, nullable=False),
         sa.Column("result", sa.JSON, nullable=False),
+        sa.Column("structure", sa.String(64), index=True),
         *_made(),
         sa.UniqueConstraint(
             "graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"

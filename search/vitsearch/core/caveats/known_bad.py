@@ -1,0 +1,151 @@
+"""Combinations of model, runtime and precision that were measured, or published, to be slow, inexact or void.
+
+They stay measurable: a device may differ. ``vitsearch check`` and ``plan`` warn of them, ``front`` shows the reason
+beside the point. Each entry says what was found, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from vitsearch.core.plan import Deployment
+
+ANY = ("*",)
+
+
+@dataclass(frozen=True)
+class KnownBad:
+    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``versions`` are starts
+    of those versions of the runtime that have it; empty for all. ``figure`` was measured as ``source`` says."""
+
+    runtime: str
+    precisions: tuple[str, ...]
+    reason: str
+    figure: str
+    source: str
+    backbones: tuple[str, ...] = ANY
+    providers: tuple[str, ...] = ANY
+    versions: tuple[str, ...] = ()
+
+    def concerns(self, backbone: str, deployment: Deployment, version: str | None = None) -> bool:
+        """Whether a model has it. An unknown ``version`` may be one of those that do."""
+        return (
+            deployment.runtime == self.runtime
+            and _matches(deployment.precision, self.precisions)
+            and _matches(deployment.provider, self.providers)
+            and _matches(backbone, self.backbones)
+            and (version is None or not self.versions or version.startswith(self.versions))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.figure} ({self.source})"
+
+
+CPU = ("cpu",)
+STATIC_OR_DYNAMIC = ("int8_dynamic", "int8_ptq", "int8_qat", "int8_mixed")
+EFFICIENTVIT_MIT = ("efficientvit_fmnist", "efficientvit_b*", "efficientvit_l*")
+OF_CONVOLUTIONS = (
+    *EFFICIENTVIT_MIT,
+    "efficientvit_m*",
+    "efficientformerv2_*",
+    "fastvit_t*",
+    "mobilevitv2_*",
+    "repvit_*",
+)
+
+KNOWN: tuple[KnownBad, ...] = (
+    KnownBad(
+        "onnxruntime",
+        ("fp16",),
+        "onnxruntime has no fp16 kernels on CPUs, casts to fp32 and back, and only the file is smaller",
+        "1.08 to 1.11 times the CPU time of fp32 for DeiT-tiny and a small ViT",
+        "benchmarks/README.md, Xeon with AVX512-VNNI, 2026-11-25",
+        providers=CPU,
+    ),
+    KnownBad(
+        "onnxruntime",
+        ("int8_weights",),
+        "onnxruntime multiplies weights of 8 bits by blocks, and rounds activations to int8 although only the file was "
+        "to be small",
+        "1.18 to 1.45 times the CPU time of fp32 for a small ViT and DeiT-tiny",
+        "benchmarks/README.md, Xeon with AVX512-VNNI, 2026-11-25",
+        providers=CPU,
+    ),
+    KnownBad(
+        "onnxruntime",
+        STATIC_OR_DYNAMIC,
+        "int8 in name only, because only linear layers are quantized",
+        "1% of the MACs of efficientvit_fmnist are in int8, 3% of efficientvit_b0, less of efficientvit_m0, "
+        "efficientformerv2_s0, fastvit_t8, mobilevitv2_050 and repvit_m0_9; CPU times, where measured, are 0.96 "
+        "to 1.02 times those of fp32",
+        "MACs: export/shares at int8_dynamic, 2026-11-26; times: benchmarks/README.md, 2026-11-25",
+        OF_CONVOLUTIONS,
+    ),
+    KnownBad(
+        "openvino",
+        ("int8_qat",),
+        "int8 in name only, because only the ranges of linear layers are learned",
+        "1% of the MACs of efficientvit_fmnist are in int8, 93% with int8_ptq",
+        "export/shares, openvino 2026.4, 2026-11-26",
+        EFFICIENTVIT_MIT,
+    ),
+    KnownBad(
+        "openvino",
+        ("fp16",),
+        "a CPU without fp16 kernels computes in bf16 instead, and such a measurement is refused",
+        "asked for f16, openvino 2026.4 used bf16 on a Zen 4 with AVX512-BF16",
+        "measured 2026-11-24",
+        providers=CPU,
+    ),
+    KnownBad(
+        "openvino",
+        ANY,
+        "openvino fuses attention with as many tokens as heads wrongly on CPUs, so that such files run unfused",
+        "fused, the result is off by 0.24 to 1.06 of its largest value",
+        "openvino 2026.4, 4 tokens and 4 heads, 2026-11-26",
+        ("mobilevit_fmnist",),
+        CPU,
+        ("2026.4",),
+    ),
+    KnownBad(
+        "litert",
+        ("int8_ptq",),
+        "static int8 is slower than fp32 and inexact",
+        "47.6 against 27.2 CPU ms, with a signal 7.9 dB above the error; int8_dynamic takes 12.7 ms with 32.5 dB",
+        "deit_tiny, ai-edge-litert 2.3 on a Zen 4, 2026-11-24",
+        ("deit_tiny*",),
+        CPU,
+    ),
+    KnownBad(
+        "tensorrt",
+        ("int8_*",),
+        "int8 of a ViT is often no faster than fp16, because attention is fused in int8 under narrow conditions only",
+        "FasterViT-0 on a T4: 1.461 against 1.364 ms; ViT-L: 131.8 against 65.6 ms",
+        "published: NVIDIA/TensorRT issues 3186 and 4273, NVIDIA/Model-Optimizer issue 167",
+        ("vit_*", "deit*"),
+    ),
+)
+
+
+def warning(backbone: str, deployment: Deployment, version: str | None = None) -> str | None:
+    """What is known against a model at a deployment, with figures and sources; None when nothing is. ``version`` is
+    that of the runtime on the device, if it is known."""
+    return "; ".join(str(known) for known in KNOWN if known.concerns(backbone, deployment, version)) or None
+
+
+def warnings(backbones: Sequence[str], deployments: Iterable[Deployment]) -> list[str]:
+    """One line for each known combination that a space has, with the models and precisions that it concerns."""
+    asked, lines = list(deployments), []
+    for known in KNOWN:
+        pairs = [(name, one) for one in asked for name in backbones if known.concerns(name, one)]
+        if pairs:
+            names = ", ".join(dict.fromkeys(name for name, _ in pairs))
+            precisions = ", ".join(dict.fromkeys(one.precision for _, one in pairs))
+            lines.append(f"{names} on {known.runtime} at {precisions}: {known}")
+    return lines
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

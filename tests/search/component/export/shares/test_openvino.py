@@ -1,0 +1,57 @@
+"""MACs of the kernels that OpenVINO runs: of the three bases, all that torch's counter finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vitsearch.export import shares
+from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
+
+pytest.importorskip("openvino")
+BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
+
+
+@pytest.fixture(scope="module")
+def computes():
+    """The precisions that this CPU computes in."""
+    return OpenVinoRuntime().available().precisions
+
+
+@pytest.mark.parametrize("batch", [1, None], ids=["batch of 1", "open batch"])
+@pytest.mark.parametrize("name", BASES)
+def test_all_macs_of_a_base_are_found_and_are_fp32(exported, base, name, batch):
+    assert shares.macs(*exported(name, "openvino", "fp32", batch)) == {"fp32": base(name)[1]}
+
+
+@pytest.mark.parametrize(("name", "share"), [("vit_fmnist_p4", 0.979), ("efficientvit_fmnist", 0.930)])
+def test_static_int8_has_most_convolutions_and_products(exported, base, name, share):
+    pytest.importorskip("nncf")
+    found = exported(name, "openvino", "int8_ptq")
+    assert sum(shares.macs(*found).values()) == base(name)[1]
+    assert shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.957, 0.010, 0.445), strict=True)])
+def test_trained_int8_has_the_layers_whose_ranges_were_learned(exported, base, name, share):
+    found = exported(name, "openvino", "int8_qat")
+    assert sum(shares.macs(*found).values()) == base(name)[1]
+    assert shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_halves_are_known_only_where_the_cpu_computes_in_them(exported, computes, precision):
+    found = shares.by_precision(*exported("efficientvit_fmnist", "openvino", precision))
+    assert found == ({precision: 1.0} if precision in computes else {})
+
+
+def test_other_processors_are_unknown(exported):
+    file, deployment = exported("efficientvit_fmnist", "openvino", "fp32")
+    assert shares.by_precision(file, replace(deployment, provider="npu")) == {}
+
+
+def test_a_model_that_runs_unfused_is_counted_whole(exported, base):
+    file, deployment = exported("vit_fmnist_p4", "openvino", "fp32")
+    unfused = replace(file, options=(("fused_attention", "off"),))
+    assert shares.macs(unfused, deployment) == {"fp32": base("vit_fmnist_p4")[1]}
