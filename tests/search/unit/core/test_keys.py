@@ -36,8 +36,8 @@ def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
     assert weights == "7c6e96e2efd8e88c88d5cc355e1d3052ba9f6b891909697bce34ed4cc5083395"
-    assert graph == "1b9acf1e732f58c28102dece0d81c10c1eac71f04049474737eac2150c1e3b5d"
-    assert artifact_key(weights, 1, graph, None) == "5943013d91cc53aab702eea6048bc7327194b6de62f64fa2e8604433c0ec9ad4"
+    assert graph == "5327d3bcaf6f33ee3151ae7d2a5fcfb26e9005e20f6452d0db800fc39a2ee81f"
+    assert artifact_key(weights, 1, graph, None) == "8a15702d08362b2e380389d2b09a6af949e5196ce942fe33fdb4dbf0449173e0"
 
 
 def with_precision(resolved, precision):
@@ -105,7 +105,9 @@ def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
     assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
 
 
-@pytest.mark.parametrize("change", [{"runtime": "x"}, {"provider": "x"}, {"options": (("threads", 2),)}])
+@pytest.mark.parametrize(
+    "change", [{"runtime": "x"}, {"provider": "x"}, {"batch": 8}, {"batch": None}, {"options": (("threads", 2),)}]
+)
 def test_the_deployment_enters_the_graph_key(asked, resolved, change):
     other = replace(asked.deployment, **change)
     assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
