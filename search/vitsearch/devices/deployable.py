@@ -15,7 +15,7 @@ Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
 EXTRAS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert", "coreml": "coreml"}
 """Runtime -> the extra of vitsearch-evaluators that installs it on a device."""
-NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml"})
+NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
 """Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""
@@ -85,7 +85,9 @@ def _too_old(device: str, found: RuntimeInfo) -> str | None:
 
 
 def _missing_provider(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
-    if found.name not in NAMES_PROVIDERS:
+    if found.name == "litert" and deployment.provider != "cpu":
+        return f"device {device}: its litert ({found.version}) computes on the CPU only, not on {deployment.provider}"
+    if found.name not in NAMES_PROVIDERS or (found.name == "benchmark_model" and not found.providers):
         return None
     name = RUNTIMES[deployment.runtime].providers[deployment.provider]
     if name in found.providers:
