@@ -79,15 +79,31 @@ def run(
 
 
 @app.command()
-def check(space: SpaceFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def check(
+    space: SpaceFile,
+    overrides: Overrides = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME_OR_FILE",
+            help="Also judge what runs on a device, without the device: by a description that comes with vitsearch "
+            "(jetson_nano, raspberry_pi5, ...) or a file of 'vitsearch devices describe'.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Report every problem in a space file, its data and its weights files, and warn of data that judges badly; without
     problems, the number of plans and the disk space and time that the data needs."""
-    from vitsearch.search.check import check_space
+    from vitsearch.devices import descriptions
+    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space
 
+    described = None if device is None else descriptions.find(device)
     checked = check_space(space, overrides or ())
     for warning in checked.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    found = checked.require()
+    found: Valid | CheckedDevice = checked.require() if described is None else check_device(checked, described)
     typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else typer.echo(found.describe())
 
 

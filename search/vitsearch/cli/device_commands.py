@@ -80,6 +80,15 @@ def status(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def describe(name: Name) -> None:
+    """Print what a device's agent reports, as JSON. With the file, 'vitsearch check SPACE --as FILE' judges a space
+    while the device is away or somebody else's."""
+    from vitsearch.cli import device_tables
+
+    _print(device_tables.description(name, _book().get(name)).to_json())
+
+
+@app.command()
 def peaks(
     name: Name,
     runtime: Annotated[str, typer.Option(help="Runtime of the device to measure.")] = "onnxruntime",

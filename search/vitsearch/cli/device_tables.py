@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from vitsearch.cli.terminal import Terminal, plain
 from vitsearch.devices.connection import connect
+from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch_evaluators.base.printable import printable
@@ -55,6 +57,12 @@ def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
 def describe(info: DeviceInfo) -> str:
     """A device in words: ``NVIDIA Jetson Nano (physical)``."""
     return printable(f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})")
+
+
+def description(name: str, device: KnownDevice) -> DeviceDescription:
+    """What the agent reports now, with the date."""
+    info = _ask(name, device, lambda client: client.device())
+    return DeviceDescription(name, f"Recorded from the agent of {name} on {datetime.now(UTC):%Y-%m-%d}.", info)
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def reasons(plan: Plan, supports: Supports) -> list[Reason]:
             found.append(Reason("quantization", reason))
         if (reason := precisions.supports_provider(deployment.runtime, deployment.provider)) is not None:
             found.append(Reason("provider", reason))
+        if (reason := precisions.supports_batch(deployment.runtime, deployment.batch)) is not None:
+            found.append(Reason("batch", reason))
     return found
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from vitsearch.core.precisions import RUNTIMES
+
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Scope = Literal["uniform", "global", "isomorphic"]
 
@@ -206,4 +208,15 @@ def plan_text(plan: Plan, with_model: bool = True) -> str:
         parts.append(f"sparse {cut.weight_sparsity}")
     if plan.distillation not in ("none", "logits"):
         parts.append(f"{plan.distillation} distillation")
-    return " ".join([*parts, plan.deployment.precision])
+    return " ".join([*parts, deployment_text(plan.deployment)])
+
+
+def deployment_text(deployment: Deployment) -> str:
+    """The precision, the runtime unless it is onnxruntime, and the provider unless it is the runtime's default one."""
+    parts = [deployment.precision]
+    if deployment.runtime != "onnxruntime":
+        parts.append(deployment.runtime)
+    found = RUNTIMES.get(deployment.runtime)
+    if found is None or deployment.provider != next(iter(found.providers)):
+        parts.append(deployment.provider)
+    return " ".join(parts)

@@ -95,10 +95,16 @@ def supports(runtime: str, precision: str) -> str | None:
 
 
 def supports_provider(runtime: str, provider: str) -> str | None:
-    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has, or is itself unknown."""
-    if runtime not in RUNTIMES:
+    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has, or is not one of ours."""
+    found = RUNTIMES.get(runtime)
+    if found is None or provider in found.providers:
         return None
-    offered = RUNTIMES[runtime].providers
-    if provider in offered:
+    return f"{runtime} has no provider {provider!r}; allowed: {', '.join(found.providers)}"
+
+
+def supports_batch(runtime: str, batch: int | None) -> str | None:
+    """Why files of ``runtime`` cannot have such a batch (None: open), in one sentence; ``None`` when they can."""
+    found = RUNTIMES.get(runtime)
+    if batch is not None or found is None or found.open_batch:
         return None
-    return f"provider {provider!r} is not one of {runtime}; allowed: {', '.join(offered)}"
+    return f"the files of {runtime} take a fixed number of images, not 'open'; allowed: 1"

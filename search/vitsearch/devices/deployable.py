@@ -8,13 +8,14 @@ from vitsearch.core.device_jobs import ON_DEVICE, device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
+from vitsearch.models.graph import OLDEST_OPSET, OPSET
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
 EXTRAS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert", "coreml": "coreml"}
 """Runtime -> the extra of vitsearch-evaluators that installs it on a device."""
-NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml"})
+NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
 """Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""
@@ -25,22 +26,27 @@ def deployable(device: str, info: DeviceInfo) -> Deployable:
     return lambda deployment: _why_not(device, info, deployment)
 
 
-def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment], opset: int) -> None:
+def on_device(info: DeviceInfo, deployment: Deployment) -> RuntimeInfo | None:
+    """The device's runtime that runs a deployment; None when it has none that is available."""
+    usable = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
+    return usable.get(device_job(deployment, usable).runtime)
+
+
+def opset_for(info: DeviceInfo, deployment: Deployment) -> int:
+    """The ONNX opset of the files for a device: ours, or the newest one that its runtime reads if that is older."""
+    found = on_device(info, deployment)
+    return OPSET if found is None or found.max_opset is None else min(OPSET, found.max_opset)
+
+
+def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment]) -> None:
     """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
-    runtime is missing, too old for ``opset``, or runs nothing of what is ``asked``."""
+    runtime is missing, or runs nothing of what is ``asked``."""
     reasons: dict[str, list[str | None]] = {}
     for deployment in asked:
         reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))
-    there = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
     for runtime, found in reasons.items():
         if None not in found:
             raise ResourceError("; ".join(dict.fromkeys(filter(None, found))) + _install(runtime))
-        on_device = there[next(name for name in ON_DEVICE[runtime] if name in there)]
-        if "onnx" in on_device.artifacts and on_device.max_opset is not None and on_device.max_opset < opset:
-            raise ResourceError(
-                f"device {device}: models are exported with opset {opset}, "
-                f"but its {on_device.name} ({on_device.version}) reads at most {on_device.max_opset}"
-            )
 
 
 def _install(runtime: str) -> str:
@@ -58,15 +64,30 @@ def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | Non
         return f"device {device} has no runtime {_wanted(deployment.runtime)}; available: {names}"
     if not found.available:
         return f"device {device}: the runtime {found.name} is not usable: {found.reason}"
-    return _missing_provider(device, found, deployment) or _missing_precision(device, found, deployment)
+    return (
+        _too_old(device, found)
+        or _missing_provider(device, found, deployment)
+        or _missing_precision(device, found, deployment)
+    )
 
 
 def _wanted(runtime: str) -> str:
     return " or ".join(ON_DEVICE.get(runtime, (runtime,)))
 
 
+def _too_old(device: str, found: RuntimeInfo) -> str | None:
+    if "onnx" not in found.artifacts or found.max_opset is None or found.max_opset >= OLDEST_OPSET:
+        return None
+    return (
+        f"device {device}: models are exported with opset {OLDEST_OPSET} or newer, "
+        f"but its {found.name} ({found.version}) reads at most {found.max_opset}"
+    )
+
+
 def _missing_provider(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
-    if found.name not in NAMES_PROVIDERS:
+    if found.name == "litert" and deployment.provider != "cpu":
+        return f"device {device}: its litert ({found.version}) computes on the CPU only, not on {deployment.provider}"
+    if found.name not in NAMES_PROVIDERS or (found.name == "benchmark_model" and not found.providers):
         return None
     name = RUNTIMES[deployment.runtime].providers[deployment.provider]
     if name in found.providers:

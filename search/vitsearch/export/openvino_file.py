@@ -71,7 +71,7 @@ def _is_fused_wrongly(onnx_path: Path) -> bool:
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.value_info
     }
     attentions = (shapes.get(node.output[0], []) for node in model.graph.node if node.op_type == "Softmax")
-    return any(len(shape) == 4 and shape[1] == shape[2] == shape[3] for shape in attentions)
+    return any(len(shape) == 4 and 0 < shape[1] == shape[2] == shape[3] for shape in attentions)
 
 
 def _quantized(model: Any, task: ExportTask) -> Any:

@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
@@ -22,8 +21,8 @@ from vitsearch.core.resolve import resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.availability import WaitingDevice
+from vitsearch.devices.deployable import on_device, opset_for
 from vitsearch.devices.protocols import Protocols
-from vitsearch.models.graph import OPSET
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
@@ -74,7 +73,7 @@ class Pipeline:
         start, refit = shared.base.weights_sha256, calibrations.refit_digest()
         keys = Keys(
             weights_key(resolved, plan, start, teacher_sha256, config.data, refit),
-            graph_key(resolved, plan.deployment, config.data, OPSET),
+            graph_key(resolved, plan.deployment, config.data, self._opset(plan.deployment)),
             None,
             self.device.info.device_id,
         )
@@ -91,8 +90,8 @@ class Pipeline:
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             deployment, calibration = trial.plan.deployment, self.config.calibration
-            version = self._runtime_version(deployment)
-            job = ScreenJob(self._workspace, trial.spec, deployment, OPSET, calibration, version)
+            opset, version = self._opset(deployment), self._runtime_version(deployment)
+            job = ScreenJob(self._workspace, trial.spec, deployment, opset, calibration, version)
             graph, cost = await self.context.run(job)
             where = str(scratch.root)
             return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
@@ -242,8 +241,8 @@ class Pipeline:
             checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
             deployment, calibration = trial.plan.deployment, self.config.calibration
             batch = deployment.batch or self.protocols.confirm.batch or 1
-            version = self._runtime_version(deployment)
-            job = ExportJob(self._workspace, trial.spec, deployment, OPSET, calibration, checkpoint, batch, version)
+            opset, version = self._opset(deployment), self._runtime_version(deployment)
+            job = ExportJob(self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version)
             out, cost = await self.context.run(job)
             graph, detail = out.graph, out.graph.detail() | {"only_class": out.only_class}
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
@@ -255,14 +254,16 @@ class Pipeline:
 
     def _runtime_version(self, deployment: Deployment) -> str | None:
         """The version of the runtime on the device, on which the form of some files depends."""
-        runtimes = {runtime.name: runtime for runtime in self.device.info.runtimes if runtime.available}
-        found = runtimes.get(device_job(deployment, runtimes).runtime)
+        found = on_device(self.device.info, deployment)
         return found.version if found else None
 
     def shares(self, keys: Keys) -> dict[str, float]:
         """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
         row = self._ledger.artifact(keys.artifact_key or "")
         return {} if row is None else dict(row.detail.get("shares", {}))
+
+    def _opset(self, deployment: Deployment) -> int:
+        return opset_for(self.device.info, deployment)
 
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""

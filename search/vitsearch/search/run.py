@@ -19,7 +19,6 @@ from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DeviceLost, ResourceError
-from vitsearch.models.graph import OPSET
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Source, Workspace
@@ -76,7 +75,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         device = closing.enter_context(
             open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
         )
-        refuse_unable(device.name, device.info, deployments_of(space, device.name), OPSET)
+        refuse_unable(device.name, device.info, deployments_of(space, device.name))
         refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
         study.adopt_device(device.name, device.info.kind)
         what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
 from vitsearch.space.section_base import Pixels, Section, Weights, default_weights, with_weights
@@ -55,7 +55,11 @@ Runtime = Literal["onnxruntime", "openvino", "litert", "tensorrt", "coreml"]
 Provider = Literal[
     "cpu", "gpu", "npu", "ane", "all", "cuda", "tensorrt", "openvino", "xnnpack", "qnn", "coreml", "directml", "nnapi"
 ]
-Batch = Literal["auto", "1", "open"]
+Batch = Annotated[
+    Literal["auto", "1", "open"],
+    BeforeValidator(lambda value: "1" if value == 1 and not isinstance(value, bool) else value),  # a number in YAML
+    WithJsonSchema({"enum": ["auto", 1, "open"]}),
+]
 
 
 class Knobs(Section):

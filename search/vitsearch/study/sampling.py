@@ -101,7 +101,7 @@ class PlanSpace:
 
     def _deployment(self, suggest: Suggest, backbone: str) -> Deployment:
         runtime = suggest.word("backend", self._runtimes(backbone))
-        provider = suggest.word(f"provider@{runtime}", self.providers(runtime))
+        provider = suggest.word(f"provider@{runtime}", self._providers(backbone, runtime))
         offered = self._precisions(backbone, runtime, provider)
         # By provider as well, where it decides what can be had.
         name = f"quantization@{runtime}" + ("" if len(self.providers(runtime)) == 1 else f"@{provider}")
@@ -205,8 +205,8 @@ class PlanSpace:
         """The baseline in fp32, in the first runtime and provider of the file that the device has."""
         backbone = self.space.baseline.backbone
         runtime = (self._runtimes(backbone) or self._choices("backend"))[0]
-        provider = (self.providers(runtime) or (default_provider(runtime),))[0]
-        return Unpruned(backbone, runtime, provider, "fp32")
+        asked = self._providers(backbone, runtime) or self.providers(runtime) or (default_provider(runtime),)
+        return Unpruned(backbone, runtime, asked[0], "fp32")
 
     def unpruned(self, model: Unpruned, batch: str | None = None) -> Plan:
         """The plan of a model of the leaderboard, with the batch that is kept for it or with another one."""
@@ -268,11 +268,11 @@ class PlanSpace:
 
     def _runtimes(self, backbone: str) -> tuple[str, ...]:
         """The runtimes of the file with a precision that the backbone and the device support."""
-        return tuple(
-            runtime
-            for runtime in self._choices("backend")
-            if any(self._precisions(backbone, runtime, provider) for provider in self.providers(runtime))
-        )
+        return tuple(runtime for runtime in self._choices("backend") if self._providers(backbone, runtime))
+
+    def _providers(self, backbone: str, runtime: str) -> tuple[str, ...]:
+        """The providers of the file with a precision that the backbone and the device support."""
+        return tuple(provider for provider in self.providers(runtime) if self._precisions(backbone, runtime, provider))
 
     def _batches(self, model: Unpruned) -> tuple[str, ...]:
         """What ``auto`` has found for the unpruned model, or the choices of the file."""

@@ -2,5 +2,6 @@
 
 parts.py    the values that are valid in themselves, so that one mistake hides no other
 rules.py    values that must fit together
-support.py  values that the backbones and runtimes of the file do not support
+support.py  values that the backbones of the file do not support
+runtimes.py values that its runtimes do not have
 """

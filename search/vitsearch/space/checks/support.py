@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from vitsearch.core import precisions
 from vitsearch.errors import UnknownName
 from vitsearch.space.checks.parts import Asked
+from vitsearch.space.checks.runtimes import why_no_runtime
 from vitsearch.space.nodes import Path
 from vitsearch.space.section_base import default_weights
 from vitsearch.space.source import Problem
@@ -85,7 +85,7 @@ def _unusable_values(asked: Asked, known: list[str], supports: Supports) -> Iter
         if knob == "width_multiple" or not _is_searched(asked, knob, known, supports):
             continue
         for path, value in values:
-            if knob == "quantization" and (why := _why_not_made(asked, value)):
+            if why := why_no_runtime(asked, knob, value):
                 yield Problem(path, why)
                 continue
             reasons = {name: _reason(asked, supports, name, (knob, value)) for name in known}
@@ -123,12 +123,6 @@ def _is_searched(asked: Asked, knob: str, known: list[str], supports: Supports) 
         return True
     ratios = filter(None, asked.choices("token_pruning_ratio"))
     return any(supports(name, "token_pruning_ratio", ratio) is None for ratio in ratios for name in known)
-
-
-def _why_not_made(asked: Asked, precision: str) -> str | None:
-    """Why ``precision`` can be made for no runtime of the file, or None when it can."""
-    reasons = [precisions.supports(runtime, precision) for runtime in asked.choices("backend")]
-    return None if not reasons or None in reasons else "; ".join(map(str, reasons))
 
 
 def _unusable_backbones(asked: Asked, known: list[str], supports: Supports, reported: set[Path]) -> Iterator[Problem]:

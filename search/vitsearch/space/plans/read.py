@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import default_provider
+from vitsearch.core.precisions import RUNTIMES, default_provider
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.parts import Asked
 from vitsearch.space.checks.support import Supports
@@ -22,7 +22,7 @@ from vitsearch.space.source import Problem, report_lines
 from vitsearch.space.task import FineTune
 
 ANY_RESOLUTION = 224  # pixels; judged only when the backbone is known
-OF_THE_SPACE = ("distillation", "quantization", "backend", "token_pruning_method", "width_multiple")
+OF_THE_SPACE = ("distillation", "quantization", "backend", "batch", "token_pruning_method", "width_multiple")
 """Knobs whose first value in the space file is filled in. Others are filled in with what compresses nothing."""
 
 
@@ -68,6 +68,8 @@ def _base(words: Words, space: SearchSpace | None, backbones: Backbones) -> dict
     knobs: dict[str, Any] = {"resolution": ANY_RESOLUTION}
     if space is not None:
         knobs |= {knob: _first(getattr(space.space, knob)) for knob in OF_THE_SPACE}
+        has = RUNTIMES[words.runtime or space.space.backend[0]].providers
+        knobs["provider"] = [provider for provider in space.space.provider if provider in has][:1]
     if name is not None:
         listed = {choice.name: choice.weights for choice in space.space.backbone} if space is not None else {}
         knobs["backbone"] = {"name": name, "weights": listed.get(name, default_weights(name))}
@@ -128,15 +130,16 @@ def _plan(draft: Draft, words: Words, device: str) -> Plan:
         ),
         distillation=value("distillation"),
         recipe=draft.space.recipe() if draft.space is not None else FineTune().recipe(seed=0),
-        deployments=(_deployment(value, device, words.options),),
+        deployments=(_deployment(value, device, words),),
     )
 
 
-def _deployment(value: Callable[[str], Any], device: str, options: tuple[tuple[str, str | int], ...]) -> Deployment:
+def _deployment(value: Callable[[str], Any], device: str, words: Words) -> Deployment:
     runtime = value("backend")
     provider = value("provider") or default_provider(runtime)
-    batch = int(value("batch")) if value("batch") == "1" else None
-    return Deployment(device, runtime, provider, value("quantization"), batch, options)
+    is_open = value("batch") == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
+    batch = None if is_open else 1  # for auto as well: only a study finds out what is faster
+    return Deployment(device, runtime, provider, value("quantization"), batch, words.options)
 
 
 def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
         "quantization": plan.deployment.precision,
         "backend": plan.deployment.runtime,
         "provider": plan.deployment.provider,
+        "batch": plan.deployment.batch or "open",
     }
     return {knob: value for knob, value in values.items() if value is not None and not words.has(knob)}
 

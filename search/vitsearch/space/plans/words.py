@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import PlanError
 from vitsearch.space.files import Found
 from vitsearch.space.nodes import Location, Node, Path, Unreadable, parse
@@ -51,6 +52,12 @@ class Words:
         """The name of the backbone, if the file has one."""
         named = [node.value for own, node in self.values.items() if space_path(own) == NAME]
         return named[0] if named and isinstance(named[0], str) else None
+
+    @property
+    def runtime(self) -> str | None:
+        """The runtime, if the file has a valid one."""
+        named = [node.value for own, node in self.values.items() if space_path(own) == ("space", "backend")]
+        return named[0] if named and isinstance(named[0], str) and named[0] in RUNTIMES else None
 
     def over(self, base: dict[str, Any]) -> Node:
         """The space file ``base`` with the values of the plan."""

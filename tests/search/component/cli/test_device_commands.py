@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 
 from support import SPACE_FILES
 from vitsearch.cli import device_commands, device_tables
+from vitsearch.devices import descriptions
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
+from vitsearch.search.check import check_device, check_space
 from vitsearch.search.home import Home
 from vitsearch.search.run import open_device
 from vitsearch.space import load
@@ -180,6 +182,16 @@ def test_status_shows_identity_runtimes_and_conditions(agent, nano):
     shown = devices("status", "nano").stdout
     for heading in ("board", "environment", "memory", "temperature", "power meter", "runtime", "queue"):
         assert heading in shown
+
+
+def test_a_description_of_a_device_judges_a_space_without_it(agent, nano, tmp_path):
+    path = tmp_path / "nano.json"
+    path.write_text(devices("describe", "nano").stdout)
+    found = descriptions.find(str(path))
+    assert found.info.device_id == agent.device_id
+    assert found.source.startswith("Recorded from the agent of nano on 20")
+    checked = check_device(check_space(SMALL), found)
+    assert {one.reason for one in checked.judged} == {None}
 
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):

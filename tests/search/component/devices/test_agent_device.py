@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import AgentDevice, Cores, refuse_unable, refuse_unmetered
+from vitsearch.devices.agent_device import AgentDevice, Cores, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, Subset
@@ -182,28 +182,6 @@ def test_connecting_to_a_silent_device_fails_with_one_message(monkeypatch):
 
 
 ORT = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), max_opset=15, max_ir_version=8)
-
-
-@pytest.mark.parametrize(
-    ("runtimes", "message"),
-    [
-        ((ORT,), r"device nano: models are exported with opset 17, but its onnxruntime \(1.9.0\) reads at most 15"),
-        ((ORT._replace(available=False, reason="no numpy"),), "the runtime onnxruntime is not usable: no numpy"),
-        ((ORT._replace(name="noop"),), "device nano has no runtime onnxruntime; available: noop"),
-        ((), "available: none"),
-    ],
-)
-def test_a_device_that_cannot_run_the_study_is_refused(runtimes, message):
-    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
-    with pytest.raises(ResourceError, match=message):
-        refuse_unable("nano", info, ["onnxruntime"], 17)
-
-
-@pytest.mark.parametrize("newest", [17, 18, None])
-def test_a_device_with_a_sufficient_or_unknown_opset_is_accepted(newest):
-    ready = (ORT._replace(max_opset=newest),)
-    info = DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, ready, ("measure",), 1, 0, 0)
-    refuse_unable("nano", info, ["onnxruntime"], 17)
 
 
 def test_a_device_without_a_meter_is_refused_for_power_metrics():

@@ -105,7 +105,9 @@ def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
     assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
 
 
-@pytest.mark.parametrize("change", [{"runtime": "x"}, {"provider": "x"}, {"options": (("threads", 2),)}])
+@pytest.mark.parametrize(
+    "change", [{"runtime": "x"}, {"provider": "x"}, {"batch": 8}, {"batch": None}, {"options": (("threads", 2),)}]
+)
 def test_the_deployment_enters_the_graph_key(asked, resolved, change):
     other = replace(asked.deployment, **change)
     assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)

@@ -52,7 +52,7 @@ plans = st.builds(
         st.builds(
             Deployment,
             *[st.text(max_size=5)] * 4,
-            st.none() | st.integers(1, 64),
+            st.none() | st.integers(1, 9),
             st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
                 lambda options: tuple(sorted(options.items()))
             ),
@@ -108,3 +108,15 @@ def test_a_plan_in_one_line(plan):
     rest = Compression(depth_pruning_ratio=0.25, embed_pruning_ratio=0.5, weight_sparsity="2:4", scope="global")
     line = plan_text(replace(plan, compression=rest, distillation="feature"), with_model=False)
     assert line == "depth-25% embed-50% global sparse 2:4 feature distillation fp32"
+
+
+def test_the_runtime_and_the_provider_are_named_unless_they_are_the_defaults(plan):
+    def text(runtime: str, provider: str, precision: str) -> str:
+        return plan_text(replace(plan, deployments=(Deployment("pi", runtime, provider, precision),)), with_model=False)
+
+    assert text("onnxruntime", "cpu", "int8_ptq") == "int8_ptq"
+    assert text("onnxruntime", "cuda", "fp16") == "fp16 cuda"
+    assert text("openvino", "cpu", "int8_ptq") == "int8_ptq openvino"
+    assert text("openvino", "gpu", "fp16") == "fp16 openvino gpu"
+    assert text("tensorrt", "gpu", "fp16") == "fp16 tensorrt"
+    assert text("abacus", "wood", "fp32") == "fp32 abacus wood"

@@ -87,6 +87,8 @@ def test_every_section_is_read(full):
         "distillation": ("none", "logits"),
         "quantization": ("fp32",),
         "backend": ("onnxruntime",),
+        "provider": (),
+        "batch": ("auto",),
     }
     weights = [full.weights_of(name) for name in full.choices()["backbone"]]
     assert weights == ["hub", "builtin", "file:own.safetensors"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vitsearch.core.plan import Compression
 from vitsearch.space import SearchSpace
-from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.suggest import OptunaSuggest
 
 
@@ -122,7 +122,7 @@ def test_a_knob_with_one_choice_is_not_a_parameter():
 
 
 def test_the_scope_is_a_parameter_only_of_pruned_plans(wide):
-    uncut = wide.unpruned("one", "onnxruntime", "fp32")
+    uncut = wide.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32"))
     assert "pruning_scope" not in wide.parameters(uncut)
     cut = replace(uncut, compression=Compression(ffn_pruning_ratio=0.5))
     assert wide.parameters(cut)["pruning_scope"] == "uniform"
@@ -158,7 +158,7 @@ def test_unsupported_values_are_never_drawn_by_optuna():
 
 def test_a_backbone_with_fewer_words_has_its_own_parameter():
     plans = plans_of(picky, **WIDE | {"quantization": ["fp32", "int8_dynamic", "int8_ptq"]})
-    leaders = [plans.unpruned(name, "onnxruntime", "int8_ptq") for name in ("one", "two")]
+    leaders = [plans.unpruned(Unpruned(name, "onnxruntime", "cpu", "int8_ptq")) for name in ("one", "two")]
     assert [plan.deployment.precision for plan in leaders] == ["int8_ptq", "int8_ptq"]
     asked = [{name for name in plans.parameters(plan) if name.startswith("quantization")} for plan in leaders]
     assert asked == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
@@ -241,7 +241,7 @@ def test_a_smaller_space_does_not_contain_dropped_choices(wide, seed):
     ids=lambda change: next(iter(change)),
 )
 def test_another_plan_is_not_in_the_space(wide, change):
-    assert not wide.contains(replace(wide.unpruned("one", "onnxruntime", "fp32"), **change))
+    assert not wide.contains(replace(wide.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32")), **change))
 
 
 def test_the_leaderboard_has_every_unpruned_backbone_in_every_precision(wide):
@@ -304,14 +304,123 @@ def test_only_windows_that_divide_the_maps_are_drawn(windowed):
 
 
 def test_the_window_parameter_is_named_by_backbone_and_resolution(windowed):
-    plan = replace(windowed.unpruned("swin", "onnxruntime", "fp32"), resolution=32, window_size=4)
+    plan = replace(windowed.unpruned(Unpruned("swin", "onnxruntime", "cpu", "fp32")), resolution=32, window_size=4)
     assert windowed.parameters(plan)["window_size@swin@32"] == 4
     assert windowed.contains(plan)
 
 
 def test_the_default_window_is_the_same_plan_as_no_window(windowed):
-    own = windowed.unpruned("swin", "onnxruntime", "fp32")
+    own = windowed.unpruned(Unpruned("swin", "onnxruntime", "cpu", "fp32"))
     assert (own.resolution, own.window_size) == (32, None)
     assert not windowed.contains(own)  # 5 is not in the file
     assert windowed.contains(replace(own, resolution=24))
     assert windowed.parameters(replace(own, resolution=24))["window_size@swin@24"] == 3
+
+
+RUNTIMES = {
+    "backend": ["onnxruntime", "openvino", "litert"],
+    "provider": ["cpu", "gpu", "npu"],
+    "quantization": ["fp32", "bf16", "int8_dynamic"],
+}
+
+
+def named(plans, model):
+    """The parameters of an unpruned model that say where it runs."""
+    return plans.parameters(plans.unpruned(model))
+
+
+def test_the_provider_is_a_parameter_of_each_runtime():
+    plans = plans_of(**RUNTIMES)
+    assert named(plans, Unpruned("one", "openvino", "npu", "bf16")) == {
+        "backend": "openvino",
+        "provider@openvino": "npu",
+        "quantization@openvino@npu@one": "bf16",
+    }
+    litert = named(plans, Unpruned("one", "litert", "gpu", "fp32"))
+    assert litert["provider@litert"] == "gpu"
+    assert "provider@onnxruntime" not in named(plans, Unpruned("one", "onnxruntime", "cpu", "fp32"))  # it has one
+
+
+def test_the_leaderboard_has_every_runtime_and_provider_at_the_precisions_that_it_has():
+    seen = [(model.runtime, model.provider, model.precision) for model in plans_of(**RUNTIMES).unpruned_models()]
+    assert seen == [
+        ("onnxruntime", "cpu", "fp32"),
+        ("onnxruntime", "cpu", "int8_dynamic"),
+        *(("openvino", provider, precision) for provider in ("cpu", "gpu", "npu") for precision in ("fp32", "bf16")),
+        *(("litert", provider, precision) for provider in ("cpu", "gpu") for precision in ("fp32", "int8_dynamic")),
+    ]
+
+
+def test_without_providers_each_runtime_has_its_default_one():
+    plans = plans_of(**RUNTIMES | {"provider": [], "backend": ["onnxruntime", "tensorrt", "coreml"]})
+    assert {(m.runtime, m.provider) for m in plans.unpruned_models()} == {
+        ("onnxruntime", "cpu"), ("tensorrt", "gpu"), ("coreml", "all"),
+    }  # fmt: skip
+
+
+def test_a_runtime_without_a_provider_of_the_file_is_left_out():
+    plans = plans_of(**RUNTIMES | {"provider": ["npu"]})
+    assert {plan.deployment.runtime for plan in all_plans(plans)} == {"openvino"}
+
+
+@pytest.mark.parametrize("batch", [["auto"], ["1"], ["1", "open"]])
+def test_count_is_the_number_of_plans_over_runtimes_providers_and_batches(batch):
+    plans = plans_of(**RUNTIMES | {"batch": batch})
+    found = all_plans(plans)
+    assert plans.count() == len(found) == len(set(found))
+    assert all(plans.contains(plan) for plan in found)
+
+
+def test_what_the_device_cannot_run_is_left_out():
+    def deployable(deployment):
+        return "no" if deployment.provider == "npu" or deployment.precision == "bf16" else None
+
+    plans = replace(plans_of(**RUNTIMES), deployable=deployable)
+    seen = {(plan.deployment.provider, plan.deployment.precision) for plan in all_plans(plans)}
+    assert seen == {("cpu", "fp32"), ("cpu", "int8_dynamic"), ("gpu", "fp32"), ("gpu", "int8_dynamic")}
+    assert plans.count() == len(all_plans(plans))
+
+
+def test_auto_is_one_image_until_more_is_known_and_then_what_was_kept():
+    plans = plans_of(quantization=["fp32", "int8_ptq"])
+    assert {plan.deployment.batch for plan in all_plans(plans)} == {1}
+    found = replace(plans, kept_batch=lambda model: "open" if model.precision == "int8_ptq" else "1")
+    assert {(plan.deployment.precision, plan.deployment.batch) for plan in all_plans(found)} == {
+        ("fp32", 1), ("int8_ptq", None),
+    }  # fmt: skip
+    assert plans.parameters(plans.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32"))).keys() == {
+        "quantization@onnxruntime"
+    }
+
+
+def test_both_batches_are_a_parameter_where_the_runtime_has_both():
+    plans = plans_of(backend=["onnxruntime", "litert"], batch=["1", "open"])
+    models = [Unpruned("one", runtime, "cpu", "fp32") for runtime in ("onnxruntime", "litert")]
+    assert plans.parameters(plans.unpruned(models[0], "open")) == {
+        "backend": "onnxruntime",
+        "batch@onnxruntime": "open",
+    }
+    assert plans.parameters(plans.unpruned(models[1])) == {"backend": "litert"}
+    assert {plan.deployment.batch for plan in all_plans(plans) if plan.deployment.runtime == "litert"} == {1}
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ((), ("openvino", "gpu", 1)),
+        (("openvino",), ("onnxruntime", "cpu", 1)),
+        (("openvino", "onnxruntime", "litert"), ("openvino", "gpu", 1)),
+    ],
+)
+def test_the_baseline_runs_in_the_first_runtime_and_provider_that_the_device_has(missing, expected):
+    order = {"backend": ["openvino", "onnxruntime", "litert"], "provider": ["gpu", "cpu"]}
+    plans = replace(plans_of(**RUNTIMES | order), deployable=lambda one: "no" if one.runtime in missing else None)
+    deployment = plans.baseline().deployment
+    assert (deployment.runtime, deployment.provider, deployment.batch) == expected
+    assert deployment.precision == "fp32"
+
+
+def test_the_baseline_does_not_run_on_a_provider_that_the_device_lacks():
+    order = {"backend": ["openvino"], "provider": ["gpu", "cpu"]}
+    plans = replace(plans_of(**order), deployable=lambda one: "no" if one.provider == "gpu" else None)
+    assert plans.baseline().deployment.provider == "cpu"

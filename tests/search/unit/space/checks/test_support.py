@@ -107,3 +107,32 @@ def test_a_backbone_that_cannot_be_exported_is_reported():
 
 def test_a_baseline_that_cannot_be_exported_is_reported():
     assert lines("baseline.backbone=huge") == ["override: baseline.backbone: huge cannot be exported"]
+
+
+def test_a_provider_that_no_runtime_of_the_file_has_is_reported():
+    assert lines("space.backend=[onnxruntime, openvino]", "space.provider=[cpu, nnapi]") == [
+        "override: space.provider[1]: "
+        "onnxruntime has no provider 'nnapi'; "
+        "allowed: cpu, cuda, tensorrt, openvino, xnnpack, qnn, coreml, directml; "
+        "openvino has no provider 'nnapi'; allowed: cpu, gpu, npu"
+    ]
+
+
+def test_a_runtime_without_a_provider_of_the_file_is_reported():
+    assert lines("space.backend=[onnxruntime, litert]", "space.provider=cuda") == [
+        "override: space.backend[1]: litert has none of the providers of the file (cuda); it has cpu, gpu, nnapi"
+    ]
+
+
+def test_a_runtime_without_a_precision_of_the_file_is_reported():
+    assert lines("space.backend=[onnxruntime, coreml]", "space.quantization=[int8_ptq, int8_qat]") == [
+        "override: space.backend[1]: coreml has none of the precisions of the file (int8_ptq, int8_qat); "
+        "it has fp32, fp16, int8_weights, palette4"
+    ]
+
+
+def test_an_open_batch_that_no_runtime_of_the_file_takes_is_reported():
+    assert lines("space.backend=[onnxruntime, litert]", "space.batch=[1, open]") == []
+    assert lines("space.backend=litert", "space.batch=[1, open]") == [
+        "override: space.batch[1]: the files of litert take a fixed number of images, not 'open'; allowed: 1"
+    ]

@@ -48,6 +48,9 @@ def test_two_words_are_a_plan(read):
         "resolution": 28,
         "distillation": "logits",
         "quantization": "fp32",
+        "backend": "onnxruntime",
+        "provider": "cpu",
+        "batch": 1,
     }
 
 
@@ -63,6 +66,35 @@ def test_the_rest_comes_from_the_space(read):
     assert plan.compression.width_multiple == 16
     assert plan.recipe == space.recipe()
     assert plan.deployment.device == space.device_names[0]
+
+
+def test_the_deployment_comes_from_the_space(read):
+    space = load(SMALL, ["space.backend=[openvino, litert]", "space.provider=[cuda, npu, nnapi]"]).space
+    first = read("resolution: 28", space).plan.deployment
+    assert (first.runtime, first.provider, first.batch) == ("openvino", "npu", 1)
+    other = read("backend: litert", space).plan.deployment
+    assert (other.runtime, other.provider) == ("litert", "nnapi")
+    assert read("backend: tensorrt", space).plan.deployment.provider == "gpu"  # the default: the space has none of it
+
+
+def test_an_open_batch_of_the_space_is_for_runtimes_that_have_one(read):
+    space = load(SMALL, ["space.batch=open"]).space
+    assert read("resolution: 28", space).plan.deployment.batch is None
+    assert read("backend: litert", space).plan.deployment.batch == 1
+
+
+@pytest.mark.parametrize(("written", "batch"), [("1", 1), ("'1'", 1), ("open", None), ("auto", 1)])
+def test_a_batch_is_a_number_or_a_word(read, written, batch):
+    assert read(f"backbone: vit_fmnist_p4\nbatch: {written}").plan.deployment.batch == batch
+
+
+def test_what_the_runtime_does_not_have_is_refused(problems):
+    assert problems("backbone: vit_fmnist_p4\nbackend: litert\nprovider: npu\nquantization: palette4\nbatch: open") == [
+        "line 3: provider: litert has no provider 'npu'; allowed: cpu, gpu, nnapi",
+        "line 4: quantization: 'palette4' is not supported for litert; allowed: "
+        "fp32, int8_dynamic, int8_ptq, int8_qat, int8_weights",
+        "line 5: batch: the files of litert take a fixed number of images, not 'open'; allowed: 1",
+    ]
 
 
 def test_the_file_wins_over_the_space(read):
@@ -126,8 +158,9 @@ def test_problems_of_the_form_of_the_front_keep_its_keys(problems):
         "did you mean 'vit_fmnist_p4'",
         "unknown key 'head_ratio'; did you mean 'head_pruning_ratio'?",
         "compression.scope: 'local' is not a valid value",
-        "deployments[0].runtime: 'abacus' is not a valid value; allowed: onnxruntime",
-        "deployments[0].provider: 'CUDA' is not supported; allowed: CPUExecutionProvider",
+        "deployments[0].runtime: 'abacus' is not a valid value; allowed: onnxruntime, openvino,",
+        "deployments[0].provider: 'CUDA' is not a valid value; allowed: cpu, gpu, npu,",
+        "did you mean 'cuda'?",
         "deployments[0].precision: 'bf16'",
     ):
         assert any(expected in line for line in found), expected

@@ -68,10 +68,11 @@ class Checked:
     data_problems: list[Problem]
     warnings: tuple[str, ...]
 
-    def require(self) -> Valid:
-        """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem."""
+    def require(self, more: Sequence[Problem] = ()) -> Valid:
+        """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem, those of ``more``
+        among them."""
         draft = self.judged.draft
-        space = draft.require([*self.judged.unsupported, *self.data_problems]).space
+        space = draft.require([*self.judged.unsupported, *self.data_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
         notes = connection_problems(space.devices, os.environ)
         return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)

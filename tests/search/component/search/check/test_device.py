@@ -1,0 +1,141 @@
+"""``vitsearch check SPACE --as DEVICE`` judges a space for a device that is not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from support import REPOSITORY
+from vitsearch.cli.app import app
+from vitsearch.devices import descriptions
+from vitsearch.errors import SpaceError
+from vitsearch.search.check import check_device, check_space
+from vitsearch.search.plans import plan_space
+
+QUICKSTART = str(Path(REPOSITORY, "spaces", "quickstart.yaml"))
+NANO = descriptions.find("jetson_nano")
+
+
+def checked(device, *overrides: str):
+    return check_device(check_space(QUICKSTART, overrides), device)
+
+
+def with_runtime(description, name: str, **changes):
+    runtimes = tuple(one._replace(**changes) if one.name == name else one for one in description.info.runtimes)
+    return replace(description, info=description.info._replace(runtimes=runtimes))
+
+
+def test_every_runtime_provider_and_precision_is_judged():
+    found = checked(
+        NANO,
+        "space.backend=[tensorrt, onnxruntime]",
+        "space.provider=[cpu, gpu, cuda]",
+        "space.quantization=[fp32, fp16, int8_dynamic]",
+    )
+    seen = {(one.deployment.runtime, one.deployment.provider, one.deployment.precision): one for one in found.judged}
+    assert {key for key, one in seen.items() if one.reason is None} == {
+        *(("tensorrt", "gpu", precision) for precision in ("fp32", "fp16")),
+        *(("onnxruntime", "cpu", precision) for precision in ("fp32", "fp16", "int8_dynamic")),
+    }
+    assert "'int8_dynamic' is not supported for tensorrt" in seen["tensorrt", "gpu", "int8_dynamic"].reason
+    assert seen["onnxruntime", "cuda", "fp32"].reason == (
+        "device jetson_nano: its onnxruntime (1.10.0) has no CUDAExecutionProvider; it has CPUExecutionProvider"
+    )
+    assert (seen["onnxruntime", "cpu", "fp32"].opset, seen["tensorrt", "gpu", "fp32"].opset) == (15, None)
+    assert seen["tensorrt", "gpu", "fp16"].runs_in == "trtexec 8.2.1"
+
+
+def test_only_plans_that_the_device_can_run_are_counted():
+    overrides = "space.backend=[onnxruntime, openvino]", "space.provider=[cpu, npu]"
+    everything = plan_space(check_space(QUICKSTART, overrides).require().space).count()
+    found = checked(descriptions.find("intel_cpu"), *overrides)
+    without_npu = plan_space(check_space(QUICKSTART, (*overrides[:1], "space.provider=cpu")).require().space).count()
+    assert found.valid.plans == without_npu < everything
+
+
+COREML = "space.backend=coreml", "space.quantization=fp32"
+
+
+@pytest.mark.parametrize(
+    ("device", "overrides", "line"),
+    [
+        (
+            NANO,
+            ["space.backend=[onnxruntime, openvino]"],
+            "override: space.backend[1]: device jetson_nano: the runtime openvino is not usable: module not found",
+        ),
+        (
+            with_runtime(NANO, "onnxruntime", max_opset=12),
+            [],
+            "device jetson_nano: models are exported with opset 13 or newer, but its onnxruntime (1.10.0) reads at "
+            "most 12",
+        ),
+        (
+            descriptions.find("iphone"),
+            [*COREML, "objectives.energy_mj=minimize"],
+            "override: objectives.energy_mj: device iphone has no usable power meter, but energy_mj needs one",
+        ),
+        (
+            descriptions.find("iphone"),
+            [*COREML, "limits.power_w.max=3"],
+            "limits.power_w: device iphone has no usable power meter",
+        ),
+        (
+            descriptions.find("raspberry_pi5"),
+            ["space.backend=litert", "space.provider=[gpu, nnapi]", "space.quantization=fp32"],
+            "its litert (2.3.0) computes on the CPU only, not on gpu; ",
+        ),
+    ],
+)
+def test_what_a_run_would_refuse_is_a_problem_of_the_space(device, overrides, line):
+    with pytest.raises(SpaceError) as caught:
+        checked(device, *overrides)
+    assert len(caught.value.problems) == 1
+    assert line in caught.value.problems[0]
+
+
+def test_problems_of_the_file_and_of_the_device_are_found_together():
+    overrides = ["space.backend=openvino", "space.quantization=[fp32, int8_dynamic]", "task.data.source=folder"]
+    with pytest.raises(SpaceError) as caught:
+        checked(NANO, *overrides)
+    lines = "\n".join(caught.value.problems)
+    for expected in ("task.data.root is missing", "OpenVINO quantizes activations", "openvino is not usable"):
+        assert expected in lines
+
+
+def test_the_command_describes_what_runs_and_what_not():
+    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "intel_cpu", "space.backend=[onnxruntime,openvino]"])
+    assert result.exit_code == 0, result.output
+    for line in (
+        "on intel_cpu:",
+        "  onnxruntime cpu (onnxruntime 1.32.0): fp32, int8_dynamic, int8_ptq, int8_qat",
+        "  openvino cpu (openvino 2026.4.1): fp32, int8_ptq, int8_qat",
+        "not searched: 'int8_dynamic': OpenVINO quantizes activations at run time for large language models only",
+    ):
+        assert line in result.output.splitlines()
+    assert descriptions.find("intel_cpu").source in result.output
+
+
+def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
+    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "jetson_nano"])
+    assert "  onnxruntime cpu (onnxruntime 1.10.0, ONNX opset 15): fp32, int8_dynamic" in result.output
+
+
+def test_the_command_prints_json():
+    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "jetson_nano", "--json"])
+    found = json.loads(result.output)
+    assert found["study"] == "quickstart"
+    assert found["device"]["name"] == "jetson_nano"
+    assert found["device"]["deployments"][0] == {
+        "runtime": "onnxruntime",
+        "provider": "cpu",
+        "precision": "fp32",
+        "runs": True,
+        "reason": None,
+        "runs_in": "onnxruntime 1.10.0",
+        "opset": 15,
+    }

@@ -1,0 +1,78 @@
+"""What a device can run, by what its agent reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.deployable import deployable, on_device, opset_for, refuse_unable
+from vitsearch.errors import ResourceError
+from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
+
+ORT = RuntimeInfo(
+    "onnxruntime", True, None, "1.10.0", ("CPUExecutionProvider",), max_opset=15, max_ir_version=8, precisions=("fp32",)
+)
+TRTEXEC = RuntimeInfo("trtexec", True, None, "8.2.1", ("Nano",), precisions=("fp32", "fp16", "int8"))
+OPENVINO = RuntimeInfo("openvino", True, None, "2026.4.1", ("CPU",), ("onnx", "openvino"), precisions=("fp32", "int8"))
+TFLITE_TOOL = RuntimeInfo("benchmark_model", True, None, "sha256:00", (), ("tflite",), precisions=("fp32", "int8"))
+
+
+def device(*runtimes: RuntimeInfo) -> DeviceInfo:
+    return DeviceInfo(2, 2, "0", "d", "physical", "0" * 64, {}, runtimes, ("measure",), 1, 0, 0)
+
+
+def on(runtime: str, provider: str = "cpu", precision: str = "fp32") -> Deployment:
+    return Deployment("nano", runtime, provider, precision, 1)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "message"),
+    [
+        (
+            (ORT._replace(max_opset=12),),
+            r"device nano: models are exported with opset 13 or newer, but its onnxruntime \(1.10.0\) reads at most 12",
+        ),
+        ((ORT._replace(available=False, reason="no numpy"),), "the runtime onnxruntime is not usable: no numpy"),
+        ((ORT._replace(name="noop"),), "device nano has no runtime onnxruntime; available: noop .to install it there:"),
+        ((), "available: none"),
+    ],
+)
+def test_a_device_that_cannot_run_the_study_is_refused(runtimes, message):
+    with pytest.raises(ResourceError, match=message):
+        refuse_unable("nano", device(*runtimes), [on("onnxruntime")])
+
+
+@pytest.mark.parametrize(
+    ("newest", "opset"), [(OLDEST_OPSET, OLDEST_OPSET), (15, 15), (OPSET, OPSET), (18, OPSET), (None, OPSET)]
+)
+def test_files_have_the_newest_opset_that_we_write_and_the_device_reads(newest, opset):
+    info = device(ORT._replace(max_opset=newest))
+    refuse_unable("nano", info, [on("onnxruntime")])
+    assert opset_for(info, on("onnxruntime")) == opset
+
+
+def test_the_opset_of_one_runtime_does_not_limit_another():
+    info = device(ORT._replace(max_opset=12), TRTEXEC)
+    assert opset_for(info, on("tensorrt", "gpu")) == OPSET
+    refuse_unable("nano", info, [on("tensorrt", "gpu")])
+    assert opset_for(info, on("litert")) == OPSET  # it has none
+
+
+def test_one_precision_that_runs_is_enough():
+    asked = [on("openvino", precision=precision) for precision in ("bf16", "fp32")]
+    refuse_unable("pc", device(OPENVINO), asked)
+    with pytest.raises(ResourceError, match="does not compute in bf16; it computes in fp32, int8"):
+        refuse_unable("pc", device(OPENVINO), asked[:1])
+
+
+def test_a_provider_that_the_device_lacks_is_named_with_those_that_it_has():
+    why = deployable("pc", device(OPENVINO))(on("openvino", "npu"))
+    assert why == "device pc: its openvino (2026.4.1) has no NPU; it has CPU"
+
+
+def test_files_of_litert_run_in_its_tool_where_there_is_no_interpreter():
+    phone = device(TFLITE_TOOL)
+    assert deployable("phone", phone)(on("litert")) is None
+    assert on_device(phone, on("litert")) == TFLITE_TOOL
+    assert on_device(phone, on("onnxruntime")) is None

@@ -1,0 +1,93 @@
+"""Descriptions of devices: those that ship, and files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vitsearch.core.device_jobs import ON_DEVICE
+from vitsearch.devices import descriptions
+from vitsearch.errors import ResourceError, UnknownName
+from vitsearch_evaluators.conditions.environment import environment_id
+from vitsearch_evaluators.power import AUTOMATIC, BY_NAME
+
+NANO = "jetson_nano"
+
+
+@pytest.fixture(params=descriptions.shipped())
+def shipped(request):
+    return descriptions.find(request.param)
+
+
+def test_the_devices_of_the_shipped_spaces_are_described():
+    assert set(descriptions.shipped()) >= {
+        *("android", "intel_cpu", "iphone", "jetson_nano", "jetson_orin_nano", "raspberry_pi5"),
+    }
+
+
+def test_a_description_says_where_it_is_from_and_when(shipped):
+    assert "2026-11-26" in shipped.source
+    assert ("not recorded" in shipped.source) or shipped.source.startswith("Recorded from the agent of ")
+
+
+def test_a_description_is_what_an_agent_could_report(shipped):
+    info = shipped.info
+    usable = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
+    assert usable.keys() & {name for names in ON_DEVICE.values() for name in names}
+    assert all(runtime.reason for runtime in info.runtimes if not runtime.available)
+    assert info.environment_id == environment_id(dict(info.fingerprint))
+    assert info.fingerprint["runtimes"] == {
+        name: {"version": runtime.version, "providers": list(runtime.providers)} for name, runtime in usable.items()
+    }
+    assert info.power_meter in {None, *AUTOMATIC, *BY_NAME}
+    assert info.memory_mb == info.fingerprint["ram_mb"]
+
+
+def test_a_file_is_read_back_as_it_was_written(tmp_path):
+    path = tmp_path / "my_board.json"
+    path.write_text(json.dumps(descriptions.find(NANO).to_json()))
+    found = descriptions.find(str(path))
+    assert (found.name, found.info) == ("my_board", descriptions.find(NANO).info)
+    assert found.source == descriptions.find(NANO).source
+
+
+def test_the_plain_report_of_an_agent_is_a_description(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(descriptions.find(NANO).info.to_json()))
+    assert descriptions.find(str(path)).info == descriptions.find(NANO).info
+    assert descriptions.find(str(path)).source == str(path)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownName) as caught:
+        descriptions.find("jetson_nan")
+    assert str(caught.value).startswith(
+        "no file or device description is called 'jetson_nan'; did you mean 'jetson_nano'?; known: android, "
+    )
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("no json", "Expecting value"),
+        ("[]", "expected an object"),
+        ('{"device": {}}', "missing source"),
+        ('{"source": "x", "device": {"api_min": 1}}', "file.device: missing agent_version"),
+        ('{"source": "x", "device": {}, "more": 1}', "unknown more"),
+    ],
+)
+def test_a_file_that_is_no_description_is_refused_with_the_reason(tmp_path, content, reason):
+    path = tmp_path / "board.json"
+    path.write_text(content)
+    with pytest.raises(ResourceError) as caught:
+        descriptions.find(str(path))
+    assert f"{path}: holds no description of a device" in str(caught.value)
+    assert reason in str(caught.value)
+    assert "vitsearch devices describe NAME" in str(caught.value)
+
+
+def test_a_folder_is_not_a_description(tmp_path):
+    with pytest.raises(ResourceError, match="cannot be read"):
+        descriptions.find(str(tmp_path))
