@@ -13,9 +13,8 @@ from vitsearch.export.onnx_rewrite import Rewrite
 
 OPEN_BATCHES = (2, 3)
 """What differs between runs of these batches depends on the batch."""
-RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
+KEPT = frozenset({"DequantizeLinear", "RandomNormal", "RandomUniform"})
+"""Never made constants: integers would grow, and random numbers would stay the same."""
 FATAL_ONLY = 4
 Values = dict[str, NDArray[Any]]
 
@@ -34,7 +33,7 @@ def look(graph: Rewrite) -> None:
     static = set(graph.tensors)
     for node in graph.nodes:
         from_shapes = node.op_type in ("Shape", "Size")
-        if from_shapes or (node.op_type not in RANDOM and all(name in static for name in node.input if name)):
+        if from_shapes or (node.op_type not in KEPT and all(name in static for name in node.input if name)):
             static.update(node.output)
     _drop_aliases(graph)
     for node in graph.nodes:

@@ -36,7 +36,7 @@ def _linear_attention(attention: Any, x: torch.Tensor) -> torch.Tensor:
     tokens, dim = int(height * width), attention.dim
     qkv = attention.qkv(x)
     scales = torch.cat([qkv, *(aggregate(qkv) for aggregate in attention.aggreg)], dim=1)
-    q, k, v = scales.reshape(batch, -1, 3 * dim, tokens).split(dim, dim=2)
+    q, k, v = torch.split(scales.reshape(batch, -1, 3 * dim, tokens), dim, dim=2)
     q, k = attention.kernel_func(q), attention.kernel_func(k)
     if tokens <= dim:
         weights = q.transpose(-1, -2) @ k

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ from vitsearch.compress.quantization.onnx_graph import attributes
 
 Shape = tuple[tuple[int, ...], ...]
 """Of one tensor, in each run that was looked at: one run where the batch is fixed, two of different batches else."""
+
+SMALL = 16
+"""Elements of a constant up to which equal ones are stored once."""
+Readers = dict[str, list[onnx.NodeProto]]
+"""The nodes that read each tensor, once for each time."""
 
 
 class Rewrite:
@@ -32,14 +37,14 @@ class Rewrite:
     def makers(self) -> dict[str, onnx.NodeProto]:
         return {name: node for node in self.nodes for name in node.output}
 
-    def readers(self) -> dict[str, list[onnx.NodeProto]]:
-        found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    def readers(self) -> Readers:
+        found: Readers = defaultdict(list)
         for node in self.nodes:
             for name in node.input:
                 found[name].append(node)
         return found
 
-    def is_private(self, name: str, readers: dict[str, list[onnx.NodeProto]]) -> bool:
+    def is_private(self, name: str, readers: Readers) -> bool:
         """Whether one node alone reads ``name``, once."""
         return len(readers[name]) == 1 and name not in self.outputs
 
@@ -112,16 +117,6 @@ class Rewrite:
         return self.model
 
 
-SMALL = 16
-"""Elements of a constant up to which equal ones are stored once."""
-
-
 def named(node: onnx.NodeProto, key: str, default: Any) -> Any:
     """An attribute of ``node``."""
     return attributes(node).get(key, default)
-
-
-def each(shape: Shape, sizes: Iterable[Any]) -> Shape:
-    """A shape for each run: ``sizes`` are numbers, or functions of the shape of the run."""
-    kept = list(sizes)
-    return tuple(tuple(size(run) if callable(size) else size for size in kept) for run in shape)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from vitsearch.export.constant_folding import look
-from vitsearch.export.onnx_rewrite import Rewrite, named
+from vitsearch.export.onnx_rewrite import Readers, Rewrite, named
 from vitsearch.export.token_rows import flatten_rows, fuse_biases, take_early
 
 MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -118,9 +118,8 @@ def _merge_reshapes(graph: Rewrite) -> None:
     makers = graph.makers()
     for node in graph.nodes:
         before = makers.get(node.input[0]) if node.op_type == "Reshape" else None
-        if before is not None and before.op_type == "Reshape" and node.input[1] in graph.tensors:
-            if _is_absolute(graph, node):
-                node.input[0] = before.input[0]
+        if before is not None and before.op_type == "Reshape" and _is_absolute(graph, node):
+            node.input[0] = before.input[0]
 
 
 def _is_absolute(graph: Rewrite, reshape: onnx.NodeProto) -> bool:
@@ -160,17 +159,16 @@ def _split_without_squeezes(graph: Rewrite) -> None:
     graph.replace(new)
 
 
-def _parts(
-    graph: Rewrite, name: str, readers: dict[str, list[onnx.NodeProto]]
-) -> tuple[list[onnx.NodeProto], list[str]] | None:
+def _parts(graph: Rewrite, name: str, readers: Readers) -> tuple[list[onnx.NodeProto], list[str]] | None:
     """The nodes that take the three parts along the first axis out of ``name``, and the names of the parts."""
     reading = readers[name]
     if len(reading) == 1 and reading[0].op_type == "Split" and len(reading[0].output) == 3:
         split = reading[0]
         moves = [readers[part][0] for part in split.output if graph.is_private(part, readers)]
-        if named(split, "axis", 0) == 0 and len(moves) == 3 and all(move.op_type == "Reshape" for move in moves):
-            if all(graph.shapes[move.output[0]][0] == graph.shapes[name][0][1:] for move in moves):
-                return [split, *moves], [move.output[0] for move in moves]
+        squeezed = graph.shapes[name][0][1:]
+        squeezes = all(move.op_type == "Reshape" and graph.shapes[move.output[0]][0] == squeezed for move in moves)
+        if named(split, "axis", 0) == 0 and len(moves) == 3 and squeezes:
+            return [split, *moves], [move.output[0] for move in moves]
     if len(reading) == 3 and all(node.op_type == "Gather" and named(node, "axis", 0) == 0 for node in reading):
         found = {
             int(index): node for node in reading if (index := graph.value(node.input[1])) is not None and not index.ndim

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from vitsearch.export.onnx_rewrite import Rewrite, Shape, named
+from vitsearch.export.onnx_rewrite import Readers, Rewrite, Shape, named
 
 UNARY = frozenset({"Erf", "Relu", "Sigmoid", "HardSwish", "HardSigmoid", "Tanh", "Sqrt", "Neg", "Identity", "Gelu"})
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow"})
-Readers = dict[str, list[onnx.NodeProto]]
 
 
 def rows_of(graph: Rewrite, node: onnx.NodeProto) -> list[str] | None:
