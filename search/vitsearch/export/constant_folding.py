@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from vitsearch.errors import StageError
 from vitsearch.export.onnx_rewrite import Rewrite
 
 OPEN_BATCHES = (2, 3)
@@ -69,8 +70,11 @@ def _run(graph: Rewrite, batch: int) -> Values:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    known = session.get_inputs()[0]
-    shape = [batch, *known.shape[1:]]
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return dict(zip(names, session.run(None, {known.name: images}), strict=True)) | {known.name: images}
+    try:
+        session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        known = session.get_inputs()[0]
+        images = np.random.default_rng(0).standard_normal([batch, *known.shape[1:]]).astype(np.float32)
+        found = session.run(None, {known.name: images})
+    except Exception as error:  # its exceptions have no other common class
+        raise StageError("export", "crash", f"onnxruntime: {str(error).strip().splitlines()[-1]}") from error
+    return dict(zip(names, found, strict=True)) | {known.name: images}

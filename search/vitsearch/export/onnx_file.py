@@ -62,7 +62,7 @@ def write_onnx(
 
 
 def convert(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None) -> None:
-    """As :func:`write_onnx`, without comparing the file with torch."""
+    """As :func:`write_onnx`, without comparing the file with torch; with few nodes (:mod:`.simplify`)."""
     was_training = model.training
     try:
         _write(model.eval(), torch.zeros(batch or 1, *shape[1:]), path, opset, is_open=batch is None)
