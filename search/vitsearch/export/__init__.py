@@ -7,6 +7,9 @@
     tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
     coreml_file.py        CoreML: ML programs
     onnx_file.py          the fp32 ONNX file from which most of them start
+    forms.py              modules as they are exported, in fewer nodes
+    simplify.py           fewer nodes by standard operators: constant_folding.py, token_rows.py, onnx_rewrite.py
+    onnxruntime_fusions.py  operators that only onnxruntime has
     symbolics.py          ONNX nodes for operators that torch's exporter cannot convert
     deploy.py             the merged form of a model that ships
     evaluate.py           logits of an exported file, in its runtime

@@ -20,6 +20,8 @@ from torch.jit._trace import TracerWarning
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, symbolics
 from vitsearch.export.base import PARITY_LIMIT
+from vitsearch.export.forms import export_forms
+from vitsearch.export.simplify import simplify
 from vitsearch.models.graph import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 
@@ -60,17 +62,18 @@ def write_onnx(
 
 
 def convert(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None) -> None:
-    """As :func:`write_onnx`, without comparing the file with torch."""
+    """As :func:`write_onnx`, without comparing the file with torch; with few nodes (:mod:`.simplify`)."""
     was_training = model.training
     try:
         _write(model.eval(), torch.zeros(batch or 1, *shape[1:]), path, opset, is_open=batch is None)
+        simplify(path)
     finally:
         model.train(was_training)
 
 
 def _write(model: nn.Module, example: torch.Tensor, path: Path, opset: int, is_open: bool) -> None:
     symbolics.register()
-    with warnings.catch_warnings(), unfused_attention(model), torch.inference_mode():
+    with warnings.catch_warnings(), unfused_attention(model), export_forms(model), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)  # from this exporter, which is chosen on purpose
         warnings.simplefilter("ignore", TracerWarning)  # from timm's checks of shapes
         warnings.filterwarnings(

@@ -27,4 +27,8 @@ class OnnxRuntimeExporter:
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
         learned, left = fake_quant.learned(model), fake_quant.weights_of(model, task.fp32_layers)
         quantize.quantize(plain, final, task.deployment.precision, task.images, learned, left)
+        if task.deployment.provider == "cpu" and task.deployment.precision != "fp16":
+            from vitsearch.export.onnxruntime_fusions import fuse
+
+            fuse(final)
         return ExportedFile(final)
