@@ -145,7 +145,8 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> d
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CALIBRATION_BATCH
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    size = fixed or min(CALIBRATION_BATCH, len(images))
     batches = (images[start : start + size] for start in range(0, len(images) - size + 1, size))
     seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
     lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
