@@ -9,12 +9,12 @@ float32. With a flag TensorRT chooses between fp16 and fp32 itself for each node
 judged by the typed one of the same model.
 
 int8 is explicit: signed, zero points 0, one scale for each tensor and each output channel of a weight, in front of
-MatMul, Gemm and Conv with constant weights; all else in fp16. Neither side of a residual addition is quantized: one side
-alone would break its fusion, and both cost accuracy. Products of two activations stay in fp16, with which TensorRT fuses
-attention. Weights of 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
+MatMul, Gemm and Conv with constant weights; all else is in fp16. Neither side of a residual addition is quantized: one
+side alone would break its fusion, and both cost accuracy. Products of two activations stay in fp16, in which TensorRT
+fuses attention. Weights with 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
 
-Nothing here was run in TensorRT, which cannot be installed where this was written: the files follow its published rules,
-and their numbers are those of onnxruntime.
+Nothing here was run in TensorRT, which cannot be installed where this was written: the files follow its published
+rules, and their numbers are those of onnxruntime.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 Version = tuple[int, ...]
 LEAST_CHANNELS = 16
-"""Convolutions with fewer inputs or outputs stay in fp16: int8 tensors are padded to multiples of 32 channels."""
+"""Convolutions with fewer inputs of a group, or outputs, stay in fp16: int8 kernels pad small numbers of channels. On
+1000 images of Fashion-MNIST, in onnxruntime, int8 in depthwise convolutions cost MobileViT 1.2 points and EfficientViT
+0.1; in the other convolutions it cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ FORMS = (
     Form(
         (8, 0),
         13,
-        no_int8="TensorRT {version} does not fuse explicit int8 into MatMul and Gemm (8.4 and newer do), and files with "
-        "a calibration cache are not made; fp16 is",
+        no_int8="TensorRT {version} does not fuse explicit int8 into MatMul and Gemm (8.4 does), and files with "
+        "a calibration cache are not made; use fp16",
     ),
 )
 """Newest first."""
@@ -73,14 +75,14 @@ class TensorRtExporter:
         version = known or as_numbers(operators()[-1].since)
         final, precision = folder / "model.onnx", task.deployment.precision
         _write(model, task, final, form, version)
-        sparse = (("sparsity", "enable"),) if _is_sparse(model) else ()
-        if form.is_typed:
-            return ExportedFile(final, final, (("precision", "typed"), *sparse))
-        if precision == "fp32":
-            return ExportedFile(final, final, sparse)
-        judged = folder / "judged.onnx"
-        _write(model, task, judged, FORMS[0], as_numbers(operators()[-1].since))
-        return ExportedFile(final, judged, sparse)
+        options: tuple[tuple[str, str | int], ...] = (("precision", "typed"),) if form.is_typed else ()
+        if _is_sparse(final):
+            options += (("sparsity", "enable"),)
+        judged = final
+        if not form.is_typed and precision != "fp32":
+            judged = folder / "judged.onnx"
+            _write(model, task, judged, FORMS[0], as_numbers(operators()[-1].since))
+        return ExportedFile(final, judged, options, rounds_more=precision.startswith("int8"))
 
 
 def _form(task: ExportTask, version: Version | None) -> Form:
@@ -124,12 +126,10 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     onnx.save(written, path)
 
 
-def _is_sparse(model: nn.Module) -> bool:
-    """Whether two of four neighbouring weights are zero, as the kernels for sparse weights need it."""
-    from vitsearch.compress.sparsity import sparsity
+def _is_sparse(path: Path) -> bool:
+    """Whether a layer has two zeros in four neighbouring weights, as the kernels for sparse weights need them."""
+    from vitsearch.compress.sparsity import sparse_file
+    from vitsearch.compress.sparsity.sparsity import GROUP, LEAST_INPUTS
 
-    try:
-        sparsity.verify(model, sparsity.PATTERN)
-    except StageError:
-        return False
-    return True
+    masks = (mask for mask in sparse_file.zeros(path) if mask.shape[1] >= LEAST_INPUTS and mask.shape[1] % GROUP == 0)
+    return any(int(mask.reshape(-1, GROUP).sum(1).min()) >= GROUP // 2 for mask in masks)

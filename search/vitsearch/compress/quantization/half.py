@@ -81,4 +81,4 @@ def _without_detours(nodes: list[onnx.NodeProto], graph: onnx.GraphProto, own: C
 
 
 def _is_cast(node: onnx.NodeProto, to: int) -> bool:
-    return node.op_type == "Cast" and attributes(node)["to"] == to
+    return node.op_type == "Cast" and bool(attributes(node)["to"] == to)

@@ -145,8 +145,9 @@ def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> 
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or CALIBRATION_BATCH
-    batches = (images[start : start + size] for start in range(0, len(images) - size + 1, size))
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or min(CALIBRATION_BATCH, len(images))
+    full = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))  # the first ones again, at the end
+    batches = (full[start : start + size] for start in range(0, len(full), size))
     seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
     lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}

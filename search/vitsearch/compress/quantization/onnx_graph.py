@@ -49,7 +49,7 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], new: Mapp
 def fold(model: onnx.ModelProto) -> None:
     """Compute the nodes that depend on constants and known shapes only, in place; the results become constants."""
     graph = model.graph
-    sizes = _sizes(onnx.shape_inference.infer_shapes(model).graph)
+    sizes = _sizes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     given = set(known)
     nodes = []

@@ -57,7 +57,7 @@ def write_symmetric(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), least_channels: int = 1
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` with all layers, and convolutions of at least ``least_channels`` inputs
-    and outputs, quantized to signed int8 with zero points of 0.
+    of a group and outputs, quantized to signed int8 with zero points of 0.
 
     A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
     normalised. :class:`~vitsearch.errors.StageError` as :func:`write_learned`.
@@ -75,14 +75,11 @@ def write_symmetric(
 
 
 def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Linear]:
-    """The convolutions with constant weights and at least ``least_channels`` inputs and outputs."""
+    """The convolutions with constant weights and at least ``least_channels`` inputs of a group and outputs."""
     known = constants(graph)
     for node in graph.node:
         weight = known.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is None or weight.data_type != onnx.TensorProto.FLOAT:
-            continue
-        outputs, inputs = weight.dims[0], weight.dims[1] * attributes(node).get("group", 1)
-        if min(outputs, inputs) >= least_channels:
+        if weight is not None and min(weight.dims[:2]) >= least_channels:
             bias = node.input[2] if len(node.input) > 2 else ""
             yield Linear(node, numpy_helper.to_array(weight), bias, node.output[0])
 
