@@ -32,6 +32,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.tensorrt_graph import as_numbers, operators_of, refuse_unread
 from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.workers import exporting
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -357,6 +358,14 @@ def test_int8_with_a_flag_computes_what_the_judged_file_computes(subject):
         evaluate.logits(folder / name, subject.images.numpy(), 1) for name in ("model.onnx", "judged.onnx")
     )
     assert np.abs(found - judged).max() < 0.1 * np.abs(found).max()
+
+
+def test_the_difference_of_an_int8_file_to_the_model_that_rounds_does_not_refuse_it(small, monkeypatch):
+    monkeypatch.setattr(exporting, "ROUNDED_PARITY_LIMIT", 0.0)
+    task = ExportTask("", deployment("int8_qat"), small.images.numpy(), version="11.4.0")
+    written = exporting.write(small.rounded(), task, small.folder)
+    assert written.file.rounds_more
+    assert 0 < written.parity < 0.1
 
 
 def test_the_model_is_not_changed(subject):
