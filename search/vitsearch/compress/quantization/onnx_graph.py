@@ -47,7 +47,17 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], new: Mapp
 
 
 def fold(model: onnx.ModelProto) -> None:
-    """Compute the nodes that depend on constants and known shapes only, in place; the results become constants."""
+    """Compute the nodes that depend on constants and known shapes only, in place; the results become constants.
+
+    A shape that was computed makes the shapes behind it known, so it repeats until nothing is left to compute.
+    """
+    before = len(model.graph.node) + 1
+    while len(model.graph.node) < before:
+        before = len(model.graph.node)
+        _fold_known(model)
+
+
+def _fold_known(model: onnx.ModelProto) -> None:
     graph = model.graph
     sizes = _sizes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
