@@ -5,6 +5,7 @@
     openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
     litert_file.py        LiteRT: TFLite, by litert-torch in an environment of its own
     tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
+    tensorrt_graph.py     which nodes of it stay in fp32, and which operators a version reads
     coreml_file.py        CoreML: ML programs
     onnx_file.py          the fp32 ONNX file from which most of them start
     forms.py              modules as they are exported, in fewer nodes

@@ -46,12 +46,14 @@ class ExportedFile:
 
     ``judged`` is an ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
     does not run on this machine; None when the runtime itself judges ``path``. ``options`` are those of the runtime
-    that this file needs beside those of its deployment.
+    that this file needs beside those of its deployment. ``rounds_more``: the file rounds what the model in torch does
+    not, so that its accuracy decides and not its difference to torch.
     """
 
     path: Path
     judged: Path | None = None
     options: tuple[tuple[str, str | int], ...] = ()
+    rounds_more: bool = False
 
 
 class Exporter(Protocol):

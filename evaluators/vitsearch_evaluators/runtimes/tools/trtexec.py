@@ -54,13 +54,15 @@ start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half
 class TrtexecRuntime(ToolRuntime):
     """Runs ONNX files.
 
-    Option `precision`: `fp32` (TF32 off), `fp16`, or `int8` (a model with Q/DQ nodes; its other layers in fp16).
-    TensorRT 11 takes the precision only from the model; the option must then be `fp32`.
+    Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (a model with Q/DQ nodes; its other layers in fp16), or
+    `typed` (as the types in the model say; TensorRT 10 and newer). TensorRT 11 takes the precision only from the model;
+    the option must then be `fp32` or `typed`.
+    Option `sparsity`: `enable` tries sparse kernels for weights of which two in four are zero.
     """
 
     name = "trtexec"
     tools = NEEDS["trtexec"].tools
-    options = {"precision": ("fp32", "fp16", "int8")}
+    options = {"precision": ("fp32", "fp16", "int8", "typed"), "sparsity": ("disable", "enable")}
     prepares = True
     _help_text: Optional[str] = None
 
@@ -71,7 +73,7 @@ class TrtexecRuntime(ToolRuntime):
             return Availability(False, str(failure), None, ())
         if version is None:
             return Availability(False, f"{self.program} does not print its TensorRT version", None, ())
-        precisions = ("fp32", "fp16", "int8") if version < (11, 0, 0) else ("fp32",)
+        precisions = ("fp32", "fp16", "int8")
         return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
@@ -162,7 +164,7 @@ class TrtexecRuntime(ToolRuntime):
         version = read_version(self._help())
         if version is None:
             raise MeasurementFailed("runtime_unavailable", f"{self.program} no longer prints its TensorRT version")
-        return version, build_flags(version, options["precision"])
+        return version, build_flags(version, options["precision"], options.get("sparsity", "disable"))
 
     def _cache(self) -> EngineCache:
         return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))

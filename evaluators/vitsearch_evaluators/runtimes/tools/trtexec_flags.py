@@ -16,6 +16,9 @@ _WORKSPACE_MIB = 1024
 
 Version = Tuple[int, int, int]
 
+OLDEST_TYPED: Version = (10, 0, 0)
+"""The first version whose trtexec is given `--stronglyTyped` here; 9, which no JetPack has, may know it too."""
+
 
 def read_version(text: str) -> Optional[Version]:
     """Parse the version in trtexec's output; None without one.
@@ -39,23 +42,32 @@ def shown(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def build_flags(version: Version, precision: str) -> List[str]:
+def build_flags(version: Version, precision: str, sparsity: str = "disable") -> List[str]:
     """Return the flags of a build; MeasurementFailed for a precision that this version does not support.
 
-    The workspace is set, because the default of TensorRT 8.2 is only 16 MiB.
+    `typed` takes the precision from the types in the model, the only way of TensorRT 11. `sparsity` `enable` tries the
+    kernels for weights with two zeros in four. The workspace is set, because TensorRT 8.2 defaults to only 16 MiB.
     """
     old_memory = version < (8, 4, 0)
     flags = [f"--workspace={_WORKSPACE_MIB}" if old_memory else f"--memPoolSize=workspace:{_WORKSPACE_MIB}"]
     flags.append("--buildOnly" if version < (8, 6, 0) else "--skipInference")
     flags.append("--noTF32")
+    if sparsity != "disable":
+        flags.append(f"--sparsity={sparsity}")
     if version >= (11, 0, 0):
-        if precision != "fp32":
+        if precision not in ("fp32", "typed"):
             raise MeasurementFailed(
                 "runtime_unavailable",
                 f"TensorRT {shown(version)} has no flag for {precision}: the model must have it",
             )
         return flags
-    return flags + {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}[precision]
+    if precision == "typed" and version < OLDEST_TYPED:
+        raise MeasurementFailed(
+            "runtime_unavailable",
+            f"TensorRT {shown(version)} does not take the precision from the model, {shown(OLDEST_TYPED)} and newer do",
+        )
+    chosen = {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"], "typed": ["--stronglyTyped"]}
+    return flags + chosen[precision]
 
 
 class Load(NamedTuple):

@@ -40,8 +40,8 @@ FATAL_ONLY = 4
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A layer with constant weights. ``weight`` is (inputs, outputs); ``bias`` is the name of a constant vector, or
-    empty.
+    """A layer with constant weights. ``weight`` is (inputs, outputs), of a convolution (outputs, inputs of a group,
+    height, width); ``bias`` is the name of a constant vector, or empty.
 
     ``output`` is the output of ``node``, or of the Add of the bias behind it.
     """
@@ -77,7 +77,7 @@ def quantize_static(
     layers = _without(list(linears(model.graph)), left)
     known = matched(layers, learned)
     unknown = sorted({layer.input for layer in layers if layer.output not in known})
-    seen = _ranges(model, unknown, images)
+    seen = observed(model, unknown, images)
     ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
     _rewrite(model.graph, layers, ranges)
     model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
@@ -129,7 +129,7 @@ def _is_vector(name: str, known: Mapping[str, onnx.TensorProto]) -> bool:
 # ---- scales
 
 
-def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
+def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
     """The lowest and the highest value of each of ``tensors`` on ``images``."""
     if not tensors:
         return {}
@@ -145,9 +145,9 @@ def _ranges(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> d
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    size = fixed or min(CALIBRATION_BATCH, len(images))
-    batches = (images[start : start + size] for start in range(0, len(images) - size + 1, size))
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or min(CALIBRATION_BATCH, len(images))
+    full = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))  # the first ones again, at the end
+    batches = (full[start : start + size] for start in range(0, len(full), size))
     seen = np.array([session.run(None, {INPUT: np.ascontiguousarray(batch)}) for batch in batches])
     lowest, highest = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
@@ -177,10 +177,15 @@ def matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, R
     return found
 
 
-def uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
-    """Scale and zero point of a range in uint8; the range is extended to contain 0."""
+def refuse_infinite(name: str, seen: Range) -> None:
+    """Raise :class:`StageError` when an end of a range is not finite."""
     if not np.isfinite(seen).all():
         raise StageError("export", "not_finite", f"{name} has NaN or infinity on the calibration images")
+
+
+def uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
+    """Scale and zero point of a range in uint8; the range is extended to contain 0."""
+    refuse_infinite(name, seen)
     lowest, highest = min(*seen, 0.0), max(*seen, 0.0)
     scale = (highest - lowest) / 255 or 1.0
     return np.array(scale, np.float32), np.array(round(-lowest / scale), np.uint8)

@@ -1,7 +1,7 @@
 """Explicit quantization: QuantizeLinear and DequantizeLinear around the layers of an ONNX file.
 
 Runtimes that fuse such pairs into int8 kernels (OpenVINO, TensorRT, onnxruntime) take the ranges from the file. A layer
-is ``y = x @ W + b`` with constant weights, as in :mod:`.int8_static`:
+is ``y = x @ W + b`` with constant weights, as in :mod:`.int8_static`, or a convolution:
 
     x   one scale and zero point for the tensor
     W   int8, symmetric, one scale per output channel, stored as integers
@@ -11,21 +11,33 @@ Affine quantization: Jacob et al., arXiv 1712.05877.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from vitsearch.compress.quantization.int8_static import Learned, Linear, Range, linears, matched, uint8_scale
+from vitsearch.compress.quantization.int8_static import (
+    Floats,
+    Learned,
+    Linear,
+    Range,
+    linears,
+    matched,
+    observed,
+    refuse_infinite,
+    uint8_scale,
+)
 from vitsearch.compress.quantization.int8_weights import symmetric
-from vitsearch.compress.quantization.onnx_graph import replace_nodes
+from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
 
 Scale = Callable[[str, Range], tuple[NDArray[np.float32], NDArray[Any]]]
 """Scale and zero point (an integer array, whose type is that of the quantized tensor) of a named range."""
+LEAST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
+"""Of activations: a smaller scale is 0 in fp16."""
 
 
 def write_learned(onnx_in: Path, onnx_out: Path, learned: Sequence[Learned], scale: Scale = uint8_scale) -> None:
@@ -39,6 +51,45 @@ def write_learned(onnx_in: Path, onnx_out: Path, learned: Sequence[Learned], sca
     insert_pairs(model.graph, [layer for layer in layers if layer.output in ranges], ranges, scale)
     onnx.checker.check_model(model)
     onnx.save(model, onnx_out)
+
+
+def write_symmetric(
+    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), least_channels: int = 1
+) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` with all layers, and convolutions of at least ``least_channels`` inputs
+    of a group and outputs, quantized to signed int8 with zero points of 0.
+
+    A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
+    normalised. :class:`~vitsearch.errors.StageError` as :func:`write_learned`.
+    """
+    model = onnx.load(onnx_in)
+    layers = list(linears(model.graph))
+    known = matched(layers, learned)
+    layers += convolutions(model.graph, least_channels)
+    unknown = sorted({layer.input for layer in layers if layer.output not in known})
+    seen = observed(model, unknown, images)
+    ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
+    insert_pairs(model.graph, layers, ranges, int8_scale)
+    onnx.checker.check_model(model)
+    onnx.save(model, onnx_out)
+
+
+def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Linear]:
+    """The convolutions with constant weights and at least ``least_channels`` inputs of a group and outputs."""
+    known = constants(graph)
+    for node in graph.node:
+        weight = known.get(node.input[1]) if node.op_type == "Conv" else None
+        if weight is not None and min(weight.dims[:2]) >= least_channels:
+            bias = node.input[2] if len(node.input) > 2 else ""
+            yield Linear(node, numpy_helper.to_array(weight), bias, node.output[0])
+
+
+def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
+    """Scale of a range in signed int8, from its larger end, with a zero point of 0."""
+    refuse_infinite(name, seen)
+    largest = max(abs(end) for end in seen)
+    scale = max(largest / 127, LEAST_SCALE) if largest else 1.0
+    return np.array(scale, np.float32), np.array(0, np.int8)
 
 
 def insert_pairs(
@@ -64,15 +115,35 @@ def insert_pairs(
             parameters = [f"{name}/scale", f"{name}/zero"]
             nodes.append(helper.make_node("QuantizeLinear", [x, *parameters], [f"{name}/q"]))
             nodes.append(helper.make_node("DequantizeLinear", [f"{name}/q", *parameters], [name]))
-        weight = f"{y}/weight"
-        new[f"{weight}/q"], new[f"{weight}/scales"] = symmetric(layer.weight, axis=1)
-        new[f"{weight}/zeros"] = np.zeros(layer.weight.shape[1], np.int8)
+        weight, axis = f"{y}/weight", 0 if node.op_type == "Conv" else 1
+        new[f"{weight}/q"], new[f"{weight}/scales"] = symmetric(layer.weight, axis)
+        new[f"{weight}/zeros"] = np.zeros(layer.weight.shape[axis], np.int8)
         parts = [f"{weight}/q", f"{weight}/scales", f"{weight}/zeros"]
-        nodes.append(helper.make_node("DequantizeLinear", parts, [weight], axis=1))
-        product = helper.make_node("MatMul", [rounded[x, ranges[y]], weight], list(node.output), node.name)
-        if node.op_type == "Gemm":
-            product = helper.make_node(
-                "Gemm", [product.input[0], weight, *node.input[2:]], list(node.output), node.name
-            )
-        nodes.append(product)
+        nodes.append(helper.make_node("DequantizeLinear", parts, [weight], axis=axis))
+        nodes.append(_with_inputs(node, [rounded[x, ranges[y]], weight, *node.input[2:]]))
+    replace_nodes(graph, nodes, new)
+
+
+def _with_inputs(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
+    """The layer with other inputs; its weight is (inputs, outputs), so nothing is transposed any more."""
+    kept = {name: value for name, value in attributes(node).items() if name != "transB"}
+    return helper.make_node(node.op_type, inputs, list(node.output), node.name, **kept)
+
+
+def quantize_in_graph(graph: onnx.GraphProto) -> None:
+    """Replace integer weights by their fp32 values and a QuantizeLinear, for runtimes that read no integers."""
+    known = constants(graph)
+    nodes: list[onnx.NodeProto] = []
+    new: dict[str, NDArray[Any]] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in known:
+            steps, scales, _ = (numpy_helper.to_array(known[name]) for name in node.input)
+            axis = attributes(node)["axis"]
+            shape = [-1 if index == axis else 1 for index in range(steps.ndim)]
+            name = f"{node.output[0]}/fp32"
+            new[name] = (steps * scales.reshape(shape)).astype(np.float32)
+            steps_name = f"{node.output[0]}/steps"
+            nodes.append(helper.make_node("QuantizeLinear", [name, *node.input[1:]], [steps_name], axis=axis))
+            node.input[0] = steps_name
+        nodes.append(node)
     replace_nodes(graph, nodes, new)

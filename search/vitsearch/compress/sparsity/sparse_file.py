@@ -27,7 +27,7 @@ def zeros(path: Path) -> Iterator[NDArray[np.bool_]]:
     graph = onnx.load(path).graph
     known = constants(graph)
     for node in graph.node:
-        if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in known:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast") and node.input[0] in known:
             known[node.output[0]] = known[node.input[0]]
     for node in graph.node:
         tensor = known.get(node.input[1]) if node.op_type in (*PRODUCTS, "Conv") else None

@@ -343,6 +343,31 @@ def test_each_version_gets_every_relevant_build_flag():
         build_flags((11, 1, 0), "fp16")
 
 
+def test_a_typed_model_needs_a_flag_in_tensorrt_10_only():
+    assert "--stronglyTyped" in build_flags((10, 3, 0), "typed")
+    assert build_flags((11, 1, 0), "typed") == build_flags((11, 1, 0), "fp32")
+    with pytest.raises(
+        MeasurementFailed, match="8.6.1 does not take the precision from the model, 10.0.0 and newer do"
+    ):
+        build_flags((8, 6, 1), "typed")
+
+
+def test_sparse_kernels_are_tried_on_request_and_are_part_of_the_engine(tool, equipped, plain_onnx):
+    assert not [flag for flag in build_flags((8, 2, 1), "fp16") if "sparsity" in flag]
+    path = plain_onnx()
+    for sparsity in ("disable", "enable"):
+        options = equipped().check_options({"precision": "fp16", "sparsity": sparsity})
+        equipped().prepare(path, options, SCREEN)
+    dense, sparse = tool.calls("--onnx")
+    assert ("--sparsity" in dense, sparse["--sparsity"]) == (False, "enable")
+    assert dense["--saveEngine"] != sparse["--saveEngine"]
+
+
+def test_every_precision_is_offered_because_a_typed_model_has_it_in_itself(tool, equipped):
+    tool.install("v11.1.0.106] [b48")
+    assert equipped().available().precisions == ("fp32", "fp16", "int8")
+
+
 def test_the_name_of_the_gpu_comes_from_the_driver_or_the_board(tmp_path):
     assert gpu_name(str(tmp_path)) == "unknown GPU"
     (tmp_path / "proc/device-tree").mkdir(parents=True)

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vitsearch.compress.quantization.half import halve
+from vitsearch.compress.quantization.half import halve, halved
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 
@@ -40,3 +40,16 @@ def test_the_smallest_weights_are_rounded_without_a_warning(tmp_path):
         warnings.simplefilter("error")
         halve(tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert np.abs(run(tmp_path / "out.onnx", np.ones((1, 4), np.float32), 1)).max() < 1e-5
+
+
+def test_kept_nodes_compute_in_fp32_without_a_detour_between_them():
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("images", "logits")]
+    steps = ("images", "a"), ("a", "b"), ("b", "c"), ("c", "logits")
+    nodes = [helper.make_node("Softmax" if end in "bc" else "Relu", [start], [end]) for start, end in steps]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    half = halved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), {"b", "c"})
+    found = onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True).graph
+    operators = [node.op_type for node in found.node]
+    assert operators == ["Cast", "Relu", "Cast", "Softmax", "Softmax", "Cast", "Relu", "Cast"]
+    types = {value.name: value.type.tensor_type.elem_type for value in found.value_info}
+    assert {types[node.input[0]] for node in found.node if node.op_type == "Softmax"} == {TensorProto.FLOAT}

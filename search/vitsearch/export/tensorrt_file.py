@@ -1,0 +1,135 @@
+"""ONNX files for TensorRT, in the form that the version on the device reads; the device builds the engine itself.
+
+    10.0 and newer   typed: opset 20; the types of the tensors are the precision, no flag changes them
+    8.6 and 9        opset 17, with LayerNorm as one operator; the precision is a flag of the build
+    8.0 to 8.5       opset 13, with LayerNorm and GELU in their parts; the precision is a flag of the build
+
+A typed file computes fp16 in float16, except the nodes of :func:`.tensorrt_graph.kept_in_fp32`; images and logits are
+float32. With a flag TensorRT chooses between fp16 and fp32 itself for each node, so the accuracy of such a file is
+judged by the typed one of the same model.
+
+int8 is explicit: signed, zero points 0, one scale for each tensor and each output channel of a weight, in front of
+MatMul, Gemm and Conv with constant weights; all else is in fp16. Neither side of a residual addition is quantized: one
+side alone would break its fusion, and both cost accuracy. Products of two activations stay in fp16, in which TensorRT
+fuses attention. Weights with 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
+
+Nothing here was run in TensorRT, which cannot be installed where this was written: the files follow its published
+rules, and their numbers are those of onnxruntime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsearch.core import precisions
+from vitsearch.errors import StageError
+from vitsearch.export.base import ExportedFile, ExportTask
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Version = tuple[int, ...]
+LEAST_CHANNELS = 16
+"""Convolutions with fewer inputs of a group, or outputs, stay in fp16: int8 kernels pad small numbers of channels. On
+1000 images of Fashion-MNIST, in onnxruntime, int8 in depthwise convolutions cost MobileViT 1.2 points and EfficientViT
+0.1; in the other convolutions it cost nothing."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a file from version ``since`` on. ``int8`` is why it holds no int8, or None."""
+
+    since: Version
+    opset: int
+    is_typed: bool = False
+    no_int8: str | None = None
+
+
+FORMS = (
+    Form((10, 0), 20, is_typed=True),
+    Form((8, 6), 17),
+    Form((8, 4), 13),
+    Form(
+        (8, 0),
+        13,
+        no_int8="TensorRT {version} does not fuse explicit int8 into MatMul and Gemm (8.4 does), and files with "
+        "a calibration cache are not made; use fp16",
+    ),
+)
+"""Newest first."""
+
+
+class TensorRtExporter:
+    """See :class:`vitsearch.export.base.Exporter`."""
+
+    def supports(self, family: str, precision: str) -> str | None:
+        return precisions.supports("tensorrt", precision)
+
+    def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        from vitsearch.export.tensorrt_graph import as_numbers, operators
+
+        known = None if task.version is None else as_numbers(task.version)
+        form = _form(task, known)
+        version = known or as_numbers(operators()[-1].since)
+        final, precision = folder / "model.onnx", task.deployment.precision
+        _write(model, task, final, form, version)
+        options: tuple[tuple[str, str | int], ...] = (("precision", "typed"),) if form.is_typed else ()
+        if _is_sparse(final):
+            options += (("sparsity", "enable"),)
+        judged = final
+        if not form.is_typed and precision != "fp32":
+            judged = folder / "judged.onnx"
+            _write(model, task, judged, FORMS[0], as_numbers(operators()[-1].since))
+        return ExportedFile(final, judged, options, rounds_more=precision.startswith("int8"))
+
+
+def _form(task: ExportTask, version: Version | None) -> Form:
+    """The form for a version, the newest for an unknown one; :class:`StageError` when none fits."""
+    form = FORMS[0] if version is None else next((form for form in FORMS if form.since <= version), None)
+    if form is None:
+        oldest = ".".join(map(str, FORMS[-1].since))
+        found = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
+        raise StageError("export", "unsupported", found)
+    if form.no_int8 and task.deployment.precision.startswith("int8"):
+        raise StageError("export", "unsupported", form.no_int8.format(version=task.version))
+    return form
+
+
+def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: Version) -> None:
+    """Write the file in one form, checked against the operators of ``version``."""
+    import onnx
+
+    from vitsearch.compress.quantization import fake_quant
+    from vitsearch.compress.quantization.half import halved
+    from vitsearch.compress.quantization.onnx_graph import fold
+    from vitsearch.compress.quantization.qdq import quantize_in_graph, write_symmetric
+    from vitsearch.export.onnx_file import convert
+    from vitsearch.export.tensorrt_graph import kept_in_fp32, refuse_unread
+
+    precision = task.deployment.precision
+    with fake_quant.unrounded(model):
+        convert(model, task.shape, path, form.opset, task.deployment.batch)
+    plain = onnx.load(path)
+    fold(plain)
+    onnx.save(plain, path)
+    if precision.startswith("int8"):
+        write_symmetric(path, path, task.images, fake_quant.learned(model), LEAST_CHANNELS)
+    written = onnx.load(path)
+    if form.is_typed and precision != "fp32":
+        written = halved(written, kept_in_fp32(written.graph))
+    elif not form.is_typed:
+        quantize_in_graph(written.graph)
+    onnx.checker.check_model(written)
+    refuse_unread(written, version)
+    onnx.save(written, path)
+
+
+def _is_sparse(path: Path) -> bool:
+    """Whether a layer has two zeros in four neighbouring weights, as the kernels for sparse weights need them."""
+    from vitsearch.compress.sparsity import sparse_file
+    from vitsearch.compress.sparsity.sparsity import GROUP, LEAST_INPUTS
+
+    masks = (mask for mask in sparse_file.zeros(path) if mask.shape[1] >= LEAST_INPUTS and mask.shape[1] % GROUP == 0)
+    return any(int(mask.reshape(-1, GROUP).sum(1).min()) >= GROUP // 2 for mask in masks)

@@ -1,0 +1,447 @@
+"""Files for TensorRT: their structure against its published rules, their numbers in onnxruntime as a stand-in.
+
+TensorRT itself cannot run here; the last test builds engines with it where a GPU has it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+from support import SUPPORT
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.compress.quantization.onnx_graph import attributes, constants
+from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.device_jobs import device_job
+from vitsearch.core.plan import Deployment
+from vitsearch.errors import StageError
+from vitsearch.export import EXPORTERS, ExportTask, evaluate
+from vitsearch.export.tensorrt_graph import as_numbers, operators_of, refuse_unread
+from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.workers import exporting
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.wire.protocol import SCREEN
+
+BASES = {
+    "vit": ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1),
+    "efficientvit": ModelSpec("efficientvit_fmnist", "builtin", 28, 10, 1),
+    "mobilevit": ModelSpec("mobilevit_fmnist", "builtin", 28, 10, 1),
+    "levit": ModelSpec("levit_128s", "none", 64, 10),
+}
+LAYERS, PAIRS = ("MatMul", "Gemm", "Conv"), ("QuantizeLinear", "DequantizeLinear")
+ONCE = SCREEN._replace(processes=1, max_processes=1, reference=None)
+QUICK = ONCE._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
+
+
+def deployment(precision, batch=1):
+    return Deployment("local", "tensorrt", "gpu", precision, batch)
+
+
+@dataclass(eq=False)
+class Subject:
+    """A model with its images; ``export(precision, version)`` writes its file once for all tests."""
+
+    family: str
+    model: nn.Module
+    images: torch.Tensor
+    folder: Path
+
+    def export(self, precision, version, batch=1):
+        folder = self.folder / f"{precision}-{version}-{batch}"
+        if not folder.exists():
+            folder.mkdir()
+            model = self.rounded() if precision == "int8_qat" else self.model
+            task = ExportTask(self.family, deployment(precision, batch), self.images.numpy(), version=version)
+            EXPORTERS.get("tensorrt")().export(model, task, folder)
+        return onnx.load(folder / "model.onnx"), folder
+
+    @property
+    def heads(self):
+        """The classifiers: LeViT has a second one for distillation."""
+        return 2 if self.family == "levit" else 1
+
+    def rounded(self):
+        model = copy.deepcopy(self.model)
+        fake_quant.prepare(model, [self.images])
+        return model
+
+    def difference(self, path, model=None):
+        """The largest difference of a file to torch, over the largest logit."""
+        with torch.inference_mode():
+            expected = (model or self.model)(self.images).numpy()
+        found = evaluate.logits(path, self.images.numpy(), 1)
+        assert found.dtype == np.float32
+        return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.fixture(scope="module", params=BASES)
+def subject(request, tmp_path_factory):
+    spec = BASES[request.param]
+    family = backbones.find(spec.backbone)
+    model = family.build(spec).model.eval()
+    raise_layer_scales(model)
+    shape = 4, spec.channels, spec.resolution, spec.resolution
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return Subject(family.family, model, images, tmp_path_factory.mktemp(request.param))
+
+
+class Graph:
+    """A graph with its types and the makers and readers of its tensors."""
+
+    def __init__(self, model):
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+        values = (*inferred.input, *inferred.output, *inferred.value_info)
+        self.types = {value.name: value.type.tensor_type.elem_type for value in values}
+        self.types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
+        self.nodes = model.graph.node
+        self.constants = constants(model.graph)
+        self.makers = {name: node for node in self.nodes for name in node.output}
+
+    def made_by(self, name):
+        return self.makers[name].op_type if name in self.makers else ""
+
+    def readers(self, name):
+        return [node for node in self.nodes if name in node.input]
+
+    def weight(self, layer):
+        """The constant of a layer in front of which pairs may stand, or None."""
+        name = layer.input[1]
+        while self.made_by(name) in PAIRS:
+            name = self.makers[name].input[0]
+        return self.constants.get(name)
+
+    def layers(self):
+        return [node for node in self.nodes if node.op_type in LAYERS and self.weight(node) is not None]
+
+    def zero_and_scale(self, node):
+        return (numpy_helper.to_array(self.constants[name]) for name in (node.input[2], node.input[1]))
+
+
+def opset(model):
+    return next(one.version for one in model.opset_import if one.domain == "")
+
+
+# ---- the form by version
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A model of two layers with a norm and GELU between."""
+    torch.manual_seed(0)
+    parts = nn.Flatten(), nn.Linear(16, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 4)
+    (tmp_path / "small").mkdir()
+    return Subject("", nn.Sequential(*parts).eval(), torch.randn(4, 1, 4, 4), tmp_path / "small")
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "is_typed"),
+    [("8.0.1", 13, False), ("8.2.1", 13, False), ("8.4.1", 13, False), ("8.5.2", 13, False), ("8.6.1", 17, False),
+     ("9.3.0", 17, False), ("10.0.1", 20, True), ("10.3.0", 20, True), ("11.4.0", 20, True), (None, 20, True)],
+)  # fmt: skip
+def test_the_version_decides_opset_and_types(small, version, wanted, is_typed):
+    model, folder = small.export("fp16", version)
+    assert opset(model) == wanted
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    assert (TensorProto.FLOAT16 in types) == is_typed
+    assert (folder / "judged.onnx").exists() == (not is_typed)
+    operators = {node.op_type for node in model.graph.node}
+    assert ("LayerNormalization" in operators) == (wanted > 13)
+    assert ("Gelu" in operators) == (wanted == 20)
+
+
+@pytest.mark.parametrize("version", ["8.4.1", "8.5.2", "8.6.1", "9.3.0", "10.3.0", "11.4.0"])
+def test_weights_are_integers_in_typed_files_and_fp32_values_in_older_ones(small, version):
+    graph = Graph(small.export("int8_ptq", version)[0])
+    insist_on_placement(graph, 2)
+    kinds = {graph.weight(node).data_type for node in graph.layers()}
+    assert kinds == {TensorProto.INT8 if version.startswith("1") else TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("version", ["7.1.3", "6.0"])
+def test_a_version_that_is_too_old_is_refused_with_both(small, version):
+    match = rf"\(unsupported\): the device has TensorRT {version}, files are made for 8.0 and newer"
+    with pytest.raises(StageError, match=match):
+        small.export("fp16", version)
+
+
+def test_int8_before_8_4_is_refused_with_the_reason(small):
+    with pytest.raises(StageError, match="TensorRT 8.2.1 does not fuse explicit int8.*use fp16"):
+        small.export("int8_ptq", "8.2.1")
+
+
+def test_a_file_with_an_open_batch_is_written(small):
+    model, folder = small.export("int8_ptq", "11.4.0", None)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert evaluate.logits(folder / "model.onnx", small.images.numpy(), 4).shape == (4, 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_ptq"])
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0"])
+def test_images_and_logits_are_float32_and_the_batch_is_fixed(subject, precision, version):
+    graph = subject.export(precision, version)[0].graph
+    (images,), (logits,) = graph.input, graph.output
+    assert (images.name, logits.name) == ("images", "logits")
+    assert [value.type.tensor_type.elem_type for value in (images, logits)] == [TensorProto.FLOAT] * 2
+    assert [size.dim_value for size in images.type.tensor_type.shape.dim] == [1, *subject.images.shape[1:]]
+
+
+@pytest.mark.parametrize(
+    ("precision", "version"),
+    [("fp32", "8.2.1"), ("fp16", "8.2.1"), ("int8_ptq", "8.6.1"), ("fp16", "11.4.0"), ("int8_ptq", "11.4.0")],
+)
+def test_no_operator_is_outside_the_table_of_the_version(subject, precision, version):
+    model, _ = subject.export(precision, version)
+    table = operators_of(as_numbers(version))
+    assert {node.op_type for node in model.graph.node} <= table.types.keys()
+    assert {node.domain for node in model.graph.node} == {""}
+    assert opset(model) <= table.opset
+    refuse_unread(model, as_numbers(version))
+
+
+def test_a_fixed_batch_leaves_no_nodes_on_shapes(subject):
+    model, _ = subject.export("fp32", "11.4.0")
+    assert not {node.op_type for node in model.graph.node} & {"Shape", "ConstantOfShape", "Constant", "Expand"}
+
+
+# ---- fp16
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8_ptq"])
+def test_layers_compute_in_fp16_but_norms_softmax_and_the_classifier_in_fp32(subject, precision):
+    graph = Graph(subject.export(precision, "11.4.0")[0])
+    in_fp32 = {"LayerNormalization", "Softmax"}
+    for node in graph.nodes:
+        if node.op_type in in_fp32:
+            assert graph.types[node.input[0]] == graph.types[node.output[0]] == TensorProto.FLOAT
+        if node.op_type in ("Gelu", "HardSwish", "Sigmoid", "Relu"):
+            assert graph.types[node.input[0]] == TensorProto.FLOAT16
+    kinds = {node.output[0]: graph.types[node.output[0]] for node in graph.layers()}
+    classifier = [name for name, kind in kinds.items() if kind == TensorProto.FLOAT]
+    assert len(classifier) == subject.heads
+    assert set(kinds.values()) == {TensorProto.FLOAT, TensorProto.FLOAT16}
+    assert len(kinds) > 15
+
+
+def test_the_classifier_gives_the_logits_without_a_cast(subject):
+    graph = Graph(subject.export("fp16", "11.4.0")[0])
+    name = "logits"
+    while graph.made_by(name) in ("Add", "Div", "Mul", "Identity"):
+        name = graph.makers[name].input[0]
+    assert graph.made_by(name) in LAYERS
+    assert graph.types[graph.makers[name].input[1]] == TensorProto.FLOAT
+
+
+def test_no_cast_goes_to_fp16_and_back(subject):
+    graph = Graph(subject.export("fp16", "11.4.0")[0])
+    for node in graph.nodes:
+        if node.op_type == "Cast" and graph.made_by(node.input[0]) == "Cast":
+            assert graph.types[graph.makers[node.input[0]].input[0]] != graph.types[node.output[0]]
+
+
+# ---- int8
+
+
+def insist_on_placement(graph, count):
+    """The rules of explicit quantization: pairs in front of layers with weights only, both inputs or none."""
+    whole = [node for node in graph.layers() if graph.made_by(node.input[0]) == "DequantizeLinear"]
+    assert len(whole) == count
+    for layer in whole:
+        assert graph.made_by(layer.input[1]) == "DequantizeLinear"
+    for node in graph.nodes:
+        if node.op_type == "DequantizeLinear":
+            assert {reader.op_type for reader in graph.readers(node.output[0])} <= set(LAYERS)
+        elif node.op_type == "QuantizeLinear":
+            assert [reader.op_type for reader in graph.readers(node.output[0])] == ["DequantizeLinear"]
+        if node.op_type == "Add" or node not in whole:
+            assert "DequantizeLinear" not in [graph.made_by(name) for name in node.input]
+
+
+def quantized_layers(graph):
+    """How many layers int8 must hold: all but convolutions of few channels, as stems and depthwise ones are."""
+    dims = [graph.weight(node).dims[:2] for node in graph.layers() if node.op_type == "Conv"]
+    return len(graph.layers()) - sum(min(sizes) < 16 for sizes in dims)
+
+
+@pytest.mark.parametrize(
+    ("precision", "version"), [("int8_ptq", "8.6.1"), ("int8_ptq", "11.4.0"), ("int8_qat", "11.4.0")]
+)
+def test_pairs_stand_where_tensorrt_fuses_them(subject, precision, version):
+    graph = Graph(subject.export(precision, version)[0])
+    insist_on_placement(graph, quantized_layers(graph))
+
+
+@pytest.mark.parametrize(
+    ("precision", "version"), [("int8_ptq", "8.6.1"), ("int8_ptq", "11.4.0"), ("int8_qat", "11.4.0")]
+)
+def test_int8_is_signed_and_symmetric_per_tensor_and_per_output_channel(subject, precision, version):
+    graph = Graph(subject.export(precision, version)[0])
+    for node in graph.nodes:
+        if node.op_type not in PAIRS:
+            continue
+        zero, scale = graph.zero_and_scale(node)
+        assert zero.dtype == np.int8
+        assert not zero.any()
+        assert (scale > 0).all()
+        is_weight = all(graph.weight(reader) is not None and reader.input[1] == node.output[0]
+                        for reader in graph.readers(node.output[0]) if reader.op_type in LAYERS)  # fmt: skip
+        if node.op_type == "DequantizeLinear" and is_weight:
+            layer = graph.readers(node.output[0])[0]
+            axis = 0 if layer.op_type == "Conv" else 1
+            assert attributes(node)["axis"] == axis
+            assert scale.shape == (graph.weight(layer).dims[axis],)
+        elif node.op_type == "DequantizeLinear":
+            assert scale.shape == ()
+
+
+def test_the_rest_of_a_typed_int8_graph_is_fp16(subject):
+    graph = Graph(subject.export("int8_ptq", "11.4.0")[0])
+    outputs = [graph.types[node.output[0]] for node in graph.nodes if node.op_type == "DequantizeLinear"]
+    assert outputs.count(TensorProto.FLOAT) == 2 * subject.heads
+    assert set(outputs) == {TensorProto.FLOAT, TensorProto.FLOAT16}
+    for node in graph.nodes:
+        if node.op_type == "QuantizeLinear":
+            assert graph.types[node.input[0]] == graph.types[node.input[1]]
+
+
+def test_both_int8_precisions_have_one_graph(subject):
+    one, other = (subject.export(precision, "11.4.0")[0].graph for precision in ("int8_ptq", "int8_qat"))
+    assert [node.op_type for node in one.node] == [node.op_type for node in other.node]
+
+
+def test_a_learned_range_keeps_its_larger_end(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4)).eval()
+    images = torch.randn(4, 1, 4, 4)
+    fake_quant.prepare(model, [images])
+    (_, first), _ = fake_quant.quantized(model)
+    with torch.no_grad():
+        first.start.copy_(torch.tensor([-1.27, 0.5]))
+    task = ExportTask("", deployment("int8_qat"), images.numpy(), version="10.3.0")
+    EXPORTERS.get("tensorrt")().export(model, task, tmp_path)
+    graph = Graph(onnx.load(tmp_path / "model.onnx"))
+    quantizer = next(node for node in graph.nodes if node.op_type == "QuantizeLinear")
+    _, scale = graph.zero_and_scale(quantizer)
+    assert float(scale) == pytest.approx(0.01, rel=1e-3)
+
+
+# ---- numbers, in onnxruntime
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.6.1", "11.4.0"])
+def test_fp32_agrees_with_torch(subject, version):
+    _, folder = subject.export("fp32", version)
+    assert subject.difference(folder / "model.onnx") < 1e-4
+
+
+def test_fp16_agrees_with_torch(subject):
+    _, folder = subject.export("fp16", "11.4.0")
+    assert subject.difference(folder / "model.onnx") < 5e-3
+
+
+def test_int8_with_a_flag_computes_what_the_judged_file_computes(subject):
+    _, folder = subject.export("int8_ptq", "8.6.1")
+    found, judged = (
+        evaluate.logits(folder / name, subject.images.numpy(), 1) for name in ("model.onnx", "judged.onnx")
+    )
+    assert np.abs(found - judged).max() < 0.1 * np.abs(found).max()
+
+
+def test_the_difference_of_an_int8_file_to_the_model_that_rounds_does_not_refuse_it(small, monkeypatch):
+    monkeypatch.setattr(exporting, "ROUNDED_PARITY_LIMIT", 0.0)
+    task = ExportTask("", deployment("int8_qat"), small.images.numpy(), version="11.4.0")
+    written = exporting.write(small.rounded(), task, small.folder)
+    assert written.file.rounds_more
+    assert 0 < written.parity < 0.1
+
+
+def test_the_model_is_not_changed(subject):
+    before = {name: value.clone() for name, value in subject.model.state_dict().items()}
+    subject.export("int8_ptq", "11.4.0")
+    after = subject.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+# ---- sparse weights, and a real agent
+
+
+def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
+    spec = BASES["vit"]
+    family = backbones.find(spec.backbone)
+    model = family.build(spec).model.eval()
+    images = torch.randn(4, 1, 28, 28).numpy()
+    task = ExportTask(family.family, deployment("int8_ptq"), images, version="10.3.0")
+    (tmp_path / "dense").mkdir()
+    assert EXPORTERS.get("tensorrt")().export(model, task, tmp_path / "dense").options == (("precision", "typed"),)
+    sparsity.magnitude(model, "2:4")
+    file = EXPORTERS.get("tensorrt")().export(model, task, tmp_path)
+    assert file.options == (("precision", "typed"), ("sparsity", "enable"))
+    graph = Graph(onnx.load(file.path))
+    weights = [numpy_helper.to_array(graph.weight(node)) for node in graph.layers() if node.op_type == "MatMul"]
+    assert all((weight.T.reshape(-1, 4) == 0).sum(1).min() >= 2 for weight in weights)
+
+
+def built_flags(tmp_path, subject, precision, version, banner):
+    """The flags with which a real agent has the fake trtexec build and run the file of a deployment."""
+    tool = tmp_path / "tool"
+    tool.mkdir()
+    shutil.copy(os.path.join(SUPPORT, "fake_trtexec.py"), tool / "fake.py")
+    (tool / "trtexec").write_text(f'#!/bin/sh\nexec {sys.executable} {tool / "fake.py"} "$@"\n')
+    (tool / "trtexec").chmod(0o755)
+    (tool / "tensorrt.json").write_text(json.dumps({"banner": banner}))
+    state = tmp_path / "agent"
+    state.mkdir()
+    (state / "config.json").write_text(json.dumps({"runtimes": {"trtexec": {"tool": str(tool / "trtexec")}}}))
+    with EmbeddedAgent(str(state)) as agent, agent.client("study") as client:
+        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
+        assert (info.available, info.version) == (True, version)
+        task = ExportTask(subject.family, deployment(precision), subject.images.numpy(), version=info.version)
+        file = EXPORTERS.get("tensorrt")().export(subject.model, task, tmp_path)
+        job = device_job(Deployment("local", "tensorrt", "gpu", precision, 1, file.options), ["trtexec"])
+        found = client.measure(str(file.path), job.runtime, job.options, QUICK)
+    assert found.latency_ms.p50 == 2.5
+    build, _run = map(json.loads, (tool / "calls.jsonl").read_text().splitlines())
+    return {flag for flag in build if flag in ("--fp16", "--int8", "--stronglyTyped")}
+
+
+@pytest.mark.parametrize(
+    ("precision", "version", "banner", "flags"),
+    [
+        ("fp16", "8.2.1", "v8201", {"--fp16"}),
+        ("int8_ptq", "8.6.1", "v8601", {"--int8", "--fp16"}),
+        ("int8_ptq", "10.3.0", "v100300] [b17", {"--stronglyTyped"}),
+        ("fp16", "11.1.0", "v11.1.0.106] [b48", set()),
+    ],
+)
+def test_an_agent_builds_the_file_that_its_own_version_reads(tmp_path, small, precision, version, banner, flags):
+    assert built_flags(tmp_path, small, precision, version, banner) == flags
+
+
+TRTEXEC = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
+
+
+@pytest.mark.skipif(
+    not (os.path.exists(TRTEXEC) and (shutil.which("nvidia-smi") or os.path.exists("/dev/nvhost-gpu"))),
+    reason="needs a GPU with TensorRT's trtexec",
+)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_ptq"])
+def test_tensorrt_itself_builds_and_runs_the_file(subject, precision, tmp_path):
+    with EmbeddedAgent(str(tmp_path / "agent")) as agent, agent.client("study") as client:
+        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
+        task = ExportTask(subject.family, deployment(precision), subject.images.numpy(), version=info.version)
+        file = EXPORTERS.get("tensorrt")().export(subject.model, task, tmp_path)
+        job = device_job(Deployment("local", "tensorrt", "gpu", precision, 1, file.options), ["trtexec"])
+        assert client.measure(str(file.path), job.runtime, job.options, QUICK).latency_ms.p50 > 0
