@@ -1,0 +1,97 @@
+"""TFLite files for LiteRT, by litert-torch and ai-edge-quantizer.
+
+Both run in an environment of their own (:mod:`.converters`), because litert-torch pins pydantic and typing-extensions:
+
+    here                                        there (litert_convert.py)
+    model --torch.export--> program.pt2   --->  fp32.tflite        once for each set of weights
+    calibration images      images.npy    --->  model.tflite       one for each precision
+
+The images keep the layout (batch, channels, height, width), and the batch is fixed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitsearch.core import precisions
+from vitsearch.core.plan import Deployment
+from vitsearch.errors import StageError
+from vitsearch.export import converters
+from vitsearch.export.base import ExportedFile, ExportTask
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "litert"
+SCRIPT = Path(__file__).with_name("litert_convert.py")
+
+
+class LiteRtExporter:
+    """See :class:`vitsearch.export.base.Exporter`."""
+
+    def supports(self, family: str, precision: str) -> str | None:
+        return precisions.supports(NAME, precision)
+
+    def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""
+        if reason := converters.converter_missing(NAME):
+            raise StageError("export", "missing", reason)
+        return _write(converters.python_of(NAME), model, task, folder)
+
+
+def verify(python: Path) -> None:
+    """Convert and quantize a small model; :class:`StageError` when that fails."""
+    import numpy as np
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+    task = ExportTask("vit", Deployment("local", NAME, "cpu", "int8_ptq"), np.ones((2, 1, 4, 4), np.float32))
+    with tempfile.TemporaryDirectory() as folder:
+        _write(python, model, task, Path(folder))
+
+
+def _write(python: Path, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+    import numpy as np
+
+    program, plain, final = folder / "program.pt2", folder / "fp32.tflite", folder / "model.tflite"
+    precision = task.deployment.precision
+    _save_program(model, task.shape, program)
+    converters.call(python, SCRIPT, ["convert", program, plain])
+    program.unlink()
+    if precision == "fp32":
+        plain.replace(final)
+    else:
+        images = folder / "images.npy"
+        np.save(images, task.images)
+        converters.call(python, SCRIPT, ["quantize", plain, final, precision, images])
+    if not final.is_file():
+        raise StageError("export", "crash", f"{SCRIPT.stem} has ended well but has written no file")
+    return ExportedFile(final)
+
+
+def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    """The program of ``model`` for images of ``shape``, with the names of our files."""
+    import torch
+
+    from vitsearch.models.graph import INPUT, OUTPUT
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {OUTPUT: self.model(images)}
+
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            program = torch.export.export(Named().eval(), (), {INPUT: torch.zeros(shape)})
+        torch.export.save(program, path)
+    except (RuntimeError, TypeError, ValueError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise StageError("export", "crash", f"torch.export: {said[0]}") from error
+    finally:
+        model.train(was_training)
