@@ -3,7 +3,7 @@
 Both run in an environment of their own (:mod:`.converters`), because litert-torch pins pydantic and typing-extensions:
 
     here                                        there (litert_convert.py)
-    model --torch.export--> program.pt2   --->  fp32.tflite        once for each set of weights
+    model --torch.export--> program.pt2   --->  fp32.tflite        kept for the other precisions
     calibration images      images.npy    --->  model.tflite       one for each precision
 
 The images keep the layout (batch, channels, height, width), and the batch is fixed.
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core import precisions
-from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import converters
 from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.conversion_cache import cached, program_digest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 NAME = "litert"
@@ -38,7 +40,17 @@ class LiteRtExporter:
         """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""
         if reason := converters.converter_missing(NAME):
             raise StageError("export", "missing", reason)
-        return _write(converters.python_of(NAME), model, task, folder)
+        python, precision = converters.python_of(NAME), task.deployment.precision
+        program, plain, final = folder / "program.pt2", folder / "fp32.tflite", folder / "model.tflite"
+        _save_program(model, task.shape, program)
+        # in the converter's folder: an environment of other versions is a new folder with an empty cache
+        kept = converters.folder_of(NAME) / "converted"
+        cached(kept, program_digest(program), plain, lambda: _convert(python, program, plain))
+        if precision == "fp32":
+            plain.replace(final)
+        else:
+            _quantize(python, plain, final, precision, task.images)
+        return ExportedFile(final)
 
 
 def verify(python: Path) -> None:
@@ -47,28 +59,31 @@ def verify(python: Path) -> None:
     from torch import nn
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
-    task = ExportTask("vit", Deployment("local", NAME, "cpu", "int8_ptq"), np.ones((2, 1, 4, 4), np.float32))
-    with tempfile.TemporaryDirectory() as folder:
-        _write(python, model, task, Path(folder))
+    images = np.ones((2, 1, 4, 4), np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save_program(model, (1, 1, 4, 4), folder / "program.pt2")
+        _convert(python, folder / "program.pt2", folder / "fp32.tflite")
+        _quantize(python, folder / "fp32.tflite", folder / "model.tflite", "int8_ptq", images)
 
 
-def _write(python: Path, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+def _convert(python: Path, program: Path, plain: Path) -> None:
+    converters.call(python, SCRIPT, ["convert", program, plain])
+    _require(plain)
+
+
+def _quantize(python: Path, plain: Path, final: Path, precision: str, images: NDArray[np.float32]) -> None:
     import numpy as np
 
-    program, plain, final = folder / "program.pt2", folder / "fp32.tflite", folder / "model.tflite"
-    precision = task.deployment.precision
-    _save_program(model, task.shape, program)
-    converters.call(python, SCRIPT, ["convert", program, plain])
-    program.unlink()
-    if precision == "fp32":
-        plain.replace(final)
-    else:
-        images = folder / "images.npy"
-        np.save(images, task.images)
-        converters.call(python, SCRIPT, ["quantize", plain, final, precision, images])
-    if not final.is_file():
-        raise StageError("export", "crash", f"{SCRIPT.stem} has ended well but has written no file")
-    return ExportedFile(final)
+    given = final.with_name("images.npy")
+    np.save(given, images)
+    converters.call(python, SCRIPT, ["quantize", plain, final, precision, given])
+    _require(final)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise StageError("export", "crash", f"{SCRIPT.stem} ended well but wrote no file {path.name}")
 
 
 def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
