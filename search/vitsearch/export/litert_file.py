@@ -11,6 +11,7 @@ The images keep the layout (batch, channels, height, width), and the batch is fi
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,13 @@ class LiteRtExporter:
         else:
             _quantize(python, plain, final, precision, task.images)
         return ExportedFile(final)
+
+
+def missing() -> str | None:
+    """Why this machine cannot write TFLite files and judge them, with the command to run; None when it can."""
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return "judging TFLite files needs ai-edge-litert, which is not installed; run: pip install 'vitsearch[litert]'"
+    return converters.converter_missing(NAME)
 
 
 def verify(python: Path) -> None:

@@ -16,14 +16,10 @@ from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, converters, evaluate
-from vitsearch.export.litert_file import SCRIPT
+from vitsearch.export.litert_file import SCRIPT, missing
 from vitsearch.workers.exporting import write
 
-MISSING = converters.converter_missing("litert")
-needs_converter = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-needs_runtime = pytest.mark.skipif(
-    importlib.util.find_spec("ai_edge_litert") is None, reason="ai-edge-litert is not installed"
-)
+needs_converter = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 def small():
@@ -60,6 +56,15 @@ def test_without_a_converter_the_export_names_the_command_that_installs_it(monke
     with pytest.raises(StageError, match="run: vitsearch install-converter litert") as failed:
         export(task(), tmp_path / "files")
     assert (failed.value.stage, failed.value.kind) == ("export", "missing")
+
+
+def test_what_is_missing_is_named_with_its_command(fake, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert str(missing()).endswith("run: pip install 'vitsearch[litert]'")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert str(missing()).endswith("run: vitsearch install-converter litert")
+    fake()
+    assert missing() is None
 
 
 def test_fp32_is_one_conversion(fake, tmp_path):
@@ -157,7 +162,6 @@ def test_int8_qat_is_refused_with_the_reason():
 
 
 @needs_converter
-@needs_runtime
 @pytest.mark.parametrize("precision", precisions.RUNTIMES["litert"].precisions)
 def test_files_of_every_precision_run_as_torch_computes(precision, tmp_path):
     written = write(small().eval(), task(precision), tmp_path)  # raises when an fp32 file differs
@@ -165,7 +169,6 @@ def test_files_of_every_precision_run_as_torch_computes(precision, tmp_path):
 
 
 @needs_converter
-@needs_runtime
 def test_a_batch_runs_as_a_whole(tmp_path):
     model, wanted = small().eval(), task(batch=3)
     path, job = evaluate.judging_job(export(wanted, tmp_path, model), wanted.deployment)
@@ -174,7 +177,6 @@ def test_a_batch_runs_as_a_whole(tmp_path):
 
 
 @needs_converter
-@needs_runtime
 def test_a_shipped_base_keeps_its_logits(tmp_path):
     model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model.eval()
     images = np.random.default_rng(0).standard_normal((4, 1, 28, 28)).astype(np.float32)
