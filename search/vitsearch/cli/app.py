@@ -198,6 +198,17 @@ def capabilities(
     typer.echo(describe(names or examples()))
 
 
+@app.command("install-converter")
+def install_converter(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
+) -> None:
+    """Install what writes the files of a runtime, in an environment of its own because it pins other versions of our
+    libraries. VITSEARCH_CONVERTERS names the folder; default: in the user's cache."""
+    from vitsearch.cli.converters import install
+
+    install(name)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of space files, for editors."""

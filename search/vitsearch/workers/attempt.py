@@ -131,8 +131,9 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileA
     """Write the file that is ``asked`` for, and run it. A mixed one keeps the last layer in fp32."""
     model, is_mixed = ships, asked.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
-    provider = next(iter(precisions.RUNTIMES[asked.runtime].providers))
-    deployment = Deployment("local", asked.runtime, provider, asked.precision)
+    runtime = precisions.RUNTIMES[asked.runtime]
+    provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
+    deployment = Deployment("local", asked.runtime, provider, asked.precision, batch=batch)
     task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
     try:
         if asked.precision in precisions.TRAINED:
