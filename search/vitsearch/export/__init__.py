@@ -5,7 +5,7 @@
     openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
     litert_file.py        LiteRT: TFLite, by litert-torch in an environment of its own
     tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
-    coreml_file.py        CoreML: ML programs
+    coreml_file.py        Core ML: programs as pairs of files; coreml_weights.py and coreml_judged.py belong to it
     onnx_file.py          the fp32 ONNX file from which most of them start
     symbolics.py          ONNX nodes for operators that torch's exporter cannot convert
     deploy.py             the merged form of a model that ships
