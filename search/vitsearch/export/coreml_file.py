@@ -49,8 +49,8 @@ class CoreMlExporter:
         precision = task.deployment.precision
         with fake_quant.unrounded(model):
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
-            with _quiet():
-                program = _program(model, task.shape, is_half=precision != "fp32")
+            with quiet():
+                program = program_of(model, task.shape, is_half=precision != "fp32")
         try:
             small = _compressed(program, precision)
             store(small.program, final)
@@ -73,7 +73,7 @@ def store(program: Any, path: Path) -> None:
         path.with_suffix(".bin").write_bytes(NO_WEIGHTS)
 
 
-def _program(model: nn.Module, shape: tuple[int, ...], is_half: bool) -> Any:
+def program_of(model: nn.Module, shape: tuple[int, ...], is_half: bool) -> Any:
     """``model`` as a program, by the first way that succeeds; :class:`StageError` with the last words of both."""
     failures, was_training = [], model.training
     for name, graph_of in _WAYS.items():
@@ -132,14 +132,14 @@ def _compressed(program: Any, precision: str) -> coreml_weights.Compressed:
     if precision in ("fp32", "fp16"):
         return coreml_weights.Compressed(program)
     try:
-        with _quiet():
+        with quiet():
             return coreml_weights.compress(program, precision)
     except Exception as error:  # coremltools raises whatever its operators raise
         raise StageError("export", "crash", f"coremltools: {_in_one_line(error)}") from error
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Import coremltools, and keep its progress bars and its remarks about versions away from the user."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     with (
