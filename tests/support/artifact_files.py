@@ -111,3 +111,19 @@ IR = """<?xml version="1.0"?>
   <rt_info><conversion_parameters><input_model value="/home/me/model.onnx" /></conversion_parameters></rt_info>
 </net>
 """
+
+
+def coreml_weights(count=1, mark=0xDEADBEEF, version=2, size=8, offset=128):
+    """Return a file of Core ML weights with one tensor of 8 bytes, whose record declares `size` and `offset`."""
+    record = struct.pack("<IIQQ40x", mark, 2, size, offset)
+    return struct.pack("<II56x", count, version) + record + bytes(8)
+
+
+def coreml(operator="const", opset="CoreML7", file="@model_path/weights/weight.bin", at=64, version=8, kind=502):
+    """Return a Core ML program that has one operator with a constant at byte `at` of a file."""
+    blob = field(5, field(1, file.encode()) + number(2, at))
+    value = field(5, field(1, b"val") + field(2, blob))
+    block = field(3, field(1, operator.encode()) + value) + field(2, b"logits")
+    function = field(2, opset.encode()) + field(3, field(1, opset.encode()) + field(2, block))
+    program = number(1, 1) + field(2, field(1, b"main") + field(2, function))
+    return number(1, version) + field(2, field(1, field(1, b"images"))) + field(kind, program)

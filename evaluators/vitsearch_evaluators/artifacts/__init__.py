@@ -12,6 +12,7 @@ from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
 from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
+from vitsearch_evaluators.wire.job_spec import ARTIFACTS
 
 __all__ = ["Declared", "Facts", "declared_inputs", "inspect", "model_files", "refuse_incompatible"]
 
@@ -19,12 +20,12 @@ __all__ = ["Declared", "Facts", "declared_inputs", "inspect", "model_files", "re
 def model_files(path: str) -> Dict[str, str]:
     """Return a model's files by their names in a job (`job_spec.ARTIFACTS`), the model file first.
 
-    The suffix of `path` decides the kind: .xml is OpenVINO, with the weights in the .bin file beside it; .tflite is
-    TFLite; any other is ONNX.
+    The suffix of `path` decides the kind: .xml is OpenVINO and .mlmodel Core ML, both with the weights in the .bin file
+    beside it; .tflite is TFLite; any other is ONNX.
     """
     stem, ending = os.path.splitext(path)
-    if ending == ".xml":
-        return {"model.xml": path, "model.bin": stem + ".bin"}
+    if ending in (".xml", ".mlmodel"):
+        return {"model" + ending: path, "model.bin": stem + ".bin"}
     return {"model.tflite" if ending == ".tflite" else "model.onnx": path}
 
 
@@ -33,7 +34,7 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
 
     Raises MeasurementFailed `incompatible_artifact` with the reason if no runtime may get it, and OSError.
     """
-    path = files["model.xml" if kind == "openvino" else f"model.{kind}"]
+    path = files[ARTIFACTS[kind][0]]
     size = os.path.getsize(path)
     with open(path, "rb") as stream:
         head = stream.read(magic.HEAD_BYTES)
@@ -48,6 +49,11 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
             with IMPORTING:
                 from vitsearch_evaluators.artifacts import tflite_file
             return tflite_file.inspect(stream, size)
+        if kind == "coreml":
+            with IMPORTING:
+                from vitsearch_evaluators.artifacts import coreml_file
+            with open(files["model.bin"], "rb") as weights:
+                return coreml_file.inspect(stream, size, weights, os.path.getsize(files["model.bin"]))
         with IMPORTING:
             from vitsearch_evaluators.artifacts import openvino_file
         return openvino_file.inspect(stream, size, os.path.getsize(files["model.bin"]))

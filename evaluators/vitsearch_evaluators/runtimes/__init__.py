@@ -13,6 +13,7 @@ BUILTIN = {
     "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
     "trtexec": "vitsearch_evaluators.runtimes.tools.trtexec:TrtexecRuntime",
     "benchmark_model": "vitsearch_evaluators.runtimes.tools.tflite_tool:BenchmarkModelRuntime",
+    "coreml": "vitsearch_evaluators.runtimes.coreml:CoreMlRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }
 

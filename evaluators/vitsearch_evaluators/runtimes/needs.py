@@ -19,5 +19,6 @@ NEEDS: Dict[str, Needs] = {
     "litert": Needs(libraries=("ai_edge_litert", "tflite_runtime")),
     "trtexec": Needs(tools=("trtexec", "/usr/src/tensorrt/bin/trtexec")),
     "benchmark_model": Needs(tools=("benchmark_model",)),
+    "coreml": Needs(libraries=("coremltools",)),
     "noop": Needs(),
 }

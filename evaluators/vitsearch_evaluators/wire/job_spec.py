@@ -13,10 +13,11 @@ ARTIFACTS: Mapping[str, Tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "tflite": ("model.tflite",),
     "openvino": ("model.xml", "model.bin"),
+    "coreml": ("model.mlmodel", "model.bin"),
 }
 """Kind of model -> its files; a runtime opens the first."""
 
-ARTIFACT_NAMES = tuple(name for names in ARTIFACTS.values() for name in names)
+ARTIFACT_NAMES = tuple(dict.fromkeys(name for names in ARTIFACTS.values() for name in names))
 
 SUBSET_NAMES = ("images.npy", "labels.npy")
 """The files of a validation subset: images (N, C, H, W), float32 or uint8, as inputs of the model, and labels (N),

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.artifact_files import IR, identity, tflite
+from support.artifact_files import IR, coreml, coreml_weights, identity, tflite
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.wire.job_spec import ARTIFACTS
 
 ONNX = identity(opset=17, ir_version=8) + field(7, field(5, number(1, 4) + number(2, 1) + field(9, b"\1" * 16)))
 SEEDS = {
@@ -23,6 +24,7 @@ SEEDS = {
     ),
     "tflite": (tflite(), tflite(custom=b"FlexErf")),
     "openvino": (IR.format(opset="opset1", offset=0).encode(), IR.format(opset="extension", offset=9).encode()),
+    "coreml": (coreml(), coreml(file="/etc/passwd"), coreml(operator="custom_layer"), coreml(at=128)),
 }
 PIECES = (
     b"\xff" * 11,
@@ -66,10 +68,10 @@ def corrupted(draw, kind):
 
 def inspected(kind, folder, content):
     """Return the facts, or None for a refusal; anything else that is raised fails the test."""
-    names = {"onnx": "model.onnx", "tflite": "model.tflite", "openvino": "model.xml"}
-    files = {names[kind]: str(folder / names[kind]), "model.bin": str(folder / "model.bin")}
-    (folder / names[kind]).write_bytes(content)
-    (folder / "model.bin").write_bytes(b"\0" * 8)
+    name = ARTIFACTS[kind][0]
+    files = {name: str(folder / name), "model.bin": str(folder / "model.bin")}
+    (folder / name).write_bytes(content)
+    (folder / "model.bin").write_bytes(coreml_weights() if kind == "coreml" else b"\0" * 8)
     try:
         return artifacts.inspect(kind, files)
     except MeasurementFailed as caught:
@@ -79,7 +81,7 @@ def inspected(kind, folder, content):
     return None
 
 
-@pytest.mark.parametrize("kind", ["tflite", "openvino"])
+@pytest.mark.parametrize("kind", ["tflite", "openvino", "coreml"])
 def test_a_corrupted_file_passes_or_is_refused(kind, tmp_path, fuzz):
     passed = []
 

@@ -97,7 +97,10 @@ def test_job_id_depends_only_on_what_is_measured():
         ({"kind": "accuracy"}, "with images.npy and labels.npy; got model.onnx"),
         ({"manifest": [*SPEC_JSON["manifest"], IMAGES]}, "needs exactly .*; got model.onnx and images.npy"),
         ({"kind": "accuracy", "manifest": [IMAGES, LABELS]}, "needs exactly .*; got images.npy and labels.npy"),
-        ({"manifest": []}, "needs exactly model.onnx or model.tflite or model.xml and model.bin; got nothing"),
+        (
+            {"manifest": []},
+            "needs exactly model.onnx or .* or model.mlmodel and model.bin; got nothing",
+        ),
         ({"manifest": [{"name": "../x", "sha256": "ab" * 32, "size": 1}]}, "not one of model.onnx"),
         ({"manifest": [{"name": "model.onnx", "sha256": "ab", "size": 1}]}, "64 lower-case hex"),
         ({"protocol": dict(SPEC_JSON["protocol"], min_runs=10)}, "from 11 to"),
