@@ -73,6 +73,10 @@ def _conv(x, weight, bias=None, strides=None, pad_type="valid", pad=None, dilati
     return functional.conv2d(x, weight, bias, _ints(strides), 0, _ints(dilations), int(groups))
 
 
+def _batch_norm(x, mean, variance, gamma=None, beta=None, epsilon=1e-5):
+    return functional.batch_norm(x, mean, variance, gamma, beta, False, 0.0, float(epsilon))
+
+
 def _matmul(x, y, transpose_x=False, transpose_y=False):
     return (x.mT if transpose_x else x) @ (y.mT if transpose_y else y)
 
@@ -105,6 +109,12 @@ def _pad(x, pad, mode="constant", constant_val=0.0):
     return functional.pad(x, [size for pair in reversed(pairs) for size in pair], value=float(constant_val))
 
 
+def _expand_dims(x, axes):
+    for axis in sorted(_ints(axes)):
+        x = x.unsqueeze(axis)
+    return x
+
+
 def _gather(x, indices, axis=0, batch_dims=0, validate_indices=False):
     assert int(batch_dims) == 0
     before, axis = x.shape[: int(axis)], int(axis)
@@ -113,9 +123,11 @@ def _gather(x, indices, axis=0, batch_dims=0, validate_indices=False):
 
 OPERATORS = {
     "add": lambda x, y: x + y,
+    "batch_norm": _batch_norm,
     "cast": lambda x, dtype: x.to({"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32}[dtype]),
     "concat": lambda values, axis, interleave: torch.cat(values, int(axis)),
     "conv": _conv,
+    "expand_dims": _expand_dims,
     "gather": _gather,
     "gelu": _gelu,
     "layer_norm": _layer_norm,
