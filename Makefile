@@ -25,7 +25,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
 
 quickstart: setup
@@ -74,7 +74,7 @@ $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(PYTHON) -m venv $(LOWEST_VENV)
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
 	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-evaluators --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable . --group dev
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
 
 # The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state

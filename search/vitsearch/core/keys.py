@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
+from vitsearch.core.precisions import VERSIONED
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
 
@@ -70,13 +71,18 @@ def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: s
     )
 
 
-def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity, opset: int) -> str:
-    """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them."""
+def graph_key(
+    resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity, opset: int, version: str | None = None
+) -> str:
+    """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
+
+    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it.
+    """
     return digest(
         {
             "schema": SCHEMA,
             "key": "graph",
-            "shape": resolved.kept_counts(),
+            "shape": resolved.kept_counts(deployment.runtime),
             "classes": data.classes,
             "channels": data.channels,
             "runtime": deployment.runtime,
@@ -84,6 +90,7 @@ def graph_key(resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity
             "batch": deployment.batch,
             "options": dict(deployment.options),
             "opset": opset,
+            "version": version if deployment.runtime in VERSIONED else None,
         }
     )
 

@@ -77,8 +77,13 @@ MIXED = frozenset({"int8_mixed"})
 TRAINED = frozenset({"int8_qat"})
 """Precisions that need training after the fine-tuning (see :mod:`vitsearch.compress.quantization.fake_quant`)."""
 
-SAME_GRAPH: Mapping[str, str] = MappingProxyType({"int8_qat": "int8_ptq"})
-"""Precision -> the one whose graph it shares; only the weights differ, so both are one measurement."""
+SAME_GRAPH: Mapping[tuple[str, str], str] = MappingProxyType(
+    {("onnxruntime", "int8_qat"): "int8_ptq", ("tensorrt", "int8_qat"): "int8_ptq"}
+)
+"""Runtime and precision -> the precision whose graph it shares; only the numbers differ, so both are one
+measurement."""
+VERSIONED = frozenset({"tensorrt"})
+"""Runtimes whose files have another form for each of their versions, and for sparse weights."""
 
 
 def default_provider(runtime: str) -> str:

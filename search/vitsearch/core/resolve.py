@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.core.plan import Compression, Plan
-from vitsearch.core.precisions import SAME_GRAPH
+from vitsearch.core.precisions import SAME_GRAPH, VERSIONED
 from vitsearch.core.token_counts import tokens_left
 
 
@@ -114,16 +114,21 @@ class ResolvedPlan:
             "weight_sparsity": self.weight_sparsity,
         }
 
-    def kept_counts(self) -> dict[str, Any]:
-        """The kept counts, on which the cost of the graph depends. Sparsity does not enter: zero weights cost as much
-        as others."""
+    def kept_counts(self, runtime: str) -> dict[str, Any]:
+        """The kept counts, on which the cost of the graph in ``runtime`` depends. Sparsity does not enter: zero weights
+        cost as much as others, except in a runtime whose file depends on them."""
         blocks = [
-            {"heads": len(b.heads), "ffn": len(b.ffn), "precision": SAME_GRAPH.get(b.precision, b.precision)}
+            {
+                "heads": len(b.heads),
+                "ffn": len(b.ffn),
+                "precision": SAME_GRAPH.get((runtime, b.precision), b.precision),
+            }
             for b in self.blocks
         ]
         counted = {"blocks": blocks, "embed": len(self.embed), "fp32_layers": list(self.fp32_layers)}
         kept = self.kept_indices() | counted
-        del kept["weight_sparsity"]
+        if runtime not in VERSIONED:
+            del kept["weight_sparsity"]
         return kept
 
     def to_json(self) -> dict[str, Any]:

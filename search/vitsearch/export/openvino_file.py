@@ -3,7 +3,7 @@
     fp32, bf16   one file; the precision of the arithmetic is an option of the run, pinned and read back
     fp16         weights stored in fp16
     int8_ptq     NNCF's post-training quantization (products and convolutions, the inputs too)
-    int8_qat     FakeQuantize at the ranges that were learned; OpenVINO turns it into int8 kernels
+    int8_qat     Q/DQ pairs around linear layers, at the ranges that were learned; OpenVINO makes int8 kernels of them
 
 NNCF has two recipes. ``TRANSFORMER`` keeps the inputs of Softmax and LayerNorm at full precision and smooths
 activations; which is better depends on the family (``docs/operators.md``), so it is a table of measured choices.
@@ -40,6 +40,7 @@ class OpenVinoExporter:
         import openvino
 
         from vitsearch.compress.quantization import fake_quant
+        from vitsearch.compress.quantization.qdq import write_pairs
         from vitsearch.export.onnx_file import convert
 
         plain, final = folder / "fp32.onnx", folder / "model.xml"
@@ -47,12 +48,10 @@ class OpenVinoExporter:
         with fake_quant.unrounded(model):
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
         try:
-            if learned:
-                from vitsearch.compress.quantization.qdq import write_learned
-
-                write_learned(plain, plain, learned)
+            if precision == "int8_qat":
+                write_pairs(plain, plain, task.images, learned)
             found = openvino.Core().read_model(plain)
-            if precision in ("int8_ptq", "int8_qat") and not learned:
+            if precision == "int8_ptq":
                 found = _quantized(found, task)
             openvino.save_model(found, final, compress_to_fp16=precision == "fp16")
             options = (("fused_attention", "off"),) if _is_fused_wrongly(plain) else ()

@@ -17,7 +17,7 @@ from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
 from vitsearch.core.record import Keys, Record
-from vitsearch.core.resolve import resolve
+from vitsearch.core.resolve import ResolvedPlan, resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.availability import WaitingDevice
@@ -73,7 +73,7 @@ class Pipeline:
         start, refit = shared.base.weights_sha256, calibrations.refit_digest()
         keys = Keys(
             weights_key(resolved, plan, start, teacher_sha256, config.data, refit),
-            graph_key(resolved, plan.deployment, config.data, self._opset(plan.deployment)),
+            self._graph_key(resolved, plan.deployment),
             None,
             self.device.info.device_id,
         )
@@ -261,6 +261,10 @@ class Pipeline:
         """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
         row = self._ledger.artifact(keys.artifact_key or "")
         return {} if row is None else dict(row.detail.get("shares", {}))
+
+    def _graph_key(self, resolved: ResolvedPlan, deployment: Deployment) -> str:
+        opset, version = self._opset(deployment), self._runtime_version(deployment)
+        return graph_key(resolved, deployment, self.config.data, opset, version)
 
     def _opset(self, deployment: Deployment) -> int:
         return opset_for(self.device.info, deployment)

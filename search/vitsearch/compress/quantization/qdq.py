@@ -40,38 +40,46 @@ LEAST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 """Of activations: a smaller scale is 0 in fp16."""
 
 
-def write_learned(onnx_in: Path, onnx_out: Path, learned: Sequence[Learned], scale: Scale = uint8_scale) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` with the layers of ``learned`` quantized at their ranges.
+def write_pairs(onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = ()) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` with all linear layers quantized to uint8, as the model that is trained
+    for int8 rounds.
 
-    :class:`~vitsearch.errors.StageError` when one of them is not in the graph, or has a range that is not finite.
+    A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
+    normalised. :class:`~vitsearch.errors.StageError` when a layer of ``learned`` is not in the graph, or a range is not
+    finite.
     """
     model = onnx.load(onnx_in)
     layers = list(linears(model.graph))
-    ranges = matched(layers, learned)
-    insert_pairs(model.graph, [layer for layer in layers if layer.output in ranges], ranges, scale)
-    onnx.checker.check_model(model)
-    onnx.save(model, onnx_out)
+    _write(model, onnx_out, layers, _ranges(model, layers, images, learned), uint8_scale)
 
 
 def write_symmetric(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), least_channels: int = 1
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` with all layers, and convolutions of at least ``least_channels`` inputs
-    of a group and outputs, quantized to signed int8 with zero points of 0.
-
-    A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
-    normalised. :class:`~vitsearch.errors.StageError` as :func:`write_learned`.
+    of a group and outputs, quantized to signed int8 with zero points of 0. The rest is as in :func:`write_pairs`.
     """
     model = onnx.load(onnx_in)
-    layers = list(linears(model.graph))
-    known = matched(layers, learned)
-    layers += convolutions(model.graph, least_channels)
+    layers = [*linears(model.graph), *convolutions(model.graph, least_channels)]
+    _write(model, onnx_out, layers, _ranges(model, layers, images, learned), int8_scale)
+
+
+def _ranges(
+    model: onnx.ModelProto, layers: Sequence[Linear], images: Floats, learned: Sequence[Learned]
+) -> dict[str, Range]:
+    """The range of each layer's input by the layer's output."""
+    known = matched([layer for layer in layers if layer.node.op_type != "Conv"], learned)
     unknown = sorted({layer.input for layer in layers if layer.output not in known})
     seen = observed(model, unknown, images)
-    ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
-    insert_pairs(model.graph, layers, ranges, int8_scale)
+    return {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
+
+
+def _write(
+    model: onnx.ModelProto, path: Path, layers: Sequence[Linear], ranges: Mapping[str, Range], scale: Scale
+) -> None:
+    insert_pairs(model.graph, layers, ranges, scale)
     onnx.checker.check_model(model)
-    onnx.save(model, onnx_out)
+    onnx.save(model, path)
 
 
 def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Linear]:
@@ -92,9 +100,7 @@ def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
     return np.array(scale, np.float32), np.array(0, np.int8)
 
 
-def insert_pairs(
-    graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range], scale: Scale = uint8_scale
-) -> None:
+def insert_pairs(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range], scale: Scale) -> None:
     """Put a pair before the input of each layer, and store its weights as integers behind a DequantizeLinear.
 
     ``ranges`` are by the layer's output. Layers that read one tensor with the same range share its pair.
