@@ -71,7 +71,7 @@ def export(name: str, folder: Path) -> Path:
     import torch
 
     from vitsearch import backbones
-    from vitsearch.export.onnx_file import write_onnx
+    from vitsearch.export.graph.onnx_file import write_onnx
 
     pixels, channels = MODELS[name]
     torch.manual_seed(0)

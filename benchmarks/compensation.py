@@ -19,7 +19,7 @@ from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

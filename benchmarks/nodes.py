@@ -28,9 +28,9 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Deployment
-from vitsearch.export import onnx_file, onnxruntime_fusions
 from vitsearch.export.base import ExportTask
 from vitsearch.export.deploy import deployed
+from vitsearch.export.graph import onnx_file, onnxruntime_fusions
 from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
 from vitsearch.models.surgery import raise_layer_scales, redraw_zero_norms
 

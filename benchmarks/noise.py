@@ -101,7 +101,7 @@ def export(folder: Path) -> dict[str, Path]:
     from onnx import TensorProto, helper, numpy_helper
 
     from vitsearch import backbones
-    from vitsearch.export.onnx_file import write_onnx
+    from vitsearch.export.graph.onnx_file import write_onnx
 
     files = {}
     for name, (pixels, channels) in MODELS.items():

@@ -29,7 +29,7 @@ from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.training import fine_tune, inference
 
 MEAN, STD = (0.286,), (0.353,)

@@ -24,7 +24,7 @@ from vitsearch.compress import batch_norms
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 KINDS = ("none", "50%", "75%", "2:4")
 HEAD = ("sparsity", "magnitude", "fitted", "fitted, int8_ptq", "CPU ms", "MB", "MB gzip", "int8: MB", "MB gzip")

@@ -27,7 +27,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.training import fine_tune, inference
 

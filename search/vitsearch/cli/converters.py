@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from vitsearch.export import converters
+from vitsearch.export.litert import converters
 from vitsearch_evaluators.base.printable import printable
 
 
 def install(name: str) -> None:
     """Make the environment of a converter; :class:`~vitsearch.errors.UnknownName` for one that does not exist."""
-    from vitsearch.export import litert_file
+    from vitsearch.export.litert import litert_file
 
     converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text)))

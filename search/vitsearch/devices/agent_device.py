@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from vitsearch.core.device_jobs import DeviceJob, device_job
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from vitsearch.core.device_jobs import ON_DEVICE, device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
+from vitsearch.export.device_jobs import ON_DEVICE, device_job
 from vitsearch.models.graph import OLDEST_OPSET, OPSET
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 

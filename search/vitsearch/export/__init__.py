@@ -31,9 +31,9 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
     {
         "onnxruntime": "vitsearch.export.onnxruntime_file:OnnxRuntimeExporter",
         "openvino": "vitsearch.export.openvino_file:OpenVinoExporter",
-        "litert": "vitsearch.export.litert_file:LiteRtExporter",
-        "tensorrt": "vitsearch.export.tensorrt_file:TensorRtExporter",
-        "coreml": "vitsearch.export.coreml_file:CoreMlExporter",
+        "litert": "vitsearch.export.litert.litert_file:LiteRtExporter",
+        "tensorrt": "vitsearch.export.tensorrt.tensorrt_file:TensorRtExporter",
+        "coreml": "vitsearch.export.coreml.coreml_file:CoreMlExporter",
     },
     "vitsearch.exporters",
 )

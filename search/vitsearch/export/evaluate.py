@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitsearch.core.device_jobs import DeviceJob, device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile
+from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Session

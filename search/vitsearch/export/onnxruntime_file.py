@@ -20,7 +20,7 @@ class OnnxRuntimeExporter:
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant, quantize
-        from vitsearch.export.onnx_file import convert
+        from vitsearch.export.graph.onnx_file import convert
 
         plain, final = folder / "fp32.onnx", folder / "model.onnx"
         with fake_quant.unrounded(model):
@@ -28,7 +28,7 @@ class OnnxRuntimeExporter:
         learned, left = fake_quant.learned(model), fake_quant.weights_of(model, task.fp32_layers)
         quantize.quantize(plain, final, task.deployment.precision, task.images, learned, left)
         if task.deployment.provider == "cpu" and task.deployment.precision != "fp16":
-            from vitsearch.export.onnxruntime_fusions import fuse
+            from vitsearch.export.graph.onnxruntime_fusions import fuse
 
             fuse(final)
         return ExportedFile(final)

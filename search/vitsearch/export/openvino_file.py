@@ -41,7 +41,7 @@ class OpenVinoExporter:
 
         from vitsearch.compress.quantization import fake_quant
         from vitsearch.compress.quantization.qdq import write_pairs
-        from vitsearch.export.onnx_file import convert
+        from vitsearch.export.graph.onnx_file import convert
 
         plain, final = folder / "fp32.onnx", folder / "model.xml"
         precision, learned = task.deployment.precision, fake_quant.learned(model)

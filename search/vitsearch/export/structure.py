@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportedFile
+from vitsearch.export.device_jobs import device_job
 from vitsearch_evaluators.base.canonical_json import digest
 
 if TYPE_CHECKING:

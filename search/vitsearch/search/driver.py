@@ -19,13 +19,13 @@ from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
-from vitsearch.search.outage import OutageHandler
-from vitsearch.search.remaining import Remaining
 from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.session import Session
-from vitsearch.search.stall import StallWatch
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
+from vitsearch.search.watch.outage import OutageHandler
+from vitsearch.search.watch.remaining import Remaining
+from vitsearch.search.watch.stall import StallWatch
 from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked

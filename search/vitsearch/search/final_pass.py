@@ -5,8 +5,8 @@ from __future__ import annotations
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import REMEASURED
-from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
+from vitsearch.search.watch.remaining import Remaining
 from vitsearch.study.front import Point, read_front
 
 

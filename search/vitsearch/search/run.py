@@ -27,10 +27,10 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.plans import deployments_of, plan_space
-from vitsearch.search.remaining import Remaining
 from vitsearch.search.session import Session
-from vitsearch.search.stall import StallWatch
 from vitsearch.search.unpruned import report_unpruned, stored_leaders
+from vitsearch.search.watch.remaining import Remaining
+from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId

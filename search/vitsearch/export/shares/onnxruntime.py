@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.plan import Deployment
+from vitsearch.export.device_jobs import device_job
 from vitsearch.export.shares import onnx_macs
 from vitsearch.export.shares.onnx_nodes import nodes, settings
 from vitsearch_evaluators import runtimes

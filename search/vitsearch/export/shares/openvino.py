@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.plan import Deployment
+from vitsearch.export.device_jobs import device_job
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vitsearch.core import precisions
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES, default_provider
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable, on_device, opset_for, refuse_unable
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.errors import ResourceError
+from vitsearch.export.device_jobs import device_job
 from vitsearch.models.graph import OPSET
 from vitsearch.search.check.space import Checked, Valid
 from vitsearch.search.plans import deployments_of, plan_space

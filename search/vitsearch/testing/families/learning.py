@@ -18,7 +18,7 @@ from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.core.token_counts import METHODS, tokens_left
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.testing.families.subject import EXPORT_PARITY, Subject
 from vitsearch.training import fine_tune, inference

@@ -13,7 +13,7 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core import precisions
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.testing.families.subject import ExportedModel, Subject
 
 INT8_ERROR = 0.2

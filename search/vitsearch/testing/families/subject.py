@@ -20,7 +20,7 @@ from vitsearch import backbones
 from vitsearch.backbones.weights import Recipe
 from vitsearch.compress import prune
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
-from vitsearch.export.onnx_file import OnnxReport, write_onnx
+from vitsearch.export.graph.onnx_file import OnnxReport, write_onnx
 from vitsearch.models.backbone import ModelSpec
 from vitsearch.models.surgery import raise_layer_scales
 

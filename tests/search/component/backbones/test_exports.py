@@ -12,7 +12,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs
 from vitsearch.export import deploy
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.testing.families.subject import smaller_models
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.fake_converter import FAILS, FakeConverter
 from vitsearch.cli.app import main
-from vitsearch.export import converters
+from vitsearch.export.litert import converters
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vitsearch.export.evaluate import logits
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from vitsearch.devices.protocols import Protocols
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import outage
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.run import Options, data_spec, drive
 from vitsearch.search.session import Session
+from vitsearch.search.watch import outage
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from vitsearch.core.device_jobs import ON_DEVICE
 from vitsearch.devices import descriptions
 from vitsearch.errors import ResourceError, UnknownName
+from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch_evaluators.conditions.environment import environment_id
 from vitsearch_evaluators.power import AUTOMATIC, BY_NAME
 

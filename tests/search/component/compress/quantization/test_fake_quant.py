@@ -25,7 +25,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
 from vitsearch.training.inference import accuracy, predict_logits
 

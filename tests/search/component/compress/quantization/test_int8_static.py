@@ -15,7 +15,7 @@ from vitsearch.compress.quantization.int8_static import quantize_static
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 LAYER = "MatMulIntegerToFloat"
 

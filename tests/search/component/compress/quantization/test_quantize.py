@@ -12,7 +12,7 @@ from vitsearch.compress.quantization.quantize import quantize
 from vitsearch.core.precisions import PRECISIONS, supports
 from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 LAYER = "MatMulIntegerToFloat"
 

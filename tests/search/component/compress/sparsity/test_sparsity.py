@@ -17,7 +17,7 @@ from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StageError
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.training import fine_tune
 
 RECIPE = Recipe((0, 1), 64, 16, 1e-3, 0.05, 0, 0.0, 1.0, 0)

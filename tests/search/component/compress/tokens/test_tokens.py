@@ -13,7 +13,7 @@ from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 METHODS = ("topk", "evit", "tome", "dynamicvit")
 BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitsearch.export import coreml_weights
+from vitsearch.export.coreml import coreml_weights
 
 coremltools = pytest.importorskip("coremltools", reason="coremltools is not installed")
 
@@ -23,7 +23,7 @@ class Shared(nn.Module):
 
 @pytest.fixture(scope="module")
 def program():
-    from vitsearch.export import coreml_file
+    from vitsearch.export.coreml import coreml_file
 
     torch.manual_seed(0)
     with coreml_file.quiet():
@@ -32,7 +32,7 @@ def program():
 
 @pytest.mark.parametrize("precision", ["int8_weights", "palette4"])
 def test_the_weights_of_layers_are_rounded_and_nothing_else(program, precision):
-    from vitsearch.export import coreml_file
+    from vitsearch.export.coreml import coreml_file
 
     with coreml_file.quiet():
         (weights,) = coreml_weights.compress(program, precision).rounded
@@ -41,7 +41,7 @@ def test_the_weights_of_layers_are_rounded_and_nothing_else(program, precision):
 
 
 def test_int8_weights_are_symmetric_with_a_scale_for_each_output(program):
-    from vitsearch.export import coreml_file
+    from vitsearch.export.coreml import coreml_file
 
     with coreml_file.quiet():
         (weights,) = coreml_weights.compress(program, "int8_weights").rounded
@@ -52,7 +52,7 @@ def test_int8_weights_are_symmetric_with_a_scale_for_each_output(program):
 
 
 def test_a_palette_has_sixteen_values_for_a_layer(program):
-    from vitsearch.export import coreml_file
+    from vitsearch.export.coreml import coreml_file
 
     with coreml_file.quiet():
         (weights,) = coreml_weights.compress(program, "palette4").rounded

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from vitsearch.compress.quantization.half import halve
 from vitsearch.errors import StageError
-from vitsearch.export.coreml_weights import RoundedWeights
+from vitsearch.export.coreml.coreml_weights import RoundedWeights
 
 Floats = NDArray[np.floating[Any]]
 CLOSE = 2e-3

@@ -3,7 +3,7 @@ import os
 import torch
 from torch import nn
 
-from vitsearch.export.conversion_cache import KEPT, cached, program_digest
+from vitsearch.export.litert.conversion_cache import KEPT, cached, program_digest
 
 
 def put(folder, key, path, made):

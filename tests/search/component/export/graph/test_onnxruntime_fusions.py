@@ -7,8 +7,8 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.export import evaluate
-from vitsearch.export.onnx_file import write_onnx
-from vitsearch.export.onnxruntime_fusions import DOMAIN, fuse
+from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.export.graph.onnxruntime_fusions import DOMAIN, fuse
 
 SHAPE = (1, 1, 28, 28)
 

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from vitsearch.export.constant_folding import look
-from vitsearch.export.onnx_rewrite import Readers, Rewrite, named
+from vitsearch.export.graph.constant_folding import look
+from vitsearch.export.graph.onnx_rewrite import Readers, Rewrite, named
 
 DOMAIN = "com.microsoft"
 HEADS_FIRST = [0, 2, 1, 3]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from vitsearch.export.constant_folding import look
-from vitsearch.export.onnx_rewrite import Readers, Rewrite, named
-from vitsearch.export.token_rows import flatten_rows, fuse_biases, take_early
+from vitsearch.export.graph.constant_folding import look
+from vitsearch.export.graph.onnx_rewrite import Readers, Rewrite, named
+from vitsearch.export.graph.token_rows import flatten_rows, fuse_biases, take_early
 
 MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 """They keep the order of the elements."""

@@ -12,7 +12,7 @@ from vitsearch.compress.quantization.int8_weights import quantize_weights
 from vitsearch.core.plan import Deployment
 from vitsearch.export import onnxruntime_file
 from vitsearch.export.base import ExportTask
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 MOST_NODES = {"vit_fmnist_p4": 149, "efficientvit_fmnist": 65, "mobilevit_fmnist": 292}
 """Before: 264, 115 and 451 (196, 88 and 370 without those of constants)."""

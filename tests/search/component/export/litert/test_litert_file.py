@@ -15,8 +15,9 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, ExportTask, converters, evaluate
-from vitsearch.export.litert_file import SCRIPT, missing
+from vitsearch.export import EXPORTERS, ExportTask, evaluate
+from vitsearch.export.litert import converters
+from vitsearch.export.litert.litert_file import SCRIPT, missing
 from vitsearch.workers.exporting import write
 
 needs_converter = pytest.mark.skipif(missing() is not None, reason=str(missing()))

@@ -17,7 +17,8 @@ from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.jobs import ProxyJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import driver, outage
+from vitsearch.search import driver
+from vitsearch.search.watch import outage
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import SCREEN

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from vitsearch.export.onnx_rewrite import Readers, Rewrite, Shape, named
+from vitsearch.export.graph.onnx_rewrite import Readers, Rewrite, Shape, named
 
 UNARY = frozenset({"Erf", "Relu", "Sigmoid", "HardSwish", "HardSigmoid", "Tanh", "Sqrt", "Neg", "Identity", "Gelu"})
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow"})

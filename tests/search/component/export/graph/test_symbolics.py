@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 SHAPE = (1, 3, 4, 8)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.remaining import UNKNOWN, Remaining
 from vitsearch.search.unpruned import report_unpruned, stored_leaders
+from vitsearch.search.watch.remaining import UNKNOWN, Remaining
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 

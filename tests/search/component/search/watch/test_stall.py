@@ -11,8 +11,8 @@ import pytest
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.progress import Silent
 from vitsearch.pipeline.stage_clock import StageClock
-from vitsearch.search import outage, stall
-from vitsearch.search.stall import StallWatch
+from vitsearch.search.watch import outage, stall
+from vitsearch.search.watch.stall import StallWatch
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.testing.fakes import FakeDevice

@@ -7,7 +7,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.errors import StageError, UnknownName
 from vitsearch.export import EXPORTERS
-from vitsearch.export.onnx_file import write_onnx
+from vitsearch.export.graph.onnx_file import write_onnx
 
 SHAPE = (1, 1, 28, 28)
 

@@ -68,7 +68,7 @@ class TensorRtExporter:
         return precisions.supports("tensorrt", precision)
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
-        from vitsearch.export.tensorrt_graph import as_numbers, operators
+        from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators
 
         known = None if task.version is None else as_numbers(task.version)
         form = _form(task, known)
@@ -105,8 +105,8 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     from vitsearch.compress.quantization.half import halved
     from vitsearch.compress.quantization.onnx_graph import fold
     from vitsearch.compress.quantization.qdq import quantize_in_graph, write_symmetric
-    from vitsearch.export.onnx_file import convert
-    from vitsearch.export.tensorrt_graph import kept_in_fp32, refuse_unread
+    from vitsearch.export.graph.onnx_file import convert
+    from vitsearch.export.tensorrt.tensorrt_graph import kept_in_fp32, refuse_unread
 
     precision = task.deployment.precision
     with fake_quant.unrounded(model):

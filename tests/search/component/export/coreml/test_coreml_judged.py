@@ -5,9 +5,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from vitsearch.errors import StageError
-from vitsearch.export import coreml_judged
-from vitsearch.export.coreml_weights import RoundedWeights
-from vitsearch.export.onnx_file import convert
+from vitsearch.export.coreml import coreml_judged
+from vitsearch.export.coreml.coreml_weights import RoundedWeights
+from vitsearch.export.graph.onnx_file import convert
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vitsearch.errors import StageError
-from vitsearch.export.onnx_rewrite import Rewrite
+from vitsearch.export.graph.onnx_rewrite import Rewrite
 
 OPEN_BATCHES = (2, 3)
 """What differs between runs of these batches depends on the batch."""

@@ -12,8 +12,8 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization.onnx_graph import fold
 from vitsearch.errors import StageError
-from vitsearch.export.onnx_file import convert
-from vitsearch.export.tensorrt_graph import (
+from vitsearch.export.graph.onnx_file import convert
+from vitsearch.export.tensorrt.tensorrt_graph import (
     OPERATORS,
     as_numbers,
     kept_in_fp32,

@@ -2,11 +2,11 @@
 
     fp32                     as it is
     fp16                     weights and arithmetic; images and logits stay fp32
-    int8_weights, palette4   fp16, with compressed weights (:mod:`vitsearch.export.coreml_weights`)
+    int8_weights, palette4   fp16, with compressed weights (:mod:`vitsearch.export.coreml.coreml_weights`)
 
 coremltools converts the graph of ``torch.export``; where that fails, the one of ``torch.jit.trace``, which with numpy
 2.4 and coremltools 9 fails itself for most models. Core ML predicts on macOS only. What is judged is an ONNX file of
-the same weights and precision in onnxruntime (:mod:`vitsearch.export.coreml_judged`).
+the same weights and precision in onnxruntime (:mod:`vitsearch.export.coreml.coreml_judged`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export import coreml_weights
 from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.coreml import coreml_weights
 from vitsearch.models.graph import INPUT, OUTPUT
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class CoreMlExporter:
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant
-        from vitsearch.export import coreml_judged
-        from vitsearch.export.onnx_file import convert
+        from vitsearch.export.coreml import coreml_judged
+        from vitsearch.export.graph.onnx_file import convert
 
         final, plain, judged = folder / "model.mlmodel", folder / "fp32.onnx", folder / "judged.onnx"
         precision = task.deployment.precision

@@ -18,10 +18,11 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate, symbolics
+from vitsearch.export import evaluate
 from vitsearch.export.base import PARITY_LIMIT
-from vitsearch.export.forms import export_forms
-from vitsearch.export.simplify import simplify
+from vitsearch.export.graph import symbolics
+from vitsearch.export.graph.forms import export_forms
+from vitsearch.export.graph.simplify import simplify
 from vitsearch.models.graph import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 

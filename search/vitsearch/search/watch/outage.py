@@ -15,7 +15,7 @@ from vitsearch.devices.availability import duration, stored
 from vitsearch.errors import VitsearchError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.stall import StallWatch
+from vitsearch.search.watch.stall import StallWatch
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.study import Study
 

@@ -26,11 +26,11 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.onnx_graph import attributes, constants
 from vitsearch.compress.sparsity import sparsity
-from vitsearch.core.device_jobs import device_job
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
-from vitsearch.export.tensorrt_graph import as_numbers, operators_of, refuse_unread
+from vitsearch.export.device_jobs import device_job
+from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators_of, refuse_unread
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers import exporting
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent

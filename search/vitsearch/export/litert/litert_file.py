@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export import converters
 from vitsearch.export.base import ExportedFile, ExportTask
-from vitsearch.export.conversion_cache import cached, program_digest
+from vitsearch.export.litert import converters
+from vitsearch.export.litert.conversion_cache import cached, program_digest
 
 if TYPE_CHECKING:
     import numpy as np

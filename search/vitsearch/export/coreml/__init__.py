@@ -1,0 +1,1 @@
+"""Core ML programs, and ONNX files that stand for them where they cannot run."""

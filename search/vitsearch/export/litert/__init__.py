@@ -1,0 +1,1 @@
+"""TFLite files, by a converter in an environment of its own."""
