@@ -42,7 +42,7 @@ ASKED: tuple[tuple[str, str, Any], ...] = (
     ("embedding", "embed_pruning_ratio", RATIO),
     ("sparsity", "weight_sparsity", "50%"),
 )
-YES = "yes"
+YES, NO = "yes", "no"
 
 
 @dataclass
@@ -113,11 +113,15 @@ def _tokens(name: str, notes: _Notes) -> str:
 
 
 def _precisions(runtime: str, notes: _Notes) -> list[str]:
-    asked = typing.get_args(Precision)
-    reasons = [precisions.supports(runtime, precision) for precision in asked]
+    """Precisions that a runtime simply does not have need no reason."""
+    found = precisions.RUNTIMES[runtime]
     return [
-        YES if reason is None else notes.mark(reason.removeprefix(f"{precision!r}: "))
-        for precision, reason in zip(asked, reasons, strict=True)
+        YES
+        if precision in found.precisions
+        else notes.mark(found.refused[precision])
+        if precision in found.refused
+        else NO
+        for precision in typing.get_args(Precision)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,14 @@ class ExportedFile:
     rounds_more: bool = False
 
 
+def missing_packages(runtime: str, *packages: str) -> str | None:
+    """Which of ``packages`` cannot be imported, with the command that installs them; ``None`` when all can."""
+    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
+    if not lacking:
+        return None
+    return f"files for {runtime} need {' and '.join(lacking)}; run: pip install 'vitsearch[{runtime}]'"
+
+
 class Exporter(Protocol):
     """Writes the file of a model for one runtime.
 
@@ -66,6 +75,10 @@ class Exporter(Protocol):
 
     def supports(self, family: str, precision: str) -> str | None:
         """Why the runtime cannot run models of ``family`` at ``precision``, in one sentence; ``None`` when it can."""
+        ...
+
+    def missing(self) -> str | None:
+        """What this machine lacks to write and judge files, with the command that installs it; ``None`` if nothing."""
         ...
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:

@@ -18,6 +18,9 @@ class OnnxRuntimeExporter:
     def supports(self, family: str, precision: str) -> str | None:
         return precisions.supports("onnxruntime", precision)
 
+    def missing(self) -> str | None:
+        return None
+
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant, quantize
         from vitsearch.export.graph.onnx_file import convert

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
 from vitsearch.models.graph import INPUT
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class OpenVinoExporter:
 
     def supports(self, family: str, precision: str) -> str | None:
         return precisions.supports("openvino", precision)
+
+    def missing(self) -> str | None:
+        return missing_packages("openvino", "openvino", "nncf")
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         import openvino

@@ -9,6 +9,7 @@ from vitsearch import backbones
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES, default_provider, supports
 from vitsearch.devices.deployable import Deployable
+from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace, Unpruned
 
@@ -23,6 +24,11 @@ def plan_space(
     if deployable is not None:
         plans = replace(plans, deployable=deployable)
     return plans if kept_batch is None else replace(plans, kept_batch=kept_batch)
+
+
+def lacking(space: SearchSpace) -> list[str]:
+    """What this machine lacks to write the files of the runtimes of the file, one line for each."""
+    return [reason for runtime in space.space.backend if (reason := EXPORTERS.get(runtime)().missing()) is not None]
 
 
 def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:

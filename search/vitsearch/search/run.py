@@ -26,7 +26,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
-from vitsearch.search.plans import deployments_of, plan_space
+from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.watch.remaining import Remaining
@@ -57,6 +57,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     """Run until the search is complete. Ctrl-C and SIGTERM end it cleanly and raise KeyboardInterrupt."""
     home = Home.of(space)
     with ExitStack() as closing:
+        if missing := lacking(space):
+            raise ResourceError("; ".join(missing))
         closing.enter_context(home.alone())  # first: nothing that another run of this study uses may change
         cores = Cores.shared() if not space.devices else None
         resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)

@@ -33,7 +33,7 @@ QUICK = ("onnxruntime", "openvino")
 """Runtimes whose files are written in seconds."""
 IMAGES = 4
 """Random images that calibrate the files and compare them with torch."""
-NOT_HERE = frozenset({"unavailable", "runtime_unavailable"})
+NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 """Kinds of failures that say nothing of the model: a converter or a kernel is missing on this machine."""
 
 
@@ -43,7 +43,8 @@ class FileAttempt:
 
     ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
     its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
-    a run with one image and one thread on this machine. ``shares`` are those of its MACs in each precision.
+    a run with one image and one thread on this machine, if its runtime runs here. ``shares`` are those of its MACs in
+    each precision.
     """
 
     runtime: str
@@ -123,7 +124,7 @@ def _files(ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Se
         for precision in precisions.RUNTIMES[runtime].precisions:
             asked = FileAttempt(runtime, precision)
             reason = family.supports(spec.backbone, "quantization", precision)
-            reason = reason or exporter.supports(family.family, precision)
+            reason = reason or exporter.supports(family.family, precision) or exporter.missing()
             yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
 
 
@@ -142,7 +143,8 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileA
         with tempfile.TemporaryDirectory() as folder:
             written = write(model, task, Path(folder))
             path, judge = evaluate.judging_job(written.file, deployment)
-            latency_ms = evaluate.latency_ms(path, images[:1].numpy(), job=judge)
+            stands_in = written.file.judged is not None  # its time would be that of another runtime
+            latency_ms = None if stands_in else evaluate.latency_ms(path, images[:1].numpy(), job=judge)
             size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
         return replace(asked, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=written.shares)
     except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
 from vitsearch.export.coreml import coreml_weights
 from vitsearch.models.graph import INPUT, OUTPUT
 
@@ -39,6 +39,9 @@ class CoreMlExporter:
 
     def supports(self, family: str, precision: str) -> str | None:
         return precisions.supports("coreml", precision)
+
+    def missing(self) -> str | None:
+        return missing_packages("coreml", "coremltools")
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant

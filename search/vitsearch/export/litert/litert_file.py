@@ -11,14 +11,13 @@ The images keep the layout (batch, channels, height, width), and the batch is fi
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
 from vitsearch.export.litert import converters
 from vitsearch.export.litert.conversion_cache import cached, program_digest
 
@@ -37,6 +36,9 @@ class LiteRtExporter:
     def supports(self, family: str, precision: str) -> str | None:
         return precisions.supports(NAME, precision)
 
+    def missing(self) -> str | None:
+        return missing_packages(NAME, "ai_edge_litert") or converters.converter_missing(NAME)
+
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""
         if reason := converters.converter_missing(NAME):
@@ -52,13 +54,6 @@ class LiteRtExporter:
         else:
             _quantize(python, plain, final, precision, task.images)
         return ExportedFile(final)
-
-
-def missing() -> str | None:
-    """Why this machine cannot write TFLite files and judge them, with the command to run; None when it can."""
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        return "judging TFLite files needs ai-edge-litert, which is not installed; run: pip install 'vitsearch[litert]'"
-    return converters.converter_missing(NAME)
 
 
 def verify(python: Path) -> None:

@@ -67,6 +67,9 @@ class TensorRtExporter:
     def supports(self, family: str, precision: str) -> str | None:
         return precisions.supports("tensorrt", precision)
 
+    def missing(self) -> str | None:
+        return None
+
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators
 

@@ -14,7 +14,7 @@ from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError
-from vitsearch.search.plans import deployments_of, plan_space
+from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
@@ -74,7 +74,7 @@ class Checked:
         draft = self.judged.draft
         space = draft.require([*self.judged.unsupported, *self.data_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
-        notes = connection_problems(space.devices, os.environ)
+        notes = [*connection_problems(space.devices, os.environ), *lacking(space)]
         return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)
 
 

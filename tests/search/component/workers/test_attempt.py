@@ -68,7 +68,7 @@ def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypa
 
 def test_a_converter_that_is_missing_says_nothing_of_the_model(few_precisions, monkeypatch):
     def fail(*_):
-        raise StageError("export", "unavailable", "run: vitsearch install-converter")
+        raise StageError("export", "missing", "run: vitsearch install-converter")
 
     monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
     found = attempt(NAME, 32, ["onnxruntime"])

@@ -17,10 +17,10 @@ from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.litert import converters
-from vitsearch.export.litert.litert_file import SCRIPT, missing
+from vitsearch.export.litert.litert_file import SCRIPT, LiteRtExporter
 from vitsearch.workers.exporting import write
 
-needs_converter = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+needs_converter = pytest.mark.skipif(LiteRtExporter().missing() is not None, reason=str(LiteRtExporter().missing()))
 
 
 def small():
@@ -61,11 +61,11 @@ def test_without_a_converter_the_export_names_the_command_that_installs_it(monke
 
 def test_what_is_missing_is_named_with_its_command(fake, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert str(missing()).endswith("run: pip install 'vitsearch[litert]'")
+    assert str(LiteRtExporter().missing()).endswith("run: pip install 'vitsearch[litert]'")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert str(missing()).endswith("run: vitsearch install-converter litert")
+    assert str(LiteRtExporter().missing()).endswith("run: vitsearch install-converter litert")
     fake()
-    assert missing() is None
+    assert LiteRtExporter().missing() is None
 
 
 def test_fp32_is_one_conversion(fake, tmp_path):

@@ -1,0 +1,275 @@
+"""What each runtime makes of the same models: CPU time beside onnxruntime's fp32, accuracy, size, parity, int8 share.
+
+python benchmarks/runtimes.py bases       the three Fashion-MNIST bases, beside what each tool makes by its defaults
+python benchmarks/runtimes.py families    five untrained models at their own resolution
+    [--models NAME ...] [--runtimes NAME ...] [--rounds 8]
+
+CPU time is a ratio: in each round, blocks of 30 ms of all files of a model follow each other in one process, in an
+order that is drawn anew; it is the median over the rounds of block over block. Accuracy is that of the file on the
+2,000 validation images, at batch 1. Every file is loaded and run by the agent's own code with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitsearch import backbones, data
+from vitsearch.core.plan import Deployment
+from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
+from vitsearch.data.arrays import Floats
+from vitsearch.data.tensors import to_tensor
+from vitsearch.errors import VitsearchError
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
+from vitsearch.export.device_jobs import DeviceJob
+from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.workers.exporting import write
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
+from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.measure_job import measure_job
+from vitsearch_evaluators.runtimes.base import Session
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec
+
+BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
+FAMILIES = (
+    "deit_tiny_patch16_224",
+    "mobilevit_xxs",
+    "efficientvit_b0",
+    "levit_128s",
+    "swin_tiny_patch4_window7_224",
+)
+RUN_HERE = ("onnxruntime", "openvino", "litert")
+BLOCK_S, SETTLE_S = 0.03, 0.02
+CALIBRATION = 64
+MEMORY = ONE_PROCESS._replace(min_s=0.1, warmup_min_s=0.05)
+COLUMNS = ["model", "runtime", "file", "CPU time", "accuracy", "MB", "parity", "in int8", "memory MB", "export s"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with calibration images and, for the bases, validation images and labels."""
+
+    name: str
+    model: nn.Module
+    images: Floats
+    validation: Floats | None = None
+    labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file; ``path`` is None where ``note`` says why there is none."""
+
+    runtime: str
+    what: str
+    path: Path | None = None
+    job: DeviceJob | None = None
+    parity: float = 0.0
+    int8: float | None = None
+    export_s: float = 0.0
+    note: str = ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["bases", "families"])
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUN_HERE))
+    parser.add_argument("--rounds", type=int, default=8)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
+    for name in asked.models or (BASES if asked.what == "bases" else FAMILIES):
+        with tempfile.TemporaryDirectory() as folder:
+            subject = base(name) if asked.what == "bases" else untrained(name)
+            rows = list(files_of(subject, asked.runtimes, Path(folder)))
+            report(subject, rows, asked.rounds)
+    return 0
+
+
+def base(name: str) -> Subject:
+    family = backbones.find(name)
+    model = family.build(backbones.ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    with tempfile.TemporaryDirectory() as cache:
+        images = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), Path(cache))
+    rows = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION]
+    drawn = to_tensor(images.train.images[rows], 28, images.mean, images.std).numpy()
+    validation = to_tensor(images.validation.images, 28, images.mean, images.std).numpy()
+    ships = deploy.deployed(model, family, (1, 1, 28, 28))
+    return Subject(name, ships, drawn, validation, np.asarray(images.validation.labels))
+
+
+def untrained(name: str) -> Subject:
+    family = backbones.find(name)
+    pixels = family.native_resolution(name)
+    model = family.build(backbones.ModelSpec(name, "none", pixels, 1000, 3)).model.eval()
+    raise_layer_scales(model)
+    images = torch.randn(4, 3, pixels, pixels, generator=torch.Generator().manual_seed(0)).numpy()
+    return Subject(name, deploy.deployed(model, family, (1, 3, pixels, pixels)), images)
+
+
+def files_of(subject: Subject, names: list[str], folder: Path) -> Iterator[Row]:
+    """Our files, then those that the tools make by their defaults from the same fp32 file."""
+    for runtime in names:
+        if missing := EXPORTERS.get(runtime)().missing():
+            yield Row(runtime, "", note=missing)
+            continue
+        for precision in RUNTIMES[runtime].precisions:
+            if precision not in TRAINED | MIXED:
+                yield ours(subject, runtime, precision, folder / f"{runtime}-{precision}")
+    if subject.validation is not None:
+        yield from tool_defaults(subject, folder)
+
+
+def ours(subject: Subject, runtime: str, precision: str, folder: Path) -> Row:
+    folder.mkdir()
+    deployment = Deployment("local", runtime, default_provider(runtime), precision, 1)
+    family = backbones.find(subject.name).family
+    begin = time.process_time()
+    try:
+        written = write(subject.model, ExportTask(family, deployment, subject.images), folder)
+    except VitsearchError as error:
+        return Row(runtime, precision, note=str(error))
+    path, job = evaluate.judging_job(written.file, deployment)
+    int8 = written.shares.get("int8", 0.0) if written.shares else None
+    return Row(runtime, precision, path, job, written.parity, int8, time.process_time() - begin)
+
+
+def tool_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
+    from vitsearch.export.graph.onnx_file import convert
+
+    plain = folder / "plain.onnx"
+    convert(subject.model, (1, *subject.images.shape[1:]), plain, batch=1)
+    yield Row("openvino", "untouched, defaults", plain, DeviceJob("openvino", {"inference_precision": "auto"}))
+    yield onnxruntime_static(subject, plain, folder / "static.onnx")
+    yield nncf_default(subject, plain, folder / "nncf.xml")
+
+
+def onnxruntime_static(subject: Subject, plain: Path, path: Path) -> Row:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(subject.images)
+
+        def get_next(self) -> dict[str, Floats] | None:
+            image = next(self.left, None)
+            return None if image is None else {"images": image[None]}
+
+    quantize_static(str(plain), str(path), Images())
+    return Row("onnxruntime", "quantize_static, defaults", path, DeviceJob("onnxruntime", {}))
+
+
+def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
+    os.environ["NNCF_CI"] = "1"
+    import nncf
+    import openvino
+
+    images = nncf.Dataset([{"images": image[None]} for image in subject.images])
+    model = nncf.quantize(openvino.Core().read_model(plain), images, subset_size=len(subject.images))
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return Row("openvino", "NNCF, defaults", path, DeviceJob("openvino", {"inference_precision": "auto"}))
+
+
+def report(subject: Subject, rows: list[Row], rounds: int) -> None:
+    sessions = {index: opened(row) for index, row in enumerate(rows) if row.path is not None}
+    ratios = relative_times({index: one for index, one in sessions.items() if one is not None}, rounds)
+    for index, row in enumerate(rows):
+        head = [subject.name, row.runtime, row.what]
+        if row.path is None or row.job is None or sessions.get(index) is None:
+            print(f"| {' | '.join([*head, row.note or 'does not run'])} |", flush=True)
+            continue
+        size = sum(Path(file).stat().st_size for file in model_files(str(row.path)).values()) / 1e6
+        cells = [
+            f"{ratios[index]:.3f}",
+            accuracy(subject, row),
+            f"{size:.2f}",
+            f"{row.parity:.1e}" if row.parity else "",
+            "" if row.int8 is None else f"{row.int8:.0%}",
+            memory_mb(row),
+            f"{row.export_s:.1f}" if row.export_s else "",
+        ]
+        print(f"| {' | '.join([*head, *cells])} |", flush=True)
+
+
+def opened(row: Row) -> Session | None:
+    assert row.path is not None
+    assert row.job is not None
+    runtime = runtimes.create(row.job.runtime)
+    try:
+        return runtime.load(str(row.path), runtime.check_options(row.job.options), 1, 1, {})
+    except MeasurementFailed:
+        return None
+
+
+def relative_times(sessions: dict[int, Session], rounds: int) -> dict[int, float]:
+    """The CPU time of each session over that of the first, which is fp32 in onnxruntime."""
+    found: dict[int, list[float]] = {index: [] for index in sessions}
+    order, draw = list(sessions), random.Random(0)
+    for _ in range(rounds):
+        draw.shuffle(order)
+        times = {index: block(sessions[index]) for index in order}
+        for index, seconds in times.items():
+            found[index].append(seconds / times[min(sessions)])
+    return {index: statistics.median(ratios) for index, ratios in found.items()}
+
+
+def block(session: Session) -> float:
+    """CPU seconds of one run, the mean of a block; the first runs after a switch are not counted."""
+    begin, runs = time.perf_counter(), 0
+    while runs < 1 or time.perf_counter() - begin < SETTLE_S:
+        session.run()
+        runs += 1
+    begin, cpu, runs = time.perf_counter(), time.process_time(), 0
+    while runs < 3 or time.perf_counter() - begin < BLOCK_S:
+        session.run()
+        runs += 1
+    return (time.process_time() - cpu) / runs
+
+
+def accuracy(subject: Subject, row: Row) -> str:
+    if subject.validation is None or row.path is None or row.job is None:
+        return ""
+    found = evaluate.logits(row.path, subject.validation, 1, job=row.job)
+    return f"{float((found.argmax(1) == subject.labels).mean()):.4f}"
+
+
+def memory_mb(row: Row) -> str:
+    """Peak memory of a fresh process above that of its runtime, as the agent measures it."""
+    assert row.path is not None
+    assert row.job is not None
+    files = {name: Path(file) for name, file in model_files(str(row.path)).items()}
+    blobs = tuple(BlobRef(name, file_digest(str(file)), file.stat().st_size) for name, file in files.items())
+    spec = JobSpec("measure", blobs, row.job.runtime, row.job.options, MEMORY)
+    environment = environment_id(fingerprint("benchmark", (), THIS_MACHINE))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in files.items():
+            (Path(folder) / name).symlink_to(file)
+        context = JobContext("0" * 64, "local", environment, 1, 0.0)
+        found = measure_job(spec, context, JobFolder(folder, StopSignal()))
+    return "" if found.peak_memory_mb is None else f"{found.peak_memory_mb:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
