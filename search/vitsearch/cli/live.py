@@ -80,7 +80,7 @@ class LiveView:
         self.note(f"known from earlier runs: {counted(len(records), 'trial')}")
 
     def ended(self, number: int, record: Record) -> None:
-        style = "bold" if record.trained else "red" if record.outcome == "failed" else "dim"
+        style = "bold" if record.is_confirmed else "red" if record.outcome == "failed" else "dim"
         line = printable(f"trial {number:3d}  {describe(record, self._objectives)}")
         self.console.print(line, style=style, markup=False, highlight=False)
         self._records[number] = record

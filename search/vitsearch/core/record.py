@@ -52,6 +52,16 @@ class ProxyScore:
     predicted_accuracy: float
 
 
+def trainings(records: Mapping[int, Record]) -> dict[str, int]:
+    """The trainings of a study, which ``search.trials`` counts: the key of each and the first trial that has it. One
+    training serves all deployments of its weights."""
+    first: dict[str, int] = {}
+    for number, record in sorted(records.items()):
+        if record.was_trained and record.keys is not None:
+            first.setdefault(record.keys.weights_key, number)
+    return first
+
+
 @dataclass(frozen=True)
 class RunningTrial:
     """A trial between its screening measurement and its record. ``metrics`` are those of the screening
@@ -103,9 +113,14 @@ class Record:
         return all(value <= 0.0 for value in self.constraints.values())
 
     @property
-    def trained(self) -> bool:
-        """Counts towards ``search.trials``: a duplicate shows the values of the other trial and counts nothing."""
+    def is_confirmed(self) -> bool:
+        """A model that could be shipped. A duplicate only shows the values of the other trial."""
         return self.outcome == "confirmed" and self.duplicate_of is None
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether gradient steps were taken for it, or would have been if the recipe had any."""
+        return self.is_confirmed and (self.rung > 0 or max(self.plan.recipe.rungs, default=0) == 0)
 
     def to_json(self) -> dict[str, Any]:
         plain = {

@@ -127,7 +127,7 @@ def on_front(records: Mapping[int, Record], objectives: tuple[str, ...]) -> dict
     known = {
         number: point
         for number, record in records.items()
-        if record.trained and record.feasible and (point := loss(objectives, record.metrics.values))
+        if record.is_confirmed and record.feasible and (point := loss(objectives, record.metrics.values))
     }
     numbers = list(known)
     best = (numbers[index] for index in front(list(known.values())))

@@ -13,8 +13,9 @@ import time
 from dataclasses import dataclass, replace
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.limits import bounds, reference_values
+from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import loss
+from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
@@ -22,7 +23,7 @@ from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
-from vitsearch.search.unpruned import UnprunedModels
+from vitsearch.search.unpruned import Leader, UnprunedModels
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
@@ -65,6 +66,7 @@ class Driver:
         self._batches = KeptBatches(session.study)
         self._plans = replace(plans, kept_batch=self._batches)
         self._open: dict[asyncio.Task[Record], Asked] = {}
+        self._leaders: dict[Plan, Leader] = {}
         self._started = time.monotonic()
         self._without_gain = 0
         self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
@@ -78,7 +80,7 @@ class Driver:
         try:
             unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._batches)
             baseline = await unpruned.baseline()
-            await unpruned.leaderboard()
+            self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)
             if retry_failed:
                 self._retry_failed()
@@ -131,7 +133,8 @@ class Driver:
                 return SearchEnd(reason, complete)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
-            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
+            if self._open:  # none when all that was asked for is known
+                await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             self._collect()
             self._scheduler.choose()  # the device may have gone or come back
 
@@ -162,11 +165,22 @@ class Driver:
         return waiting >= WAITING_FOR_DEVICE or self._without_gain >= TRIALS_WITHOUT_GAIN // 2
 
     def _start(self, asked: Asked) -> None:
-        if asked.record is not None:
-            self._tell(asked, asked.record)
+        known = asked.record or self._known(asked.number, asked.plan)
+        if known is not None:
+            self._tell(asked, known)
             return
         task = asyncio.ensure_future(run_trial(asked.number, asked.plan, self._pipeline, self._scheduler))
         self._open[task] = asked
+
+    def _known(self, number: int, plan: Plan) -> Record | None:
+        """The record of a model of the leaderboard, which is complete; None for other plans."""
+        leader = self._leaders.get(plan)
+        if leader is None:
+            return None
+        if duplicate := self._scheduler.duplicate_of(number, plan, leader.keys):
+            return duplicate
+        broken = constraints(self._scheduler.settings.bounds, leader.metrics.values)
+        return Record("confirmed", plan, "", leader.keys, leader.metrics, broken)
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:
@@ -186,7 +200,7 @@ class Driver:
         self._without_gain = self._without_gain + 1 if without_gain else 0
         if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
             self._enqueue_unseen()
-        if record.trained:
+        if record.is_confirmed:
             self._remaining.refresh(self._scheduler.records)
         self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.trials)
         self._progress.left(self._remaining.text())
@@ -209,7 +223,7 @@ class Driver:
     def _requeue(self) -> None:
         """Ask again for trials that were put aside and fit today's limits, cap or front."""
         scheduler, search = self._scheduler, self._space.search
-        trained = {record.plan for record in scheduler.records.values() if record.trained}
+        trained = {record.plan for record in scheduler.records.values() if record.is_confirmed}
         gains = {
             record.plan: scheduler.expected_gain(number, record)
             for number, record in scheduler.records.items()

@@ -23,7 +23,7 @@ class FinalPass:
     async def run(self) -> None:
         """Re-measure one point after the other on the idle machine: those on the front, and those that their intervals
         leave near it."""
-        trained = [record.plan for record in self._study.records().values() if record.trained]
+        trained = [record.plan for record in self._study.records().values() if record.is_confirmed]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         await self._restore()
@@ -48,7 +48,7 @@ class FinalPass:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""
         for number, record in self._study.records().items():
             try:
-                if record.trained:
+                if record.is_confirmed:
                     await self._pipeline.restore(record)
             except StageError as error:
                 self._progress.note(f"trial {number}: its file is gone and cannot be made again: {error}")

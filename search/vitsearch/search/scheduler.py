@@ -16,7 +16,7 @@ from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
-from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
+from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed
 from vitsearch.search.cost_model import predict_costs
@@ -123,7 +123,7 @@ class TrialScheduler:
         self._trial_by_identity = {
             identity: number for identity, number in self._trial_by_identity.items() if number not in failed
         }
-        trained = {record.plan for record in self.records.values() if record.trained}
+        trained = {record.plan for record in self.records.values() if record.is_confirmed}
         return [plan for plan in plans if plan not in trained]
 
     # ---- keeping count
@@ -141,7 +141,8 @@ class TrialScheduler:
 
     @property
     def trained(self) -> int:
-        return sum(record.trained for record in self.records.values())
+        """The trainings that count towards ``search.trials``."""
+        return len(trainings(self.records))
 
     @property
     def in_training(self) -> int:
@@ -216,7 +217,7 @@ class TrialScheduler:
             accuracy
             for record in self.records.values()
             if record.plan.backbone == backbone
-            and record.trained
+            and record.is_confirmed
             and (accuracy := record.metrics.value("accuracy")) is not None
         ]
         return min(1.0, max(seen) + self.settings.margin)
@@ -233,7 +234,7 @@ class TrialScheduler:
         for record in self.records.values():
             base = self.base_accuracy.get(record.plan.backbone)
             accuracy = record.metrics.value("accuracy")
-            if record.trained and record.proxy and accuracy is not None and base is not None:
+            if record.is_confirmed and record.proxy and accuracy is not None and base is not None:
                 observed.append(Observed(record.proxy.kl, base - accuracy))
         return AccuracyModel.fit(observed)
 
@@ -292,7 +293,7 @@ class TrialScheduler:
         if candidate.accuracy is None:
             return None
         accuracy = self._accuracy_model().upper(candidate.accuracy)
-        confirmed = (record.metrics for record in self.records.values() if record.trained)
+        confirmed = (record.metrics for record in self.records.values() if record.is_confirmed)
         costs = predict_costs(self.settings.objectives, candidate.metrics, [self.settings.baseline, *confirmed])
         return loss(self.settings.objectives, costs | {"accuracy": accuracy})
 
@@ -301,7 +302,7 @@ class TrialScheduler:
         return [
             (number, point)
             for number, record in self.records.items()
-            if record.trained
+            if record.is_confirmed
             and record.feasible
             and (point := loss(self.settings.objectives, self._metrics_now(record).values)) is not None
         ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import TIMES, split
 from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
@@ -29,6 +31,14 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
     ready = backbones & {*bases, *(plan.backbone for plan in leaders)}
     progress.counted(BASES, len(ready), len(backbones))
     progress.counted(LEADERBOARD, sum(plan in leaders for plan in wanted), len(wanted))
+
+
+@dataclass(frozen=True)
+class Leader:
+    """An unpruned model that is exported, measured and evaluated."""
+
+    keys: Keys
+    metrics: Metrics
 
 
 class UnprunedModels:
@@ -68,9 +78,12 @@ class UnprunedModels:
                 f"objectives and limits; the device measures {measured}"
             )
 
-    async def leaderboard(self) -> None:
-        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training."""
-        leaders = []
+    async def leaderboard(self) -> dict[Plan, Leader]:
+        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training.
+
+        Returns those that are complete: all but those whose precision is trained for.
+        """
+        leaders, complete = [], {}
         for model in self._plans.unpruned_models():
             await self._find_batch(model)
             plan = self._plans.unpruned(model)
@@ -80,6 +93,8 @@ class UnprunedModels:
                 self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
             else:
                 leaders.append({"plan": plan.to_json(), "shares": self._pipeline.shares(keys), **metrics.to_json()})
+                if model.precision not in TRAINED:
+                    complete[plan] = Leader(keys, metrics)
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
             self._done.add(plan)
@@ -87,6 +102,7 @@ class UnprunedModels:
             if len(leaders) > len(self._study.attributes.get("leaderboard", [])):
                 self._study.remember("leaderboard", leaders)
         self._study.remember("leaderboard", leaders)
+        return complete
 
     async def _find_batch(self, model: Unpruned) -> None:
         """Measure the files of one image in a run and of any number, where the space leaves it open, and keep the

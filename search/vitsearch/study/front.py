@@ -124,7 +124,7 @@ def read_front(study: Study, ledger: Ledger) -> Front:
     limits = bounds(space.limits, baseline.metrics.values if baseline else {})
     found: list[tuple[Point, Loss]] = []
     for number, record in study.records().items():
-        if not record.trained or record.keys is None:
+        if not record.is_confirmed or record.keys is None:
             continue
         point = results.now(Point(number, record.plan, record.keys, record.metrics))
         point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.metrics.values).values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vitsearch.core.record import Record
+from vitsearch.core.record import Record, trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
@@ -18,7 +18,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     return {
         "study": study.name,
         "emulated": study.is_emulated,
-        "trained": sum(record.trained for record in records.values()),
+        "trained": len(trainings(records)),
         "wanted": space.search.trials,
         "open": study.unfinished(),
         "waits": still_waiting(study.attributes.get("waits")),

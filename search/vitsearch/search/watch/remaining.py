@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from vitsearch.core.record import Keys, Record
+from vitsearch.core.record import Keys, Record, trainings
 from vitsearch.pipeline.measure import FINAL_ROUNDS, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
@@ -37,7 +37,7 @@ class Remaining:
 
     def refresh(self, records: Mapping[int, Record]) -> None:
         """Estimate again, from all trials that have ended: the search begins, or a plan was trained."""
-        trained = {number for number, record in records.items() if record.trained}
+        trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
         protocol = self._study.attributes.get("protocol", "")

@@ -57,7 +57,7 @@ def cut(plan):
 
 def test_a_plan_that_keeps_all_limits_is_confirmed(run, cut):
     (record,) = run(cut)
-    assert (record.outcome, record.rung, record.trained) == ("confirmed", 1, True)
+    assert (record.outcome, record.rung, record.was_trained) == ("confirmed", 1, True)
     assert record.keys.artifact_key is not None
     assert record.proxy.accuracy < record.metrics.value("accuracy")
     assert record.metrics.value("cpu_ms_p50") == pytest.approx(2.0)
@@ -74,7 +74,7 @@ def test_what_is_infeasible_at_the_screen_is_never_trained(run, cut, fake_study)
 
 def test_what_breaks_a_limit_only_when_confirmed_is_trained_and_infeasible(run, cut):
     (record,) = run(cut, bounds=(Bound("accuracy", ">=", 0.99),))
-    assert (record.outcome, record.trained, record.feasible) == ("confirmed", True, False)
+    assert (record.outcome, record.was_trained, record.feasible) == ("confirmed", True, False)
 
 
 def test_two_plans_with_one_effect_are_one(run, cut):
@@ -153,6 +153,6 @@ def test_a_plan_whose_interval_decides_is_measured_again_before_anything_is_trai
 
     monkeypatch.setattr(TrialScheduler, "interval_decides", decides)
     (record,) = run(cut)
-    assert record.trained
+    assert record.was_trained
     assert fake_study.device.measured[SCREEN.id] == 2
     assert asked == [0, 0]

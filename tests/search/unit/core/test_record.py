@@ -44,11 +44,11 @@ def test_the_json_form_is_the_committed_one(golden):
 
 @pytest.mark.parametrize("outcome", get_args(Outcome))
 def test_only_confirmed_counts_as_trained(plan, outcome):
-    assert Record(outcome, plan).trained == (outcome == "confirmed")
+    assert Record(outcome, plan).is_confirmed == (outcome == "confirmed")
 
 
 def test_a_duplicate_counts_nothing(full):
-    assert not replace(full, duplicate_of=1).trained
+    assert not replace(full, duplicate_of=1).is_confirmed
 
 
 def test_every_outcome_has_one_state_in_optuna():

@@ -210,7 +210,7 @@ def test_the_same_plan_as_a_finished_trial_has_its_record(plan, outcome):
     other = replace(plan, backbone="x")
     record = scheduler.duplicate_of(5, other, KEYS)
     assert record == replace(known, plan=other, duplicate_of=4, reason="resolves to the same plan as trial 4")
-    assert not record.trained
+    assert not record.was_trained
 
 
 @pytest.mark.parametrize("outcome", ["dominated", "not_promoted", "does_not_fit"])

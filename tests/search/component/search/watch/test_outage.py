@@ -107,7 +107,7 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
     assert status(study) is None
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     records = study.records()
-    assert sum(record.trained for record in records.values()) == 4
+    assert sum(record.was_trained for record in records.values()) == 4
     with study.opened() as (_, ledger):
         keys = {record.keys.graph_key for record in records.values()}
         rows = [row for key in keys for row in ledger.measurements(key, device.info.device_id)]
@@ -145,9 +145,9 @@ def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(stud
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     device.outage, device.is_back = None, lambda: True
     assert study.run().complete
-    assert sum(record.trained for record in study.records().values()) == 4
+    assert sum(record.was_trained for record in study.records().values()) == 4
     assert study.runner.made["train"] == len(
-        {record.keys.weights_key for record in study.records().values() if record.trained}
+        {record.keys.weights_key for record in study.records().values() if record.was_trained}
     )
 
 
