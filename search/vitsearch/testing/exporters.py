@@ -1,0 +1,127 @@
+"""A conformance test of exporters: subclass :class:`ExporterTests` and set ``runtime``.
+
+    class TestMyExporter(ExporterTests):
+        runtime = "my_runtime"
+
+The exporter is found by that name in :data:`vitsearch.export.EXPORTERS`, so an entry point is tested too. Tests are
+skipped where the machine lacks what writes the files (:meth:`~vitsearch.export.base.Exporter.missing`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vitsearch.core.plan import Deployment
+from vitsearch.core.precisions import RUNTIMES, TRAINED, default_provider
+from vitsearch.errors import StageError
+from vitsearch.export import EXPORTERS, ExportTask, evaluate
+from vitsearch.export.base import PARITY_LIMIT, Exporter
+from vitsearch_evaluators.artifacts import model_files
+
+IMAGES = 32
+ROUNDING = 0.2
+"""Of the norm of the logits: random weights have no margin, so this only finds a broken graph."""
+
+
+class Small(nn.Module):
+    """A convolution, a norm, a linear layer and a classifier; wide enough to be quantized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 4, stride=4)
+        self.norm = nn.LayerNorm(32)
+        self.hidden = nn.Linear(32, 64)
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(self.stem(images).flatten(2).transpose(1, 2))
+        logits: torch.Tensor = self.head(nn.functional.gelu(self.hidden(tokens)).mean(1))
+        return logits
+
+
+class ExporterTests:
+    """What every exporter guarantees."""
+
+    runtime: ClassVar[str]
+
+    @pytest.fixture
+    def exporter(self) -> Exporter:
+        found: Exporter = EXPORTERS.get(self.runtime)()
+        if reason := found.missing():
+            pytest.skip(reason)
+        return found
+
+    @pytest.fixture
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        return Small().eval()
+
+    @pytest.fixture
+    def images(self) -> np.ndarray:
+        return np.random.default_rng(0).standard_normal((IMAGES, 3, 16, 16)).astype(np.float32)
+
+    def task(self, images: np.ndarray, precision: str, batch: int | None = 1) -> ExportTask:
+        provider = default_provider(self.runtime)
+        return ExportTask("vit", Deployment("local", self.runtime, provider, precision, batch), images)
+
+    def logits(self, path: Path, images: np.ndarray, job: evaluate.DeviceJob) -> np.ndarray | None:
+        """The logits of a file, one image at a time; None where this processor lacks a kernel."""
+        try:
+            return evaluate.logits(path, images, 1, job=job)
+        except StageError as error:
+            if error.kind == "runtime_unavailable":
+                return None
+            raise
+
+    def test_a_precision_is_supported_or_refused_in_a_sentence(self, exporter: Exporter) -> None:
+        supported = set(RUNTIMES[self.runtime].precisions)
+        for precision in {*supported, "fp7"}:
+            reason = exporter.supports("vit", precision)
+            assert reason is None if precision in supported else reason
+
+    def test_every_precision_gives_a_file_that_computes_what_torch_does(
+        self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
+    ) -> None:
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images)).numpy()
+        for precision in RUNTIMES[self.runtime].precisions:
+            if precision in TRAINED:
+                continue
+            folder = tmp_path / precision
+            folder.mkdir()
+            task = self.task(images, precision)
+            file = exporter.export(model, task, folder)
+            assert all(Path(path).is_file() for path in model_files(str(file.path)).values())
+            path, job = evaluate.judging_job(file, task.deployment)
+            found = self.logits(path, images, job)
+            if found is None:
+                continue
+            limit = PARITY_LIMIT if precision == "fp32" else ROUNDING
+            off = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+            assert found.shape == expected.shape
+            assert off <= limit, f"{precision}: {off:.2g}"
+
+    def test_the_batch_is_that_of_the_deployment(
+        self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
+    ) -> None:
+        if not RUNTIMES[self.runtime].open_batch:
+            pytest.skip(f"files of {self.runtime} have a fixed batch")
+        task = self.task(images, "fp32", None)
+        path, job = evaluate.judging_job(exporter.export(model, task, tmp_path), task.deployment)
+        one, all_of_them = (evaluate.logits(path, images, batch, job=job) for batch in (1, IMAGES))
+        np.testing.assert_allclose(one, all_of_them, atol=1e-4)
+
+    def test_the_model_is_not_changed(
+        self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
+    ) -> None:
+        model.train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        exporter.export(model, self.task(images, "fp32"), tmp_path)
+        assert model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
