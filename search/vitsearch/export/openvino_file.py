@@ -3,7 +3,7 @@
     fp32, bf16   one file; the precision of the arithmetic is an option of the run, pinned and read back
     fp16         weights stored in fp16
     int8_ptq     NNCF's post-training quantization (products and convolutions, the inputs too)
-    int8_qat     Q/DQ pairs around linear layers, at the ranges that were learned; OpenVINO makes int8 kernels of them
+    int8_qat     Q/DQ pairs around linear layers, at the learned ranges; OpenVINO makes int8 kernels of them
 
 NNCF runs with its recipe for transformers, without SmoothQuant. On 2,000 validation images (64 for calibration) the three
 Fashion-MNIST bases had .9060, .9120 and .9255 with it, .9050, .9090 and .9265 without the recipe, and .9035, .9120 and
