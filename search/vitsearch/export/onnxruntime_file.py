@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+FUSED_SINCE = (1, 17)
+"""The oldest version in which MultiHeadAttention is used; it came to CPUs in 1.15."""
+
+
 class OnnxRuntimeExporter:
     """See :class:`vitsearch.export.base.Exporter`."""
 
@@ -30,8 +34,14 @@ class OnnxRuntimeExporter:
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
         learned, left = fake_quant.learned(model), fake_quant.weights_of(model, task.fp32_layers)
         quantize.quantize(plain, final, task.deployment.precision, task.images, learned, left)
-        if task.deployment.provider == "cpu" and task.deployment.precision != "fp16":
+        if _reads_fused(task) and task.deployment.precision != "fp16":
             from vitsearch.export.graph.onnxruntime_fusions import fuse
 
             fuse(final)
         return ExportedFile(final)
+
+
+def _reads_fused(task: ExportTask) -> bool:
+    """Whether the runtime has the fused operators: only its provider on CPUs, and not in old versions."""
+    version = tuple(int(part) for part in (task.version or "").split(".")[:2] if part.isdigit())
+    return task.deployment.provider == "cpu" and (not version or version >= FUSED_SINCE)

@@ -94,7 +94,9 @@ class _Steps(torch.autograd.Function):
 def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Replace each linear layer that runs on ``batches`` (N, C, H, W) by one that rounds, in place.
 
-    Ranges start at the lowest and highest input seen in evaluation mode. :class:`StageError` when these are not finite.
+    Ranges start at the lowest and highest input seen in evaluation mode. Layers whose input does not depend on the
+    images, such as those that make a table of positions, stay: they are constants in the file. :class:`StageError` when
+    a range is not finite.
     """
     names = {module: name for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
     seen: dict[nn.Module, Range] = {}
@@ -112,12 +114,36 @@ def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
             model(batch)
     for handle in handles:
         handle.remove()
+    constant = _constant_layers(model, batch)
     model.train(was_training)
+    for layer in constant:
+        seen.pop(layer, None)
     for layer, ends in seen.items():
         if not all(torch.isfinite(torch.tensor(ends))):
             wrong = f"the input of {names[layer]} has NaN or infinity on the calibration images"
             raise StageError("quantize", "not_finite", wrong)
         put(model, names[layer], QuantizedLinear(cast(nn.Linear, layer), ends))
+
+
+@torch.inference_mode()
+def _constant_layers(model: nn.Module, images: torch.Tensor) -> set[nn.Module]:
+    """The linear layers of ``model``, in evaluation mode, whose input is the same for other ``images``."""
+    inputs: dict[nn.Module, list[torch.Tensor]] = {}
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    handles = [
+        layer.register_forward_pre_hook(lambda one, given: inputs.setdefault(one, []).append(given[0]))
+        for layer in layers
+    ]
+    for one in (images[:1], 1.0 - images[:1]):
+        model(one)
+    for handle in handles:
+        handle.remove()
+    constant = set()
+    for layer, found in inputs.items():
+        first, second = found[: len(found) // 2], found[len(found) // 2 :]  # of the one image and of the other
+        if all(map(torch.equal, first, second)):
+            constant.add(layer)
+    return constant
 
 
 def state_of(model: nn.Module) -> State:

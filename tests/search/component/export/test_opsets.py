@@ -22,7 +22,8 @@ def written(name: str, precision: str, opset: int, folder):
     model = backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
     images = np.random.default_rng(0).standard_normal((2, 1, 28, 28)).astype(np.float32)
     deployment = Deployment("nano", "onnxruntime", "cpu", precision, 1)
-    found = exporting.write(model, ExportTask(backbones.find(name).family, deployment, images, opset), folder)
+    family = backbones.find(name).family
+    found = exporting.write(model, ExportTask(family, deployment, images, opset, version="1.10.0"), folder)
     return onnx.load(found.file.path), found.parity
 
 

@@ -19,7 +19,7 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import GRACE_S, Study, _quiet
 from vitsearch.testing.fakes import DATA
 
@@ -143,13 +143,13 @@ def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, stor
 
 def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
-    study.enqueue(plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")), "test")
+    study.enqueue(plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))), "test")
     asked = study.ask(plans, ME)
     study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
     grown, plans = open_study(
         storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
     )
-    new = plans.unpruned("new_vit", "onnxruntime", "fp32")
+    new = plans.unpruned(Unpruned("new_vit", "onnxruntime", "cpu", "fp32"))
     grown.enqueue(plans.parameters(new), "test")
     second = grown.ask(plans, ME)
     assert second.plan == new
@@ -157,7 +157,7 @@ def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     again, plans = open_study(
         storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("new_vit", "third", "fake_vit")]
     )
-    third = plans.unpruned("third", "onnxruntime", "int8_dynamic")
+    third = plans.unpruned(Unpruned("third", "onnxruntime", "cpu", "int8_dynamic"))
     again.enqueue(plans.parameters(third), "test")
     assert again.ask(plans, ME).plan == third
     params = [trial.params for trial in trials(again).values()]
@@ -205,7 +205,7 @@ def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
 
 def test_a_number_that_is_gone_becomes_the_nearest(open_study):
     study, plans = open_study()
-    cut = plans.unpruned("fake_vit", "onnxruntime", "fp32")
+    cut = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32"))
     cut = replace(cut, compression=replace(cut.compression, ffn_pruning_ratio=0.75))
     study.enqueue(plans.parameters(cut), "test")
     smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
@@ -331,7 +331,7 @@ def test_a_trial_with_a_record_can_be_told_again_after_a_stop(open_study):
 
 def test_what_was_enqueued_is_asked_first_and_says_why(open_study):
     study, plans = open_study()
-    wanted = plans.unpruned("fake_vit", "onnxruntime", "int8_dynamic")
+    wanted = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))
     study.enqueue(plans.parameters(wanted), "leaderboard")
     assert study.ask(plans, ME).plan == wanted
     assert only(study).user_attrs["enqueued"] == "leaderboard"
@@ -347,7 +347,7 @@ def test_what_waits_is_not_enqueued_twice(open_study, again):
 
 def test_what_has_ended_is_asked_again_only_when_that_is_meant(open_study):
     study, plans = open_study()
-    parameters = plans.parameters(plans.unpruned("fake_vit", "onnxruntime", "fp32"))
+    parameters = plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32")))
     study.enqueue(parameters, "leaderboard")
     asked = study.ask(plans, ME)
     study.tell(asked, Record("infeasible", asked.plan))

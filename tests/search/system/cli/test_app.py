@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,15 +77,17 @@ def test_help_names_every_command():
 
 
 def test_a_backbone_is_tried(vitsearch, monkeypatch):
-    monkeypatch.setattr(precisions, "PRECISIONS", {"onnxruntime": ("fp32", "int8_ptq")})
-    done = vitsearch("capabilities", "test_vit4", "--try", "--resolution", "32")
+    runtime = replace(precisions.RUNTIMES["onnxruntime"], precisions=("fp32", "int8_ptq"))
+    monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})
+    asked = ("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime")
+    done = vitsearch(*asked)
     assert done.returncode == 0
     assert "test_vit4 (vit) at 32 pixels: 1.0 million parameters" in done.stdout
     assert [line.split()[:3] for line in done.stdout.splitlines() if "onnxruntime" in line] == [
         ["fp32", "onnxruntime", "works"],
         ["int8_ptq", "onnxruntime", "works"],
     ]
-    (found,) = json.loads(vitsearch("capabilities", "test_vit4", "--try", "--resolution", "32", "--json").stdout)
+    (found,) = json.loads(vitsearch(*asked, "--json").stdout)
     assert [file["precision"] for file in found["files"]] == ["fp32", "int8_ptq"]
 
 

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 
 from vitsearch.compress.quantization.quantize import quantize
-from vitsearch.core.precisions import PRECISIONS, supports
+from vitsearch.core.precisions import RUNTIMES, supports
 from vitsearch.errors import PlanError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -17,7 +17,7 @@ from vitsearch.export.graph.onnx_file import write_onnx
 LAYER = "MatMulIntegerToFloat"
 
 
-INT8 = [name for name in PRECISIONS["onnxruntime"] if name.startswith("int8")]
+INT8 = [name for name in RUNTIMES["onnxruntime"].precisions if name.startswith("int8")]
 
 
 def test_fp32_is_a_copy(plain, tmp_path, images):
@@ -78,10 +78,10 @@ def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
 
 
 def test_supports_gives_reasons():
-    assert all(supports(runtime, p) is None for runtime, made in PRECISIONS.items() for p in made)
+    assert all(supports(name, p) is None for name, runtime in RUNTIMES.items() for p in runtime.precisions)
     assert "allowed: fp32, fp16, int8_dynamic" in supports("onnxruntime", "int4")
     assert supports("onnxruntime", "bf16").startswith("'bf16': onnxruntime has no bf16 kernels on CPUs")
-    assert "runtime 'tensorrt' is not supported" in supports("tensorrt", "fp32")
+    assert "runtime 'abacus' is not supported" in supports("abacus", "fp32")
 
 
 @pytest.mark.parametrize("precision", [*INT8, "fp16"])
