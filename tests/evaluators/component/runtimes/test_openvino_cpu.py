@@ -105,7 +105,7 @@ def test_external_data_is_refused_before_it_is_read(openvino, tiny_onnx):
     assert caught.value.kind == "incompatible_artifact"
 
 
-@pytest.mark.parametrize("options", [{"inference_precision": "f16"}, {"streams": 0}, {"device": "GPU"}])
+@pytest.mark.parametrize("options", [{"inference_precision": "f8"}, {"streams": 0}, {"device": "TPU"}])
 def test_unknown_options_and_values_are_refused(options):
     with pytest.raises(InvalidRequest, match="options"):
         OpenVinoRuntime().check_options(options)

@@ -1,0 +1,97 @@
+"""Files for OpenVINO, run by the agent's own runtime on this CPU."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.plan import Deployment
+from vitsearch.export import ExportTask, deploy, evaluate
+from vitsearch.export.openvino_file import OpenVinoExporter
+from vitsearch.workers.exporting import write
+
+pytest.importorskip("nncf")
+
+
+def base(name):
+    family = backbones.find(name)
+    model = family.build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
+    return deploy.deployed(model, family, (1, 1, 28, 28))
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return base("vit_fmnist_p4")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).standard_normal((8, 1, 28, 28)).astype(np.float32)
+
+
+def task(images, precision, batch=1):
+    return ExportTask("vit", Deployment("local", "openvino", "cpu", precision, batch), images)
+
+
+def test_attention_with_as_many_tokens_as_heads_is_not_fused(images, tmp_path):
+    """MobileViT at 28 pixels has 4 heads and 4 tokens; fused, its logits are off by 6 %."""
+    written = write(base("mobilevit_fmnist"), task(images, "fp32"), tmp_path)
+    assert written.file.options == (("fused_attention", "off"),)
+    assert written.parity < 1e-5
+
+
+def test_other_attention_is_fused(vit, images, tmp_path):
+    written = write(vit, task(images, "fp32"), tmp_path)
+    assert written.file.options == ()
+    assert written.parity < 1e-5
+
+
+def test_an_open_batch_takes_any_number_of_images(vit, images, tmp_path):
+    file = OpenVinoExporter().export(vit, task(images, "fp32", None), tmp_path)
+    path, job = evaluate.judging_job(file, task(images, "fp32", None).deployment)
+    found = [evaluate.logits(path, images, batch, job=job) for batch in (1, 8)]
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_bf16_is_a_setting_of_the_run_and_not_of_the_file(vit, images, tmp_path):
+    for precision in ("fp32", "bf16"):
+        (tmp_path / precision).mkdir()
+        OpenVinoExporter().export(vit, task(images, precision), tmp_path / precision)
+    files = [tmp_path / precision / "model.bin" for precision in ("fp32", "bf16")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_fp16_halves_the_file(vit, images, tmp_path):
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        (tmp_path / precision).mkdir()
+        file = OpenVinoExporter().export(vit, task(images, precision), tmp_path / precision)
+        sizes[precision] = file.path.with_suffix(".bin").stat().st_size
+    assert sizes["fp16"] < 0.55 * sizes["fp32"]
+
+
+def test_static_int8_is_small_and_close(vit, images, tmp_path):
+    written = write(vit, task(images, "int8_ptq"), tmp_path)
+    assert written.parity < 0.1
+    assert written.shares["int8"] > 0.9
+    assert written.file.path.with_suffix(".bin").stat().st_size < 4e6
+
+
+def test_a_model_that_was_trained_for_int8_keeps_its_ranges(vit, images, tmp_path):
+    model = copy.deepcopy(vit)
+    fake_quant.prepare(model, [torch.from_numpy(images)])
+    for _, layer in fake_quant.quantized(model):
+        layer.start.mul_(0.5)  # as if training had halved every range
+    written = write(model, task(images, "int8_qat"), tmp_path)
+    with torch.inference_mode():
+        plain = vit(torch.from_numpy(images)).numpy()
+    path, job = evaluate.judging_job(written.file, task(images, "int8_qat").deployment)
+    found = evaluate.logits(path, images, 1, job=job)
+    assert written.parity < 0.05, "it computes what the rounding model computes"
+    assert np.abs(found - plain).max() > 0.1 * np.abs(plain).max(), "and not what the model in fp32 computes"
