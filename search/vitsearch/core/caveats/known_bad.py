@@ -100,16 +100,6 @@ KNOWN: tuple[KnownBad, ...] = (
         providers=CPU,
     ),
     KnownBad(
-        "openvino",
-        ANY,
-        "openvino fuses attention with as many tokens as heads wrongly on CPUs, so that such files run unfused",
-        "fused, the result is off by 0.24 to 1.06 of its largest value",
-        "openvino 2026.4, 4 tokens and 4 heads, 2026-11-26",
-        ("mobilevit_fmnist",),
-        CPU,
-        ("2026.4",),
-    ),
-    KnownBad(
         "litert",
         ("int8_ptq",),
         "static int8 is slower than fp32 and inexact",

@@ -33,7 +33,6 @@ def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(known):
         ("vit_fmnist_p4", replace(FP16, precision="int8_weights"), "rounds activations"),
         ("efficientvit_fmnist", replace(FP16, precision="int8_ptq"), "int8 in name only"),
         ("efficientvit_b1", replace(FP16, runtime="openvino", precision="int8_qat"), "int8 in name only"),
-        ("mobilevit_fmnist", replace(FP16, runtime="openvino", precision="bf16"), "as many tokens as heads"),
         ("deit_tiny_patch16_224", replace(FP16, runtime="litert", precision="int8_ptq"), "47.6 against 27.2"),
         ("deit_small_patch16_224", Deployment("nano", "tensorrt", "gpu", "int8_ptq"), "no faster than fp16"),
     ],
