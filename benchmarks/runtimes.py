@@ -12,12 +12,16 @@ order that is drawn anew; it is the median over the rounds of block over block. 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import logging
 import os
 import random
 import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,10 +161,20 @@ def ours(subject: Subject, runtime: str, precision: str, folder: Path) -> Row:
 
 
 def tool_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
-    from vitsearch.export.graph.onnx_file import convert
-
+    """From the file that torch's exporter writes, as a user would."""
     plain = folder / "plain.onnx"
-    convert(subject.model, (1, *subject.images.shape[1:]), plain, batch=1)
+    names = {"input_names": ["images"], "output_names": ["logits"]}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            subject.model,
+            (torch.zeros(1, *subject.images.shape[1:]),),
+            str(plain),
+            dynamo=False,
+            opset_version=17,
+            **names,
+        )
+    yield Row("onnxruntime", "untouched", plain, DeviceJob("onnxruntime", {}))
     yield Row("openvino", "untouched, defaults", plain, DeviceJob("openvino", {"inference_precision": "auto"}))
     yield onnxruntime_static(subject, plain, folder / "static.onnx")
     yield nncf_default(subject, plain, folder / "nncf.xml")
@@ -186,8 +200,10 @@ def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
     import nncf
     import openvino
 
+    nncf.set_log_level(logging.ERROR)
     images = nncf.Dataset([{"images": image[None]} for image in subject.images])
-    model = nncf.quantize(openvino.Core().read_model(plain), images, subset_size=len(subject.images))
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = nncf.quantize(openvino.Core().read_model(plain), images, subset_size=len(subject.images))
     openvino.save_model(model, path, compress_to_fp16=False)
     return Row("openvino", "NNCF, defaults", path, DeviceJob("openvino", {"inference_precision": "auto"}))
 
