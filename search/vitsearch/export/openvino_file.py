@@ -5,9 +5,9 @@
     int8_ptq     NNCF's post-training quantization (products and convolutions, the inputs too)
     int8_qat     Q/DQ pairs around linear layers, at the learned ranges; OpenVINO makes int8 kernels of them
 
-NNCF runs with its recipe for transformers, without SmoothQuant. On 2,000 validation images (64 for calibration) the three
-Fashion-MNIST bases had .9060, .9120 and .9255 with it, .9050, .9090 and .9265 without the recipe, and .9035, .9120 and
-.9255 with SmoothQuant, which in NNCF 3.4 gave a small model of one LayerNorm an error of half its logits.
+NNCF runs with its recipe for transformers, without SmoothQuant. On 2,000 validation images (64 for calibration) the
+three Fashion-MNIST bases had .9060, .9120 and .9255 with it, .9050, .9090 and .9265 without the recipe, and .9035,
+.9120 and .9255 with SmoothQuant, which in NNCF 3.4 gave a small model of one LayerNorm an error of half its logits.
 """
 
 from __future__ import annotations

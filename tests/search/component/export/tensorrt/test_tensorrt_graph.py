@@ -4,12 +4,10 @@ import json
 
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 from timm.models.efficientvit_mit import LiteMLA
 from torch import nn
 
-from vitsearch.compress.quantization.onnx_graph import fold
 from vitsearch.errors import StageError
 from vitsearch.export.graph.onnx_file import convert
 from vitsearch.export.tensorrt.tensorrt_graph import (
@@ -24,9 +22,7 @@ from vitsearch.export.tensorrt.tensorrt_graph import (
 
 def graph_of(model, shape, path, opset=17):
     convert(model.eval(), shape, path, opset, 1)
-    found = onnx.load(path)
-    fold(found)
-    return found.graph
+    return onnx.load(path).graph
 
 
 def kept_operators(graph):
@@ -119,18 +115,3 @@ class TestOperators:
     def test_each_entry_names_its_source(self):
         for entry in json.loads(OPERATORS.read_text())["versions"].values():
             assert entry["source"].startswith("onnx/onnx-tensorrt docs/operators.md")
-
-
-def test_folding_computes_what_depends_on_shapes_alone(tmp_path):
-    class Reshaped(nn.Module):
-        def forward(self, images):
-            rows = images.flatten(1)
-            return rows.reshape(rows.shape[0], -1, 2).sum(2) + torch.arange(rows.shape[1] // 2)
-
-    convert(Reshaped(), (1, 1, 2, 4), tmp_path / "model.onnx", 17, 1)
-    found = onnx.load(tmp_path / "model.onnx")
-    before = len(found.graph.node)
-    fold(found)
-    assert len(found.graph.node) < before
-    assert {node.op_type for node in found.graph.node} == {"Flatten", "Reshape", "ReduceSum", "Add"}
-    onnx.checker.check_model(found, full_check=True)

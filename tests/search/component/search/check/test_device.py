@@ -126,7 +126,9 @@ def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
 
 
 def test_the_command_prints_json():
-    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "jetson_nano", "--json", "space.backend=onnxruntime"])
+    result = CliRunner().invoke(
+        app, ["check", QUICKSTART, "--as", "jetson_nano", "--json", "space.backend=onnxruntime"]
+    )
     found = json.loads(result.stdout)
     assert found["study"] == "quickstart"
     assert found["device"]["name"] == "jetson_nano"
