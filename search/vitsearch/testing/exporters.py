@@ -22,6 +22,7 @@ from vitsearch.core.precisions import RUNTIMES, TRAINED, default_provider
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
+from vitsearch.export.device_jobs import DeviceJob
 from vitsearch_evaluators.artifacts import model_files
 
 IMAGES = 32
@@ -70,7 +71,7 @@ class ExporterTests:
         provider = default_provider(self.runtime)
         return ExportTask("vit", Deployment("local", self.runtime, provider, precision, batch), images)
 
-    def logits(self, path: Path, images: np.ndarray, job: evaluate.DeviceJob) -> np.ndarray | None:
+    def logits(self, path: Path, images: np.ndarray, job: DeviceJob) -> np.ndarray | None:
         """The logits of a file, one image at a time; None where this processor lacks a kernel."""
         try:
             return evaluate.logits(path, images, 1, job=job)

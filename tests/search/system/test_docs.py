@@ -79,6 +79,7 @@ SMALLEST_SEARCH = (
     "search.candidates=1",
     "space.backbone=vit_fmnist_p4",
     "space.resolution=28",
+    "space.backend=onnxruntime",
     "space.quantization=[fp32, int8_ptq]",
     "task.fine_tune.images_per_epoch=256",
 )

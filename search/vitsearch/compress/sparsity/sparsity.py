@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.layers import RelPosMlp
 from torch import nn
 from torch.nn import functional
 
@@ -56,19 +57,21 @@ IMAGES = 128
 """Number of images for :func:`fit`; twice as many gave no better model (KL on three bases)."""
 ROWS = 8192
 TABLES = "cpb_mlp"
-"""The network with which Swin V2 makes its position biases; in the exported file these are constants."""
+"""The network with which Swin V2 makes its position biases. Like those of timm's :class:`RelPosMlp`, they are constants
+in the exported file."""
 
 
 def layers(model: nn.Module) -> dict[str, Layer]:
     """The layers that become sparse, by name in the order of the model.
 
     These are linear layers and convolutions of one group whose number of inputs is a multiple of four. The
-    classifier, the networks that choose tokens, and branches that are merged with an identity when the model ships
-    (which would undo their zeros) stay dense.
+    classifier, the networks that choose tokens or make tables of positions, and branches that are merged with an
+    identity when the model ships (which would undo their zeros) stay dense.
     """
     left = {module for head in _classifiers(model) for module in head.modules()}
     for name, module in model.named_modules():
-        if isinstance(module, Predictor) or hasattr(module, "reparameterize") or name.rpartition(".")[2] == TABLES:
+        is_table = isinstance(module, RelPosMlp) or name.rpartition(".")[2] == TABLES
+        if is_table or isinstance(module, Predictor) or hasattr(module, "reparameterize"):
             left |= set(module.modules())
     return {
         name: module

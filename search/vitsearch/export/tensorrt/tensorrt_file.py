@@ -106,7 +106,6 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
 
     from vitsearch.compress.quantization import fake_quant
     from vitsearch.compress.quantization.half import halved
-    from vitsearch.compress.quantization.onnx_graph import fold
     from vitsearch.compress.quantization.qdq import quantize_in_graph, write_symmetric
     from vitsearch.export.graph.onnx_file import convert
     from vitsearch.export.tensorrt.tensorrt_graph import kept_in_fp32, refuse_unread
@@ -114,9 +113,6 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     precision = task.deployment.precision
     with fake_quant.unrounded(model):
         convert(model, task.shape, path, form.opset, task.deployment.batch)
-    plain = onnx.load(path)
-    fold(plain)
-    onnx.save(plain, path)
     if precision.startswith("int8"):
         write_symmetric(path, path, task.images, fake_quant.learned(model), LEAST_CHANNELS)
     written = onnx.load(path)

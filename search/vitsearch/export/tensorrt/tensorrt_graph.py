@@ -3,7 +3,8 @@
 Kept in fp32, because their fp16 sums overflow or lose what they divide by:
 
     LayerNorm, Softmax         with their relatives; the sums of many squares or exponentials
-    x / f(x)                   and f, back to its sum or its products: RMSNorm, LayerNorm in parts, linear attention
+    x / f(x)                   and f, back to its sum or its products: RMSNorm, LayerNorm in parts, linear attention;
+                               x too where it is such a product
     the classifier             from its layer to the logits, so that logits are not rounded
 """
 
@@ -85,7 +86,9 @@ def kept_in_fp32(graph: onnx.GraphProto) -> set[str]:
             kept.add(node.output[0])
         elif node.op_type == "Div" and next(found.before([node.input[1]]), None) is not None:
             kept.add(node.output[0])
-            _keep_divisor(found, node.input[1], kept)
+            _keep_sums(found, node.input[1], kept)
+            if any(one.op_type == "MatMul" for one in found.before(node.input[:1])):
+                _keep_sums(found, node.input[0], kept)
     _keep_classifier(found, kept)
     for node in found.nodes:
         if node.output[0] in kept and found.is_layer(node):
@@ -93,8 +96,8 @@ def kept_in_fp32(graph: onnx.GraphProto) -> set[str]:
     return kept
 
 
-def _keep_divisor(graph: _Graph, name: str, kept: set[str]) -> None:
-    """Keep what a divisor is made of: back to its sums with the node that each sums up, at most to a layer."""
+def _keep_sums(graph: _Graph, name: str, kept: set[str]) -> None:
+    """Keep what ``name`` is made of: back to its sums with the node that each sums up, at most to a layer."""
     todo = [(node, False) for node in graph.before([name])]
     while todo:
         node, is_summed = todo.pop()

@@ -36,8 +36,8 @@ def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
     assert weights == "7c6e96e2efd8e88c88d5cc355e1d3052ba9f6b891909697bce34ed4cc5083395"
-    assert graph == "5327d3bcaf6f33ee3151ae7d2a5fcfb26e9005e20f6452d0db800fc39a2ee81f"
-    assert artifact_key(weights, 1, graph, None) == "8a15702d08362b2e380389d2b09a6af949e5196ce942fe33fdb4dbf0449173e0"
+    assert graph == "6934eba2af76ec683bf9f42fcb98b8920f5f82a5e8b7930f90019549aeda54e3"
+    assert artifact_key(weights, 1, graph, None) == "0bd5128c5c7832ef5ddbc7b05758e9ef584ed6a5101eebcf645808fcdbf53e12"
 
 
 def with_precision(resolved, precision):

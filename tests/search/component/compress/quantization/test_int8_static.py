@@ -143,7 +143,8 @@ def test_every_family_is_quantized_and_stays_close(family, tmp_path):
 def graph(*nodes, **constants):
     """A graph from ``images`` (batch, 4) to ``logits``."""
     ends = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", None]) for name in ("images", "logits")
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+        for name, size in (("images", 4), ("logits", None))
     ]
     tensors = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
     made = helper.make_graph(

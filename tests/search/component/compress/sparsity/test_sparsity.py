@@ -60,6 +60,9 @@ def test_the_classifier_the_stem_and_tables_stay_dense(base):
     assert names.isdisjoint({"head", "patch_embed.proj"})
     swin = timm.create_model("swinv2_tiny_window8_256", img_size=64, **SMALL)
     assert not [name for name in sparsity.layers(swin) if "cpb_mlp" in name]
+    relative = sparsity.layers(timm.create_model("test_vit_relpos"))
+    assert "blocks.0.attn.qkv" in relative
+    assert not [name for name in relative if "rel_pos" in name]
 
 
 def test_networks_that_choose_tokens_stay_dense(base):

@@ -46,6 +46,18 @@ def test_constants_and_the_moves_of_nothing_vanish(base, tmp_path):
     assert not kinds & {"Constant", "Identity", "Shape", "Squeeze", "Unsqueeze", "Cast", "Expand", "Pad", "Slice"}
 
 
+class Reshaped(nn.Module):
+    def forward(self, images):
+        rows = images.flatten(1)
+        return rows.reshape(rows.shape[0], -1, 2).sum(2) + torch.arange(rows.shape[1] // 2)
+
+
+def test_what_depends_on_shapes_alone_is_computed(tmp_path):
+    write_onnx(Reshaped(), (1, 1, 2, 4), tmp_path / "model.onnx", batch=1)
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert [node.op_type for node in nodes] == ["Reshape", "ReduceSum", "Add"]
+
+
 def test_the_file_has_standard_operators_alone(base, tmp_path):
     write_onnx(base[1], SHAPE, tmp_path / "model.onnx", batch=1)
     model = onnx.load(tmp_path / "model.onnx")

@@ -14,6 +14,13 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import TRAINED, default_provider
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy
 
+SAVED = {
+    # Only the class token of 50 goes through the projection and the MLP of the last block.
+    "vit_fmnist_p4": 49 * (192 * 192 + 2 * 192 * 768),
+    # The 16 heads multiply 4 tokens with each other: 2 x 4 x 4 x 16, where timm's form has 2 x 4 x 16 x 17.
+    "efficientvit_fmnist": 16 * (2 * 4 * 16 * 17 - 2 * 4 * 4 * 16),
+}
+"""MACs that torch counts and the file of a base does not compute."""
 IMAGES = torch.randn((4, 1, 28, 28), generator=torch.Generator().manual_seed(0))
 
 
@@ -31,6 +38,12 @@ def base():
         return made[name]
 
     return get
+
+
+@pytest.fixture
+def in_file(base) -> Callable[[str], int]:
+    """in_file(name) -> the MACs of the file of a base: what torch counts, less what the export saves."""
+    return lambda name: base(name)[1] - SAVED.get(name, 0)
 
 
 @pytest.fixture

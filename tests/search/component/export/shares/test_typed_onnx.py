@@ -24,7 +24,7 @@ def test_floats_count_by_their_type(types_of):
 
 
 def test_products_between_rounded_tensors_are_int8(types_of):
-    assert types_of("vit_fmnist_p4", "int8_ptq") == pytest.approx({"int8": 0.957, "fp32": 0.043}, abs=1e-3)
+    assert types_of("vit_fmnist_p4", "int8_ptq") == pytest.approx({"int8": 0.952, "fp32": 0.048}, abs=1e-3)
 
 
 def test_a_file_that_is_compiled_with_a_flag_is_unknown(exported):
