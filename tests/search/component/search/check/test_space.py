@@ -99,7 +99,7 @@ def test_an_override_that_makes_values_unusable_only_warns():
 
 
 def test_a_known_bad_combination_is_a_warning_with_its_reason_and_figure():
-    checked = check_space(QUICKSTART, ["space.quantization=[fp32, fp16, int8_ptq]"])
+    checked = check_space(QUICKSTART, ["space.backend=onnxruntime", "space.quantization=[fp32, fp16, int8_ptq]"])
     assert checked.require().plans > 0
     assert [warning.partition(":")[0] for warning in checked.warnings] == [
         "vit_fmnist_p4, efficientvit_fmnist, mobilevit_fmnist on onnxruntime at fp16",
