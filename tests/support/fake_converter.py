@@ -1,7 +1,5 @@
 """A program in place of the Python of a converter's environment: it records how it was called."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -34,7 +32,7 @@ class FakeConverter:
         self.python.write_text(_PROGRAM.format(python=sys.executable, log=str(self.log), body=body))
         self.python.chmod(0o755)
 
-    def mark_installed(self, requirements: tuple[str, ...] | None = None) -> FakeConverter:
+    def mark_installed(self, requirements: tuple[str, ...] | None = None) -> "FakeConverter":
         text = json.dumps(requirements or converters.requirements_of(self.folder.name))
         (self.folder / converters.INSTALLED).write_text(text)
         return self

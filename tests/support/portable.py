@@ -46,7 +46,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "f4db2721583727058b2a4058db1e2a8a28dbbf487ffbbd7ca651bb62eed10bbc")
+        self.assertEqual(job_id(spec, "device-1"), "2231e926420106f02e70e8b3459ec9754e03db63a3217ec015f514070f2118b3")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,5 @@
 """TFLite files with the operators that a test names, without any weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -61,6 +61,7 @@ def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger, store):
 
 
 def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, caplog):
+    caplog.set_level("WARNING")  # whatever a converter in the same process has made of the root logger
     first, again = Maker(ledger, store), Maker(ledger, store, b"the model, made again")
     asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, first.find, first.make))
     ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1), StageCost(0.0, {}))
