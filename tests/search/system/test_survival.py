@@ -56,6 +56,7 @@ space:
   width_multiple: 2
   pruning_scope: [uniform, global]
   quantization: [fp32, int8_dynamic]
+  batch: 1
 search: {{trials: {trials}, candidates: 1, margin: 1.0}}
 storage: "sqlite:///{folder}/survival.db"
 """

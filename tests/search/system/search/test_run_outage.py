@@ -179,6 +179,7 @@ def space_json(folder: Path) -> dict[str, object]:
             "ffn_pruning_ratio": {"low": 0.0, "high": 0.9, "step": 0.02},
             "width_multiple": 2,
             "quantization": ["fp32"],
+            "batch": "1",
         },
         "devices": {"nano": {"url": "http://127.0.0.1:1", "accuracy_images": 0}},
         "search": {"trials": TRIALS, "candidates": 1, "margin": 1.0},
