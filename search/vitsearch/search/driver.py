@@ -133,8 +133,10 @@ class Driver:
                 return SearchEnd(reason, complete)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
-            if self._open:  # none when all that was asked for is known
+            if self._open:
                 await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
+            else:  # all that was asked for is known, or nothing may be asked
+                await asyncio.sleep(POLL_S)
             self._collect()
             self._scheduler.choose()  # the device may have gone or come back
 
