@@ -17,8 +17,8 @@ ANY = ("*",)
 
 @dataclass(frozen=True)
 class KnownBad:
-    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``versions`` are starts
-    of those versions of the runtime that have it; empty for all. ``figure`` was measured as ``source`` says."""
+    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``figure`` was measured as
+    ``source`` says."""
 
     runtime: str
     precisions: tuple[str, ...]
@@ -27,16 +27,13 @@ class KnownBad:
     source: str
     backbones: tuple[str, ...] = ANY
     providers: tuple[str, ...] = ANY
-    versions: tuple[str, ...] = ()
 
-    def concerns(self, backbone: str, deployment: Deployment, version: str | None = None) -> bool:
-        """Whether a model has it. An unknown ``version`` may be one of those that do."""
+    def concerns(self, backbone: str, deployment: Deployment) -> bool:
         return (
             deployment.runtime == self.runtime
             and _matches(deployment.precision, self.precisions)
             and _matches(deployment.provider, self.providers)
             and _matches(backbone, self.backbones)
-            and (version is None or not self.versions or version.startswith(self.versions))
         )
 
     def __str__(self) -> str:
@@ -100,15 +97,6 @@ KNOWN: tuple[KnownBad, ...] = (
         providers=CPU,
     ),
     KnownBad(
-        "litert",
-        ("int8_ptq",),
-        "static int8 is slower than fp32 and inexact",
-        "47.6 against 27.2 CPU ms, with a signal 7.9 dB above the error; int8_dynamic takes 12.7 ms with 32.5 dB",
-        "deit_tiny, ai-edge-litert 2.3 on a Zen 4, 2026-11-24",
-        ("deit_tiny*",),
-        CPU,
-    ),
-    KnownBad(
         "tensorrt",
         ("int8_*",),
         "int8 of a ViT is often no faster than fp16, because attention is fused in int8 under narrow conditions only",
@@ -119,10 +107,9 @@ KNOWN: tuple[KnownBad, ...] = (
 )
 
 
-def warning(backbone: str, deployment: Deployment, version: str | None = None) -> str | None:
-    """What is known against a model at a deployment, with figures and sources; None when nothing is. ``version`` is
-    that of the runtime on the device, if it is known."""
-    return "; ".join(str(known) for known in KNOWN if known.concerns(backbone, deployment, version)) or None
+def warning(backbone: str, deployment: Deployment) -> str | None:
+    """What is known against a model at a deployment, with figures and sources; None when nothing is."""
+    return "; ".join(str(known) for known in KNOWN if known.concerns(backbone, deployment)) or None
 
 
 def warnings(backbones: Sequence[str], deployments: Iterable[Deployment]) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.core.caveats.known_bad import KNOWN, KnownBad, warning, warnings
+from vitsearch.core.caveats.known_bad import KNOWN, warning, warnings
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 
@@ -33,7 +33,6 @@ def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(known):
         ("vit_fmnist_p4", replace(FP16, precision="int8_weights"), "rounds activations"),
         ("efficientvit_fmnist", replace(FP16, precision="int8_ptq"), "int8 in name only"),
         ("efficientvit_b1", replace(FP16, runtime="openvino", precision="int8_qat"), "int8 in name only"),
-        ("deit_tiny_patch16_224", replace(FP16, runtime="litert", precision="int8_ptq"), "47.6 against 27.2"),
         ("deit_small_patch16_224", Deployment("nano", "tensorrt", "gpu", "int8_ptq"), "no faster than fp16"),
     ],
 )
@@ -53,12 +52,6 @@ def test_a_known_combination_is_warned_of(backbone, deployment, words):
 )
 def test_other_combinations_have_no_warning(backbone, deployment):
     assert warning(backbone, deployment) is None
-
-
-@pytest.mark.parametrize(("version", "is_known"), [(None, True), ("2026.4.1", True), ("2026.5.0", False)])
-def test_what_one_version_has_is_not_said_of_another(version, is_known):
-    known = KnownBad("openvino", ("*",), "wrong", "by 1", "here", versions=("2026.4",))
-    assert known.concerns("any", replace(FP16, runtime="openvino"), version) is is_known
 
 
 def test_a_space_has_one_line_for_each_entry():
