@@ -6,8 +6,9 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
 from vitsearch.models.graph import OPSET
 
@@ -57,29 +58,28 @@ class ExportedFile:
     rounds_more: bool = False
 
 
-def missing_packages(runtime: str, *packages: str) -> str | None:
-    """Which of ``packages`` cannot be imported, with the command that installs them; ``None`` when all can."""
-    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
-    if not lacking:
-        return None
-    return f"files for {runtime} need {' and '.join(lacking)}; run: pip install 'vitsearch[{runtime}]'"
-
-
 class Exporter(Protocol):
-    """Writes the file of a model for one runtime.
+    """Writes the file of a model for one ``runtime``.
 
     Guarantees: the file takes float32 ``images`` (batch, channels, height, width) and gives float32 ``logits``
     (batch, classes); its batch is that of the deployment. The model is not changed. Modules of exporters import
     neither torch nor the runtime at their top, so that ``supports`` can be asked anywhere.
     """
 
+    runtime: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Names under which this process imports what writes and judges the files; an extra has the runtime's name."""
+
     def supports(self, family: str, precision: str) -> str | None:
         """Why the runtime cannot run models of ``family`` at ``precision``, in one sentence; ``None`` when it can."""
-        ...
+        return precisions.supports(self.runtime, precision)
 
     def missing(self) -> str | None:
         """What this machine lacks to write and judge files, with the command that installs it; ``None`` if nothing."""
-        ...
+        lacking = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if not lacking:
+            return None
+        return f"files for {self.runtime} need {' and '.join(lacking)}; run: pip install 'vitsearch[{self.runtime}]'"
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         """Write the file of ``model`` into ``folder``.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsearch.core import precisions
-from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,14 +15,10 @@ FUSED_SINCE = (1, 17)
 """The oldest version in which MultiHeadAttention is used; it came to CPUs in 1.15."""
 
 
-class OnnxRuntimeExporter:
+class OnnxRuntimeExporter(Exporter):
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def supports(self, family: str, precision: str) -> str | None:
-        return precisions.supports("onnxruntime", precision)
-
-    def missing(self) -> str | None:
-        return None
+    runtime = "onnxruntime"
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant, quantize

@@ -19,9 +19,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.models.graph import INPUT
 
 if TYPE_CHECKING:
@@ -31,14 +30,11 @@ OFF = -1
 """As the strength of SmoothQuant."""
 
 
-class OpenVinoExporter:
+class OpenVinoExporter(Exporter):
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def supports(self, family: str, precision: str) -> str | None:
-        return precisions.supports("openvino", precision)
-
-    def missing(self) -> str | None:
-        return missing_packages("openvino", "openvino", "nncf")
+    runtime = "openvino"
+    packages = ("openvino", "nncf")
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         import openvino

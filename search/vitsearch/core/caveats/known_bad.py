@@ -17,8 +17,8 @@ ANY = ("*",)
 
 @dataclass(frozen=True)
 class KnownBad:
-    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``figure`` was measured as
-    ``source`` says."""
+    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``figure`` was measured
+    as ``source`` says."""
 
     runtime: str
     precisions: tuple[str, ...]

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.coreml import coreml_weights
 from vitsearch.models.graph import INPUT, OUTPUT
 
@@ -34,14 +33,11 @@ NO_WEIGHTS = (0).to_bytes(4, "little") + (2).to_bytes(4, "little") + bytes(56)
 """Core ML's file of weights (version 2) when a program has none: a header of 64 bytes that counts no tensors."""
 
 
-class CoreMlExporter:
+class CoreMlExporter(Exporter):
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def supports(self, family: str, precision: str) -> str | None:
-        return precisions.supports("coreml", precision)
-
-    def missing(self) -> str | None:
-        return missing_packages("coreml", "coremltools")
+    runtime = "coreml"
+    packages = ("coremltools",)
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant

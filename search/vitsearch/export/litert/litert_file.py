@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask, missing_packages
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.litert import converters
 from vitsearch.export.litert.conversion_cache import cached, program_digest
 
@@ -30,14 +29,14 @@ NAME = "litert"
 SCRIPT = Path(__file__).with_name("litert_convert.py")
 
 
-class LiteRtExporter:
+class LiteRtExporter(Exporter):
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def supports(self, family: str, precision: str) -> str | None:
-        return precisions.supports(NAME, precision)
+    runtime = NAME
+    packages = ("ai_edge_litert",)
 
     def missing(self) -> str | None:
-        return missing_packages(NAME, "ai_edge_litert") or converters.converter_missing(NAME)
+        return super().missing() or converters.converter_missing(NAME)
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitsearch.core import precisions
 from vitsearch.errors import StageError
-from vitsearch.export.base import ExportedFile, ExportTask
+from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,14 +60,10 @@ FORMS = (
 """Newest first."""
 
 
-class TensorRtExporter:
+class TensorRtExporter(Exporter):
     """See :class:`vitsearch.export.base.Exporter`."""
 
-    def supports(self, family: str, precision: str) -> str | None:
-        return precisions.supports("tensorrt", precision)
-
-    def missing(self) -> str | None:
-        return None
+    runtime = "tensorrt"
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators
