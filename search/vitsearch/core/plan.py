@@ -13,6 +13,8 @@ from vitsearch.core.precisions import RUNTIMES
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Scope = Literal["uniform", "global", "isomorphic"]
+Options = tuple[tuple[str, str | int], ...]
+"""Names and values, of a runtime."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,11 @@ class Deployment:
     provider: str
     precision: str
     batch: int | None = None
-    options: tuple[tuple[str, str | int], ...] = ()
+    options: Options = ()
+
+    def with_options(self, more: Options) -> Deployment:
+        """The same deployment with further options."""
+        return replace(self, options=(*self.options, *more))
 
 
 @dataclass(frozen=True)

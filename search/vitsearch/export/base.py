@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vitsearch.core import precisions
-from vitsearch.core.plan import Deployment
+from vitsearch.core.plan import Deployment, Options
 from vitsearch.models.graph import OPSET
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ExportedFile:
 
     path: Path
     judged: Path | None = None
-    options: tuple[tuple[str, str | int], ...] = ()
+    options: Options = ()
     rounds_more: bool = False
 
 

@@ -32,8 +32,8 @@ def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, Devic
     if file.judged is not None:
         return file.judged, ONNXRUNTIME
     precision = "fp32" if deployment.precision == "fp16" else deployment.precision
-    on_cpu = replace(deployment, provider=CPU, precision=precision, options=(*deployment.options, *file.options))
-    return file.path, device_job(on_cpu)
+    on_cpu = replace(deployment, provider=CPU, precision=precision)
+    return file.path, device_job(on_cpu.with_options(file.options))
 
 
 def logits(

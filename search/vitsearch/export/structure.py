@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -37,7 +36,7 @@ def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
         graph = list(_openvino(file.path))
     else:
         return None
-    job = device_job(replace(deployment, options=(*deployment.options, *file.options)))
+    job = device_job(deployment.with_options(file.options))
     run = {"runtime": job.runtime, "options": job.options, "batch": deployment.batch}
     return digest({"schema": SCHEMA, "run": run, "graph": graph})
 

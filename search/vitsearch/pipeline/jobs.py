@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from vitsearch.core.plan import Deployment, Distillation, Recipe
+from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
@@ -162,7 +162,7 @@ class Graph:
     params_m: float
     parity: float
     shares: dict[str, float] = field(default_factory=dict)
-    options: tuple[tuple[str, str | int], ...] = ()
+    options: Options = ()
     structure: str | None = None
 
     def detail(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.plan import Deployment, Options, Plan
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
@@ -39,11 +39,11 @@ class ModelFile:
     same ``structure`` have the same cost."""
 
     path: Path
-    options: tuple[tuple[str, str | int], ...] = ()
+    options: Options = ()
     structure: str | None = None
 
     def deployment(self, plan: Plan) -> Deployment:
-        return replace(plan.deployment, options=(*plan.deployment.options, *self.options))
+        return plan.deployment.with_options(self.options)
 
 
 def rounds_of(rows: Iterable[MeasurementRow]) -> int:

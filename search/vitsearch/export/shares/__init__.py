@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportedFile
@@ -37,7 +36,7 @@ def by_precision(file: ExportedFile, deployment: Deployment) -> dict[str, float]
 
 def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
     """Precision -> MACs of one run of the file; empty where they are unknown."""
-    asked = replace(deployment, options=(*deployment.options, *file.options))
+    asked = deployment.with_options(file.options)
     if deployment.runtime == "onnxruntime":
         from vitsearch.export.shares import onnxruntime
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsearch.core.plan import Options
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 
@@ -73,7 +74,7 @@ class TensorRtExporter(Exporter):
         version = known or as_numbers(operators()[-1].since)
         final, precision = folder / "model.onnx", task.deployment.precision
         _write(model, task, final, form, version)
-        options: tuple[tuple[str, str | int], ...] = (("precision", "typed"),) if form.is_typed else ()
+        options: Options = (("precision", "typed"),) if form.is_typed else ()
         if _is_sparse(final):
             options += (("sparsity", "enable"),)
         judged = final

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from vitsearch.core.plan import Options
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import PlanError
 from vitsearch.space.files import Found
@@ -40,7 +41,7 @@ class Words:
     found: Found
     values: dict[Path, Node]
     device: str | None
-    options: tuple[tuple[str, str | int], ...]
+    options: Options
 
     def has(self, knob: str) -> bool:
         """Whether the file says the value of a knob, or the ``weights``."""
