@@ -24,6 +24,8 @@ from vitsearch_evaluators.runtimes.base import Session
 Floats = NDArray[np.float32]
 RUNS = 5
 CPU = "cpu"
+ARITHMETIC, FP32 = "inference_precision", "f32"
+"""OpenVINO's option of a run, and the value that every processor has."""
 ONNXRUNTIME = DeviceJob("onnxruntime", {})
 
 
@@ -31,9 +33,7 @@ def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, Devic
     """The file whose logits stand for those of ``file``, and how the CPU of this machine runs it."""
     if file.judged is not None:
         return file.judged, ONNXRUNTIME
-    precision = "fp32" if deployment.precision == "fp16" else deployment.precision
-    on_cpu = replace(deployment, provider=CPU, precision=precision)
-    return file.path, device_job(on_cpu.with_options(file.options))
+    return file.path, device_job(replace(deployment, provider=CPU).with_options(file.options))
 
 
 def logits(
@@ -41,16 +41,25 @@ def logits(
 ) -> Floats:
     """Logits, float32 (n, classes), of ``images``: one array (n, channels, height, width), normalised, or several.
 
-    ``batch_size`` images are run at once; missing ones of the last run are zeros. :class:`StageError` ``export`` when
-    the runtime refuses the file or the images.
+    ``batch_size`` images are run at once; missing ones of the last run are zeros. A processor that does not compute in
+    the precision of the job does so in fp32. :class:`StageError` ``export`` when the runtime refuses the file or the
+    images.
     """
     with _refusals():
-        session = _open(path, batch_size, threads, job)
+        try:
+            session = _open(path, batch_size, threads, job)
+        except MeasurementFailed as error:
+            if error.kind != "runtime_unavailable" or job.options.get(ARITHMETIC) in (None, FP32):
+                raise
+            session = _open(path, batch_size, threads, replace(job, options=job.options | {ARITHMETIC: FP32}))
         return np.concatenate([session.infer(batch)[:count] for batch, count in _batches(images, batch_size)])
 
 
 def latency_ms(path: Path, images: Floats, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> float:
-    """Median wall time of :data:`RUNS` runs on this machine, after a first one; ``images`` are one batch."""
+    """Median wall time of :data:`RUNS` runs on this machine, after a first one; ``images`` are one batch.
+
+    :class:`StageError` ``export`` as for :func:`logits`, and where the processor lacks the precision of the job.
+    """
     with _refusals():
         session = _open(path, len(images), threads, job)
         session.infer(images)

@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from vitsearch.export.evaluate import logits
+from vitsearch.errors import StageError
+from vitsearch.export.device_jobs import DeviceJob
+from vitsearch.export.evaluate import latency_ms, logits
 from vitsearch.export.graph.onnx_file import write_onnx
 
 
@@ -33,3 +35,18 @@ def test_views_and_other_float_types_are_accepted(saved):
     _, path = saved
     images = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).transpose(0, 3, 1, 2)
     assert logits(path, images, 2).shape == (4, 3)
+
+
+def test_a_processor_without_the_precision_judges_in_fp32_and_gives_no_time(saved):
+    openvino = pytest.importorskip("openvino")
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacking = next((name for name in ("FP16", "BF16") if name not in capabilities), None)
+    if lacking is None:
+        pytest.skip("this processor computes in fp16 and in bf16")
+    _, path = saved
+    images = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(np.float32)
+    job = DeviceJob("openvino", {"inference_precision": {"FP16": "f16", "BF16": "bf16"}[lacking]})
+    exact = DeviceJob("openvino", {"inference_precision": "f32"})
+    np.testing.assert_array_equal(logits(path, images, 4, job=job), logits(path, images, 4, job=exact))
+    with pytest.raises(StageError, match="runtime_unavailable"):
+        latency_ms(path, images[:1], job=job)
