@@ -36,7 +36,7 @@ from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import VitsearchError
-from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
 from vitsearch.export.device_jobs import DeviceJob
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
@@ -156,7 +156,8 @@ def ours(subject: Subject, runtime: str, precision: str, folder: Path) -> Row:
     except VitsearchError as error:
         return Row(runtime, precision, note=str(error))
     path, job = evaluate.judging_job(written.file, deployment)
-    int8 = written.shares.get("int8", 0.0) if written.shares else None
+    kept = shares.by_precision(written.file, deployment)
+    int8 = kept.get("int8", 0.0) if kept else None
     return Row(runtime, precision, path, job, written.parity, int8, time.process_time() - begin)
 
 

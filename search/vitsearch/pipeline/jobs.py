@@ -151,8 +151,7 @@ class CompressionSpec:
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported file in a store. ``shares`` are those of its MACs that the runtime computes in each precision
-    (:mod:`vitsearch.export.shares`); ``parity`` is the largest difference to torch over the largest logit; ``options``
+    """An exported file in a store. ``parity`` is the largest difference to torch over the largest logit; ``options``
     are those of the runtime that the file needs; ``structure`` names what its cost depends on
     (:mod:`vitsearch.export.structure`)."""
 
@@ -161,13 +160,12 @@ class Graph:
     macs_m: float
     params_m: float
     parity: float
-    shares: dict[str, float] = field(default_factory=dict)
     options: Options = ()
     structure: str | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
-        counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity, "shares": self.shares}
+        counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity}
         return counted | {"options": dict(self.options), "structure": self.structure}
 
 
@@ -255,12 +253,18 @@ class QatJob(TrainJob):
 @dataclass(frozen=True)
 class Exported:
     """The file that would be shipped, in the store, and its accuracy on its own runtime. ``only_class`` is the name of
-    the class that it predicts for every validation image, if it predicts no other."""
+    the class that it predicts for every validation image, if it predicts no other. ``shares`` are those of its MACs
+    that the runtime computes in each precision (:mod:`vitsearch.export.shares`)."""
 
     graph: Graph
     correct: int
     n: int
     only_class: str | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def detail(self) -> dict[str, Any]:
+        """What the ledger keeps with the file."""
+        return self.graph.detail() | {"only_class": self.only_class, "shares": self.shares}
 
 
 @dataclass(frozen=True)

@@ -244,11 +244,10 @@ class Pipeline:
             opset, version = self._opset(deployment), self._runtime_version(deployment)
             job = ExportJob(self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version)
             out, cost = await self.context.run(job)
-            graph, detail = out.graph, out.graph.detail() | {"only_class": out.only_class}
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
             where = str(self._workspace.store.root)
-            return ArtifactRow(key, "model", graph.sha256, graph.size_bytes, where, detail), cost
+            return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, out.detail()), cost
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
 

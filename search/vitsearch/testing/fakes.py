@@ -140,7 +140,7 @@ class FakeRunner:
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(graph, round(accuracy * 1000), 1000)
+                return jobs.Exported(graph, round(accuracy * 1000), 1000, shares=fake_shares(resolved))
         raise AssertionError(f"no answer for {job.stage}")
 
 
@@ -151,7 +151,7 @@ def _stored(store: FileStore, value: object) -> str:
 
 def _graph(store: FileStore, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
     with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
-        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0, fake_shares(resolved))
+        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, shares, structure
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.pipeline import jobs
-from vitsearch.workers.images import EVALUATION_BATCH, blank, drawn
+from vitsearch.workers.images import blank, drawn
 
 ROUNDED_PARITY_LIMIT = 0.05
 """Allowed difference between an int8 file and the model that rounds in torch, of the largest logit: a value between
@@ -45,12 +45,11 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
 
 @dataclass(frozen=True)
 class Written:
-    """A file, its largest difference to torch over the largest logit, the share of its MACs by precision, and the
-    digest of its structure, if that is known."""
+    """A file, its largest difference to torch over the largest logit, and the digest of its structure, if that is
+    known."""
 
     file: ExportedFile
     parity: float
-    shares: dict[str, float]
     structure: str | None = None
 
 
@@ -63,7 +62,7 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     deployment = task.deployment
     file = EXPORTERS.get(deployment.runtime)().export(model, task, folder)
     path, judge = evaluate.judging_job(file, deployment)
-    batch = deployment.batch or EVALUATION_BATCH
+    batch = deployment.batch or len(task.images)
     found = evaluate.logits(path, task.images, batch, job=judge)
     with torch.inference_mode():
         expected = model.eval()(torch.from_numpy(task.images)).numpy()
@@ -74,8 +73,7 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
         raise StageError("export", "parity", differ)
-    kept = shares.by_precision(file, deployment)
-    return Written(file, relative, kept, structure.digest_of(file, deployment))
+    return Written(file, relative, structure.digest_of(file, deployment))
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:

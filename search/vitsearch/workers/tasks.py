@@ -26,7 +26,7 @@ from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate
+from vitsearch.export import evaluate, shares
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import FileStore
@@ -178,13 +178,14 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         correct = int((predicted == images.validation.labels).sum())
         only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
         graph = _graph(job.workspace.store, written, macs_m, params_m)
-        return jobs.Exported(graph, correct, len(logits), only_class)
+        kept = shares.by_precision(written.file, job.deployment)
+        return jobs.Exported(graph, correct, len(logits), only_class, kept)
 
 
 def _graph(store: FileStore, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
     stored = store.put_model(written.file.path)
-    counted = macs_m, params_m, written.parity, written.shares
-    return jobs.Graph(stored.sha256, stored.size_bytes, *counted, written.file.options, written.structure)
+    described = written.parity, written.file.options, written.structure
+    return jobs.Graph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
 
 
 def _evaluate(
