@@ -176,7 +176,7 @@ class TimmFamily(ABC):
 
     def _refused_export(self, name: str) -> str | None:
         """Why no file of ``name`` can be written, at any precision: all are made from the fp32 file."""
-        size = 4 * sum(parameter.numel() for parameter in self.unbuilt(name).parameters())
+        size = _fp32_bytes(type(self), name)
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
@@ -240,3 +240,9 @@ def _refused_weights(name: str, weights: str) -> str | None:
     except WeightsError as error:
         return str(error)
     return None
+
+
+@cache
+def _fp32_bytes(family: type[TimmFamily], name: str) -> int:
+    """Asked for every precision of every plan."""
+    return 4 * sum(parameter.numel() for parameter in _unbuilt(family, name).parameters())

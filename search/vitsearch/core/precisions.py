@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -89,6 +89,12 @@ VERSIONED = frozenset({"tensorrt"})
 def default_provider(runtime: str) -> str:
     """The provider that a plan has when nothing names one."""
     return next(iter(RUNTIMES[runtime].providers))
+
+
+def providers_of(runtime: str, named: Collection[str]) -> tuple[str, ...]:
+    """Those of the ``named`` providers that ``runtime`` has; its default one when none is named."""
+    wanted = named or (default_provider(runtime),)
+    return tuple(provider for provider in wanted if provider in RUNTIMES[runtime].providers)
 
 
 def supports(runtime: str, precision: str) -> str | None:

@@ -13,8 +13,8 @@ from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
-EXTRAS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "litert", "coreml": "coreml"}
-"""Runtime -> the extra of vitsearch-evaluators that installs it on a device."""
+EXTRAS = frozenset({"onnxruntime", "openvino", "litert", "coreml"})
+"""Runtimes that an extra of vitsearch-evaluators, of the same name, installs on a device."""
 NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
@@ -50,8 +50,7 @@ def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment]) ->
 
 
 def _install(runtime: str) -> str:
-    extra = EXTRAS.get(runtime)
-    return f" (to install it there: pip install 'vitsearch-evaluators[{extra}]')" if extra else ""
+    return f" (to install it there: pip install 'vitsearch-evaluators[{runtime}]')" if runtime in EXTRAS else ""
 
 
 def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vitsearch import backbones
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES, default_provider, supports
+from vitsearch.core.precisions import providers_of, supports
 from vitsearch.devices.deployable import Deployable
 from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
@@ -31,14 +31,17 @@ def lacking(space: SearchSpace) -> list[str]:
     return [reason for runtime in space.space.backend if (reason := EXPORTERS.get(runtime)().missing()) is not None]
 
 
-def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
-    """Every runtime, provider and precision of the file that can be made, whatever the device runs."""
-    named = space.space.provider
+def asked_deployments(space: SearchSpace, device: str) -> list[Deployment]:
+    """Every runtime, provider and precision of the file, also those that cannot be made."""
+    knobs = space.space
     return [
         Deployment(device, runtime, provider, precision)
-        for runtime in space.space.backend
-        for provider in RUNTIMES[runtime].providers
-        if provider in (named or (default_provider(runtime),))
-        for precision in space.space.quantization
-        if supports(runtime, precision) is None
+        for runtime in knobs.backend
+        for provider in providers_of(runtime, knobs.provider)
+        for precision in knobs.quantization
     ]
+
+
+def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
+    """Those of :func:`asked_deployments` that can be made, whatever the device runs."""
+    return [one for one in asked_deployments(space, device) if supports(one.runtime, one.precision) is None]

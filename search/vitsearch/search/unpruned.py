@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from vitsearch.core.figures import Figure, Metrics
@@ -13,10 +13,14 @@ from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
+from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.session import Session
 from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
+
+MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
+"""A stage of the pipeline that makes the file after a rung and measures it."""
 
 
 def stored_leaders(study: Study) -> set[Plan]:
@@ -61,7 +65,7 @@ class UnprunedModels:
         self._count()
         await self._find_batch(self._plans.baseline_model())
         plan = self._plans.baseline()
-        keys, metrics = await self._confirm_unpruned(plan, "baseline")
+        keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
         self._refuse_unmeasured(metrics)
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})
         return metrics
@@ -79,7 +83,8 @@ class UnprunedModels:
             )
 
     async def leaderboard(self) -> dict[Plan, Leader]:
-        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training.
+        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training. What is
+        on the front at the end is confirmed then.
 
         Returns those that are complete: all but those whose precision is trained for.
         """
@@ -88,7 +93,7 @@ class UnprunedModels:
             await self._find_batch(model)
             plan = self._plans.unpruned(model)
             try:
-                keys, metrics = await self._evaluate_unpruned(plan, "leaderboard")
+                keys, metrics = await self._made(plan, "leaderboard", self._pipeline.evaluate)
             except StageError as error:  # one model that fails here does not end the run; as a trial it is recorded
                 self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
             else:
@@ -128,19 +133,11 @@ class UnprunedModels:
         times = (name for name in self._space.objectives if split(name)[0].name in TIMES)
         return next(times, "cpu_ms_p50")
 
-    async def _confirm_unpruned(self, plan: Plan, what: str) -> tuple[Keys, Metrics]:
+    async def _made(self, plan: Plan, what: str, make: MakeArtifact) -> tuple[Keys, Metrics]:
+        """Export, evaluate and measure a plan without training."""
         trial = await self._pipeline.resolve(plan)
         self._count()
-        keys, metrics = await self._pipeline.confirm(trial, 0)
-        self._note_leader(plan, metrics, what)
-        return keys, metrics
-
-    async def _evaluate_unpruned(self, plan: Plan, what: str) -> tuple[Keys, Metrics]:
-        """As :meth:`_confirm_unpruned`, but measured by the screening protocol: what is on the front at the end is
-        confirmed then."""
-        trial = await self._pipeline.resolve(plan)
-        self._count()
-        keys, metrics = await self._pipeline.evaluate(trial, 0)
+        keys, metrics = await make(trial, 0)
         self._note_leader(plan, metrics, what)
         return keys, metrics
 

@@ -263,8 +263,7 @@ class PlanSpace:
 
     def providers(self, runtime: str) -> tuple[str, ...]:
         """The providers of the file that the runtime has; its default one when the file names none."""
-        named = self._choices("provider") or (default_provider(runtime),)
-        return tuple(provider for provider in named if provider in precisions.RUNTIMES[runtime].providers)
+        return precisions.providers_of(runtime, self._choices("provider"))
 
     def _runtimes(self, backbone: str) -> tuple[str, ...]:
         """The runtimes of the file with a precision that the backbone and the device support."""

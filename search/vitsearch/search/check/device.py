@@ -8,7 +8,6 @@ from typing import Any
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES, default_provider
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable, on_device, opset_for, refuse_unable
 from vitsearch.devices.descriptions import DeviceDescription
@@ -16,12 +15,12 @@ from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
 from vitsearch.models.graph import OPSET
 from vitsearch.search.check.space import Checked, Valid
-from vitsearch.search.plans import deployments_of, plan_space
+from vitsearch.search.plans import asked_deployments, deployments_of, plan_space
 from vitsearch.space import Problem, SearchSpace
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedDeployment:
     """A runtime, provider and precision of the file; ``runs_in`` names the device's runtime and version. ``opset`` is
     that of its ONNX file, None for another file. ``reason`` says why it is not searched, None when it is."""
 
@@ -49,7 +48,7 @@ class CheckedDevice:
 
     valid: Valid
     description: DeviceDescription
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedDeployment, ...]
 
     def to_json(self) -> dict[str, Any]:
         device = {
@@ -87,7 +86,7 @@ def check_device(checked: Checked, description: DeviceDescription) -> CheckedDev
     name, info, draft = description.name, description.info, checked.judged.draft
     valid = checked.require([] if draft.space is None else list(_problems(draft.space, description)))
     plans = plan_space(valid.space, deployable(name, info)).count()
-    judged = tuple(_judge(description, deployment) for deployment in _asked(valid.space, name))
+    judged = tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, name))
     return CheckedDevice(replace(valid, plans=plans, notes=[]), description, judged)
 
 
@@ -107,22 +106,13 @@ def _problems(space: SearchSpace, description: DeviceDescription) -> Iterator[Pr
                 yield Problem((section, metric), str(error))
 
 
-def _asked(space: SearchSpace, device: str) -> Iterator[Deployment]:
-    """Every runtime, provider and precision of the file, also those that cannot be made."""
-    knobs = space.space
-    for runtime in knobs.backend:
-        for provider in knobs.provider or (default_provider(runtime),):
-            if provider in RUNTIMES[runtime].providers:
-                yield from (Deployment(device, runtime, provider, precision) for precision in knobs.quantization)
-
-
-def _judge(description: DeviceDescription, deployment: Deployment) -> Judged:
+def _judge(description: DeviceDescription, deployment: Deployment) -> JudgedDeployment:
     info = description.info
     found = on_device(info, deployment)
     reason = precisions.supports(deployment.runtime, deployment.precision)
     reason = reason or deployable(description.name, info)(deployment)
     if found is None or reason is not None:
-        return Judged(deployment, reason, None, None)
+        return JudgedDeployment(deployment, reason, None, None)
     is_onnx = device_job(deployment).runtime == "onnxruntime"
     runs_in = f"{found.name} {found.version}"
-    return Judged(deployment, None, runs_in, opset_for(info, deployment) if is_onnx else None)
+    return JudgedDeployment(deployment, None, runs_in, opset_for(info, deployment) if is_onnx else None)
