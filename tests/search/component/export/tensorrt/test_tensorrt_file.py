@@ -1,17 +1,9 @@
 """Files for TensorRT: their structure against its published rules, their numbers in onnxruntime as a stand-in.
 
-TensorRT itself cannot run here; the last test builds engines with it where a GPU has it.
+TensorRT itself cannot run here; ``test_tensorrt_agent.py`` builds engines with it where a GPU has it.
 """
 
 from __future__ import annotations
-
-import copy
-import json
-import os
-import shutil
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,7 +12,6 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from support import SUPPORT
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -29,74 +20,10 @@ from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
-from vitsearch.export.device_jobs import device_job
 from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators_of, refuse_unread
-from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers import exporting
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import SCREEN
 
-BASES = {
-    "vit": ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1),
-    "efficientvit": ModelSpec("efficientvit_fmnist", "builtin", 28, 10, 1),
-    "mobilevit": ModelSpec("mobilevit_fmnist", "builtin", 28, 10, 1),
-    "levit": ModelSpec("levit_128s", "none", 64, 10),
-}
 LAYERS, PAIRS = ("MatMul", "Gemm", "Conv"), ("QuantizeLinear", "DequantizeLinear")
-ONCE = SCREEN._replace(processes=1, max_processes=1, reference=None)
-QUICK = ONCE._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
-
-
-def deployment(precision, batch=1):
-    return Deployment("local", "tensorrt", "gpu", precision, batch)
-
-
-@dataclass(eq=False)
-class Subject:
-    """A model with its images; ``export(precision, version)`` writes its file once for all tests."""
-
-    family: str
-    model: nn.Module
-    images: torch.Tensor
-    folder: Path
-
-    def export(self, precision, version, batch=1):
-        folder = self.folder / f"{precision}-{version}-{batch}"
-        if not folder.exists():
-            folder.mkdir()
-            model = self.rounded() if precision == "int8_qat" else self.model
-            task = ExportTask(self.family, deployment(precision, batch), self.images.numpy(), version=version)
-            EXPORTERS.get("tensorrt")().export(model, task, folder)
-        return onnx.load(folder / "model.onnx"), folder
-
-    @property
-    def heads(self):
-        """The classifiers: LeViT has a second one for distillation."""
-        return 2 if self.family == "levit" else 1
-
-    def rounded(self):
-        model = copy.deepcopy(self.model)
-        fake_quant.prepare(model, [self.images])
-        return model
-
-    def difference(self, path, model=None):
-        """The largest difference of a file to torch, over the largest logit."""
-        with torch.inference_mode():
-            expected = (model or self.model)(self.images).numpy()
-        found = evaluate.logits(path, self.images.numpy(), 1)
-        assert found.dtype == np.float32
-        return np.abs(found - expected).max() / np.abs(expected).max()
-
-
-@pytest.fixture(scope="module", params=BASES)
-def subject(request, tmp_path_factory):
-    spec = BASES[request.param]
-    family = backbones.find(spec.backbone)
-    model = family.build(spec).model.eval()
-    raise_layer_scales(model)
-    shape = 4, spec.channels, spec.resolution, spec.resolution
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return Subject(family.family, model, images, tmp_path_factory.mktemp(request.param))
 
 
 class Graph:
@@ -136,15 +63,6 @@ def opset(model):
 
 
 # ---- the form by version
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A model of two layers with a norm and GELU between."""
-    torch.manual_seed(0)
-    parts = nn.Flatten(), nn.Linear(16, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 4)
-    (tmp_path / "small").mkdir()
-    return Subject("", nn.Sequential(*parts).eval(), torch.randn(4, 1, 4, 4), tmp_path / "small")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +248,7 @@ def test_a_learned_range_keeps_its_larger_end(tmp_path):
     (_, first), _ = fake_quant.quantized(model)
     with torch.no_grad():
         first.start.copy_(torch.tensor([-1.27, 0.5]))
-    task = ExportTask("", deployment("int8_qat"), images.numpy(), version="10.3.0")
+    task = ExportTask("", Deployment("local", "tensorrt", "gpu", "int8_qat", 1), images.numpy(), version="10.3.0")
     EXPORTERS.get("tensorrt")().export(model, task, tmp_path)
     graph = Graph(onnx.load(tmp_path / "model.onnx"))
     quantizer = next(node for node in graph.nodes if node.op_type == "QuantizeLinear")
@@ -362,7 +280,7 @@ def test_int8_with_a_flag_computes_what_the_judged_file_computes(subject):
 
 def test_the_difference_of_an_int8_file_to_the_model_that_rounds_does_not_refuse_it(small, monkeypatch):
     monkeypatch.setattr(exporting, "ROUNDED_PARITY_LIMIT", 0.0)
-    task = ExportTask("", deployment("int8_qat"), small.images.numpy(), version="11.4.0")
+    task = small.task("int8_qat", "11.4.0")
     written = exporting.write(small.rounded(), task, small.folder)
     assert written.file.rounds_more
     assert 0 < written.parity < 0.1
@@ -375,15 +293,15 @@ def test_the_model_is_not_changed(subject):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-# ---- sparse weights, and a real agent
+# ---- sparse weights
 
 
 def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
-    spec = BASES["vit"]
+    spec = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
     family = backbones.find(spec.backbone)
     model = family.build(spec).model.eval()
     images = torch.randn(4, 1, 28, 28).numpy()
-    task = ExportTask(family.family, deployment("int8_ptq"), images, version="10.3.0")
+    task = ExportTask(family.family, Deployment("local", "tensorrt", "gpu", "int8_ptq", 1), images, version="10.3.0")
     (tmp_path / "dense").mkdir()
     assert EXPORTERS.get("tensorrt")().export(model, task, tmp_path / "dense").options == (("precision", "typed"),)
     sparsity.magnitude(model, "2:4")
@@ -392,56 +310,3 @@ def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
     graph = Graph(onnx.load(file.path))
     weights = [numpy_helper.to_array(graph.weight(node)) for node in graph.layers() if node.op_type == "MatMul"]
     assert all((weight.T.reshape(-1, 4) == 0).sum(1).min() >= 2 for weight in weights)
-
-
-def built_flags(tmp_path, subject, precision, version, banner):
-    """The flags with which a real agent has the fake trtexec build and run the file of a deployment."""
-    tool = tmp_path / "tool"
-    tool.mkdir()
-    shutil.copy(os.path.join(SUPPORT, "fake_trtexec.py"), tool / "fake.py")
-    (tool / "trtexec").write_text(f'#!/bin/sh\nexec {sys.executable} {tool / "fake.py"} "$@"\n')
-    (tool / "trtexec").chmod(0o755)
-    (tool / "tensorrt.json").write_text(json.dumps({"banner": banner}))
-    state = tmp_path / "agent"
-    state.mkdir()
-    (state / "config.json").write_text(json.dumps({"runtimes": {"trtexec": {"tool": str(tool / "trtexec")}}}))
-    with EmbeddedAgent(str(state)) as agent, agent.client("study") as client:
-        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
-        assert (info.available, info.version) == (True, version)
-        task = ExportTask(subject.family, deployment(precision), subject.images.numpy(), version=info.version)
-        file = EXPORTERS.get("tensorrt")().export(subject.model, task, tmp_path)
-        job = device_job(Deployment("local", "tensorrt", "gpu", precision, 1, file.options), ["trtexec"])
-        found = client.measure(str(file.path), job.runtime, job.options, QUICK)
-    assert found.latency_ms.p50 == 2.5
-    build, _run = map(json.loads, (tool / "calls.jsonl").read_text().splitlines())
-    return {flag for flag in build if flag in ("--fp16", "--int8", "--stronglyTyped")}
-
-
-@pytest.mark.parametrize(
-    ("precision", "version", "banner", "flags"),
-    [
-        ("fp16", "8.2.1", "v8201", {"--fp16"}),
-        ("int8_ptq", "8.6.1", "v8601", {"--int8", "--fp16"}),
-        ("int8_ptq", "10.3.0", "v100300] [b17", {"--stronglyTyped"}),
-        ("fp16", "11.1.0", "v11.1.0.106] [b48", set()),
-    ],
-)
-def test_an_agent_builds_the_file_that_its_own_version_reads(tmp_path, small, precision, version, banner, flags):
-    assert built_flags(tmp_path, small, precision, version, banner) == flags
-
-
-TRTEXEC = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
-
-
-@pytest.mark.skipif(
-    not (os.path.exists(TRTEXEC) and (shutil.which("nvidia-smi") or os.path.exists("/dev/nvhost-gpu"))),
-    reason="needs a GPU with TensorRT's trtexec",
-)
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_ptq"])
-def test_tensorrt_itself_builds_and_runs_the_file(subject, precision, tmp_path):
-    with EmbeddedAgent(str(tmp_path / "agent")) as agent, agent.client("study") as client:
-        (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
-        task = ExportTask(subject.family, deployment(precision), subject.images.numpy(), version=info.version)
-        file = EXPORTERS.get("tensorrt")().export(subject.model, task, tmp_path)
-        job = device_job(Deployment("local", "tensorrt", "gpu", precision, 1, file.options), ["trtexec"])
-        assert client.measure(str(file.path), job.runtime, job.options, QUICK).latency_ms.p50 > 0
