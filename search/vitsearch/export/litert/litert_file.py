@@ -36,7 +36,8 @@ class LiteRtExporter(Exporter):
     packages = ("ai_edge_litert",)
 
     def missing(self) -> str | None:
-        return super().missing() or converters.converter_missing(NAME)
+        reasons = super().missing(), converters.converter_missing(NAME)
+        return "; ".join(filter(None, reasons)) or None
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""

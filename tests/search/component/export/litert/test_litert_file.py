@@ -61,7 +61,7 @@ def test_without_a_converter_the_export_names_the_command_that_installs_it(monke
 
 def test_what_is_missing_is_named_with_its_command(fake, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert str(LiteRtExporter().missing()).endswith("run: pip install 'vitsearch[litert]'")
+    assert "run: pip install 'vitsearch[litert]'; " in str(LiteRtExporter().missing()), "and the converter"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert str(LiteRtExporter().missing()).endswith("run: vitsearch install-converter litert")
     fake()
