@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from vitsearch.core.plan import Deployment, Options, Plan
+from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
@@ -21,8 +22,6 @@ from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
 """A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
-FINAL_ROUNDS = 2
-"""What is shown at the end was confirmed twice: after its training, and on the idle machine."""
 NO_COST = StageCost(0.0, {})
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
@@ -44,6 +43,12 @@ class ModelFile:
 
     def deployment(self, plan: Plan) -> Deployment:
         return plan.deployment.with_options(self.options)
+
+
+def final_rounds(record: Record | None) -> int:
+    """How often a model that is shown at the end was confirmed: once on the idle machine, and before that once after
+    its training or, as the baseline (None), at the start. A model of the leaderboard was only screened."""
+    return 2 if record is None or record.was_trained else 1
 
 
 def rounds_of(rows: Iterable[MeasurementRow]) -> int:

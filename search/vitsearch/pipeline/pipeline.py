@@ -28,7 +28,7 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
-from vitsearch.pipeline.measure import FINAL_ROUNDS, DeviceMeasurements, ModelFile
+from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import FileStore, ScratchFiles
@@ -161,14 +161,14 @@ class Pipeline:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure_when_idle(self, keys: Keys, plan: Plan) -> bool:
-        """Repeat the confirmation measurement of an artifact; False when that was done before or its file is gone."""
+    async def remeasure_when_idle(self, keys: Keys, plan: Plan, rounds: int) -> bool:
+        """Confirm an artifact until it was ``rounds`` times; False when that was done before or its file is gone."""
         row = self._stored_artifact(keys)
-        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= FINAL_ROUNDS:
+        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
             return False
         trial = await self.resolve(plan)
         model = _model(row, self._workspace.store)
-        await self._measurements.measure(trial, model, self.protocols.confirm, FINAL_ROUNDS)
+        await self._measurements.measure(trial, model, self.protocols.confirm, rounds)
         return True
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:

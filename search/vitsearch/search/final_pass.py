@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitsearch.errors import StageError
+from vitsearch.pipeline.measure import final_rounds
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import REMEASURED
 from vitsearch.search.session import Session
@@ -23,7 +24,8 @@ class FinalPass:
     async def run(self) -> None:
         """Re-measure one point after the other on the idle machine: those on the front, and those that their intervals
         leave near it."""
-        trained = [record.plan for record in self._study.records().values() if record.is_confirmed]
+        records = self._study.records()
+        trained = [record.plan for record in records.values() if record.is_confirmed]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         await self._restore()
@@ -34,7 +36,8 @@ class FinalPass:
                 self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo) - index)
                 self._progress.left(self._remaining.final_text(len(todo) - index))
                 measured.add(point.name)
-                if await self._pipeline.remeasure_when_idle(point.keys, point.plan):
+                rounds = final_rounds(None if point.trial is None else records[point.trial])
+                if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
                     self._progress.note(f"{point.name} re-measured on an idle machine")
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in read_front(self._study, self._ledger).shown():

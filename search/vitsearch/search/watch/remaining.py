@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from vitsearch.core.record import Keys, Record, trainings
-from vitsearch.pipeline.measure import FINAL_ROUNDS, rounds_of
+from vitsearch.pipeline.measure import final_rounds, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -43,17 +43,18 @@ class Remaining:
         protocol = self._study.attributes.get("protocol", "")
         self._measuring_s = self._ledger.measuring_seconds(protocol) or 0.0
         self._to_remeasure = sum(
-            rounds_of(self._ledger.measurements(keys.graph_key, keys.device_id, protocol)) < FINAL_ROUNDS
-            for keys in self._shown(records)
+            rounds_of(self._ledger.measurements(keys.graph_key, keys.device_id, protocol)) < rounds
+            for keys, rounds in self._shown(records)
         )
         self._since = self._clock()
 
-    def _shown(self, records: Mapping[int, Record]) -> list[Keys]:
-        """The keys of what ``vitsearch front`` would show now: the front and the baseline."""
+    def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
+        """The keys of what ``vitsearch front`` would show now, the front and the baseline, and how often each is
+        confirmed in the end."""
         baseline = self._study.attributes.get("baseline")
         front = on_front(records, tuple(self._space.objectives)).values()
-        found = [record.keys for record in front if record.keys is not None]
-        return [*found, Keys(**baseline["keys"])] if baseline else found
+        found = [(record.keys, final_rounds(record)) for record in front if record.keys is not None]
+        return [*found, (Keys(**baseline["keys"]), final_rounds(None))] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""

@@ -392,8 +392,8 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
 
 def test_the_final_measurement_is_made_once(pipeline, cut, fake_study):
     keys, _ = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut))
-    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut))
+    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut, 2))
+    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut, 2))
     assert fake_study.device.measured[CONFIRM.id] == 2
 
 

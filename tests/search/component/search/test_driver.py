@@ -19,6 +19,7 @@ from support import TESTS
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
+from vitsearch.pipeline.measure import rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
@@ -26,6 +27,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.errors import DeviceUnreachable
+from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
 @dataclass
@@ -244,6 +246,15 @@ def test_the_leaderboard_is_complete_and_takes_no_training(finished):
     assert {record.plan for record in found} == leaders
     assert all(record.is_confirmed and not record.was_trained and record.rung == 0 for record in found)
     assert finished.runner.made["train"] == trainings(finished) == finished.space.search.trials
+
+
+def test_what_is_shown_is_confirmed_when_idle_and_what_was_trained_once_before(finished):
+    with finished.opened() as (study, ledger):
+        points = read_front(study, ledger).points
+        rounds = {p.trial: rounds_of(ledger.measurements(p.keys.graph_key, "fake", CONFIRM.id)) for p in points}
+    records = finished.records()
+    assert rounds == {trial: 2 if records[trial].was_trained else 1 for trial in rounds}
+    assert set(rounds.values()) == {1, 2}
 
 
 def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
