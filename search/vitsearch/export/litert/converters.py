@@ -76,7 +76,7 @@ def install(name: str, verify: Callable[[Path], None], say: Callable[[str], None
     if converter_missing(name) is None:
         say(f"The {name} converter is already installed in {folder}.")
         return
-    say(f"Making an environment for the {name} converter in {folder}: about 1 GB, some minutes.")
+    say(f"Making an environment for the {name} converter in {folder}: about 2 GB, some minutes.")
     _step([sys.executable, "-m", "venv", "--clear", str(folder)])
     _step([str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *requirements_of(name)])
     say("Converting a small model to verify it.")
