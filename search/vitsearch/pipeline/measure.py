@@ -45,10 +45,10 @@ class ModelFile:
         return plan.deployment.with_options(self.options)
 
 
-def final_rounds(record: Record | None) -> int:
-    """How often a model that is shown at the end was confirmed: once on the idle machine, and before that once after
-    its training or, as the baseline (None), at the start. A model of the leaderboard was only screened."""
-    return 2 if record is None or record.was_trained else 1
+def final_rounds(record: Record | None, confirms: bool) -> int:
+    """How often a model that is shown at the end was confirmed: once on the idle machine; and once before, after its
+    training or, as the baseline (None), at the start, in a study that ``confirms`` every model."""
+    return 2 if confirms and (record is None or record.was_trained) else 1
 
 
 def rounds_of(rows: Iterable[MeasurementRow]) -> int:

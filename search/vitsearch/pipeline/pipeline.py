@@ -128,13 +128,21 @@ class Pipeline:
 
         return await self._trained(Stage.TRAIN, trial.keys.weights_key, rung, job)
 
+    def is_trained(self, trial: ResolvedTrial) -> bool:
+        """Whether the weights of a plan have all their rungs already: one training serves every deployment."""
+        last = trial.plan.recipe.rungs[-1]
+        return last > 0 and self._ledger.training(trial.keys.weights_key, last) is not None
+
     async def confirm(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
-        """The exported artifact: its accuracy on its own runtime, and the confirmation measurement.
+        """The exported artifact with its accuracy on its own runtime. It costs what its graph was screened at, unless
+        an objective or limit needs the confirmation measurement.
 
         For int8_qat the model is trained with int8 rounding first, unless it is an unpruned model of the
         leaderboard, which is never trained.
         """
-        return await self._measured(trial, rung, self.protocols.confirm)
+        return await self._measured(
+            trial, rung, self.protocols.confirm if self.config.confirms else self.protocols.screen
+        )
 
     async def evaluate(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
         """The exported artifact, as :meth:`confirm`, with the screening measurement."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.deployable import deployable, refuse_unable
@@ -135,6 +136,7 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         qat=space.task.quantization_aware.settings(),
         device_images=sum(device.accuracy_images for device in space.devices.values()),
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
+        confirms=needs_confirmation([*space.objectives, *space.limits]),
     )
 
 

@@ -176,6 +176,10 @@ class Study:
             if "record" in trial.user_attrs and trial.datetime_start and trial.datetime_complete
         ]
 
+    def has_waiting(self) -> bool:
+        """Whether a trial was enqueued, or left open by a driver that stopped, and is not asked yet."""
+        return bool(self._trials((TrialState.WAITING,)))
+
     def unfinished(self) -> int:
         return len(self._trials((TrialState.RUNNING, TrialState.WAITING)))
 

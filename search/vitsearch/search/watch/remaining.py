@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.record import Keys, Record, trainings
 from vitsearch.pipeline.measure import final_rounds, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
@@ -53,8 +54,9 @@ class Remaining:
         confirmed in the end."""
         baseline = self._study.attributes.get("baseline")
         front = on_front(records, tuple(self._space.objectives)).values()
-        found = [(record.keys, final_rounds(record)) for record in front if record.keys is not None]
-        return [*found, (Keys(**baseline["keys"]), final_rounds(None))] if baseline else found
+        confirms = needs_confirmation([*self._space.objectives, *self._space.limits])
+        found = [(record.keys, final_rounds(record, confirms)) for record in front if record.keys is not None]
+        return [*found, (Keys(**baseline["keys"]), final_rounds(None, confirms))] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
