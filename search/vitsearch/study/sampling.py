@@ -290,7 +290,7 @@ class PlanSpace:
         return AUTO in self._choices("batch")
 
     def _choices(self, knob: str) -> tuple[Any, ...]:
-        return self.space.choices()[knob]
+        return self.space.choices_of(knob)
 
     def _legal(self, backbone: str, knob: str) -> tuple[Any, ...]:
         return tuple(value for value in self._choices(knob) if self.supports(backbone, knob, value) is None)
