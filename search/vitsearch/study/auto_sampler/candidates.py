@@ -19,7 +19,7 @@ Features: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float]]
 
 WHOLE_SPACE = 5000
 """A space with fewer plans is its own pool."""
-CHUNKS, CHUNK = 10, 200
+CHUNKS, CHUNK = 20, 100
 """The pool of a larger space: each trial draws a new chunk, and the oldest one goes."""
 DRAWN, MUTANTS, CROSSED = 1000, 500, 250
 CHANGED_KNOBS = (1, 1, 2, 3)
@@ -36,6 +36,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.points)
 
+    def take(self, rows: Sequence[int]) -> Candidates:
+        points = self.points.take(rows)
+        return Candidates(points, points if self.cost_points is self.points else self.cost_points.take(rows))
+
 
 class PlanPool:
     """Valid plans of a conditional space. What it holds at a trial depends on the seed and the trial's number only."""
@@ -47,6 +51,7 @@ class PlanPool:
         self._encoding = Encoding.of_parameters(first)
         known = self._feature_table(first[: CHUNKS * CHUNK])
         self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
+        self._rows: dict[Any, tuple[Floats, Floats]] = {}
         self._whole = self._chunk_of(first) if self._is_whole else None
         self._chunks: dict[int, _Chunk] = {}
 
@@ -57,31 +62,46 @@ class PlanPool:
         wanted = range(number - CHUNKS + 1, number + 1)
         self._chunks = {i: self._chunks.get(i) or self._draw(i) for i in wanted}
         chunks = list(self._chunks.values())
-        points, cost_points = chunks[0].candidates.points, chunks[0].candidates.cost_points
-        for chunk in chunks[1:]:
-            points = points.and_then(chunk.candidates.points)
-            cost_points = cost_points.and_then(chunk.candidates.cost_points)
         plans = [plan for chunk in chunks for plan in chunk.plans]
-        return plans, [key for chunk in chunks for key in chunk.keys], Candidates(points, cost_points)
+        keys = [key for chunk in chunks for key in chunk.keys]
+        return plans, keys, _joined([chunk.candidates for chunk in chunks])
 
-    def encode(self, plans: Sequence[Mapping[str, Any]]) -> Candidates:
-        positions = self._encoding.positions(plans)
+    def encode(self, plans: Sequence[Mapping[str, Any]], keys: Sequence[Any]) -> Candidates:
+        """Plans that trials have. What a key led to is remembered."""
+        for plan, key in zip(plans, keys, strict=True):
+            if key not in self._rows:
+                self._rows[key] = (self._encoding.positions([plan])[0], self._feature_table([plan])[0])
+        rows = [self._rows[key] for key in keys]
+        positions = np.array([row[0] for row in rows]).reshape(len(rows), len(self._encoding.knobs))
+        return self._encode(positions, np.array([row[1] for row in rows]).reshape(len(rows), len(self._low)))
+
+    def _encode(self, positions: Floats, features: Floats) -> Candidates:
         points = self._encoding.points(positions)
         if self._features is None:
             return Candidates(points, points)
         span = np.where(self._high > self._low, self._high - self._low, 1.0)
-        return Candidates(points, self._encoding.points(positions, (self._feature_table(plans) - self._low) / span))
+        return Candidates(points, self._encoding.points(positions, (features - self._low) / span))
 
     def _draw(self, index: int) -> _Chunk:
         return self._chunk_of(list(self._pool(random.Random(f"{self._seed}:{index}"), CHUNK)))
 
     def _chunk_of(self, plans: list[Plan]) -> _Chunk:
-        return _Chunk(plans, [key_of(plan) for plan in plans], self.encode(plans))
+        keys = [key_of(plan) for plan in plans]
+        return _Chunk(plans, keys, self._encode(self._encoding.positions(plans), self._feature_table(plans)))
 
     def _feature_table(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         if self._features is None:
             return np.empty((len(plans), 0))
-        return np.array([list(self._features(plan)) for plan in plans], dtype=float).reshape(len(plans), -1)
+        rows = [list(self._features(plan)) for plan in plans]
+        return np.array(rows, dtype=float).reshape(len(plans), len(rows[0]) if rows else 0)
+
+
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    first, rest = parts[0], parts[1:]
+    points = first.points.and_then(*(part.points for part in rest))
+    if first.cost_points is first.points:
+        return Candidates(points, points)
+    return Candidates(points, first.cost_points.and_then(*(part.cost_points for part in rest)))
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,11 @@ class Knob:
             return float(self.choices.index(value)) if value in self.choices else math.nan
         if not isinstance(value, int | float):
             return math.nan
-        low, high, at = (math.log(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
-        return (at - low) / (high - low) if high > low else INACTIVE_POSITION
+        if self.high <= self.low:
+            return INACTIVE_POSITION
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,10 @@ class Points:
     def take(self, index: Any) -> Points:
         return Points(self.distance[index], self.distance_owners, self.similarity[index], self.similarity_owners)
 
-    def and_then(self, others: Points) -> Points:
-        """These rows, then those of ``others``."""
-        distance = np.concatenate([self.distance, others.distance])
-        similarity = np.concatenate([self.similarity, others.similarity])
+    def and_then(self, *others: Points) -> Points:
+        """These rows, then those of the others."""
+        distance = np.concatenate([self.distance, *(other.distance for other in others)])
+        similarity = np.concatenate([self.similarity, *(other.similarity for other in others)])
         return Points(distance, self.distance_owners, similarity, self.similarity_owners)
 
 
@@ -136,9 +139,7 @@ def key_of(plan: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:.6g}"
+    return f"{value:.6g}" if type(value) in (float, int) else str(value)
 
 
 def _position(knob: Knob, plan: Mapping[str, Any]) -> float:
@@ -149,10 +150,11 @@ def _number_columns(positions: Floats) -> tuple[Floats, Floats]:
     """The position itself, and the first terms of the series of exp(-(u - v)^2 / (2 WIDTH^2))."""
     position = np.where(np.isnan(positions), INACTIVE_POSITION, positions)
     scaled = (position - INACTIVE_POSITION) / WIDTH
-    terms = [np.exp(-0.5 * scaled**2)]
+    terms = np.empty((len(scaled), SERIES_TERMS))
+    terms[:, 0] = np.exp(-0.5 * scaled**2)
     for order in range(1, SERIES_TERMS):
-        terms.append(terms[-1] * scaled / math.sqrt(order))
-    return position[:, None], np.stack(terms, axis=1)
+        terms[:, order] = terms[:, order - 1] * scaled / math.sqrt(order)
+    return position[:, None], terms
 
 
 def _owners(columns: Sequence[Floats]) -> Integers:

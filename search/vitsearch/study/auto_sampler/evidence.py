@@ -61,11 +61,14 @@ class Observations:
     """
 
     objectives: tuple[Objective, ...]
-    plans: tuple[Mapping[str, Any], ...]
+    trials: tuple[FrozenTrial, ...]
     values: Floats
     deviations: Floats
-    states: tuple[TrialState, ...]
     constraints: Floats
+
+    @property
+    def plans(self) -> list[Mapping[str, Any]]:
+        return [trial.params for trial in self.trials]
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -74,14 +77,16 @@ class Observations:
 
     @property
     def running(self) -> npt.NDArray[np.bool_]:
-        return np.array([state == TrialState.RUNNING for state in self.states], dtype=bool)
+        return self._in_state(TrialState.RUNNING)
 
     @property
     def reached(self) -> Floats:
         """The objectives of the complete trials that meet their constraints."""
-        complete = np.array([state == TrialState.COMPLETE for state in self.states], dtype=bool)
         feasible = ~(self.constraints > 0).any(axis=1)
-        return self.values[complete & feasible & self.known]
+        return self.values[self._in_state(TrialState.COMPLETE) & feasible & self.known]
+
+    def _in_state(self, state: TrialState) -> npt.NDArray[np.bool_]:
+        return np.array([trial.state == state for trial in self.trials], dtype=bool)
 
 
 def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], judge: Judge) -> Observations:
@@ -91,14 +96,14 @@ def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection],
     evidence = [judge(trial) or unknown for trial in told]
     objectives = tuple(_objective(direction, [e.values[k] for e in evidence]) for k, direction in enumerate(directions))
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
-    names = sorted({name for trial in told for name in trial.constraints})
-    constraints = [[trial.constraints.get(name, math.nan) for name in names] for trial in told]
+    constraints_of = [trial.constraints for trial in told]
+    names = sorted({name for having in constraints_of for name in having})
+    constraints = [[having.get(name, math.nan) for name in names] for having in constraints_of]
     return Observations(
         objectives,
-        tuple(trial.params for trial in told),
+        tuple(told),
         _table(values, len(objectives)),
         _table([e.deviations for e in evidence], len(objectives)),
-        tuple(trial.state for trial in told),
         _table(constraints, len(names)),
     )
 

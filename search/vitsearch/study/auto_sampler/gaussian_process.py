@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 from vitsearch.study.auto_sampler.encoding import Floats, Points
@@ -19,6 +20,8 @@ from vitsearch.study.auto_sampler.encoding import Floats, Points
 FIT_POINTS = 200
 """At most so many points decide the hyperparameters."""
 ITERATIONS = 30
+CHUNK = 250
+"""Points that are predicted at a time: what is in work fits into the cache of a core."""
 JITTER = 1e-8
 LEAST_VARIANCE = 1e-10
 """Of a prediction, in standardised units."""
@@ -77,6 +80,10 @@ class GaussianProcess:
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free objective at each point."""
+        parts = [self._predict(points.take(slice(at, at + CHUNK))) for at in range(0, len(points), CHUNK)]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def _predict(self, points: Points) -> tuple[Floats, Floats]:
         cross = _covariance(self._points, points, self.found)
         explained = solve_triangular(self._lower, cross, lower=True, check_finite=False)
         variance = self._prior_variance(points) - np.einsum("ij,ij->j", explained, explained)
@@ -134,33 +141,53 @@ class Loss:
         count = len(self._targets)
         root = np.sqrt(5 * (found.weights @ self._distances)).reshape(count, count)
         decay = np.exp(-root)
-        added = found.additive[self._owners]
-        shape = (1 + root + root**2 / 3) * decay + (self._similarity * added) @ self._similarity.T
-        shape[np.diag_indices(count)] += found.noise
-        factor = cho_factor(found.amplitude * shape + np.diag(self._known + JITTER), lower=True, check_finite=False)
-        solved = cho_solve(factor, self._targets, check_finite=False)
+        shape = (1 + root + root * root / 3) * decay
+        if len(self._owners):
+            shape += (self._similarity * found.additive[self._owners]) @ self._similarity.T
+        shape.flat[:: count + 1] += found.noise
+        covariance = found.amplitude * shape
+        covariance.flat[:: count + 1] += self._known + JITTER
+        determinant, solved, inverse = _solve(covariance, self._targets)
         away = (logs - self.start) / self._widths
-        value = 0.5 * self._targets @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
-        inverse = cho_solve(factor, np.eye(count), check_finite=False)
+        value = 0.5 * self._targets @ solved + 0.5 * determinant + 0.5 * away @ away
         slope = 0.5 * found.amplitude * (inverse - np.outer(solved, solved))
         by_weight = self._distances @ (slope * (-5 / 6 * (1 + root) * decay)).ravel()
-        by_column = np.einsum("ij,ij->j", slope @ self._similarity, self._similarity)
+        by_column = ((slope @ self._similarity) * self._similarity).sum(axis=0)
         by_share = np.bincount(self._owners, by_column, minlength=len(found.additive))
         noise, amplitude = found.noise * np.trace(slope), np.sum(slope * shape)
         gradient = np.concatenate([found.weights * by_weight, [noise, amplitude], found.additive * by_share])
         return float(value), gradient + away / self._widths
 
 
+def _solve(matrix: Floats, right: Floats) -> tuple[float, Floats, Floats]:
+    """Logarithm of the determinant, solution, and inverse. LAPACK itself: the wrappers take as long as the work."""
+    lower, failed = dpotrf(matrix, lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("the covariance is not positive definite")
+    solved, _ = dpotrs(lower, right, lower=1)
+    half, _ = dpotri(lower, lower=1)
+    inverse = half + np.tril(half, -1).T
+    return 2 * float(np.log(np.diag(lower)).sum()), solved, inverse
+
+
 def _covariance(left: Points, right: Points, found: Hyperparameters) -> Floats:
     """Of each left point with each right one, without noise."""
     scale = np.sqrt(5 * found.weights[left.distance_owners])
     a, b = left.distance * scale, right.distance * scale
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-    root = np.sqrt(np.maximum(squared, 0.0))
-    matern = (1 + root + squared.clip(min=0.0) / 3) * np.exp(-root)
+    squared = a @ (-2 * b.T)
+    squared += (a * a).sum(1)[:, None]
+    squared += (b * b).sum(1)
+    np.maximum(squared, 0.0, out=squared)
+    root = np.sqrt(squared)
+    squared /= 3
+    squared += root
+    squared += 1
+    np.negative(root, out=root)
+    squared *= np.exp(root, out=root)
     if len(found.additive):
-        matern += (left.similarity * found.additive[left.similarity_owners]) @ right.similarity.T
-    return found.amplitude * matern
+        squared += (left.similarity * found.additive[left.similarity_owners]) @ right.similarity.T
+    squared *= found.amplitude
+    return squared
 
 
 def _distances(points: Points) -> Floats:

@@ -21,7 +21,8 @@ from vitsearch.study.auto_sampler.gaussian_process import (
 )
 from vitsearch.study.auto_sampler.improvement import expected_improvement, pareto
 
-REFIT_EACH_BELOW, REFIT_EVERY = 100, 5
+REFIT_EACH_BELOW, REFIT_EVERY = 30, 5
+"""Points of a model: with fewer, each new one refits it; with more, every fifth."""
 LARGEST, LOWEST_KEPT = 400, 300
 """Of more points, the lowest and a random rest stay in a model."""
 REFERENCE_MARGIN = 0.1

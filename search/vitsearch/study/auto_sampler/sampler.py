@@ -87,6 +87,7 @@ class AutoSampler(BaseSampler):
         self._proposals = Proposals(self._seed)
         self._intersection = IntersectionSearchSpace()
         self._asked: OrderedDict[int, Plan] = OrderedDict()
+        self._keys: dict[int, Any] = {}
         self._lock = threading.RLock()
         self._warned = False
 
@@ -136,20 +137,18 @@ class AutoSampler(BaseSampler):
             self._plans = PlanPool(self._pool, self._features, self._seed)
         plans, keys, candidates = self._plans.at(trial.number)
         trials = study.get_trials(deepcopy=False)
-        fixed = trial.system_attrs.get("fixed_params", {}) | trial.params
-        taken = _taken(trials, trial)
-        agreeing = [i for i, plan in enumerate(plans) if all(plan.get(name, v) == v for name, v in fixed.items())]
-        open_ = [i for i in agreeing if keys[i] not in taken] or agreeing
-        if not open_:
+        taken = self._taken(trials, trial)
+        agreeing = _agreeing(plans, trial.system_attrs.get("fixed_params", {}) | trial.params)
+        rows = [row for row in agreeing if keys[row] not in taken] or agreeing
+        if not rows:
             return {}
         told = self._told(study, trials, trial)
-        encode = self._plans.encode
-        offered = Candidates(candidates.points.take(open_), candidates.cost_points.take(open_))
-        scores = self._guarded(lambda: self._scores(told, encode(told.plans), offered, trial.number))
+        at = self._plans.encode(told.plans, [self._key(each) for each in told.trials])
+        scores = self._guarded(lambda: self._scores(told, at, candidates.take(rows), trial.number))
         if scores is None:
-            return plans[random.Random(f"{self._seed}:{trial.number}").choice(open_)]
+            return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
         ranked = np.argsort(-scores, kind="stable")
-        return plans[open_[ranked[min(_silent(trials, trial), len(ranked) - 1)]]]
+        return plans[rows[ranked[min(_silent(trials, trial), len(ranked) - 1)]]]
 
     # ---- distributions
 
@@ -167,7 +166,7 @@ class AutoSampler(BaseSampler):
             near = drawn.near(positions[np.argsort(-scores)[:LOCAL_BEST]], LOCAL_EACH)
             positions = np.concatenate([positions, near])
             scores = self._scores(told, at, drawn.encode(positions), trial.number)
-        taken = _taken(trials, trial)
+        taken = self._taken(trials, trial)
         ranked = [drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")[:REMEMBERED]]]
         free = [plan for plan in ranked if key_of(plan) not in taken] or ranked
         return free[min(_silent(trials, trial), len(free) - 1)]
@@ -198,6 +197,18 @@ class AutoSampler(BaseSampler):
     def _is_modelled(self, told: Observations) -> bool:
         return int(told.known.sum()) >= max(self._startup_trials, 1)
 
+    def _taken(self, trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
+        """Keys of the plans that other trials have, waiting ones included."""
+        return {self._key(trial) for trial in trials if trial.number != asked.number}
+
+    def _key(self, trial: FrozenTrial) -> Any:
+        if trial._trial_id in self._keys:
+            return self._keys[trial._trial_id]
+        key = key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        if trial.state.is_finished():
+            self._keys[trial._trial_id] = key
+        return key
+
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """A fit can fail on odd data; the study goes on with random plans."""
         try:
@@ -209,13 +220,11 @@ class AutoSampler(BaseSampler):
             return None
 
 
-def _taken(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
-    """Keys of the plans that other trials have, waiting ones included."""
-    return {
-        key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
-        for trial in trials
-        if trial.number != asked.number
-    }
+def _agreeing(plans: Sequence[Plan], fixed: Mapping[str, Any]) -> Sequence[int]:
+    """Rows of the plans that have these parameters."""
+    if not fixed:
+        return range(len(plans))
+    return [row for row, plan in enumerate(plans) if all(plan.get(name, v) == v for name, v in fixed.items())]
 
 
 def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:
