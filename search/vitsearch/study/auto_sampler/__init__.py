@@ -1,0 +1,9 @@
+"""A multi-objective sampler for Optuna: few expensive trials, conditional spaces, objectives that are partly known.
+
+It knows nothing of vitsearch and works with any Optuna study. It imports scipy, so import it only where it is used.
+"""
+
+from vitsearch.study.auto_sampler.evidence import Evidence
+from vitsearch.study.auto_sampler.sampler import AutoSampler
+
+__all__ = ["AutoSampler", "Evidence"]

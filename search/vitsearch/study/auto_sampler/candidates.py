@@ -1,0 +1,188 @@
+"""Where candidates come from: the pool of a conditional space, or distributions."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from vitsearch.study.auto_sampler.encoding import Encoding, Floats, Points, key_of
+
+Plan: TypeAlias = dict[str, Any]
+Pool: TypeAlias = Callable[[random.Random, int], Sequence[Plan]]
+Features: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float]]
+
+WHOLE_SPACE = 5000
+"""A space with fewer plans is its own pool."""
+CHUNKS, CHUNK = 20, 100
+"""The pool of a larger space: each trial draws a new chunk, and the oldest one goes."""
+DRAWN, MUTANTS, CROSSED = 1000, 500, 250
+CHANGED_KNOBS = (1, 1, 2, 3)
+STEP, SMALL_STEP = 0.15, 0.08
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Encoded plans, for the models of errors and for those of costs."""
+
+    points: Points
+    cost_points: Points
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def take(self, rows: Sequence[int]) -> Candidates:
+        points = self.points.take(rows)
+        return Candidates(points, points if self.cost_points is self.points else self.cost_points.take(rows))
+
+
+class PlanPool:
+    """Valid plans of a conditional space. What it holds at a trial depends on the seed and the trial's number only."""
+
+    def __init__(self, pool: Pool, features: Features | None, seed: int) -> None:
+        self._pool, self._features, self._seed = pool, features, seed
+        first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
+        self._is_whole = len(first) < WHOLE_SPACE
+        self._encoding = Encoding.of_parameters(first)
+        known = self._feature_table(first[: CHUNKS * CHUNK])
+        self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
+        self._rows: dict[Any, tuple[Floats, Floats]] = {}
+        self._whole = self._chunk_of(first) if self._is_whole else None
+        self._chunks: dict[int, _Chunk] = {}
+
+    def at(self, number: int) -> tuple[list[Plan], list[Any], Candidates]:
+        """The plans of the pool at a trial, their keys, and the plans encoded."""
+        if self._whole is not None:
+            return self._whole.plans, self._whole.keys, self._whole.candidates
+        wanted = range(number - CHUNKS + 1, number + 1)
+        self._chunks = {i: self._chunks.get(i) or self._draw(i) for i in wanted}
+        chunks = list(self._chunks.values())
+        plans = [plan for chunk in chunks for plan in chunk.plans]
+        keys = [key for chunk in chunks for key in chunk.keys]
+        return plans, keys, _joined([chunk.candidates for chunk in chunks])
+
+    def encode(self, plans: Sequence[Mapping[str, Any]], keys: Sequence[Any]) -> Candidates:
+        """Plans that trials have. What a key led to is remembered."""
+        for plan, key in zip(plans, keys, strict=True):
+            if key not in self._rows:
+                self._rows[key] = (self._encoding.positions([plan])[0], self._feature_table([plan])[0])
+        rows = [self._rows[key] for key in keys]
+        positions = np.array([row[0] for row in rows]).reshape(len(rows), len(self._encoding.knobs))
+        return self._encode(positions, np.array([row[1] for row in rows]).reshape(len(rows), len(self._low)))
+
+    def _encode(self, positions: Floats, features: Floats) -> Candidates:
+        points = self._encoding.points(positions)
+        if self._features is None:
+            return Candidates(points, points)
+        span = np.where(self._high > self._low, self._high - self._low, 1.0)
+        return Candidates(points, self._encoding.points(positions, (features - self._low) / span))
+
+    def _draw(self, index: int) -> _Chunk:
+        return self._chunk_of(list(self._pool(random.Random(f"{self._seed}:{index}"), CHUNK)))
+
+    def _chunk_of(self, plans: list[Plan]) -> _Chunk:
+        keys = [key_of(plan) for plan in plans]
+        return _Chunk(plans, keys, self._encode(self._encoding.positions(plans), self._feature_table(plans)))
+
+    def _feature_table(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
+        if self._features is None:
+            return np.empty((len(plans), 0))
+        rows = [list(self._features(plan)) for plan in plans]
+        return np.array(rows, dtype=float).reshape(len(plans), len(rows[0]) if rows else 0)
+
+
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    first, rest = parts[0], parts[1:]
+    points = first.points.and_then(*(part.points for part in rest))
+    if first.cost_points is first.points:
+        return Candidates(points, points)
+    return Candidates(points, first.cost_points.and_then(*(part.cost_points for part in rest)))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    plans: list[Plan]
+    keys: list[Any]
+    candidates: Candidates
+
+
+class DrawnPlans:
+    """Candidates of a space of independent distributions: random ones, mutants and children of the given parents."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], rng: np.random.Generator) -> None:
+        self._space, self._rng = space, rng
+        self._encoding = Encoding.of_distributions(space)
+
+    def positions(self, parents: Floats) -> Floats:
+        drawn = self._random(DRAWN)
+        if not len(parents):
+            return self._on_grid(drawn)
+        mutants = self._mutate(self._some(parents, MUTANTS), self._rng.choice(CHANGED_KNOBS, MUTANTS), STEP)
+        mothers, fathers = self._some(parents, CROSSED), self._some(parents, CROSSED)
+        crossed = np.where(self._rng.random(mothers.shape) < 0.5, mothers, fathers)
+        return self._on_grid(np.concatenate([drawn, mutants, crossed]))
+
+    def near(self, best: Floats, each: int) -> Floats:
+        """Each of the best plans with one knob changed a little."""
+        many = np.repeat(best, each, axis=0)
+        return self._on_grid(self._mutate(many, np.ones(len(many), dtype=int), SMALL_STEP))
+
+    def encode(self, positions: Floats) -> Candidates:
+        points = self._encoding.points(positions)
+        return Candidates(points, points)
+
+    def positions_of(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
+        return self._encoding.positions(plans)
+
+    def plan(self, positions: Floats) -> Plan:
+        return {name: value_at(self._space[name], at) for name, at in zip(self._space, positions, strict=True)}
+
+    def _random(self, count: int) -> Floats:
+        drawn = self._rng.random((count, len(self._space)))
+        for j, knob in enumerate(self._encoding.knobs):
+            if knob.choices:
+                drawn[:, j] = np.floor(drawn[:, j] * len(knob.choices))
+        return drawn
+
+    def _some(self, parents: Floats, count: int) -> Floats:
+        return parents[self._rng.integers(len(parents), size=count)]
+
+    def _mutate(self, plans: Floats, changed: Floats, step: float) -> Floats:
+        """Change so many knobs of each plan: a number by a Gaussian step or, three times in ten, to any; a word to
+        any."""
+        order = self._rng.random(plans.shape).argsort(axis=1).argsort(axis=1)
+        anew = self._random(len(plans))
+        stepped = np.clip(plans + self._rng.normal(0, step, plans.shape), 0, 1)
+        is_word = np.array([bool(knob.choices) for knob in self._encoding.knobs])
+        other = np.where(is_word | (self._rng.random(plans.shape) < 0.3), anew, stepped)
+        return np.where(order < changed[:, None], other, plans)
+
+    def _on_grid(self, positions: Floats) -> Floats:
+        """Numbers with a step at the positions that they can have."""
+        result = positions.copy()
+        for j, distribution in enumerate(self._space.values()):
+            if isinstance(distribution, IntDistribution) or getattr(distribution, "step", None):
+                knob = self._encoding.knobs[j]
+                result[:, j] = [knob.position(value_at(distribution, at)) for at in positions[:, j]]
+        return result
+
+
+def value_at(distribution: BaseDistribution, position: float) -> Any:
+    """The value at a position in [0, 1], or the choice with this index."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(position)]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
+    else:
+        value = low + position * (high - low)
+    if distribution.step is not None:
+        value = low + round((value - low) / distribution.step) * distribution.step
+    value = min(max(value, low), high)
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)

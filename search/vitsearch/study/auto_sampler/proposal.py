@@ -1,0 +1,128 @@
+"""How much each candidate can be expected to add to what a study has reached."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+from scipy.special import ndtr
+
+from vitsearch.study.auto_sampler.candidates import Candidates
+from vitsearch.study.auto_sampler.encoding import Floats, Points
+from vitsearch.study.auto_sampler.evidence import Objective, Observations
+from vitsearch.study.auto_sampler.gaussian_process import (
+    COSTS,
+    ERRORS,
+    FIT_POINTS,
+    GaussianProcess,
+    Hyperparameters,
+    Settings,
+    fit_hyperparameters,
+)
+from vitsearch.study.auto_sampler.improvement import expected_improvement, pareto
+
+REFIT_EACH_BELOW, REFIT_EVERY = 30, 5
+"""Points of a model: with fewer, each new one refits it; with more, every fifth."""
+LARGEST, LOWEST_KEPT = 400, 300
+"""Of more points, the lowest and a random rest stay in a model."""
+REFERENCE_MARGIN = 0.1
+COST_QUANTILE = 0.95
+"""Of the predicted costs of the candidates: a reference taken from the front alone forgets its ends."""
+FEW_REACHED = 3
+CONSTRAINT_CLIP = 3.0
+MEMORY = 32
+"""Fits that are remembered."""
+
+
+class Proposals:
+    """Fits and scores. A fit depends on the observations alone; it is remembered only to save its time."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._fits: OrderedDict[bytes, Hyperparameters] = OrderedDict()
+
+    def scores(
+        self, told: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
+    ) -> Floats:
+        """The expected improvement of each candidate. ``at`` are the plans that were told, encoded; ``fixed`` is the
+        scaled reference point, NaN where the rule decides."""
+        means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
+        believed = told.values.copy()
+        for k, objective in enumerate(told.objectives):
+            model = self._model(told, _points(at, objective), k)
+            missing = told.running & np.isnan(told.values[:, k])
+            pending = _points(at, objective).take(missing)
+            if len(pending):
+                believed[missing, k], _ = model.predict(pending)
+            mean, deviation = model.believing(pending).predict(_points(candidates, objective))
+            means, deviations = np.column_stack([means, mean]), np.column_stack([deviations, deviation])
+        front = np.concatenate([told.reached, believed[told.running]])
+        reference = reference_point(told, front, means, fixed)
+        rng = np.random.default_rng([self._seed, number])
+        gains = expected_improvement(means, deviations, front, reference, rng)
+        gains = gains * self._feasibility(told, at.points, candidates.points)
+        if gains.max(initial=0.0) > 0:
+            return gains
+        # Everything is far behind the reference point: towards it.
+        return -np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
+
+    def _model(self, told: Observations, points: Points, k: int) -> GaussianProcess:
+        rows = np.flatnonzero(~np.isnan(told.values[:, k]))
+        settings = COSTS if told.objectives[k].is_cost else ERRORS
+        return self._process(points.take(rows), told.values[rows, k], told.deviations[rows, k], settings)
+
+    def _feasibility(self, told: Observations, at: Points, candidates: Points) -> Floats:
+        """The probability that a candidate meets all constraints."""
+        chance = np.ones(len(candidates))
+        for column in told.constraints.T:
+            rows = np.flatnonzero(~np.isnan(column))
+            if not (column[rows] > 0).any():
+                continue
+            unit = float(np.median(np.abs(column[rows]))) or 1.0
+            targets = np.clip(column[rows] / unit, -CONSTRAINT_CLIP, CONSTRAINT_CLIP)
+            model = self._process(at.take(rows), targets, np.zeros(len(rows)), ERRORS)
+            mean, deviation = model.predict(candidates)
+            chance *= ndtr(-mean / deviation)
+        return chance
+
+    def _process(self, points: Points, targets: Floats, deviations: Floats, settings: Settings) -> GaussianProcess:
+        found = self._hyperparameters(points, targets, deviations, settings)
+        if len(points) > LARGEST:
+            order = np.argsort(targets, kind="stable")
+            rest = np.random.default_rng(self._seed).permutation(order[LOWEST_KEPT:])
+            kept = np.sort(np.concatenate([order[:LOWEST_KEPT], rest[: LARGEST - LOWEST_KEPT]]))
+            points, targets, deviations = points.take(kept), targets[kept], deviations[kept]
+        return GaussianProcess(points, targets, deviations, found)
+
+    def _hyperparameters(
+        self, points: Points, targets: Floats, deviations: Floats, settings: Settings
+    ) -> Hyperparameters:
+        count = len(points)
+        rows = np.arange(count if count < REFIT_EACH_BELOW else count // REFIT_EVERY * REFIT_EVERY)
+        if len(rows) > FIT_POINTS:
+            rows = np.sort(np.random.default_rng([self._seed, len(rows)]).permutation(rows)[:FIT_POINTS])
+        data = (points.take(rows), targets[rows], deviations[rows], settings)
+        key = repr(settings).encode() + b"".join(part.tobytes() for part in (data[0].similarity, data[1], data[2]))
+        if key not in self._fits:
+            self._fits[key] = fit_hyperparameters(*data)
+            while len(self._fits) > MEMORY:
+                self._fits.popitem(last=False)
+        return self._fits[key]
+
+
+def reference_point(told: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
+    """A little beyond the front; in costs at least where most candidates are. ``fixed`` overrides it."""
+    reached = front if len(front) else told.values[told.known]
+    best = reached[pareto(reached)] if len(reached) else predicted
+    reference: Floats = best.max(axis=0) + REFERENCE_MARGIN * np.maximum(np.ptp(best, axis=0), 1e-9)
+    is_cost = np.array([objective.is_cost for objective in told.objectives])
+    if len(best) < FEW_REACHED and len(reached):
+        usual = np.where(is_cost, np.quantile(reached, 0.75, axis=0), np.median(reached, axis=0))
+        reference = np.maximum(reference, usual)
+    usual = np.quantile(predicted, COST_QUANTILE, axis=0)
+    reference = np.where(is_cost, np.maximum(reference, usual), reference)
+    return reference if fixed is None else np.where(np.isnan(fixed), reference, fixed)
+
+
+def _points(candidates: Candidates, objective: Objective) -> Points:
+    return candidates.cost_points if objective.is_cost else candidates.points

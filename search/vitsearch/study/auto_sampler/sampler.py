@@ -1,0 +1,255 @@
+"""The sampler: what Optuna calls."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from vitsearch.study.auto_sampler.candidates import (
+    Candidates,
+    DrawnPlans,
+    Features,
+    Plan,
+    PlanPool,
+    Pool,
+    value_at,
+)
+from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
+from vitsearch.study.auto_sampler.evidence import Judge, Observations, observe, of_complete
+from vitsearch.study.auto_sampler.improvement import pareto
+from vitsearch.study.auto_sampler.proposal import Proposals
+
+LOCAL_BEST, LOCAL_EACH = 10, 8
+REMEMBERED = 1000
+"""Plans of trials that are being asked."""
+
+logger = logging.getLogger(__name__)
+
+
+class AutoSampler(BaseSampler):
+    """Proposes the plan with the largest expected hypervolume improvement.
+
+    Works with any Optuna study as it is. A study of a conditional space should pass a pool, and evidence where trials
+    are known in part::
+
+        def pool(rng: random.Random, count: int) -> list[dict[str, Any]]:
+            plans = [space.random(rng) for _ in range(count)]  # a small space: all its plans instead
+            return [space.parameters(plan) for plan in plans]
+
+        def evidence(trial: FrozenTrial) -> Evidence | None:
+            measured = trial.user_attrs.get("measured")
+            if measured is None:
+                return None
+            accuracy, deviation = forecast(measured)  # or what was confirmed, with a small deviation
+            return Evidence((accuracy, measured["latency_ms"]), (deviation, 0.03))
+
+        AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
+
+    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked when the space has
+    no more. Without it, the parameters that all complete trials have are sampled together and others at random.
+    ``evidence`` is asked about complete, pruned and running trials; without it the values of complete trials count.
+    ``reference`` is the worst point that is of interest, in units of the objectives, ``None`` for objectives or as a
+    whole: a rule decides. It may be assigned later. ``features`` are numbers that help to predict costs, such as the
+    logarithm of the multiplications. The first ``startup_trials`` whose objectives are known spread over the space.
+
+    Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
+    trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
+    by its probability to meet them.
+    """
+
+    def __init__(
+        self,
+        seed: int | None = None,
+        *,
+        pool: Pool | None = None,
+        evidence: Judge | None = None,
+        reference: Sequence[float | None] | None = None,
+        features: Features | None = None,
+        startup_trials: int = 10,
+    ) -> None:
+        self.reference = reference
+        self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        self._pool, self._features = pool, features
+        self._evidence = evidence or of_complete
+        self._startup_trials = startup_trials
+        self._plans: PlanPool | None = None
+        self._proposals = Proposals(self._seed)
+        self._intersection = IntersectionSearchSpace()
+        self._asked: OrderedDict[int, Plan] = OrderedDict()
+        self._keys: dict[int, Any] = {}
+        self._lock = threading.RLock()
+        self._warned = False
+
+    # ---- Optuna's interface
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing with a pool: its plans are answered parameter by parameter, as each decides which ones follow."""
+        if self._pool is not None:
+            return {}
+        space = self._intersection.calculate(study)
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._pool is not None or not search_space:
+            return {}
+        with self._lock:
+            return self._guarded(lambda: self._from_distributions(study, trial, search_space)) or {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._pool is not None:
+            with self._lock:
+                plan = self._plan_of(study, trial)
+            if param_name in plan and _allows(param_distribution, plan[param_name]):
+                return plan[param_name]
+        rng = random.Random(f"{self._seed}:{trial.number}:{param_name}")
+        if isinstance(param_distribution, CategoricalDistribution):
+            return rng.choice(param_distribution.choices)
+        return value_at(param_distribution, rng.random())
+
+    # ---- a pool
+
+    def _plan_of(self, study: Study, trial: FrozenTrial) -> Plan:
+        """The plan of the pool that the trial follows; empty when none has what the trial has already."""
+        if trial._trial_id not in self._asked:
+            self._asked[trial._trial_id] = self._from_pool(study, trial)
+            while len(self._asked) > REMEMBERED:
+                self._asked.popitem(last=False)
+        return self._asked[trial._trial_id]
+
+    def _from_pool(self, study: Study, trial: FrozenTrial) -> Plan:
+        assert self._pool is not None
+        if self._plans is None:
+            self._plans = PlanPool(self._pool, self._features, self._seed)
+        plans, keys, candidates = self._plans.at(trial.number)
+        trials = study.get_trials(deepcopy=False)
+        taken = self._taken(trials, trial)
+        agreeing = _agreeing(plans, trial.system_attrs.get("fixed_params", {}) | trial.params)
+        rows = [row for row in agreeing if keys[row] not in taken] or agreeing
+        if not rows:
+            return {}
+        told = self._told(study, trials, trial)
+        at = self._plans.encode(told.plans, [self._key(each) for each in told.trials])
+        scores = self._guarded(lambda: self._scores(told, at, candidates.take(rows), trial.number))
+        if scores is None:
+            return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
+        ranked = np.argsort(-scores, kind="stable")
+        return plans[rows[ranked[min(_silent(trials, trial), len(ranked) - 1)]]]
+
+    # ---- distributions
+
+    def _from_distributions(
+        self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        trials = study.get_trials(deepcopy=False)
+        told = self._told(study, trials, trial, space)
+        drawn = DrawnPlans(space, np.random.default_rng([self._seed, trial.number]))
+        told_positions = drawn.positions_of(told.plans)
+        at = drawn.encode(told_positions)
+        positions = drawn.positions(told_positions[_best_rows(told)])
+        scores = self._scores(told, at, drawn.encode(positions), trial.number)
+        if self._is_modelled(told):
+            near = drawn.near(positions[np.argsort(-scores)[:LOCAL_BEST]], LOCAL_EACH)
+            positions = np.concatenate([positions, near])
+            scores = self._scores(told, at, drawn.encode(positions), trial.number)
+        taken = self._taken(trials, trial)
+        ranked = [drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")[:REMEMBERED]]]
+        free = [plan for plan in ranked if key_of(plan) not in taken] or ranked
+        return free[min(_silent(trials, trial), len(free) - 1)]
+
+    # ---- both
+
+    def _told(
+        self,
+        study: Study,
+        trials: Sequence[FrozenTrial],
+        asked: FrozenTrial,
+        space: Mapping[str, BaseDistribution] | None = None,
+    ) -> Observations:
+        others = [trial for trial in trials if trial.number != asked.number]
+        if space is not None:
+            others = [trial for trial in others if space.keys() <= trial.params.keys()]
+        return observe(others, study.directions, self._evidence)
+
+    def _scores(self, told: Observations, at: Candidates, candidates: Candidates, number: int) -> Floats:
+        if not self._is_modelled(told):
+            return _spread(at.points, candidates.points, number)
+        fixed = None
+        if self.reference is not None:
+            pairs = zip(told.objectives, self.reference, strict=True)
+            fixed = np.array([objective.scaled(value) for objective, value in pairs])
+        return self._proposals.scores(told, at, candidates, fixed, number)
+
+    def _is_modelled(self, told: Observations) -> bool:
+        return int(told.known.sum()) >= max(self._startup_trials, 1)
+
+    def _taken(self, trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
+        """Keys of the plans that other trials have, waiting ones included."""
+        return {self._key(trial) for trial in trials if trial.number != asked.number}
+
+    def _key(self, trial: FrozenTrial) -> Any:
+        if trial._trial_id in self._keys:
+            return self._keys[trial._trial_id]
+        key = key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        if trial.state.is_finished():
+            self._keys[trial._trial_id] = key
+        return key
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        """A fit can fail on odd data; the study goes on with random plans."""
+        try:
+            return work()
+        except (np.linalg.LinAlgError, ArithmeticError, ValueError) as error:
+            if not self._warned:
+                logger.warning("the sampler's model failed (%s); it asks at random where that happens", error)
+            self._warned = True
+            return None
+
+
+def _agreeing(plans: Sequence[Plan], fixed: Mapping[str, Any]) -> Sequence[int]:
+    """Rows of the plans that have these parameters."""
+    if not fixed:
+        return range(len(plans))
+    return [row for row, plan in enumerate(plans) if all(plan.get(name, v) == v for name, v in fixed.items())]
+
+
+def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:
+    """How many trials were asked before this one and have not said yet which plan they follow.
+
+    They see what this trial sees, so they take the best plans.
+    """
+    return sum(t.state == TrialState.RUNNING and not t.params and t.number < asked.number for t in trials)
+
+
+def _best_rows(told: Observations) -> list[int]:
+    known = np.flatnonzero(told.known)
+    return [int(known[i]) for i in np.flatnonzero(pareto(told.values[known]))]
+
+
+def _spread(at: Points, candidates: Points, number: int) -> Floats:
+    """The distance to the nearest plan that was told; without one, any order."""
+    if not len(at):
+        return np.random.default_rng(number).random(len(candidates))
+    squared = (candidates.distance**2).sum(1)[:, None] + (at.distance**2).sum(1)
+    return np.asarray((squared - 2 * candidates.distance @ at.distance.T).min(axis=1))
+
+
+def _allows(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False

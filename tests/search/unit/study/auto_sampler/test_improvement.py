@@ -1,0 +1,110 @@
+"""Expected hypervolume improvement against sampling, and its boxes against a count of points."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitsearch.study.auto_sampler.improvement import (
+    FRONT_MOST,
+    expected_excess,
+    expected_improvement,
+    pareto,
+    partition,
+    thin,
+)
+
+
+def fronts(objectives: int):
+    coordinate = st.integers(0, 6).map(float)  # few values, so that many are equal
+    return st.lists(st.tuples(*[coordinate] * objectives), max_size=8).map(
+        lambda rows: np.array(rows, dtype=float).reshape(len(rows), objectives)
+    )
+
+
+def below(front, reference):
+    return front[np.all(front < reference, axis=1)]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_each_point_that_nothing_dominates_lies_in_exactly_one_box(objectives, data):
+    reference = np.full(objectives, 5.0)
+    front = below(data.draw(fronts(objectives)), reference)
+    boxes = partition(front[pareto(front)], reference)
+    points = np.random.default_rng(0).uniform(-1, 6, size=(200, objectives))
+    held = np.all((boxes.lower < points[:, None]) & (points[:, None] < boxes.upper), axis=2).sum(axis=1)
+    dominated = np.all(front[None] <= points[:, None], axis=2).any(axis=1)
+    np.testing.assert_array_equal(held, (~dominated & np.all(points < reference, axis=1)).astype(int))
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_of_known_objectives_it_is_the_gain_of_hypervolume(objectives, data):
+    reference = np.full(objectives, 5.0)
+    front = data.draw(fronts(objectives))
+    plan = np.array(data.draw(st.tuples(*[st.integers(0, 6).map(float)] * objectives)))
+    gain = expected_improvement(plan[None], np.zeros((1, objectives)), front, reference, np.random.default_rng(0))
+    before = below(front, reference)
+    after = below(np.vstack([front, plan]), reference)
+    volume = [moocore.hypervolume(points, ref=reference) if len(points) else 0.0 for points in (before, after)]
+    assert gain[0] == pytest.approx(volume[1] - volume[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(("objectives", "tolerance"), [(1, 0.02), (2, 0.02), (3, 0.02), (4, 0.02), (5, 0.35)])
+def test_it_is_the_mean_of_sampled_gains(objectives, tolerance):
+    rng = np.random.default_rng(objectives)
+    reference = np.full(objectives, 1.0)
+    front = rng.uniform(0.3, 0.9, size=(5, objectives))
+    means, deviations = rng.uniform(0.2, 0.9, (4, objectives)), rng.uniform(0.05, 0.3, (4, objectives))
+    deviations[0, -1] = 0.0  # a known objective
+    sampled = [sampled_gain(mean, deviation, front, reference, rng) for mean, deviation in zip(means, deviations)]
+    found = expected_improvement(means, deviations, front, reference, rng)
+    np.testing.assert_allclose(found, sampled, rtol=tolerance, atol=0.002)
+
+
+def sampled_gain(mean, deviation, front, reference, rng, count=20_000):
+    """By sampling plans, and, for each, a point below the reference that it may win."""
+    plans = rng.normal(mean, deviation, size=(count, len(mean)))
+    lowest = np.minimum(plans, reference)
+    points = rng.uniform(lowest, reference)
+    won = ~np.all(front[None] <= points[:, None], axis=2).any(axis=1) & np.all(plans < reference, axis=1)
+    return float((won * (reference - lowest).prod(axis=1)).mean())
+
+
+def test_a_plan_that_is_surely_dominated_gains_nothing():
+    front = np.array([[0.2, 0.2]])
+    gain = expected_improvement(
+        np.array([[0.9, 0.9]]), np.full((1, 2), 0.01), front, np.ones(2), np.random.default_rng(0)
+    )
+    assert gain[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_with_no_front_the_whole_volume_below_the_reference_counts():
+    gain = expected_improvement(
+        np.array([[0.5, 0.5]]), np.zeros((1, 2)), np.empty((0, 2)), np.ones(2), np.random.default_rng(0)
+    )
+    assert gain[0] == pytest.approx(0.25)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 3))
+def test_the_expected_excess_lies_between_the_known_one_and_that_plus_the_deviation(bound, mean, deviation):
+    excess = expected_excess(np.array([bound]), np.array([mean]), np.array([deviation]))[0]
+    certain = max(bound - mean, 0.0)
+    assert certain - 1e-9 <= excess <= certain + deviation + 1e-9
+
+
+def test_equal_points_stay_once_in_a_front():
+    assert pareto(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 2.0]])).tolist() == [True, False, False]
+
+
+def test_a_long_front_is_thinned_and_keeps_its_ends():
+    at = np.linspace(0, 1, 100)
+    thinned = thin(np.column_stack([at, 1 - at, np.zeros(100)]))
+    assert len(thinned) == FRONT_MOST[3]
+    assert thinned[[0, -1], 0].tolist() == [0.0, 1.0]
