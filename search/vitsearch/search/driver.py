@@ -21,6 +21,7 @@ from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
+from vitsearch.search.sampler import auto_sampler
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Slots, TrialScheduler
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
@@ -83,6 +84,8 @@ class Driver:
             self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
+            if self._space.search.sampler == "auto":
+                self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook))
             if retry_failed:
                 self._requests.failed()
             ended = await self._search()

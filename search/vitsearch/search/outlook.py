@@ -15,10 +15,12 @@ from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, hypervolume, loss
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.cost_model import predict_costs
 
 NO_GAIN = "no predicted gain"
+FOUND_DEVIATION = 0.003
+"""How far a second training of the same plan lies from the first; on the same images."""
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
 """Standard deviations from the mean of a normal distribution, and their weights (Gauss-Hermite, five nodes)."""
 
@@ -122,6 +124,16 @@ class Outlook:
             ProxyScore(found.accuracy, found.kl, start.lost, predicted.accuracy, predicted.deviation)
         )
 
+    def accuracy_of(self, record: Record) -> Predicted | None:
+        """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
+        accuracy, base = record.metrics.value("accuracy"), self.base_accuracy.get(record.plan.backbone)
+        if record.is_confirmed and accuracy is not None:
+            return Predicted(accuracy, FOUND_DEVIATION)
+        if record.proxy is None or base is None:
+            return None
+        start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        return self._accuracy_model().predict(base, start)
+
     def _accuracy_model(self) -> AccuracyModel:
         if self._model is None:
             self._model = AccuracyModel.fit(list(self._observed()))
@@ -170,10 +182,10 @@ class Outlook:
             for number, record in self.records.items()
             if record.is_confirmed
             and record.feasible
-            and (point := loss(self.goals.objectives, self._metrics_now(record).values)) is not None
+            and (point := loss(self.goals.objectives, self.metrics_now(record).values)) is not None
         ]
 
-    def _metrics_now(self, record: Record) -> Metrics:
+    def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
     def expected_gain(self, number: int, record: Record) -> float:

@@ -121,7 +121,8 @@ class Search(Section):
     )
     """Wall time of one run: 8h, 30m, seconds, or none."""
     sampler: Literal["auto", "tpe", "nsga2", "random"] = "auto"
-    """How plans are proposed: tpe and nsga2 are Optuna's samplers, random draws uniformly; auto is tpe."""
+    """How plans are proposed: auto is our own, which models accuracy and costs; tpe and nsga2 are Optuna's; random
+    draws uniformly."""
     seed: Seed = 0
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3

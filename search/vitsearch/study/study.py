@@ -110,6 +110,10 @@ class Study:
     def space(self) -> SearchSpace:
         return SearchSpace.from_json(self.attributes["space"])
 
+    def sample_with(self, sampler: optuna.samplers.BaseSampler) -> None:
+        """Propose plans by this sampler from now on."""
+        self._study.sampler = sampler
+
     # ---- asking
 
     def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:

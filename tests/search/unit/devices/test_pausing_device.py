@@ -112,7 +112,12 @@ def test_busy_workers_keep_their_share_of_the_time_however_much_is_to_be_measure
 
 @pytest.mark.parametrize(
     ("runtime", "protocol", "quiet"),
-    [("onnxruntime", SCREEN, False), ("openvino", SCREEN, False), ("litert", SCREEN, True), ("openvino", CONFIRM, True)],
+    [
+        ("onnxruntime", SCREEN, False),
+        ("openvino", SCREEN, False),
+        ("litert", SCREEN, True),
+        ("openvino", CONFIRM, True),
+    ],
 )
 def test_workers_pause_only_for_what_they_would_disturb(machine, runtime, protocol, quiet):
     deployment = Deployment("local", runtime, "cpu", "fp32")
