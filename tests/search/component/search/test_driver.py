@@ -251,7 +251,7 @@ def test_the_leaderboard_is_complete_and_takes_no_training(finished):
 def test_what_is_shown_is_confirmed_when_idle_and_what_was_trained_once_before(finished):
     with finished.opened() as (study, ledger):
         points = read_front(study, ledger).points
-        rounds = {p.trial: rounds_of(ledger.measurements(p.keys.graph_key, "fake", CONFIRM.id)) for p in points}
+        rounds = {p.trial: rounds_of(ledger.repeats(p.keys.graph_key, "fake", CONFIRM.id)) for p in points}
     records = finished.records()
     assert rounds == {trial: 2 if records[trial].was_trained else 1 for trial in rounds}
     assert set(rounds.values()) == {1, 2}
