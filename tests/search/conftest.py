@@ -76,6 +76,7 @@ class FakeStudy:
 
     def run(self, retry_failed: bool = False) -> SearchEnd:
         ledger = Ledger.open(self.space.storage)
+        ledger.costs.start_run(self.space.study, 1)
         try:
             return asyncio.run(self._drive(ledger, retry_failed))
         finally:

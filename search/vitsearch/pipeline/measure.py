@@ -22,7 +22,7 @@ from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
 """A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
-NO_COST = StageCost(0.0, {})
+NO_COST = StageCost(0.0)
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -51,9 +51,10 @@ def final_rounds(record: Record | None, confirms: bool) -> int:
     return 2 if confirms and (record is None or record.was_trained) else 1
 
 
-def rounds_of(rows: Iterable[MeasurementRow]) -> int:
-    """How often a graph was measured: disturbed attempts count as one with the attempt that followed."""
-    return max((1 + _round_of(row) for row in rows), default=0)
+def rounds_of(repeats: Iterable[int]) -> int:
+    """How often a graph was measured, from the numbers of its measurements: disturbed attempts count as one with the
+    attempt that followed."""
+    return max((1 + repeat // ATTEMPTS for repeat in repeats), default=0)
 
 
 def _round_of(row: MeasurementRow) -> int:
@@ -76,7 +77,7 @@ class DeviceMeasurements:
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         """How often a graph was measured by a protocol in the present environment."""
-        return rounds_of(self._rows(graph, protocol))
+        return rounds_of(self._repeats(graph, protocol))
 
     async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
@@ -111,7 +112,9 @@ class DeviceMeasurements:
             self._results.adopt_times(found)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
-            cost = StageCost(found.seconds, {deployment.runtime: found.runtime_version})
+            versions = {deployment.runtime: found.runtime_version}
+            cost = StageCost.of_device(self._device.name, found.seconds, versions)
+            self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
             if "contended" not in found.flags or attempt == ATTEMPTS - 1:
                 return row, cost
             self._context.ledger.add(row, cost)
@@ -128,14 +131,16 @@ class DeviceMeasurements:
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        rows = [row for row in self._rows(graph, protocol) if _round_of(row) == number]
-        return rows[-1] if rows else None
-
-    def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:
-        """What was measured by a protocol in the present environment, oldest first."""
+        if all(repeat // ATTEMPTS != number for repeat in self._repeats(graph, protocol)):
+            return None
         info = self._device.info
         rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)
-        return [row for row in rows if row.environment_id == info.environment_id]
+        return [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number][-1]
+
+    def _repeats(self, graph: str, protocol: MeasureProtocol) -> list[int]:
+        """The measurements by a protocol in the present environment."""
+        info = self._device.info
+        return self._context.ledger.repeats(graph, info.device_id, protocol.id, info.environment_id)
 
     def _warn(self, flags: Iterable[str]) -> None:
         """Note each flag that describes the device once a run."""

@@ -58,18 +58,22 @@ class SharedStages:
         self._context = context
         self._workspace = context.workspace
         self._ledger = context.ledger
+        self._parsed: dict[str, tuple[BlockStructure, Scores]] = {}
 
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
         base = await self.base(plan.backbone, plan.weights, self._config.base_recipe)
         source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
         found = await self._block_structure(source, base)
+        if found.key not in self._parsed:
+            self._parsed[found.key] = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+        structure, scores = self._parsed[found.key]
         is_mixed = plan.deployment.precision in MIXED
         return SharedParts(
             base,
             source,
-            BlockStructure.from_json(found.block_structure),
-            Scores.from_json(found.scores),
+            structure,
+            scores,
             found.statistics_sha256,
             await self._sensitivity(source, base) if is_mixed else None,
             await self._teacher(plan, base),

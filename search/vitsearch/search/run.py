@@ -68,6 +68,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
+        ledger.costs.start_run(space.study, cores_of(space, cores, options.address))
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
@@ -169,6 +170,14 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
             f"but this machine has {free}{measuring}"
         )
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
+
+
+def cores_of(space: SearchSpace, cores: Cores | None, address: str | None) -> int:
+    """The cores that a run may use: those of this machine that are ours, or what it asks of a cluster."""
+    if address is not None:
+        wanted = resources_in_cluster(space)
+        return wanted.trainers * wanted.cpus
+    return len({*cores.device, *cores.trainers}) if cores else os.cpu_count() or 1
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:

@@ -97,15 +97,17 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject)."""
+    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what a stage
+    is said to have cost."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
+    cost: Callable[[Job[Any]], StageCost] = lambda job: StageCost(0.0)
     made: Counter[Stage] = field(default_factory=Counter)
 
     async def run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
         self.before(job)
         self.made[job.stage] += 1
-        return cast(R_co, self._answer(job)), StageCost(0.0, {})
+        return cast(R_co, self._answer(job)), self.cost(job)
 
     def close(self) -> None:
         pass

@@ -82,7 +82,7 @@ def test_disturbed_attempts_count_as_one_round(ledger, trial, file):
     device = FakeDevice()
     contended(device, 1)
     asyncio.run(measuring(ledger, device).measure(trial, file, CONFIRM))
-    assert rounds_of(ledger.measurements(GRAPH, "fake", CONFIRM.id)) == 1
+    assert rounds_of(ledger.repeats(GRAPH, "fake", CONFIRM.id)) == 1
     assert rounds_of([]) == 0
 
 

@@ -256,7 +256,7 @@ def test_the_leaderboard_is_complete_and_takes_no_training(finished):
 def test_what_is_shown_is_confirmed_once_when_idle(finished):
     with finished.opened() as (study, ledger):
         points = read_front(study, ledger).points
-        rounds = {p.trial: rounds_of(ledger.measurements(p.keys.graph_key, "fake", CONFIRM.id)) for p in points}
+        rounds = {p.trial: rounds_of(ledger.repeats(p.keys.graph_key, "fake", CONFIRM.id)) for p in points}
     assert set(rounds.values()) == {1}
 
 

@@ -94,7 +94,7 @@ def test_only_what_was_not_re_measured_yet_is_expected_at_the_end(finished):
         assert estimate._to_remeasure == 0
     with finished.opened() as (opened, ledger):
         repeats = len({record.keys.graph_key for record in opened.records().values() if record.was_trained})
-        ledger.measurements = lambda *asked: []
+        ledger.repeats = lambda *asked: []
         estimate = Remaining(opened, ledger, finished.space, slots=1)
     assert 1 <= estimate._to_remeasure <= repeats + 1
 
