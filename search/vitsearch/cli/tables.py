@@ -157,7 +157,8 @@ def counted(number: int, noun: str) -> str:
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
     marked = EMULATED if state["emulated"] else ""
-    trained = f"{state['trained']} of {state['wanted']} plans trained"
+    of_wanted = "" if state["wanted"] is None else f" of {state['wanted']}"
+    trained = f"{state['trained']}{of_wanted} plans trained"
     console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
         console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)

@@ -18,11 +18,12 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
+from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
 from vitsearch.search.sampler import auto_sampler
-from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Slots, TrialScheduler
+from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Slots, TrialScheduler, one
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
@@ -107,13 +108,14 @@ class Driver:
         assert reference is not None
         goals = Goals(objectives, limits, reference, search.margin, baseline)
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
-        slots = Slots(search.candidates, self._slots, search.trials)
-        return TrialScheduler(slots, outlook, lambda: self._pipeline.device.is_unavailable)
+        slots = Slots(search.candidates, self._slots, search.most_trainings)
+        price = one if search.budget_s is None else training_seconds
+        return TrialScheduler(slots, outlook, lambda: self._pipeline.device.is_unavailable, price)
 
     # ---- the search
 
     async def _search(self) -> SearchEnd:
-        wanted = self._space.search.trials
+        wanted = self._space.search.most_trainings
         outlook = self._scheduler.outlook
         self._remaining.refresh(outlook.records)
         self._requests.put_aside(max(0, wanted - self._scheduler.trained) * self._space.search.candidates)
@@ -137,15 +139,15 @@ class Driver:
         """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
         trained."""
         search = self._space.search
-        if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
-            return f"the time limit of {search.timeout_s:g} s is reached"
+        if search.budget_s is not None and time.monotonic() - self._started > search.budget_s:
+            return f"the budget of {search.budget_s:g} s is spent"
         reason = self._why_complete()
         return None if reason and self._study.has_waiting() else reason
 
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
-        if scheduler.trained >= search.trials:
-            return "1 plan is trained" if search.trials == 1 else f"{search.trials} plans are trained"
+        if scheduler.trained >= search.most_trainings:
+            return "1 plan is trained" if search.most_trainings == 1 else f"{search.most_trainings} plans are trained"
         if scheduler.converged:
             return (
                 f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
@@ -211,7 +213,7 @@ class Driver:
         if record.is_confirmed:
             self._remaining.refresh(self._scheduler.outlook.records)
             self._requests.other_deployments(asked.number, record)
-        self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.trials)
+        self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.wanted)
         self._progress.left(self._remaining.text())
         self._progress.ended(asked.number, record)
 

@@ -19,7 +19,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "study": study.name,
         "emulated": study.is_emulated,
         "trained": len(trainings(records)),
-        "wanted": space.search.trials,
+        "wanted": space.search.wanted,
         "open": study.unfinished(),
         "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(_outcome(record) for record in records.values())),

@@ -133,15 +133,18 @@ class Recorded:
     parameters: dict[str, str | float] = field(default_factory=dict)
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
-        return self._kept(name, choices, self.suggest.word(name, choices))
+        answer = self.suggest.word(name, choices)
+        self._keep(name, choices, answer)
+        return answer
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
-        return self._kept(name, choices, self.suggest.number(name, choices))
+        answer = self.suggest.number(name, choices)
+        self._keep(name, choices, answer)
+        return answer
 
-    def _kept(self, name: str, choices: tuple[Any, ...], answer: Any) -> Any:
+    def _keep(self, name: str, choices: tuple[Any, ...], answer: str | float) -> None:
         if len(choices) > 1:
             self.parameters[name] = answer
-        return answer
 
 
 class EveryChoice:

@@ -71,7 +71,7 @@ class Remaining:
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
-        progress.counted(TRAINED, self._trained, self._space.search.trials)
+        progress.counted(TRAINED, self._trained, self._space.search.wanted)
         progress.left(self.text())
         if records := self._study.records():
             progress.known(records)
@@ -91,7 +91,7 @@ class Remaining:
         now = self._clock()
         if self._is_stale and (self._trained == 0 or now - self._estimated >= ESTIMATE_S):
             self._estimate()
-        left = time_left(self._gaps, search.trials - self._trained, self._slots, now - self._since)
-        if left is not None and search.timeout_s is not None:
-            left = left.at_most(max(0.0, search.timeout_s - (now - self._started)) + max(self._gaps, default=0.0))
+        left = time_left(self._gaps, search.most_trainings - self._trained, self._slots, now - self._since)
+        if left is not None and search.budget_s is not None:
+            left = left.at_most(max(0.0, search.budget_s - (now - self._started)) + max(self._gaps, default=0.0))
         return None if left is None else left.plus(self._to_remeasure * self._measuring_s)

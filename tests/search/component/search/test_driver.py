@@ -280,9 +280,9 @@ def again(trial):
     return trial.user_attrs.get("enqueued") == "the limits or the front have changed"
 
 
-def test_the_time_limit_ends_the_search(fake_study):
-    ended = fake_study.with_space(search__timeout=0.001).run()
-    assert ended == SearchEnd("the time limit of 0.001 s is reached", complete=False)
+def test_a_spent_budget_ends_the_search(fake_study):
+    ended = fake_study.with_space(search__budget=0.001).run()
+    assert ended == SearchEnd("the budget of 0.001 s is spent", complete=False)
     with fake_study.opened() as (study, _):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
 

@@ -35,7 +35,7 @@ space:
   distillation: [none, logits]
 devices:
   nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
-search: {timeout: 1h30m, sampler: nsga2, seed: 7}
+search: {budget: 1h30m, sampler: nsga2, seed: 7}
 resources: {trainers: 2, gpus: 0.5}
 storage: postgresql+psycopg://me:p%40ss@db.local/vit?sslmode=require
 """
@@ -61,13 +61,13 @@ def test_schema_describes_every_section():
     assert schema["$schema"].endswith("2020-12/schema")
     assert set(schema["properties"]) == {"extends", *SearchSpace.model_fields}
     assert all("description" in definition for definition in schema["$defs"].values())
-    assert "timeout" in schema["$defs"]["Search"]["properties"]
+    assert "budget" in schema["$defs"]["Search"]["properties"]
 
 
 def test_every_section_is_read(full):
     assert full.task.teacher.backbone == "deit_small_patch16_224"
     assert full.task.base.images_per_epoch is None
-    assert full.search.timeout_s == 5400
+    assert full.search.budget_s == 5400
     assert full.resources.trainers == 2
     assert full.devices["nano"].url == "https://nano.local:8470"
     assert full.device_names == ("nano",)
@@ -167,8 +167,8 @@ def test_defaults_of_a_short_file():
     ("written", "expected"),
     [("8h", 28800), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("90", 90), ("none", None)],
 )
-def test_timeouts(written, expected):
-    assert load(SMALL, [f"search.timeout={written}"]).space.search.timeout_s == expected
+def test_budgets(written, expected):
+    assert load(SMALL, [f"search.budget={written}"]).space.search.budget_s == expected
 
 
 def test_differences_are_dotted_keys():
@@ -195,3 +195,14 @@ def test_import_loads_no_heavy_library():
         env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
+
+
+def test_without_a_number_twelve_plans_are_trained_and_with_a_budget_as_many_as_fit():
+    assert load(SMALL, ["search.trials=null"]).space.search.wanted == 12
+    assert load(SMALL, ["search.trials=null", "search.budget=30m"]).space.search.wanted is None
+
+
+def test_a_budget_on_the_line_replaces_the_number_of_the_file():
+    assert load(SMALL).space.search.wanted == 14
+    assert load(SMALL, ["search.budget=30m"]).space.search.wanted is None
+    assert load(SMALL, ["search.budget=30m", "search.trials=5"]).space.search.wanted == 5
