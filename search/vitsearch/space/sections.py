@@ -120,8 +120,8 @@ class Search(Section):
         Field(default=None, alias="timeout")
     )
     """Wall time of one run: 8h, 30m, seconds, or none."""
-    sampler: Literal["auto", "tpe", "nsga2", "random"] = "auto"
-    """How plans are proposed: tpe and nsga2 are Optuna's samplers, random draws uniformly; auto is tpe."""
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "random"] = "auto"
+    """How plans are proposed: gp, tpe and nsga2 are Optuna's samplers, random draws uniformly; auto is tpe."""
     seed: Seed = 0
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3

@@ -112,9 +112,7 @@ class GaussianProcess:
 def fit_hyperparameters(points: Points, targets: Floats, deviations: Floats, settings: Settings) -> Hyperparameters:
     scale = float(targets.std()) or 1.0
     loss = Loss(points, (targets - targets.mean()) / scale, (deviations / scale) ** 2, settings)
-    found = minimize(
-        loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS}
-    )
+    found = minimize(loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS})
     return Hyperparameters.from_logs(found.x, points.knobs)
 
 

@@ -37,7 +37,8 @@ def test_auto_is_tpe():
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")]
+    ("name", "kind"),
+    [("gp", "GPSampler"), ("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")],
 )
 def test_each_name_gives_its_sampler(name, kind):
     assert type(make_sampler(name, 0)).__name__ == kind
