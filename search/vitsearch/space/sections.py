@@ -126,9 +126,9 @@ class Search(Section):
     )
     """Wall time of one run: 8h, 30m, seconds, or none. With it, the plan of the largest gain per second is trained. On
     the command line it replaces the trials of the file, unless they are given there too."""
-    sampler: Literal["auto", "tpe", "nsga2", "random"] = "auto"
-    """How plans are proposed: auto is our own, which models accuracy and costs; tpe and nsga2 are Optuna's; random
-    draws uniformly."""
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "random"] = "auto"
+    """How plans are proposed: auto is our own, which models accuracy and costs; gp, tpe and nsga2 are Optuna's;
+    random draws uniformly."""
     seed: Seed = 0
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3

@@ -189,6 +189,8 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
     if name in ("auto", "random"):
         return optuna.samplers.RandomSampler(seed=seed)
+    if name == "gp":  # imports torch; models only the knobs that all plans have
+        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(population_size=EVOLUTION_POPULATION, seed=seed)
     return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False, seed=seed)

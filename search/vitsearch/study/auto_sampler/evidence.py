@@ -73,7 +73,7 @@ class Observations:
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """Trials of which every objective is known."""
-        return ~np.isnan(self.values).any(axis=1)
+        return np.asarray(~np.isnan(self.values).any(axis=1))
 
     @property
     def running(self) -> npt.NDArray[np.bool_]:

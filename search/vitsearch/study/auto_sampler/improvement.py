@@ -60,7 +60,8 @@ def thin(front: Floats) -> Floats:
     if len(best) <= most:
         return best
     ordered = best[np.argsort(best[:, 0], kind="stable")]
-    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(int)]
+    kept: Floats = ordered[np.linspace(0, len(ordered) - 1, most).round().astype(int)]
+    return kept
 
 
 def partition(front: Floats, reference: Floats) -> Boxes:
@@ -100,7 +101,8 @@ def _over_boxes(means: Floats, deviations: Floats, boxes: Boxes) -> Floats:
         below = expected_excess(bounds, means[:, j, None], deviations[:, j, None])
         upper, lower = np.split(index, 2)
         product *= below[:, upper] - below[:, lower]
-    return product.sum(axis=1)
+    total: Floats = product.sum(axis=1)
+    return total
 
 
 def expected_excess(bound: Floats, mean: Floats, deviation: Floats) -> Floats:
@@ -134,4 +136,5 @@ def _scalarised(
             chance = ndtr((bound - means) / np.maximum(deviations, 1e-12)).prod(axis=1)
             total += weight * (most - reached) / 2 * count * length ** (count - 1) * chance
     unit_ball_part = math.pi ** (count / 2) / 2**count / math.gamma(count / 2 + 1)
-    return total * unit_ball_part * scale.prod() / DIRECTIONS
+    total *= unit_ball_part * scale.prod() / DIRECTIONS
+    return total

@@ -64,7 +64,8 @@ class Proposals:
         if gains.max(initial=0.0) > 0:
             return gains
         # Everything is far behind the reference point: towards it.
-        return -np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
+        behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
+        return -behind
 
     def _model(self, told: Observations, points: Points, k: int) -> GaussianProcess:
         rows = np.flatnonzero(~np.isnan(told.values[:, k]))

@@ -7,7 +7,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -35,6 +35,7 @@ REMEMBERED = 1000
 """Plans of trials that are being asked."""
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 class AutoSampler(BaseSampler):
@@ -88,6 +89,7 @@ class AutoSampler(BaseSampler):
         self._intersection = IntersectionSearchSpace()
         self._asked: OrderedDict[int, Plan] = OrderedDict()
         self._keys: dict[int, Any] = {}
+        self._study_name = ""
         self._lock = threading.RLock()
         self._warned = False
 
@@ -106,6 +108,7 @@ class AutoSampler(BaseSampler):
         if self._pool is not None or not search_space:
             return {}
         with self._lock:
+            self._enter(study)
             return self._guarded(lambda: self._from_distributions(study, trial, search_space)) or {}
 
     def sample_independent(
@@ -113,6 +116,7 @@ class AutoSampler(BaseSampler):
     ) -> Any:
         if self._pool is not None:
             with self._lock:
+                self._enter(study)
                 plan = self._plan_of(study, trial)
             if param_name in plan and _allows(param_distribution, plan[param_name]):
                 return plan[param_name]
@@ -120,6 +124,13 @@ class AutoSampler(BaseSampler):
         if isinstance(param_distribution, CategoricalDistribution):
             return rng.choice(param_distribution.choices)
         return value_at(param_distribution, rng.random())
+
+    def _enter(self, study: Study) -> None:
+        """Forget the trials of another study: numbers mean something else here."""
+        if study.study_name != self._study_name:
+            self._study_name = study.study_name
+            self._asked.clear()
+            self._keys.clear()
 
     # ---- a pool
 
@@ -148,7 +159,7 @@ class AutoSampler(BaseSampler):
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
         ranked = np.argsort(-scores, kind="stable")
-        return plans[rows[ranked[min(_silent(trials, trial), len(ranked) - 1)]]]
+        return plans[rows[int(ranked[min(_silent(trials, trial), len(ranked) - 1)])]]
 
     # ---- distributions
 
@@ -209,7 +220,7 @@ class AutoSampler(BaseSampler):
             self._keys[trial._trial_id] = key
         return key
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
+    def _guarded(self, work: Callable[[], Result]) -> Result | None:
         """A fit can fail on odd data; the study goes on with random plans."""
         try:
             return work()

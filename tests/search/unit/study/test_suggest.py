@@ -38,7 +38,13 @@ def test_tpe_starts_late_and_takes_each_knob_by_itself():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("auto", "RandomSampler"), ("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")],
+    [
+        ("auto", "RandomSampler"),
+        ("gp", "GPSampler"),
+        ("tpe", "TPESampler"),
+        ("random", "RandomSampler"),
+        ("nsga2", "NSGAIISampler"),
+    ],
 )
 def test_each_name_gives_its_sampler(name, kind):
     assert type(make_sampler(name, 0)).__name__ == kind

@@ -1,0 +1,296 @@
+"""The sampler in studies: pools, evidence, failures, resumed and shared studies, limits."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import moocore
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from vitsearch.study.auto_sampler import AutoSampler, Evidence
+from vitsearch.study.auto_sampler import sampler as module
+from vitsearch.study.auto_sampler.encoding import key_of
+
+FAMILIES = ("a", "b", "c")
+RATIOS = tuple(i / 10 for i in range(11))
+
+
+def draw(rng):
+    """A conditional plan: only family a has a method, and its ratio has a name of its own."""
+    family = rng.choice(FAMILIES)
+    plan = {"family": family, f"ratio@{family}": rng.choice(RATIOS), "width": rng.choice(RATIOS)}
+    return plan | ({"method@a": rng.choice(("x", "y"))} if family == "a" else {})
+
+
+def pool(rng, count):
+    return [draw(rng) for _ in range(count)]
+
+
+def small_pool(rng, count):
+    """The whole space: 6 plans."""
+    return [{"family": family, "method": method} for family in FAMILIES for method in ("x", "y")][:count]
+
+
+def suggest(trial):
+    family = trial.suggest_categorical("family", FAMILIES)
+    ratio = trial.suggest_float(f"ratio@{family}", 0, 1)
+    width = trial.suggest_float("width", 0, 1)
+    method = trial.suggest_categorical("method@a", ("x", "y")) if family == "a" else None
+    return family, ratio, width, method
+
+
+def values_of(plan):
+    return plan["family"], plan[f"ratio@{plan['family']}"], plan["width"], plan.get("method@a")
+
+
+def outcome(family, ratio, width, method=None):
+    """Accuracy, and three costs that fall with what is cut."""
+    accuracy = 0.9 - 0.2 * ratio**2 - 0.1 * (1 - width) ** 2 - 0.03 * (family == "b") - 0.02 * (method == "x")
+    cost = (0.2 + width) * (1.1 - ratio) * (0.5 if family == "c" else 1.0)
+    return accuracy, cost, 0.1 + width, 1.2 - ratio
+
+
+def new_study(sampler, objectives=2):
+    return optuna.create_study(directions=["maximize"] + ["minimize"] * (objectives - 1), sampler=sampler)
+
+
+def go_on(study, count, objectives=2):
+    for _ in range(count):
+        trial = study.ask()
+        study.tell(trial, outcome(*suggest(trial))[:objectives])
+
+
+def volume(study, objectives=2):
+    values = np.array([trial.values for trial in study.get_trials(states=[TrialState.COMPLETE])])
+    points = np.column_stack([1 - values[:, 0], np.log(values[:, 1:])])
+    return moocore.hypervolume(points, ref=[0.5] + [0.5] * (objectives - 1))
+
+
+def test_it_asks_only_for_plans_of_the_pool_and_none_twice():
+    study = new_study(AutoSampler(0, pool=pool))
+    go_on(study, 25)
+    plans = [trial.params for trial in study.trials]
+    assert all(
+        plan[f"ratio@{plan['family']}"] in RATIOS and ("method@a" in plan) == (plan["family"] == "a") for plan in plans
+    )
+    assert len({key_of(plan) for plan in plans}) == 25
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_it_finds_more_than_random_asking(objectives):
+    ours, chance = (
+        new_study(AutoSampler(1, pool=pool), objectives),
+        new_study(optuna.samplers.RandomSampler(1), objectives),
+    )
+    go_on(ours, 30, objectives)
+    go_on(chance, 30, objectives)
+    assert volume(ours, objectives) > volume(chance, objectives)
+
+
+def test_without_a_pool_it_finds_more_than_random_asking():
+    ours, chance = new_study(AutoSampler(1)), new_study(optuna.samplers.RandomSampler(1))
+    go_on(ours, 30)
+    go_on(chance, 30)
+    assert volume(ours) > volume(chance)
+
+
+def test_five_objectives_work():
+    study = new_study(AutoSampler(0, pool=pool, startup_trials=5), 5)
+    for _ in range(8):
+        trial = study.ask()
+        values = outcome(*suggest(trial))
+        study.tell(trial, (*values, values[1] * values[2]))
+    assert len(study.trials) == 8
+
+
+@pytest.mark.parametrize("with_pool", [True, False], ids=["pool", "distributions"])
+def test_a_resumed_study_asks_what_the_first_would_have_asked(with_pool):
+    def sampler():
+        return AutoSampler(3, pool=pool if with_pool else None)
+
+    study = new_study(sampler())
+    go_on(study, 16)
+    resumed = new_study(sampler())
+    resumed.add_trials(study.trials)
+    assert suggest(study.ask()) == suggest(resumed.ask())
+
+
+def test_one_sampler_serves_two_studies():
+    sampler = AutoSampler(3, pool=pool)
+    first, second = new_study(sampler), new_study(sampler)
+    go_on(first, 12)
+    go_on(second, 12)
+    alone = new_study(AutoSampler(3, pool=pool))
+    go_on(alone, 12)
+    assert [trial.params for trial in second.trials] == [trial.params for trial in alone.trials]
+
+
+def test_two_drivers_that_do_not_see_each_other_ask_different_plans():
+    study = new_study(AutoSampler(0, pool=small_pool, startup_trials=1))
+    first = study.ask()
+    study.tell(first, (0.8 if first.suggest_categorical("family", FAMILIES) == "a" else 0.7, 1.0))
+    one, two = study.ask(), study.ask()  # neither has said anything yet
+    asked = [
+        (trial.suggest_categorical("family", FAMILIES), trial.suggest_categorical("method", ("x", "y")))
+        for trial in (two, one)
+    ]
+    assert asked[0] != asked[1]
+
+
+def test_a_space_that_is_used_up_is_asked_again():
+    study = new_study(AutoSampler(0, pool=small_pool, startup_trials=3))
+    for number in range(8):
+        trial = study.ask()
+        trial.suggest_categorical("family", FAMILIES)
+        trial.suggest_categorical("method", ("x", "y"))
+        study.tell(trial, (0.5 + number / 100, 1.0 + number))
+    assert len({key_of(trial.params) for trial in study.trials[:6]}) == 6
+
+
+def test_enqueued_trials_keep_their_parameters_and_the_rest_follows_the_pool():
+    study = new_study(AutoSampler(0, pool=pool, startup_trials=4))
+    go_on(study, 6)
+    study.enqueue_trial({"family": "b", "ratio@b": 0.33, "width": 0.77})
+    study.enqueue_trial({"family": "a", "width": 0.4})
+    whole, part = study.ask(), study.ask()
+    assert suggest(whole) == ("b", 0.33, 0.77, None)
+    family, ratio, width, _ = suggest(part)
+    assert (family, width) == ("a", 0.4)
+    assert ratio in RATIOS
+
+
+def test_a_waiting_plan_is_not_asked_for_by_another_trial():
+    study = new_study(AutoSampler(0, pool=small_pool, startup_trials=1))
+    trial = study.ask()
+    method = trial.suggest_categorical("family", FAMILIES), trial.suggest_categorical("method", ("x", "y"))
+    study.tell(trial, (0.5, 1.0))
+    others = [plan for plan in small_pool(None, 6) if tuple(plan.values()) != method]
+    asked = study.ask()
+    for plan in others[1:]:
+        study.enqueue_trial(plan)
+    assert asked.suggest_categorical("family", FAMILIES) == others[0]["family"]
+    assert asked.suggest_categorical("method", ("x", "y")) == others[0]["method"]
+
+
+def test_failed_trials_are_neither_repeated_nor_modelled():
+    study = new_study(AutoSampler(0, pool=pool, startup_trials=4))
+    for number in range(20):
+        trial = study.ask()
+        values = outcome(*suggest(trial))[:2]
+        if number % 2:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, values)
+    assert len({key_of(trial.params) for trial in study.trials}) == 20
+
+
+def test_all_trials_may_fail():
+    study = new_study(AutoSampler(0, pool=pool, startup_trials=2))
+    for _ in range(5):
+        trial = study.ask()
+        suggest(trial)
+        study.tell(trial, state=TrialState.FAIL)
+    assert len({key_of(trial.params) for trial in study.trials}) == 5
+
+
+def test_a_fit_that_fails_leaves_random_asking_and_one_warning(monkeypatch, caplog):
+    def fails(*args):
+        raise np.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr(module.Proposals, "scores", fails)
+    with caplog.at_level(logging.WARNING):
+        for with_pool in (True, False):
+            go_on(new_study(AutoSampler(0, pool=pool if with_pool else None, startup_trials=2)), 6)
+    assert [record.message for record in caplog.records].count(caplog.records[0].message) == 2  # one per sampler
+
+
+def screened(trial):
+    """Everything of a pruned trial but the training is known."""
+    if trial.state == TrialState.COMPLETE:
+        return Evidence(tuple(trial.values), (0.002, 0.02))
+    seen = trial.user_attrs.get("seen")
+    return None if seen is None else Evidence(seen, (0.01, 0.02))
+
+
+def test_trials_that_were_only_screened_teach_the_model():
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, startup_trials=10))
+    go_on(study, 3)
+    for plan in pool(random.Random(1), 30):
+        study.enqueue_trial(plan)
+        trial = study.ask()
+        family, *rest = suggest(trial)
+        accuracy, cost, *_ = outcome(family, *rest)
+        trial.set_user_attr("seen", (accuracy if family == "c" else 0.1, cost))
+        study.tell(trial, state=TrialState.PRUNED)
+    asked = [suggest(study.ask())[0] for _ in range(5)]
+    assert asked == ["c"] * 5
+
+
+def test_a_cost_that_was_only_measured_teaches_the_model():
+    study = new_study(AutoSampler(0, pool=pool, evidence=screened, startup_trials=4))
+    go_on(study, 6)
+    for plan in pool(random.Random(1), 30):
+        study.enqueue_trial(plan)
+        trial = study.ask()
+        family, *rest = suggest(trial)
+        trial.set_user_attr("seen", (None, outcome(family, *rest)[1] * (1.0 if family == "b" else 1000.0)))
+        study.tell(trial, state=TrialState.PRUNED)
+    assert suggest(study.ask())[0] == "b"
+
+
+def test_unknown_objectives_of_a_running_trial_are_believed():
+    """Without it, the same gain would be looked for again and again."""
+    study = new_study(AutoSampler(0, pool=pool))
+    go_on(study, 15)
+    asked = [suggest(study.ask()) for _ in range(8)]
+    assert len(set(asked)) == 8
+
+
+def test_limits_are_met_with_eight_trials_in_flight():
+    study = new_study(AutoSampler(0, pool=pool), 3)
+    flying = []
+    for _ in range(60):
+        trial = study.ask()
+        flying.append((trial, outcome(*suggest(trial))))
+        if len(flying) == 8:
+            first, values = flying.pop(0)
+            first.set_constraint("cost", values[1] - 0.5)
+            study.tell(first, values[:3])
+    met = [trial.constraints["cost"] <= 0 for trial in study.get_trials(states=[TrialState.COMPLETE])]
+    usual = np.mean([outcome(*values_of(plan))[1] <= 0.5 for plan in pool(random.Random(0), 500)])
+    assert np.mean(met[20:]) > min(0.9, usual + 0.1)
+
+
+def test_a_reference_point_keeps_the_search_where_it_is_of_interest():
+    narrow = new_study(AutoSampler(0, pool=pool, reference=(0.85, None)))
+    go_on(narrow, 30)
+    wide = new_study(AutoSampler(0, pool=pool))
+    go_on(wide, 30)
+    accurate = [np.mean([trial.values[0] > 0.85 for trial in study.trials[10:]]) for study in (narrow, wide)]
+    assert accurate[0] > accurate[1]
+
+
+def test_features_help_to_predict_costs():
+    calls = []
+
+    def features(plan):
+        calls.append(plan)
+        return [np.log(0.2 + plan["width"])]
+
+    study = new_study(AutoSampler(0, pool=pool, features=features, startup_trials=5))
+    go_on(study, 10)
+    assert calls
+
+
+def test_a_value_that_the_study_does_not_offer_is_drawn_anew():
+    def wrong(rng, count):
+        return [{"family": "z", "width": 3.0} for _ in range(3)]
+
+    study = new_study(AutoSampler(0, pool=wrong))
+    trial = study.ask()
+    assert trial.suggest_categorical("family", FAMILIES) in FAMILIES
+    assert 0 <= trial.suggest_float("width", 0, 1) <= 1
