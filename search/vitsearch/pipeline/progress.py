@@ -141,5 +141,9 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
     outcome = "duplicate" if record.duplicate_of is not None else record.outcome
+    predicted = ""
+    if record.was_trained and record.proxy is not None:
+        predicted = f"(predicted {record.proxy.predicted_accuracy:.3f} +- {record.proxy.deviation:.3f})"
     notes = "; ".join(record.metrics.notes.values())
-    return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, notes, record.reason) if part)
+    parts = (f"{outcome:<12}", plan_text(record.plan), numbers, predicted, notes, record.reason)
+    return "  ".join(part for part in parts if part)

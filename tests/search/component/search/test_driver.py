@@ -17,7 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from support import TESTS
-from vitsearch.core.record import trainings
+from vitsearch.core.record import SMALL_KL, trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
@@ -106,6 +106,23 @@ def test_each_stage_is_made_once(finished):
     assert made["logits"] == 2  # validation and training images
     assert made["train"] == trained(finished)
     assert made["export"] == artifacts(finished)
+
+
+def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_front(finished):
+    """int8 costs less than half of fp32 in the fakes and loses nothing, so all that was trained for fp32 has both."""
+    precisions = {}
+    for record in finished.records().values():
+        if record.was_trained:
+            precisions.setdefault(record.keys.weights_key, set()).add(record.plan.deployment.precision)
+    assert all("int8_dynamic" in found for found in precisions.values())
+    with finished.opened() as (study, _):
+        whys = [trial.user_attrs.get("enqueued") or "" for trial in study._study.get_trials()]
+    assert any(why.startswith("another deployment of trial") for why in whys)
+
+
+def test_a_plan_next_to_its_base_is_confirmed_without_training(finished):
+    near = [record for record in finished.records().values() if record.proxy and record.proxy.kl < SMALL_KL]
+    assert all(record.rung == 0 or record.outcome != "confirmed" for record in near)
 
 
 def test_every_trial_is_told_in_full(finished):
