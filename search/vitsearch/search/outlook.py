@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, hypervolume, loss
-from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial, trainings
+from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.cost_model import predict_costs
@@ -119,7 +119,7 @@ class Outlook:
     def predict(self, trial: RunningTrial, base_accuracy: float, found: Evaluation) -> RunningTrial:
         """The trial with its proxy score and the accuracy that is predicted from it."""
         start = RungZero(trial.plan.backbone, found.kl, max(0.0, base_accuracy - found.accuracy))
-        predicted = self._accuracy_model().predict(base_accuracy, start)
+        predicted = self._predicted(base_accuracy, start)
         return trial.with_proxy(
             ProxyScore(found.accuracy, found.kl, start.lost, predicted.accuracy, predicted.deviation)
         )
@@ -132,7 +132,12 @@ class Outlook:
         if record.proxy is None or base is None:
             return None
         start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
-        return self._accuracy_model().predict(base, start)
+        return self._predicted(base, start)
+
+    def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
+        """What is so near to its base that it is not trained has the accuracy that it has."""
+        found = self._accuracy_model().predict(base_accuracy, start)
+        return replace(found, deviation=FOUND_DEVIATION) if start.kl < SMALL_KL else found
 
     def _accuracy_model(self) -> AccuracyModel:
         if self._model is None:

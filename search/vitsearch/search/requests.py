@@ -11,7 +11,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.search.scheduler import TrialScheduler
+from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
@@ -68,7 +68,8 @@ class Requests:
             for number, record in outlook.records.items()
             if record.plan not in trained and self._plans.contains(record.plan)
         }
-        improving = sorted((plan for plan, gain in gains.items() if gain > 0.0), key=lambda plan: -gains[plan])
+        least = LOW_GAIN * outlook.known().hypervolume
+        improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
         for plan in improving[:wanted]:
             self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
 

@@ -6,6 +6,7 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import ProxyScore, Record
+from vitsearch.search.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
 from vitsearch.search.sampler import COST_DEVIATION, _Known, auto_sampler
 from vitsearch.storage.driver_id import DriverId
@@ -35,7 +36,7 @@ def test_a_confirmed_trial_is_known_with_little_error(plan):
 def test_a_trial_that_was_not_trained_counts_with_what_is_predicted(plan):
     record = Record("not_promoted", plan, metrics=metrics(cpu_ms_p50=2.0), proxy=ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5))
     found = known(record)
-    assert found.values[0] == pytest.approx(0.865)
+    assert found.values[0] == pytest.approx(0.9 + SLOPE * 0.5 - LOST * 0.2)
     assert found.deviations[0] > FOUND_DEVIATION
     assert (found.values[1], found.deviations[1]) == (2.0, COST_DEVIATION)
 

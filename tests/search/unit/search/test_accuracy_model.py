@@ -40,8 +40,8 @@ def test_many_observations_outweigh_the_prior():
 def test_light_cuts_alone_do_not_flatten_the_line():
     """Six trainings with next to no divergence once made an 88 % cut look perfect."""
     light = [Observed(RungZero("vit", 1e-4 * n), -0.002) for n in range(6)]
-    heavy = AccuracyModel.fit(light).predict(0.9, RungZero("vit", 0.748))
-    assert heavy.accuracy < 0.86
+    heavy = AccuracyModel.fit(light).predict(0.9, RungZero("vit", 0.748, 0.15))
+    assert heavy.accuracy < 0.84
     assert heavy.deviation > 0.02
 
 
