@@ -5,8 +5,9 @@
 All three use SQLite, two objectives and the same sampler settings. Measured is the CPU time of the driver's process
 (``time.process_time``), because wall time depends on the load of the machine, the part of it that the sampler takes,
 and the SQL statements. Every plan that is asked for is trained and better than those before it, so that no trial ends
-early and the search does not stop before it has trained ``--trials`` of them. The results are in
-``benchmarks/README.md``.
+early and the search does not stop before it has trained ``--trials`` of them. Plans are drawn at random: a sampler
+that learns would repeat itself here, where no plan is worse than another (``--sampler auto`` shows what it takes). The
+results are in ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class EverBetter(FakeRunner):
         return min(1.0, step / (2 * self.trials))
 
 
-def space_for(folder: Path, trials: int) -> SearchSpace:
+def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
     ratios = [round(FFN["low"] + FFN["step"] * index, 2) for index in range(19)]
     return SearchSpace.from_json(
         {
@@ -93,15 +94,15 @@ def space_for(folder: Path, trials: int) -> SearchSpace:
                 "quantization": ["fp32", "int8_dynamic"],
             },
             # Every plan is trained, so that every trial goes through all stages.
-            "search": {"trials": trials, "candidates": 1, "margin": 1.0},
+            "search": {"trials": trials, "candidates": 1, "margin": 1.0, "sampler": sampler},
             "storage": f"sqlite:///{folder / 'bench.db'}",
         }
     )
 
 
-def vitsearch(folder: Path, trials: int) -> int:
+def vitsearch(folder: Path, trials: int, sampler: str) -> int:
     """Run baseline, leaderboard, all stages of every trial and the last measurement; returns the number of trials."""
-    space = space_for(folder, trials)
+    space = space_for(folder, trials, sampler)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
     runner, device = EverBetter(trials=trials), FakeDevice()
     session = Session(space, study, ledger, runner, device, me, 1, Silent())
@@ -115,14 +116,14 @@ def vitsearch(folder: Path, trials: int) -> int:
     return len(study.records())
 
 
-def plain_optuna(folder: Path, trials: int) -> int:
+def plain_optuna(folder: Path, trials: int, sampler: str) -> int:
     """Ask, four suggestions, tell: the minimum that any driver on Optuna does."""
     import optuna
 
     url = f"sqlite:///{folder / 'plain.db'}"
     storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     tune(storage.engine)
-    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler("auto", 0))
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler(sampler, 0))
     for _ in range(trials):
         trial = study.ask()
         heads, ffn = trial.suggest_float("heads", 0.0, 0.67), trial.suggest_float("ffn", 0.0, 0.9)
@@ -132,7 +133,7 @@ def plain_optuna(folder: Path, trials: int) -> int:
     return trials
 
 
-def ray_tune(folder: Path, trials: int) -> int:
+def ray_tune(folder: Path, trials: int, sampler: str) -> int:
     """Ray Tune with OptunaSearch, one CPU and one trial at a time; the CPU time is also that of the driver alone."""
     import optuna
     from ray import tune as ray_tune_
@@ -149,7 +150,7 @@ def ray_tune(folder: Path, trials: int) -> int:
     search = OptunaSearch(
         metric=["accuracy", "cost"],
         mode=["max", "min"],
-        sampler=make_sampler("auto", 0),
+        sampler=make_sampler(sampler, 0),
         storage=optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url)),
     )
     ray_tune_.Tuner(
@@ -169,6 +170,7 @@ def _no_op(config: dict[str, float]) -> dict[str, float]:
 class Cost:
     """Of one run: the trials that it told, CPU-seconds of this process, those inside the sampler, SQL statements."""
 
+    sampler: str
     trials: int = 0
     cpu_s: float = 0.0
     sampler_s: float = 0.0
@@ -181,12 +183,12 @@ class Cost:
         return f"{name:<34}{self.trials:>8}{''.join(cells)}{self.statements / self.trials:>12.1f}"
 
 
-def cost_of(run: Callable[[Path, int], int], trials: int) -> Cost:
+def cost_of(run: Callable[[Path, int, str], int], trials: int, sampler: str) -> Cost:
     """Includes the start-up of the database."""
-    cost = Cost()
+    cost = Cost(sampler)
     with tempfile.TemporaryDirectory() as folder, _counting_statements(cost), _timing_sampler(cost):
         started = time.process_time()
-        cost.trials = run(Path(folder), trials)
+        cost.trials = run(Path(folder), trials, sampler)
         cost.cpu_s = time.process_time() - started
         cost.stages_s = sum(STAGES)
         STAGES.clear()
@@ -208,7 +210,10 @@ def _counting_statements(cost: Cost) -> Iterator[None]:
 @contextmanager
 def _timing_sampler(cost: Cost) -> Iterator[None]:
     """Time what Optuna calls when it draws. What a call of the sampler reads of the study is its own share."""
-    from optuna.samplers import TPESampler
+    import optuna
+
+    sampler = type(make_sampler(cost.sampler, 0))
+    assert issubclass(sampler, optuna.samplers.BaseSampler)
 
     def timed(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*values: Any) -> Any:
@@ -221,20 +226,21 @@ def _timing_sampler(cost: Cost) -> Iterator[None]:
         return call
 
     names = ("infer_relative_search_space", "sample_relative", "sample_independent")
-    before = {name: getattr(TPESampler, name) for name in names}
+    before = {name: getattr(sampler, name) for name in names}
     for name, method in before.items():
-        setattr(TPESampler, name, timed(method))
+        setattr(sampler, name, timed(method))
     try:
         yield
     finally:
         for name, method in before.items():
-            setattr(TPESampler, name, method)
+            setattr(sampler, name, method)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune, which is slow; 0 skips it")
+    parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     asked = parser.parse_args()
     print("CPU milliseconds and SQL statements of a trial")
     print(f"{'driver':<34}{'trials':>8}{'driver ms':>12}{'sampler ms':>12}{'stages ms':>12}{'statements':>12}")
@@ -245,7 +251,7 @@ def main() -> None:
     if asked.tune_trials:
         rows.append(("Ray Tune with OptunaSearch", ray_tune, asked.tune_trials))
     for name, run, trials in rows:
-        print(cost_of(run, trials).row(name), flush=True)
+        print(cost_of(run, trials, asked.sampler).row(name), flush=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Study:
     def open(cls, space: SearchSpace) -> Study:
         """Create the study or join it. Other objectives are refused, with the difference."""
         storage = _storage(space.storage)
-        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        names = _names(storage)
         if space.study not in names:
             with _quiet():
                 optuna.create_study(
@@ -91,7 +91,7 @@ class Study:
     def read(cls, storage_url: str, name: str) -> Study:
         """Open an existing study; :class:`StudyError` lists the studies of the database."""
         storage = _storage(storage_url)
-        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        names = _names(storage)
         if name not in names:
             raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
         return cls(name, storage)
@@ -326,6 +326,11 @@ def _storage(url: str) -> RDBStorage:
         )
     tune(storage.engine)
     return storage
+
+
+def _names(storage: RDBStorage) -> list[str]:
+    """The studies of a database. Optuna's summaries would read all of their trials."""
+    return [study.study_name for study in storage.get_all_studies()]
 
 
 def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -97,8 +97,8 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what a stage
-    is said to have cost."""
+    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
+    said to have cost."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
     cost: Callable[[Job[Any]], StageCost] = lambda job: StageCost(0.0)

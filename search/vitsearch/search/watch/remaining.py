@@ -38,7 +38,7 @@ class Remaining:
         self._clock = clock
         self._started = self._since = clock()
         self._estimated = -math.inf
-        self._records = study.records()
+        self._records: Mapping[int, Record] = study.records()
         self._estimate()
 
     def refresh(self, records: Mapping[int, Record]) -> None:

@@ -44,7 +44,9 @@ class StageCosts:
         now = database_now()
         values = {"study": study, "host": socket.gethostname(), "cores": cores, "started_at": now, "seen_at": now}
         with self._engine.begin() as connection:
-            self._run = int(connection.execute(insert(tables.run).values(values)).inserted_primary_key[0])
+            made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
+            assert made is not None
+            self._run = int(made[0])
 
     def see_run(self) -> None:
         """The run goes on; called now and then, because a run may end without a word."""

@@ -281,7 +281,7 @@ class Ledger:
     def _all(self, kind: type[R], **where: object) -> list[R]:
         names = [field.name for field in fields(kind)]
         with self._engine.connect() as connection:
-            rows = connection.execute(_reading(kind, tuple(where)), where)
+            rows = connection.execute(_reading(_TABLES[kind], tuple(names), tuple(where)), where)
             return [kind(**dict(zip(names, row, strict=True))) for row in rows]
 
 
@@ -289,10 +289,9 @@ class Ledger:
 
 
 @cache
-def _reading(kind: type[Any], where: tuple[str, ...]) -> Select[Any]:
-    """Rows by the values of these columns, oldest first."""
-    table = _TABLES[kind]
-    query = select(*(table.c[field.name] for field in fields(kind)))
+def _reading(table: Table, names: tuple[str, ...], where: tuple[str, ...]) -> Select[Any]:
+    """These columns of the rows with certain values of others, oldest first."""
+    query = select(*(table.c[name] for name in names))
     query = query.where(and_(*(table.c[name] == bindparam(name) for name in where)))
     return query.order_by(table.c.created_at, *table.primary_key)
 

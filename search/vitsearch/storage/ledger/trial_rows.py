@@ -108,7 +108,7 @@ class TrialRows:
         a = _study_attributes.c
         with self._engine.connect() as connection:
             found = connection.execute(select(a.key, a.value_json).where(a.study_id == self._study_id))
-            return {key: value for key, value in found}
+            return dict(found.all())
 
     def attribute(self, name: str) -> str | None:
         """One user attribute of the study."""
@@ -122,7 +122,7 @@ class TrialRows:
         t = _trials.c
         query = select(t.trial_id, t.state).where(and_(t.study_id == self._study_id, t.trial_id >= from_id))
         with self._engine.connect() as connection:
-            return {trial_id: state for trial_id, state in connection.execute(query)}
+            return dict(connection.execute(query).all())
 
     def read(self, trial_ids: Collection[int]) -> list[TrialRow]:
         """These trials, by id. Five statements for every 500, and five for more than half of a study."""
@@ -168,6 +168,7 @@ class TrialRows:
             number = select(func.count()).select_from(_trials).where(self._is_study(_trials)).scalar_subquery()
             row = {"study_id": self._study_id, "state": state, "datetime_start": started_at}
             made = connection.execute(insert(_trials).values(number=number, datetime_complete=ended_at, **row))
+            assert made.inserted_primary_key is not None
             trial_id = int(made.inserted_primary_key[0])
             given = connection.execute(select(_trials.c.number).where(_trials.c.trial_id == trial_id)).scalar_one()
             _write(connection, trial_id, facts)
