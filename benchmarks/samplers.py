@@ -110,10 +110,12 @@ class OptunaSearch:
 
 class SyneTuneSearch:
     def __init__(self, seed: int) -> None:
+        import torch
         from syne_tune.config_space import choice  # type: ignore[import-not-found]
         from syne_tune.optimizer.baselines import EHVI  # type: ignore[import-not-found]
         from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler  # type: ignore[import-not-found]
 
+        torch.set_default_dtype(torch.float64)  # its searcher mixes types with this botorch
         space = {edge: choice(list(OPERATIONS)) for edge in EDGES}
         self._scheduler = AskTellScheduler(EHVI(space, metrics=["error", "latency"], random_seed=seed))
 

@@ -49,7 +49,8 @@ class PlanPool:
         first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
         self._is_whole = len(first) < WHOLE_SPACE
         self._encoding = Encoding.of_parameters(first)
-        known = self._feature_table(first[: CHUNKS * CHUNK])
+        self._first = first[: CHUNKS * CHUNK]
+        known = self._feature_table(self._first)
         self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
         self._rows: dict[Any, tuple[Floats, Floats]] = {}
         self._whole = self._chunk_of(first) if self._is_whole else None
@@ -83,6 +84,8 @@ class PlanPool:
         return Candidates(points, self._encoding.points(positions, (features - self._low) / span))
 
     def _draw(self, index: int) -> _Chunk:
+        if index < 0:  # before the first trial
+            return self._chunk_of(self._first[(-index - 1) * CHUNK : -index * CHUNK])
         return self._chunk_of(list(self._pool(random.Random(f"{self._seed}:{index}"), CHUNK)))
 
     def _chunk_of(self, plans: list[Plan]) -> _Chunk:

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -158,8 +158,8 @@ class AutoSampler(BaseSampler):
         scores = self._guarded(lambda: self._scores(told, at, candidates.take(rows), trial.number))
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
-        ranked = np.argsort(-scores, kind="stable")
-        return plans[rows[int(ranked[min(_silent(trials, trial), len(ranked) - 1)])]]
+        ranked = (plans[rows[i]] for i in np.argsort(-scores, kind="stable").tolist())
+        return _first_free(ranked, taken, _silent(trials, trial))
 
     # ---- distributions
 
@@ -178,9 +178,8 @@ class AutoSampler(BaseSampler):
             positions = np.concatenate([positions, near])
             scores = self._scores(told, at, drawn.encode(positions), trial.number)
         taken = self._taken(trials, trial)
-        ranked = [drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")[:REMEMBERED]]]
-        free = [plan for plan in ranked if key_of(plan) not in taken] or ranked
-        return free[min(_silent(trials, trial), len(free) - 1)]
+        ranked = (drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")])
+        return _first_free(ranked, taken, _silent(trials, trial))
 
     # ---- both
 
@@ -236,6 +235,23 @@ def _agreeing(plans: Sequence[Plan], fixed: Mapping[str, Any]) -> Sequence[int]:
     if not fixed:
         return range(len(plans))
     return [row for row, plan in enumerate(plans) if all(plan.get(name, v) == v for name, v in fixed.items())]
+
+
+def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> Plan:
+    """The best plan that no trial has, after ``passed`` others; without one, the best or the last one."""
+    best: Plan = {}
+    seen = set(taken)
+    for plan in ranked:
+        best = best or plan
+        key = key_of(plan)
+        if key in seen:
+            continue
+        if passed == 0:
+            return plan
+        seen.add(key)
+        passed -= 1
+        best = plan
+    return best
 
 
 def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:

@@ -232,6 +232,8 @@ def test_trials_that_were_only_screened_teach_the_model():
 
 def test_a_cost_that_was_only_measured_teaches_the_model():
     study = new_study(AutoSampler(0, pool=pool, evidence=screened, startup_trials=4))
+    for ratio in RATIOS[:6]:
+        study.enqueue_trial({"family": "b", "ratio@b": ratio, "width": 0.5})
     go_on(study, 6)
     for plan in pool(random.Random(1), 30):
         study.enqueue_trial(plan)

@@ -1,0 +1,90 @@
+"""The parameters of plans as the sampler wants them: all of a small space, or random ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vitsearch.study.sampling import PlanSpace
+
+Parameters = dict[str, str | float]
+
+
+@dataclass(frozen=True)
+class PlanParameters:
+    """A pool for :class:`vitsearch.study.auto_sampler.AutoSampler`.
+
+    A plan takes up to 20 ms, nearly all of it in ``plans.supports``: give a space that remembers what that says.
+    """
+
+    plans: PlanSpace
+
+    def __call__(self, rng: random.Random, count: int) -> list[Parameters]:
+        """All plans if they are fewer than ``count``, otherwise random ones, of which some can be equal."""
+        if self.plans.count() < count:
+            return list(self.all())
+        return [self._drawn(rng) for _ in range(count)]
+
+    def all(self) -> Iterator[Parameters]:
+        """The parameters of every plan, each once, in the order of the choices."""
+        steps: list[tuple[int, int]] = []
+        while True:
+            walk = _Walk(steps)
+            self.plans.plan(walk)
+            yield walk.parameters
+            steps = list(walk.steps)
+            while steps and steps[-1][0] + 1 == steps[-1][1]:
+                steps.pop()
+            if not steps:
+                return
+            at, count = steps[-1]
+            steps[-1] = (at + 1, count)
+
+    def _drawn(self, rng: random.Random) -> Parameters:
+        walk = _Drawn(rng)
+        self.plans.plan(walk)
+        return walk.parameters
+
+
+@dataclass
+class _Answers:
+    """Answers questions by an index, and collects the answers. A knob with one choice is no parameter."""
+
+    parameters: Parameters = field(default_factory=dict, init=False)
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        answer = choices[self._index(len(choices))]
+        if len(choices) > 1:
+            self.parameters[name] = answer
+        return answer
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        answer = choices[self._index(len(choices))]
+        if len(choices) > 1:
+            self.parameters[name] = answer
+        return answer
+
+    def _index(self, count: int) -> int:
+        raise NotImplementedError
+
+
+@dataclass
+class _Drawn(_Answers):
+    rng: random.Random
+
+    def _index(self, count: int) -> int:
+        return self.rng.randrange(count)
+
+
+@dataclass
+class _Walk(_Answers):
+    """Follows the given steps (index, number of choices), then takes first choices; ``steps`` are all it took."""
+
+    given: list[tuple[int, int]]
+    steps: list[tuple[int, int]] = field(default_factory=list, init=False)
+
+    def _index(self, count: int) -> int:
+        at = self.given[len(self.steps)][0] if len(self.steps) < len(self.given) else 0
+        self.steps.append((at, count))
+        return at
