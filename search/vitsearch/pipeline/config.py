@@ -35,7 +35,6 @@ class StageConfig:
     starting_digest: Callable[[Source], str]
     calibration_images: int
     quantization_images: int
-    proxy_images: int
     seed: int
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()

@@ -132,7 +132,6 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
-        proxy_images=space.task.proxy.validation_images,
         seed=seed,
         qat=space.task.quantization_aware.settings(),
         device_images=sum(device.accuracy_images for device in space.devices.values()),

@@ -77,9 +77,9 @@ class SearchSpace(Section):
         values: tuple[Any, ...] = getattr(self.space, knob)
         return tuple(choice.name for choice in values) if knob == "backbone" else values
 
-    def recipe(self) -> Recipe:
-        """The recipe with which this study fine-tunes."""
-        return self.task.fine_tune.recipe(self.search.seed)
+    def recipe(self, backbone: str) -> Recipe:
+        """The recipe with which this study fine-tunes ``backbone``."""
+        return self.task.fine_tune.recipe(self.search.seed, backbone)
 
     def to_json(self) -> dict[str, Any]:
         """The space with all defaults, in JSON types; the password of the database is masked."""

@@ -95,7 +95,7 @@ class PlanSpace:
                 width_multiple=self.space.space.width_multiple,
             ),
             distillation=distillation,  # type: ignore[arg-type]  # checked when the file was read
-            recipe=self.space.recipe(),
+            recipe=self.space.recipe(backbone),
             deployments=(deployment,),
         )
 
@@ -193,7 +193,7 @@ class PlanSpace:
             compression=Compression(width_multiple=self.space.space.width_multiple),
             # Without effect here; equal to that of the leaderboard, so that a model on both is built once.
             distillation=self._choices("distillation")[0],
-            recipe=self.space.recipe(),
+            recipe=self.space.recipe(base.backbone),
             deployments=(self._baseline_deployment(),),
         )
 

@@ -45,6 +45,7 @@ DATA: dict[str, Any] = {
     "class_names": [f"class {number}" for number in range(10)],
     "image_size": 28,
     "channels": 1,
+    "holdout_images": 100,
     "splits": {name: {"images": 1000, "sha256": "ef" * 32} for name in ("train", "validation")},
 }
 
@@ -66,7 +67,6 @@ def fake_stage_config() -> StageConfig:
         starting_digest=lambda source: "ef" * 32,
         calibration_images=16,
         quantization_images=8,
-        proxy_images=100,
         seed=0,
     )
 
@@ -128,16 +128,17 @@ class FakeRunner:
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
             case jobs.LogitsJob():
-                return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
+                return jobs.Stored(_stored(job.workspace.store, {"logits": job.images}), 1)
             case jobs.ScreenJob():
                 return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
-                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
+                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, DATA["holdout_images"])
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
-                return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
+                found = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
+                return jobs.Trained(found, checkpoint, 10, kept="last")
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from support import REPOSITORY, SPACE_FILES
-from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
+from vitsearch.core.tuning import tuning_of
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(REPOSITORY)
@@ -96,7 +97,17 @@ def test_every_section_is_read(full):
 
 
 def test_recipe_has_the_fine_tuning_and_the_seed(full):
-    assert full.recipe() == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+    assert full.recipe("vit_fmnist_p4") == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+
+
+def test_what_a_file_leaves_open_is_that_of_the_backbone():
+    space = load(SMALL, ["task.fine_tune.lr=auto", "task.quantization_aware.lr=0.01"]).space
+    for backbone in ("vit_fmnist_p4", "efficientvit_fmnist", "deit_tiny_patch16_224"):
+        recipe, tuning = space.recipe(backbone), tuning_of(backbone)
+        assert (recipe.lr, recipe.frozen_statistics) == (tuning.lr, tuning.frozen_statistics)
+    assert load(SMALL, ["task.fine_tune.frozen_statistics=true"]).space.recipe("vit_fmnist_p4").frozen_statistics
+    assert space.task.quantization_aware.settings() == QuantizationAware(lr=0.01)
+    assert load(SMALL).space.task.quantization_aware.settings() == QuantizationAware()
 
 
 def test_the_teacher_takes_missing_keys_from_the_base(full):
@@ -109,10 +120,10 @@ def test_the_teacher_takes_missing_keys_from_the_base(full):
 def test_augmentation_is_off_by_default():
     key = "task.fine_tune.augmentation"
     found = {
-        written: load(SMALL, [f"{key}={written}"]).space.recipe().augmentation
+        written: load(SMALL, [f"{key}={written}"]).space.recipe("vit").augmentation
         for written in ("none", "light", "{mixup: 0.2}")
     }
-    assert load(SMALL).space.recipe().augmentation == found["none"] == Augmentation()
+    assert load(SMALL).space.recipe("vit").augmentation == found["none"] == Augmentation()
     assert found["light"] == Augmentation(flip=0.5, crop=0.7)
     assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
 
@@ -125,7 +136,7 @@ def test_every_field_of_a_training_enters_its_recipe():
         for key, value in written.items()
     ]
     space = load(SMALL, overrides).space
-    for recipe in (space.recipe(), space.task.base.recipe(0)):
+    for recipe in (space.recipe("vit"), space.task.base.recipe(0)):
         assert {key: getattr(recipe, key) for key in written} == written
 
 
