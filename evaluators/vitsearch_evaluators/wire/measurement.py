@@ -170,7 +170,8 @@ class Measurement(NamedTuple):
     `reasons` explains it; `reasons["interval"]` is there if the interval is wider than the protocol asks for.
 
     `flags`: `contended` (the two reference models disagree too much to correct for other load or, where there are none,
-    other load was seen: measure again), `within_process` (a single process, so no 95 % interval), `not_steady` (times
+    other load was seen: measure again), `memory_bound` (the time depends on the cache that others leave to the weights,
+    which the reference models do not show: the interval is wide), `within_process` (a single process, so no 95 % interval), `not_steady` (times
     were not steady when the warm-up had to end), `concurrent_io` (the agent received or sent files meanwhile),
     `swapped`, `throttled` (a throttling counter of the device increased), `sustained_throttling` (also in every
     repeat), `warm_start` (the device did not cool down in time), `unverified_device` (measured since the last good
