@@ -20,10 +20,9 @@ from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 BLOCK_S = 0.015
 SETTLE_LEAST_S, SETTLE_S_PER_MB, SETTLE_MOST_S = 0.006, 0.0015, 0.04
-"""The first runs after a switch are not counted: the caches hold what ran before, and how long it takes depends on what
-has to come back. A model of 1.6 ms with 28 MB of weights took 60 % longer in the first run, 5 to 15 % in the fifth and
-1 to 5 % in the fifteenth; one of 0.1 ms with 1.7 MB took twice as long in the first, 9 % longer after 5 ms and 2 % after
-8 ms."""
+"""The first runs after a switch are not counted: the caches hold what ran before. How long depends on what has to come
+back. A model of 1.6 ms with 28 MB of weights took 60 % longer in the first run, 5 to 15 % in the fifth and 1 to 5 % in
+the fifteenth; one of 0.1 ms with 1.7 MB took twice as long in the first, 9 % longer after 5 ms and 2 % after 8 ms."""
 REFERENCE_SETTLE_S = 0.01
 """The large products compute more than they load, and the small convolutions have hardly any weights."""
 BLOCK_MINIMUM_RUNS, BLOCK_MAXIMUM_RUNS = 3, 250

@@ -15,9 +15,9 @@ from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MOST_RUNS, MeasureP
 STEADY_WITHIN = 0.03
 """Warm-up is steady when the medians of two successive windows differ by no more than this share."""
 
-WARM_UP_AT_MOST, PAIRED_WARM_UP_AT_MOST = 10, 2
-"""How many times longer than the protocol's `warmup_min_s` a warm-up may take to become steady. Beside references less is
-enough: on a busy machine it is the machine that is not steady, and each block settles again."""
+WARM_UP_AT_MOST, PAIRED_WARM_UP_AT_MOST = 10, 5
+"""How many times longer than the protocol's `warmup_min_s` a warm-up may take to become steady. Beside references less
+is enough: on a busy machine it is the machine that is not steady, and each block settles again."""
 
 WINDOW_MINIMUM_RUNS = 5
 """The median of fewer runs is too noisy to compare."""

@@ -1,6 +1,6 @@
 """The ratio of a model to the references beside it, with an interval over blocks, bursts and processes.
 
-    block    log(model), log(products), log(convolutions), all within some 90 ms
+    block    log(model), log(products), log(convolutions), all within some 50 ms
     burst    the medians of y = log(model / convolutions) and x = log(products / convolutions)
     process  the mean over its bursts of y - weight * x
     result   the mean over the processes
@@ -31,13 +31,13 @@ MINUTES_HALF_WIDTH = 0.015
 PRIOR_ERROR = 0.01
 """The standard deviation of a burst, as seen before this measurement on a quiet machine."""
 MEMORY_BOUND_ABOVE = 2.8
-"""A model is bound by memory if it reads this many times more weights per second than the products do. levit_128s (28 MB
-in 1.6 ms) is at 2.1, other small transformers at .5 to 1.6, products of vectors with 8 to 50 MB at 3.6 to 8.6."""
+"""A model is bound by memory if it reads this many times more weights per second than the products do. levit_128s
+(28 MB in 1.6 ms) is at 2.1, other small models at .5 to 1.6, products of a vector with 8 to 50 MB at 3.6 to 8.6."""
 MEMORY_BOUND_HALF_WIDTH = 0.6
-"""Half a 95 % interval of what no reference shows of such a model, in natural logarithms: its time depends on how much of
-a shared cache others leave to it. Their standard deviation was 10 to 36 % from minute to minute. A third reference,
-products of a vector with 16 MB, did not track them: with it, the scatter of bursts around the mixture was .085 instead
-of .099 (20 MB), .073 instead of .098 (50 MB) and .31 instead of .34 (8 MB)."""
+"""Half a 95 % interval of what no reference shows of such a model, in natural logarithms: its time depends on how much
+of a shared cache others leave to it. The standard deviation was 10 to 36 % from minute to minute. A third reference, a
+product of a vector with 16 MB, does not track it: with it, the scatter of bursts around the mixture was .085 instead of
+.099 (20 MB), .073 instead of .098 (50 MB) and .31 instead of .34 (8 MB)."""
 PRIOR_DEGREES = 4
 """The prior counts like this many further degrees of freedom: the spread of two processes alone says little."""
 

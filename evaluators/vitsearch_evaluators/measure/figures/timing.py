@@ -24,7 +24,7 @@ from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, disag
 
 CONTENDED_DISAGREEMENT = 0.05
 """The references disagree when that alone leaves the time open by this share in either direction."""
-WORTH_ANOTHER = 0.95
+WORTH_ANOTHER = 0.93
 """A further process is measured only if the interval is expected to become narrower than this share of what it is: no
 number of processes shows how a model shares a slowdown that only one reference has."""
 
@@ -41,7 +41,11 @@ class Timing:
     """The reports of the processes of one measurement, and what they show so far."""
 
     def __init__(
-        self, protocol: MeasureProtocol, model_bytes: int, device: DeviceTimes, clock: Callable[[], float] = time.monotonic
+        self,
+        protocol: MeasureProtocol,
+        model_bytes: int,
+        device: DeviceTimes,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reports: List[ProcessReport] = []
         self._protocol = protocol
@@ -125,8 +129,8 @@ class Timing:
             )
             if "memory_bound" in self.flags():
                 reasons["interval"] += (
-                    f"; its {self._model_bytes / 1e6:.0f} MB of weights take most of the time to load, and the cache that"
-                    " others leave to them decides"
+                    f"; loading its {self._model_bytes / 1e6:.0f} MB of weights takes most of the time,"
+                    " which depends on the cache that others leave to them"
                 )
         return reasons
 

@@ -101,7 +101,7 @@ def test_a_model_that_only_loads_weights_has_a_wide_interval_and_says_why():
     assert (found.flags(), small.flags()) == (("memory_bound",), ())
     assert found.fields()["paired"].cpu.rel_half_width > 0.8 > 0.1 > small.fields()["paired"].cpu.rel_half_width
     assert not found.needs_another()
-    assert "its 100 MB of weights take most of the time" in found.reasons()["interval"]
+    assert "loading its 100 MB of weights takes most of the time" in found.reasons()["interval"]
 
 
 def test_a_device_of_its_own_leaves_its_cache_to_a_model_that_only_loads_weights():
