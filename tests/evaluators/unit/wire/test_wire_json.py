@@ -4,10 +4,11 @@ import pytest
 
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
-from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency, Measurement, Power, Temperature
+from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.restriction import Restriction
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
