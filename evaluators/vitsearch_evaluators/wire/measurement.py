@@ -195,6 +195,7 @@ class Measurement(NamedTuple):
     attempts: int
     queue_s: float
     seconds: float
+    cpu_seconds: float
     emulated: bool
     started_at: str
 

@@ -113,7 +113,7 @@ class DeviceMeasurements:
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
             versions = {deployment.runtime: found.runtime_version}
-            cost = StageCost.of_device(self._device.name, found.seconds, versions)
+            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
             if "contended" not in found.flags or attempt == ATTEMPTS - 1:
                 return row, cost

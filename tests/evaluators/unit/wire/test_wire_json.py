@@ -64,6 +64,7 @@ MEASUREMENT = Measurement(
     attempts=1,
     queue_s=0.5,
     seconds=2.5,
+    cpu_seconds=1.5,
     emulated=False,
     started_at="2026-01-02T03:04:05Z",
 )
@@ -123,6 +124,7 @@ MEASUREMENT_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 2.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-01-02T03:04:05Z",
 }
@@ -209,6 +211,7 @@ ACCURACY_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 12.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
@@ -229,6 +232,7 @@ PEAKS_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 12.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
