@@ -25,8 +25,8 @@ from runtimes import BASES, Row, Subject, base, block, onnxruntime_dynamic, open
 
 from vitsearch.core.plan import plan_text
 from vitsearch.data.arrays import Floats
-from vitsearch.data.splits import Split
 from vitsearch.data.fashion_mnist import DEBIAN_FOLDER, full_split, subset_split
+from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
