@@ -16,8 +16,8 @@ from vitsearch.errors import WeightsError
 @dataclass(frozen=True)
 class BuiltinBase:
     """One base. ``architecture`` is the timm model that gets ``arguments``; ``asset`` its weights (safetensors, fp16)
-    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]. It classifies ``correct``
-    of :data:`JUDGED_ON`'s validation images correctly."""
+    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]. It classifies
+    ``correct`` of the validation images of :data:`JUDGED_ON` correctly."""
 
     family: str
     architecture: str
