@@ -45,8 +45,8 @@ class AutoSampler(BaseSampler):
     are known in part::
 
         def pool(rng: random.Random, count: int) -> list[dict[str, Any]]:
-            plans = [space.random(rng) for _ in range(count)]  # a small space: all its plans instead
-            return [space.parameters(plan) for plan in plans]
+            every = all_parameters()  # if they are few
+            return every if len(every) < count else [draw_parameters(rng) for _ in range(count)]
 
         def evidence(trial: FrozenTrial) -> Evidence | None:
             measured = trial.user_attrs.get("measured")
@@ -57,8 +57,8 @@ class AutoSampler(BaseSampler):
 
         AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
 
-    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked when the space has
-    no more. Without it, the parameters that all complete trials have are sampled together and others at random.
+    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the space
+    has no more. That of a space file is :class:`vitsearch.study.pool.PlanParameters`. Without it, the parameters that all complete trials have are sampled together and others at random.
     ``evidence`` is asked about complete, pruned and running trials; without it the values of complete trials count.
     ``reference`` is the worst point that is of interest, in units of the objectives, ``None`` for objectives or as a
     whole: a rule decides. It may be assigned later. ``features`` are numbers that help to predict costs, such as the
