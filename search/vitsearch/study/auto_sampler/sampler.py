@@ -57,13 +57,13 @@ class AutoSampler(BaseSampler):
 
         AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
 
-    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the space
-    has no more. That of a space file is :class:`vitsearch.study.pool.PlanParameters`. Without a pool, the parameters
-    that all complete trials have are sampled together, others at random. ``evidence`` is asked about complete, pruned
-    and running trials; without it the values of complete trials count. ``reference`` is the worst point of interest, in
-    units of the objectives; where it is ``None`` a rule decides. It may be assigned later. ``features`` are numbers that
-    help to predict costs, such as the logarithm of the multiplications. Until ``startup_trials`` trials are known in all
-    objectives, plans spread over the space.
+    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
+    space has no more. That of a space file is :class:`vitsearch.study.pool.PlanParameters`. Without a pool, the
+    parameters that all complete trials have are sampled together, others at random. ``evidence`` is asked about
+    complete, pruned and running trials; without it the values of complete trials count. ``reference`` is the worst
+    point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
+    ``features`` are numbers that help to predict costs, such as the logarithm of the multiplications. Until
+    ``startup_trials`` trials are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
