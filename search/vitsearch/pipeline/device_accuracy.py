@@ -50,7 +50,7 @@ class DeviceAccuracy:
                 found = await self._device.accuracy(file.path, subset, file.deployment(plan))
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
             versions = {plan.deployment.runtime: found.runtime_version}
-            cost = StageCost.of_device(self._device.name, found.seconds, versions)
+            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)
             return row, cost
 

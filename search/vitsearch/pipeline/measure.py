@@ -21,7 +21,8 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
-"""A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
+"""A confirmation that other work disturbed beyond correction is repeated until it was tried so often. A screening
+measurement has a wider interval then, and is repeated where that decides."""
 NO_COST = StageCost(0.0)
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
@@ -104,7 +105,8 @@ class DeviceMeasurements:
             for row in others:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
-        for attempt in range(ATTEMPTS):
+        attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
+        for attempt in range(attempts):
             repeat = number * ATTEMPTS + attempt
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(file.path, deployment, protocol, repeat)
@@ -113,9 +115,9 @@ class DeviceMeasurements:
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
             versions = {deployment.runtime: found.runtime_version}
-            cost = StageCost.of_device(self._device.name, found.seconds, versions)
+            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
-            if "contended" not in found.flags or attempt == ATTEMPTS - 1:
+            if "contended" not in found.flags or attempt == attempts - 1:
                 return row, cost
             self._context.ledger.add(row, cost)
         raise AssertionError("unreachable")

@@ -23,6 +23,6 @@ class StageCost:
     ran_on: str = ""
 
     @classmethod
-    def of_device(cls, name: str, seconds: float, versions: dict[str, str]) -> StageCost:
-        """Of a device that has just answered. A device measures with all of its time; its clock need not be ours."""
-        return cls(seconds, versions, time.time() - seconds, seconds, f"{DEVICE}{name}")
+    def of_device(cls, name: str, cpu_seconds: float, seconds: float, versions: dict[str, str]) -> StageCost:
+        """Of a device that has just answered; its clock need not be ours."""
+        return cls(cpu_seconds, versions, time.time() - seconds, seconds, f"{DEVICE}{name}")

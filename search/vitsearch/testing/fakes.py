@@ -203,6 +203,7 @@ class FakeDevice:
             attempts=1,
             queue_s=0.0,
             seconds=1.0,
+            cpu_seconds=1.0,
             emulated=True,
             started_at="2026-01-01T00:00:00Z",
         )
@@ -264,6 +265,7 @@ def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **chan
         attempts=1,
         queue_s=0.0,
         seconds=0.0,
+        cpu_seconds=0.0,
         emulated=True,
         started_at="2026-01-01T00:00:00Z",
     )

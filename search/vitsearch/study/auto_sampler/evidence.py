@@ -49,7 +49,7 @@ class Objective:
         if value is None or not math.isfinite(value):
             return math.nan
         if self.is_cost:
-            return math.log(value)
+            return math.log(value) if value > 0 else math.nan
         return -value if self.maximised else value
 
 

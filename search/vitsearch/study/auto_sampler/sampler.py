@@ -45,8 +45,8 @@ class AutoSampler(BaseSampler):
     are known in part::
 
         def pool(rng: random.Random, count: int) -> list[dict[str, Any]]:
-            plans = [space.random(rng) for _ in range(count)]  # a small space: all its plans instead
-            return [space.parameters(plan) for plan in plans]
+            every = all_parameters()  # if they are few
+            return every if len(every) < count else [draw_parameters(rng) for _ in range(count)]
 
         def evidence(trial: FrozenTrial) -> Evidence | None:
             measured = trial.user_attrs.get("measured")
@@ -57,12 +57,13 @@ class AutoSampler(BaseSampler):
 
         AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
 
-    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked when the space has
-    no more. Without it, the parameters that all complete trials have are sampled together and others at random.
-    ``evidence`` is asked about complete, pruned and running trials; without it the values of complete trials count.
-    ``reference`` is the worst point that is of interest, in units of the objectives, ``None`` for objectives or as a
-    whole: a rule decides. It may be assigned later. ``features`` are numbers that help to predict costs, such as the
-    logarithm of the multiplications. The first ``startup_trials`` whose objectives are known spread over the space.
+    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
+    space has no more. That of a space file is :class:`vitsearch.study.pool.PlanParameters`. Without a pool, the
+    parameters that all complete trials have are sampled together, others at random. ``evidence`` is asked about
+    complete, pruned and running trials; without it the values of complete trials count. ``reference`` is the worst
+    point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
+    ``features`` are numbers that help to predict costs, such as the logarithm of the multiplications. Until
+    ``startup_trials`` trials are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
