@@ -75,7 +75,7 @@ def _is_fused_wrongly(onnx_path: Path) -> bool:
 
 
 def _switch_off_telemetry() -> None:
-    """OpenVINO and NNCF report their use over the network and write into the home folder; these are the only switches."""
+    """OpenVINO and NNCF report their use over the network and write into the home folder."""
     os.environ["CI"] = os.environ["NNCF_CI"] = "true"
 
 
