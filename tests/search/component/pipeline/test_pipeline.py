@@ -65,7 +65,7 @@ def test_all_stages_are_made_once(pipeline, cut, fake_study):
     _, metrics = asyncio.run(through(pipeline, cut))
     assert metrics.value("cpu_ms_p50") == pytest.approx(2.0)
     assert fake_study.runner.made == ONCE
-    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert fake_study.device.measured == {SCREEN.id: 1}
 
 
 def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, fake_study, ledger):
@@ -81,7 +81,7 @@ def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
     found = asyncio.run(through(pipeline, cut))
     assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found
     assert fake_study.runner.made == ONCE
-    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert fake_study.device.measured == {SCREEN.id: 1}
 
 
 def test_what_was_deleted_is_made_again(pipeline, cut, fake_study, ledger):
@@ -90,7 +90,7 @@ def test_what_was_deleted_is_made_again(pipeline, cut, fake_study, ledger):
     again = fake_study.pipeline(ledger)
     assert asyncio.run(through(again, cut)) == (keys, metrics)
     assert fake_study.runner.made == {**ONCE, "base": 2, "block_structure": 2, "logits": 4, "train": 2, "export": 2}
-    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert fake_study.device.measured == {SCREEN.id: 1}
 
 
 def test_a_deleted_checkpoint_is_trained_again_for_a_further_rung(pipeline, cut, fake_study, ledger):
@@ -111,7 +111,7 @@ def test_two_that_want_a_stage_at_once_make_it_once(pipeline, cut, fake_study):
     one, other = asyncio.run(both())
     assert one == other
     assert fake_study.runner.made == ONCE
-    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert fake_study.device.measured == {SCREEN.id: 1}
 
 
 def test_one_training_serves_every_precision(pipeline, cut, fake_study):
@@ -386,15 +386,20 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
     asyncio.run(through(pipeline, cut))
     fake_study.device.info = fake_study.device.info._replace(environment_id="1" * 64)
     asyncio.run(through(fake_study.pipeline(ledger), cut))
-    assert fake_study.device.measured == {SCREEN.id: 2, CONFIRM.id: 2}
+    assert fake_study.device.measured == {SCREEN.id: 2}
     assert fake_study.runner.made["train"] == 1
 
 
 def test_the_final_measurement_is_made_once(pipeline, cut, fake_study):
     keys, _ = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut, 2))
-    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut, 2))
-    assert fake_study.device.measured[CONFIRM.id] == 2
+    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
+    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+
+
+def test_where_an_objective_needs_it_every_model_is_confirmed(cut, fake_study, ledger):
+    asyncio.run(through(fake_study.pipeline(ledger, confirms=True), cut))
+    assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 
 def test_without_distillation_no_teacher_is_asked(pipeline, cut, fake_study):
