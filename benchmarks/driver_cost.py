@@ -24,12 +24,13 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from vitsearch.core.record import trainings
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.driver import Driver
+from vitsearch.search import driver, scheduler
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -66,7 +67,7 @@ class EverBetter(FakeRunner):
     def _answer(self, job: jobs.Job[Any]) -> object:
         match job:
             case jobs.ProxyJob():
-                return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), job.images)
+                return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), IMAGES)
             case jobs.ExportJob():
                 graph = super()._answer(job).graph  # type: ignore[attr-defined]  # of an ExportJob
                 return jobs.Exported(graph, round((0.5 + 0.4 * self._progress(job)) * IMAGES), IMAGES)
@@ -110,8 +111,11 @@ def vitsearch(folder: Path, trials: int, sampler: str) -> int:
     context = StageContext.of(workspace, ledger, runner, me, Silent())
     pipeline = Pipeline(fake_stage_config(), context, device)
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
-    ended = asyncio.run(Driver(session, pipeline, plans).run())
-    if not ended.complete:
+    # A search stops by itself when nothing gains any more; this one goes on to its end.
+    scheduler.LOW_GAIN = scheduler.NEGLIGIBLE_GAIN = -1.0
+    driver.TRIALS_WITHOUT_GAIN = 1000 * trials
+    ended = asyncio.run(driver.Driver(session, pipeline, plans).run())
+    if len(trainings(study.records())) < trials:
         raise SystemExit(f"the search ended early: {ended.reason}")
     return len(study.records())
 
