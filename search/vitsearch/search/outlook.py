@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
-from vitsearch.core.pareto import Loss, dominates, hypervolume, loss
+from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
 from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
@@ -65,14 +65,30 @@ class Outlook:
         device_metrics: Callable[[Keys], Metrics] = as_recorded,
     ) -> None:
         self.goals = goals
-        self.records: dict[int, Record] = dict(records)
+        self.records: dict[int, Record] = {}
         self.base_accuracy = base_accuracy
+        self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
         self._model: AccuracyModel | None = None
+        self._feasible: dict[int, Record] = {}
+        self._losses: dict[int, tuple[Metrics, Loss | None]] = {}
+        self._best_accuracy: dict[str, float] = {}
+        for number, record in sorted(records.items()):
+            self.add(number, record)
 
     def add(self, number: int, record: Record) -> None:
+        """A trial has ended. ``trained`` has the first trial of each training (:func:`trainings`)."""
         self.records[number] = record
         self._model = None
+        if not record.is_confirmed:
+            return
+        if record.feasible:
+            self._feasible[number] = record
+        accuracy, backbone = record.metrics.value("accuracy"), record.plan.backbone
+        if accuracy is not None:
+            self._best_accuracy[backbone] = max(accuracy, self._best_accuracy.get(backbone, 0.0))
+        for key in trainings({number: record}):
+            self.trained[key] = min(number, self.trained.get(key, number))
 
     # ---- the screening measurement
 
@@ -104,15 +120,8 @@ class Outlook:
 
     def _cap(self, backbone: str) -> float:
         """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
-        seen = [self.base_accuracy.get(backbone, 1.0)]
-        seen += [
-            accuracy
-            for record in self.records.values()
-            if record.plan.backbone == backbone
-            and record.is_confirmed
-            and (accuracy := record.metrics.value("accuracy")) is not None
-        ]
-        return min(1.0, max(seen) + self.goals.margin)
+        best = max(self.base_accuracy.get(backbone, 1.0), self._best_accuracy.get(backbone, 0.0))
+        return min(1.0, best + self.goals.margin)
 
     # ---- what is expected
 
@@ -145,7 +154,7 @@ class Outlook:
         return self._model
 
     def _observed(self) -> Iterable[Observed]:
-        for number in trainings(self.records).values():
+        for number in self.trained.values():
             record = self.records[number]
             base = self.base_accuracy.get(record.plan.backbone)
             accuracy = record.metrics.value("accuracy")
@@ -156,8 +165,9 @@ class Outlook:
     def known(self, coming: Iterable[RunningTrial] = ()) -> KnownFront:
         """All confirmed, feasible trials, and those that are being trained as they are predicted."""
         expected = (self._loss(trial, trial.accuracy) for trial in coming)
-        losses = [point for _, point in self._front_losses()] + [point for point in expected if point is not None]
-        return KnownFront(tuple(losses), hypervolume(losses, self.goals.reference))
+        points = [point for _, point in self._front_losses()] + [point for point in expected if point is not None]
+        losses = tuple(points[index] for index in front(points))
+        return KnownFront(losses, hypervolume(losses, self.goals.reference))
 
     def gain(self, trial: RunningTrial, known: KnownFront) -> float:
         """The hypervolume that a trial is expected to add."""
@@ -176,19 +186,23 @@ class Outlook:
         return max(0.0, hypervolume([*known.losses, point], self.goals.reference) - known.hypervolume)
 
     def _loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
-        confirmed = (record.metrics for record in self.records.values() if record.is_confirmed)
+        confirmed = (record.metrics for record in self._feasible.values())
         costs = predict_costs(self.goals.objectives, trial.metrics, [self.goals.baseline, *confirmed])
         return loss(self.goals.objectives, costs | {"accuracy": accuracy})
 
     def _front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""
-        return [
-            (number, point)
-            for number, record in self.records.items()
-            if record.is_confirmed
-            and record.feasible
-            and (point := loss(self.goals.objectives, self.metrics_now(record).values)) is not None
-        ]
+        found = ((number, self._loss_now(number, record)) for number, record in self._feasible.items())
+        return [(number, point) for number, point in found if point is not None]
+
+    def _loss_now(self, number: int, record: Record) -> Loss | None:
+        """The loss of a trial, computed again only when its graph has another pooled value."""
+        measured = NO_METRICS if record.keys is None else self._device_metrics(record.keys)
+        known = self._losses.get(number)
+        if known is None or known[0] is not measured:
+            known = measured, loss(self.goals.objectives, (record.metrics | measured).values)
+            self._losses[number] = known
+        return known[1]
 
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)

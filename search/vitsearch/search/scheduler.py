@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
-from vitsearch.core.record import Keys, Record, RunningTrial, trainings
+from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
@@ -134,7 +134,7 @@ class TrialScheduler:
     @property
     def trained(self) -> int:
         """The trainings that count towards ``search.trials``."""
-        return len(trainings(self.outlook.records))
+        return len(self.outlook.trained)
 
     @property
     def in_training(self) -> int:
