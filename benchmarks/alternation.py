@@ -2,9 +2,9 @@
 
 python benchmarks/alternation.py
 
-In each cycle a block of the model follows another block of it (steady), and one follows a reference model after 40 ms
-that are not counted (alternating), as in a measurement. The blocks of a cycle are some 80 ms apart, so what else the
-machine does slows both alike. Alternating over steady has to be within 2 %.
+In each cycle a block of the model follows another block of it (steady), and one follows a reference model after 6 to
+40 ms that are not counted (alternating), as in a measurement. The blocks of a cycle are some 50 ms apart, so what else
+the machine does slows both alike. Alternating over steady has to be within 2 %.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from agent_vs_loop import MODELS, export
@@ -51,19 +50,26 @@ def main() -> int:
 
 def ratios(path: Path, cycles: int) -> list[float]:
     """The ratio of an alternating block to a steady one, for each cycle."""
-    from vitsearch_evaluators.measure.child.bursts import BLOCK_MINIMUM_RUNS, BLOCK_S, SETTLE_S
+    from vitsearch_evaluators.measure.child.bursts import (
+        BLOCK_MINIMUM_RUNS,
+        BLOCK_S,
+        REFERENCE_SETTLE_S,
+        Timed,
+        settle_s,
+    )
     from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, timed_runs
     from vitsearch_evaluators.runtimes import create, reference_models
 
     runtime, clocks = create("onnxruntime"), Clocks()
     options = runtime.check_options({})
-    model = runtime.load(str(path), options, 1, 1, {}).run
+    model = Timed(runtime.load(str(path), options, 1, 1, {}).run, settle_s(path.stat().st_size))
     with tempfile.TemporaryDirectory() as folder:
-        references = [runtime.load(file, options, 1, 1, {}).run for file in reference_models.write(folder)]
+        files = reference_models.write(folder)
+        references = [Timed(runtime.load(file, options, 1, 1, {}).run, REFERENCE_SETTLE_S) for file in files]
 
-    def block(run: Callable[[], None]) -> float:
-        timed_runs(run, clocks, lambda done, passed_s: done == 0 or passed_s < SETTLE_S)
-        found = timed_runs(run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S)
+    def block(timed: Timed) -> float:
+        timed_runs(timed.run, clocks, lambda done, passed_s: done == 0 or passed_s < timed.settle_s)
+        found = timed_runs(timed.run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S)
         return statistics.median(found.cpu_ms)
 
     found = []

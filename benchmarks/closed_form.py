@@ -79,7 +79,7 @@ class PlanRunner:
         self.expected = self._logits(self.base, self.seen.images)
         self.steps = steps
         self.recipe = Recipe((0, 1), steps * BATCH, BATCH, 1e-4, 0.05, 8, 0.5, 2.0, 0)
-        self.pool = fine_tune.training_pool(len(self.images.train), self.recipe)
+        self.pool = fine_tune.training_pool(self.images.learned, self.recipe)
         self.targets = self._logits(self.base, self.images.train.images[self.pool])
 
     def outcome(self, plan: Plan, hard: bool) -> Outcome:

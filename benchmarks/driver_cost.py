@@ -3,8 +3,11 @@
     make bench            or    python benchmarks/driver_cost.py --trials 100
 
 All three use SQLite, two objectives and the same sampler settings. Measured is the CPU time of the driver's process
-(``time.process_time``), because wall time depends on the load of the machine. The results are in
-``benchmarks/README.md``.
+(``time.process_time``), because wall time depends on the load of the machine, the part of it that the sampler takes,
+and the SQL statements. Every plan that is asked for is trained and better than those before it, so that no trial ends
+early and the search does not stop before it has trained ``--trials`` of them. Plans are drawn at random: a sampler
+that learns would repeat itself here, where no plan is worse than another (``--sampler auto`` shows what it takes). The
+results are in ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -13,17 +16,26 @@ import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import Engine, event
+
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.driver import Driver, Session
+from vitsearch.search.driver import Driver
+from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, engine_options, tune
+from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler
@@ -31,49 +43,87 @@ from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
+RESOLUTIONS = list(range(16, 116, 4))
+IMAGES = 1_000_000
+STAGES: list[float] = []
+"""CPU-seconds of the stages that do nothing, each of which writes a small file."""
 
 
-def space_for(folder: Path, trials: int) -> SearchSpace:
+@dataclass
+class EverBetter(FakeRunner):
+    """Each proxy score and each exported model is a little better than the one before, whatever the plan is."""
+
+    trials: int = 1
+    _steps: dict[type[Any], int] = field(default_factory=dict)
+
+    async def run(self, job: jobs.Job[jobs.R_co]) -> tuple[jobs.R_co, StageCost]:
+        started = time.process_time()
+        try:
+            return await super().run(job)
+        finally:
+            STAGES.append(time.process_time() - started)
+
+    def _answer(self, job: jobs.Job[Any]) -> object:
+        match job:
+            case jobs.ProxyJob():
+                return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), job.images)
+            case jobs.ExportJob():
+                graph = super()._answer(job).graph  # type: ignore[attr-defined]  # of an ExportJob
+                return jobs.Exported(graph, round((0.5 + 0.4 * self._progress(job)) * IMAGES), IMAGES)
+        return super()._answer(job)
+
+    def _progress(self, job: jobs.Job[Any]) -> float:
+        """From 0 to 1 over the trials."""
+        step = self._steps[type(job)] = self._steps.get(type(job), 0) + 1
+        return min(1.0, step / (2 * self.trials))
+
+
+def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
     ratios = [round(FFN["low"] + FFN["step"] * index, 2) for index in range(19)]
     return SearchSpace.from_json(
         {
             "study": "bench",
             "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
             "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
-            "limits": {"accuracy": {"max_drop": 1.0}},
+            "limits": {"accuracy": {"min": 0.1}},
             "space": {
                 "backbone": [{"name": "fake_vit", "weights": "builtin"}],
-                "resolution": [16, 20, 24, 28],
+                "resolution": RESOLUTIONS,
                 "head_pruning_ratio": HEADS,
                 "ffn_pruning_ratio": ratios,
                 "quantization": ["fp32", "int8_dynamic"],
             },
             # Every plan is trained, so that every trial goes through all stages.
-            "search": {"trials": trials, "candidates": 1, "margin": 1.0},
+            "search": {"trials": trials, "candidates": 1, "margin": 1.0, "sampler": sampler},
             "storage": f"sqlite:///{folder / 'bench.db'}",
         }
     )
 
 
-def vitsearch(folder: Path, trials: int) -> int:
+def vitsearch(folder: Path, trials: int, sampler: str) -> int:
     """Run baseline, leaderboard, all stages of every trial and the last measurement; returns the number of trials."""
-    space = space_for(folder, trials)
+    space = space_for(folder, trials, sampler)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
+    runner, device = EverBetter(trials=trials), FakeDevice()
+    session = Session(space, study, ledger, runner, device, me, 1, Silent())
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
-    pipeline = Pipeline(fake_stage_config(), workspace, ledger, FakeRunner(), FakeDevice(), me, Silent())
+    context = StageContext.of(workspace, ledger, runner, me, Silent())
+    pipeline = Pipeline(fake_stage_config(), context, device)
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
-    asyncio.run(Driver(Session(space, study, ledger, pipeline, plans, me, 1, Silent())).run())
+    ended = asyncio.run(Driver(session, pipeline, plans).run())
+    if not ended.complete:
+        raise SystemExit(f"the search ended early: {ended.reason}")
     return len(study.records())
 
 
-def plain_optuna(folder: Path, trials: int) -> int:
+def plain_optuna(folder: Path, trials: int, sampler: str) -> int:
     """Ask, four suggestions, tell: the minimum that any driver on Optuna does."""
     import optuna
 
     url = f"sqlite:///{folder / 'plain.db'}"
     storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     tune(storage.engine)
-    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler("auto", 0))
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler(sampler, 0))
     for _ in range(trials):
         trial = study.ask()
         heads, ffn = trial.suggest_float("heads", 0.0, 0.67), trial.suggest_float("ffn", 0.0, 0.9)
@@ -83,7 +133,7 @@ def plain_optuna(folder: Path, trials: int) -> int:
     return trials
 
 
-def ray_tune(folder: Path, trials: int) -> int:
+def ray_tune(folder: Path, trials: int, sampler: str) -> int:
     """Ray Tune with OptunaSearch, one CPU and one trial at a time; the CPU time is also that of the driver alone."""
     import optuna
     from ray import tune as ray_tune_
@@ -100,7 +150,7 @@ def ray_tune(folder: Path, trials: int) -> int:
     search = OptunaSearch(
         metric=["accuracy", "cost"],
         mode=["max", "min"],
-        sampler=make_sampler("auto", 0),
+        sampler=make_sampler(sampler, 0),
         storage=optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url)),
     )
     ray_tune_.Tuner(
@@ -116,20 +166,84 @@ def _no_op(config: dict[str, float]) -> dict[str, float]:
     return {"accuracy": 1 - config["heads"] * config["ffn"], "cost": 1 - config["heads"]}
 
 
-def cost_ms(run: Callable[[Path, int], int], trials: int) -> float:
-    """CPU milliseconds of this process per trial, including the start-up of the database."""
-    with tempfile.TemporaryDirectory() as folder:
+@dataclass
+class Cost:
+    """Of one run: the trials that it told, CPU-seconds of this process, those inside the sampler, SQL statements."""
+
+    sampler: str
+    trials: int = 0
+    cpu_s: float = 0.0
+    sampler_s: float = 0.0
+    stages_s: float = 0.0
+    statements: int = 0
+
+    def row(self, name: str) -> str:
+        own_s = self.cpu_s - self.sampler_s - self.stages_s
+        cells = (f"{seconds * 1000 / self.trials:>12.1f}" for seconds in (own_s, self.sampler_s, self.stages_s))
+        return f"{name:<34}{self.trials:>8}{''.join(cells)}{self.statements / self.trials:>12.1f}"
+
+
+def cost_of(run: Callable[[Path, int, str], int], trials: int, sampler: str) -> Cost:
+    """Includes the start-up of the database."""
+    cost = Cost(sampler)
+    with tempfile.TemporaryDirectory() as folder, _counting_statements(cost), _timing_sampler(cost):
         started = time.process_time()
-        done = run(Path(folder), trials)
-        return (time.process_time() - started) * 1000 / done
+        cost.trials = run(Path(folder), trials, sampler)
+        cost.cpu_s = time.process_time() - started
+        cost.stages_s = sum(STAGES)
+        STAGES.clear()
+    return cost
+
+
+@contextmanager
+def _counting_statements(cost: Cost) -> Iterator[None]:
+    def count(*_: object) -> None:
+        cost.statements += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+@contextmanager
+def _timing_sampler(cost: Cost) -> Iterator[None]:
+    """Time what Optuna calls when it draws. What a call of the sampler reads of the study is its own share."""
+    import optuna
+
+    sampler = type(make_sampler(cost.sampler, 0))
+    assert issubclass(sampler, optuna.samplers.BaseSampler)
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*values: Any) -> Any:
+            started = time.process_time()
+            try:
+                return method(*values)
+            finally:
+                cost.sampler_s += time.process_time() - started
+
+        return call
+
+    names = ("infer_relative_search_space", "sample_relative", "sample_independent")
+    before = {name: getattr(sampler, name) for name in names}
+    for name, method in before.items():
+        setattr(sampler, name, timed(method))
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(sampler, name, method)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune, which is slow; 0 skips it")
+    parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     asked = parser.parse_args()
-    print(f"{'driver':<34}{'trials':>8}{'CPU ms per trial':>18}")
+    print("CPU milliseconds and SQL statements of a trial")
+    print(f"{'driver':<34}{'trials':>8}{'driver ms':>12}{'sampler ms':>12}{'stages ms':>12}{'statements':>12}")
     rows = [
         ("vitsearch, all stages no-op", vitsearch, asked.trials),
         ("plain Optuna ask and tell", plain_optuna, asked.trials),
@@ -137,7 +251,7 @@ def main() -> None:
     if asked.tune_trials:
         rows.append(("Ray Tune with OptunaSearch", ray_tune, asked.tune_trials))
     for name, run, trials in rows:
-        print(f"{name:<34}{trials:>8}{cost_ms(run, trials):>18.1f}", flush=True)
+        print(cost_of(run, trials, asked.sampler).row(name), flush=True)
 
 
 if __name__ == "__main__":

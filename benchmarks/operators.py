@@ -105,7 +105,7 @@ class StageRunner:
     workspace: jobs.Workspace
     base: jobs.Base
     targets: jobs.DistillationTargets
-    base_logits: str
+    reference: jobs.Reference
 
     @classmethod
     def open(cls, folder: Path) -> StageRunner:
@@ -113,31 +113,33 @@ class StageRunner:
         workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
         base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
         source = jobs.Source(BACKBONE, f"file:{workspace.store.get(base.weights_sha256)}", RESOLUTION)
-        logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
-        features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE, 0)).sha256
-        known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, IMAGES)).sha256
-        return cls(workspace, base, jobs.DistillationTargets("logits", logits, features), known)
+        logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
+        features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
+        known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+        return cls(
+            workspace, base, jobs.DistillationTargets("logits", logits, features), jobs.Reference(known, base.accuracy)
+        )
 
     def row(self, name: str, asked: Plan) -> Row:
         legality.refuse(asked, backbones.supports)
         spec = self._pruned(asked)
         targets = jobs.DistillationTargets("none") if asked.distillation == "none" else self.targets
+        seen = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.reference))
         job = jobs.TrainJob(
             self.workspace, spec, RECIPE, 0, 1, None, replace(targets, method=asked.distillation),
-            self.base_logits, IMAGES,
+            self.reference, seen,
         )  # fmt: skip
         tuned = tasks.train_rung(job)
         ready = tuned
         if asked.deployment.precision in precisions.TRAINED:
-            rounding = replace(job, recipe=QAT.recipe(RECIPE), start=1, end=1 + QAT.epochs(1))
+            rounding = replace(job, recipe=QAT.recipe(RECIPE, BACKBONE), start=1, end=1 + QAT.epochs(1))
             changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
             ready = tasks.train_quantized(jobs.QatJob(**changed))
         shipped = tasks.export_artifact(
             jobs.ExportJob(self.workspace, spec, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
-        seen = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.base_logits, IMAGES))
-        accuracies = self._cut(spec), seen.accuracy, tuned.accuracy, shipped.correct / shipped.n
-        return Row(name, *accuracies, shipped.macs_m, self.workspace.store.get(shipped.sha256))
+        accuracies = self._cut(spec), seen.accuracy, tuned.found.accuracy, shipped.correct / shipped.n
+        return Row(name, *accuracies, shipped.graph.macs_m, self.workspace.store.model(shipped.graph.sha256))
 
     def _cut(self, spec: jobs.CompressionSpec) -> float:
         """Accuracy after the cut alone."""

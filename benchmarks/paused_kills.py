@@ -50,7 +50,7 @@ task:
   data: {{source: folder, root: "{folder}/images"}}
   base: {{epochs: 1, batch_size: 16}}
   fine_tune: {{rungs: [0, 20, 21], images_per_epoch: 512, batch_size: 16}}
-  proxy: {{calibration_images: 16, validation_images: 60}}
+  proxy: {{calibration_images: 16}}
 objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize}}
 limits: {{accuracy: {{max_drop: 1.0}}}}
 space:

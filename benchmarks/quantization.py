@@ -57,8 +57,8 @@ class Data:
         return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
     def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
-        recipe = SETTINGS.recipe(RECIPE)
-        pool = fine_tune.training_pool(len(self.train), recipe)
+        recipe = SETTINGS.recipe(RECIPE, "vit_fmnist_p4")
+        pool = fine_tune.training_pool(np.arange(len(self.train)), recipe)
         logits = inference.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
         return fine_tune.FineTuneTask(
             images=self.train,

@@ -196,6 +196,13 @@ def onnxruntime_static(subject: Subject, plain: Path, path: Path) -> Row:
     return Row("onnxruntime", "quantize_static, defaults", path, DeviceJob("onnxruntime", {}))
 
 
+def onnxruntime_dynamic(plain: Path, path: Path) -> Row:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(str(plain), str(path))
+    return Row("onnxruntime", "quantize_dynamic, defaults", path, DeviceJob("onnxruntime", {}))
+
+
 def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
     os.environ["NNCF_CI"] = "1"
     import nncf

@@ -22,11 +22,11 @@ from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
-from vitsearch.pipeline.calibration import Calibration
+from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.workers import tasks
 
-BASE, CALIBRATION, IMAGES = "vit_fmnist_p4", Calibration(256, 0), 2000
+BASE, CALIBRATION = "vit_fmnist_p4", Calibration(256, 0)
 RECIPE = Recipe((0, 1), 4096, 64, 1e-4, 0.05, 8, 0.5, 2.0, seed=0)
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 FP32 = Deployment("local", "onnxruntime", "cpu", "fp32")
@@ -47,9 +47,11 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
     source = jobs.Source(BASE, "builtin", 28)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
-    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, IMAGES)).sha256
+    accuracy = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).accuracy
+    known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+    reference = jobs.Reference(known, accuracy)
     targets = jobs.DistillationTargets(
-        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     )
     block_structure, taylor = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
     by_kl = replace(taylor, depth=kl_without_each(block_structure))
@@ -60,19 +62,19 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
         resolved = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), block_structure, scores)
         spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
-        raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
+        raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
         cells = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
         if cut.is_identity:
             yield *cells, "", "", ""
             continue
-        spec = replace(spec, refit=CALIBRATION)
-        fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, IMAGES))
+        spec = replace(spec, calibrations=Calibrations(refit=CALIBRATION))
+        fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
         cells = *cells, f"{fitted.accuracy:.4f}", f"{fitted.kl:.4f}"
         if scores is by_kl:
             yield *cells, ""
             continue
-        job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, logits, IMAGES)
-        yield *cells, f"{tasks.train_rung(job).accuracy:.4f}"
+        job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, fitted)
+        yield *cells, f"{tasks.train_rung(job).found.accuracy:.4f}"
 
 
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:

@@ -87,7 +87,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     base = family.build(BASE).model
     logits = partial(inference.predict_logits, resolution=28, mean=images.mean, std=images.std)
     expected = logits(base, images.validation.images)
-    pool = fine_tune.training_pool(len(images.train), RECIPE)
+    pool = fine_tune.training_pool(images.learned, RECIPE)
     targets = logits(base, images.train.images, rows=pool)
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
     calibration = to_tensor(images.train.images[chosen], 28, images.mean, images.std)

@@ -44,7 +44,7 @@ def cut() -> nn.Module:
 
 def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmentation, epochs: int) -> tuple[float, Any]:
     """CPU-seconds of the training, and the trained model."""
-    pool = fine_tune.training_pool(len(data.train), replace(RECIPE, rungs=(0, 1)))
+    pool = fine_tune.training_pool(data.learned, replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
     logits = inference.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
     task = fine_tune.FineTuneTask(

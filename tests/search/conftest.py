@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, make_url, text
 
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Record
 from vitsearch.devices.protocols import Phases
@@ -75,6 +76,7 @@ class FakeStudy:
 
     def run(self, retry_failed: bool = False) -> SearchEnd:
         ledger = Ledger.open(self.space.storage)
+        ledger.costs.start_run(self.space.study, 1)
         try:
             return asyncio.run(self._drive(ledger, retry_failed))
         finally:
@@ -101,8 +103,10 @@ class FakeStudy:
         stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
         workspace = Workspace({}, *stores, self.folder / "cache")
         driver = driver or DriverId.current()
-        phases = Phases.of([*self.space.objectives, *self.space.limits], self.space.measure)
-        config = replace(fake_stage_config(), **{"phases": phases, "device_images": self.device_images, **changes})
+        metrics = [*self.space.objectives, *self.space.limits]
+        phases, confirms = Phases.of(metrics, self.space.measure), needs_confirmation(metrics)
+        known = {"phases": phases, "confirms": confirms, "device_images": self.device_images}
+        config = replace(fake_stage_config(), **known | changes)
         context = StageContext.of(workspace, ledger, self.runner, driver, self.progress)
         return Pipeline(config, context, self.device)
 

@@ -15,6 +15,7 @@ from vitsearch_evaluators.wire.paired import Milliseconds
 
 _FLAGS = {
     "contended": "other work disturbed the measurement more than the reference models can correct: measure again",
+    "memory_bound": "its time depends on the cache that others leave to its weights, which no reference model shows",
     "within_process": "a single process: processes differ by more than its runs, so there is no 95 % interval",
     "not_steady": "the times were not steady at the end of warm-up: measure again",
     "throttled": "the device throttled",

@@ -1,5 +1,6 @@
 """The context of a job: device, environment, attempt and time, as its result records them."""
 
+import os
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
@@ -21,14 +22,15 @@ class JobContext(NamedTuple):
 
     def start(self) -> "StartedJob":
         """Start the clock of the job."""
-        return StartedJob(self, time.monotonic(), utc_now())
+        return StartedJob(self, time.monotonic(), _children_cpu_s(), utc_now())
 
 
 class StartedJob(NamedTuple):
-    """A running job; `start_s` is monotonic, `started_at` is UTC."""
+    """A running job; `start_s` is monotonic, `start_cpu_s` that of the processes so far, `started_at` is UTC."""
 
     context: JobContext
     start_s: float
+    start_cpu_s: float
     started_at: str
 
     def fields(self) -> Dict[str, Any]:
@@ -41,6 +43,13 @@ class StartedJob(NamedTuple):
             "attempts": context.attempts,
             "queue_s": context.queue_s,
             "seconds": time.monotonic() - self.start_s,
+            "cpu_seconds": max(0.0, _children_cpu_s() - self.start_cpu_s),
             "emulated": context.slowdown is not None,
             "started_at": self.started_at,
         }
+
+
+def _children_cpu_s() -> float:
+    """Return the CPU time of all processes that have ended; jobs run one at a time."""
+    times = os.times()
+    return times.children_user + times.children_system

@@ -219,6 +219,7 @@ def _environment(python: str, folder: str) -> Dict[str, str]:
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # Newer builds keep a database in the user's home and upload it from a thread, which disturbs the measurement.
     environment["ORT_DISABLE_TELEMETRY"] = "1"
+    environment["CI"] = "true"  # the only switch of OpenVINO's telemetry, which writes into the home folder
     if python == sys.executable:
         return processes.with_package_path(environment)
     return processes.with_package_path(environment, os.path.join(folder, "package"))

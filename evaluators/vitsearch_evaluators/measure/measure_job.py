@@ -25,7 +25,7 @@ from vitsearch_evaluators.measure.child.phase_reports import PowerReport, Proces
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.figures.combine import combine
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
-from vitsearch_evaluators.measure.figures.timing import Timing
+from vitsearch_evaluators.measure.figures.timing import DeviceTimes, Timing
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
 from vitsearch_evaluators.wire.job_spec import REFERENCE, JobSpec, MeasureProtocol
@@ -82,7 +82,8 @@ def measure_job(
     if runtimes.create(spec.runtime).prepares:
         children.prepare()
     key = ReferenceKey(str(protocol.reference), context.environment_id, spec.runtime, protocol.threads)
-    timing = Timing(protocol, references or ReferenceStore(), key, is_virtual(system))
+    device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
+    timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
     while timing.needs_another():
         timing.add(children.report("latency", ProcessReport.from_json, len(timing.reports)))
     sustained, not_provided = None, None

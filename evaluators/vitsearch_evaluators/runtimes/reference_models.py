@@ -28,6 +28,8 @@ from vitsearch_evaluators.base.onnx_writer import (
 
 _IR_VERSION, _OPSET = 7, 13
 _ROWS, _WIDTH, _PRODUCTS = 32, 416, 24
+PRODUCTS_BYTES = 4 * _WIDTH * _WIDTH * _PRODUCTS
+"""The weights of the products."""
 _CHANNELS, _PIXELS, _CONVOLUTIONS = 32, 14, 24
 
 

@@ -2,10 +2,12 @@
 
 import math
 import random
-from typing import List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
-from vitsearch_evaluators.wire.measurement import Latency
+
+if TYPE_CHECKING:
+    from vitsearch_evaluators.wire.measurement import Latency
 
 QUANTILE_MINIMUM_RUNS = {"p50": 11, "p90": 64, "p95": 130, "p99": 662}
 """Fewest runs for a quantile, by MLPerf's early stopping at 99 % confidence: with fewer it may be far off."""
@@ -38,8 +40,10 @@ def student_95(degrees: int) -> float:
     return _STUDENT_95[min(degrees, len(_STUDENT_95)) - 1]
 
 
-def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> Latency:
+def summarize(series: Sequence[Sequence[float]], seed: int = 0) -> "Latency":
     """Summarise the samples (ms) of several processes together; ValueError for fewer than 11 samples."""
+    from vitsearch_evaluators.wire.measurement import Latency  # kept out of the measuring child
+
     ordered = sorted(value for values in series for value in values)
     count = len(ordered)
     if count < MINIMUM_RUNS:

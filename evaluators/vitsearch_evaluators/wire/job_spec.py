@@ -45,8 +45,9 @@ class MeasureProtocol(NamedTuple):
     """How one measurement is taken. Equal protocols give comparable numbers.
 
     Each fresh process warms up until it has done `warmup_min_runs` runs in at least `warmup_min_s` seconds and its
-    times are steady (or ten times `warmup_min_s` more seconds have passed). Then it samples in bursts until it has
-    `min_runs` runs and `min_s` seconds; it ends after `max_s` seconds of sampling if it has at least 11 runs by then.
+    times are steady (or ten times `warmup_min_s` more seconds have passed; beside references five times). Then it
+    samples in bursts until it has `min_runs` runs and `min_s` seconds; it ends after `max_s` seconds of sampling if it
+    has at least 11 runs by then.
     Within a burst the model alternates with the reference models whose digest is `reference` (None: with none). A
     process that runs longer than `timeout_s` seconds, plus the set duration of its phase, is killed and the measurement
     fails as `timeout`.
@@ -160,7 +161,7 @@ REFERENCE = "8bd336cfcf8070cc55c6c14099ed47355097aa543cea860f9bd9dfbcadcf10bf"
 SCREEN = MeasureProtocol(
     id="screen-1",
     warmup_min_runs=20,
-    warmup_min_s=0.2,
+    warmup_min_s=0.1,
     min_runs=24,
     min_s=1.0,
     max_s=60.0,

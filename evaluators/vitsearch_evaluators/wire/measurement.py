@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes, shapes_to_json
 from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, wall_ms
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL
@@ -73,23 +74,6 @@ class Contention(NamedTuple):
 
 
 _CONTENTION = {"wait_over_cpu": _maybe, "wall_over_cpu": _maybe}
-
-
-class Counters(NamedTuple):
-    """What the processor's own counters counted for each run, in millions."""
-
-    instructions_m: float
-    cycles_m: float
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict())
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "counters") -> "Counters":
-        return cls(**json_reader.read_object(value, _COUNTERS, where))
-
-
-_COUNTERS = {"instructions_m": json_reader.number(0.0), "cycles_m": json_reader.number(0.0)}
 
 
 class Power(NamedTuple):
@@ -170,11 +154,12 @@ class Measurement(NamedTuple):
     `reasons` explains it; `reasons["interval"]` is there if the interval is wider than the protocol asks for.
 
     `flags`: `contended` (the two reference models disagree too much to correct for other load or, where there are none,
-    other load was seen: measure again), `within_process` (a single process, so no 95 % interval), `not_steady` (times
-    were not steady when the warm-up had to end), `concurrent_io` (the agent received or sent files meanwhile),
-    `swapped`, `throttled` (a throttling counter of the device increased), `sustained_throttling` (also in every
-    repeat), `warm_start` (the device did not cool down in time), `unverified_device` (measured since the last good
-    canary of a device in quarantine).
+    other load was seen: measure again), `memory_bound` (the time depends on the cache that others leave to the weights,
+    which the reference models do not show, so the interval is wide), `within_process` (a single process, so no 95 %
+    interval), `not_steady` (times were not steady when the warm-up had to end), `concurrent_io` (the agent received or
+    sent files meanwhile), `swapped`, `throttled` (a throttling counter of the device increased), `sustained_throttling`
+    (also in every repeat), `warm_start` (the device did not cool down in time), `unverified_device` (measured since the
+    last good canary of a device in quarantine).
     `result_fields` explains the fields that all results share.
     """
 
@@ -210,6 +195,7 @@ class Measurement(NamedTuple):
     attempts: int
     queue_s: float
     seconds: float
+    cpu_seconds: float
     emulated: bool
     started_at: str
 

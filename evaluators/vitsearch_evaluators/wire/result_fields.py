@@ -14,11 +14,13 @@ OF_EVERY_RESULT: Mapping[str, json_reader.Reader] = {
     "attempts": json_reader.integer(1),
     "queue_s": json_reader.number(),
     "seconds": json_reader.number(),
+    "cpu_seconds": json_reader.number(),
     "emulated": json_reader.boolean,
     "started_at": json_reader.text,
 }
 """Their readers. `attempts` counts starts, more than 1 after an interruption; `queue_s` is the time in the queue,
-`seconds` the time of the work; `started_at` is UTC by the device's own clock."""
+`seconds` the time of the work, `cpu_seconds` that of its processes on a processor; `started_at` is UTC by the device's
+own clock."""
 
 OF_A_MODEL: Mapping[str, json_reader.Reader] = dict(
     OF_EVERY_RESULT,

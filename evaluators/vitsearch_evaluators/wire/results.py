@@ -40,6 +40,7 @@ class AccuracyResult(NamedTuple):
     attempts: int
     queue_s: float
     seconds: float
+    cpu_seconds: float
     emulated: bool
     started_at: str
 
@@ -137,6 +138,7 @@ class PeaksResult(NamedTuple):
     attempts: int
     queue_s: float
     seconds: float
+    cpu_seconds: float
     emulated: bool
     started_at: str
 

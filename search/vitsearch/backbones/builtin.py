@@ -16,7 +16,8 @@ from vitsearch.errors import WeightsError
 @dataclass(frozen=True)
 class BuiltinBase:
     """One base. ``architecture`` is the timm model that gets ``arguments``; ``asset`` its weights (safetensors, fp16)
-    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]."""
+    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]. It classifies
+    ``correct`` of the validation images of :data:`JUDGED_ON` correctly."""
 
     family: str
     architecture: str
@@ -27,6 +28,7 @@ class BuiltinBase:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    correct: int
 
     @property
     def classes(self) -> int:
@@ -40,7 +42,19 @@ class BuiltinBase:
         return path
 
 
-def _fashion_mnist(family: str, architecture: str, asset: str, **arguments: Any) -> BuiltinBase:
+@dataclass(frozen=True)
+class Judged:
+    """The validation images of a data set, by its fingerprint."""
+
+    fingerprint: str
+    images: int
+
+
+JUDGED_ON = Judged("311ea9cc3947638c251e4645bb2e7f6d49766ab36277a7b4d5b111f10d4e739f", 2000)
+"""``builtin:fashion-mnist-14k``."""
+
+
+def _fashion_mnist(family: str, architecture: str, asset: str, correct: int, **arguments: Any) -> BuiltinBase:
     return BuiltinBase(
         family=family,
         architecture=architecture,
@@ -51,6 +65,7 @@ def _fashion_mnist(family: str, architecture: str, asset: str, **arguments: Any)
         channels=1,
         mean=(0.2860,),
         std=(0.3530,),
+        correct=correct,
     )
 
 
@@ -63,6 +78,7 @@ BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
             "vit",
             "vit_tiny_patch16_224",
             "vit_fmnist_p4.safetensors",
+            1811,
             patch_size=4,
             embed_dim=192,
             depth=6,
@@ -72,12 +88,13 @@ BUILTIN: Mapping[str, BuiltinBase] = MappingProxyType(
             "efficientvit_mit",
             "efficientvit_b0",
             "efficientvit_fmnist.safetensors",
+            1824,
             widths=(16, 32, 64, 128),
             depths=(1, 2, 2, 1),
             head_widths=(256, 128),
         ),
         "mobilevit_fmnist": _fashion_mnist(
-            "mobilevit", "mobilevit_xxs", "mobilevit_fmnist.safetensors", output_stride=16
+            "mobilevit", "mobilevit_xxs", "mobilevit_fmnist.safetensors", 1854, output_stride=16
         ),
     }
 )

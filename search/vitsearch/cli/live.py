@@ -67,7 +67,7 @@ class LiveView:
     def waits(self, text: str | None) -> None:
         self._waits = text
 
-    def counted(self, what: str, done: int, wanted: int) -> None:
+    def counted(self, what: str, done: int, wanted: int | None) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what)
         self._bars.update(self._tasks[what], completed=done, total=wanted)

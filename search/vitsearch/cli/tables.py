@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, model_text, plan_text
+from vitsearch.core.stage import Stage
 from vitsearch.study.front import Front, Point
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
@@ -24,14 +26,6 @@ QUIET = (
     "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
     "..._p50_raw in --json is what was read."
 )
-SPENT_ON = {
-    "block_structure": "scores of heads and channels",
-    "training": "training",
-    "artifact": "export",
-    "accuracy": "evaluation",
-    "measurement": "measurement",
-}
-"""What users read for the tables of the ledger."""
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -163,7 +157,8 @@ def counted(number: int, noun: str) -> str:
 def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
     marked = EMULATED if state["emulated"] else ""
-    trained = f"{state['trained']} of {state['wanted']} plans trained"
+    of_wanted = "" if state["wanted"] is None else f" of {state['wanted']}"
+    trained = f"{state['trained']}{of_wanted} plans trained"
     console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
         console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
@@ -171,10 +166,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
     for number, reason in state["failures"].items():
         console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
-    spent = {name: seconds for name, seconds in state["cpu_seconds"].items() if seconds}
-    console.print(
-        "CPU-seconds: " + ", ".join(f"{SPENT_ON[name]} {seconds:.0f}" for name, seconds in spent.items()), markup=False
-    )
+    console.print(_spent(state["cpu_seconds"], state["busy_share"]), markup=False)
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
@@ -185,6 +177,14 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
             plan = Plan.from_json(row["plan"])
             if warning := in_name_only(plan.deployment.precision, row["shares"]):
                 console.print(f"{plan_text(plan)}: {warning}", style="yellow", markup=False)
+
+
+def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
+    """What a study has cost: stages that took a second or more, the largest first."""
+    largest = sorted(cpu_seconds.items(), key=lambda pair: -pair[1])
+    parts = [f"{Stage(name).words} {seconds:.0f}" for name, seconds in largest if seconds >= 0.5]
+    text = f"CPU-seconds: {sum(cpu_seconds.values()):.0f}" + (f" ({', '.join(parts)})" if parts else "")
+    return text if busy_share is None else f"{text}; {busy_share:.0%} of the cores' time"
 
 
 def _print_value_notes(models: dict[str, Metrics], console: Console) -> None:

@@ -9,6 +9,7 @@ A study with several devices writes ``latency_ms_p50@nano``; :func:`split` separ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,3 +64,9 @@ def split(name: str) -> tuple[Metric, str | None]:
     """Split ``"cpu_ms_p50@pi"`` into the metric and ``"pi"``. Raises KeyError for an unknown metric."""
     base, _, device = name.partition("@")
     return METRICS[base], device or None
+
+
+def needs_confirmation(names: Iterable[str]) -> bool:
+    """Whether any of these objectives and limits is measured by the confirmation protocol alone."""
+    metrics = [split(name)[0] for name in names]
+    return any(metric.on_device and not metric.screened for metric in metrics)

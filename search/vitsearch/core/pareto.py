@@ -36,13 +36,17 @@ def dominates(one: Loss, other: Loss) -> bool:
 
 def front(points: Sequence[Loss]) -> list[int]:
     """Indices of the points that no other point dominates; of equal points only the first."""
-    seen: set[Loss] = set()
-    kept = []
-    for index, point in enumerate(points):
-        if point not in seen and not any(dominates(other, point) for other in points):
+    kept: list[int] = []
+    least = math.inf
+    for index in sorted(range(len(points)), key=lambda index: points[index]):  # what dominates a point comes before it
+        point = points[index]
+        if len(point) == 2:
+            if point[1] < least:
+                least = point[1]
+                kept.append(index)
+        elif not any(points[other] == point or dominates(points[other], point) for other in kept):
             kept.append(index)
-            seen.add(point)
-    return kept
+    return sorted(kept)
 
 
 def hypervolume(points: Sequence[Loss], reference: Loss) -> float:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.tuning import tuning_of
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
 Scope = Literal["uniform", "global", "isomorphic"]
@@ -63,7 +64,8 @@ class Recipe:
     before and decays its own learning rate to zero, so that every rung ends with a finished model.
     ``images_per_epoch`` is the number of training images in one epoch. ``layer_decay`` multiplies the learning rate
     once for each layer between a weight and the classifier (1 for equal rates). The stem and the first
-    ``frozen_blocks`` blocks are not trained.
+    ``frozen_blocks`` blocks are not trained. With ``frozen_statistics`` batch norms keep the statistics that they start
+    with.
     """
 
     rungs: tuple[int, ...]
@@ -80,6 +82,7 @@ class Recipe:
     layer_decay: float = 1.0
     frozen_blocks: int = 0
     gradient_checkpointing: bool = False
+    frozen_statistics: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"rungs": list(self.rungs)}
@@ -93,16 +96,24 @@ class Recipe:
 @dataclass(frozen=True)
 class QuantizationAware:
     """Quantization-aware training for ``int8_qat``, which follows the last rung with the same recipe, except that it
-    has ``epochs_share`` of that rung's epochs and ``lr_share`` of the recipe's peak learning rate."""
+    has ``epochs_share`` of that rung's epochs and a peak learning rate of its own, ``lr`` (None: the backbone's), and
+    that batch norms keep their statistics: under rounding they moved away from the weights that follow them."""
 
     epochs_share: float = 1.0
-    lr_share: float = 1.0
+    lr: float | None = None
 
-    def recipe(self, recipe: Recipe) -> Recipe:
-        return replace(recipe, lr=recipe.lr * self.lr_share)
+    def of(self, backbone: str) -> QuantizationAware:
+        """The same settings with the learning rate of ``backbone`` where they have none."""
+        return replace(self, lr=self._lr(backbone))
+
+    def recipe(self, recipe: Recipe, backbone: str) -> Recipe:
+        return replace(recipe, lr=self._lr(backbone), frozen_statistics=True)
 
     def epochs(self, rung: int) -> float:
         return rung * self.epochs_share
+
+    def _lr(self, backbone: str) -> float:
+        return tuning_of(backbone).qat_lr if self.lr is None else self.lr
 
 
 @dataclass(frozen=True)

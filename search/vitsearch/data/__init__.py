@@ -5,7 +5,7 @@ image_data.py     ImageData: a data set as the search uses it; fingerprint; desc
 fashion_mnist.py  the two built-in sets
 folders/          the user's own folders of images
 timm_sets/        every set that timm reads
-splits.py         Split: images, labels and digest        holdout.py   choice of the validation images
+splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
 review.py         warnings about data that judges badly
@@ -15,6 +15,7 @@ tensors.py        uint8 arrays to torch tensors (the only module here that impor
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vitsearch.core.data_sources import SOURCES
@@ -34,6 +35,10 @@ def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
     Decoded images are stored in ``cache_dir`` and mapped from there; without ``cache_dir`` every call decodes them into
     memory. Raises :class:`~vitsearch.errors.DataError`.
     """
+    return replace(_read(spec, cache_dir), holdout_images=spec.holdout_images)
+
+
+def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     if spec.source.startswith("builtin:"):
         return load_fashion_mnist(spec)
     return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)

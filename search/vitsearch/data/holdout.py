@@ -1,4 +1,4 @@
-"""The choice of validation images for a set without a validation split."""
+"""The images that are held out: for validation, of a set without a validation split, and for judging in the search."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from vitsearch.data.arrays import Labels
 from vitsearch.data.problems import Problems
+
+SEED = 0
+HOLDOUT_SHARE = 0.1
 
 
 def held_out(
@@ -32,6 +35,20 @@ def held_out(
         kept = set(contents[:count])
         chosen[rows] = [sha256s[row] in kept for row in rows]
     return chosen
+
+
+def set_aside(labels: Labels, most: int) -> Labels:
+    """Ascending rows of the training images, with ``labels`` (N,), that judge models during the search.
+
+    A tenth of each class, to within one image, but at most ``most`` in all, and at least one image of two. The draw
+    depends on the labels alone, so all studies on the same data hold out the same images.
+    """
+    count = min(most, max(int(len(labels) * HOLDOUT_SHARE), min(1, len(labels) - 1)))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        place[np.random.default_rng([SEED, int(label)]).permutation(rows)] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return np.sort(np.argsort(place, kind="stable")[:count]).astype(np.int64)
 
 
 def too_few(name: str, count: int) -> str:

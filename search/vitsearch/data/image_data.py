@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from vitsearch.core.keys import DataIdentity
+from vitsearch.data.arrays import Labels
+from vitsearch.data.holdout import set_aside
 from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 1
+SCHEMA = 2
+HOLDOUT_IMAGES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +25,7 @@ class ImageData:
     """Square images with ``image_size`` pixels a side, and their classes in stored order.
 
     ``mean`` and ``std`` (one number per channel, of pixels in [0, 1]) come from the training images.
+    At most ``holdout_images`` of the training images judge models in the search; no training sees them.
     ``identity`` does not cover the test images, because no result of the search depends on them. They are read on the
     first use of :attr:`test`; the search itself never uses it.
     """
@@ -30,6 +36,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     read_test: Callable[[], Split] | None = field(default=None, repr=False)
+    holdout_images: int = HOLDOUT_IMAGES
 
     @property
     def image_size(self) -> int:
@@ -45,8 +52,19 @@ class ImageData:
         return self.read_test() if self.read_test is not None else None
 
     @cached_property
+    def holdout(self) -> Labels:
+        """Ascending rows of ``train`` on which compressed models are compared with their base. Nothing is trained,
+        fitted or calibrated on them."""
+        return set_aside(self.train.labels, self.holdout_images)
+
+    @cached_property
+    def learned(self) -> Labels:
+        """The other rows of ``train``, ascending."""
+        return np.setdiff1d(np.arange(len(self.train)), self.holdout, assume_unique=True)
+
+    @cached_property
     def identity(self) -> DataIdentity:
-        """The fingerprint of classes, training and validation images that keys depend on."""
+        """The fingerprint of classes, training, holdout and validation images that keys depend on."""
         fingerprint = digest(
             {
                 "schema": SCHEMA,
@@ -55,6 +73,7 @@ class ImageData:
                 "channels": self.channels,
                 "train": self.train.sha256,
                 "validation": self.validation.sha256,
+                "holdout": len(self.holdout),
             }
         )
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
@@ -68,6 +87,7 @@ class ImageData:
             "channels": self.channels,
             "mean": list(self.mean),
             "std": list(self.std),
+            "holdout_images": len(self.holdout),
             "splits": {
                 name: {"images": len(split), "sha256": split.sha256}
                 for name, split in (("train", self.train), ("validation", self.validation))
@@ -84,7 +104,7 @@ def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -
         return []
     lines = [
         f"{key}: the study has {stored[key]}, the data now has {current[key]}"
-        for key in ("image_size", "channels")
+        for key in ("image_size", "channels", "holdout_images")
         if stored[key] != current[key]
     ]
     return (

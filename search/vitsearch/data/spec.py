@@ -19,7 +19,8 @@ class DataSpec:
     takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; for a set without a
     validation split, ``validation_share`` and ``seed`` choose the validation images. ``input_key`` and ``target_key``
     name the columns of hfds and the members of wds. ``class_names`` name classes whose labels are only numbers.
-    ``download`` allows fetching a set from the network.
+    ``download`` allows fetching a set from the network. ``holdout_images`` is the largest number of training images
+    (never more than a tenth of them) that judge models during the search and train none.
 
     Raises :class:`~vitsearch.errors.DataError` for a value that is not allowed.
     """
@@ -36,6 +37,7 @@ class DataSpec:
     target_key: str | None = None
     class_names: tuple[str, ...] | None = None
     download: bool = False
+    holdout_images: int = 2000
 
     def __post_init__(self) -> None:
         if problem := source_problem(self.source):
@@ -48,6 +50,8 @@ class DataSpec:
             raise DataError(f"data.image_size: {self.image_size!r}; allowed: 8 to 4096 pixels")
         if not 0.0 < self.validation_share < 1.0:
             raise DataError(f"data.validation_share: {self.validation_share!r}; allowed: above 0 and below 1")
+        if self.holdout_images < 1:
+            raise DataError(f"data.holdout_images: {self.holdout_images!r}; allowed: at least 1")
         if self.class_names is not None and len(set(self.class_names)) != len(self.class_names):
             raise DataError("data.class_names: a name is listed twice")
 

@@ -1,7 +1,9 @@
-"""A device that is this machine: the workers of the run pause while it measures.
+"""A device that is this machine: the workers of the run pause while it measures what work beside it would disturb.
 
-Trainings beside a measurement slow it down. So the workers stop, everything that waits for the device is measured in
-one pause, and they continue. How often they pause is a matter of :func:`seconds_to_wait`.
+A screening measurement runs beside them: its ratio to the reference models moves by less than its interval
+(``benchmarks/noise.py``, one busy neighbour). For a confirmation, and for what cannot run the references, the workers
+stop, everything of that kind that waits for the device is measured in one pause, and they continue. How often they
+pause is a matter of :func:`seconds_to_wait`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Protocol, TypeVar
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.wrapped_device import WrappedDevice
-from vitsearch_evaluators.wire.protocol import Measurement, MeasureProtocol
+from vitsearch_evaluators.wire.protocol import SCREEN, Measurement, MeasureProtocol
 
 RUN_PER_PAUSE = 2.0
 """Busy workers run at least this many times as long as the pause before. They keep two thirds of the time, and what
@@ -30,6 +32,8 @@ LOOK_S = 0.25
 """Seconds between two looks at how many workers are busy."""
 RENEW_S = 2.0
 """Seconds between two requests to stay paused; ``workers.process_guard.LEASE_S`` must be several times as long."""
+BESIDE_REFERENCES = {("onnxruntime", "cpu"), ("openvino", "cpu")}
+"""Runtimes and providers that run the reference models beside a model, as the agent's runtimes do."""
 R = TypeVar("R")
 
 
@@ -58,11 +62,27 @@ def seconds_to_wait(busy: float, ran_s: float, paused_s: float) -> float:
     return max(0.0, RUN_PER_PAUSE * busy * min(paused_s, MAX_PAUSE_S) - ran_s)
 
 
-class PausingDevice(WrappedDevice):
-    """The device of a run on the machine of its workers. Accuracy does not depend on time, so nothing pauses for it."""
+def needs_quiet(deployment: Deployment, protocol: MeasureProtocol) -> bool:
+    """Whether work beside a measurement would show in its result: it confirms, or it has no references."""
+    is_screen = protocol.max_processes <= SCREEN.max_processes
+    return not is_screen or (deployment.runtime, deployment.provider) not in BESIDE_REFERENCES
 
-    def __init__(self, device: Device, workers: PausableWorkers, clock: Callable[[], float] = time.monotonic) -> None:
+
+class PausingDevice(WrappedDevice):
+    """The device of a run on the machine of its workers. Accuracy does not depend on time, so nothing pauses for it.
+
+    ``quiet`` says which measurements the workers pause for.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        workers: PausableWorkers,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: Callable[[Deployment, MeasureProtocol], bool] = needs_quiet,
+    ) -> None:
         super().__init__(device)
+        self._quiet = quiet
         self._workers = workers
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -74,6 +94,8 @@ class PausingDevice(WrappedDevice):
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
+        if not self._quiet(deployment, protocol):
+            return await self._device.measure(artifact, deployment, protocol, repeat)
         self._wanted += 1
         try:
             async with self._turn:

@@ -37,6 +37,7 @@ class OpenVinoExporter(Exporter):
     packages = ("openvino", "nncf")
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
+        _switch_off_telemetry()
         import openvino
 
         from vitsearch.compress.quantization import fake_quant
@@ -73,9 +74,14 @@ def _is_fused_wrongly(onnx_path: Path) -> bool:
     return any(len(shape) == 4 and 0 < shape[1] == shape[2] == shape[3] for shape in attentions)
 
 
+def _switch_off_telemetry() -> None:
+    """OpenVINO and NNCF report their use over the network and write into the home folder."""
+    os.environ["CI"] = os.environ["NNCF_CI"] = "true"
+
+
 def _quantized(model: Any, task: ExportTask) -> Any:
     """The model with NNCF's quantizers, calibrated on the images of the task."""
-    os.environ["NNCF_CI"] = "1"  # no telemetry
+    _switch_off_telemetry()
     import nncf
     from nncf.quantization import advanced_parameters as advanced
 

@@ -24,7 +24,9 @@ class Teacher:
 @dataclass(frozen=True)
 class StageConfig:
     """``teacher`` None: each backbone is distilled from its own unpruned base. ``starting_digest`` gives the digest of
-    a backbone's starting weights. The device evaluates the models of the front on ``device_images`` images."""
+    a backbone's starting weights. ``confirms``: the objectives and limits need the confirmation measurement of every
+    model; otherwise its screening measurement decides until the end. The device evaluates the models of the front on
+    ``device_images`` images."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -33,11 +35,11 @@ class StageConfig:
     starting_digest: Callable[[Source], str]
     calibration_images: int
     quantization_images: int
-    proxy_images: int
     seed: int
     qat: QuantizationAware = QuantizationAware()
     phases: Phases = Phases()
     device_images: int = 0
+    confirms: bool = False
 
     @property
     def calibration(self) -> Calibration:

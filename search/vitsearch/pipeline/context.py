@@ -46,7 +46,9 @@ class StageContext:
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
         with self.stage(job.stage):
-            return await self.runner.run(job)
+            result, cost = await self.runner.run(job)
+        self.ledger.costs.note(job.stage, cost)
+        return result, cost
 
     async def file(self, key: str, job: FileJob) -> str:
         """The digest of the file that ``job`` makes, once for every trial and every rung."""

@@ -49,7 +49,10 @@ class DeviceAccuracy:
             with self._context.stage(Stage.DEVICE_ACCURACY):
                 found = await self._device.accuracy(file.path, subset, file.deployment(plan))
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
-            return row, StageCost(found.seconds, {plan.deployment.runtime: found.runtime_version})
+            versions = {plan.deployment.runtime: found.runtime_version}
+            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
+            self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)
+            return row, cost
 
         return await self._context.single_flight.get(
             StageKey(Stage.DEVICE_ACCURACY, f"{key}:{where}"),

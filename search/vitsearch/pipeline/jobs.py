@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
 from vitsearch.core.resolve import ResolvedPlan
@@ -38,6 +38,8 @@ class Source:
     window_size: int | None = None
 
 
+Images = Literal["train", "holdout"]
+"""Images of the training split: those that a recipe trains on, or those that judge and train nothing."""
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -118,14 +120,13 @@ class SensitivityJob(FileJob):
 
 @dataclass(frozen=True)
 class LogitsJob(FileJob):
-    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on validation images: a
-    .npy file, float32 (images, classes)."""
+    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on the ``holdout``: a .npy
+    file, float32 (images, classes)."""
 
     stage = Stage.LOGITS
     source: Source
-    split: str
+    images: Images
     recipe: Recipe
-    images: int
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,19 @@ class ScreenJob(Job[Graph]):
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The unpruned base that a compressed model is compared with: the file of its logits on the holdout, and its
+    accuracy on the validation split."""
+
+    logits_sha256: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
+    """What ``n`` images of the holdout say of a model: its KL to the base in nats, and its accuracy, without what it
+    still remembers of a base that had the holdout in its own training."""
+
     accuracy: float
     kl: float
     n: int
@@ -190,22 +203,23 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ProxyJob(Job[Evaluation]):
-    """Rung 0: refit in closed form, then accuracy and KL to the base on ``images`` validation images."""
+    """Rung 0: refit in closed form, then compare with the base."""
 
     stage = Stage.PROXY
     spec: CompressionSpec
-    base_logits_sha256: str
-    images: int
+    reference: Reference
+
+
+Kept = Literal["start", "last", "average"]
+"""The state that a rung ends with: the weights of its start, those of its last step, or the average of its steps."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    accuracy: float
-    kl: float
-    n: int
+    found: Evaluation
     checkpoint_sha256: str
     steps: int
-    kept_start: bool
+    kept: Kept
 
 
 @dataclass(frozen=True)
@@ -228,7 +242,8 @@ class DistillationTargets:
 
 @dataclass(frozen=True)
 class TrainJob(Job[Trained]):
-    """From rung ``start`` to rung ``end`` (epochs). The start is kept when the tune ends worse."""
+    """From rung ``start``, which has ``before``, to rung ``end`` (epochs). Of the start, the last weights and their
+    average the rung keeps what is nearest to the base on the holdout."""
 
     stage = Stage.TRAIN
     spec: CompressionSpec
@@ -237,8 +252,8 @@ class TrainJob(Job[Trained]):
     end: float
     checkpoint_sha256: str | None
     targets: DistillationTargets
-    base_logits_sha256: str
-    images: int
+    reference: Reference
+    before: Evaluation
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
-"""A measurement that other work disturbed beyond correction is repeated until it was tried so often."""
-NO_COST = StageCost(0.0, {})
+"""A confirmation that other work disturbed beyond correction is repeated until it was tried so often. A screening
+measurement has a wider interval then, and is repeated where that decides."""
+NO_COST = StageCost(0.0)
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -45,15 +46,16 @@ class ModelFile:
         return plan.deployment.with_options(self.options)
 
 
-def final_rounds(record: Record | None) -> int:
-    """How often a model that is shown at the end was confirmed: once on the idle machine, and before that once after
-    its training or, as the baseline (None), at the start. A model of the leaderboard was only screened."""
-    return 2 if record is None or record.was_trained else 1
+def final_rounds(record: Record | None, confirms: bool) -> int:
+    """How often a model that is shown at the end was confirmed: once on the idle machine; and once before, after its
+    training or, as the baseline (None), at the start, in a study that ``confirms`` every model."""
+    return 2 if confirms and (record is None or record.was_trained) else 1
 
 
-def rounds_of(rows: Iterable[MeasurementRow]) -> int:
-    """How often a graph was measured: disturbed attempts count as one with the attempt that followed."""
-    return max((1 + _round_of(row) for row in rows), default=0)
+def rounds_of(repeats: Iterable[int]) -> int:
+    """How often a graph was measured, from the numbers of its measurements: disturbed attempts count as one with the
+    attempt that followed."""
+    return max((1 + repeat // ATTEMPTS for repeat in repeats), default=0)
 
 
 def _round_of(row: MeasurementRow) -> int:
@@ -76,7 +78,7 @@ class DeviceMeasurements:
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         """How often a graph was measured by a protocol in the present environment."""
-        return rounds_of(self._rows(graph, protocol))
+        return rounds_of(self._repeats(graph, protocol))
 
     async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
@@ -103,7 +105,8 @@ class DeviceMeasurements:
             for row in others:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
-        for attempt in range(ATTEMPTS):
+        attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
+        for attempt in range(attempts):
             repeat = number * ATTEMPTS + attempt
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(file.path, deployment, protocol, repeat)
@@ -111,8 +114,10 @@ class DeviceMeasurements:
             self._results.adopt_times(found)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
-            cost = StageCost(found.seconds, {deployment.runtime: found.runtime_version})
-            if "contended" not in found.flags or attempt == ATTEMPTS - 1:
+            versions = {deployment.runtime: found.runtime_version}
+            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
+            self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
+            if "contended" not in found.flags or attempt == attempts - 1:
                 return row, cost
             self._context.ledger.add(row, cost)
         raise AssertionError("unreachable")
@@ -128,14 +133,16 @@ class DeviceMeasurements:
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        rows = [row for row in self._rows(graph, protocol) if _round_of(row) == number]
-        return rows[-1] if rows else None
-
-    def _rows(self, graph: str, protocol: MeasureProtocol) -> list[MeasurementRow]:
-        """What was measured by a protocol in the present environment, oldest first."""
+        if all(repeat // ATTEMPTS != number for repeat in self._repeats(graph, protocol)):
+            return None
         info = self._device.info
         rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)
-        return [row for row in rows if row.environment_id == info.environment_id]
+        return [row for row in rows if row.environment_id == info.environment_id and _round_of(row) == number][-1]
+
+    def _repeats(self, graph: str, protocol: MeasureProtocol) -> list[int]:
+        """The measurements by a protocol in the present environment."""
+        info = self._device.info
+        return self._context.ledger.repeats(graph, info.device_id, protocol.id, info.environment_id)
 
     def _warn(self, flags: Iterable[str]) -> None:
         """Note each flag that describes the device once a run."""

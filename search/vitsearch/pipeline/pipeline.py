@@ -110,13 +110,12 @@ class Pipeline:
         key = trial.keys.weights_key
 
         async def make() -> tuple[TrainingRow, StageCost]:
-            base_logits = await self._shared.base_logits(trial.plan, trial.shared.base)
-            job = ProxyJob(self._workspace, trial.spec, base_logits, self.config.proxy_images)
-            found, cost = await self.context.run(job)
+            reference = await self._shared.reference(trial.plan, trial.shared.base)
+            found, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
             return TrainingRow(key, 0, found.accuracy, found.kl, found.n, None), cost
 
         row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
-        return Evaluation(row.accuracy, row.kl or 0.0, row.n)
+        return _evaluation(row)
 
     async def train(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """Fine-tune from the rung before to ``rung``."""
@@ -128,13 +127,21 @@ class Pipeline:
 
         return await self._trained(Stage.TRAIN, trial.keys.weights_key, rung, job)
 
+    def is_trained(self, trial: ResolvedTrial) -> bool:
+        """Whether the weights of a plan have all their rungs already: one training serves every deployment."""
+        last = trial.plan.recipe.rungs[-1]
+        return last > 0 and self._ledger.training(trial.keys.weights_key, last) is not None
+
     async def confirm(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
-        """The exported artifact: its accuracy on its own runtime, and the confirmation measurement.
+        """The exported artifact with its accuracy on its own runtime. It costs what its graph was screened at, unless
+        an objective or limit needs the confirmation measurement.
 
         For int8_qat the model is trained with int8 rounding first, unless it is an unpruned model of the
         leaderboard, which is never trained.
         """
-        return await self._measured(trial, rung, self.protocols.confirm)
+        return await self._measured(
+            trial, rung, self.protocols.confirm if self.config.confirms else self.protocols.screen
+        )
 
     async def evaluate(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
         """The exported artifact, as :meth:`confirm`, with the screening measurement."""
@@ -194,7 +201,7 @@ class Pipeline:
     async def _train_int8(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
         """What was trained up to ``rung``, trained further with the rounding of static int8 in place."""
         plan, settings = trial.plan, self.config.qat
-        recipe, end = settings.recipe(plan.recipe), rung + settings.epochs(rung)
+        recipe, end = settings.recipe(plan.recipe, plan.backbone), rung + settings.epochs(rung)
 
         async def job() -> QatJob:
             calibrated = partial(QatJob, calibration=self.config.calibration)
@@ -204,29 +211,30 @@ class Pipeline:
 
     def _int8_key(self, trial: ResolvedTrial, rung: int) -> str:
         calibration = self._calibration_digest(trial.plan) or ""
-        return qat_key(trial.keys.weights_key, rung, self.config.qat, calibration)
+        return qat_key(trial.keys.weights_key, rung, self.config.qat.of(trial.plan.backbone), calibration)
 
     async def _training(
         self, kind: Callable[..., J], trial: ResolvedTrial, recipe: Recipe, start: int, end: float
     ) -> J:
         """The job that trains from rung ``start`` of the plan's own training."""
-        before = await self.train(trial, start) if start else None
+        row = await self.train(trial, start) if start else None
         return kind(
             workspace=self._workspace,
             spec=trial.spec,
             recipe=recipe,
             start=start,
             end=end,
-            checkpoint_sha256=before.checkpoint_sha256 if before else None,
+            checkpoint_sha256=row.checkpoint_sha256 if row else None,
             targets=await self._shared.targets(trial.plan, trial.shared.teacher),
-            base_logits_sha256=await self._shared.base_logits(trial.plan, trial.shared.base),
-            images=self.config.proxy_images,
+            reference=await self._shared.reference(trial.plan, trial.shared.base),
+            before=_evaluation(row) if row else await self.proxy(trial),
         )
 
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:
-            found, cost = await self.context.run(await job())
-            return TrainingRow(key, rung, found.accuracy, found.kl, found.n, found.checkpoint_sha256), cost
+            trained, cost = await self.context.run(await job())
+            found = trained.found
+            return TrainingRow(key, rung, found.accuracy, found.kl, found.n, trained.checkpoint_sha256), cost
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
@@ -298,6 +306,10 @@ class Pipeline:
         if method is None:
             return None
         return digest({"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration))
+
+
+def _evaluation(row: TrainingRow) -> Evaluation:
+    return Evaluation(row.accuracy, row.kl or 0.0, row.n)
 
 
 def _model(row: ArtifactRow, store: FileStore) -> ModelFile:

@@ -34,8 +34,9 @@ class Progress(Protocol):
         """What the run waits for, reported every second; None when it does not wait."""
         ...
 
-    def counted(self, what: str, done: int, wanted: int) -> None:
-        """How many bases, leaderboard rows, ... there are by now; from the start on."""
+    def counted(self, what: str, done: int, wanted: int | None) -> None:
+        """How many bases, leaderboard rows, ... there are by now, of how many (None: as many as fit);
+        from the start on."""
         ...
 
     def left(self, text: str) -> None:
@@ -60,7 +61,7 @@ class Silent:
     def waits(self, text: str | None) -> None:
         pass
 
-    def counted(self, what: str, done: int, wanted: int) -> None:
+    def counted(self, what: str, done: int, wanted: int | None) -> None:
         pass
 
     def left(self, text: str) -> None:
@@ -100,9 +101,9 @@ class PlainLines:
     def note(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}", file=self.stream, flush=True)
 
-    def counted(self, what: str, done: int, wanted: int) -> None:
+    def counted(self, what: str, done: int, wanted: int | None) -> None:
         """Print how many bases and leaderboard rows there are; trials have lines of their own."""
-        count = f"{done}/{wanted}"
+        count = f"{done}" if wanted is None else f"{done}/{wanted}"
         if what in (BASES, LEADERBOARD) and self._counts.get(what) != count:
             self.note(f"{what} {count}")
         self._counts[what] = count
@@ -140,5 +141,9 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
     outcome = "duplicate" if record.duplicate_of is not None else record.outcome
+    predicted = ""
+    if record.was_trained and record.proxy is not None:
+        predicted = f"(predicted {record.proxy.predicted_accuracy:.3f} +- {record.proxy.deviation:.3f})"
     notes = "; ".join(record.metrics.notes.values())
-    return "  ".join(part for part in (f"{outcome:<12}", plan_text(record.plan), numbers, notes, record.reason) if part)
+    parts = (f"{outcome:<12}", plan_text(record.plan), numbers, predicted, notes, record.reason)
+    return "  ".join(part for part in parts if part)

@@ -20,6 +20,7 @@ from vitsearch.pipeline.jobs import (
     DistillationTargets,
     FeaturesJob,
     LogitsJob,
+    Reference,
     SensitivityJob,
     Source,
     SubsetJob,
@@ -30,7 +31,6 @@ from vitsearch_evaluators.base.canonical_json import digest
 
 BLOCK_STRUCTURE_SCHEMA = 1
 """Raised by hand when block structures, scores or statistics change what they hold."""
-VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,22 @@ class SharedStages:
         self._context = context
         self._workspace = context.workspace
         self._ledger = context.ledger
+        self._parsed: dict[str, tuple[BlockStructure, Scores]] = {}
 
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
         base = await self.base(plan.backbone, plan.weights, self._config.base_recipe)
         source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
         found = await self._block_structure(source, base)
+        if found.key not in self._parsed:
+            self._parsed[found.key] = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+        structure, scores = self._parsed[found.key]
         is_mixed = plan.deployment.precision in MIXED
         return SharedParts(
             base,
             source,
-            BlockStructure.from_json(found.block_structure),
-            Scores.from_json(found.scores),
+            structure,
+            scores,
             found.statistics_sha256,
             await self._sensitivity(source, base) if is_mixed else None,
             await self._teacher(plan, base),
@@ -99,11 +103,10 @@ class SharedStages:
         )
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
 
-    async def base_logits(self, plan: Plan, base: Base) -> str:
-        """The outputs of the unpruned model on validation images: divergence is measured against them."""
-        source = self._unpruned_source(plan.backbone, base)
-        job = LogitsJob(self._workspace, source, VALIDATION, plan.recipe, self._config.proxy_images)
-        return await self._outputs(job, base)
+    async def reference(self, plan: Plan, base: Base) -> Reference:
+        """What compressed models are compared with: the unpruned model on the holdout."""
+        job = LogitsJob(self._workspace, self._unpruned_source(plan.backbone, base), "holdout", plan.recipe)
+        return Reference(await self._outputs(job, base), base.accuracy)
 
     async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
         """What a fine-tune learns from beside the labels: logits (and features, for hints) that are made once for
@@ -114,10 +117,10 @@ class SharedStages:
         source = self._unpruned_source(named.backbone if named else plan.backbone, teacher)
         if not plan.recipe.augmentation.is_none:
             return DistillationTargets(plan.distillation, live_teacher=source)
-        job = LogitsJob(self._workspace, source, "train", plan.recipe, images=0)
+        job = LogitsJob(self._workspace, source, "train", plan.recipe)
         logits, features = await self._outputs(job, teacher), None
         if plan.distillation == "feature":
-            job = FeaturesJob(self._workspace, source, "train", plan.recipe, images=0)
+            job = FeaturesJob(self._workspace, source, "train", plan.recipe)
             features = await self._outputs(job, teacher)
         return DistillationTargets(plan.distillation, logits, features)
 
@@ -184,8 +187,8 @@ class SharedStages:
                 "weights": model.weights_sha256,
                 "resolution": job.source.resolution,
                 "data": self._config.data.fingerprint,
-                "split": job.split,
-                "images": pool if job.split == "train" else [job.images],
+                "images": job.images,
+                "pool": pool if job.images == "train" else None,
             }
         )
         return await self._context.file(key, job)

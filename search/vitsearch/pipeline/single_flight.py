@@ -47,8 +47,10 @@ class SingleFlight:
         Once ``make`` has raised :class:`WorkerCrashed`, so does every later call with this key.
         """
         found = find()
-        if found is not None and self._is_whole(found):
-            return found
+        if found is not None:
+            if self._is_whole(found):
+                return found
+            self._ledger.forget()
         if key in self._crashed:
             raise self._crashed[key]
         task = self._making.get(key)
@@ -113,9 +115,10 @@ class SingleFlight:
         return DriverId.from_json(json.loads(holders[0])) if holders else None
 
     def renew(self) -> None:
-        """Called well within ``CLAIM_S`` while stages run."""
+        """Called well within ``CLAIM_S`` while the run lasts."""
         for key in list(self._making):
-            self._ledger.claim(str(key), self._token, CLAIM_S)
+            self._ledger.renew(str(key), self._token, CLAIM_S)
+        self._ledger.costs.see_run()
 
     def drop_dead(self) -> None:
         """Release the claims of drivers that died on this machine: they need not expire."""

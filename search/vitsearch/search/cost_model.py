@@ -1,4 +1,4 @@
-"""Predicts costs that only a confirmation measurement takes, from those of the screening measurement.
+"""Predicts costs: of a training, and those that only a confirmation measurement takes.
 
 A soak or a power phase lasts minutes, too long for models that are only screened. Energy and sustained
 latency are predicted as the screened latency times the median ratio of the confirmed models (at first only the
@@ -12,6 +12,7 @@ from statistics import median
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
+from vitsearch.core.record import RunningTrial
 
 PROPORTIONAL_TO: Mapping[str, str | None] = {
     "energy_mj": "latency_ms_p50",
@@ -20,6 +21,19 @@ PROPORTIONAL_TO: Mapping[str, str | None] = {
     "power_w": None,
 }
 """The screened metric that a cost is in proportion to; None: it is about the same for all models."""
+
+
+OVERHEAD_S = 15.0
+"""Export, evaluation and measurement of a plan that is trained."""
+TRAINING_MACS_PER_S = 2e10
+"""Of a core that multiplies in fp32; a step takes three times the MACs of an inference. Only ratios of prices count."""
+
+
+def training_seconds(trial: RunningTrial) -> float:
+    """Roughly what the training of a plan takes, and what follows it."""
+    recipe, macs = trial.plan.recipe, (trial.metrics.value("macs_m") or 0.0) * 1e6
+    images = recipe.images_per_epoch * max(recipe.rungs)
+    return OVERHEAD_S + 3.0 * macs * images / TRAINING_MACS_PER_S
 
 
 def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:

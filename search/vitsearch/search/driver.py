@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from dataclasses import dataclass, replace
 
@@ -19,11 +18,15 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
+from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
-from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
+from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.requests import Leader, Requests
+from vitsearch.search.sampler import auto_sampler
+from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Slots, TrialScheduler, one
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
-from vitsearch.search.unpruned import Leader, UnprunedModels
+from vitsearch.search.unpruned import UnprunedModels
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
@@ -70,7 +73,6 @@ class Driver:
         self._started = time.monotonic()
         self._without_gain = 0
         self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
-        self._random = random.Random(session.space.search.seed)
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
@@ -82,8 +84,11 @@ class Driver:
             baseline = await unpruned.baseline()
             self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)
+            self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
+            if self._space.search.sampler == "auto":
+                self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook))
             if retry_failed:
-                self._retry_failed()
+                self._requests.failed()
             ended = await self._search()
             reporting.cancel()
             await FinalPass(self._session, self._pipeline, self._remaining).run()
@@ -95,41 +100,31 @@ class Driver:
             await self._put_back()
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
-        objectives = tuple(self._space.objectives)
+        objectives, search = tuple(self._space.objectives), self._space.search
         limits = bounds(self._space.limits, baseline.values)
         corner = self._study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
         self._study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None
-        search = self._space.search
-        rules = SchedulerSettings(
-            objectives,
-            limits,
-            reference,
-            search.margin,
-            search.candidates,
-            self._slots,
-            search.trials,
-            baseline,
-        )
-        return TrialScheduler(
-            rules,
-            self._study.records(),
-            self._pipeline.base_accuracy,
-            lambda: self._pipeline.device.is_unavailable,
-            self._pipeline.device_metrics,
-        )
+        goals = Goals(objectives, limits, reference, search.margin, baseline)
+        outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
+        slots = Slots(search.candidates, self._slots, search.most_trainings)
+        price = one if search.budget_s is None else training_seconds
+        return TrialScheduler(slots, outlook, lambda: self._pipeline.device.is_unavailable, price)
 
     # ---- the search
 
     async def _search(self) -> SearchEnd:
-        wanted = self._space.search.trials
-        self._remaining.refresh(self._scheduler.records)
-        self._requeue()
+        wanted = self._space.search.most_trainings
+        outlook = self._scheduler.outlook
+        self._remaining.refresh(outlook.records)
+        self._requests.put_aside(max(0, wanted - self._scheduler.trained) * self._space.search.candidates)
+        for number, record in outlook.records.items():
+            self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
-                complete = self._scheduler.trained >= wanted
+                complete = self._scheduler.trained >= wanted or self._scheduler.converged
                 return SearchEnd(reason, complete)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
@@ -141,19 +136,32 @@ class Driver:
             self._scheduler.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
+        """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
+        trained."""
+        search = self._space.search
+        if search.budget_s is not None and time.monotonic() - self._started > search.budget_s:
+            return f"the budget of {search.budget_s:g} s is spent"
+        reason = self._why_complete()
+        return None if reason and self._study.has_waiting() else reason
+
+    def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
-        if scheduler.trained >= search.trials:
-            return "1 plan is trained" if search.trials == 1 else f"{search.trials} plans are trained"
-        if search.timeout_s is not None and time.monotonic() - self._started > search.timeout_s:
-            return f"the time limit of {search.timeout_s:g} s is reached"
+        if scheduler.trained >= search.most_trainings:
+            return "1 plan is trained" if search.most_trainings == 1 else f"{search.most_trainings} plans are trained"
+        if scheduler.converged:
+            return (
+                f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
+                f"{LOW_GAIN:.1%} to the hypervolume: the front has converged"
+            )
         if self._without_gain >= TRIALS_WITHOUT_GAIN:
             return f"{TRIALS_WITHOUT_GAIN} trials in a row brought no improvement: the front has converged"
         return None
 
     def _may_ask(self) -> bool:
-        """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train."""
-        scheduler, rules = self._scheduler, self._scheduler.settings
-        if scheduler.trained + scheduler.in_training >= rules.wanted:
+        """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
+        what waits."""
+        scheduler, rules = self._scheduler, self._scheduler.slots
+        if scheduler.trained + scheduler.in_training >= rules.wanted and not self._study.has_waiting():
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
@@ -181,7 +189,7 @@ class Driver:
             return None
         if duplicate := self._scheduler.duplicate_of(number, plan, leader.keys):
             return duplicate
-        broken = constraints(self._scheduler.settings.bounds, leader.metrics.values)
+        broken = constraints(self._scheduler.outlook.goals.bounds, leader.metrics.values)
         return Record("confirmed", plan, "", leader.keys, leader.metrics, broken)
 
     def _collect(self) -> None:
@@ -201,40 +209,13 @@ class Driver:
         without_gain = record.outcome in WITHOUT_GAIN or record.duplicate_of is not None
         self._without_gain = self._without_gain + 1 if without_gain else 0
         if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
-            self._enqueue_unseen()
+            self._requests.unseen()
         if record.is_confirmed:
-            self._remaining.refresh(self._scheduler.records)
-        self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.trials)
+            self._remaining.refresh(self._scheduler.outlook.records)
+            self._requests.other_deployments(asked.number, record)
+        self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.wanted)
         self._progress.left(self._remaining.text())
         self._progress.ended(asked.number, record)
-
-    def _enqueue_unseen(self) -> None:
-        """The sampler repeats itself: ask for a plan that was not asked for yet."""
-        seen = {record.plan for record in self._scheduler.records.values()}
-        for _ in range(200):
-            plan = self._plans.random(self._random)
-            if plan not in seen:
-                self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
-                return
-
-    def _retry_failed(self) -> None:
-        for plan in self._scheduler.forget_failures():
-            if self._plans.contains(plan):
-                self._study.enqueue(self._plans.parameters(plan), "retry of a failed plan", again=True)
-
-    def _requeue(self) -> None:
-        """Ask again for trials that were put aside and fit today's limits, cap or front."""
-        scheduler, search = self._scheduler, self._space.search
-        trained = {record.plan for record in scheduler.records.values() if record.is_confirmed}
-        gains = {
-            record.plan: scheduler.expected_gain(number, record)
-            for number, record in scheduler.records.items()
-            if record.plan not in trained and self._plans.contains(record.plan)
-        }
-        wanted = max(0, search.trials - scheduler.trained) * search.candidates
-        improving = sorted((plan for plan, gain in gains.items() if gain > 0.0), key=lambda plan: -gains[plan])
-        for plan in improving[:wanted]:
-            self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
 
     async def _finish_open(self) -> None:
         """No new trials: those in training finish, those that wait are dropped."""

@@ -36,7 +36,8 @@ class FinalPass:
                 self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo) - index)
                 self._progress.left(self._remaining.final_text(len(todo) - index))
                 measured.add(point.name)
-                rounds = final_rounds(None if point.trial is None else records[point.trial])
+                record = None if point.trial is None else records[point.trial]
+                rounds = final_rounds(record, self._pipeline.config.confirms)
                 if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
                     self._progress.note(f"{point.name} re-measured on an idle machine")
         self._progress.counted(REMEASURED, len(measured), len(measured))

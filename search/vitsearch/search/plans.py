@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,11 +19,11 @@ def plan_space(
     space: SearchSpace, deployable: Deployable | None = None, kept_batch: Callable[[Unpruned], str] | None = None
 ) -> PlanSpace:
     """The plans on the first device of ``space``. Without ``deployable`` it is assumed to run everything."""
-    plans = PlanSpace(
-        space, space.device_names[0], backbones.supports, backbones.native_resolution, backbones.own_window
-    )
+    # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
+    supports = functools.cache(backbones.supports)
+    plans = PlanSpace(space, space.device_names[0], supports, backbones.native_resolution, backbones.own_window)
     if deployable is not None:
-        plans = replace(plans, deployable=deployable)
+        plans = replace(plans, deployable=functools.cache(deployable))
     return plans if kept_batch is None else replace(plans, kept_batch=kept_batch)
 
 

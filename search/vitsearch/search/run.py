@@ -12,6 +12,7 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.deployable import deployable, refuse_unable
@@ -67,6 +68,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
+        ledger.costs.start_run(space.study, cores_of(space, cores, options.address))
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
@@ -130,11 +132,11 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
-        proxy_images=space.task.proxy.validation_images,
         seed=seed,
         qat=space.task.quantization_aware.settings(),
         device_images=sum(device.accuracy_images for device in space.devices.values()),
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
+        confirms=needs_confirmation([*space.objectives, *space.limits]),
     )
 
 
@@ -167,6 +169,14 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
             f"but this machine has {free}{measuring}"
         )
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
+
+
+def cores_of(space: SearchSpace, cores: Cores | None, address: str | None) -> int:
+    """The cores that a run may use: those of this machine that are ours, or what it asks of a cluster."""
+    if address is not None:
+        wanted = resources_in_cluster(space)
+        return wanted.trainers * wanted.cpus
+    return len({*cores.device, *cores.trainers}) if cores else os.cpu_count() or 1
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:

@@ -1,62 +1,54 @@
-"""Decides which plans are trained, from what the study knows so far.
+"""Decides which plans are trained: of all screened candidates, the one that is expected to add most to the front.
 
-Plans are trained in the order of greedy hypervolume on their predicted accuracy: of a round of
-screened candidates, the one is chosen that would add most to the front. When candidates were ranked by
-predicted accuracy alone, large models filled the rounds and the front reached half of the hypervolume.
+Plans are taken in the order of greedy hypervolume on their predicted accuracy. When candidates were ranked by predicted
+accuracy alone, large models filled the rounds and the front reached half of the hypervolume. A candidate that is not
+chosen stays one for as long as it may add anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vitsearch.core.figures import NO_METRICS, Metrics
-from vitsearch.core.limits import Bound, constraints, screened
-from vitsearch.core.pareto import Loss, dominates, gain, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
-from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial, trainings
-from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.accuracy_model import AccuracyModel, Observed
-from vitsearch.search.cost_model import predict_costs
+from vitsearch.core.record import Keys, Record, RunningTrial, trainings
+from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
-NO_GAIN = "no predicted gain"
-OUTRANKED = "outranked by other candidates"
 ENDED = "the search has ended"
-ROUNDS_KEPT = 2
-"""Rounds that a candidate may lose before it is dropped."""
+LOW_GAIN = 0.002
+"""A round whose best candidate is expected to add less than this share of the hypervolume trains nothing."""
+NEGLIGIBLE_GAIN = 0.0005
+"""A candidate that is expected to add less than this share is dropped: the front only moves further away."""
+LOW_ROUNDS = 3
+"""Such rounds in a row, after which the search has converged."""
 
 
 @dataclass
 class _Waiting:
     candidate: RunningTrial
     answer: asyncio.Future[str | None]
-    rounds: int = 0
+    lost_round: bool = False
 
 
 @dataclass(frozen=True)
-class SchedulerSettings:
-    """What does not change while a study runs. Hypervolume is measured from ``reference``; ``baseline`` are the
-    metrics of the unpruned model; ``slots`` plans are trained at the same time."""
+class Slots:
+    """``slots`` plans are trained at the same time, ``wanted`` in all; each is chosen from a round of ``candidates``
+    new ones and all that were not chosen before."""
 
-    objectives: tuple[str, ...]
-    bounds: tuple[Bound, ...]
-    reference: Loss
-    margin: float
     candidates: int
     slots: int
     wanted: int
-    baseline: Metrics = NO_METRICS
 
 
 def never() -> bool:
     return False
 
 
-def as_recorded(keys: Keys) -> Metrics:
-    return NO_METRICS
+def one(trial: RunningTrial) -> float:
+    return 1.0
 
 
 def _identity(plan: Plan, keys: Keys) -> tuple[str, str, bool]:
@@ -73,28 +65,27 @@ class TrialScheduler:
 
     def __init__(
         self,
-        settings: SchedulerSettings,
-        records: Mapping[int, Record],
-        base_accuracy: Mapping[str, float],
+        slots: Slots,
+        outlook: Outlook,
         is_unavailable: Callable[[], bool] = never,
-        device_metrics: Callable[[Keys], Metrics] = as_recorded,
+        price: Callable[[RunningTrial], float] = one,
     ) -> None:
-        """``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured
-        again or the reference times have moved."""
-        self.settings = settings
-        self._device_metrics = device_metrics
-        self._is_unavailable = is_unavailable
-        self.records: dict[int, Record] = dict(records)
-        self.base_accuracy = base_accuracy
+        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
+        self.slots = slots
+        self.outlook = outlook
         self.closed = False
+        self.converged = False
+        self._is_unavailable = is_unavailable
+        self._price = price
         self._trial_by_identity = {
             _identity(record.plan, record.keys): number
-            for number, record in records.items()
+            for number, record in outlook.records.items()
             if record.keys and record.duplicate_of is None
         }
         self._waiting: list[_Waiting] = []
         self._training: dict[int, RunningTrial] = {}
         self._confirming: set[int] = set()
+        self._low_rounds = 0
 
     # ---- duplicates
 
@@ -107,7 +98,7 @@ class TrialScheduler:
         other = self._trial_by_identity.setdefault(identity, number)
         if other == number:
             return None
-        known = self.records.get(other)
+        known = self.outlook.records.get(other)
         if known is None:
             reason = f"trial {other} resolves to the same plan and is still running"
             return Record("duplicate", plan, reason, keys, duplicate_of=other)
@@ -118,19 +109,20 @@ class TrialScheduler:
 
     def forget_failures(self) -> list[Plan]:
         """Plans that failed and were not trained since; their failures no longer count as known."""
-        failed = {number for number, record in self.records.items() if record.outcome == "failed"}
-        plans = dict.fromkeys(self.records[number].plan for number in sorted(failed))
+        records = self.outlook.records
+        failed = {number for number, record in records.items() if record.outcome == "failed"}
+        plans = dict.fromkeys(records[number].plan for number in sorted(failed))
         self._trial_by_identity = {
             identity: number for identity, number in self._trial_by_identity.items() if number not in failed
         }
-        trained = {record.plan for record in self.records.values() if record.is_confirmed}
+        trained = {record.plan for record in records.values() if record.is_confirmed}
         return [plan for plan in plans if plan not in trained]
 
     # ---- keeping count
 
     def add(self, number: int, record: Record) -> None:
         """A trial has ended: free its slot and choose the next candidate."""
-        self.records[number] = record
+        self.outlook.add(number, record)
         self.forget(number)
         self.choose()
 
@@ -142,7 +134,7 @@ class TrialScheduler:
     @property
     def trained(self) -> int:
         """The trainings that count towards ``search.trials``."""
-        return len(trainings(self.records))
+        return len(trainings(self.outlook.records))
 
     @property
     def in_training(self) -> int:
@@ -166,9 +158,9 @@ class TrialScheduler:
     @property
     def losers_waiting(self) -> int:
         """Candidates that lost a round and compete in the next one too."""
-        return sum(waiting.rounds > 0 for waiting in self._waiting)
+        return sum(waiting.lost_round for waiting in self._waiting)
 
-    # ---- judging a screening measurement
+    # ---- choosing the next plan to train
 
     def interval_decides(self, trial: RunningTrial) -> bool:
         """Whether the trial would go on at one end of the intervals of its costs and not at the other.
@@ -177,66 +169,15 @@ class TrialScheduler:
         """
         if self._is_unavailable():
             return False
+        known = self._known()
         ends = [replace(trial, metrics=trial.metrics.at_end(better)) for better in (True, False)]
-        lives = [self.judge_screen(one) is None and self._may_gain(one) for one in ends]
+        lives = [self.outlook.judge_screen(end) is None and self.may_gain(end, known) for end in ends]
         return lives[0] != lives[1]
 
-    def _may_gain(self, trial: RunningTrial) -> bool:
-        return trial.accuracy is None or self._gain(trial) > 0.0
-
-    def judge_screen(self, trial: RunningTrial) -> Record | None:
-        """The record of a trial that is infeasible or dominated; None when it may continue.
-
-        A trial that only the width of its intervals keeps from being as good as another is tied with it, and continues.
-        """
-        broken = self._screened_constraints(trial.metrics)
-        if names := [name for name, value in broken.items() if value > 0]:
-            return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
-        return self._dominated(trial, broken)
-
-    def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
-        cap = self._cap(trial.plan.backbone)
-        best = loss(self.settings.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
-        if best is None:
-            return None
-        for number, known in self._front_losses():
-            if dominates(known, best):
-                best_known = f"{cap:.4f} (best known accuracy + {self.settings.margin})"
-                return trial.to_record(
-                    "dominated", f"dominated by trial {number} even if it reached {best_known}", broken
-                )
-        return None
-
-    def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
-        return constraints(screened(self.settings.bounds), metrics.values)
-
-    def _cap(self, backbone: str) -> float:
-        """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
-        seen = [self.base_accuracy.get(backbone, 1.0)]
-        seen += [
-            accuracy
-            for record in self.records.values()
-            if record.plan.backbone == backbone
-            and record.is_confirmed
-            and (accuracy := record.metrics.value("accuracy")) is not None
-        ]
-        return min(1.0, max(seen) + self.settings.margin)
-
-    # ---- choosing the next plan to train
-
-    def predict(self, trial: RunningTrial, base_accuracy: float, found: Evaluation) -> RunningTrial:
-        """The trial with its proxy score and the accuracy that is predicted from it."""
-        predicted = self._accuracy_model().accuracy(base_accuracy, found.kl)
-        return replace(trial, proxy=ProxyScore(found.accuracy, found.kl, predicted), accuracy=predicted)
-
-    def _accuracy_model(self) -> AccuracyModel:
-        observed = []
-        for record in self.records.values():
-            base = self.base_accuracy.get(record.plan.backbone)
-            accuracy = record.metrics.value("accuracy")
-            if record.is_confirmed and record.proxy and accuracy is not None and base is not None:
-                observed.append(Observed(record.proxy.kl, base - accuracy))
-        return AccuracyModel.fit(observed)
+    def may_gain(self, trial: RunningTrial, known: KnownFront | None = None) -> bool:
+        """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
+        known = known or self._known()
+        return trial.accuracy is None or self.outlook.gain(trial, known) > LOW_GAIN * known.hypervolume
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
         """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""
@@ -248,7 +189,8 @@ class TrialScheduler:
 
     def mark_confirming(self, number: int) -> None:
         """All rungs of a trial are trained; it has yet to be exported and measured."""
-        self._confirming.add(number)
+        if number in self._training:
+            self._confirming.add(number)
 
     def choose(self) -> None:
         """Fill the free slots from the full rounds; called whenever something has changed."""
@@ -256,87 +198,48 @@ class TrialScheduler:
         if self.closed:
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
-            best = max(self._waiting, key=lambda waiting: self._gain(waiting.candidate))
-            if self._gain(best.candidate) <= 0.0:
-                self._drop(self._waiting, NO_GAIN)
+            best = self._best_of_round()
+            if best is None:
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate
             best.answer.set_result(None)
-            for waiting in self._waiting:
-                waiting.rounds += 1
-            self._drop([w for w in self._waiting if self._gain(w.candidate) <= 0.0], NO_GAIN)
-            self._drop([w for w in self._waiting if w.rounds >= ROUNDS_KEPT], OUTRANKED)
+            self._weigh()  # beside the one that was chosen, others may add nothing any more
+
+    def _best_of_round(self) -> _Waiting | None:
+        """The candidate of the highest expected gain for its price; None when it would add too little."""
+        for waiting in self._waiting:
+            waiting.lost_round = True
+        gains, known = self._weigh()
+        if not gains or max(gains) <= LOW_GAIN * known.hypervolume:
+            self._low_rounds += 1
+            self.converged = self._low_rounds >= LOW_ROUNDS
+            return None
+        self._low_rounds = 0
+        worth = [gain / self._price(waiting.candidate) for gain, waiting in zip(gains, self._waiting, strict=True)]
+        return self._waiting[max(range(len(worth)), key=worth.__getitem__)]
+
+    def _weigh(self) -> tuple[list[float], KnownFront]:
+        """The expected gain of each candidate, without those that would add next to nothing: they are dropped."""
+        known = self._known()
+        gains = [self.outlook.gain(waiting.candidate, known) for waiting in self._waiting]
+        least = NEGLIGIBLE_GAIN * known.hypervolume
+        self._drop([waiting for gain, waiting in zip(gains, self._waiting, strict=True) if gain <= least], NO_GAIN)
+        return [gain for gain in gains if gain > least], known
+
+    def _known(self) -> KnownFront:
+        return self.outlook.known(self._training.values())
 
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""
         busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
-        return busy < self.settings.slots and len(self._training) < self.settings.wanted - self.trained
+        return busy < self.slots.slots and len(self._training) < self.slots.wanted - self.trained
 
     def _round_is_full(self) -> bool:
-        needed = 1 if self._is_unavailable() else self.settings.candidates
-        return sum(waiting.rounds == 0 for waiting in self._waiting) >= needed
+        needed = 1 if self._is_unavailable() else self.slots.candidates
+        return sum(not waiting.lost_round for waiting in self._waiting) >= needed
 
     def _drop(self, losers: Sequence[_Waiting], reason: str) -> None:
         for waiting in list(losers):
             self._waiting.remove(waiting)
             waiting.answer.set_result(reason)
-
-    def _gain(self, candidate: RunningTrial) -> float:
-        """The hypervolume that a candidate is predicted to add to the front and to what is being trained."""
-        point = self._predicted_loss(candidate)
-        known = [known_point for _, known_point in self._front_losses()]
-        coming = [loss_ for other in self._training.values() if (loss_ := self._predicted_loss(other)) is not None]
-        return gain(point, [*known, *coming], self.settings.reference) if point is not None else 0.0
-
-    def _predicted_loss(self, candidate: RunningTrial) -> Loss | None:
-        if candidate.accuracy is None:
-            return None
-        accuracy = self._accuracy_model().upper(candidate.accuracy)
-        confirmed = (record.metrics for record in self.records.values() if record.is_confirmed)
-        costs = predict_costs(self.settings.objectives, candidate.metrics, [self.settings.baseline, *confirmed])
-        return loss(self.settings.objectives, costs | {"accuracy": accuracy})
-
-    def _front_losses(self) -> list[tuple[int, Loss]]:
-        """Losses of all confirmed, feasible trials."""
-        return [
-            (number, point)
-            for number, record in self.records.items()
-            if record.is_confirmed
-            and record.feasible
-            and (point := loss(self.settings.objectives, self._metrics_now(record).values)) is not None
-        ]
-
-    def _metrics_now(self, record: Record) -> Metrics:
-        return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
-
-    def expected_gain(self, number: int, record: Record) -> float:
-        """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""
-        if record.outcome not in ("infeasible", "dominated", "not_promoted") or record.keys is None:
-            return 0.0
-        accuracy = record.proxy.predicted_accuracy if record.proxy else self._cap(record.plan.backbone)
-        trial = RunningTrial(number, record.plan, record.keys, record.metrics, record.proxy, accuracy=accuracy)
-        return 0.0 if self.judge_screen(trial) else self._gain(trial)
-
-    # ---- records
-
-    def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
-        estimate = f"predicted accuracy {trial.accuracy:.4f}"
-        if trial.rung:
-            estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
-        text = f"{reason}: {estimate}"
-        if reason == NO_GAIN:
-            text = f"not trained: {estimate} would not improve the front"
-        return trial.to_record("not_promoted", text, self._screened_constraints(trial.metrics))
-
-    def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
-        return Record(
-            "confirmed",
-            trial.plan,
-            "",
-            keys,
-            metrics,
-            constraints(self.settings.bounds, metrics.values),
-            trial.proxy,
-            trial.rung,
-        )

@@ -5,11 +5,12 @@
                where only the width of the interval decides
     proxy      closed-form refit, divergence from the unpruned model: rung 0  one or two CPU-seconds
     train      fine-tune in rungs, only the plans that were chosen            trainer seconds
-    confirm    export what was trained, its accuracy, measure again           trainer and device
+    confirm    export what came out and evaluate it in its own runtime        some seconds
 
 A plan stops after its screening measurement when it breaks a limit, or when it would be dominated even
-with the best accuracy known for its backbone. Each stage is looked up in the ledger first, so a trial
-that is resumed after a crash repeats nothing.
+with the best accuracy known for its backbone. Weights that were trained for another deployment, and those
+that the refit has left next to their base, are confirmed as they are. Each stage is looked up in the ledger
+first, so a trial that is resumed after a crash repeats nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vitsearch.devices.agent_device import DOES_NOT_FIT
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.search.outlook import NO_GAIN, Outlook
 from vitsearch.search.scheduler import TrialScheduler
 
 
@@ -40,20 +42,31 @@ async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Tria
 
 
 async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
+    outlook, recipe = scheduler.outlook, trial.plan.recipe
     running = RunningTrial(number, trial.plan, trial.keys, await pipeline.screen(trial))
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
-    if verdict := scheduler.judge_screen(running):
+    if verdict := outlook.judge_screen(running):
         return verdict
-    running = scheduler.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
+    running = outlook.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
+    if pipeline.is_trained(trial):
+        return await _confirm(trial, replace(running, rung=recipe.rungs[-1]), pipeline, outlook)
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
-    for rung in trial.plan.recipe.rungs[1:]:
+    if running.needs_no_training:
+        if not scheduler.may_gain(running):
+            return outlook.not_promoted(running, NO_GAIN)
+        return await _confirm(trial, running, pipeline, outlook)
+    for rung in recipe.rungs[1:]:
         if reason := await scheduler.wait_for_slot(running):
-            return scheduler.not_promoted(running, reason)
+            return outlook.not_promoted(running, reason)
         running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy)
     scheduler.mark_confirming(number)
-    return scheduler.confirmed(running, *await pipeline.confirm(trial, running.rung))
+    return await _confirm(trial, running, pipeline, outlook)
+
+
+async def _confirm(trial: ResolvedTrial, running: RunningTrial, pipeline: Pipeline, outlook: Outlook) -> Record:
+    return outlook.confirmed(running, *await pipeline.confirm(trial, running.rung))
 
 
 def failure(plan: Plan, error: StageError, keys: Keys | None = None) -> Record:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import TIMES, split
@@ -14,11 +15,13 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.search.requests import Leader
 from vitsearch.search.session import Session
 from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 
+T = TypeVar("T")
 MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
 """A stage of the pipeline that makes the file after a rung and measures it."""
 
@@ -37,14 +40,6 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
     progress.counted(LEADERBOARD, sum(plan in leaders for plan in wanted), len(wanted))
 
 
-@dataclass(frozen=True)
-class Leader:
-    """An unpruned model that is exported, measured and evaluated."""
-
-    keys: Keys
-    metrics: Metrics
-
-
 class UnprunedModels:
     """Confirms the baseline and the leaderboard, before the search of a run."""
 
@@ -56,6 +51,7 @@ class UnprunedModels:
         self._plans = plans
         self._batches = batches
         self._done = stored_leaders(session.study)
+        self._rows: dict[Plan, dict[str, Any]] = {}
 
     def _count(self) -> None:
         report_unpruned(self._progress, self._plans, self._done, self._pipeline.base_accuracy)
@@ -83,31 +79,40 @@ class UnprunedModels:
             )
 
     async def leaderboard(self) -> dict[Plan, Leader]:
-        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training. What is
-        on the front at the end is confirmed then.
+        """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training: the
+        workers make the files of the next while the device measures one. What is on the front at the end is confirmed
+        then.
 
         Returns those that are complete: all but those whose precision is trained for.
         """
-        leaders, complete = [], {}
-        for model in self._plans.unpruned_models():
-            await self._find_batch(model)
-            plan = self._plans.unpruned(model)
-            try:
-                keys, metrics = await self._made(plan, "leaderboard", self._pipeline.evaluate)
-            except StageError as error:  # one model that fails here does not end the run; as a trial it is recorded
-                self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
-            else:
-                leaders.append({"plan": plan.to_json(), "shares": self._pipeline.shares(keys), **metrics.to_json()})
-                if model.precision not in TRAINED:
-                    complete[plan] = Leader(keys, metrics)
+        found = await _together(self._lead(model) for model in self._plans.unpruned_models())
+        for plan, _ in found:
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
-            self._done.add(plan)
-            self._count()
-            if len(leaders) > len(self._study.attributes.get("leaderboard", [])):
-                self._study.remember("leaderboard", leaders)
-        self._study.remember("leaderboard", leaders)
-        return complete
+        return {
+            plan: leader for plan, leader in found if leader is not None and plan.deployment.precision not in TRAINED
+        }
+
+    async def _lead(self, model: Unpruned) -> tuple[Plan, Leader | None]:
+        """Make one model of the leaderboard. One that fails here does not end the run; as a trial it is recorded."""
+        await self._find_batch(model)
+        plan, leader = self._plans.unpruned(model), None
+        try:
+            keys, metrics = await self._made(plan, "leaderboard", self._pipeline.evaluate)
+        except StageError as error:
+            self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
+        else:
+            leader = Leader(keys, metrics)
+            self._rows[plan] = {"plan": plan.to_json(), "shares": self._pipeline.shares(keys), **metrics.to_json()}
+            if len(self._rows) > len(self._study.attributes.get("leaderboard", [])):
+                self._study.remember("leaderboard", self._sorted_rows())
+        self._done.add(plan)
+        self._count()
+        return plan, leader
+
+    def _sorted_rows(self) -> list[dict[str, Any]]:
+        """The rows of the leaderboard by now, in its own order."""
+        return [self._rows[plan] for plan in self._plans.leaderboard() if plan in self._rows]
 
     async def _find_batch(self, model: Unpruned) -> None:
         """Measure the files of one image in a run and of any number, where the space leaves it open, and keep the
@@ -146,6 +151,17 @@ class UnprunedModels:
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := metrics.value(name)) is not None)
         notes = "; ".join(metrics.notes.values())
         self._progress.note("  ".join(part for part in (f"{what}: {plan_text(plan)}", shown, notes) if part))
+
+
+async def _together(started: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in order; the first exception ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in started]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _cheapest(costs: Mapping[str, Figure]) -> str:

@@ -20,7 +20,7 @@ Direction = Literal["maximize", "minimize"]
 Ratio = Annotated[Number, Field(ge=0, le=0.95)]
 
 NOT_YET = "is not supported yet by this version"
-TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<mapping>"})
+TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<flag>", "<mapping>"})
 
 
 def problem(message: str) -> PydanticCustomError:

@@ -110,7 +110,14 @@ def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> D
     """Read a space file. Raises :class:`~vitsearch.errors.SpaceError` only where the text itself is unreadable."""
     file = FilePath(path)
     found: Found = []
-    return draft_of(override(read(file, found), overrides, found), str(file), found)
+    return draft_of(override(read(file, found), _with_open_trials(overrides), found), str(file), found)
+
+
+def _with_open_trials(overrides: Sequence[str]) -> list[str]:
+    """A budget on the command line replaces the number of trainings of the file, unless that is given there too."""
+    keys = {one.partition("=")[0].strip() for one in overrides}
+    is_open = "search.budget" in keys and "search.trials" not in keys
+    return ["search.trials=null", *overrides] if is_open else [*overrides]
 
 
 def draft_of(tree: Node, name: str, found: Found) -> Draft:

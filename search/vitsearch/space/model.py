@@ -70,12 +70,16 @@ class SearchSpace(Section):
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Every knob with its values in the order of the file; a knob that is not searched has no values."""
-        knobs = {name: getattr(self.space, name) for name in Knobs.model_fields if name != "width_multiple"}
-        return knobs | {"backbone": tuple(choice.name for choice in self.space.backbone)}
+        return {name: self.choices_of(name) for name in Knobs.model_fields if name != "width_multiple"}
 
-    def recipe(self) -> Recipe:
-        """The recipe with which this study fine-tunes."""
-        return self.task.fine_tune.recipe(self.search.seed)
+    def choices_of(self, knob: str) -> tuple[Any, ...]:
+        """The values of a knob in the order of the file."""
+        values: tuple[Any, ...] = getattr(self.space, knob)
+        return tuple(choice.name for choice in values) if knob == "backbone" else values
+
+    def recipe(self, backbone: str) -> Recipe:
+        """The recipe with which this study fine-tunes ``backbone``."""
+        return self.task.fine_tune.recipe(self.search.seed, backbone)
 
     def to_json(self) -> dict[str, Any]:
         """The space with all defaults, in JSON types; the password of the database is masked."""

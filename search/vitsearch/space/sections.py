@@ -111,17 +111,24 @@ class Measure(Section):
     """Longest wait for start_max_c; after it the measurement starts, and its result is flagged warm_start."""
 
 
+DEFAULT_TRIALS = 12
+UNLIMITED = 10**9
+
+
 class Search(Section):
     """Length and method of the search."""
 
-    trials: Annotated[Int, Field(ge=0, le=10**9)] = 12
-    """Number of plans to train, in all runs of the study together; 0 for only the baseline and the leaderboard."""
-    timeout_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = (
-        Field(default=None, alias="timeout")
+    trials: Annotated[Int, Field(ge=0, le=UNLIMITED)] | None = None
+    """Number of plans to train, in all runs of the study together; 0 for only the baseline and the leaderboard. Without
+    it 12, or with a budget as many as fit into it."""
+    budget_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = Field(
+        default=None, alias="budget"
     )
-    """Wall time of one run: 8h, 30m, seconds, or none."""
+    """Wall time of one run: 8h, 30m, seconds, or none. With it, the plan of the largest gain per second is trained. On
+    the command line it replaces the trials of the file, unless they are given there too."""
     sampler: Literal["auto", "gp", "tpe", "nsga2", "random"] = "auto"
-    """How plans are proposed: gp, tpe and nsga2 are Optuna's samplers, random draws uniformly; auto is tpe."""
+    """How plans are proposed: auto is our own, which models accuracy and costs; gp, tpe and nsga2 are Optuna's;
+    random draws uniformly."""
     seed: Seed = 0
     """Seed of the sampler and of the fine-tuning."""
     candidates: Count = 3
@@ -130,6 +137,18 @@ class Search(Section):
     """Margin on the best accuracy so far: a plan that would be dominated even at that accuracy is not trained."""
     duplicates_in_a_row: Count = 20
     """After this many proposals in a row that repeat a known plan, a random plan is tried."""
+
+    @property
+    def most_trainings(self) -> int:
+        """How many plans are trained at most."""
+        if self.trials is not None:
+            return self.trials
+        return DEFAULT_TRIALS if self.budget_s is None else UNLIMITED
+
+    @property
+    def wanted(self) -> int | None:
+        """How many plans are to be trained; None where only the budget limits them."""
+        return None if self.most_trainings == UNLIMITED else self.most_trainings
 
 
 class Resources(Section):

@@ -12,10 +12,14 @@ from pydantic import AfterValidator, Field, Strict, ValidationInfo, WithJsonSche
 
 from vitsearch.core import plan
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
+from vitsearch.core.tuning import tuning_of
 from vitsearch.space.kinds import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, Weights, with_weights
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
+Rate = Annotated[
+    float | Literal["auto"], Either(word_or("<number>"), {"<number>": Positive, "<word>": Literal["auto"]})
+]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
 _SOURCE = WithJsonSchema(
     {
@@ -52,6 +56,9 @@ class Data(Section):
     """hfds: column of the labels (default: label); wds: key of the label in the json files (default: the cls files)."""
     class_names: tuple[Text, ...] | None = None
     """Names of the classes 0, 1, ... for a data set that has only numbers."""
+    holdout_images: Count = 2000
+    """Number of training images, at most a tenth of them, on which pruned models are compared with their unpruned
+    backbone. No model is trained on them."""
     download: Annotated[bool, Strict()] = False
     """Whether to fetch a torch or hfds data set that is not on this machine."""
 
@@ -79,8 +86,6 @@ class Training(Section):
 
     batch_size: Count = 64
     """Number of images in one step."""
-    lr: Positive
-    """Peak learning rate of AdamW."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.05
     """Weight decay of AdamW."""
     warmup_steps: Annotated[Int, Field(ge=0)] = 8
@@ -99,13 +104,13 @@ class Training(Section):
     gradient_checkpointing: Annotated[bool, Strict()] = False
     """Gradient checkpointing: saves memory, takes about a third more time."""
 
-    def to_recipe(self, rungs: tuple[int, ...], images_per_epoch: int, seed: int) -> plan.Recipe:
+    def to_recipe(self, rungs: tuple[int, ...], images_per_epoch: int, seed: int, lr: float) -> plan.Recipe:
         """The recipe of this training, with labels only and without distillation."""
         return plan.Recipe(
             rungs=rungs,
             images_per_epoch=images_per_epoch,
             batch_size=self.batch_size,
-            lr=self.lr,
+            lr=lr,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
             distillation_weight=0.0,
@@ -130,17 +135,27 @@ class FineTune(Training):
     """Rungs: numbers of epochs after which a plan's accuracy is measured; 0 is the refit without training."""
     images_per_epoch: Count = 2048
     """Number of training images in one epoch."""
-    lr: Positive = 1e-4
-    """Peak learning rate of AdamW."""
+    lr: Rate = "auto"
+    """Peak learning rate of AdamW; auto: what was measured best on the backbone, 1e-4 where nothing was measured."""
+    frozen_statistics: Annotated[
+        bool | Literal["auto"],
+        Either(word_or("<flag>"), {"<flag>": Annotated[bool, Strict()], "<word>": Literal["auto"]}),
+    ] = "auto"
+    """Whether batch norms keep the statistics that they start with; auto: where that was measured better."""
     distillation_weight: Share = 0.5
     """Share of the distillation loss; the rest is cross-entropy with the labels."""
     temperature: Positive = 2.0
     """Temperature that softens the logits of model and teacher in the distillation loss."""
 
-    def recipe(self, seed: int) -> plan.Recipe:
-        """The recipe with distillation."""
-        alone = self.to_recipe(self.rungs, self.images_per_epoch, seed)
-        return replace(alone, distillation_weight=self.distillation_weight, temperature=self.temperature)
+    def recipe(self, seed: int, backbone: str) -> plan.Recipe:
+        """The recipe for ``backbone``, with distillation."""
+        tuning, frozen = tuning_of(backbone), self.frozen_statistics
+        return replace(
+            self.to_recipe(self.rungs, self.images_per_epoch, seed, tuning.lr if self.lr == "auto" else self.lr),
+            frozen_statistics=tuning.frozen_statistics if frozen == "auto" else frozen,
+            distillation_weight=self.distillation_weight,
+            temperature=self.temperature,
+        )
 
 
 class QuantizationAware(Section):
@@ -149,11 +164,11 @@ class QuantizationAware(Section):
 
     epochs_share: Annotated[Number, Field(gt=0, le=10)] = plan.QuantizationAware.epochs_share
     """Number of epochs, as a share of the epochs of the last rung."""
-    lr_share: Annotated[Number, Field(gt=0, le=100)] = plan.QuantizationAware.lr_share
-    """Peak learning rate, as a share of fine_tune.lr."""
+    lr: Rate = "auto"
+    """Peak learning rate of AdamW; auto: what was measured best on the backbone, 1e-4 where nothing was measured."""
 
     def settings(self) -> plan.QuantizationAware:
-        return plan.QuantizationAware(self.epochs_share, self.lr_share)
+        return plan.QuantizationAware(self.epochs_share, None if self.lr == "auto" else self.lr)
 
 
 class Base(Training):
@@ -170,7 +185,7 @@ class Base(Training):
 
     def recipe(self, seed: int) -> plan.Recipe:
         """The recipe; 0 images per epoch means all images."""
-        return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed)
+        return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed, self.lr)
 
 
 class Teacher(Base):
@@ -199,8 +214,6 @@ class Proxy(Section):
     """Number of training images for importance scores and the closed-form refit."""
     quantization_images: Count = 32
     """Number of training images on which the ranges of static int8 are found."""
-    validation_images: Count = 500
-    """Number of validation images on which the pruned model is compared with its unpruned backbone."""
 
 
 class Task(Section):

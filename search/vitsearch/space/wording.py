@@ -119,7 +119,7 @@ def _unknown_word(value: Any, path: Path) -> str:
 def _other_kinds(path: Path) -> list[str]:
     """The kinds of value that are allowed besides words."""
     schemas = _schemas(path)
-    bounded = {schema["type"] for schema in schemas if "minimum" in schema}
+    bounded = {schema["type"] for schema in schemas if "minimum" in schema or "exclusiveMinimum" in schema}
     numbers = [words for kind, words in _NUMBERS.items() if kind in bounded]
     return [*numbers, *(_mapping(schema) for schema in schemas if "properties" in schema)]
 

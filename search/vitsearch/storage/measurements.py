@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.pooled import PooledMeasurement, pool
 from vitsearch_evaluators.wire.paired import ReferenceTimes
@@ -18,6 +16,7 @@ class DeviceResults:
         self._device_id = device_id
         self._threads = threads
         self._times = {key: ReferenceTimes.from_json(times) for key, times in ledger.reference_times(device_id).items()}
+        self._stored: dict[str, list[MeasurementRow]] | None = None
         self._rows: dict[str, list[Measurement]] = {}
         self._pooled: dict[tuple[str, str], PooledMeasurement] = {}
 
@@ -38,6 +37,8 @@ class DeviceResults:
     def reload(self, graph_key: str) -> None:
         """Read a graph again, because this driver or another one may have measured it."""
         self._rows.pop(graph_key, None)
+        if self._stored is not None:
+            self._stored.pop(graph_key, None)
         for key in [key for key in self._pooled if key[0] == graph_key]:
             del self._pooled[key]
 
@@ -52,10 +53,18 @@ class DeviceResults:
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:
-            rows: Sequence[MeasurementRow] = self._ledger.measurements(graph_key, self._device_id)
-            found = [Measurement.from_json(row.result) for row in rows]
+            found = [Measurement.from_json(row.result) for row in self._read(graph_key)]
             self._rows[graph_key] = [one for one in found if one.protocol.threads == self._threads]
         return self._rows[graph_key]
+
+    def _read(self, graph_key: str) -> list[MeasurementRow]:
+        """What is stored of a graph. The first time everything is read at once, for all graphs that are asked for."""
+        if self._stored is None:
+            self._stored = {}
+            for row in self._ledger.measurements_of_device(self._device_id):
+                self._stored.setdefault(row.graph_key, []).append(row)
+        known = self._stored.pop(graph_key, None)
+        return self._ledger.measurements(graph_key, self._device_id) if known is None else known
 
     def _current(self, measurement: Measurement) -> Measurement:
         times = self._times.get(_key(measurement))

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+
+DEVICE = "device "
+LOCAL = f"{DEVICE}local"
+"""The device that this machine itself is, where a space file names none."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """CPU-seconds of the worker or the device that ran the stage, and the versions of the libraries that it used."""
+    """What one run of a stage took: CPU-seconds of the worker or the device that ran it, the versions of the libraries
+    that it used, when it started (seconds since 1970), how long it took, and where it ran: ``worker HOST/PID`` or
+    ``device NAME``."""
 
     cpu_seconds: float
-    versions: dict[str, str]
+    versions: dict[str, str] = field(default_factory=dict)
+    started_at: float = 0.0
+    wall_seconds: float = 0.0
+    ran_on: str = ""
+
+    @classmethod
+    def of_device(cls, name: str, cpu_seconds: float, seconds: float, versions: dict[str, str]) -> StageCost:
+        """Of a device that has just answered; its clock need not be ours."""
+        return cls(cpu_seconds, versions, time.time() - seconds, seconds, f"{DEVICE}{name}")

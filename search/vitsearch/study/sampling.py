@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core import precisions
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import default_provider
-from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
+from vitsearch.study.suggest import EveryChoice, FirstChoices, PlanAnswers, RandomChoices, Recorded, Suggest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
@@ -95,7 +95,7 @@ class PlanSpace:
                 width_multiple=self.space.space.width_multiple,
             ),
             distillation=distillation,  # type: ignore[arg-type]  # checked when the file was read
-            recipe=self.space.recipe(),
+            recipe=self.space.recipe(backbone),
             deployments=(deployment,),
         )
 
@@ -193,7 +193,7 @@ class PlanSpace:
             compression=Compression(width_multiple=self.space.space.width_multiple),
             # Without effect here; equal to that of the leaderboard, so that a model on both is built once.
             distillation=self._choices("distillation")[0],
-            recipe=self.space.recipe(),
+            recipe=self.space.recipe(base.backbone),
             deployments=(self._baseline_deployment(),),
         )
 
@@ -234,6 +234,15 @@ class PlanSpace:
             return native
         offered = self._numbers(backbone, "resolution")
         return native if native in offered else int(offered[-1]) or native
+
+    def pool(self, rng: random.Random, count: int) -> list[dict[str, str | float]]:
+        """The parameters of ``count`` plans that are drawn uniformly; of every plan where there are fewer."""
+        answers = EveryChoice().walks() if self.count() < count else (RandomChoices(rng) for _ in range(count))
+        found = []
+        for recorded in map(Recorded, answers):
+            self.plan(recorded)
+            found.append(recorded.parameters)
+        return found
 
     def random(self, rng: random.Random) -> Plan:
         """A plan with every choice drawn uniformly."""
@@ -290,7 +299,7 @@ class PlanSpace:
         return AUTO in self._choices("batch")
 
     def _choices(self, knob: str) -> tuple[Any, ...]:
-        return self.space.choices()[knob]
+        return self.space.choices_of(knob)
 
     def _legal(self, backbone: str, knob: str) -> tuple[Any, ...]:
         return tuple(value for value in self._choices(knob) if self.supports(backbone, knob, value) is None)

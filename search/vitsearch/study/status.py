@@ -13,13 +13,13 @@ from vitsearch.study.study import Study
 
 def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     """The state of a study as JSON."""
-    records = study.records()
+    records, spent = study.records(), ledger.costs.spent(study.name)
     space = study.space()
     return {
         "study": study.name,
         "emulated": study.is_emulated,
         "trained": len(trainings(records)),
-        "wanted": space.search.trials,
+        "wanted": space.search.wanted,
         "open": study.unfinished(),
         "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(_outcome(record) for record in records.values())),
@@ -28,7 +28,8 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
         "leaderboard": study.attributes.get("leaderboard", []),
-        "cpu_seconds": ledger.cpu_seconds(),
+        "cpu_seconds": spent.cpu_seconds,
+        "busy_share": spent.busy_share,
     }
 
 

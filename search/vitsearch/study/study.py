@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -30,9 +32,11 @@ from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 from vitsearch.study.time_left import Span
+from vitsearch.study.view import StudyView
 
 HEARTBEAT_S = 60
 GRACE_S = 300
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 logger = logging.getLogger(__name__)
@@ -54,18 +58,22 @@ class Asked:
 class Study:
     """Opened by :meth:`open` to run it, or by :meth:`read` to read it."""
 
-    def __init__(self, study: optuna.Study, storage: RDBStorage) -> None:
-        self._study = study
+    def __init__(self, name: str, storage: RDBStorage) -> None:
         self._storage = storage
+        self._view = StudyView(storage, name)
+        with _quiet():
+            self._study = optuna.load_study(study_name=name, storage=self._view)
+        self._metric_names = self._study.metric_names or []
         self._lock = threading.Lock()
-        self._outgrown: list[RDBStorage] = []
         self._used: dict[str, tuple[str, ...]] = {}
+        self._records: dict[int, Record] = {}
+        self._times: dict[int, tuple[float, float]] = {}
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
         """Create the study or join it. Other objectives are refused, with the difference."""
         storage = _storage(space.storage)
-        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        names = _names(storage)
         if space.study not in names:
             with _quiet():
                 optuna.create_study(
@@ -74,7 +82,7 @@ class Study:
                     directions=list(space.objectives.values()),
                     load_if_exists=True,
                 ).set_metric_names(list(space.objectives))
-        study = cls(_load(space.study, storage, None), storage)
+        study = cls(space.study, storage)
         study._adopt_space(space)
         study._seed_sampler(space)
         return study
@@ -83,16 +91,14 @@ class Study:
     def read(cls, storage_url: str, name: str) -> Study:
         """Open an existing study; :class:`StudyError` lists the studies of the database."""
         storage = _storage(storage_url)
-        names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+        names = _names(storage)
         if name not in names:
             raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
-        return cls(_load(name, storage, None), storage)
+        return cls(name, storage)
 
     def close(self) -> None:
         """Close the database connections."""
-        for storage in (*self._outgrown, self._storage):
-            storage.remove_session()
-            storage.engine.dispose()
+        self._view.close()
 
     @property
     def name(self) -> str:
@@ -102,7 +108,7 @@ class Study:
     def attributes(self) -> Mapping[str, Any]:
         """The stored attributes: space, data, device_kind, protocol, choices, baseline, leaderboard, reference_point,
         waits."""
-        return self._study.user_attrs
+        return self._view.attributes()
 
     def remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -110,17 +116,24 @@ class Study:
     def space(self) -> SearchSpace:
         return SearchSpace.from_json(self.attributes["space"])
 
+    def sample_with(self, sampler: optuna.samplers.BaseSampler) -> None:
+        """Propose plans by this sampler from now on."""
+        self._study.sampler = sampler
+
     # ---- asking
 
     def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
         with self._lock, _quiet():
             self._catch_up()
-            trial = self._study.ask()
-            self._storage.record_heartbeat(trial._trial_id)  # first: without a heartbeat a trial is never found stale
-            trial.set_user_attr("driver", driver.to_json())
-            suggest = OptunaSuggest(trial, self._word_choices)
-            plan = plans.plan(suggest)
+            with self._view.held():
+                trial = self._study.ask()
+                try:
+                    trial.set_user_attr("driver", driver.to_json())
+                    suggest = OptunaSuggest(trial, self._word_choices)
+                    plan = plans.plan(suggest)
+                finally:
+                    self._view.write(trial._trial_id)
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
             return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
@@ -137,23 +150,26 @@ class Study:
     # ---- telling
 
     def tell(self, asked: Asked, record: Record) -> None:
-        """Write the record, then the state. A trial that another driver has finished is left unchanged."""
+        """Write the record with the state. A trial that another driver has finished is left unchanged."""
         with self._lock, _quiet():
-            if self._storage.get_trial(asked.trial._trial_id).state.is_finished():
+            try:
+                asked.trial.set_user_attr("record", record.to_json())
+                known = asked.trial.constraints
+                for name, value in record.constraints.items():
+                    if name not in known:
+                        asked.trial.set_constraint(name, value)
+                state, values = self._state(record)
+                self._study.tell(asked.trial, values=values, state=state)
+            except UpdateFinishedTrialError:
                 return
-            asked.trial.set_user_attr("record", record.to_json())
-            for name, value in record.constraints.items():
-                if name not in asked.trial.constraints:
-                    asked.trial.set_constraint(name, value)
-            state, values = self._state(record)
-            self._study.tell(asked.trial, values=values, state=state, skip_if_finished=True)
+            self._records[asked.number] = record
 
     def _state(self, record: Record) -> tuple[TrialState, list[float] | None]:
         if record.outcome == "failed":
             return TrialState.FAIL, None
         if record.outcome in PRUNED:
             return TrialState.PRUNED, None
-        values = [record.metrics.value(name) for name in self._study.metric_names or []]
+        values = [record.metrics.value(name) for name in self._metric_names]
         if any(value is None for value in values):
             return TrialState.PRUNED, None  # the device did not measure an objective: see the reasons of record.metrics
         return TrialState.COMPLETE, [float(value) for value in values if value is not None]
@@ -162,19 +178,25 @@ class Study:
 
     def records(self) -> dict[int, Record]:
         """The records of all finished trials, by number."""
-        finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        return {trial.number: _record(trial) for trial in self._trials(finished) if "record" in trial.user_attrs}
+        for trial in self._trials(FINISHED):
+            if trial.number not in self._records and "record" in trial.user_attrs:
+                self._records[trial.number] = Record.from_json(trial.user_attrs["record"])
+        return dict(sorted(self._records.items()))
 
     def spans(self, trained: Collection[int]) -> list[Span]:
         """When each finished trial started and ended, by the clock of its driver; in all runs of the study.
 
         ``trained`` are the numbers of those whose plan was trained.
         """
-        return [
-            Span(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp(), trial.number in trained)
-            for trial in self._trials((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-            if "record" in trial.user_attrs and trial.datetime_start and trial.datetime_complete
-        ]
+        for trial in self._trials(FINISHED):
+            start, end = trial.datetime_start, trial.datetime_complete
+            if trial.number not in self._times and "record" in trial.user_attrs and start and end:
+                self._times[trial.number] = start.timestamp(), end.timestamp()
+        return [Span(*times, number in trained) for number, times in sorted(self._times.items())]
+
+    def has_waiting(self) -> bool:
+        """Whether a trial was enqueued, or left open by a driver that stopped, and is not asked yet."""
+        return bool(self._trials((TrialState.WAITING,)))
 
     def unfinished(self) -> int:
         return len(self._trials((TrialState.RUNNING, TrialState.WAITING)))
@@ -187,13 +209,12 @@ class Study:
     def beat(self, open_trials: Sequence[Asked]) -> None:
         """Record a heartbeat for these trials."""
         with self._lock:
-            for asked in open_trials:
-                self._storage.record_heartbeat(asked.trial._trial_id)
+            self._view.beat([asked.trial._trial_id for asked in open_trials])
 
     def release(self, asked: Asked) -> None:
         """Return an open trial to the queue with its number and parameters, at a clean stop."""
         with self._lock:
-            self._storage.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
+            self._view.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
 
     def recover(self) -> int:
         """Return the trials of dead drivers to the queue; return how many kept their number.
@@ -203,7 +224,7 @@ class Study:
         with self._lock, _quiet():
             orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
             for trial in orphans:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                self._view.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             optuna.storages.fail_stale_trials(self._study)
         return len(orphans)
 
@@ -254,7 +275,7 @@ class Study:
         """The stored order with new words behind it. Optuna refuses a longer list, so its rows are updated."""
         if set(choices) <= set(self._used.get(name, ())):
             return self._used[name]  # as stored: _catch_up has just compared them
-        known: dict[str, list[str]] = dict(self.attributes.get("choices", {}))
+        known: dict[str, list[str]] = self._view.attribute("choices") or {}
         before = tuple(known.get(name, ()))
         after = before + tuple(choice for choice in choices if choice not in before)
         if after != before:
@@ -265,23 +286,18 @@ class Study:
         return after
 
     def _catch_up(self) -> None:
-        """Reload when another driver has lengthened a list that Optuna's cache in this process still has."""
-        stored = self.attributes.get("choices", {})
+        """Read the study again when another driver has lengthened a list."""
+        stored = self._view.attribute("choices") or {}
         if any(tuple(stored[name]) != used for name, used in self._used.items()):
-            self._reopen()
+            self._used.clear()
+            self._view.reload()
 
     def _grow(self, name: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-        old = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(before))
-        new = optuna.distributions.distribution_to_json(optuna.distributions.CategoricalDistribution(after))
-        replace_distribution(self._storage.engine, self.name, name, old, new)
-        self._reopen()
-
-    def _reopen(self) -> None:
-        self._used.clear()
-        reopened = _storage(str(self._storage.url))
-        self._study = _load(self.name, reopened, self._study.sampler)
-        self._outgrown.append(self._storage)  # open trials still use it
-        self._storage = reopened
+        old, new = CategoricalDistribution(before), CategoricalDistribution(after)
+        replace_distribution(
+            self._storage.engine, self.name, name, distribution_to_json(old), distribution_to_json(new)
+        )
+        self._view.lengthen(name, old, new)
 
 
 def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
@@ -312,13 +328,9 @@ def _storage(url: str) -> RDBStorage:
     return storage
 
 
-def _load(name: str, storage: RDBStorage, sampler: optuna.samplers.BaseSampler | None) -> optuna.Study:
-    with _quiet():
-        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-
-
-def _record(trial: FrozenTrial) -> Record:
-    return Record.from_json(trial.user_attrs["record"])
+def _names(storage: RDBStorage) -> list[str]:
+    """The studies of a database. Optuna's summaries would read all of their trials."""
+    return [study.study_name for study in storage.get_all_studies()]
 
 
 def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:

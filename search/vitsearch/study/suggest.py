@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
@@ -125,14 +125,69 @@ class RandomChoices:
         return self.rng.choice(choices)
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler of a study: ``auto`` and ``tpe`` are TPE with 20 start-up trials.
+@dataclass
+class Recorded:
+    """The answers of ``suggest``, recorded as Optuna parameters."""
 
-    TPE runs without ``multivariate``, which made results worse on conditional spaces.
+    suggest: Suggest
+    parameters: dict[str, str | float] = field(default_factory=dict)
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        answer = self.suggest.word(name, choices)
+        self._keep(name, choices, answer)
+        return answer
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        answer = self.suggest.number(name, choices)
+        self._keep(name, choices, answer)
+        return answer
+
+    def _keep(self, name: str, choices: tuple[Any, ...], answer: str | float) -> None:
+        if len(choices) > 1:
+            self.parameters[name] = answer
+
+
+class EveryChoice:
+    """Answers that lead to every plan in turn, when a plan is built once for each of :meth:`walks`."""
+
+    def __init__(self) -> None:
+        self._path: list[int] = []
+        self._sizes: list[int] = []
+
+    def walks(self) -> Iterator[EveryChoice]:
+        """One walk for each plan; the answers differ from walk to walk."""
+        while True:
+            self._sizes = []
+            yield self
+            while self._path and self._path[-1] == self._sizes[len(self._path) - 1] - 1:
+                self._path.pop()
+            if not self._path:
+                return
+            self._path[-1] += 1
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return choices[self._index(len(choices))]
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return choices[self._index(len(choices))]
+
+    def _index(self, size: int) -> int:
+        depth = len(self._sizes)
+        self._sizes.append(size)
+        if depth == len(self._path):
+            self._path.append(0)
+        return self._path[depth]
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A sampler of Optuna. ``auto`` draws at random until the search replaces it by our own, which needs the plans and
+    the baseline (:mod:`vitsearch.search.sampler`).
+
+    TPE has 20 start-up trials and runs without ``multivariate``, which made results worse on conditional spaces.
     """
     import optuna  # here: it takes long to import, and only studies need it
 
-    if name == "random":
+    if name in ("auto", "random"):
         return optuna.samplers.RandomSampler(seed=seed)
     if name == "gp":  # imports torch; models only the knobs that all plans have
         return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)

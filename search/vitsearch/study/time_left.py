@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -67,7 +67,7 @@ def gaps(spans: Sequence[Span]) -> list[float]:
     The first is counted from the start of the first trial.
     """
     open_times = _union(spans)
-    ends = [0.0, *(_length_until(open_times, end_s) for end_s in sorted(span.end_s for span in spans if span.trained))]
+    ends = [0.0, *_lengths_until(open_times, sorted(span.end_s for span in spans if span.trained))]
     return [end - before for before, end in pairwise(ends)]
 
 
@@ -82,8 +82,14 @@ def _union(spans: Iterable[Span]) -> list[tuple[float, float]]:
     return found
 
 
-def _length_until(times: Iterable[tuple[float, float]], until_s: float) -> float:
-    return sum(min(end_s, until_s) - start_s for start_s, end_s in times if start_s < until_s)
+def _lengths_until(times: Sequence[tuple[float, float]], untils_s: Iterable[float]) -> Iterator[float]:
+    """How much of the sorted ``times`` lies before each of the sorted ``untils_s``."""
+    over_s, index = 0.0, 0
+    for until_s in untils_s:
+        while index < len(times) and times[index][1] <= until_s:
+            over_s += times[index][1] - times[index][0]
+            index += 1
+        yield over_s + (max(0.0, until_s - times[index][0]) if index < len(times) else 0.0)
 
 
 def time_left(past: Sequence[float], plans: int, slots: int, since_last_s: float) -> TimeLeft | None:

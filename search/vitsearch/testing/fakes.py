@@ -45,6 +45,7 @@ DATA: dict[str, Any] = {
     "class_names": [f"class {number}" for number in range(10)],
     "image_size": 28,
     "channels": 1,
+    "holdout_images": 100,
     "splits": {name: {"images": 1000, "sha256": "ef" * 32} for name in ("train", "validation")},
 }
 
@@ -66,7 +67,6 @@ def fake_stage_config() -> StageConfig:
         starting_digest=lambda source: "ef" * 32,
         calibration_images=16,
         quantization_images=8,
-        proxy_images=100,
         seed=0,
     )
 
@@ -97,15 +97,17 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject)."""
+    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
+    said to have cost."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
+    cost: Callable[[Job[Any]], StageCost] = lambda job: StageCost(0.0)
     made: Counter[Stage] = field(default_factory=Counter)
 
     async def run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
         self.before(job)
         self.made[job.stage] += 1
-        return cast(R_co, self._answer(job)), StageCost(0.0, {})
+        return cast(R_co, self._answer(job)), self.cost(job)
 
     def close(self) -> None:
         pass
@@ -126,16 +128,17 @@ class FakeRunner:
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)
             case jobs.LogitsJob():
-                return jobs.Stored(_stored(job.workspace.store, {"logits": job.split}), 1)
+                return jobs.Stored(_stored(job.workspace.store, {"logits": job.images}), 1)
             case jobs.ScreenJob():
                 return _graph(job.workspace.scratch, job.spec.resolved, {})
             case jobs.ProxyJob():
                 kl = (0.89 - fake_accuracy(job.spec.resolved, trained=False)) * 10
-                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, job.images)
+                return jobs.Evaluation(fake_accuracy(job.spec.resolved, trained=False), kl, DATA["holdout_images"])
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
-                return jobs.Trained(accuracy, 0.1, job.images, checkpoint, 10, kept_start=False)
+                found = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
+                return jobs.Trained(found, checkpoint, 10, kept="last")
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
@@ -200,6 +203,7 @@ class FakeDevice:
             attempts=1,
             queue_s=0.0,
             seconds=1.0,
+            cpu_seconds=1.0,
             emulated=True,
             started_at="2026-01-01T00:00:00Z",
         )
@@ -261,6 +265,7 @@ def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **chan
         attempts=1,
         queue_s=0.0,
         seconds=0.0,
+        cpu_seconds=0.0,
         emulated=True,
         started_at="2026-01-01T00:00:00Z",
     )

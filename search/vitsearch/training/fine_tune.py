@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.models.surgery import unfused_attention
 from vitsearch.training.augment import Views
+from vitsearch.training.average import Average, State
 from vitsearch.training.distillation import Method, TargetBatch, feature_width, features_of
 from vitsearch.training.distillation import method as distillation_method
 from vitsearch.training.optimizer import (
@@ -36,6 +37,7 @@ from vitsearch.training.optimizer import (
     autocast,
     checkpointing,
     frozen_front,
+    frozen_statistics,
     gradient_scaler,
     optimizer_of,
     schedule_of,
@@ -115,7 +117,7 @@ class TrainReport:
     """``images`` seen in ``steps`` steps; losses are means over the first and the last tenth of the steps.
 
     ``precision`` is that of the matrix products; ``cpu_seconds`` are those of this process, all threads (on a GPU the
-    time of the host).
+    time of the host). ``average`` is the state with averaged weights (:mod:`vitsearch.training.average`).
     """
 
     steps: int
@@ -124,6 +126,7 @@ class TrainReport:
     loss_last: float
     precision: Precision
     cpu_seconds: float
+    average: State = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +144,13 @@ class _Losses:
     auxiliary_loss: AuxiliaryLoss | None
 
 
-def training_pool(n: int, recipe: Recipe) -> Labels:
-    """Ascending indices of the training images, out of ``n``, that any rung of ``recipe`` can see.
+def training_pool(learned: Labels, recipe: Recipe) -> Labels:
+    """Ascending rows of the training split, out of those to learn from, that any rung of ``recipe`` can see.
 
-    A seeded draw of ``images_per_epoch`` times the last rung, or all ``n`` where that is less.
+    A seeded draw of ``images_per_epoch`` times the last rung, or all of ``learned`` where that is less.
     """
-    count = min(n, recipe.images_per_epoch * max(max(recipe.rungs), 1))
-    return np.sort(np.random.default_rng(recipe.seed).permutation(n)[:count]).astype(np.int64)
+    count = recipe.images_per_epoch * max(max(recipe.rungs), 1)
+    return np.sort(np.random.default_rng(recipe.seed).permutation(learned)[:count]).astype(np.int64)
 
 
 def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: float) -> Labels:
@@ -182,15 +185,18 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
         _seeded(recipe.seed, task),
         unfused,
         frozen_front(model, recipe.frozen_blocks),
+        frozen_statistics(model, recipe.frozen_statistics),
         checkpointing(model, recipe.gradient_checkpointing),
         distillation_method(task.distillation, model, recipe, _feature_width(task)) as method,
         task.auxiliary_loss(model) if task.auxiliary_loss else nullcontext() as auxiliary_loss,
     ):
-        losses = _train(model, task, batches, _Losses(method, auxiliary_loss), precision)
+        average = Average(model, len(batches))
+        losses = _train(model, task, batches, _Losses(method, auxiliary_loss), precision, average)
     model.eval()
     tenth = max(1, len(losses) // 10)
     first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
-    return TrainReport(len(losses), len(order), first, last, precision, time.process_time() - begin)
+    spent = time.process_time() - begin
+    return TrainReport(len(losses), len(order), first, last, precision, spent, average.state())
 
 
 def _feature_width(task: FineTuneTask) -> int | None:
@@ -203,9 +209,14 @@ def _feature_width(task: FineTuneTask) -> int | None:
 
 
 def _train(
-    model: nn.Module, task: FineTuneTask, batches: list[Labels], loss_parts: _Losses, precision: Precision
+    model: nn.Module,
+    task: FineTuneTask,
+    batches: list[Labels],
+    loss_parts: _Losses,
+    precision: Precision,
+    average: Average,
 ) -> list[float]:
-    """Take one step for each batch; returns the losses."""
+    """Take one step for each batch and add each result to ``average``; returns the losses."""
     recipe, views, method = task.recipe, _views(model, task), loss_parts.method
     optimizer = optimizer_of(model, recipe)
     if method.parameters():
@@ -229,6 +240,7 @@ def _train(
         losses.append(_finite(loss, norm, overflow, f"step {step + 1} of {len(batches)}", recipe.lr))
         scaler.step(optimizer)
         scaler.update()
+        average.update(model)
     return losses
 
 

@@ -108,6 +108,20 @@ def frozen_front(model: nn.Module, blocks: int) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def frozen_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Keep batch norms in evaluation mode inside this context, if ``wanted``: they use and keep the statistics that
+    they have; scale and shift still learn."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms if wanted else ():
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms if wanted else ():
+            norm.train()
+
+
 def _front(model: nn.Module, blocks: int) -> list[nn.Parameter]:
     if not hasattr(model, "group_matcher"):
         wrong = f"frozen_blocks: timm does not group the layers of {type(model).__name__} into blocks; allowed: 0"

@@ -43,8 +43,8 @@ def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
 
 
 def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
-    """Indices of the training images drawn for ``wanted``; all of them if there are fewer than that."""
-    return np.random.default_rng(wanted.seed).permutation(len(images.train))[: wanted.images]
+    """Rows of the training images drawn for ``wanted``, none of the holdout; all of them if there are fewer."""
+    return np.random.default_rng(wanted.seed).permutation(images.learned)[: wanted.images]
 
 
 def drawn(workspace: jobs.Workspace, wanted: Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:

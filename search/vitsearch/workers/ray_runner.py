@@ -273,9 +273,10 @@ def run_task(job: Job[R]) -> tuple[R, StageCost]:
     """Run the task of ``job`` and measure its CPU-seconds (all threads of this process)."""
     from vitsearch.workers.tasks import TASKS  # torch and timm, which the driver does not need
 
-    started = time.process_time()
+    started_at, wall, cpu = time.time(), time.monotonic(), time.process_time()
     result: R = TASKS[type(job)](job)
-    return result, StageCost(time.process_time() - started, versions())
+    spent, took = time.process_time() - cpu, time.monotonic() - wall
+    return result, StageCost(spent, versions(), started_at, took, f"worker {socket.gethostname()}/{os.getpid()}")
 
 
 def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, StageCost]:

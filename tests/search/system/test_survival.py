@@ -44,7 +44,7 @@ task:
   data: {{source: folder, root: "{root}"}}
   base: {{epochs: 1, batch_size: 16}}
   fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
-  proxy: {{calibration_images: 16, validation_images: 20}}
+  proxy: {{calibration_images: 16}}
 # Many objectives, some of them noisy: there is always a plan with a predicted gain.
 objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize, load_ms: minimize}}
 limits: {{accuracy: {{max_drop: 1.0}}}}

@@ -1,6 +1,6 @@
 """Samples in bursts, in which the model alternates with reference models.
 
-    burst:   R  M  R' M  R  M  R' M  R      blocks of 30 ms or 250 runs, each after 40 ms that are not counted;
+    burst:   R  M  R' M  R  M  R' M  R      blocks of 15 ms or 250 runs, each after 6 to 40 ms that are not counted;
                                             R and R' are the references in turn
     process: burst, 0.5 s of rest, burst, ...
 
@@ -18,10 +18,13 @@ from vitsearch_evaluators.measure.child.timed_loop import Clocks, Samples, clock
 from vitsearch_evaluators.wire.distribution import median
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
-BLOCK_S = 0.03
-SETTLE_S = 0.04
-"""The first runs after a switch are not counted, for so long: the caches hold what ran before. A model of 1.6 ms with
-28 MB of weights took 60 % longer in the first run, 5 to 15 % in the fifth and 1 to 5 % in the fifteenth."""
+BLOCK_S = 0.015
+SETTLE_LEAST_S, SETTLE_S_PER_MB, SETTLE_MOST_S = 0.006, 0.0015, 0.04
+"""The first runs after a switch are not counted: the caches hold what ran before. How long depends on what has to come
+back. A model of 1.6 ms with 28 MB of weights took 60 % longer in the first run, 5 to 15 % in the fifth and 1 to 5 % in
+the fifteenth; one of 0.1 ms with 1.7 MB took twice as long in the first, 9 % longer after 5 ms and 2 % after 8 ms."""
+REFERENCE_SETTLE_S = 0.01
+"""The large products compute more than they load, and the small convolutions have hardly any weights."""
 BLOCK_MINIMUM_RUNS, BLOCK_MAXIMUM_RUNS = 3, 250
 PAIRS = 4
 """Blocks of the model in each burst."""
@@ -29,6 +32,18 @@ REST_S = 0.5
 """Rest between two bursts: one disturbance should not last for all of them."""
 
 Run = Callable[[], None]
+
+
+class Timed(NamedTuple):
+    """A model that runs in blocks; for `settle_s` seconds after a switch to it no run is counted."""
+
+    run: Run
+    settle_s: float
+
+
+def settle_s(model_bytes: int) -> float:
+    """Return how long a model settles after a switch, by the size of its files."""
+    return min(SETTLE_MOST_S, SETTLE_LEAST_S + SETTLE_S_PER_MB * model_bytes / 1e6)
 
 
 class BurstSamples(NamedTuple):
@@ -44,8 +59,8 @@ class BurstSamples(NamedTuple):
 class BurstSampler:
     """Samples a model beside its references, products first; without references, the model alone."""
 
-    def __init__(self, run: Run, references: Sequence[Run], counters: HardwareCounters, clocks: Clocks) -> None:
-        self._run = run
+    def __init__(self, model: Timed, references: Sequence[Timed], counters: HardwareCounters, clocks: Clocks) -> None:
+        self._model = model
         self._references = references
         self._counters = counters
         self._clocks = clocks
@@ -86,21 +101,21 @@ class BurstSampler:
         )
 
     def _model_block(self) -> Samples:
-        self._settle(self._run)
+        self._settle(self._model)
         return self._model_runs(_is_in_block)
 
-    def _block(self, run: Run) -> Samples:
-        self._settle(run)
-        return self._timed(run, _is_in_block)
+    def _block(self, reference: Timed) -> Samples:
+        self._settle(reference)
+        return self._timed(reference.run, _is_in_block)
 
-    def _settle(self, run: Run) -> None:
+    def _settle(self, model: Timed) -> None:
         """Run without counting after a switch from another model, at least once."""
-        timed_runs(run, self._clocks, lambda done, passed_s: done == 0 or passed_s < SETTLE_S)
+        timed_runs(model.run, self._clocks, lambda done, passed_s: done == 0 or passed_s < model.settle_s)
 
     def _model_runs(self, keep_running: Callable[[int, float], bool]) -> Samples:
         """Time runs of the model and keep their times."""
         self._counters.start()
-        found = self._timed(self._run, keep_running)
+        found = self._timed(self._model.run, keep_running)
         self._counters.stop()
         self._samples.wall_ms.extend(found.wall_ms)
         self._samples.cpu_ms.extend(found.cpu_ms)

@@ -4,12 +4,12 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.job_spec import MOST_RUNS, Shapes, read_shapes
-from vitsearch_evaluators.wire.measurement import Counters
 
 
 class Block(NamedTuple):
-    """The runs of one model within some 30 ms: their median CPU time and their mean wall time, in ms."""
+    """The runs of one model within some 15 ms: their median CPU time and their mean wall time, in ms."""
 
     cpu_ms: float
     wall_ms: float

@@ -17,15 +17,22 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child import peak_memory
-from vitsearch_evaluators.measure.child.bursts import BurstSampler, BurstSamples, Run
+from vitsearch_evaluators.measure.child.bursts import REFERENCE_SETTLE_S, BurstSampler, BurstSamples, Timed, settle_s
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
 from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, sample, warm_up
+from vitsearch_evaluators.measure.child.timed_loop import (
+    PAIRED_WARM_UP_AT_MOST,
+    WARM_UP_AT_MOST,
+    Clocks,
+    gc_disabled,
+    sample,
+    warm_up,
+)
 from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
 
-REFERENCE_WARM_UP_S = 0.05
+REFERENCE_WARM_UP_S = 0.01
 """The model has warmed the processor up; the first block of each burst, which is not counted, does the rest."""
 
 
@@ -60,14 +67,17 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
     with gc_disabled():
-        steady = warm_up(session.run, subject.protocol, clocks)
+        is_paired = soak_s == 0 and subject.has_references
+        at_most = PAIRED_WARM_UP_AT_MOST if is_paired else WARM_UP_AT_MOST
+        steady = warm_up(session.run, subject.protocol, clocks, at_most)
         peak = peak_memory.peak_rss_mb()
-        references = () if soak_s > 0 else _warm_references(subject, clocks)
+        references = _warm_references(subject, clocks) if is_paired else ()
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         if soak_s > 0:
             found = BurstSamples(sample(session.run, subject.protocol, clocks), ())
         else:
-            found = BurstSampler(session.run, references, counters, clocks).sample(subject.protocol)
+            model = Timed(session.run, settle_s(subject.model_bytes))
+            found = BurstSampler(model, references, counters, clocks).sample(subject.protocol)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
@@ -103,12 +113,12 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     )
 
 
-def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Run, ...]:
+def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Timed, ...]:
     """Load and warm up the reference models; called when the memory of the model has been read."""
-    runs = tuple(session.run for session in subject.load_references())
-    for run in runs:
-        run_for(run, REFERENCE_WARM_UP_S, clocks.wall)
-    return runs
+    references = tuple(Timed(session.run, REFERENCE_SETTLE_S) for session in subject.load_references())
+    for reference in references:
+        run_for(reference.run, REFERENCE_WARM_UP_S, clocks.wall)
+    return references
 
 
 def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float]) -> int:

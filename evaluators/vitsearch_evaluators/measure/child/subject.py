@@ -3,6 +3,7 @@
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
+from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.base import Runtime, Session
@@ -22,13 +23,17 @@ class Subject(NamedTuple):
         protocol = self.protocol
         return self.runtime.load(self.path, self.options, protocol.threads, protocol.batch, protocol.shapes)
 
+    @property
+    def has_references(self) -> bool:
+        return self.protocol.reference is not None and self.runtime.reference_options(self.options) is not None
+
     def load_references(self) -> Tuple[Session, ...]:
         """Load the protocol's reference models; nothing if it has none, or if this runtime cannot run them.
 
         Their files are written beside the model. Raises MeasurementFailed for a reference that this version lacks.
         """
         options = self.runtime.reference_options(self.options)
-        if self.protocol.reference is None or options is None:
+        if not self.has_references or options is None:
             return ()
         # Kept out of the processes of tools.
         from vitsearch_evaluators.runtimes import reference_models
@@ -37,6 +42,11 @@ class Subject(NamedTuple):
             self.runtime.load(path, options, self.protocol.threads, 1, {})
             for path in reference_models.write(self.folder)
         )
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the model's files, which is about that of its weights."""
+        return sum(os.path.getsize(path) for path in model_files(self.path).values())
 
     @property
     def folder(self) -> str:

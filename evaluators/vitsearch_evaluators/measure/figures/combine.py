@@ -7,9 +7,10 @@ import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
+from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
-from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency
+from vitsearch_evaluators.wire.measurement import Contention, Latency
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 

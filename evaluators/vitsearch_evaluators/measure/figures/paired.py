@@ -1,6 +1,6 @@
 """The ratio of a model to the references beside it, with an interval over blocks, bursts and processes.
 
-    block    log(model), log(products), log(convolutions), all within some 90 ms
+    block    log(model), log(products), log(convolutions), all within some 50 ms
     burst    the medians of y = log(model / convolutions) and x = log(products / convolutions)
     process  the mean over its bursts of y - weight * x
     result   the mean over the processes
@@ -17,6 +17,7 @@ import math
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import Block, ProcessReport
+from vitsearch_evaluators.runtimes.reference_models import PRODUCTS_BYTES
 from vitsearch_evaluators.wire.distribution import median, student_95
 from vitsearch_evaluators.wire.paired import Ratio
 
@@ -29,6 +30,14 @@ MINUTES_HALF_WIDTH = 0.015
 """Half a 95 % interval of what differs from minute to minute and not within a measurement."""
 PRIOR_ERROR = 0.01
 """The standard deviation of a burst, as seen before this measurement on a quiet machine."""
+MEMORY_BOUND_ABOVE = 2.8
+"""A model is bound by memory if it reads this many times more weights per second than the products do. levit_128s
+(28 MB in 1.6 ms) is at 2.1, other small models at .5 to 1.6, products of a vector with 8 to 50 MB at 3.6 to 8.6."""
+MEMORY_BOUND_HALF_WIDTH = 0.6
+"""Half a 95 % interval of what no reference shows of such a model, in natural logarithms: its time depends on how much
+of a shared cache others leave to it. The standard deviation was 10 to 36 % from minute to minute. A third reference, a
+product of a vector with 16 MB, does not track it: with it, the scatter of bursts around the mixture was .085 instead of
+.099 (20 MB), .073 instead of .098 (50 MB) and .31 instead of .34 (8 MB)."""
 PRIOR_DEGREES = 4
 """The prior counts like this many further degrees of freedom: the spread of two processes alone says little."""
 
@@ -40,8 +49,25 @@ class _Point(NamedTuple):
     products: float
 
 
-def ratio(reports: Sequence[ProcessReport], time: Callable[[Block], float]) -> Optional[Ratio]:
-    """Return the ratio in the time that `time` takes from a block; None if a time is 0 or no reference ran."""
+def is_memory_bound(reports: Sequence[ProcessReport], model_bytes: int) -> bool:
+    """Return whether a model with files of this size loads its weights faster than any reference can follow.
+
+    Its speed is compared with that of the products within the same bursts, so other work hardly changes the answer.
+    """
+    points = [point for report in reports for point in _points(report, lambda block: block.cpu_ms)]
+    if not points:
+        return False
+    speed = model_bytes / PRODUCTS_BYTES * math.exp(_mean([point.products - point.model for point in points]))
+    return speed > MEMORY_BOUND_ABOVE
+
+
+def ratio(
+    reports: Sequence[ProcessReport], time: Callable[[Block], float], unlike_half: float = 0.0
+) -> Optional[Ratio]:
+    """Return the ratio in the time that `time` takes from a block; None if a time is 0 or no reference ran.
+
+    `unlike_half` is half a 95 % interval, in natural logarithms, of what the references do not show of the model.
+    """
     processes = [_points(report, time) for report in reports]
     if not all(processes):
         return None
@@ -49,7 +75,7 @@ def ratio(reports: Sequence[ProcessReport], time: Callable[[Block], float]) -> O
     line = _line(points)
     estimates = [_mean([point.model - line.weight * point.products for point in process]) for process in processes]
     middle = _mean(estimates)
-    half = _half_width(estimates, line.scatter) if len(estimates) > 1 else None
+    half = math.hypot(_half_width(estimates, line.scatter), unlike_half) if len(estimates) > 1 else None
     return Ratio(
         value=math.exp(middle),
         weight=line.weight,

@@ -4,12 +4,18 @@ On a quiet device both agree and the times as they were read (`raw`) are shown. 
 work often slows down, shows what the ratio to the references gives on a quiet device (`paired`).
 """
 
+import math
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
 from vitsearch_evaluators.measure.figures.combine import is_contended, never_slept
-from vitsearch_evaluators.measure.figures.paired import ratio
+from vitsearch_evaluators.measure.figures.paired import (
+    MEMORY_BOUND_HALF_WIDTH,
+    MINUTES_HALF_WIDTH,
+    is_memory_bound,
+    ratio,
+)
 from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
 from vitsearch_evaluators.wire.distribution import median, median_interval
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
@@ -18,6 +24,17 @@ from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, disag
 
 CONTENDED_DISAGREEMENT = 0.05
 """The references disagree when that alone leaves the time open by this share in either direction."""
+WORTH_ANOTHER = 0.93
+"""A further process is measured only if the interval is expected to become narrower than this share of what it is: no
+number of processes shows how a model shares a slowdown that only one reference has."""
+
+
+class DeviceTimes(NamedTuple):
+    """What is known of the device: its reference times, and whether it is virtual."""
+
+    store: ReferenceStore
+    key: ReferenceKey
+    is_virtual: bool
 
 
 class Timing:
@@ -26,19 +43,18 @@ class Timing:
     def __init__(
         self,
         protocol: MeasureProtocol,
-        store: ReferenceStore,
-        key: ReferenceKey,
-        is_virtual: bool,
+        model_bytes: int,
+        device: DeviceTimes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reports: List[ProcessReport] = []
         self._protocol = protocol
-        self._store = store
-        self._key = key
-        self._is_virtual = is_virtual
+        self._model_bytes = model_bytes
+        self._store, self._key, self._is_virtual = device
         self._clock = clock
         self._start_s = clock()
         self._widths: Dict[int, Optional[float]] = {}
+        self._memory_bound: Dict[int, bool] = {}
 
     def add(self, report: ProcessReport) -> None:
         """Add the report of a process, and the times of its references to those that are known."""
@@ -55,21 +71,49 @@ class Timing:
         if count >= protocol.max_processes or self._clock() - self._start_s >= protocol.budget_s:
             return False
         half = self._rel_half_width()
-        return half is not None and half > protocol.target_rel_half_width > 0
+        return half is not None and half > protocol.target_rel_half_width > 0 and self._would_narrow(half)
+
+    def _would_narrow(self, half: float) -> bool:
+        """Return whether a further process would make the interval narrower: only the part of the processes shrinks."""
+        fixed = self._fixed_half() if self._basis() == PAIRED else 0.0
+        processes = math.sqrt(max(0.0, half**2 - fixed**2))
+        narrower = math.hypot(processes * math.sqrt(len(self.reports) / (len(self.reports) + 1)), fixed)
+        return narrower < WORTH_ANOTHER * half
+
+    def _fixed_half(self) -> float:
+        """Return the part of the half-width that further processes hardly change."""
+        return math.hypot(self._left_open(), MEMORY_BOUND_HALF_WIDTH if self._is_memory_bound() else MINUTES_HALF_WIDTH)
 
     def fields(self) -> Dict[str, Any]:
         """Return the fields of a Measurement that say how the model was timed."""
         return {"paired": self._paired(), "basis": self._basis(), "processes": len(self.reports)}
 
     def flags(self) -> Tuple[str, ...]:
+        if self._paired() is None:
+            return ("contended",) if is_contended(self.reports, self._protocol.threads) else ()
+        found = {
+            "contended": self._left_open() > CONTENDED_DISAGREEMENT,
+            "memory_bound": self._basis() == PAIRED and self._is_memory_bound(),
+        }
+        return tuple(flag for flag, is_set in found.items() if is_set)
+
+    def _left_open(self) -> float:
+        """Return how far the two references leave the time open, as half an interval in natural logarithms."""
         paired = self._paired()
         if paired is None:
-            return ("contended",) if is_contended(self.reports, self._protocol.threads) else ()
+            return 0.0
         times = paired.times
         left_open = [disagreement(paired.cpu, times.products_cpu_ms / times.convolutions_cpu_ms)]
         if paired.wall is not None:
             left_open.append(disagreement(paired.wall, times.products_wall_ms / times.convolutions_wall_ms))
-        return ("contended",) if max(left_open) > CONTENDED_DISAGREEMENT else ()
+        return max(left_open)
+
+    def _is_memory_bound(self) -> bool:
+        """Return whether the references say little about this model; kept, as `_rel_half_width` is."""
+        count = len(self.reports)
+        if count not in self._memory_bound:
+            self._memory_bound[count] = is_memory_bound(self.reports, self._model_bytes)
+        return self._memory_bound[count]
 
     def reasons(self) -> Dict[str, str]:
         """Return why there are no ratios, and a note if the interval is wider than the protocol asks for."""
@@ -83,6 +127,11 @@ class Timing:
             reasons["interval"] = (
                 f"+-{half:.1%} of the median after {len(self.reports)} processes; the protocol asks for +-{target:.1%}"
             )
+            if "memory_bound" in self.flags():
+                reasons["interval"] += (
+                    f"; loading its {self._model_bytes / 1e6:.0f} MB of weights takes most of the time,"
+                    " which depends on the cache that others leave to them"
+                )
         return reasons
 
     def _why_alone(self) -> str:
@@ -101,10 +150,11 @@ class Timing:
         times = self._store.times(self._key)
         if times is None or not self.reports:
             return None
-        cpu = ratio(self.reports, lambda block: block.cpu_ms)
+        unlike_half = MEMORY_BOUND_HALF_WIDTH if self._is_memory_bound() else 0.0
+        cpu = ratio(self.reports, lambda block: block.cpu_ms, unlike_half)
         wall = None
         if not never_slept(self.reports, self._protocol.threads):
-            wall = ratio(self.reports, lambda block: block.wall_ms)
+            wall = ratio(self.reports, lambda block: block.wall_ms, unlike_half)
             if wall is None:
                 return None
         return None if cpu is None else Paired(str(self._protocol.reference), cpu, wall, times)

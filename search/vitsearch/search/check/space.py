@@ -41,18 +41,22 @@ class Valid:
         return {
             "study": self.space.study,
             "plans": self.plans,
-            "trials": self.space.search.trials,
+            "trials": self.space.search.wanted,
             "notes": self.notes,
             "warnings": list(self.warnings),
             "data": self.data.to_json(),
             "space": self.space.to_json(),
         }
 
+    def _wanted(self) -> str:
+        search = self.space.search
+        return f"as many as {search.budget_s:g} s allow" if search.wanted is None else str(search.wanted)
+
     def describe(self) -> str:
         """Some lines for the user."""
         return "\n".join(
             [
-                f"{self.file}: fine. {self.plans} plans, of which {self.space.search.trials} will be trained.",
+                f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} will be trained.",
                 f"data: {self.data.describe()}.",
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]

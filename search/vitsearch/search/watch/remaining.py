@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.record import Keys, Record, trainings
 from vitsearch.pipeline.measure import final_rounds, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
@@ -13,6 +15,8 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
 from vitsearch.study.time_left import TimeLeft, gaps, time_left
 
+ESTIMATE_S = 1.0
+"""Between two estimates."""
 UNKNOWN = "time left: not known before the first training has ended"
 
 
@@ -32,33 +36,42 @@ class Remaining:
         self._space = space
         self._slots = slots
         self._clock = clock
-        self._started = clock()
-        self.refresh(study.records())
+        self._started = self._since = clock()
+        self._estimated = -math.inf
+        self._records: Mapping[int, Record] = study.records()
+        self._estimate()
 
     def refresh(self, records: Mapping[int, Record]) -> None:
-        """Estimate again, from all trials that have ended: the search begins, or a plan was trained."""
+        """The search begins, or a plan was trained: the next estimate is from all trials that have ended. There is one
+        a second at most, because it looks at all of them."""
+        self._records, self._is_stale = records, True
+        self._since = self._clock()
+
+    def _estimate(self) -> None:
+        records, self._is_stale = self._records, False
+        self._estimated = self._clock()
         trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
         protocol = self._study.attributes.get("protocol", "")
-        self._measuring_s = self._ledger.measuring_seconds(protocol) or 0.0
+        self._measuring_s = self._ledger.costs.measuring_seconds(protocol) or 0.0
         self._to_remeasure = sum(
-            rounds_of(self._ledger.measurements(keys.graph_key, keys.device_id, protocol)) < rounds
+            rounds_of(self._ledger.repeats(keys.graph_key, keys.device_id, protocol)) < rounds
             for keys, rounds in self._shown(records)
         )
-        self._since = self._clock()
 
     def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
         """The keys of what ``vitsearch front`` would show now, the front and the baseline, and how often each is
         confirmed in the end."""
         baseline = self._study.attributes.get("baseline")
         front = on_front(records, tuple(self._space.objectives)).values()
-        found = [(record.keys, final_rounds(record)) for record in front if record.keys is not None]
-        return [*found, (Keys(**baseline["keys"]), final_rounds(None))] if baseline else found
+        confirms = needs_confirmation([*self._space.objectives, *self._space.limits])
+        found = [(record.keys, final_rounds(record, confirms)) for record in front if record.keys is not None]
+        return [*found, (Keys(**baseline["keys"]), final_rounds(None, confirms))] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
-        progress.counted(TRAINED, self._trained, self._space.search.trials)
+        progress.counted(TRAINED, self._trained, self._space.search.wanted)
         progress.left(self.text())
         if records := self._study.records():
             progress.known(records)
@@ -76,7 +89,9 @@ class Remaining:
     def _left(self) -> TimeLeft | None:
         search = self._space.search
         now = self._clock()
-        left = time_left(self._gaps, search.trials - self._trained, self._slots, now - self._since)
-        if left is not None and search.timeout_s is not None:
-            left = left.at_most(max(0.0, search.timeout_s - (now - self._started)) + max(self._gaps, default=0.0))
+        if self._is_stale and (self._trained == 0 or now - self._estimated >= ESTIMATE_S):
+            self._estimate()
+        left = time_left(self._gaps, search.most_trainings - self._trained, self._slots, now - self._since)
+        if left is not None and search.budget_s is not None:
+            left = left.at_most(max(0.0, search.budget_s - (now - self._started)) + max(self._gaps, default=0.0))
         return None if left is None else left.plus(self._to_remeasure * self._measuring_s)

@@ -129,7 +129,7 @@ def _plan(draft: Draft, words: Words, device: str) -> Plan:
             width_multiple=value("width_multiple"),
         ),
         distillation=value("distillation"),
-        recipe=draft.space.recipe() if draft.space is not None else FineTune().recipe(seed=0),
+        recipe=draft.space.recipe(backbone.name) if draft.space else FineTune().recipe(0, backbone.name),
         deployments=(_deployment(value, device, words),),
     )
 

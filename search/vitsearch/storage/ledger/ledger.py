@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from functools import cache
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Engine, Table, UniqueConstraint, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Float,
+    Insert,
+    Select,
+    Table,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.costs import StageCosts
 from vitsearch.storage.ledger.engine import connect, database_now
 from vitsearch.storage.ledger.migrate import upgrade
 from vitsearch.storage.stage_cost import StageCost
@@ -121,6 +138,8 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._found: dict[tuple[Any, ...], Row] = {}
+        self.costs = StageCosts(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -136,23 +155,28 @@ class Ledger:
         return cls(engine)
 
     def close(self) -> None:
+        self.costs.write()
         self._engine.dispose()
 
     def add(self, row: Row, cost: StageCost) -> None:
-        """Write a finished stage; a row with the same key is kept."""
-        table = _TABLES[type(row)]
-        values = {field.name: getattr(row, field.name) for field in fields(row)}
-        values |= {"cpu_seconds": cost.cpu_seconds, "versions": cost.versions, "created_at": database_now()}
+        """Write a result of a finished stage, and the costs that were noted; a row with the same key is kept."""
+        table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(table).values(values))
+                connection.execute(_adding(table), values | {"versions": cost.versions})
+                self.costs.write_to(connection)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
 
+    def forget(self) -> None:
+        """Look rows up in the database again: another driver may have replaced one whose file is gone."""
+        self._found.clear()
+
     def drop(self, row: Row) -> None:
         """Delete a row whose file is gone, and the accuracies of that file: its stage runs again."""
-        table, values = _TABLES[type(row)], {field.name: getattr(row, field.name) for field in fields(row)}
+        self.forget()
+        table, values = _TABLES[type(row)], _values(row)
         with self._engine.begin() as connection:
             connection.execute(delete(table).where(_same(table, values)))
             if isinstance(row, ArtifactRow):
@@ -160,36 +184,38 @@ class Ledger:
                 connection.execute(delete(tables.accuracy).where(accuracies))
 
     def block_structure(self, key: str) -> BlockStructureRow | None:
-        return self._one(BlockStructureRow, tables.block_structure.c.key == key)
+        return self._one(BlockStructureRow, key=key)
 
     def training(self, weights_key: str, rung: int) -> TrainingRow | None:
-        t = tables.training.c
-        return self._one(TrainingRow, and_(t.weights_key == weights_key, t.rung == rung))
+        return self._one(TrainingRow, weights_key=weights_key, rung=rung)
 
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
-        return self._one(ArtifactRow, tables.artifact.c.artifact_key == artifact_key)
+        return self._one(ArtifactRow, artifact_key=artifact_key)
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
         """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""
-        a = tables.accuracy.c
-        where = and_(a.artifact_key == artifact_key, a.split == split, a.evaluated_on == evaluated_on)
-        rows = self._all(AccuracyRow, where)
+        rows = self._all(AccuracyRow, artifact_key=artifact_key, split=split, evaluated_on=evaluated_on)
         return max(rows, key=lambda row: row.n, default=None)
 
     def measurements(self, graph_key: str, device_id: str, protocol: str | None = None) -> list[MeasurementRow]:
         """Oldest first, over all environments of the device."""
-        m = tables.measurement.c
-        where = and_(m.graph_key == graph_key, m.device_id == device_id)
-        if protocol is not None:
-            where = and_(where, m.protocol == protocol)
-        return self._all(MeasurementRow, where)
+        where = {"graph_key": graph_key, "device_id": device_id}
+        return self._all(MeasurementRow, **where | ({} if protocol is None else {"protocol": protocol}))
+
+    def measurements_of_device(self, device_id: str) -> list[MeasurementRow]:
+        """Of all graphs, oldest first, over all environments of the device."""
+        return self._all(MeasurementRow, device_id=device_id)
 
     def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
         """Of all graphs whose files have this structure, oldest first."""
-        m = tables.measurement.c
-        return self._all(
-            MeasurementRow, and_(m.structure == structure, m.device_id == device_id, m.protocol == protocol)
-        )
+        return self._all(MeasurementRow, structure=structure, device_id=device_id, protocol=protocol)
+
+    def repeats(self, graph_key: str, device_id: str, protocol: str, environment_id: str | None = None) -> list[int]:
+        """The numbers of the measurements of a graph by a protocol, in one environment or in all."""
+        where = {"graph_key": graph_key, "device_id": device_id, "protocol": protocol}
+        where |= {} if environment_id is None else {"environment_id": environment_id}
+        with self._engine.connect() as connection:
+            return sorted(connection.execute(_repeats(tuple(where)), where).scalars())
 
     def reference_times(self, device_id: str) -> dict[ReferenceKey, dict[str, Any]]:
         """The times of the reference models on a device that were stored last."""
@@ -211,41 +237,25 @@ class Ledger:
         except IntegrityError:
             pass  # another driver was first, with times of the same minute
 
-    def measuring_seconds(self, protocol: str) -> float | None:
-        """The mean of what one measurement with this protocol took; None without one."""
-        m = tables.measurement.c
-        with self._engine.connect() as connection:
-            mean = connection.execute(select(func.avg(m.cpu_seconds)).where(m.protocol == protocol)).scalar()
-        return None if mean is None else float(mean)
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """CPU-seconds spent so far, by table; of all studies in the database."""
-        with self._engine.connect() as connection:
-            return {
-                table.name.removeprefix("vs_"): sum(connection.execute(select(table.c.cpu_seconds)).scalars())
-                for table in _TABLES.values()
-            }
-
     def claim(self, key: str, token: str, seconds: float) -> bool:
         """Take or renew the right to make ``key`` for ``seconds`` (database time); False: another holds it."""
-        c = tables.claim
-        expires = database_now() + seconds
-        mine_or_expired = and_(c.c.key == key, or_(c.c.token == token, c.c.expires_at < database_now()))
-        with self._engine.begin() as connection:
-            taken = connection.execute(update(c).where(mine_or_expired).values(token=token, expires_at=expires))
-            if taken.rowcount:
-                return True
+        values = {"key": key, "token": token, "seconds": seconds}
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(c).values(key=key, token=token, expires_at=expires))
+                connection.execute(_CLAIM, values)
         except IntegrityError:
-            return False
+            return self.renew(key, token, seconds)
         return True
 
-    def release(self, key: str, token: str) -> None:
-        c = tables.claim.c
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        """Prolong a claim, or take one that has run out; False: another holds it, or nobody does."""
+        values = {"of_key": key, "by_token": token, "seconds": seconds}
         with self._engine.begin() as connection:
-            connection.execute(delete(tables.claim).where(and_(c.key == key, c.token == token)))
+            return bool(connection.execute(_RENEW, values).rowcount)
+
+    def release(self, key: str, token: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(_RELEASE, {"of_key": key, "by_token": token})
 
     def claims(self) -> dict[str, str]:
         """The token of each claim's holder, by key."""
@@ -258,16 +268,58 @@ class Ledger:
         with self._engine.connect() as connection:
             return connection.execute(select(table).where(_same(table, values))).first() is not None
 
-    def _one(self, kind: type[R], where: ColumnElement[bool]) -> R | None:
-        rows = self._all(kind, where)
-        return rows[0] if rows else None
+    def _one(self, kind: type[R], **key: object) -> R | None:
+        """The row with a key. It is read once: a row does not change."""
+        if found := self._found.get((kind, *key.values())):
+            return cast(R, found)
+        rows = self._all(kind, **key)
+        if not rows:
+            return None
+        self._found[(kind, *key.values())] = rows[0]
+        return rows[0]
 
-    def _all(self, kind: type[R], where: ColumnElement[bool]) -> list[R]:
-        table = _TABLES[kind]
+    def _all(self, kind: type[R], **where: object) -> list[R]:
         names = [field.name for field in fields(kind)]
-        query = select(*(table.c[name] for name in names)).where(where).order_by(table.c.created_at, *table.primary_key)
         with self._engine.connect() as connection:
-            return [kind(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]
+            rows = connection.execute(_reading(_TABLES[kind], tuple(names), tuple(where)), where)
+            return [kind(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+# Statements are made once: to put one together takes longer than to run it.
+
+
+@cache
+def _reading(table: Table, names: tuple[str, ...], where: tuple[str, ...]) -> Select[Any]:
+    """These columns of the rows with certain values of others, oldest first."""
+    query = select(*(table.c[name] for name in names))
+    query = query.where(and_(*(table.c[name] == bindparam(name) for name in where)))
+    return query.order_by(table.c.created_at, *table.primary_key)
+
+
+@cache
+def _adding(table: Table) -> Insert:
+    return insert(table).values(created_at=database_now())
+
+
+@cache
+def _repeats(where: tuple[str, ...]) -> Select[Any]:
+    columns = tables.measurement.c
+    return select(columns["repeat"]).where(and_(*(columns[name] == bindparam(name) for name in where)))
+
+
+_C = tables.claim.c
+_EXPIRES = database_now() + bindparam("seconds", type_=Float())
+_CLAIM = insert(tables.claim).values(key=bindparam("key"), token=bindparam("token"), expires_at=_EXPIRES)
+_RENEW = (
+    update(tables.claim)
+    .where(and_(_C.key == bindparam("of_key"), or_(_C.token == bindparam("by_token"), _C.expires_at < database_now())))
+    .values(token=bindparam("by_token"), expires_at=_EXPIRES)
+)
+_RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+
+
+def _values(row: Row) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
 def _same(table: Table, values: dict[str, Any]) -> ColumnElement[bool]:

@@ -7,9 +7,11 @@
     measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
+    run              one `vitsearch run` of a study: from when to when, on how many cores
+    stage_cost       what one run of a stage took, once, however many results it gave
 
-A row is written once and never changed, except for reference times and claims; it is deleted when its file is gone.
-``versions`` are columns for people and never part of a key.
+A row is written once and never changed, except for reference times, claims and the end of a run; it is deleted when
+its file is gone. What it cost stays. ``versions`` are columns for people and never part of a key.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, Un
 metadata = MetaData()
 
 
-def _cost_columns() -> list[Column[object]]:
-    """What a row cost to make: CPU-seconds of the worker, library versions, database time."""
+def _made_columns() -> list[Column[object]]:
+    """What made a row: library versions, database time."""
     return [
-        Column("cpu_seconds", Float, nullable=False),
         Column("versions", JSON, nullable=False),
         Column("created_at", Float, nullable=False),
     ]
@@ -38,7 +39,7 @@ block_structure = Table(
     Column("block_structure", JSON, nullable=False),
     Column("scores", JSON, nullable=False),
     Column("statistics_sha256", String(64), nullable=False),
-    *_cost_columns(),
+    *_made_columns(),
 )
 
 training = Table(
@@ -50,7 +51,7 @@ training = Table(
     Column("kl", Float),
     Column("n", Integer, nullable=False),
     Column("checkpoint_sha256", String(64)),
-    *_cost_columns(),
+    *_made_columns(),
 )
 
 artifact = Table(
@@ -62,7 +63,7 @@ artifact = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("location", String(512), nullable=False),
     Column("detail", JSON, nullable=False),
-    *_cost_columns(),
+    *_made_columns(),
 )
 
 accuracy = Table(
@@ -74,7 +75,7 @@ accuracy = Table(
     Column("evaluated_on", String(64), primary_key=True),
     Column("correct", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
-    *_cost_columns(),
+    *_made_columns(),
 )
 
 measurement = Table(
@@ -89,7 +90,7 @@ measurement = Table(
     Column("repeat", Integer, nullable=False),
     Column("result", JSON, nullable=False),
     Column("structure", String(64), index=True),
-    *_cost_columns(),
+    *_made_columns(),
     UniqueConstraint("graph_key", "device_id", "environment_id", "protocol", "repeat", name="vs_measurement_once"),
 )
 
@@ -110,4 +111,28 @@ claim = Table(
     Column("key", String(160), primary_key=True),
     Column("token", String(512), nullable=False),
     Column("expires_at", Float, nullable=False),
+)
+
+run = Table(
+    "vs_run",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study", String(512), nullable=False, index=True),
+    Column("host", String(255), nullable=False),
+    Column("cores", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+stage_cost = Table(
+    "vs_stage_cost",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run", Integer, index=True),
+    Column("stage", String(32), nullable=False),
+    Column("detail", String(64), nullable=False, index=True),
+    Column("started_at", Float, nullable=False),
+    Column("wall_seconds", Float, nullable=False),
+    Column("cpu_seconds", Float, nullable=False),
+    Column("ran_on", String(255), nullable=False),
 )

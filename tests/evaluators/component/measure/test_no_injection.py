@@ -84,3 +84,4 @@ def test_the_environment_of_a_child_has_no_secrets_and_no_preloads(monkeypatch, 
     assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment["CI"] == "true"  # OpenVINO's

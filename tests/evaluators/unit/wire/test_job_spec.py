@@ -31,7 +31,7 @@ SPEC_JSON = {
     "protocol": {
         "id": "screen-1",
         "warmup_min_runs": 20,
-        "warmup_min_s": 0.2,
+        "warmup_min_s": 0.1,
         "min_runs": 24,
         "min_s": 1.0,
         "max_s": 60.0,
@@ -48,7 +48,7 @@ SPEC_JSON = {
 IMAGES = {"name": "images.npy", "sha256": "cd" * 32, "size": 9}
 LABELS = {"name": "labels.npy", "sha256": "ef" * 32, "size": 9}
 # A change here means that devices measure everything again: raise JOB_ID_SCHEMA with intent.
-JOB_ID = "2231e926420106f02e70e8b3459ec9754e03db63a3217ec015f514070f2118b3"
+JOB_ID = "3947efa5c399f193527c847f5d382396360d7aad13c835cdafc9cf2361d1bad3"
 
 
 def test_golden_json():
@@ -62,7 +62,7 @@ def test_golden_job_id():
 
 def test_golden_protocols():
     assert SCREEN.to_json() == SPEC_JSON["protocol"]
-    confirm = ("confirm-1", 20, 0.2, 36, 1.6, 60.0, 300.0, 5, 10, 0.02, 20.0, 1, None, REFERENCE)
+    confirm = ("confirm-1", 20, 0.1, 36, 1.6, 60.0, 300.0, 5, 10, 0.02, 20.0, 1, None, REFERENCE)
     assert MeasureProtocol(*confirm) == CONFIRM
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
-from vitsearch_evaluators.wire.measurement import Contention, Counters, Latency, Measurement, Power, Temperature
+from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.restriction import Restriction
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
@@ -63,6 +64,7 @@ MEASUREMENT = Measurement(
     attempts=1,
     queue_s=0.5,
     seconds=2.5,
+    cpu_seconds=1.5,
     emulated=False,
     started_at="2026-01-02T03:04:05Z",
 )
@@ -122,6 +124,7 @@ MEASUREMENT_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 2.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-01-02T03:04:05Z",
 }
@@ -208,6 +211,7 @@ ACCURACY_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 12.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
@@ -228,6 +232,7 @@ PEAKS_JSON = {
     "attempts": 1,
     "queue_s": 0.5,
     "seconds": 12.5,
+    "cpu_seconds": 1.5,
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }

@@ -2,10 +2,13 @@ import dataclasses
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from vitsearch.backbones import ModelSpec, weights
-from vitsearch.backbones.builtin import BUILTIN
+from vitsearch import data
+from vitsearch.backbones import ModelSpec, find, weights
+from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON, Judged
+from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import WeightsError
 from vitsearch.space.section_base import BUILTIN_BASES
 from vitsearch_evaluators.base.canonical_json import file_digest
@@ -36,6 +39,17 @@ def test_a_base_is_loaded_strictly(name, channels):
     stored = load_file(base.path())
     kept = [key for key, value in built.model.state_dict().items() if value.equal(stored[key].to(value.dtype))]
     assert len(stored) - len(kept) == (channels != base.channels)
+
+
+@pytest.mark.parametrize("name", sorted(BUILTIN))
+def test_the_accuracy_that_ships_with_a_base_is_what_it_has(name, tmp_path):
+    images, base = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), tmp_path), BUILTIN[name]
+    assert Judged(images.identity.fingerprint, len(images.validation.images)) == JUDGED_ON
+    model = find(name).build(ModelSpec(name, "builtin", base.resolution, base.classes, base.channels)).model.eval()
+    inputs = to_tensor(images.validation.images, base.resolution, base.mean, base.std)
+    with torch.inference_mode():
+        predicted = torch.cat([model(batch).argmax(1) for batch in inputs.split(250)])
+    assert int((predicted.numpy() == images.validation.labels).sum()) == base.correct
 
 
 def test_starting_weights_default_to_the_built_in_bases():

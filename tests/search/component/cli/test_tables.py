@@ -154,7 +154,8 @@ STATE = {
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
     "failures": {5: "training failed (not_finite): loss is nan"},
-    "cpu_seconds": {"block_structure": 2.4, "training": 61.7, "artifact": 0.0},
+    "cpu_seconds": {"block_structure": 2.4, "train": 61.7, "export": 0.0},
+    "busy_share": 0.756,
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
 }
@@ -192,7 +193,7 @@ def test_a_status_in_words():
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
-        "CPU-seconds: scores of heads and channels 2, training 62"
+        "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time"
     )
 
 

@@ -20,7 +20,7 @@ from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import DataError
 
 # Changes only with the committed asset or the meaning of a fingerprint (SCHEMA): then every study breaks.
-GOLDEN = "37a08ba6ef8f39de4dc4df8c346e0022c1560cca028de935934f10c54440aa3d"
+GOLDEN = "311ea9cc3947638c251e4645bb2e7f6d49766ab36277a7b4d5b111f10d4e739f"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,17 @@ def test_test_images_are_read_on_first_use(subset):
     assert dataclasses.replace(data, read_test=None).test is None
 
 
+def test_a_tenth_of_each_class_judges_and_the_others_are_learned_from(subset):
+    assert np.bincount(subset.train.labels[subset.holdout]).tolist() == [100] * 10
+    assert sorted([*subset.holdout, *subset.learned]) == list(range(10_000))
+    few = load(DataSpec("builtin:fashion-mnist-14k", holdout_images=70))
+    assert np.bincount(few.train.labels[few.holdout]).tolist() == [7] * 10
+    assert few.identity != subset.identity
+    assert describe_difference(subset.to_json(), few.to_json()) == [
+        "holdout_images: the study has 1000, the data now has 70"
+    ]
+
+
 def test_pickle_round_trip(subset):
     again = pickle.loads(pickle.dumps(subset))
     assert again.identity == subset.identity
@@ -98,6 +109,7 @@ def test_pickle_round_trip(subset):
         ({"source": "folder"}, ["data.root", "missing"]),
         ({"source": "folder", "root": "x", "channels": 4}, ["data.channels", "4", "1 (grey)"]),
         ({"source": "folder", "root": "x", "image_size": 4}, ["data.image_size", "4", "8 to 4096"]),
+        ({"source": "folder", "root": "x", "holdout_images": 0}, ["data.holdout_images", "0", "at least 1"]),
         (
             {"source": "folder", "root": "x", "validation_share": 1.0},
             ["data.validation_share", "1.0", "below 1"],
@@ -130,6 +142,7 @@ def test_difference_names_what_differs(subset):
     assert describe_difference(stored, other.to_json()) == [
         "classes of the study that the data lacks: 'Ankle boot'",
         "classes of the data that the study lacks: 'Boot'",
+        "holdout_images: the study has 1000, the data now has 999",
         "train: the study has 10000 images, the data now has 9990",
         "validation: 2000 images as before, but the images, labels or their order differ",
     ]

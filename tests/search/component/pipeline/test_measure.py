@@ -67,30 +67,38 @@ def test_a_graph_is_measured_once(ledger, trial, file):
     assert device.measured == {SCREEN.id: 1}
 
 
-def test_a_disturbed_measurement_is_repeated_and_both_are_kept(ledger, trial, file):
+def test_a_disturbed_confirmation_is_repeated_and_both_are_kept(ledger, trial, file):
     device = FakeDevice()
     asked = contended(device, 1)
     run = measuring(ledger, device)
-    asyncio.run(run.measure(trial, file, SCREEN))
+    asyncio.run(run.measure(trial, file, CONFIRM))
     assert asked == [0, 1]
-    assert flags_of(ledger) == {0: ["contended"], 1: []}
+    assert flags_of(ledger, CONFIRM) == {0: ["contended"], 1: []}
     assert run.pooled(GRAPH).flags == ()
-    assert run.rounds(GRAPH, SCREEN) == 1
+    assert run.rounds(GRAPH, CONFIRM) == 1
+
+
+def test_a_disturbed_screening_measurement_is_not_repeated(ledger, trial, file):
+    device = FakeDevice()
+    asked = contended(device, 1)
+    asyncio.run(measuring(ledger, device).measure(trial, file, SCREEN))
+    assert asked == [0]
+    assert flags_of(ledger) == {0: ["contended"]}
 
 
 def test_disturbed_attempts_count_as_one_round(ledger, trial, file):
     device = FakeDevice()
     contended(device, 1)
     asyncio.run(measuring(ledger, device).measure(trial, file, CONFIRM))
-    assert rounds_of(ledger.measurements(GRAPH, "fake", CONFIRM.id)) == 1
+    assert rounds_of(ledger.repeats(GRAPH, "fake", CONFIRM.id)) == 1
     assert rounds_of([]) == 0
 
 
-def test_a_measurement_that_stays_disturbed_is_flagged(ledger, trial, file):
+def test_a_confirmation_that_stays_disturbed_is_flagged(ledger, trial, file):
     device = FakeDevice()
     asked = contended(device, 99)
     run = measuring(ledger, device)
-    asyncio.run(run.measure(trial, file, SCREEN))
+    asyncio.run(run.measure(trial, file, CONFIRM))
     assert len(asked) == ATTEMPTS
     assert run.pooled(GRAPH).flags == ("contended",)
 
@@ -153,14 +161,14 @@ def test_a_file_of_the_same_structure_is_not_measured_again(ledger, trial, file)
     asked = contended(device, 1)
     measurements, other = measuring(ledger, device), replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
     same = ModelFile(file.path, structure="1" * 64)
-    asyncio.run(measurements.measure(trial, same, SCREEN))
-    asyncio.run(measurements.measure(other, same, SCREEN))
+    asyncio.run(measurements.measure(trial, same, CONFIRM))
+    asyncio.run(measurements.measure(other, same, CONFIRM))
     assert asked == [0, 1]  # the first was disturbed
     assert measurements.pooled(other.keys.graph_key).metrics == measurements.pooled(GRAPH).metrics
-    asyncio.run(measurements.measure(other, same, SCREEN, 2))  # a second round is measured for one of them
-    asyncio.run(measurements.measure(trial, same, SCREEN, 2))
+    asyncio.run(measurements.measure(other, same, CONFIRM, 2))  # a second round is measured for one of them
+    asyncio.run(measurements.measure(trial, same, CONFIRM, 2))
     assert asked == [0, 1, 2]
-    assert measurements.rounds(GRAPH, SCREEN) == 2
+    assert measurements.rounds(GRAPH, CONFIRM) == 2
 
 
 @pytest.mark.parametrize("structure", [None, "2" * 64])

@@ -161,7 +161,7 @@ def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, c
 
 
 @pytest.mark.parametrize(
-    "change", [{"qat": QuantizationAware(lr_share=0.3)}, {"qat": QuantizationAware(2.0)}, {"quantization_images": 9}]
+    "change", [{"qat": QuantizationAware(lr=0.3)}, {"qat": QuantizationAware(2.0)}, {"quantization_images": 9}]
 )
 def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
     plan = quantization_aware(cut)

@@ -13,7 +13,8 @@ from vitsearch.core.plan import Compression
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
-from vitsearch.search.scheduler import SchedulerSettings, TrialScheduler
+from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.scheduler import Slots, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -36,9 +37,8 @@ def run(fake_study, ledger):
     pipeline = fake_study.pipeline(ledger)
 
     def run_(*plans, bounds=(), candidates=1):
-        scheduler = TrialScheduler(
-            SchedulerSettings(OBJECTIVES, bounds, REFERENCE, 0.01, candidates, 9, 99), {}, pipeline.base_accuracy
-        )
+        outlook = Outlook(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
+        scheduler = TrialScheduler(Slots(candidates, 9, 99), outlook)
 
         async def all_():
             return await asyncio.gather(

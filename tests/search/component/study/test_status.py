@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.status import status
 
 
@@ -16,3 +17,26 @@ def test_status_counts_every_trial(finished):
     assert outcomes.get("duplicate", 0) == sum(record.duplicate_of is not None for record in records)
     assert state["failures"] == {}
     assert len(state["leaderboard"]) == 2
+
+
+def test_status_has_what_each_kind_of_stage_has_cost_and_the_busy_share(make_study):
+    study = make_study(trials=1)
+    study.runner.cost = lambda job: StageCost(0.25, {}, 0.0, 0.5, "worker here/1")
+    study.run()
+    with study.opened() as (opened, ledger):
+        state = status(opened, ledger)
+    spent = {str(stage): 0.25 * number for stage, number in study.runner.made.items()}
+    assert {stage: seconds for stage, seconds in state["cpu_seconds"].items() if seconds} == spent
+    assert state["cpu_seconds"]["measure"] == 0.0, "the fake device takes no time"
+    assert state["busy_share"] > 0.0
+
+
+def test_a_second_run_that_makes_nothing_costs_no_stage_anything(make_study):
+    study = make_study(trials=1)
+    study.runner.cost = lambda job: StageCost(0.25, {}, 0.0, 0.5, "worker here/1")
+    study.run()
+    with study.opened() as (opened, ledger):
+        before = status(opened, ledger)["cpu_seconds"]
+    study.run()
+    with study.opened() as (opened, ledger):
+        assert status(opened, ledger)["cpu_seconds"] == before

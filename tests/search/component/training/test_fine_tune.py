@@ -59,6 +59,25 @@ def test_loss_falls_and_the_report_counts(data):
     assert not model.training
 
 
+def test_the_report_has_the_average_of_the_weights(data):
+    model = tiny()
+    start = weights(model)
+    report = fine_tune.fine_tune(model, task(data, epochs=4))
+    average = torch.cat([value.flatten() for value in report.average.values()])
+    assert 0 < (average - weights(model)).norm() < 0.5 * (start - weights(model)).norm()
+
+
+def test_frozen_statistics_are_those_of_the_start(data):
+    for frozen in (True, False):
+        torch.manual_seed(0)
+        model = timm.create_model("efficientvit_b0", in_chans=1, num_classes=10)
+        before = {name: value.clone() for name, value in model.named_buffers() if name.endswith("running_var")}
+        recipe = dataclasses.replace(RECIPE, frozen_statistics=frozen)
+        fine_tune.fine_tune(model, dataclasses.replace(task(data, count=32, recipe=recipe), resolution=32))
+        after = dict(model.named_buffers())
+        assert all(torch.equal(after[name], value) for name, value in before.items()) == frozen
+
+
 def test_training_does_not_depend_on_the_global_random_state(data):
     models = [tiny(drop_path_rate=0.2) for _ in range(2)]
     for seed, model in enumerate(models):
@@ -268,11 +287,15 @@ def test_a_gpu_trains_and_predicts(data):
     assert inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std).shape == (50, 10)
 
 
+LEARNED = np.arange(0, 20_000, 2)
+
+
 def test_all_rungs_read_the_same_pool():
-    pool = fine_tune.training_pool(10_000, RECIPE)
+    pool = fine_tune.training_pool(LEARNED, RECIPE)
     assert len(pool) == 768
     assert (np.diff(pool) > 0).all()
-    assert (pool == fine_tune.training_pool(10_000, RECIPE)).all()
+    assert set(pool.tolist()) <= set(LEARNED.tolist())
+    assert (pool == fine_tune.training_pool(LEARNED, RECIPE)).all()
     first, second = fine_tune.training_order(768, RECIPE, 0, 1), fine_tune.training_order(768, RECIPE, 1, 2)
     assert len(first) == 256
     assert sorted([*first, *second]) == list(range(768))

@@ -14,6 +14,7 @@ from vitsearch.models.surgery import keep_columns, keep_rows
 from vitsearch.training.optimizer import (
     checkpointing,
     frozen_front,
+    frozen_statistics,
     gradient_scaler,
     optimizer_of,
     schedule_of,
@@ -97,6 +98,18 @@ def test_batch_norms_of_frozen_blocks_keep_their_statistics():
     assert moved
     assert not any(name.startswith(("stem", "stages.0")) for name in moved)
     assert any(name.startswith("stages.0") for name in before)
+
+
+def test_frozen_statistics_leave_scale_and_shift_to_learn():
+    model = timm.create_model("efficientvit_b0", num_classes=4).train()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with frozen_statistics(model, True):
+        assert not any(norm.training for norm in norms)
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert model.training
+    assert all(norm.training for norm in norms)
+    with frozen_statistics(model, False):
+        assert all(norm.training for norm in norms)
 
 
 def test_all_blocks_may_be_frozen_but_not_one_more():

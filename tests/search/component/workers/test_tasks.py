@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -48,7 +49,10 @@ DATA = {
     "channels": None,
     "validation_share": 0.1,
     "seed": 0,
+    "holdout_images": 100,
 }
+UNKNOWN = jobs.Evaluation(accuracy=0.0, kl=math.inf, n=0)
+"""A start that is worse than anything that follows."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,8 +93,9 @@ def block_structure(workspace, source) -> jobs.BlockStructureFound:
 
 
 @pytest.fixture(scope="module")
-def base_logits(workspace, source) -> str:
-    return tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, 100)).sha256
+def reference(workspace, source, base) -> jobs.Reference:
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+    return jobs.Reference(logits, base.accuracy)
 
 
 @pytest.fixture(scope="module")
@@ -192,32 +197,69 @@ def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened
     assert all(image.tobytes() in train for image in pixels)
 
 
-def test_the_proxy_of_an_uncut_model_has_no_divergence(workspace, cut, base_logits):
-    seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), base_logits, 100))
+def test_the_proxy_of_an_uncut_model_has_no_divergence(workspace, cut, reference):
+    seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), reference))
     assert seen.kl == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_proxy_ranks_a_light_cut_before_a_heavy_one(workspace, cut, base_logits):
-    light = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), base_logits, 100))
-    heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
+def test_the_proxy_ranks_a_light_cut_before_a_heavy_one(workspace, cut, reference):
+    light = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0.5), reference))
+    heavy = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
     assert light.kl < heavy.kl
     assert light.n == 100
 
 
 @pytest.fixture(scope="module")
-def trained(workspace, source, cut, base_logits) -> jobs.Trained:
+def trained(workspace, source, cut, reference) -> jobs.Trained:
     targets = jobs.DistillationTargets(
-        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+        "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     )
-    return tasks.train_rung(
-        jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, base_logits, images=100)
-    )
+    return tasks.train_rung(jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN))
 
 
-def test_training_never_ends_worse_than_its_start(workspace, cut, base_logits, trained):
-    before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), base_logits, 100))
+def test_training_never_ends_worse_than_its_start(workspace, cut, reference, trained):
+    before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
     assert trained.steps == 4
-    assert trained.accuracy >= before.accuracy or trained.kl <= before.kl
+    best = jobs.Evaluation(before.accuracy, 0.0, before.n)
+    job = jobs.TrainJob(
+        workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, best
+    )
+    again = tasks.train_rung(job)
+    assert (again.kept, again.found) == ("start", best)
+    start = models.refitted(cut(0.67, 0.875), workspace).state_dict()
+    kept = load_file(workspace.store.get(again.checkpoint_sha256))
+    assert all(torch.equal(kept[name], value) for name, value in start.items())
+
+
+def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, cut, reference, monkeypatch):
+    targets, seen = jobs.DistillationTargets("none"), []
+    job = jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN)
+    judge = tasks._judged
+    monkeypatch.setattr(tasks, "_judged", lambda *asked: seen.append(judge(*asked)) or seen[-1])
+    trained = tasks.train_rung(job)
+    last, average = seen
+    assert trained.found == min(seen, key=lambda end: end.kl)
+    assert trained.kept == ("last" if last.kl <= average.kl else "average")
+
+
+def test_nothing_learns_from_the_holdout(workspace, source, base, cut, monkeypatch):
+    found = images.load_data(workspace)
+    assert len(found.holdout) == 100
+    pool = fine_tune.training_pool(found.learned, replace(RECIPE, images_per_epoch=10**6))
+    drawn = images.drawn_rows(found, Calibration(10**6, 0))
+    assert set(found.holdout.tolist()).isdisjoint([*pool.tolist(), *drawn.tolist()])
+    assert len(pool) == len(drawn) == len(found.train) - 100
+
+
+def test_a_base_is_as_accurate_as_on_the_validation_split(workspace, cut, base, reference):
+    """Though it has seen the holdout in its training. A model that is far from it has forgotten that."""
+    seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), reference))
+    assert seen.accuracy == pytest.approx(base.accuracy, abs=1e-4)
+    heavy = jobs.ProxyJob(workspace, cut(0.67, 0.875), reference)
+    far = tasks.score_proxy(replace(heavy, reference=replace(reference, accuracy=reference.accuracy - 0.1)))
+    kept = math.exp(-far.kl / tasks.FORGETTING_KL)
+    assert 0 < kept < 0.5
+    assert tasks.score_proxy(heavy).accuracy - far.accuracy == pytest.approx(0.1 * kept)
 
 
 def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained):
@@ -225,7 +267,7 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.n == VALIDATION
-    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
@@ -260,7 +302,7 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     assert tasks.export_artifact(replace(job, batch=100)).correct == correct(100)
 
 
-def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, base_logits):
+def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, reference):
     """dynamicvit covers the other methods, and has weights of its own that are fitted and trained."""
     spec = fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14))
     spec = replace(spec, calibrations=Calibrations(token_predictors=Calibration(64, 0)))
@@ -269,14 +311,14 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut
     whole = tasks.build_graph(jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION))
     assert graph.macs_m < 0.75 * whole.macs_m
     assert graph.params_m == pytest.approx(whole.params_m + 2 * 0.0606, abs=1e-3)
-    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100)).accuracy > 0.6
-    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).accuracy > 0.6
+    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     targets = jobs.DistillationTargets("logits", logits_sha256=teacher)
-    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, base_logits, images=100))
+    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN))
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
 
 
 STRUCTURE = {
@@ -289,7 +331,7 @@ STRUCTURE = {
 
 
 def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
-    workspace, source, block_structure, cut, base_logits
+    workspace, source, block_structure, cut, reference
 ):
     """With isomorphic ranking and static int8."""
     space = {
@@ -311,30 +353,30 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     assert len(resolved.embed) == 144
     assert graph.macs_m < 0.75**2 * half.macs_m
     assert graph.params_m < 0.75**2 * half.params_m
-    unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, calibrations=Calibrations()), base_logits, 100))
-    fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100))
+    unfitted = tasks.score_proxy(jobs.ProxyJob(workspace, replace(spec, calibrations=Calibrations()), reference))
+    fitted = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
     assert fitted.kl < 0.7 * unfitted.kl
     trained = tasks.train_rung(
-        jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, jobs.DistillationTargets("none"), base_logits, images=100)
+        jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, UNKNOWN)
     )
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.correct / exported.n == pytest.approx(trained.accuracy, abs=0.15)
+    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
 
 
-def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_logits):
+def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, reference):
     """A model of fewer heads and channels, trained, then trained for int8: the file has the pattern."""
     dense, few = cut(0.33, 0.5, "int8_qat"), Calibration(64, 0)
     spec = replace(dense, resolved=replace(dense.resolved, weight_sparsity="2:4"))
     spec = replace(spec, calibrations=Calibrations(refit=few, sparsity=few))
     deployment, targets = replace(FP32, precision="int8_qat"), jobs.DistillationTargets("none")
     graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
-    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, base_logits, 100)).accuracy > 0.6
-    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, base_logits, images=100))
+    assert tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference)).accuracy > 0.6
+    trained = tasks.train_rung(jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN))
     start = trained.checkpoint_sha256
     rounded = tasks.train_quantized(
-        jobs.QatJob(workspace, spec, RECIPE, 1, 2, start, targets, base_logits, 100, CALIBRATION)
+        jobs.QatJob(workspace, spec, RECIPE, 1, 2, start, targets, reference, UNKNOWN, CALIBRATION)
     )
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, rounded.checkpoint_sha256)
     for path in (workspace.scratch.model(graph.sha256), workspace.store.model(tasks.export_artifact(job).graph.sha256)):
@@ -342,16 +384,16 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, base_lo
         assert len(found) == 4 * 6
 
 
-def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(workspace, cut, base_logits, trained):
-    spec, start = cut(0.67, 0.875, "int8_qat"), trained.checkpoint_sha256
-    job = jobs.QatJob(
-        workspace, spec, RECIPE, 1, 1.5, start, jobs.DistillationTargets("none"), base_logits, 100, CALIBRATION
-    )
+def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(workspace, cut, reference):
+    spec, targets = cut(0.33, 0.5, "int8_qat"), jobs.DistillationTargets("none")
+    rung = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN)
+    start = tasks.train_rung(rung).checkpoint_sha256
+    job = jobs.QatJob(workspace, spec, RECIPE, 1, 1.5, start, targets, reference, UNKNOWN, CALIBRATION)
     seen = tasks.train_quantized(job)
     assert seen.steps == 2
     before, after = (load_file(workspace.store.get(sha256)) for sha256 in (start, seen.checkpoint_sha256))
     assert before.keys() < after.keys()
-    assert seen.kept_start or not np.array_equal(before["head.weight"], after["head.weight"])
+    assert seen.kept == "start" or not np.array_equal(before["head.weight"], after["head.weight"])
     deployment = replace(FP32, precision="int8_qat")
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, seen.checkpoint_sha256)
@@ -382,26 +424,26 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     assert exported.correct / exported.n >= base.accuracy - 0.01
 
 
-def test_an_augmented_rung_uses_the_live_teacher(workspace, source, cut, base_logits, trained):
+def test_an_augmented_rung_uses_the_live_teacher(workspace, source, cut, reference, trained):
     views = replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.7))
     targets = jobs.DistillationTargets("logits", live_teacher=source)
-    job = jobs.TrainJob(workspace, cut(0.67, 0.875), views, 0, 1, None, targets, base_logits, 100)
+    job = jobs.TrainJob(workspace, cut(0.67, 0.875), views, 0, 1, None, targets, reference, UNKNOWN)
     seen = tasks.train_rung(job)
     assert seen.steps == 4
-    assert not seen.kept_start
+    assert seen.kept != "start"
     assert seen.checkpoint_sha256 != trained.checkpoint_sha256
 
 
-def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, base_logits, trained):
-    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256
-    features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE, 0)).sha256
+def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, reference, trained):
+    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
+    features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
     targets = jobs.DistillationTargets("feature", logits, features)
-    seen = tasks.train_rung(jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, base_logits, 100))
+    seen = tasks.train_rung(jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN))
     assert np.load(workspace.store.get(features)).shape == (len(np.load(workspace.store.get(logits))), 192)
     assert seen.checkpoint_sha256 != trained.checkpoint_sha256
 
 
-def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_logits):
+def test_the_student_may_be_smaller_than_its_teacher(workspace, source, reference):
     """The teacher's logits are computed at its own resolution."""
     small = replace(source, resolution=24)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
@@ -409,10 +451,10 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_log
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
     spec = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
-    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe, 0)).sha256
+    teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
     seen = tasks.train_rung(
         jobs.TrainJob(
-            workspace, spec, recipe, 0, 1, None, jobs.DistillationTargets("logits", teacher), base_logits, 100
+            workspace, spec, recipe, 0, 1, None, jobs.DistillationTargets("logits", teacher), reference, UNKNOWN
         )
     )
     assert seen.steps == 4
@@ -420,21 +462,22 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, base_log
     after = load_file(workspace.store.get(seen.checkpoint_sha256))
     same = {name for name in start if start[name].shape == after[name].shape and (start[name] == after[name]).all()}
     assert {"blocks.1.mlp.fc1.weight", "patch_embed.proj.weight"} <= same
-    assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same) or seen.kept_start
+    assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same)
 
 
-def test_recalibrated_batch_norms_gain_accuracy_at_another_resolution(workspace):
+def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(workspace):
     small = jobs.Source("efficientvit_fmnist", "builtin", 20)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
     unchanged = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
-    logits = tasks.cache_logits(jobs.LogitsJob(workspace, small, "validation", RECIPE, 500)).sha256
+    few = replace(workspace, data=DATA | {"holdout_images": 500})
+    logits = tasks.cache_logits(jobs.LogitsJob(few, replace(small, resolution=28), "holdout", RECIPE)).sha256
     recalibrated = replace(unchanged, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
     before, after = (
-        tasks.score_proxy(jobs.ProxyJob(workspace, spec, logits, 500)).accuracy for spec in (unchanged, recalibrated)
+        tasks.score_proxy(jobs.ProxyJob(few, spec, jobs.Reference(logits, 0.912))) for spec in (unchanged, recalibrated)
     )
-    assert after > before + 0.01
+    assert after.kl < 0.8 * before.kl
 
 
 def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
@@ -455,11 +498,9 @@ def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
 
 
 def test_cached_logits_are_those_of_the_pool_in_its_order(workspace, source):
-    logits = np.load(
-        workspace.store.get(tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE, 0)).sha256)
-    )
+    logits = np.load(workspace.store.get(tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256))
     split = images.load_data(workspace).train
-    pool = fine_tune.training_pool(len(split), RECIPE)
+    pool = fine_tune.training_pool(images.load_data(workspace).learned, RECIPE)
     assert logits.shape == (128, 10)
     assert inference.accuracy(logits, split.labels[pool]) > 0.85
 
@@ -505,8 +546,8 @@ def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspa
     assert check_subset(str(stored_images), str(labels)) == 40
     split = images.load_data(workspace).validation
     assert (np.load(labels) == split.labels[:40]).all()
-    logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "validation", RECIPE, 40)).sha256
     model = models.base_model(source, workspace)
+    logits = images.predict(model, images.load_data(workspace), split.images[:40], 28)
     with torch.inference_mode():
         found = model(torch.from_numpy(np.load(stored_images)))
-    np.testing.assert_allclose(found.numpy(), np.load(workspace.store.get(logits)), atol=1e-4)
+    np.testing.assert_allclose(found.numpy(), logits, atol=1e-4)

@@ -162,7 +162,7 @@ def space_json(folder: Path) -> dict[str, object]:
             "data": {"source": "folder", "root": str(folder / "images")},
             "base": {"epochs": 1, "batch_size": 16},
             "fine_tune": {"rungs": list(RUNGS), "images_per_epoch": 32, "batch_size": 16},
-            "proxy": {"calibration_images": 16, "validation_images": 20},
+            "proxy": {"calibration_images": 16},
         },
         # Many objectives, some of them noisy: there is always a plan with a predicted gain.
         "objectives": {

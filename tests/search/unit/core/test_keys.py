@@ -35,9 +35,9 @@ def key_of_weights(resolved, plan, **changed):
 def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
-    assert weights == "7c6e96e2efd8e88c88d5cc355e1d3052ba9f6b891909697bce34ed4cc5083395"
+    assert weights == "16b14250ba77cb7f2ee93f5c9eb8e9f096a5b6cd105c82b1f098767e245c73d8"
     assert graph == "6934eba2af76ec683bf9f42fcb98b8920f5f82a5e8b7930f90019549aeda54e3"
-    assert artifact_key(weights, 1, graph, None) == "0bd5128c5c7832ef5ddbc7b05758e9ef584ed6a5101eebcf645808fcdbf53e12"
+    assert artifact_key(weights, 1, graph, None) == "35243d7b2ef769029da63982c0ce62055a21552351e31e074bd46b8844e17be3"
 
 
 def with_precision(resolved, precision):
@@ -89,7 +89,15 @@ def test_weights_key_depends_on_start_teacher_and_data(asked, resolved, changed)
 
 def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
     views = {"augmentation": Augmentation(flip=0.5)}
-    for change in ({"seed": 1}, {"lr": 1.0}, {"rungs": (0, 2)}, {"layer_decay": 0.75}, {"frozen_blocks": 1}, views):
+    for change in (
+        {"seed": 1},
+        {"lr": 1.0},
+        {"rungs": (0, 2)},
+        {"layer_decay": 0.75},
+        {"frozen_blocks": 1},
+        {"frozen_statistics": True},
+        views,
+    ):
         other = replace(asked, recipe=replace(asked.recipe, **change))
         assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
 
@@ -137,8 +145,8 @@ def test_qat_key_depends_on_training_settings_and_calibration():
     others = [
         qat_key("v", 1, settings, "c"),
         qat_key("w", 2, settings, "c"),
-        qat_key("w", 1, replace(settings, lr_share=0.1), "c"),
+        qat_key("w", 1, replace(settings, lr=0.1), "c"),
         qat_key("w", 1, settings, "d"),
     ]
     assert len({key, *others}) == 5
-    assert key == qat_key("w", 1, QuantizationAware(1.0, 1.0), "c")
+    assert key == qat_key("w", 1, QuantizationAware(1.0, None), "c")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe, plan_text
+from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, QuantizationAware, Recipe, plan_text
+from vitsearch.core.tuning import TUNINGS, tuning_of
 
 share = st.floats(0, 0.95)
 plans = st.builds(
@@ -47,6 +48,7 @@ plans = st.builds(
         share,
         st.integers(0, 9),
         st.booleans(),
+        st.booleans(),
     ),
     deployments=st.lists(
         st.builds(
@@ -71,6 +73,14 @@ def test_json_round_trip_of_a_plan(plan):
 
 def test_json_form_equals_the_committed_one(golden):
     assert Plan.from_json(golden("plan")).to_json() == golden("plan")
+
+
+@pytest.mark.parametrize("backbone", [*TUNINGS, "deit_tiny_patch16_224"])
+def test_training_for_int8_has_a_learning_rate_of_its_own(plan, backbone):
+    trained = QuantizationAware().recipe(plan.recipe, backbone)
+    assert trained == replace(plan.recipe, lr=tuning_of(backbone).qat_lr, frozen_statistics=True)
+    assert QuantizationAware(lr=0.5).recipe(plan.recipe, backbone).lr == 0.5
+    assert QuantizationAware().of(backbone) == QuantizationAware(lr=tuning_of(backbone).qat_lr)
 
 
 def test_unpruned_removes_only_the_compression(plan):

@@ -27,7 +27,7 @@ def full(plan) -> Record:
             }
         ),
         constraints={"accuracy>=0.86": -0.01},
-        proxy=ProxyScore(0.8, 0.25, 0.86),
+        proxy=ProxyScore(0.8, 0.25, 0.1, 0.86, 0.009),
         rung=1,
     )
 

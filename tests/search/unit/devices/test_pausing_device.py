@@ -15,7 +15,7 @@ from vitsearch.devices import pausing_device
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.pausing_device import MAX_PAUSE_S, RUN_PER_PAUSE, PausingDevice, seconds_to_wait
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 SHARES = st.floats(0.0, 1.0)
@@ -72,7 +72,7 @@ class Machine:
         return self.workers.log
 
     async def measure(self, *repeats: int) -> None:
-        asked = (self.pausing.measure(Path("model"), DEPLOYMENT, SCREEN, repeat) for repeat in repeats)
+        asked = (self.pausing.measure(Path("model"), DEPLOYMENT, CONFIRM, repeat) for repeat in repeats)
         await asyncio.gather(*asked)
 
     async def ended(self) -> None:
@@ -108,6 +108,21 @@ def test_the_wait_is_over_after_exactly_the_time_that_it_gives(busy, ran_s, paus
 def test_busy_workers_keep_their_share_of_the_time_however_much_is_to_be_measured(pauses_s):
     ran_s = sum(seconds_to_wait(1.0, 0.0, paused_s) for paused_s in pauses_s)
     assert ran_s >= (1.0 - 1e-9) * RUN_PER_PAUSE * sum(pauses_s)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "protocol", "quiet"),
+    [
+        ("onnxruntime", SCREEN, False),
+        ("openvino", SCREEN, False),
+        ("litert", SCREEN, True),
+        ("openvino", CONFIRM, True),
+    ],
+)
+def test_workers_pause_only_for_what_they_would_disturb(machine, runtime, protocol, quiet):
+    deployment = Deployment("local", runtime, "cpu", "fp32")
+    asyncio.run(machine.pausing.measure(Path("model"), deployment, protocol, 0))
+    assert ("pause" in machine.log) == quiet
 
 
 def test_what_waits_is_measured_in_one_pause(machine):

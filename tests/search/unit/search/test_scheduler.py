@@ -11,9 +11,9 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
-from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
-from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.scheduler import ENDED, NO_GAIN, OUTRANKED, ROUNDS_KEPT, SchedulerSettings, TrialScheduler
+from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
+from vitsearch.search.scheduler import ENDED, LOW_ROUNDS, Slots, TrialScheduler
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
@@ -21,9 +21,9 @@ OBJECTIVES = ("accuracy", "cpu_ms_p50")
 REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 
 
-def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01):
-    rules = SchedulerSettings(OBJECTIVES, tuple(bounds), REFERENCE, margin, candidates, slots, wanted)
-    return TrialScheduler(rules, records or {}, {"fake_vit": 0.9})
+def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
+    goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
+    return TrialScheduler(Slots(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
 
 
 def metrics(**values):
@@ -131,27 +131,41 @@ def test_a_stopped_trial_frees_its_slot():
     assert scheduler.in_training == 1
 
 
-def test_a_candidate_that_lost_all_rounds_is_outranked():
+def test_a_candidate_that_lost_rounds_is_not_forgotten():
     scheduler = scheduler_of(candidates=2)
 
     async def ask():
-        loser = asyncio.create_task(
-            scheduler.wait_for_slot(candidate(0, 0.95, 4.3))
-        )  # its own corner: always some gain
-        winners = []
-        for number in range(1, ROUNDS_KEPT + 2):
-            ms = 2.0 / number
-            winners.append(asyncio.create_task(scheduler.wait_for_slot(candidate(number, 0.87, ms))))
+        corner = asyncio.create_task(scheduler.wait_for_slot(candidate(0, 0.95, 4.3)))  # always some gain
+        for number in range(1, 6):
+            asyncio.create_task(scheduler.wait_for_slot(candidate(number, 0.87, 2.0 / number)))
             await let_tasks_run()
             scheduler.forget(number - 1)
             scheduler.choose()
             await let_tasks_run()
-        reason = await asyncio.wait_for(loser, 5)
-        for winner in winners:
-            winner.cancel()
-        return reason
+        waits = not corner.done()
+        corner.cancel()
+        return waits
 
-    assert asyncio.run(ask()) == OUTRANKED
+    assert asyncio.run(ask())
+
+
+def test_rounds_without_a_candidate_worth_training_end_the_search(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.95, 0.5)}, candidates=1)
+
+    async def ask():
+        seen = []
+        for number in range(1, LOW_ROUNDS + 1):
+            await scheduler.wait_for_slot(candidate(number, 0.85, 2.0))
+            seen.append(scheduler.converged)
+        return seen
+
+    assert asyncio.run(ask()) == [False] * (LOW_ROUNDS - 1) + [True]
+
+
+def test_the_price_of_a_training_decides_between_equal_gains():
+    dear_first = scheduler_of(price=lambda trial: 100.0 if trial.number == 0 else 1.0)
+    assert answers(dear_first, candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: "waits", 1: None}
+    assert answers(scheduler_of(), candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: None, 1: "waits"}
 
 
 def test_the_end_of_the_search_drops_all_candidates():
@@ -225,105 +239,11 @@ def test_another_graph_is_not_a_duplicate(plan):
     assert scheduler.duplicate_of(5, plan, replace(KEYS, graph_key="h" * 64)) is None
 
 
-# ---- judging a screen
-
-
-def screened(plan, ms):
-    return RunningTrial(9, plan, KEYS, metrics(cpu_ms_p50=ms))
-
-
-def test_a_screening_measurement_that_breaks_a_limit_is_infeasible(plan):
-    scheduler = scheduler_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0), Bound("size_mb", "<=", 9.0)])
-    record = scheduler.judge_screen(screened(plan, 3.0))
-    assert (record.outcome, record.reason) == ("infeasible", "its screening measurement breaks cpu_ms_p50<=2")
-    assert record.constraints == {"cpu_ms_p50<=2": 0.5}
-
-
-def test_a_limit_that_screening_cannot_judge_waits(plan):
-    scheduler = scheduler_of(bounds=[Bound("latency_ms_p95", "<=", 1.0), Bound("accuracy", ">=", 0.99)])
-    trial = RunningTrial(9, plan, KEYS, metrics(cpu_ms_p50=3.0, latency_ms_p95=9.0))
-    assert scheduler.judge_screen(trial) is None
-
-
-def test_the_reason_of_dominated_names_the_cap_and_the_margin(plan, confirmed):
-    scheduler = scheduler_of({7: confirmed(0.92, 1.0)})
-    record = scheduler.judge_screen(screened(plan, 2.0))
-    assert record is None  # the cap is what was seen, 0.92, and the margin: better than trial 7
-    scheduler = scheduler_of({7: confirmed(0.92, 1.0), 8: confirmed(0.94, 1.0, plan=replace(plan, backbone="other"))})
-    record = scheduler.judge_screen(screened(plan, 2.0))
-    assert record.outcome == "dominated"
-    assert record.reason == "dominated by trial 8 even if it reached 0.9300 (best known accuracy + 0.01)"
-
-
-def test_a_model_that_could_be_better_continues(plan, confirmed):
-    assert scheduler_of({7: confirmed(0.9, 1.0)}).judge_screen(screened(plan, 0.9)) is None
-
-
-def test_an_infeasible_model_dominates_nothing(plan, confirmed):
-    other = replace(plan, backbone="other")
-    scheduler = scheduler_of({8: confirmed(0.99, 0.5, plan=other, constraints={"size_mb<=1": 1.0})})
-    assert scheduler.judge_screen(screened(plan, 2.0)) is None
-
-
-def test_the_cap_is_never_above_one(plan, confirmed):
-    scheduler = scheduler_of({8: confirmed(1.0, 0.5)}, margin=0.5)
-    assert "1.0000 (best known accuracy + 0.5)" in scheduler.judge_screen(screened(plan, 2.0)).reason
-
-
-def test_a_screening_measurement_without_the_objective_is_not_dominated(plan, confirmed):
-    scheduler = scheduler_of({8: confirmed(0.99, 0.5)})
-    assert scheduler.judge_screen(screened(plan, None)) is None
-
-
-# ---- what was put aside
-
-
-def put_aside(plan, outcome, ms, predicted=None):
-    proxy = ProxyScore(0.8, 0.1, predicted) if predicted else None
-    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=proxy)
-
-
-def test_a_relaxed_limit_readmits_infeasible_trials(plan):
-    record = put_aside(plan, "infeasible", 3.0)
-    assert scheduler_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0)]).expected_gain(9, record) == 0.0
-    assert scheduler_of(bounds=[Bound("cpu_ms_p50", "<=", 3.5)]).expected_gain(9, record) > 0.0
-
-
-def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
-    record = put_aside(plan, "not_promoted", 2.0, predicted=0.85)
-    assert scheduler_of().expected_gain(9, record) > 0.0
-    assert scheduler_of({1: confirmed(0.9, 1.0)}).expected_gain(9, record) == 0.0
-
-
-@pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])
-def test_finished_trials_are_not_readmitted(plan, outcome):
-    assert scheduler_of().expected_gain(9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
-
-
-# ---- predictions and the last word
-
-
-def test_predictions_learn_from_trained_plans(plan, confirmed):
-    lost = {n: confirmed(0.9 - 0.02 * n, 1.0, proxy=ProxyScore(0.8, (n / 10) ** 2, 0.9)) for n in range(1, 7)}
-    found = Evaluation(0.7, 0.25, 100)
-    assert scheduler_of(lost).predict(screened(plan, 1.0), 0.9, found).accuracy == pytest.approx(0.8)
-    assert scheduler_of().predict(screened(plan, 1.0), 0.9, found).accuracy > 0.8
-
-
-def test_the_reason_of_not_promoted_names_the_predicted_accuracy(plan):
-    scheduler = scheduler_of(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
-    record = scheduler.not_promoted(replace(screened(plan, 2.0), accuracy=0.85), NO_GAIN)
-    reason = "not trained: predicted accuracy 0.8500 would not improve the front"
-    assert (record.outcome, record.reason) == ("not_promoted", reason)
-    assert record.constraints == {"cpu_ms_p50<=4": -0.5}
-
-
 # ---- while the device is unavailable
 
 
 def scheduler_during_outage(**rules):
-    scheduler = scheduler_of(**rules)
-    return TrialScheduler(scheduler.settings, {}, scheduler.base_accuracy, is_unavailable=lambda: True)
+    return scheduler_of(**rules, is_unavailable=lambda: True)
 
 
 def test_without_the_device_a_round_is_what_has_come_so_far():
@@ -391,12 +311,6 @@ def measured(number, ms, half, accuracy=None):
     return RunningTrial(number, PLAN, KEYS, Metrics({"cpu_ms_p50": cost}), accuracy=accuracy)
 
 
-def test_a_trial_that_is_dominated_only_within_its_interval_goes_on(confirmed):
-    scheduler = scheduler_of({0: confirmed(0.91, 2.0)}, margin=0.0)
-    assert scheduler.judge_screen(measured(1, 2.05, 0.01)).outcome == "dominated"
-    assert scheduler.judge_screen(measured(1, 2.05, 0.1)) is None, "tied"
-
-
 @pytest.mark.parametrize(
     ("ms", "half", "decides"), [(2.05, 0.1, True), (2.05, 0.01, False), (1.5, 0.1, False), (3.0, 0.1, False)]
 )
@@ -418,15 +332,5 @@ def test_the_interval_decides_whether_a_prediction_adds_anything(confirmed):
 
 
 def test_nothing_is_measured_again_while_the_device_is_unavailable(confirmed):
-    scheduler = scheduler_of({0: confirmed(0.91, 2.0)}, margin=0.0)
-    away = TrialScheduler(scheduler.settings, scheduler.records, scheduler.base_accuracy, is_unavailable=lambda: True)
+    away = scheduler_during_outage(records={0: confirmed(0.91, 2.0)}, margin=0.0)
     assert not away.interval_decides(measured(1, 2.05, 0.1))
-
-
-def test_what_was_measured_since_a_record_was_written_decides(confirmed):
-    scheduler = scheduler_of({0: confirmed(0.91, 2.0, keys=KEYS)}, margin=0.0)
-    now = TrialScheduler(
-        scheduler.settings, scheduler.records, scheduler.base_accuracy, device_metrics=lambda _: metrics(cpu_ms_p50=3.0)
-    )
-    assert scheduler.judge_screen(measured(1, 2.5, 0.0)).outcome == "dominated"
-    assert now.judge_screen(measured(1, 2.5, 0.0)) is None

@@ -78,7 +78,7 @@ def test_any_override(tmp_path, overrides):
     loads_or_is_refused(tmp_path / "s.yaml", TEXTS[0].encode(), overrides)
 
 
-@pytest.mark.parametrize("path", ["search.timeout", "study", "storage", "devices", "task.data.root"])
+@pytest.mark.parametrize("path", ["search.budget", "study", "storage", "devices", "task.data.root"])
 @relaxed
 @given(value=values)
 def test_any_value_of_keys_with_rules_of_their_own(tmp_path, path, value):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from support import REPOSITORY, SPACE_FILES
-from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
+from vitsearch.core.tuning import tuning_of
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(REPOSITORY)
@@ -35,7 +36,7 @@ space:
   distillation: [none, logits]
 devices:
   nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
-search: {timeout: 1h30m, sampler: nsga2, seed: 7}
+search: {budget: 1h30m, sampler: nsga2, seed: 7}
 resources: {trainers: 2, gpus: 0.5}
 storage: postgresql+psycopg://me:p%40ss@db.local/vit?sslmode=require
 """
@@ -61,13 +62,13 @@ def test_schema_describes_every_section():
     assert schema["$schema"].endswith("2020-12/schema")
     assert set(schema["properties"]) == {"extends", *SearchSpace.model_fields}
     assert all("description" in definition for definition in schema["$defs"].values())
-    assert "timeout" in schema["$defs"]["Search"]["properties"]
+    assert "budget" in schema["$defs"]["Search"]["properties"]
 
 
 def test_every_section_is_read(full):
     assert full.task.teacher.backbone == "deit_small_patch16_224"
     assert full.task.base.images_per_epoch is None
-    assert full.search.timeout_s == 5400
+    assert full.search.budget_s == 5400
     assert full.resources.trainers == 2
     assert full.devices["nano"].url == "https://nano.local:8470"
     assert full.device_names == ("nano",)
@@ -96,7 +97,17 @@ def test_every_section_is_read(full):
 
 
 def test_recipe_has_the_fine_tuning_and_the_seed(full):
-    assert full.recipe() == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+    assert full.recipe("vit_fmnist_p4") == Recipe((0, 1, 3), 2048, 64, 5e-4, 0.05, 8, 0.5, 2.0, seed=7)
+
+
+def test_what_a_file_leaves_open_is_that_of_the_backbone():
+    space = load(SMALL, ["task.fine_tune.lr=auto", "task.quantization_aware.lr=0.01"]).space
+    for backbone in ("vit_fmnist_p4", "efficientvit_fmnist", "deit_tiny_patch16_224"):
+        recipe, tuning = space.recipe(backbone), tuning_of(backbone)
+        assert (recipe.lr, recipe.frozen_statistics) == (tuning.lr, tuning.frozen_statistics)
+    assert load(SMALL, ["task.fine_tune.frozen_statistics=true"]).space.recipe("vit_fmnist_p4").frozen_statistics
+    assert space.task.quantization_aware.settings() == QuantizationAware(lr=0.01)
+    assert load(SMALL).space.task.quantization_aware.settings() == QuantizationAware()
 
 
 def test_the_teacher_takes_missing_keys_from_the_base(full):
@@ -109,10 +120,10 @@ def test_the_teacher_takes_missing_keys_from_the_base(full):
 def test_augmentation_is_off_by_default():
     key = "task.fine_tune.augmentation"
     found = {
-        written: load(SMALL, [f"{key}={written}"]).space.recipe().augmentation
+        written: load(SMALL, [f"{key}={written}"]).space.recipe("vit").augmentation
         for written in ("none", "light", "{mixup: 0.2}")
     }
-    assert load(SMALL).space.recipe().augmentation == found["none"] == Augmentation()
+    assert load(SMALL).space.recipe("vit").augmentation == found["none"] == Augmentation()
     assert found["light"] == Augmentation(flip=0.5, crop=0.7)
     assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
 
@@ -125,7 +136,7 @@ def test_every_field_of_a_training_enters_its_recipe():
         for key, value in written.items()
     ]
     space = load(SMALL, overrides).space
-    for recipe in (space.recipe(), space.task.base.recipe(0)):
+    for recipe in (space.recipe("vit"), space.task.base.recipe(0)):
         assert {key: getattr(recipe, key) for key in written} == written
 
 
@@ -167,8 +178,8 @@ def test_defaults_of_a_short_file():
     ("written", "expected"),
     [("8h", 28800), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("90", 90), ("none", None)],
 )
-def test_timeouts(written, expected):
-    assert load(SMALL, [f"search.timeout={written}"]).space.search.timeout_s == expected
+def test_budgets(written, expected):
+    assert load(SMALL, [f"search.budget={written}"]).space.search.budget_s == expected
 
 
 def test_differences_are_dotted_keys():
@@ -195,3 +206,14 @@ def test_import_loads_no_heavy_library():
         env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
+
+
+def test_without_a_number_twelve_plans_are_trained_and_with_a_budget_as_many_as_fit():
+    assert load(SMALL, ["search.trials=null"]).space.search.wanted == 12
+    assert load(SMALL, ["search.trials=null", "search.budget=30m"]).space.search.wanted is None
+
+
+def test_a_budget_on_the_line_replaces_the_number_of_the_file():
+    assert load(SMALL).space.search.wanted == 14
+    assert load(SMALL, ["search.budget=30m"]).space.search.wanted is None
+    assert load(SMALL, ["search.budget=30m", "search.trials=5"]).space.search.wanted == 5

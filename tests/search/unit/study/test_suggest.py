@@ -29,8 +29,8 @@ def test_a_drawn_word_that_the_file_dropped_is_noted():
     assert suggest.off_space == ["w=gone"]
 
 
-def test_auto_is_tpe():
-    sampler = make_sampler("auto", 0)
+def test_tpe_starts_late_and_takes_each_knob_by_itself():
+    sampler = make_sampler("tpe", 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert sampler._n_startup_trials == STARTUP_TRIALS
     assert sampler._multivariate is False
@@ -38,7 +38,13 @@ def test_auto_is_tpe():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("gp", "GPSampler"), ("tpe", "TPESampler"), ("random", "RandomSampler"), ("nsga2", "NSGAIISampler")],
+    [
+        ("auto", "RandomSampler"),
+        ("gp", "GPSampler"),
+        ("tpe", "TPESampler"),
+        ("random", "RandomSampler"),
+        ("nsga2", "NSGAIISampler"),
+    ],
 )
 def test_each_name_gives_its_sampler(name, kind):
     assert type(make_sampler(name, 0)).__name__ == kind

@@ -110,7 +110,7 @@ def test_every_start_is_a_sample_and_sets_every_relevant_flag(runtime, model, tm
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == 11
     assert f"--graph={model} --num_threads=4 --num_runs=3 --min_secs=0.2 --max_secs=5" in calls[0]
-    assert "--warmup_runs=20 --warmup_min_secs=0.2" in calls[0]
+    assert "--warmup_runs=20 --warmup_min_secs=0.1" in calls[0]
     assert "--use_xnnpack=true" in calls[1]
 
 
@@ -196,7 +196,7 @@ def test_the_window_lies_between_the_lines_around_the_timed_runs(slow_tool, runt
     assert before + 0.1 <= found.window[0]
     assert before + 0.1 + 0.8 <= found.window[1] <= after
     assert found.runs == 10
-    assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.2" in calls()
+    assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.1" in calls()
 
 
 def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model):

@@ -1,6 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.measure.child.bursts import BLOCK_S, PAIRS, REST_S, BurstSampler
+from vitsearch_evaluators.measure.child import bursts
+from vitsearch_evaluators.measure.child.bursts import BLOCK_S, PAIRS, REFERENCE_SETTLE_S, REST_S, BurstSampler, Timed
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SCREEN
@@ -33,10 +34,12 @@ def no_counter(_event):
     raise OSError("none")
 
 
-def sampled(machine, protocol=SCREEN, references=True, model_s=0.001, after_switch=1.0):
-    run = machine.model("model", model_s, after_switch)
-    beside = [machine.model("products", 0.002, after_switch), machine.model("convolutions", 0.0001, after_switch)]
-    sampler = BurstSampler(run, beside if references else (), HardwareCounters(no_counter), machine.clocks)
+def sampled(machine, protocol=SCREEN, references=True, model_s=0.001, after_switch=1.0, settle_s=0.01):
+    run = Timed(machine.model("model", model_s, after_switch), settle_s)
+    products = Timed(machine.model("products", 0.002, after_switch), REFERENCE_SETTLE_S)
+    convolutions = Timed(machine.model("convolutions", 0.0001, after_switch), REFERENCE_SETTLE_S)
+    beside = (products, convolutions) if references else ()
+    sampler = BurstSampler(run, beside, HardwareCounters(no_counter), machine.clocks)
     return sampler.sample(protocol)
 
 
@@ -71,6 +74,14 @@ def test_the_run_after_a_switch_is_not_counted():
         for pair in burst:
             assert (pair.model.cpu_ms, pair.products.cpu_ms) == pytest.approx((1.0, 2.0))
             assert pair.convolutions.wall_ms == pytest.approx(0.1)
+
+
+def test_a_model_settles_longer_the_more_has_to_come_back_into_the_caches():
+    machine, slow = Machine(), Machine()
+    counted = len(sampled(machine, settle_s=0.01).samples.wall_ms)
+    assert len(sampled(slow, settle_s=0.04).samples.wall_ms) == pytest.approx(counted, rel=0.05)
+    assert slow.order.count("model") - machine.order.count("model") == pytest.approx(2 * PAIRS * 30, abs=4 * PAIRS)
+    assert [bursts.settle_s(megabytes * 10**6) for megabytes in (0, 4, 28)] == pytest.approx([0.006, 0.012, 0.04])
 
 
 def test_a_machine_whose_speed_changes_slowly_changes_no_ratio():

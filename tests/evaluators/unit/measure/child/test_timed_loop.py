@@ -1,6 +1,7 @@
 import pytest
 
 from vitsearch_evaluators.measure.child.timed_loop import (
+    PAIRED_WARM_UP_AT_MOST,
     Clocks,
     clock_overhead_ms,
     sample,
@@ -51,7 +52,7 @@ def test_the_cost_of_reading_the_wall_clock_is_subtracted():
     assert cpu_ms == pytest.approx([0.5] * len(cpu_ms))
 
 
-@pytest.mark.parametrize(("wall_s", "runs"), [(0.001, 200), (0.1, 20)])
+@pytest.mark.parametrize(("wall_s", "runs"), [(0.001, 100), (0.1, 20)])
 def test_warm_up_needs_both_runs_and_seconds(wall_s, runs):
     model = FakeTime(wall_s)
     assert warm_up(model.run, SCREEN, model.clocks)
@@ -69,8 +70,15 @@ class Settling(FakeTime):
 
 def test_warm_up_continues_until_two_windows_agree():
     model = Settling(0.030)
-    assert warm_up(model.run, SCREEN, model.clocks)
+    assert warm_up(model.run, SCREEN._replace(warmup_min_s=0.2), model.clocks)
     assert 0.010 <= model.wall_s < 0.011
+
+
+def test_beside_references_a_warm_up_ends_sooner():
+    alone, beside = Settling(0.030), Settling(0.030)
+    assert not warm_up(beside.run, SCREEN, beside.clocks, PAIRED_WARM_UP_AT_MOST)
+    warm_up(alone.run, SCREEN, alone.clocks)
+    assert beside.runs < alone.runs
 
 
 def test_warm_up_ends_when_times_do_not_become_steady():

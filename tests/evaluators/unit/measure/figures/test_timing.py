@@ -5,7 +5,7 @@ import pytest
 from support.process_reports import process_report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
 from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
-from vitsearch_evaluators.measure.figures.timing import PAIRED, RAW, Timing
+from vitsearch_evaluators.measure.figures.timing import PAIRED, RAW, DeviceTimes, Timing
 from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SCREEN
 
 KEY = ReferenceKey(str(SCREEN.reference), "1" * 64, "onnxruntime", 1)
@@ -18,8 +18,8 @@ def process(model_ms=4.0, products_ms=2.0, convolutions_ms=0.1, **changes):
     return process_report([model_ms] * RUNS, cpu_ms=(model_ms,) * RUNS, sleeps=0, bursts=((pair,) * 4,) * 3, **changes)
 
 
-def timing(protocol=SCREEN, is_virtual=True, store=None, clock=lambda: 0.0):
-    return Timing(protocol, store or ReferenceStore(), KEY, is_virtual, clock)
+def timing(protocol=SCREEN, is_virtual=True, store=None, clock=lambda: 0.0, model_bytes=10**6):
+    return Timing(protocol, model_bytes, DeviceTimes(store or ReferenceStore(), KEY, is_virtual), clock)
 
 
 def measured(times, **settings):
@@ -81,6 +81,35 @@ def test_references_that_disagree_flag_the_measurement_as_contended():
         slow.add(process(8.0, products_ms=4.0, convolutions_ms=0.2))
     assert busy.flags() == ("contended",)
     assert slow.flags() == (), "everything was slowed alike, which the ratio does not see"
+
+
+def test_no_process_follows_when_only_the_disagreement_of_the_references_is_left():
+    store = ReferenceStore()
+    store.add(KEY, [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
+    found = timing(store=store)
+    for _ in range(2):
+        found.add(process(4.5, products_ms=3.0))
+    assert not found.needs_another()
+    assert "after 2 processes" in found.reasons()["interval"]
+
+
+def test_a_model_that_only_loads_weights_has_a_wide_interval_and_says_why():
+    found, small = timing(model_bytes=100 * 10**6), timing(model_bytes=20 * 10**6)
+    for _ in range(2):
+        found.add(process())
+        small.add(process())
+    assert (found.flags(), small.flags()) == (("memory_bound",), ())
+    assert found.fields()["paired"].cpu.rel_half_width > 0.8 > 0.1 > small.fields()["paired"].cpu.rel_half_width
+    assert not found.needs_another()
+    assert "loading its 100 MB of weights takes most of the time" in found.reasons()["interval"]
+
+
+def test_a_device_of_its_own_leaves_its_cache_to_a_model_that_only_loads_weights():
+    found = timing(model_bytes=100 * 10**6, is_virtual=False)
+    for _ in range(2):
+        found.add(process())
+    assert found.flags() == ()
+    assert "interval" not in found.reasons()
 
 
 def test_without_references_raw_times_decide_and_the_reason_is_given():

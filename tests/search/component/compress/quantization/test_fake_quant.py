@@ -264,7 +264,7 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     fake_quant.prepare(rounded, [images])
     start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
     recipe = Recipe((0, 1), 512, 64, 2e-4, 0.05, 2, 0.5, 2.0, 0)
-    pool = training_pool(len(pixels), recipe)
+    pool = training_pool(np.arange(len(pixels)), recipe)
     teacher = predict_logits(model, pixels, 28, (0.286,), (0.353,), precision="bf16", rows=pool)
     task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 1, teacher_logits=teacher, pool=pool)
     fine_tune(rounded, task)

@@ -58,7 +58,7 @@ def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
     for expected in (
         "line 3: task.data.validation_share: must be a number, not 'much'",
         f"line 3: task.data.root: {nowhere} is not a folder",
-        "line 4: task.fine_tune.lr: must be a number, not 'fast'",
+        "line 4: task.fine_tune.lr: 'fast' is not a valid value; allowed: auto, a number",
         "did you mean 'vit_fmnist_p4'",
         "there is no file /no/weights",
         "line 9: space.quantization[1]: 'int9' is not a valid value",

@@ -94,13 +94,13 @@ def test_only_what_was_not_re_measured_yet_is_expected_at_the_end(finished):
         assert estimate._to_remeasure == 0
     with finished.opened() as (opened, ledger):
         repeats = len({record.keys.graph_key for record in opened.records().values() if record.was_trained})
-        ledger.measurements = lambda *asked: []
+        ledger.repeats = lambda *asked: []
         estimate = Remaining(opened, ledger, finished.space, slots=1)
     assert 1 <= estimate._to_remeasure <= repeats + 1
 
 
 def test_a_time_limit_bounds_the_time_left(finished):
-    with remaining(finished, search__trials=10_000_000, search__timeout=60.0) as estimate:
+    with remaining(finished, search__trials=10_000_000, search__budget=60.0) as estimate:
         seconds = estimate._left()
     assert seconds is not None
     assert seconds.high_s < 120.0

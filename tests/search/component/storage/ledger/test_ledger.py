@@ -106,27 +106,36 @@ def test_measurements_are_told_oldest_first_and_by_protocol(ledger):
     assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 4
 
 
-def test_the_mean_of_what_a_measurement_takes_is_of_one_protocol(ledger):
-    assert ledger.measuring_seconds("screen-1") is None
-    for repeat, seconds in ((0, 2.0), (1, 4.0)):
-        ledger.add(replace(MEASUREMENT, repeat=repeat), StageCost(seconds, {}))
-    ledger.add(replace(MEASUREMENT, protocol="confirm-1"), StageCost(60.0, {}))
-    assert ledger.measuring_seconds("screen-1") == 3.0
+def test_the_numbers_of_measurements_are_told_by_protocol_and_environment(ledger):
+    for repeat, environment in ((2, "8" * 64), (0, "8" * 64), (1, "c" * 64)):
+        ledger.add(replace(MEASUREMENT, repeat=repeat, environment_id=environment), MADE)
+    ledger.add(replace(MEASUREMENT, protocol="confirm-1"), MADE)
+    assert ledger.repeats(KEY, MEASUREMENT.device_id, "screen-1") == [0, 1, 2]
+    assert ledger.repeats(KEY, MEASUREMENT.device_id, "screen-1", "8" * 64) == [0, 2]
+    assert ledger.repeats(OTHER, MEASUREMENT.device_id, "screen-1") == []
+
+
+def test_all_measurements_of_a_device_are_told_at_once(ledger):
+    for graph, device in ((KEY, "7" * 64), (OTHER, "7" * 64), (KEY, "9" * 64)):
+        ledger.add(replace(MEASUREMENT, graph_key=graph, device_id=device), MADE)
+    assert [row.graph_key for row in ledger.measurements_of_device("7" * 64)] == [KEY, OTHER]
+
+
+def test_a_row_that_another_driver_replaced_is_found_after_forgetting_the_old_one(ledger, storage):
+    ledger.add(ARTIFACT, MADE)
+    assert ledger.artifact(KEY) == ARTIFACT
+    other, new = Ledger.open(storage), replace(ARTIFACT, sha256="d" * 64)
+    other.drop(ARTIFACT)
+    other.add(new, MADE)
+    other.close()
+    ledger.forget()
+    assert ledger.artifact(KEY) == new
 
 
 def test_a_measurement_in_another_environment_is_another_row(ledger):
     ledger.add(MEASUREMENT, MADE)
     ledger.add(replace(MEASUREMENT, environment_id="c" * 64), MADE)
     assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 2
-
-
-def test_cpu_seconds_are_added_up_by_table(ledger):
-    assert set(ledger.cpu_seconds().values()) == {0}
-    ledger.add(TRAINING, MADE)
-    ledger.add(replace(TRAINING, rung=3), MADE)
-    ledger.add(ARTIFACT, StageCost(0.25, {}))
-    spent = ledger.cpu_seconds()
-    assert (spent["training"], spent["artifact"], spent["block_structure"]) == (3, 0.25, 0)
 
 
 def test_a_claim_keeps_others_out_until_it_is_released(ledger):

@@ -64,7 +64,7 @@ def test_the_rest_comes_from_the_space(read):
     plan = read("ffn_pruning_ratio: 0.5", space).plan
     assert plan_text(plan) == "vit_fmnist_p4@28 ffn-50% int8_ptq"
     assert plan.compression.width_multiple == 16
-    assert plan.recipe == space.recipe()
+    assert plan.recipe == space.recipe(plan.backbone)
     assert plan.deployment.device == space.device_names[0]
 
 
@@ -101,7 +101,7 @@ def test_the_file_wins_over_the_space(read):
     space = load(SMALL).space
     plan = read("resolution: 20\nquantization: fp16\nrecipe: {lr: 0.5}\n", space).plan
     assert (plan.resolution, plan.deployment.precision, plan.recipe.lr) == (20, "fp16", 0.5)
-    assert plan.recipe.rungs == space.recipe().rungs
+    assert plan.recipe.rungs == space.recipe(plan.backbone).rungs
 
 
 def test_a_resolution_that_the_space_lacks_is_not_filled_in(read):
@@ -143,7 +143,7 @@ recipe: {lr: fast}
         "line 8: token_pruning_method: 'topkk' is not a valid value; allowed: topk, evit, tome, dynamicvit; did you",
         "line 9: distillation: vit_fmnist_p4 does not support 'token': has no distillation head",
         "line 10: quantization: 'int9' is not a valid value; allowed: fp32, fp16,",
-        "line 11: recipe.lr: must be a number, not 'fast'",
+        "line 11: recipe.lr: 'fast' is not a valid value; allowed: auto, a number",
     ]
     assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
     assert "allowed: none, logits, feature" in found[6]

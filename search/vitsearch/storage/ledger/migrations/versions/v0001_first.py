@@ -1,5 +1,5 @@
 """The first tables: block_structure, training, artifact, accuracy, measurement, reference_times,
-claim."""
+claim, run, stage_cost."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,6 @@ depends_on = None
 
 def _made() -> list[sa.Column[object]]:
     return [
-        sa.Column("cpu_seconds", sa.Float, nullable=False),
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
     ]
@@ -91,8 +90,29 @@ def upgrade() -> None:
         sa.Column("token", sa.String(512), nullable=False),
         sa.Column("expires_at", sa.Float, nullable=False),
     )
+    op.create_table(
+        "vs_run",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("study", sa.String(512), nullable=False, index=True),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("cores", sa.Integer, nullable=False),
+        sa.Column("started_at", sa.Float, nullable=False),
+        sa.Column("seen_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "vs_stage_cost",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("run", sa.Integer, index=True),
+        sa.Column("stage", sa.String(32), nullable=False),
+        sa.Column("detail", sa.String(64), nullable=False, index=True),
+        sa.Column("started_at", sa.Float, nullable=False),
+        sa.Column("wall_seconds", sa.Float, nullable=False),
+        sa.Column("cpu_seconds", sa.Float, nullable=False),
+        sa.Column("ran_on", sa.String(255), nullable=False),
+    )
 
 
 def downgrade() -> None:
-    for table in ("claim", "reference_times", "measurement", "accuracy", "artifact", "training", "block_structure"):
+    results = ("measurement", "accuracy", "artifact", "training", "block_structure")
+    for table in ("stage_cost", "run", "claim", "reference_times", *results):
         op.drop_table(f"vs_{table}")

@@ -1,0 +1,223 @@
+"""Print what learning rates, schedules, averaged weights and frozen batch norms give to pruned models, as a table.
+
+Every plan starts from rung 0 and is trained with each recipe: for 1 epoch of 4,096 images, for 2 more from there, and
+for 3 in one. CPU-seconds are those of the training alone, one thread. KL is that on the holdout of the training
+images, which decides what a rung keeps; accuracy is that on the 2,000 validation images, which decides nothing.
+
+    python benchmarks/recipes.py run FILE [--backbone NAME]
+    python benchmarks/recipes.py report FILE
+
+``run`` writes every row when it is done, and goes on after the last one. The whole takes about an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.storage.files import FileStore
+from vitsearch.training import fine_tune, inference
+from vitsearch.workers import tasks
+from vitsearch.workers.images import drawn_batches, load_data, predict
+from vitsearch.workers.models import base_model, refitted
+
+DATA = {"source": "builtin:fashion-mnist-14k"}
+STUDY, CALIBRATION = Calibration(256, 0), Calibration(32, 0)
+RECIPE = Recipe((0, 1, 3), 4096, 64, 1e-3, 0.05, 8, 0.5, 2.0, 0)
+LIGHT = {"ffn_pruning_ratio": 0.5, "head_pruning_ratio": 0.33}
+HARD = {"ffn_pruning_ratio": 0.75, "head_pruning_ratio": 0.5}
+SHALLOW = {"ffn_pruning_ratio": 0.75, "depth_pruning_ratio": 0.33}
+CUTS: dict[str, tuple[tuple[int, dict[str, float]], ...]] = {
+    "vit_fmnist_p4": ((20, HARD), (28, LIGHT), (20, SHALLOW)),
+    "efficientvit_fmnist": ((20, HARD), (28, LIGHT)),
+    "mobilevit_fmnist": ((20, HARD), (28, LIGHT)),
+}
+WITH_BATCH_NORM = ("efficientvit_fmnist", "mobilevit_fmnist")
+INT8 = "1 with int8 rounding"
+SCHEDULES = {"1, then 2 more": (1, 2), "3 in one": (3,)}
+
+
+@dataclass(frozen=True)
+class Try:
+    """One training of one plan."""
+
+    backbone: str
+    resolution: int
+    cut: dict[str, float]
+    lr: float
+    frozen: bool
+    schedule: str
+
+    @property
+    def plan(self) -> str:
+        parts = [f"{name.split('_')[0]}-{share:.0%}" for name, share in self.cut.items()]
+        return f"{self.backbone}@{self.resolution} {' '.join(parts)}"
+
+    @property
+    def key(self) -> str:
+        return " | ".join([self.plan, f"{self.lr:g}", "frozen" if self.frozen else "", self.schedule])
+
+
+def tries(only: str | None) -> Iterator[Try]:
+    """What decides most comes first."""
+    ladder, whole = SCHEDULES
+    for (lr, frozen), (at, schedule) in [
+        *product(((1e-3, False), (1e-3, True), (3e-4, False), (2e-3, False)), ((0, ladder),)),
+        *product(product((3e-4, 1e-4, 3e-5), (False, True)), ((1, INT8),)),
+        *product(((1e-3, False), (3e-4, False)), ((1, "1"),)),
+        *product(((1e-3, False), (3e-4, False)), ((0, whole),)),
+        *product(((3e-4, False), (1e-3, False)), ((2, ladder),)),
+        *product(((3e-4, True), (1e-3, True)), ((1, "1"),)),
+    ]:
+        for backbone in CUTS if only is None else (only,):
+            if at < len(CUTS[backbone]) and (backbone in WITH_BATCH_NORM or not frozen):
+                yield Try(backbone, *CUTS[backbone][at], lr, frozen, schedule)
+
+
+class Bench:
+    """Rung 0 of each plan, the logits that trainings learn from, and the images that judge."""
+
+    def __init__(self, folder: Path) -> None:
+        stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+        self.workspace = jobs.Workspace(DATA, *stores, folder / "cache")
+        self.images = load_data(self.workspace)
+        self.pool = fine_tune.training_pool(self.images.learned, RECIPE)
+        self._targets: dict[str, Any] = {}
+        self._judging: dict[str, Any] = {}
+        self._starts: dict[str, nn.Module] = {}
+
+    def start(self, one: Try) -> nn.Module:
+        """A copy of rung 0."""
+        if one.plan not in self._starts:
+            self._starts[one.plan] = self._rung0(one)
+        model = copy.deepcopy(self._starts[one.plan])
+        if one.schedule == INT8:
+            fake_quant.prepare(model, drawn_batches(self.workspace, CALIBRATION, one.resolution))
+        return model
+
+    def judged(self, model: nn.Module, one: Try) -> dict[str, float]:
+        images = self.images
+        if one.backbone not in self._judging:
+            base = base_model(jobs.Source(one.backbone, "builtin", 28), self.workspace)
+            self._judging[one.backbone] = predict(base, images, images.train.images, 28, images.holdout)
+        logits = predict(model, images, images.train.images, one.resolution, images.holdout)
+        unseen = predict(model, images, images.validation.images, one.resolution)
+        labels = torch.from_numpy(images.train.labels[images.holdout])
+        return {
+            "loss": float(nn.functional.cross_entropy(torch.from_numpy(logits), labels)),
+            "kl": kl_divergence(self._judging[one.backbone], logits),
+            "holdout": inference.accuracy(logits, labels.numpy()),
+            "validation": inference.accuracy(unseen, images.validation.labels),
+        }
+
+    def task(self, one: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
+        images = self.images
+        if one.backbone not in self._targets:
+            base = base_model(jobs.Source(one.backbone, "builtin", 28), self.workspace)
+            self._targets[one.backbone] = predict(base, images, images.train.images, 28, self.pool)
+        return fine_tune.FineTuneTask(
+            images.train.images,
+            images.train.labels,
+            one.resolution,
+            images.mean,
+            images.std,
+            replace(RECIPE, lr=one.lr, frozen_statistics=one.frozen),
+            epochs,
+            teacher_logits=self._targets[one.backbone],
+            epochs_before=before,
+            pool=self.pool,
+        )
+
+    def _rung0(self, one: Try) -> nn.Module:
+        source = jobs.Source(one.backbone, "builtin", one.resolution)
+        found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDY))
+        structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+        cut, deployment = Compression(**one.cut, width_multiple=16), Deployment("local", "onnxruntime", "cpu", "fp32")
+        plan = Plan(one.backbone, "builtin", one.resolution, None, cut, "logits", RECIPE, (deployment,))
+        resolved = resolve(plan, structure, scores)
+        native = backbones.native_resolution(one.backbone)
+        calibrations = Calibrations.of(resolved, structure, native, STUDY)
+        return refitted(jobs.CompressionSpec(source, resolved, found.statistics_sha256, calibrations), self.workspace)
+
+
+def measure(bench: Bench, one: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The rows of one training: one for each rung."""
+    model = bench.start(one)
+    zero = f"{one.plan} | rung 0" + (" | int8" if one.schedule == INT8 else "")
+    if zero not in rows:
+        yield zero, {"plan": one.plan, "start": bench.judged(model, one)}
+    start, done = rows[zero]["start"], 0
+    for epochs in SCHEDULES.get(one.schedule, (1,)):
+        began = {name: value.clone() for name, value in model.state_dict().items()}
+        report = fine_tune.fine_tune(model, bench.task(one, epochs, done))
+        last = {name: value.clone() for name, value in model.state_dict().items()}
+        done += epochs
+        states = {"start": (start, began), "last": (bench.judged(model, one), last)}
+        model.load_state_dict(report.average)
+        states["average"] = bench.judged(model, one), report.average
+        kept = min(states, key=lambda name: states[name][0]["kl"])
+        start = states[kept][0]
+        model.load_state_dict(states[kept][1])
+        row = {name: judged for name, (judged, _) in states.items()}
+        described = {"plan": one.plan, "lr": one.lr, "frozen": one.frozen, "schedule": one.schedule, "epochs": done}
+        yield f"{one.key} | {done}", described | row | {"kept": kept, "cpu_s": report.cpu_seconds}
+
+
+def run(path: Path, only: str | None) -> None:
+    torch.set_num_threads(1)
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        for one in tries(only):
+            last = sum(SCHEDULES.get(one.schedule, (1,)))
+            if f"{one.key} | {last}" in rows:
+                continue
+            for key, row in measure(bench, one, rows):
+                rows[key] = row
+                path.write_text(json.dumps(rows, indent=1))
+
+
+def report(path: Path) -> None:
+    print("| plan | lr | norms | epochs | CPU s | rung 0 | last | average | kept | KL before, after |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in json.loads(path.read_text()).values():
+        if "kept" not in row:
+            continue
+        accuracies = [f"{row[name]['validation']:.4f}" for name in ("start", "last", "average")]
+        kls = f"{row['start']['kl']:.4f}, {row[row['kept']]['kl']:.4f}"
+        epochs = f"{row['epochs']}{', one cosine' if row['schedule'] == '3 in one' else ''}"
+        norms = "frozen" if row["frozen"] else ""
+        name = row["plan"] + (" int8_qat" if row["schedule"] == INT8 else "")
+        kept = f"{row['kept']} {row[row['kept']]['validation']:.4f}"
+        cells = [name, f"{row['lr']:g}", norms, epochs, f"{row['cpu_s']:.0f}", *accuracies, kept, kls]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--backbone", choices=CUTS)
+    asked = parser.parse_args()
+    run(asked.file, asked.backbone) if asked.what == "run" else report(asked.file)
+
+
+if __name__ == "__main__":
+    main()

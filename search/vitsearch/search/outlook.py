@@ -1,0 +1,228 @@
+"""What a study knows, and what a plan is expected to add to its front.
+
+Decisions use the posterior, never one value: a cost is the pooled one of all measurements of its graph, and an accuracy
+that is only predicted counts with its error. The expected gain is the mean of the hypervolume that is added, over what
+the accuracy may become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from vitsearch.core.figures import NO_METRICS, Metrics
+from vitsearch.core.limits import Bound, constraints, screened
+from vitsearch.core.pareto import Loss, dominates, hypervolume, loss
+from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
+from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
+from vitsearch.search.cost_model import predict_costs
+
+NO_GAIN = "no predicted gain"
+FOUND_DEVIATION = 0.003
+"""How far a second training of the same plan lies from the first; on the same images."""
+QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
+"""Standard deviations from the mean of a normal distribution, and their weights (Gauss-Hermite, five nodes)."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, the
+    metrics of the unpruned baseline, and how much better than the best known accuracy a backbone's plans may become
+    (``margin``)."""
+
+    objectives: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    reference: Loss
+    margin: float
+    baseline: Metrics = NO_METRICS
+
+
+@dataclass(frozen=True)
+class KnownFront:
+    """The losses to which something is added, and their hypervolume."""
+
+    losses: tuple[Loss, ...]
+    hypervolume: float
+
+
+def as_recorded(keys: Keys) -> Metrics:
+    return NO_METRICS
+
+
+class Outlook:
+    """One per run; holds the records of all finished trials.
+
+    ``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured again
+    or the reference times have moved.
+    """
+
+    def __init__(
+        self,
+        goals: Goals,
+        records: Mapping[int, Record],
+        base_accuracy: Mapping[str, float],
+        device_metrics: Callable[[Keys], Metrics] = as_recorded,
+    ) -> None:
+        self.goals = goals
+        self.records: dict[int, Record] = dict(records)
+        self.base_accuracy = base_accuracy
+        self._device_metrics = device_metrics
+        self._model: AccuracyModel | None = None
+
+    def add(self, number: int, record: Record) -> None:
+        self.records[number] = record
+        self._model = None
+
+    # ---- the screening measurement
+
+    def judge_screen(self, trial: RunningTrial) -> Record | None:
+        """The record of a trial that is infeasible or dominated; None when it may continue.
+
+        A trial that only the width of its intervals keeps from being as good as another is tied with it, and continues.
+        """
+        broken = self._screened_constraints(trial.metrics)
+        if names := [name for name, value in broken.items() if value > 0]:
+            return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
+        return self._dominated(trial, broken)
+
+    def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
+        cap = self._cap(trial.plan.backbone)
+        best = loss(self.goals.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
+        if best is None:
+            return None
+        for number, known in self._front_losses():
+            if dominates(known, best):
+                best_known = f"{cap:.4f} (best known accuracy + {self.goals.margin})"
+                return trial.to_record(
+                    "dominated", f"dominated by trial {number} even if it reached {best_known}", broken
+                )
+        return None
+
+    def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
+        return constraints(screened(self.goals.bounds), metrics.values)
+
+    def _cap(self, backbone: str) -> float:
+        """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
+        seen = [self.base_accuracy.get(backbone, 1.0)]
+        seen += [
+            accuracy
+            for record in self.records.values()
+            if record.plan.backbone == backbone
+            and record.is_confirmed
+            and (accuracy := record.metrics.value("accuracy")) is not None
+        ]
+        return min(1.0, max(seen) + self.goals.margin)
+
+    # ---- what is expected
+
+    def predict(self, trial: RunningTrial, base_accuracy: float, found: Evaluation) -> RunningTrial:
+        """The trial with its proxy score and the accuracy that is predicted from it."""
+        start = RungZero(trial.plan.backbone, found.kl, max(0.0, base_accuracy - found.accuracy))
+        predicted = self._predicted(base_accuracy, start)
+        return trial.with_proxy(
+            ProxyScore(found.accuracy, found.kl, start.lost, predicted.accuracy, predicted.deviation)
+        )
+
+    def accuracy_of(self, record: Record) -> Predicted | None:
+        """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
+        accuracy, base = record.metrics.value("accuracy"), self.base_accuracy.get(record.plan.backbone)
+        if record.is_confirmed and accuracy is not None:
+            return Predicted(accuracy, FOUND_DEVIATION)
+        if record.proxy is None or base is None:
+            return None
+        start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        return self._predicted(base, start)
+
+    def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
+        """What is so near to its base that it is not trained has the accuracy that it has."""
+        found = self._accuracy_model().predict(base_accuracy, start)
+        return replace(found, deviation=FOUND_DEVIATION) if start.kl < SMALL_KL else found
+
+    def _accuracy_model(self) -> AccuracyModel:
+        if self._model is None:
+            self._model = AccuracyModel.fit(list(self._observed()))
+        return self._model
+
+    def _observed(self) -> Iterable[Observed]:
+        for number in trainings(self.records).values():
+            record = self.records[number]
+            base = self.base_accuracy.get(record.plan.backbone)
+            accuracy = record.metrics.value("accuracy")
+            if record.proxy and accuracy is not None and base is not None:
+                start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+                yield Observed(start, base - accuracy)
+
+    def known(self, coming: Iterable[RunningTrial] = ()) -> KnownFront:
+        """All confirmed, feasible trials, and those that are being trained as they are predicted."""
+        expected = (self._loss(trial, trial.accuracy) for trial in coming)
+        losses = [point for _, point in self._front_losses()] + [point for point in expected if point is not None]
+        return KnownFront(tuple(losses), hypervolume(losses, self.goals.reference))
+
+    def gain(self, trial: RunningTrial, known: KnownFront) -> float:
+        """The hypervolume that a trial is expected to add."""
+        if trial.accuracy is None:
+            return 0.0
+        if trial.deviation == 0.0:
+            return self._added(self._loss(trial, trial.accuracy), known)
+        return sum(
+            weight * self._added(self._loss(trial, min(1.0, trial.accuracy + shift * trial.deviation)), known)
+            for shift, weight in QUADRATURE
+        )
+
+    def _added(self, point: Loss | None, known: KnownFront) -> float:
+        if point is None:
+            return 0.0
+        return max(0.0, hypervolume([*known.losses, point], self.goals.reference) - known.hypervolume)
+
+    def _loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
+        confirmed = (record.metrics for record in self.records.values() if record.is_confirmed)
+        costs = predict_costs(self.goals.objectives, trial.metrics, [self.goals.baseline, *confirmed])
+        return loss(self.goals.objectives, costs | {"accuracy": accuracy})
+
+    def _front_losses(self) -> list[tuple[int, Loss]]:
+        """Losses of all confirmed, feasible trials."""
+        return [
+            (number, point)
+            for number, record in self.records.items()
+            if record.is_confirmed
+            and record.feasible
+            and (point := loss(self.goals.objectives, self.metrics_now(record).values)) is not None
+        ]
+
+    def metrics_now(self, record: Record) -> Metrics:
+        return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
+
+    def expected_gain(self, number: int, record: Record) -> float:
+        """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""
+        if record.outcome not in ("infeasible", "dominated", "not_promoted") or record.keys is None:
+            return 0.0
+        trial = RunningTrial(number, record.plan, record.keys, record.metrics)
+        if record.proxy is None:
+            trial = replace(trial, accuracy=self._cap(record.plan.backbone))
+        else:
+            trial = trial.with_proxy(record.proxy)
+        return 0.0 if self.judge_screen(trial) else self.gain(trial, self.known())
+
+    # ---- records
+
+    def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
+        estimate = f"predicted accuracy {trial.accuracy:.4f} +- {trial.deviation:.4f}"
+        if trial.rung:
+            estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
+        text = f"{reason}: {estimate}"
+        if reason == NO_GAIN:
+            text = f"not trained: {estimate} would not improve the front"
+        return trial.to_record("not_promoted", text, self._screened_constraints(trial.metrics))
+
+    def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
+        return Record(
+            "confirmed",
+            trial.plan,
+            "",
+            keys,
+            metrics,
+            constraints(self.goals.bounds, metrics.values),
+            trial.proxy,
+            trial.rung,
+        )

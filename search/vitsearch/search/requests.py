@@ -1,0 +1,132 @@
+"""The plans that a search asks for by itself, ahead of the sampler."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import split
+from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.precisions import TRAINED
+from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+
+UNSEEN_TRIES = 200
+COST_ERROR = 0.1
+"""How far the cost of a cut model in another deployment may lie from the ratio that the unpruned models show."""
+ACCURACY_ERROR = 0.007
+"""The same of its accuracy, as one standard deviation."""
+QAT_DROP = 0.01
+"""int8_qat is asked for where int8 after training has lost more accuracy than this on the unpruned model."""
+
+
+@dataclass(frozen=True)
+class Leader:
+    """An unpruned model that is exported, measured and evaluated."""
+
+    keys: Keys
+    metrics: Metrics
+
+
+class Requests:
+    """Enqueues plans into a study; one per run."""
+
+    def __init__(
+        self, study: Study, plans: PlanSpace, scheduler: TrialScheduler, leaders: Mapping[Plan, Leader], seed: int
+    ) -> None:
+        self._study = study
+        self._plans = plans
+        self._scheduler = scheduler
+        self._leaders = {(plan.backbone, plan.deployment): leader for plan, leader in leaders.items()}
+        self._random = random.Random(seed)
+
+    def unseen(self) -> None:
+        """The sampler repeats itself: ask for a plan that was not asked for yet."""
+        seen = {record.plan for record in self._scheduler.outlook.records.values()}
+        for _ in range(UNSEEN_TRIES):
+            plan = self._plans.random(self._random)
+            if plan not in seen:
+                self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
+                return
+
+    def failed(self) -> None:
+        """Plans that have failed, once more."""
+        for plan in self._scheduler.forget_failures():
+            if self._plans.contains(plan):
+                self._study.enqueue(self._plans.parameters(plan), "retry of a failed plan", again=True)
+
+    def put_aside(self, wanted: int) -> None:
+        """The best ``wanted`` of the plans that were put aside and fit today's limits, cap or front."""
+        outlook = self._scheduler.outlook
+        trained = {record.plan for record in outlook.records.values() if record.is_confirmed}
+        gains = {
+            record.plan: outlook.expected_gain(number, record)
+            for number, record in outlook.records.items()
+            if record.plan not in trained and self._plans.contains(record.plan)
+        }
+        least = LOW_GAIN * outlook.known().hypervolume
+        improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
+        for plan in improving[:wanted]:
+            self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
+
+    def other_deployments(self, number: int, record: Record) -> None:
+        """The weights of a trained plan in every other deployment in which they may be on the front."""
+        if not record.was_trained or record.keys is None:
+            return
+        for plan in self._in_other_deployments(record.plan):
+            expected = self._expected(record, plan.deployment)
+            if expected is not None and self._scheduler.may_gain(replace(expected, number=number)):
+                self._study.enqueue(self._plans.parameters(plan), f"another deployment of trial {number}")
+
+    def _in_other_deployments(self, plan: Plan) -> list[Plan]:
+        backbone = plan.backbone
+        deployments = [deployment for name, deployment in self._leaders if name == backbone]
+        qat = [replace(one, precision="int8_qat") for one in deployments if one.precision == "int8_ptq"]
+        others = [replace(plan, deployments=(one,)) for one in (*deployments, *qat) if one != plan.deployment]
+        return [other for other in others if self._plans.contains(other)]
+
+    def _expected(self, record: Record, deployment: Deployment) -> RunningTrial | None:
+        """A trained plan in another deployment: its figures, moved like those of its unpruned backbone."""
+        here = self._leaders.get((record.plan.backbone, record.plan.deployment))
+        there = self._leaders.get((record.plan.backbone, deployment))
+        if deployment.precision in TRAINED:
+            there = self._quantized_in_training(record.plan.backbone, deployment)
+        if here is None or there is None or record.keys is None:
+            return None
+        accuracies = [metrics.value("accuracy") for metrics in (record.metrics, here.metrics, there.metrics)]
+        if None in accuracies:
+            return None
+        now, before, after = map(float, accuracies)  # type: ignore[arg-type]  # none is None
+        plan = replace(record.plan, deployments=(deployment,))
+        costs = _moved(record.metrics, here.metrics, there.metrics)
+        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, ACCURACY_ERROR)
+
+    def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
+        """The costs of int8 after training with the accuracy of fp32; None where int8 loses little."""
+        int8, fp32 = (
+            self._leaders.get((backbone, replace(deployment, precision=precision)))
+            for precision in ("int8_ptq", "fp32")
+        )
+        if int8 is None or fp32 is None:
+            return None
+        whole, rounded = fp32.metrics.value("accuracy"), int8.metrics.value("accuracy")
+        if whole is None or rounded is None or whole - rounded < QAT_DROP:
+            return None
+        return replace(int8, metrics=int8.metrics | Metrics({"accuracy": Figure(whole)}))
+
+
+def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:
+    """Costs in proportion to those of another model, at the better end of what that leaves open."""
+
+    def moved(name: str, figure: Figure) -> Figure:
+        old, new = before.value(name), after.value(name)
+        if figure.value is None or not old or new is None:
+            return Figure(None, reason="it is not known of the unpruned model")
+        better = 1.0 / (1.0 + COST_ERROR) if split(name)[0].direction == "minimize" else 1.0 + COST_ERROR
+        return Figure(figure.value * new / old * better)
+
+    return Metrics({name: moved(name, figure) for name, figure in figures.figures.items() if name != "accuracy"})

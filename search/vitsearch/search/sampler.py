@@ -1,0 +1,70 @@
+"""The sampler ``auto`` of a run: our own, with the plans of the space and what the outlook knows of each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from vitsearch.core.figures import Figure
+from vitsearch.core.record import Record
+from vitsearch.search.outlook import Outlook
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+
+if TYPE_CHECKING:
+    from vitsearch.study.auto_sampler import AutoSampler, Evidence
+
+COST_DEVIATION = 0.03
+"""Of a cost without an interval, relative to it."""
+SIGMAS_OF_INTERVAL = 2 * 1.96
+
+
+def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSampler:
+    """The sampler of a study whose baseline is known."""
+    from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
+
+    corner: Mapping[str, float] = study.attributes["reference_point"]
+    return AutoSampler(
+        seed=plans.space.search.seed,
+        pool=plans.pool,
+        evidence=_Known(outlook),
+        reference=[corner[name] for name in outlook.goals.objectives],
+    )
+
+
+class Numbered(Protocol):
+    """A trial of a study."""
+
+    @property
+    def number(self) -> int: ...
+
+
+class _Known:
+    """What is known of a trial: its pooled costs, and its accuracy, found or predicted."""
+
+    def __init__(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+
+    def __call__(self, trial: Numbered) -> Evidence | None:
+        record = self._outlook.records.get(trial.number)
+        return None if record is None else self._evidence(record)
+
+    def _evidence(self, record: Record) -> Evidence:
+        from vitsearch.study.auto_sampler import Evidence
+
+        metrics, values, deviations = self._outlook.metrics_now(record), [], []
+        for name in self._outlook.goals.objectives:
+            if name == "accuracy":
+                found = self._outlook.accuracy_of(record)
+                values.append(None if found is None else found.accuracy)
+                deviations.append(0.0 if found is None else found.deviation)
+            else:
+                values.append(metrics.value(name))
+                deviations.append(_relative_deviation(metrics.figures.get(name)))
+        return Evidence(tuple(values), tuple(deviations))
+
+
+def _relative_deviation(figure: Figure | None) -> float:
+    if figure is None or not figure.value or figure.low is None or figure.high is None:
+        return COST_DEVIATION
+    return (figure.high - figure.low) / SIGMAS_OF_INTERVAL / abs(figure.value)

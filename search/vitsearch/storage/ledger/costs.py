@@ -1,0 +1,100 @@
+"""What the runs of a study have spent: each second of a stage once, and how long the runs took on how many cores."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
+
+from vitsearch.core.stage import Stage
+from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.engine import database_now
+from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost
+
+_R, _S = tables.run.c, tables.stage_cost.c
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU-seconds by stage; ``here`` are those of the machines of the runs, whose cores were there for
+    ``core_seconds``: a device of its own is none of them."""
+
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    here: float = 0.0
+    core_seconds: float = 0.0
+
+    @property
+    def busy_share(self) -> float | None:
+        """The share of the cores that stages used; None before there was a run."""
+        return self.here / self.core_seconds if self.core_seconds > 0.0 else None
+
+
+class StageCosts:
+    """Costs are noted where a stage ends, and written with its first result."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._run: int | None = None
+        self._noted: list[dict[str, Any]] = []
+
+    def start_run(self, study: str, cores: int) -> None:
+        """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores."""
+        now = database_now()
+        values = {"study": study, "host": socket.gethostname(), "cores": cores, "started_at": now, "seen_at": now}
+        with self._engine.begin() as connection:
+            made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
+            assert made is not None
+            self._run = int(made[0])
+
+    def see_run(self) -> None:
+        """The run goes on; called now and then, because a run may end without a word."""
+        if self._run is not None:
+            with self._engine.begin() as connection:
+                connection.execute(update(tables.run).where(_R.id == self._run).values(seen_at=database_now()))
+
+    def note(self, stage: Stage, cost: StageCost, detail: str = "") -> None:
+        """A stage has run. ``detail`` is the protocol of a measurement."""
+        self._noted.append(
+            {
+                "run": self._run,
+                "stage": stage.value,
+                "detail": detail,
+                "started_at": cost.started_at,
+                "wall_seconds": cost.wall_seconds,
+                "cpu_seconds": cost.cpu_seconds,
+                "ran_on": cost.ran_on,
+            }
+        )
+
+    def write_to(self, connection: Connection) -> None:
+        """Write what was noted, in the transaction of a result."""
+        if self._noted:
+            connection.execute(insert(tables.stage_cost), self._noted)
+            self._noted = []
+
+    def write(self) -> None:
+        """Write what was noted and has no result, and the end of the run."""
+        if self._noted:
+            with self._engine.begin() as connection:
+                self.write_to(connection)
+        self.see_run()
+
+    def measuring_seconds(self, protocol: str) -> float | None:
+        """The mean of what one measurement with this protocol took, in all studies; None without one."""
+        where = and_(_S.stage == Stage.MEASURE.value, _S.detail == protocol)
+        with self._engine.connect() as connection:
+            mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
+        return None if mean is None else float(mean)
+
+    def spent(self, study: str) -> Spent:
+        """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""
+        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        local = or_(_S.ran_on.not_like(f"{DEVICE}%"), _S.ran_on == LOCAL)
+        sums = select(_S.stage, func.sum(_S.cpu_seconds)).where(of_study).group_by(_S.stage)
+        core_seconds = select(func.sum(_R.cores * (_R.seen_at - _R.started_at))).where(_R.study == study)
+        with self._engine.connect() as connection:
+            by_stage = {stage: float(seconds) for stage, seconds in connection.execute(sums)}
+            here = connection.execute(select(func.sum(_S.cpu_seconds)).where(and_(of_study, local))).scalar()
+            return Spent(by_stage, float(here or 0.0), float(connection.execute(core_seconds).scalar() or 0.0))

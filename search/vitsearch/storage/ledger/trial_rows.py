@@ -1,0 +1,250 @@
+"""Optuna's own tables of trials, read in a few statements and written in one transaction.
+
+Optuna's storage reads and writes a trial row by row, some 70 statements each. Here a trial is read with all others of
+its study, and what is known of it is written at once. The tables stay as Optuna made them, so its API, its dashboard
+and other samplers read the study as ever. Words are JSON as Optuna writes it, times are UTC.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Enum,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+_ID, _VALUE = ("trial_id", Integer), ("value_json", Text)
+_STATES = Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
+_KINDS = Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
+_INFINITE = {float("inf"): "INF_POS", float("-inf"): "INF_NEG"}
+_FROM_KIND = {kind: value for value, kind in _INFINITE.items()}
+_AT_ONCE = 500
+"""Trials that are named in one statement; databases limit how many."""
+
+
+def _table(name: str, *columns: tuple[str, Any]) -> Table:
+    return Table(name, _metadata, *(Column(column, kind) for column, kind in columns))
+
+
+_metadata = MetaData()
+_studies = _table("studies", ("study_id", Integer))
+_study_attributes = _table("study_user_attributes", ("study_id", Integer), ("key", String), _VALUE)
+_trials = Table(
+    "trials",
+    _metadata,
+    Column("trial_id", Integer, primary_key=True),
+    Column("number", Integer),
+    Column("study_id", Integer),
+    Column("state", _STATES),
+    Column("datetime_start", DateTime),
+    Column("datetime_complete", DateTime),
+)
+_params = Table(
+    "trial_params",
+    _metadata,
+    Column("param_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("param_name", String),
+    Column("param_value", Float),
+    Column("distribution_json", Text),
+)
+_values = _table("trial_values", _ID, ("objective", Integer), ("value", Float), ("value_type", _KINDS))
+_user_attrs = _table("trial_user_attributes", _ID, ("key", String), _VALUE)
+_system_attrs = _table("trial_system_attributes", _ID, ("key", String), _VALUE)
+_heartbeats = _table("trial_heartbeats", _ID, ("heartbeat", DateTime))
+
+
+@dataclass
+class Facts:
+    """What is known of a trial, or is still to be written. ``params`` are internal values with their distribution."""
+
+    params: dict[str, tuple[float, str]] = field(default_factory=dict)
+    user_attrs: dict[str, str] = field(default_factory=dict)
+    system_attrs: dict[str, str] = field(default_factory=dict)
+    values: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    trial_id: int
+    number: int
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    facts: Facts
+
+
+class TrialRows:
+    """The trials of one study."""
+
+    def __init__(self, engine: Engine, study_id: int) -> None:
+        self._engine = engine
+        self._study_id = study_id
+
+    # ---- reading
+
+    def attributes(self) -> dict[str, str]:
+        """The user attributes of the study."""
+        a = _study_attributes.c
+        with self._engine.connect() as connection:
+            found = connection.execute(select(a.key, a.value_json).where(a.study_id == self._study_id))
+            return dict(found.all())
+
+    def attribute(self, name: str) -> str | None:
+        """One user attribute of the study."""
+        a = _study_attributes.c
+        with self._engine.connect() as connection:
+            where = and_(a.study_id == self._study_id, a.key == name)
+            return connection.execute(select(a.value_json).where(where)).scalar()
+
+    def states(self, from_id: int) -> dict[int, str]:
+        """The states of the trials with at least this id."""
+        t = _trials.c
+        query = select(t.trial_id, t.state).where(and_(t.study_id == self._study_id, t.trial_id >= from_id))
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).all())
+
+    def read(self, trial_ids: Collection[int]) -> list[TrialRow]:
+        """These trials, by id. Five statements for every 500, and five for more than half of a study."""
+        ids = sorted(trial_ids)
+        if len(ids) > _AT_ONCE:
+            wanted = set(ids)
+            t = _trials.c
+            of_study = select(t.trial_id).where(and_(t.study_id == self._study_id, t.trial_id >= ids[0]))
+            return [row for row in self._read(of_study) if row.trial_id in wanted]
+        return self._read(ids) if ids else []
+
+    def _read(self, ids: Any) -> list[TrialRow]:
+        facts: dict[int, Facts] = defaultdict(Facts)
+        t, p, v = _trials.c, _params.c, _values.c
+        with self._engine.connect() as connection:
+            query = select(t.trial_id, t.number, t.state, t.datetime_start, t.datetime_complete)
+            trials = connection.execute(query.where(t.trial_id.in_(ids)).order_by(t.trial_id)).all()
+            params = select(p.trial_id, p.param_name, p.param_value, p.distribution_json)
+            for trial_id, name, value, words in connection.execute(
+                params.where(p.trial_id.in_(ids)).order_by(p.param_id)
+            ):
+                facts[trial_id].params[name] = value, words
+            values = select(v.trial_id, v.objective, v.value, v.value_type).where(v.trial_id.in_(ids))
+            for trial_id, objective, value, kind in connection.execute(values):
+                facts[trial_id].values[objective] = _FROM_KIND.get(kind, value)
+            for table, name in ((_user_attrs, "user_attrs"), (_system_attrs, "system_attrs")):
+                a = table.c
+                attrs = select(a.trial_id, a.key, a.value_json).where(a.trial_id.in_(ids))
+                for trial_id, key, value in connection.execute(attrs):
+                    getattr(facts[trial_id], name)[key] = value
+        return [TrialRow(*row, facts[row[0]]) for row in trials]
+
+    # ---- writing
+
+    def create(self, state: str, facts: Facts, ended_at: datetime | None = None) -> TrialRow:
+        """A new trial with the next number. One that runs has a heartbeat from the start: without one it is never found
+        stale."""
+        now = _now()
+        started_at = None if state == "WAITING" else now
+        with self._engine.begin() as connection:
+            # As Optuna does: a number is counted while no other driver can add a trial.
+            connection.execute(select(_studies.c.study_id).where(self._is_study(_studies)).with_for_update())
+            number = select(func.count()).select_from(_trials).where(self._is_study(_trials)).scalar_subquery()
+            row = {"study_id": self._study_id, "state": state, "datetime_start": started_at}
+            made = connection.execute(insert(_trials).values(number=number, datetime_complete=ended_at, **row))
+            assert made.inserted_primary_key is not None
+            trial_id = int(made.inserted_primary_key[0])
+            given = connection.execute(select(_trials.c.number).where(_trials.c.trial_id == trial_id)).scalar_one()
+            _write(connection, trial_id, facts)
+            if state == "RUNNING":
+                connection.execute(insert(_heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp()))
+        return TrialRow(trial_id, given, state, started_at, ended_at, facts)
+
+    def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
+        """Add to a trial; ``replaced`` are keys of attributes that it had before."""
+        with self._engine.begin() as connection:
+            _write(connection, trial_id, facts, replaced)
+
+    def move(self, trial_id: int, state: str, facts: Facts, replaced: Iterable[str] = ()) -> datetime | None:
+        """Write the rest of a trial and its new state, and return the time that is stored with it; None, and nothing
+        is written, where the trial cannot have that state any more: it has ended, or runs elsewhere."""
+        now, t = _now(), _trials.c
+        before = ("WAITING",) if state == "RUNNING" else ("RUNNING", "WAITING")
+        times: dict[str, Any] = {"datetime_start": now} if state == "RUNNING" else {"datetime_complete": now}
+        changes = {"state": state} | ({} if state == "WAITING" else times)
+        with self._engine.begin() as connection:
+            where = and_(t.trial_id == trial_id, t.state.in_(before))
+            if not connection.execute(update(_trials).where(where).values(**changes)).rowcount:
+                return None
+            _write(connection, trial_id, facts, replaced)
+            if state == "RUNNING":
+                _beat(connection, [trial_id])
+        return now
+
+    def beat(self, trial_ids: Sequence[int]) -> None:
+        """Say that these trials are alive."""
+        if trial_ids:
+            with self._engine.begin() as connection:
+                _beat(connection, trial_ids)
+
+    def _is_study(self, table: Table) -> Any:
+        return table.c.study_id == self._study_id
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _beat(connection: Connection, trial_ids: Sequence[int]) -> None:
+    h, now = _heartbeats.c, func.current_timestamp()
+    for trial_id in trial_ids:
+        if not connection.execute(update(_heartbeats).where(h.trial_id == trial_id).values(heartbeat=now)).rowcount:
+            connection.execute(insert(_heartbeats).values(trial_id=trial_id, heartbeat=now))
+
+
+def _write(connection: Connection, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
+    if facts.params:
+        rows = [
+            {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": words}
+            for name, (value, words) in facts.params.items()
+        ]
+        connection.execute(insert(_params), rows)
+    for table, attrs in ((_user_attrs, facts.user_attrs), (_system_attrs, facts.system_attrs)):
+        if old := sorted(attrs.keys() & set(replaced)):
+            connection.execute(delete(table).where(and_(table.c.trial_id == trial_id, table.c.key.in_(old))))
+        if attrs:
+            connection.execute(insert(table), _attribute_rows(trial_id, attrs))
+    if facts.values:
+        connection.execute(insert(_values), _value_rows(trial_id, facts.values))
+
+
+def _attribute_rows(trial_id: int, attrs: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"trial_id": trial_id, "key": key, "value_json": value} for key, value in attrs.items()]
+
+
+def _value_rows(trial_id: int, values: Mapping[int, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial_id": trial_id,
+            "objective": objective,
+            "value": None if value in _INFINITE else value,
+            "value_type": _INFINITE.get(value, "FINITE"),
+        }
+        for objective, value in values.items()
+    ]

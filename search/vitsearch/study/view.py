@@ -1,0 +1,332 @@
+"""A study in memory: what Optuna's samplers read, kept up to date with the database, and written when a trial is told.
+
+Optuna's own storage reads the study again for each parameter and writes each value of a trial by itself. Here a
+finished trial is read once. :meth:`StudyView.sync` picks up what other drivers have done; between two of them nothing
+is read. What a running trial is given waits in memory until :meth:`StudyView.write` or until its state changes, and
+is then written in one transaction.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from vitsearch.storage.ledger.trial_rows import Facts, TrialRow, TrialRows
+
+_distribution = lru_cache(maxsize=None)(json_to_distribution)
+_words = lru_cache(maxsize=None)(distribution_to_json)
+
+
+@dataclass
+class _Unwritten:
+    """``replaced``: keys of attributes that are in the database with another value."""
+
+    facts: Facts = field(default_factory=Facts)
+    replaced: set[str] = field(default_factory=set)
+
+
+class StudyView(BaseStorage, BaseHeartbeat):
+    """Optuna's storage for the one study that a driver has open. Not for several threads at once."""
+
+    def __init__(self, backend: RDBStorage, study_name: str) -> None:
+        self._backend = backend
+        self.study_id = backend.get_study_id_from_name(study_name)
+        self._directions = backend.get_study_directions(self.study_id)
+        self._rows = TrialRows(backend.engine, self.study_id)
+        self._trials: dict[int, FrozenTrial] = {}
+        self._order: list[FrozenTrial] = []
+        self._last_id = -1
+        self._known: dict[str, BaseDistribution] = {}
+        self._unfinished: set[int] = set()
+        self._own: set[int] = set()
+        self._unwritten: dict[int, _Unwritten] = {}
+        self._attributes: dict[str, tuple[str, Any]] = {}
+        self._is_held = False
+
+    # ---- keeping up with the database
+
+    def sync(self) -> None:
+        """Read the trials that are new, those whose state has changed and those that run elsewhere."""
+        stored = self._rows.states(min(self._unfinished, default=self._last_id + 1))
+        known = self._trials
+        changed = [
+            trial_id
+            for trial_id, state in stored.items()
+            if trial_id not in known
+            or state != known[trial_id].state.name
+            or (state == "RUNNING" and trial_id not in self._own)
+        ]
+        self._take_in(changed)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Read nothing inside the block: a trial is asked for, from what is known at its start."""
+        self.sync()
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
+    def reload(self) -> None:
+        """Read everything again. What is not written yet is kept."""
+        self._take_in(self._rows.states(0))
+
+    def _take_in(self, trial_ids: Collection[int]) -> None:
+        found = [_frozen(row) for row in self._rows.read(trial_ids)]
+        is_known = any(trial._trial_id in self._trials for trial in found)
+        for trial in found:
+            self._keep(trial)
+        if is_known:
+            self._sort()
+
+    def _keep(self, trial: FrozenTrial) -> None:
+        trial_id = trial._trial_id
+        is_next = not self._order or trial.number > self._order[-1].number
+        is_new = trial_id not in self._trials
+        self._trials[trial_id] = trial
+        if is_new and is_next:
+            self._order.append(trial)
+        elif is_new:
+            self._sort()
+        self._last_id = max(self._last_id, trial_id)
+        self._known.update(trial.distributions)
+        if trial.state.is_finished():
+            self._unfinished.discard(trial_id)
+            self._own.discard(trial_id)
+            self._unwritten.pop(trial_id, None)
+        else:
+            self._unfinished.add(trial_id)
+
+    def _sort(self) -> None:
+        """By number, as samplers expect it."""
+        self._order = sorted(self._trials.values(), key=lambda trial: trial.number)
+
+    # ---- attributes of the study
+
+    def attributes(self) -> Mapping[str, Any]:
+        """The user attributes of the study. Each is parsed again only when its text has changed; not to be changed."""
+        stored = self._rows.attributes()
+        self._attributes = {key: self._parsed(key, text) for key, text in stored.items()}
+        return {key: value for key, (_, value) in self._attributes.items()}
+
+    def attribute(self, key: str) -> Any:
+        """One of them; None where there is none."""
+        text = self._rows.attribute(key)
+        if text is None:
+            return None
+        self._attributes[key] = self._parsed(key, text)
+        return self._attributes[key][1]
+
+    def _parsed(self, key: str, text: str) -> tuple[str, Any]:
+        known = self._attributes.get(key)
+        return known if known is not None and known[0] == text else (text, json.loads(text))
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return dict(self.attributes())
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._backend.get_study_system_attrs(study_id)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._backend.set_study_user_attr(study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._backend.set_study_system_attr(study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self._backend.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._backend.get_study_name_from_id(study_id)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._directions
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._backend.get_all_studies()
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        return self._backend.create_new_study(directions, study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        self._backend.delete_study(study_id)
+
+    # ---- trials
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        if trial_id not in self._trials:
+            self._take_in([trial_id])
+        return self._trials[trial_id]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if not self._is_held:
+            self.sync()
+        found = [trial for trial in self._order if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        state, facts, ended_at = TrialState.RUNNING, Facts(), None
+        if template_trial is not None:
+            state, facts = template_trial.state, _facts(template_trial)
+            ended_at = _utc(template_trial.datetime_complete)
+        trial = _frozen(self._rows.create(state.name, facts, ended_at))
+        self._keep(trial)
+        if state == TrialState.RUNNING:
+            self._own.add(trial._trial_id)
+        return trial._trial_id
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        trial, unwritten = self._open(trial_id)
+        if param_name in self._known:
+            check_distribution_compatibility(self._known[param_name], distribution)
+        self._known[param_name] = distribution
+        unwritten.params[param_name] = param_value_internal, _words(distribution)
+        trial.distributions[param_name] = distribution
+        trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        trial, unwritten = self._open(trial_id)
+        self._set(trial_id, trial.user_attrs, unwritten.user_attrs, key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        trial, unwritten = self._open(trial_id)
+        self._set(trial_id, trial.system_attrs, unwritten.system_attrs, key, value)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        raise NotImplementedError("a study with several objectives has no intermediate values")
+
+    def _open(self, trial_id: int) -> tuple[FrozenTrial, Facts]:
+        """An unfinished trial, and what is known of it beyond the database."""
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return trial, self._unwritten.setdefault(trial_id, _Unwritten()).facts
+
+    def _set(self, trial_id: int, known: dict[str, Any], unwritten: dict[str, str], key: str, value: Any) -> None:
+        if key in known and key not in unwritten:
+            self._unwritten[trial_id].replaced.add(key)
+        unwritten[key] = json.dumps(value)
+        known[key] = value
+
+    def write(self, trial_id: int) -> None:
+        """Write what a trial was given."""
+        if unwritten := self._unwritten.pop(trial_id, None):
+            self._rows.write(trial_id, unwritten.facts, unwritten.replaced)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Write the rest of a trial and its state. Raises Optuna's error when another driver has ended it; False when
+        it cannot be taken from the queue, because another driver has."""
+        unwritten = self._unwritten.pop(trial_id, None) or _Unwritten()
+        unwritten.facts.values.update(enumerate(values or ()))
+        stored_at = self._rows.move(trial_id, state.name, unwritten.facts, unwritten.replaced)
+        if stored_at is None:
+            self._take_in([trial_id])
+            self.check_trial_is_updatable(trial_id, self._trials[trial_id].state)
+            return False
+        if state.is_finished() and trial_id in self._own:
+            self._finish(self._trials[trial_id], state, values, stored_at)
+            return True
+        self._own.discard(trial_id)
+        self._take_in([trial_id])  # whoever had it before may have given it more
+        if state == TrialState.RUNNING:
+            self._own.add(trial_id)
+        return True
+
+    def _finish(
+        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, ended_at: datetime
+    ) -> None:
+        trial.state, trial.datetime_complete = state, _local(ended_at)
+        trial.values = None if values is None else list(values)
+        self._keep(trial)
+
+    def lengthen(self, name: str, old: BaseDistribution, new: BaseDistribution) -> None:
+        """Show a categorical parameter with a longer list, after its rows were changed."""
+        self._known[name] = new
+        for trial in self._order:
+            if trial.distributions.get(name) == old:
+                trial.distributions[name] = new
+
+    # ---- heartbeats
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        self._rows.beat([trial_id])
+
+    def beat(self, trial_ids: Sequence[int]) -> None:
+        self._rows.beat(trial_ids)
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        return self._backend._get_stale_trial_ids(study_id)
+
+    def get_heartbeat_interval(self) -> int | None:
+        return self._backend.get_heartbeat_interval()
+
+    def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None] | None:
+        return self._backend.get_heartbeat_stale_trial_callback()
+
+    def close(self) -> None:
+        """Close the database connections."""
+        self._backend.remove_session()
+        self._backend.engine.dispose()
+
+
+def _frozen(row: TrialRow) -> FrozenTrial:
+    known = row.facts
+    distributions = {name: _distribution(words) for name, (_, words) in known.params.items()}
+    trial = FrozenTrial(
+        number=row.number,
+        trial_id=row.trial_id,
+        state=TrialState[row.state],
+        value=None,
+        values=[known.values[index] for index in sorted(known.values)] or None,
+        datetime_start=_local(row.started_at),
+        datetime_complete=_local(row.ended_at),
+        params={name: distributions[name].to_external_repr(value) for name, (value, _) in known.params.items()},
+        distributions=distributions,
+        user_attrs={key: json.loads(text) for key, text in known.user_attrs.items()},
+        system_attrs={key: json.loads(text) for key, text in known.system_attrs.items()},
+        intermediate_values={},
+    )
+    return trial
+
+
+def _facts(trial: FrozenTrial) -> Facts:
+    """What a trial that is added as a whole has."""
+    params = {
+        name: (trial.distributions[name].to_internal_repr(value), _words(trial.distributions[name]))
+        for name, value in trial.params.items()
+    }
+    user = {key: json.dumps(value) for key, value in trial.user_attrs.items()}
+    system = {key: json.dumps(value) for key, value in trial.system_attrs.items()}
+    return Facts(params, user, system, dict(enumerate(trial.values or ())))
+
+
+def _local(time: datetime | None) -> datetime | None:
+    """Optuna stores UTC and shows local time, both without a time zone."""
+    return None if time is None else time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.astimezone(UTC).replace(tzinfo=None)

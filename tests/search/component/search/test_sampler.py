@@ -1,0 +1,64 @@
+"""The sampler ``auto`` in a search."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.record import ProxyScore, Record
+from vitsearch.search.accuracy_model import LOST, SLOPE
+from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
+from vitsearch.search.sampler import COST_DEVIATION, _Known, auto_sampler
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.study.auto_sampler import AutoSampler
+
+GOALS = Goals(("accuracy", "cpu_ms_p50"), (), (0.2, 1.5), 0.01)
+
+
+class Trial:
+    number = 3
+
+
+def known(record):
+    return _Known(Outlook(GOALS, {} if record is None else {3: record}, {"fake_vit": 0.9}))(Trial())
+
+
+def metrics(**figures):
+    return Metrics({name: figure if isinstance(figure, Figure) else Figure(figure) for name, figure in figures.items()})
+
+
+def test_a_confirmed_trial_is_known_with_little_error(plan):
+    found = known(Record("confirmed", plan, metrics=metrics(accuracy=0.88, cpu_ms_p50=Figure(2.0, 1.96, 2.04))))
+    assert found.values == (0.88, 2.0)
+    assert found.deviations == pytest.approx((FOUND_DEVIATION, 0.04 / 3.92))
+
+
+def test_a_trial_that_was_not_trained_counts_with_what_is_predicted(plan):
+    record = Record("not_promoted", plan, metrics=metrics(cpu_ms_p50=2.0), proxy=ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5))
+    found = known(record)
+    assert found.values[0] == pytest.approx(0.9 + SLOPE * 0.5 - LOST * 0.2)
+    assert found.deviations[0] > FOUND_DEVIATION
+    assert (found.values[1], found.deviations[1]) == (2.0, COST_DEVIATION)
+
+
+def test_a_dominated_trial_tells_its_costs_alone(plan):
+    assert known(Record("dominated", plan, metrics=metrics(cpu_ms_p50=2.0))).values == (None, 2.0)
+
+
+def test_a_trial_without_a_record_tells_nothing():
+    assert known(None) is None
+
+
+def test_a_search_with_auto_asks_our_own_sampler(fake_study):
+    fake_study.run()
+    seen = {record.plan for record in fake_study.records().values()}
+    with fake_study.opened() as (study, _):
+        outlook = Outlook(GOALS, study.records(), {"fake_vit": 0.89})
+        sampler = auto_sampler(study, fake_study.plans(), outlook)
+        study.sample_with(sampler)
+        asked = study.ask(fake_study.plans(), DriverId.current())
+        plan = asked.plan
+        study.tell(asked, Record("not_promoted", plan))
+    assert isinstance(sampler, AutoSampler)
+    assert fake_study.plans().contains(plan)
+    assert plan not in seen
