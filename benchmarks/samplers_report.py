@@ -74,7 +74,8 @@ def by_data_set(curves: Curves, way: str, samplers: Sequence[str]) -> None:
     for sampler in samplers:
         cells = []
         for data_set in data_sets:
-            mean = np.mean(list(curves[way, data_set, sampler].values()), axis=0)
+            of = curves[way, data_set, sampler]
+            mean = np.mean([of[seed] for seed in per_seed(curves, way, sampler)], axis=0)
             reached = [next((str(i + 1) for i, v in enumerate(mean) if v >= level), "-") for level in (0.85, 0.90)]
             cells.append(" / ".join(f"{mean[at - 1]:.3f}" for at in SHOWN[1:]) + f"; {reached[0]}, {reached[1]}")
         print(f"| {sampler} | " + " | ".join(cells) + " |")
