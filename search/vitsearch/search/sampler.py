@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from vitsearch.core.figures import Figure
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import Outlook
+from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
@@ -26,7 +27,7 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSample
     corner: Mapping[str, float] = study.attributes["reference_point"]
     return AutoSampler(
         seed=plans.space.search.seed,
-        pool=plans.pool,
+        pool=PlanParameters(plans),
         evidence=_Known(outlook),
         reference=[corner[name] for name in outlook.goals.objectives],
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core import precisions
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import default_provider
-from vitsearch.study.suggest import EveryChoice, FirstChoices, PlanAnswers, RandomChoices, Recorded, Suggest
+from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
@@ -234,15 +234,6 @@ class PlanSpace:
             return native
         offered = self._numbers(backbone, "resolution")
         return native if native in offered else int(offered[-1]) or native
-
-    def pool(self, rng: random.Random, count: int) -> list[dict[str, str | float]]:
-        """The parameters of ``count`` plans that are drawn uniformly; of every plan where there are fewer."""
-        answers = EveryChoice().walks() if self.count() < count else (RandomChoices(rng) for _ in range(count))
-        found = []
-        for recorded in map(Recorded, answers):
-            self.plan(recorded)
-            found.append(recorded.parameters)
-        return found
 
     def random(self, rng: random.Random) -> Plan:
         """A plan with every choice drawn uniformly."""

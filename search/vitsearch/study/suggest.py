@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
@@ -123,60 +123,6 @@ class RandomChoices:
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
         return self.rng.choice(choices)
-
-
-@dataclass
-class Recorded:
-    """The answers of ``suggest``, recorded as Optuna parameters."""
-
-    suggest: Suggest
-    parameters: dict[str, str | float] = field(default_factory=dict)
-
-    def word(self, name: str, choices: tuple[str, ...]) -> str:
-        answer = self.suggest.word(name, choices)
-        self._keep(name, choices, answer)
-        return answer
-
-    def number(self, name: str, choices: tuple[float, ...]) -> float:
-        answer = self.suggest.number(name, choices)
-        self._keep(name, choices, answer)
-        return answer
-
-    def _keep(self, name: str, choices: tuple[Any, ...], answer: str | float) -> None:
-        if len(choices) > 1:
-            self.parameters[name] = answer
-
-
-class EveryChoice:
-    """Answers that lead to every plan in turn, when a plan is built once for each of :meth:`walks`."""
-
-    def __init__(self) -> None:
-        self._path: list[int] = []
-        self._sizes: list[int] = []
-
-    def walks(self) -> Iterator[EveryChoice]:
-        """One walk for each plan; the answers differ from walk to walk."""
-        while True:
-            self._sizes = []
-            yield self
-            while self._path and self._path[-1] == self._sizes[len(self._path) - 1] - 1:
-                self._path.pop()
-            if not self._path:
-                return
-            self._path[-1] += 1
-
-    def word(self, name: str, choices: tuple[str, ...]) -> str:
-        return choices[self._index(len(choices))]
-
-    def number(self, name: str, choices: tuple[float, ...]) -> float:
-        return choices[self._index(len(choices))]
-
-    def _index(self, size: int) -> int:
-        depth = len(self._sizes)
-        self._sizes.append(size)
-        if depth == len(self._path):
-            self._path.append(0)
-        return self._path[depth]
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

@@ -201,20 +201,6 @@ def test_count_is_the_number_of_plans(supports):
     assert plans.count() == len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("supports", [yes, picky])
-def test_the_pool_of_a_small_space_has_every_plan_once(supports):
-    plans = plans_of(supports, **WIDE)
-    found = plans.pool(random.Random(0), plans.count() + 1)
-    assert len(found) == plans.count()
-    assert sorted(map(str, found)) == sorted(str(plans.parameters(plan)) for plan in all_plans(plans))
-
-
-def test_the_pool_of_a_larger_space_is_drawn(wide):
-    found = wide.pool(random.Random(0), 20)
-    assert len(found) == 20
-    assert found == wide.pool(random.Random(0), 20) != wide.pool(random.Random(1), 20)
-
-
 def test_count_includes_the_knobs_of_token_pruning():
     plans = plans_of(**TOKENS)
     assert plans.count() == len(set(all_plans(plans))) == 2 * 2 * (1 + 2 * 2)
