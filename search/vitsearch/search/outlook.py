@@ -170,11 +170,14 @@ class Outlook:
         return KnownFront(losses, hypervolume(losses, self.goals.reference))
 
     def gain(self, trial: RunningTrial, known: KnownFront) -> float:
-        """The hypervolume that a trial is expected to add."""
-        if trial.accuracy is None:
+        """The hypervolume that a trial is expected to add; 0 where it is likelier to miss the reference than to reach
+        it: the next candidate costs little beside a training."""
+        expected = self._loss(trial, trial.accuracy)
+        if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0
+        assert trial.accuracy is not None
         if trial.deviation == 0.0:
-            return self._added(self._loss(trial, trial.accuracy), known)
+            return self._added(expected, known)
         return sum(
             weight * self._added(self._loss(trial, min(1.0, trial.accuracy + shift * trial.deviation)), known)
             for shift, weight in QUADRATURE

@@ -173,6 +173,12 @@ def test_the_expected_gain_is_the_mean_over_what_the_accuracy_may_become(confirm
     assert open_ == pytest.approx(certain, rel=1e-3)
 
 
+def test_a_plan_that_is_likelier_to_miss_the_reference_is_not_worth_its_training():
+    outlook = outlook_of()
+    assert outlook.gain(candidate(0.79, 1.0, 0.05), outlook.known()) == 0.0  # the reference is at .8
+    assert outlook.gain(candidate(0.81, 1.0, 0.05), outlook.known()) > 0.0
+
+
 def test_what_is_being_trained_counts_as_predicted(confirmed):
     outlook = outlook_of()
     twin = candidate(0.9, 1.0, 0.0)
