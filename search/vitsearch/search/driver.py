@@ -43,7 +43,9 @@ WAITING_FOR_DEVICE = 4
 """Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
 from."""
 TRIALS_WITHOUT_GAIN = 40
-"""Trials in a row without one that was trained, after which the search ends."""
+"""Trials in a row that add nothing, after which the search ends."""
+PROPOSALS_WITHOUT_GAIN = 15
+"""The same of proposals by ``auto``, each of which was expected to add more than any other plan."""
 WITHOUT_GAIN = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
@@ -124,8 +126,7 @@ class Driver:
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
-                complete = self._scheduler.trained >= wanted or self._scheduler.converged
-                return SearchEnd(reason, complete)
+                return SearchEnd(reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
                 self._start(self._study.ask(self._plans, self._driver))
             if self._open:
@@ -153,9 +154,13 @@ class Driver:
                 f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
                 f"{LOW_GAIN:.1%} to the hypervolume: the front has converged"
             )
-        if self._without_gain >= TRIALS_WITHOUT_GAIN:
-            return f"{TRIALS_WITHOUT_GAIN} trials in a row brought no improvement: the front has converged"
+        if self._without_gain >= self._patience:
+            return f"{self._patience} trials in a row brought no improvement: the front has converged"
         return None
+
+    @property
+    def _patience(self) -> int:
+        return PROPOSALS_WITHOUT_GAIN if self._space.search.sampler == "auto" else TRIALS_WITHOUT_GAIN
 
     def _may_ask(self) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
@@ -172,7 +177,7 @@ class Driver:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        return waiting >= WAITING_FOR_DEVICE or self._without_gain >= TRIALS_WITHOUT_GAIN // 2
+        return waiting >= WAITING_FOR_DEVICE or self._without_gain >= self._patience // 2
 
     def _start(self, asked: Asked) -> None:
         known = asked.record or self._known(asked.number, asked.plan)

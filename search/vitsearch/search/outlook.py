@@ -170,8 +170,10 @@ class Outlook:
         return KnownFront(losses, hypervolume(losses, self.goals.reference))
 
     def gain(self, trial: RunningTrial, known: KnownFront) -> float:
-        """The hypervolume that a trial is expected to add; 0 where it is likelier to miss the reference than to reach
-        it: the next candidate costs little beside a training."""
+        """The hypervolume that a trial is expected to add, with its costs at the worse end of their intervals: what is
+        better only within them would be chosen for its luck. 0 where it is likelier to miss the reference than to
+        reach it: the next candidate costs little beside a training."""
+        trial = replace(trial, metrics=trial.metrics.at_end(better=False))
         expected = self._loss(trial, trial.accuracy)
         if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0

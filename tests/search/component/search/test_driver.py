@@ -233,7 +233,7 @@ def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_s
 
 
 def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
@@ -252,7 +252,7 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
 
 
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
 
     few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
     few.runner.before = refuse_int8
@@ -279,7 +279,7 @@ def test_what_is_shown_is_confirmed_once_when_idle(finished):
 
 
 def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 8)
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
     small = fake_study.with_space(
         space__head_pruning_ratio=[0.0, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
         space__pruning_scope=["uniform"], limits={"cpu_ms_p50": {"max": 1.3}}, search__trials=2,
@@ -306,12 +306,12 @@ def test_a_spent_budget_ends_the_search(fake_study):
 
 
 def test_a_search_without_improvement_ends(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 6)
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
     small = fake_study.with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
-    assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=False)
+    assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=True)
     assert trained(small) <= 2
 
 

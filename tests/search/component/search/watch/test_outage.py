@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from optuna.trial import TrialState
 
+from vitsearch.core.record import trainings
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
@@ -107,7 +108,7 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
     assert status(study) is None
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     records = study.records()
-    assert sum(record.was_trained for record in records.values()) == 4
+    assert len(trainings(records)) == 4
     with study.opened() as (_, ledger):
         keys = {record.keys.graph_key for record in records.values()}
         rows = [row for key in keys for row in ledger.measurements(key, device.info.device_id)]
@@ -124,11 +125,11 @@ def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, wa
     many.device.deadline_s = 0.1
     with pytest.raises(DeviceLost):
         many.run()
-    assert many.device.most_waiting == waiting
+    assert 1 <= many.device.most_waiting <= waiting
 
 
 def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch):
-    monkeypatch.setattr(driver, "TRIALS_WITHOUT_GAIN", 6)
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
     two = study.with_space(space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], search__candidates=4)
     two.device.leaves_at = 4
     two.device.deadline_s = 0.1
@@ -147,10 +148,7 @@ def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(stud
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     device.outage, device.is_back = None, lambda: True
     assert study.run().complete
-    assert sum(record.was_trained for record in study.records().values()) == 4
-    assert study.runner.made["train"] == len(
-        {record.keys.weights_key for record in study.records().values() if record.was_trained}
-    )
+    assert study.runner.made["train"] == len(trainings(study.records())) == 4
 
 
 def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(study):
@@ -163,7 +161,7 @@ def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(s
 
 
 def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
-    study.device.leaves_at = 4  # the first screen of the search
+    study.device.leaves_at = 3  # the first screen of the search
     study.device.is_back = lambda: study.runner.made["proxy"] >= 1
     assert study.run().complete  # else it would be away for ever
     proxies = {record.keys.weights_key for record in study.records().values() if record.proxy}
@@ -180,7 +178,7 @@ def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):
 
     few = study.with_space(search__trials=3)
     few.runner.before = no_signal
-    few.device.leaves_at = 4
+    few.device.leaves_at = 3
     few.device.is_back = lambda: bool(refused)
     assert few.run().complete
     assert not states(few).keys() & {TrialState.FAIL, TrialState.RUNNING}
