@@ -19,6 +19,8 @@ from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, 
 from vitsearch.search.cost_model import predict_costs
 
 NO_GAIN = "no predicted gain"
+DEPLOYED_DEVIATION = 0.005
+"""How far the accuracies of one model in two runtimes or precisions lie apart."""
 FOUND_DEVIATION = 0.003
 """How far a second training of the same plan lies from the first; on the same images."""
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
@@ -133,6 +135,13 @@ class Outlook:
             ProxyScore(found.accuracy, found.kl, start.lost, predicted.accuracy, predicted.deviation)
         )
 
+    def as_trained(self, trial: RunningTrial) -> RunningTrial:
+        """A trial whose weights were trained for another deployment, with the accuracy that they have there."""
+        trial = replace(trial, rung=trial.plan.recipe.rungs[-1])
+        first = self.trained.get(trial.keys.weights_key)
+        found = None if first is None else self.records[first].metrics.value("accuracy")
+        return trial if found is None else replace(trial, accuracy=found, deviation=DEPLOYED_DEVIATION)
+
     def accuracy_of(self, record: Record) -> Predicted | None:
         """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
         accuracy, base = record.metrics.value("accuracy"), self.base_accuracy.get(record.plan.backbone)
@@ -144,9 +153,10 @@ class Outlook:
         return self._predicted(base, start)
 
     def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
-        """What is so near to its base that it is not trained has the accuracy that it has."""
+        """What is so near to its base that it is not trained has the accuracy that it has: if it is a little better, then
+        by chance."""
         found = self._accuracy_model().predict(base_accuracy, start)
-        return replace(found, deviation=FOUND_DEVIATION) if start.kl < SMALL_KL else found
+        return replace(found, deviation=0.0) if start.kl < SMALL_KL else found
 
     def _accuracy_model(self) -> AccuracyModel:
         if self._model is None:
@@ -231,7 +241,7 @@ class Outlook:
             estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
         text = f"{reason}: {estimate}"
         if reason == NO_GAIN:
-            text = f"not trained: {estimate} would not improve the front"
+            text = f"{estimate} would not improve the front"
         return trial.to_record("not_promoted", text, self._screened_constraints(trial.metrics))
 
     def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:

@@ -16,7 +16,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
 UNSEEN_TRIES = 200
-COST_ERROR = 0.1
+COST_ERROR = 0.05
 """How far the cost of a cut model in another deployment may lie from the ratio that the unpruned models show."""
 ACCURACY_ERROR = 0.007
 """The same of its accuracy, as one standard deviation."""

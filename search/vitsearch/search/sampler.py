@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.record import Record
-from vitsearch.search.outlook import Outlook
+from vitsearch.search.outlook import FOUND_DEVIATION, Outlook
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -58,7 +58,7 @@ class _Known:
             if name == "accuracy":
                 found = self._outlook.accuracy_of(record)
                 values.append(None if found is None else found.accuracy)
-                deviations.append(0.0 if found is None else found.deviation)
+                deviations.append(0.0 if found is None else max(found.deviation, FOUND_DEVIATION))
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)))

@@ -49,11 +49,12 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     if verdict := outlook.judge_screen(running):
         return verdict
     running = outlook.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
-    if pipeline.is_trained(trial):
-        return await _confirm(trial, replace(running, rung=recipe.rungs[-1]), pipeline, outlook)
+    is_trained = pipeline.is_trained(trial)
+    if is_trained:
+        running = outlook.as_trained(running)
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
-    if running.needs_no_training:
+    if is_trained or running.needs_no_training:
         if not scheduler.may_gain(running):
             return outlook.not_promoted(running, NO_GAIN)
         return await _confirm(trial, running, pipeline, outlook)
