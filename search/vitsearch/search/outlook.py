@@ -153,8 +153,7 @@ class Outlook:
         return self._predicted(base, start)
 
     def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
-        """What is so near to its base that it is not trained has the accuracy that it has: if it is a little better, then
-        by chance."""
+        """What is so near to its base that it is not trained has the accuracy that it has; more would be luck."""
         found = self._accuracy_model().predict(base_accuracy, start)
         return replace(found, deviation=0.0) if start.kl < SMALL_KL else found
 
