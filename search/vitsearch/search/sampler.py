@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COST_DEVIATION = 0.03
 """Of a cost without an interval, relative to it."""
+TOLERANCE, COST_TOLERANCE = 0.004, 0.05
+"""What measurements of one model differ by, as standard deviations: no reason to ask for its like."""
 SIGMAS_OF_INTERVAL = 2 * 1.96
 
 
@@ -29,6 +31,7 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSample
         seed=plans.space.search.seed,
         pool=PlanParameters(plans),
         evidence=_Known(outlook),
+        tolerances=[TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
     )
 

@@ -81,9 +81,10 @@ class Observations:
 
     @property
     def reached(self) -> Floats:
-        """The objectives of the complete trials that meet their constraints."""
+        """The objectives of the finished trials that meet their constraints. What was put aside counts as it is known:
+        its like would be put aside too."""
         feasible = ~(self.constraints > 0).any(axis=1)
-        return self.values[self._in_state(TrialState.COMPLETE) & feasible & self.known]
+        return self.values[~self.running & feasible & self.known]
 
     def _in_state(self, state: TrialState) -> npt.NDArray[np.bool_]:
         return np.array([trial.state == state for trial in self.trials], dtype=bool)

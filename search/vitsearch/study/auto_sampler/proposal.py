@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtr
@@ -37,8 +38,9 @@ MEMORY = 32
 class Proposals:
     """Fits and scores. A fit depends on the observations alone; it is remembered only to save its time."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, tolerances: Sequence[float] | None = None) -> None:
         self._seed = seed
+        self._tolerances = tolerances
         self._fits: OrderedDict[bytes, Hyperparameters] = OrderedDict()
 
     def scores(
@@ -56,6 +58,8 @@ class Proposals:
                 believed[missing, k], _ = model.predict(pending)
             mean, deviation = model.believing(pending).predict(_points(candidates, objective))
             means, deviations = np.column_stack([means, mean]), np.column_stack([deviations, deviation])
+        if self._tolerances is not None:
+            deviations = np.sqrt(np.maximum(deviations**2 - np.square(self._tolerances), 0.0))
         front = np.concatenate([told.reached, believed[told.running]])
         reference = reference_point(told, front, means, fixed)
         rng = np.random.default_rng([self._seed, number])

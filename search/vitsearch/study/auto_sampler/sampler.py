@@ -62,8 +62,10 @@ class AutoSampler(BaseSampler):
     parameters that all complete trials have are sampled together, others at random. ``evidence`` is asked about
     complete, pruned and running trials; without it the values of complete trials count. ``reference`` is the worst
     point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
-    ``features`` are numbers that help to predict costs, such as the logarithm of the multiplications. Until
-    ``startup_trials`` trials are known in all objectives, plans spread over the space.
+    ``tolerances`` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
+    better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
+    logarithm of the multiplications. Until ``startup_trials`` trials are known in all objectives, plans spread over
+    the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
@@ -77,6 +79,7 @@ class AutoSampler(BaseSampler):
         pool: Pool | None = None,
         evidence: Judge | None = None,
         reference: Sequence[float | None] | None = None,
+        tolerances: Sequence[float] | None = None,
         features: Features | None = None,
         startup_trials: int = 10,
     ) -> None:
@@ -86,7 +89,7 @@ class AutoSampler(BaseSampler):
         self._evidence = evidence or of_complete
         self._startup_trials = startup_trials
         self._plans: PlanPool | None = None
-        self._proposals = Proposals(self._seed)
+        self._proposals = Proposals(self._seed, tolerances)
         self._intersection = IntersectionSearchSpace()
         self._asked: OrderedDict[int, Plan] = OrderedDict()
         self._keys: dict[int, Any] = {}

@@ -244,6 +244,54 @@ def test_a_cost_that_was_only_measured_teaches_the_model():
     assert suggest(study.ask())[0] == "b"
 
 
+def twins_and_others(rng, count):
+    """Family a is all alike but for a knob that does nothing; b costs a tenth for a little less accuracy."""
+    a = [{"family": "a", "ratio@a": 0.0, "idle": idle} for idle in RATIOS]
+    return [*a, *({"family": "b", "ratio@b": ratio, "idle": 0.0} for ratio in RATIOS)][:count]
+
+
+def like(trial):
+    if trial.state == TrialState.WAITING or "seen" not in trial.user_attrs:
+        return None
+    return Evidence(trial.user_attrs["seen"], (0.003, 0.03))
+
+
+def aside(study, plan, seen):
+    """Ask for a plan, and put it aside as it is seen: known, and not complete."""
+    study.enqueue_trial(plan)
+    trial = study.ask()
+    family = trial.suggest_categorical("family", FAMILIES)
+    trial.suggest_float(f"ratio@{family}", 0, 1)
+    trial.suggest_float("idle", 0, 1)
+    trial.set_user_attr("seen", seen)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def first_asked(tolerances):
+    """After six of family a, which scatter by what measuring does, and one of b in the middle."""
+    sampler = AutoSampler(
+        0, pool=twins_and_others, evidence=like, reference=(0.8, 2.0), tolerances=tolerances, startup_trials=4
+    )
+    study = new_study(sampler)
+    for number, idle in enumerate(RATIOS[:6]):
+        aside(study, {"family": "a", "ratio@a": 0.0, "idle": idle}, (0.9, 1.0 + 0.03 * (number % 3 - 1)))
+    aside(study, {"family": "b", "ratio@b": 0.5, "idle": 0.0}, (0.86, 0.5))
+    return study.ask().suggest_categorical("family", FAMILIES)
+
+
+def test_what_may_be_better_only_within_the_tolerance_is_not_asked_for():
+    assert first_asked((0.004, 0.05)) == "b"
+
+
+def test_what_was_put_aside_is_not_asked_for_in_another_guise():
+    study = new_study(AutoSampler(0, pool=twins_and_others, evidence=like, reference=(0.8, 2.0), startup_trials=2))
+    for ratio in RATIOS[:4]:
+        aside(study, {"family": "b", "ratio@b": ratio, "idle": 0.0}, (0.89, 0.4))
+    aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, (0.82, 1.9))
+    front = study.sampler._told(study, study.get_trials(), study.ask()._cached_frozen_trial).reached
+    assert len(front) == 5
+
+
 def test_unknown_objectives_of_a_running_trial_are_believed():
     """Without it, the same gain would be looked for again and again."""
     study = new_study(AutoSampler(0, pool=pool))
