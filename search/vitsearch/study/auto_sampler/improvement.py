@@ -48,8 +48,8 @@ def expected_improvement(
 def pareto(points: Floats) -> npt.NDArray[np.bool_]:
     """Which points no other point dominates. Equal points dominate each other's copies behind them."""
     no_worse = np.all(points[:, None] <= points, axis=2)
-    first_of_twins = np.triu(np.ones_like(no_worse), 1)
-    dominated: npt.NDArray[np.bool_] = (no_worse & (~no_worse.T | first_of_twins)).any(axis=0)
+    first_of_equals = np.triu(np.ones_like(no_worse), 1)
+    dominated: npt.NDArray[np.bool_] = (no_worse & (~no_worse.T | first_of_equals)).any(axis=0)
     return ~dominated
 
 

@@ -181,8 +181,8 @@ def test_a_plan_that_is_likelier_to_miss_the_reference_is_not_worth_its_training
 
 def test_what_is_being_trained_counts_as_predicted(confirmed):
     outlook = outlook_of()
-    twin = candidate(0.9, 1.0, 0.0)
-    assert outlook.gain(twin, outlook.known([twin])) == pytest.approx(0.0, abs=1e-12)
+    same = candidate(0.9, 1.0, 0.0)
+    assert outlook.gain(same, outlook.known([same])) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_plan_without_all_objectives_or_prediction_has_no_gain():

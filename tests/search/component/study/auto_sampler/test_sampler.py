@@ -244,7 +244,7 @@ def test_a_cost_that_was_only_measured_teaches_the_model():
     assert suggest(study.ask())[0] == "b"
 
 
-def twins_and_others(rng, count):
+def alike_and_others(rng, count):
     """Family a is all alike but for a knob that does nothing; b costs a tenth for a little less accuracy."""
     a = [{"family": "a", "ratio@a": 0.0, "idle": idle} for idle in RATIOS]
     return [*a, *({"family": "b", "ratio@b": ratio, "idle": 0.0} for ratio in RATIOS)][:count]
@@ -270,7 +270,7 @@ def aside(study, plan, seen):
 def first_asked(tolerances):
     """After six of family a, which scatter by what measuring does, and one of b in the middle."""
     sampler = AutoSampler(
-        0, pool=twins_and_others, evidence=like, reference=(0.8, 2.0), tolerances=tolerances, startup_trials=4
+        0, pool=alike_and_others, evidence=like, reference=(0.8, 2.0), tolerances=tolerances, startup_trials=4
     )
     study = new_study(sampler)
     for number, idle in enumerate(RATIOS[:6]):
@@ -284,7 +284,7 @@ def test_what_may_be_better_only_within_the_tolerance_is_not_asked_for():
 
 
 def test_what_was_put_aside_is_not_asked_for_in_another_guise():
-    study = new_study(AutoSampler(0, pool=twins_and_others, evidence=like, reference=(0.8, 2.0), startup_trials=2))
+    study = new_study(AutoSampler(0, pool=alike_and_others, evidence=like, reference=(0.8, 2.0), startup_trials=2))
     for ratio in RATIOS[:4]:
         aside(study, {"family": "b", "ratio@b": ratio, "idle": 0.0}, (0.89, 0.4))
     aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, (0.82, 1.9))
