@@ -16,6 +16,7 @@ from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, structure
 from vitsearch.export.base import PARITY_LIMIT
+from vitsearch.export.processor import saturates_int8
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import blank, drawn
 
@@ -77,7 +78,8 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:
-    """Files of post-training quantization may differ by any amount: their accuracy decides."""
+    """Files of post-training quantization may differ by any amount: their accuracy decides. So may all int8 files on a
+    processor that saturates, which says nothing about the one of the device."""
     if fake_quant.quantized(model):
-        return ROUNDED_PARITY_LIMIT
+        return math.inf if saturates_int8() else ROUNDED_PARITY_LIMIT
     return PARITY_LIMIT if precision == "fp32" else math.inf

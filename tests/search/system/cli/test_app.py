@@ -137,7 +137,7 @@ def test_a_run_names_the_values_that_an_override_made_unusable(vitsearch, monkey
     monkeypatch.setattr("vitsearch.api.run", lambda space, **_: ran.append(space) or SearchEnd("done", True))
     done = vitsearch("run", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--plain")
     assert [choice.name for choice in ran[0].space.backbone] == ["efficientvit_fmnist"]
-    assert "warning: line 39: space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in done.stderr
+    assert "warning: line 40: space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in done.stderr
 
 
 def test_check_warns_and_is_fine(vitsearch):
