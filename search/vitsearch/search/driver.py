@@ -121,8 +121,9 @@ class Driver:
         outlook = self._scheduler.outlook
         self._remaining.refresh(outlook.records)
         self._requests.put_aside(max(0, wanted - self._scheduler.trained) * self._space.search.candidates)
-        for number, record in outlook.records.items():
-            self._requests.other_deployments(number, record)
+        if self._why_complete() is None:  # a study that has ended makes nothing new
+            for number, record in outlook.records.items():
+                self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()

@@ -21,6 +21,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES, TRAINED, default_provider
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
+from vitsearch.export.processor import saturates_int8
 from vitsearch_evaluators.artifacts import model_files
 
 IMAGES = 32
@@ -81,7 +82,7 @@ class ExporterTests:
         with torch.inference_mode():
             expected = model(torch.from_numpy(images)).numpy()
         for precision in RUNTIMES[self.runtime].precisions:
-            if precision in TRAINED:
+            if precision in TRAINED or (precision.startswith("int8") and saturates_int8()):
                 continue
             folder = tmp_path / precision
             folder.mkdir()

@@ -13,7 +13,7 @@ def test_status_counts_every_trial(finished):
         records = study.records().values()
     assert (state["trained"], state["wanted"], state["open"]) == (8, 8, 0)
     assert sum(outcomes.values()) == len(records)
-    assert outcomes["confirmed"] == 8 + 2, "those that were trained, and the leaderboard"
+    assert outcomes["confirmed"] == sum(record.is_confirmed for record in records) >= 8 + 2, "and the leaderboard"
     assert outcomes.get("duplicate", 0) == sum(record.duplicate_of is not None for record in records)
     assert state["failures"] == {}
     assert len(state["leaderboard"]) == 2

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.int8 import exact_int8
 from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
 from vitsearch.errors import PlanError, StageError, UnknownName
@@ -23,6 +24,7 @@ def few_precisions(monkeypatch):
     monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})
 
 
+@exact_int8
 def test_every_precision_of_a_model_works():
     found = attempt(NAME, 32, ["onnxruntime"])
     assert found.works

@@ -144,6 +144,7 @@ def board(tmp_path, make_proxy, monkeypatch):
     monkeypatch.setattr(
         "vitsearch.pipeline.pipeline.Protocols.of", lambda phases, info: Protocols(QUICK, QUICK._replace(id="full"))
     )
+    monkeypatch.setattr("vitsearch.core.record.SMALL_KL", 0.0)  # 20 images train a model that hardly moves
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)
     monkeypatch.setattr(availability, "POLL_S", 0.2)
     monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.05)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from support.int8 import exact_int8
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -205,6 +206,7 @@ def sessions_of(**paths):
     }
 
 
+@exact_int8
 def test_the_file_is_as_fast_as_post_training_quantization_and_faster_than_fp32(files, images, tmp_path):
     quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
     least = cpu_seconds(sessions_of(fp32=files[0], qat=files[1], ptq=tmp_path / "ptq.onnx"), images[:1].numpy())
@@ -278,6 +280,7 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     assert lost["qat"] <= lost["ptq"] / 2
 
 
+@exact_int8
 def test_int8_of_197_tokens_is_over_one_and_a_half_times_as_fast(tmp_path):
     """1.6 times as fast as fp32, before and after training; cost does not depend on what the weights are."""
     model = backbones.find("deit_tiny_patch16_224").build(ModelSpec("deit_tiny_patch16_224", "none", 224, 10)).model

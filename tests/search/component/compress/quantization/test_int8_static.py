@@ -11,6 +11,7 @@ import timm
 import torch
 from onnx import helper, numpy_helper
 
+from support.int8 import exact_int8
 from vitsearch.compress.quantization.int8_static import quantize_static
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
@@ -122,6 +123,7 @@ def with_statistics(model, resolution):
 
 @pytest.mark.filterwarnings("ignore:Constant folding:UserWarning")  # from the exporter, on strided slices
 @pytest.mark.parametrize("family", FAMILIES)
+@exact_int8
 def test_every_family_is_quantized_and_stays_close(family, tmp_path):
     name, resolution, options = FAMILIES[family]
     torch.manual_seed(0)
@@ -220,6 +222,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("case", GRAPHS)
+@exact_int8
 def test_layers_are_found_and_nothing_else_changes(case, tmp_path):
     count, model = GRAPHS[case]
     onnx.save(model, tmp_path / "fp32.onnx")

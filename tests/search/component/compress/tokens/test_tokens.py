@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from support.int8 import exact_int8
 from vitsearch.compress import macs, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
@@ -119,6 +120,7 @@ def test_exports_to_int8(vit, images, pruned, method, precision, tmp_path):
     assert evaluate.logits(small, images.numpy(), batch_size=3).shape == (3, 5)
 
 
+@exact_int8
 def test_trains_for_int8_and_exports(vit, images, pruned, method, tmp_path):
     """Rounding may choose other tokens in some cases, so the file agrees with the model only approximately."""
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"

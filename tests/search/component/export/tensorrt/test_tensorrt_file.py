@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
+from support.int8 import exact_int8
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -270,6 +271,7 @@ def test_fp16_agrees_with_torch(subject):
     assert subject.difference(folder / "model.onnx") < 5e-3
 
 
+@exact_int8
 def test_int8_with_a_flag_computes_what_the_judged_file_computes(subject):
     _, folder = subject.export("int8_ptq", "8.6.1")
     found, judged = (

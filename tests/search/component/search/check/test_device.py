@@ -18,6 +18,7 @@ from vitsearch.search.plans import plan_space
 
 QUICKSTART = str(Path(REPOSITORY, "spaces", "quickstart.yaml"))
 NANO = descriptions.find("jetson_nano")
+PRECISIONS = "space.quantization=[fp32, bf16, int8_dynamic, int8_ptq]"
 
 
 def checked(device, *overrides: str):
@@ -108,7 +109,7 @@ def test_problems_of_the_file_and_of_the_device_are_found_together():
 
 
 def test_the_command_describes_what_runs_and_what_not():
-    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "intel_cpu"])
+    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "intel_cpu", PRECISIONS])
     assert result.exit_code == 0, result.output
     for line in (
         "on intel_cpu:",
@@ -121,7 +122,17 @@ def test_the_command_describes_what_runs_and_what_not():
 
 
 def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
-    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "jetson_nano", "space.backend=onnxruntime"])
+    result = CliRunner().invoke(
+        app,
+        [
+            "check",
+            QUICKSTART,
+            "--as",
+            "jetson_nano",
+            "space.backend=onnxruntime",
+            "space.quantization=[fp32, int8_dynamic]",
+        ],
+    )
     assert "  onnxruntime cpu (onnxruntime 1.10.0, ONNX opset 15): fp32, int8_dynamic" in result.output
 
 

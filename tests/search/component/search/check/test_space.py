@@ -93,9 +93,8 @@ def test_the_weights_of_a_teacher_are_read(problems, tmp_path):
 def test_an_override_that_makes_values_unusable_only_warns():
     checked = check_space(QUICKSTART, ["space.backbone=efficientvit_fmnist"])
     assert checked.require().plans > 0
-    warning, _ = checked.warnings
-    assert "space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in warning
-    assert warning.endswith("it is left out")
+    left_out = [warning for warning in checked.warnings if warning.endswith("it is left out")]
+    assert any("space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in warning for warning in left_out)
 
 
 def test_a_known_bad_combination_is_a_warning_with_its_reason_and_figure():

@@ -79,7 +79,8 @@ def test_a_new_study_has_nothing_to_show_but_what_is_wanted(make_study):
     study.run()
     with remaining(study, search__trials=5) as estimate:
         estimate.report_known(progress)
-    assert (progress.counts, progress.records, progress.left_texts) == ([("trained", 0, 5)], {}, [UNKNOWN])
+    assert (progress.counts, progress.left_texts) == ([("trained", 0, 5)], [UNKNOWN])
+    assert {record.rung for record in progress.records.values()} == {0}, "the leaderboard"
 
 
 def test_a_resumed_run_counts_the_leaderboard_of_the_run_before(finished):
