@@ -46,7 +46,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "2231e926420106f02e70e8b3459ec9754e03db63a3217ec015f514070f2118b3")
+        self.assertEqual(job_id(spec, "device-1"), "3947efa5c399f193527c847f5d382396360d7aad13c835cdafc9cf2361d1bad3")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:
