@@ -91,7 +91,7 @@ def tries(only: str | None) -> Iterator[Try]:
                 yield Try(backbone, *CUTS[backbone][at], lr, frozen, schedule)
 
 
-class Bench:
+class Trainings:
     """Rung 0 of each plan, the logits that trainings learn from, and the images that judge."""
 
     def __init__(self, folder: Path) -> None:
@@ -157,21 +157,21 @@ class Bench:
         return refitted(jobs.CompressionSpec(source, resolved, found.statistics_sha256, calibrations), self.workspace)
 
 
-def measure(bench: Bench, one: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def measure(trainings: Trainings, one: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The rows of one training: one for each rung."""
-    model = bench.start(one)
+    model = trainings.start(one)
     zero = f"{one.plan} | rung 0" + (" | int8" if one.schedule == INT8 else "")
     if zero not in rows:
-        yield zero, {"plan": one.plan, "start": bench.judged(model, one)}
+        yield zero, {"plan": one.plan, "start": trainings.judged(model, one)}
     start, done = rows[zero]["start"], 0
     for epochs in SCHEDULES.get(one.schedule, (1,)):
         began = {name: value.clone() for name, value in model.state_dict().items()}
-        report = fine_tune.fine_tune(model, bench.task(one, epochs, done))
+        report = fine_tune.fine_tune(model, trainings.task(one, epochs, done))
         last = {name: value.clone() for name, value in model.state_dict().items()}
         done += epochs
-        states = {"start": (start, began), "last": (bench.judged(model, one), last)}
+        states = {"start": (start, began), "last": (trainings.judged(model, one), last)}
         model.load_state_dict(report.average)
-        states["average"] = bench.judged(model, one), report.average
+        states["average"] = trainings.judged(model, one), report.average
         kept = min(states, key=lambda name: states[name][0]["kl"])
         start = states[kept][0]
         model.load_state_dict(states[kept][1])
@@ -184,12 +184,12 @@ def run(path: Path, only: str | None) -> None:
     torch.set_num_threads(1)
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        trainings = Trainings(Path(folder))
         for one in tries(only):
             last = sum(SCHEDULES.get(one.schedule, (1,)))
             if f"{one.key} | {last}" in rows:
                 continue
-            for key, row in measure(bench, one, rows):
+            for key, row in measure(trainings, one, rows):
                 rows[key] = row
                 path.write_text(json.dumps(rows, indent=1))
 

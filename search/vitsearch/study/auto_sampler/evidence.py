@@ -92,17 +92,17 @@ class Observations:
 
 def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], judge: Judge) -> Observations:
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    told = [trial for trial in trials if trial.state in states and trial.params]
+    observed = [trial for trial in trials if trial.state in states and trial.params]
     unknown = Evidence((None,) * len(directions), (0.0,) * len(directions))
-    evidence = [judge(trial) or unknown for trial in told]
+    evidence = [judge(trial) or unknown for trial in observed]
     objectives = tuple(_objective(direction, [e.values[k] for e in evidence]) for k, direction in enumerate(directions))
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
-    constraints_of = [trial.constraints for trial in told]
+    constraints_of = [trial.constraints for trial in observed]
     names = sorted({name for having in constraints_of for name in having})
     constraints = [[having.get(name, math.nan) for name in names] for having in constraints_of]
     return Observations(
         objectives,
-        tuple(told),
+        tuple(observed),
         _table(values, len(objectives)),
         _table([e.deviations for e in evidence], len(objectives)),
         _table(constraints, len(names)),

@@ -44,15 +44,15 @@ class Proposals:
         self._fits: OrderedDict[bytes, Hyperparameters] = OrderedDict()
 
     def scores(
-        self, told: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
+        self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
     ) -> Floats:
-        """The expected improvement of each candidate. ``at`` are the plans that were told, encoded; ``fixed`` is the
+        """The expected improvement of each candidate. ``at`` are the observed plans, encoded; ``fixed`` is the
         scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
-        believed = told.values.copy()
-        for k, objective in enumerate(told.objectives):
-            model = self._model(told, _points(at, objective), k)
-            missing = told.running & np.isnan(told.values[:, k])
+        believed = observed.values.copy()
+        for k, objective in enumerate(observed.objectives):
+            model = self._model(observed, _points(at, objective), k)
+            missing = observed.running & np.isnan(observed.values[:, k])
             pending = _points(at, objective).take(missing)
             if len(pending):
                 believed[missing, k], _ = model.predict(pending)
@@ -60,26 +60,26 @@ class Proposals:
             means, deviations = np.column_stack([means, mean]), np.column_stack([deviations, deviation])
         if self._tolerances is not None:
             deviations = np.sqrt(np.maximum(deviations**2 - np.square(self._tolerances), 0.0))
-        front = np.concatenate([told.reached, believed[told.running]])
-        reference = reference_point(told, front, means, fixed)
+        front = np.concatenate([observed.reached, believed[observed.running]])
+        reference = reference_point(observed, front, means, fixed)
         rng = np.random.default_rng([self._seed, number])
         gains = expected_improvement(means, deviations, front, reference, rng)
-        gains = gains * self._feasibility(told, at.points, candidates.points)
+        gains = gains * self._feasibility(observed, at.points, candidates.points)
         if gains.max(initial=0.0) > 0:
             return gains
         # Everything is far behind the reference point: towards it.
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
         return -behind
 
-    def _model(self, told: Observations, points: Points, k: int) -> GaussianProcess:
-        rows = np.flatnonzero(~np.isnan(told.values[:, k]))
-        settings = COSTS if told.objectives[k].is_cost else ERRORS
-        return self._process(points.take(rows), told.values[rows, k], told.deviations[rows, k], settings)
+    def _model(self, observed: Observations, points: Points, k: int) -> GaussianProcess:
+        rows = np.flatnonzero(~np.isnan(observed.values[:, k]))
+        settings = COSTS if observed.objectives[k].is_cost else ERRORS
+        return self._process(points.take(rows), observed.values[rows, k], observed.deviations[rows, k], settings)
 
-    def _feasibility(self, told: Observations, at: Points, candidates: Points) -> Floats:
+    def _feasibility(self, observed: Observations, at: Points, candidates: Points) -> Floats:
         """The probability that a candidate meets all constraints."""
         chance = np.ones(len(candidates))
-        for column in told.constraints.T:
+        for column in observed.constraints.T:
             rows = np.flatnonzero(~np.isnan(column))
             if not (column[rows] > 0).any():
                 continue
@@ -115,12 +115,12 @@ class Proposals:
         return self._fits[key]
 
 
-def reference_point(told: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
+def reference_point(observed: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
     """A little beyond the front; in costs at least where most candidates are. ``fixed`` overrides it."""
-    reached = front if len(front) else told.values[told.known]
+    reached = front if len(front) else observed.values[observed.known]
     best = reached[pareto(reached)] if len(reached) else predicted
     reference: Floats = best.max(axis=0) + REFERENCE_MARGIN * np.maximum(np.ptp(best, axis=0), 1e-9)
-    is_cost = np.array([objective.is_cost for objective in told.objectives])
+    is_cost = np.array([objective.is_cost for objective in observed.objectives])
     if len(best) < FEW_REACHED and len(reached):
         usual = np.where(is_cost, np.quantile(reached, 0.75, axis=0), np.median(reached, axis=0))
         reference = np.maximum(reference, usual)

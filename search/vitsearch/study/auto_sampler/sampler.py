@@ -157,9 +157,9 @@ class AutoSampler(BaseSampler):
         rows = [row for row in agreeing if keys[row] not in taken] or agreeing
         if not rows:
             return {}
-        told = self._told(study, trials, trial)
-        at = self._plans.encode(told.plans, [self._key(each) for each in told.trials])
-        scores = self._guarded(lambda: self._scores(told, at, candidates.take(rows), trial.number))
+        observed = self._observed(study, trials, trial)
+        at = self._plans.encode(observed.plans, [self._key(each) for each in observed.trials])
+        scores = self._guarded(lambda: self._scores(observed, at, candidates.take(rows), trial.number))
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
         ranked = (plans[rows[i]] for i in np.argsort(-scores, kind="stable").tolist())
@@ -171,23 +171,23 @@ class AutoSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         trials = study.get_trials(deepcopy=False)
-        told = self._told(study, trials, trial, space)
+        observed = self._observed(study, trials, trial, space)
         drawn = DrawnPlans(space, np.random.default_rng([self._seed, trial.number]))
-        told_positions = drawn.positions_of(told.plans)
-        at = drawn.encode(told_positions)
-        positions = drawn.positions(told_positions[_best_rows(told)])
-        scores = self._scores(told, at, drawn.encode(positions), trial.number)
-        if self._is_modelled(told):
+        known_positions = drawn.positions_of(observed.plans)
+        at = drawn.encode(known_positions)
+        positions = drawn.positions(known_positions[_best_rows(observed)])
+        scores = self._scores(observed, at, drawn.encode(positions), trial.number)
+        if self._is_modelled(observed):
             near = drawn.near(positions[np.argsort(-scores)[:LOCAL_BEST]], LOCAL_EACH)
             positions = np.concatenate([positions, near])
-            scores = self._scores(told, at, drawn.encode(positions), trial.number)
+            scores = self._scores(observed, at, drawn.encode(positions), trial.number)
         taken = self._taken(trials, trial)
         ranked = (drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")])
         return _first_free(ranked, taken, _silent(trials, trial))
 
     # ---- both
 
-    def _told(
+    def _observed(
         self,
         study: Study,
         trials: Sequence[FrozenTrial],
@@ -199,17 +199,17 @@ class AutoSampler(BaseSampler):
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
         return observe(others, study.directions, self._evidence)
 
-    def _scores(self, told: Observations, at: Candidates, candidates: Candidates, number: int) -> Floats:
-        if not self._is_modelled(told):
+    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Floats:
+        if not self._is_modelled(observed):
             return _spread(at.points, candidates.points, number)
         fixed = None
         if self.reference is not None:
-            pairs = zip(told.objectives, self.reference, strict=True)
+            pairs = zip(observed.objectives, self.reference, strict=True)
             fixed = np.array([objective.scaled(value) for objective, value in pairs])
-        return self._proposals.scores(told, at, candidates, fixed, number)
+        return self._proposals.scores(observed, at, candidates, fixed, number)
 
-    def _is_modelled(self, told: Observations) -> bool:
-        return int(told.known.sum()) >= max(self._startup_trials, 1)
+    def _is_modelled(self, observed: Observations) -> bool:
+        return int(observed.known.sum()) >= max(self._startup_trials, 1)
 
     def _taken(self, trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
         """Keys of the plans that other trials have, waiting ones included."""
@@ -266,13 +266,13 @@ def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:
     return sum(t.state == TrialState.RUNNING and not t.params and t.number < asked.number for t in trials)
 
 
-def _best_rows(told: Observations) -> list[int]:
-    known = np.flatnonzero(told.known)
-    return [int(known[i]) for i in np.flatnonzero(pareto(told.values[known]))]
+def _best_rows(observed: Observations) -> list[int]:
+    known = np.flatnonzero(observed.known)
+    return [int(known[i]) for i in np.flatnonzero(pareto(observed.values[known]))]
 
 
 def _spread(at: Points, candidates: Points, number: int) -> Floats:
-    """The distance to the nearest plan that was told; without one, any order."""
+    """The distance to the nearest plan that is known; without one, any order."""
     if not len(at):
         return np.random.default_rng(number).random(len(candidates))
     squared = (candidates.distance**2).sum(1)[:, None] + (at.distance**2).sum(1)

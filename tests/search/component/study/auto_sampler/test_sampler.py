@@ -288,7 +288,7 @@ def test_what_was_put_aside_is_not_asked_for_in_another_guise():
     for ratio in RATIOS[:4]:
         aside(study, {"family": "b", "ratio@b": ratio, "idle": 0.0}, (0.89, 0.4))
     aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, (0.82, 1.9))
-    front = study.sampler._told(study, study.get_trials(), study.ask()._cached_frozen_trial).reached
+    front = study.sampler._observed(study, study.get_trials(), study.ask()._cached_frozen_trial).reached
     assert len(front) == 5
 
 
