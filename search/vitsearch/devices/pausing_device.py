@@ -69,20 +69,10 @@ def needs_quiet(deployment: Deployment, protocol: MeasureProtocol) -> bool:
 
 
 class PausingDevice(WrappedDevice):
-    """The device of a run on the machine of its workers. Accuracy does not depend on time, so nothing pauses for it.
+    """The device of a run on the machine of its workers. Accuracy does not depend on time, so nothing pauses for it."""
 
-    ``quiet`` says which measurements the workers pause for.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        workers: PausableWorkers,
-        clock: Callable[[], float] = time.monotonic,
-        quiet: Callable[[Deployment, MeasureProtocol], bool] = needs_quiet,
-    ) -> None:
+    def __init__(self, device: Device, workers: PausableWorkers, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(device)
-        self._quiet = quiet
         self._workers = workers
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -94,7 +84,7 @@ class PausingDevice(WrappedDevice):
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        if not self._quiet(deployment, protocol):
+        if not needs_quiet(deployment, protocol):
             return await self._device.measure(artifact, deployment, protocol, repeat)
         self._wanted += 1
         try:
