@@ -92,8 +92,8 @@ class RunningTrial:
     def with_proxy(self, proxy: ProxyScore) -> RunningTrial:
         return replace(self, proxy=proxy, accuracy=proxy.predicted_accuracy, deviation=proxy.deviation)
 
-    def after_rung(self, rung: int, accuracy: float) -> RunningTrial:
-        return replace(self, rung=rung, accuracy=accuracy)
+    def after_rung(self, rung: int, accuracy: float, deviation: float) -> RunningTrial:
+        return replace(self, rung=rung, accuracy=accuracy, deviation=deviation)
 
     def to_record(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:
         """The record of a trial that stops before it is confirmed."""

@@ -21,6 +21,8 @@ from vitsearch.search.cost_model import predict_costs
 NO_GAIN = "no predicted gain"
 DEPLOYED_DEVIATION = 0.005
 """How far the accuracies of one model in two runtimes or precisions lie apart."""
+RUNG_DEVIATION = 0.007
+"""How far the accuracy on the holdout after a rung lies from that on validation images (``workers/tasks.py``)."""
 FOUND_DEVIATION = 0.003
 """How far a second training of the same plan lies from the first; on the same images."""
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))

@@ -24,7 +24,7 @@ from vitsearch.devices.agent_device import DOES_NOT_FIT
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
-from vitsearch.search.outlook import NO_GAIN, Outlook
+from vitsearch.search.outlook import NO_GAIN, RUNG_DEVIATION, Outlook
 from vitsearch.search.scheduler import TrialScheduler
 
 
@@ -61,7 +61,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     for rung in recipe.rungs[1:]:
         if reason := await scheduler.wait_for_slot(running):
             return outlook.not_promoted(running, reason)
-        running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy)
+        running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy, RUNG_DEVIATION)
     scheduler.mark_confirming(number)
     return await _confirm(trial, running, pipeline, outlook)
 
