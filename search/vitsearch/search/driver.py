@@ -23,7 +23,7 @@ from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
 from vitsearch.search.sampler import auto_sampler
-from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Slots, TrialScheduler, one
+from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
@@ -110,9 +110,9 @@ class Driver:
         assert reference is not None
         goals = Goals(objectives, limits, reference, search.margin, baseline)
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
-        slots = Slots(search.candidates, self._slots, search.most_trainings)
-        price = one if search.budget_s is None else training_seconds
-        return TrialScheduler(slots, outlook, lambda: self._pipeline.device.is_unavailable, price)
+        rules = Rules(search.candidates, self._slots, search.most_trainings)
+        price = equal_price if search.budget_s is None else training_seconds
+        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price)
 
     # ---- the search
 
@@ -166,7 +166,7 @@ class Driver:
     def _may_ask(self) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
         what waits."""
-        scheduler, rules = self._scheduler, self._scheduler.slots
+        scheduler, rules = self._scheduler, self._scheduler.rules
         if scheduler.trained + scheduler.in_training >= rules.wanted and not self._study.has_waiting():
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():

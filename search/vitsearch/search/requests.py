@@ -11,6 +11,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.outlook import DEPLOYED_DEVIATION
 from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -18,8 +19,6 @@ from vitsearch.study.study import Study
 UNSEEN_TRIES = 200
 COST_ERROR = 0.05
 """How far the cost of a cut model in another deployment may lie from the ratio that the unpruned models show."""
-ACCURACY_ERROR = 0.007
-"""The same of its accuracy, as one standard deviation."""
 QAT_DROP = 0.01
 """int8_qat is asked for where int8 after training has lost more accuracy than this on the unpruned model."""
 
@@ -103,7 +102,7 @@ class Requests:
         now, before, after = map(float, accuracies)  # type: ignore[arg-type]  # none is None
         plan = replace(record.plan, deployments=(deployment,))
         costs = _moved(record.metrics, here.metrics, there.metrics)
-        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, ACCURACY_ERROR)
+        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, DEPLOYED_DEVIATION)
 
     def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
         """The costs of int8 after training with the accuracy of fp32; None where int8 loses little."""

@@ -30,7 +30,7 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSample
     return AutoSampler(
         seed=plans.space.search.seed,
         pool=PlanParameters(plans),
-        evidence=_Known(outlook),
+        evidence=KnownTrials(outlook),
         tolerances=[TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
     )
@@ -43,7 +43,7 @@ class Numbered(Protocol):
     def number(self) -> int: ...
 
 
-class _Known:
+class KnownTrials:
     """What is known of a trial: its pooled costs, and its accuracy, found or predicted."""
 
     def __init__(self, outlook: Outlook) -> None:

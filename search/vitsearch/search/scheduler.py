@@ -34,7 +34,7 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class Slots:
+class Rules:
     """``slots`` plans are trained at the same time, ``wanted`` in all; each is chosen from a round of ``candidates``
     new ones and all that were not chosen before."""
 
@@ -47,7 +47,7 @@ def never() -> bool:
     return False
 
 
-def one(trial: RunningTrial) -> float:
+def equal_price(trial: RunningTrial) -> float:
     return 1.0
 
 
@@ -65,13 +65,13 @@ class TrialScheduler:
 
     def __init__(
         self,
-        slots: Slots,
+        rules: Rules,
         outlook: Outlook,
         is_unavailable: Callable[[], bool] = never,
-        price: Callable[[RunningTrial], float] = one,
+        price: Callable[[RunningTrial], float] = equal_price,
     ) -> None:
         """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
-        self.slots = slots
+        self.rules = rules
         self.outlook = outlook
         self.closed = False
         self.converged = False
@@ -233,10 +233,10 @@ class TrialScheduler:
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""
         busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
-        return busy < self.slots.slots and len(self._training) < self.slots.wanted - self.trained
+        return busy < self.rules.slots and len(self._training) < self.rules.wanted - self.trained
 
     def _round_is_full(self) -> bool:
-        needed = 1 if self._is_unavailable() else self.slots.candidates
+        needed = 1 if self._is_unavailable() else self.rules.candidates
         return sum(not waiting.lost_round for waiting in self._waiting) >= needed
 
     def _drop(self, losers: Sequence[_Waiting], reason: str) -> None:

@@ -8,7 +8,7 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import ProxyScore, Record
 from vitsearch.search.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
-from vitsearch.search.sampler import COST_DEVIATION, _Known, auto_sampler
+from vitsearch.search.sampler import COST_DEVIATION, KnownTrials, auto_sampler
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 
@@ -20,7 +20,7 @@ class Trial:
 
 
 def known(record):
-    return _Known(Outlook(GOALS, {} if record is None else {3: record}, {"fake_vit": 0.9}))(Trial())
+    return KnownTrials(Outlook(GOALS, {} if record is None else {3: record}, {"fake_vit": 0.9}))(Trial())
 
 
 def metrics(**figures):

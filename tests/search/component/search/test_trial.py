@@ -14,7 +14,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.outlook import Goals, Outlook
-from vitsearch.search.scheduler import Slots, TrialScheduler
+from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
 from vitsearch_evaluators.errors import DeviceUnreachable
@@ -38,7 +38,7 @@ def run(fake_study, ledger):
 
     def run_(*plans, bounds=(), candidates=1):
         outlook = Outlook(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
-        scheduler = TrialScheduler(Slots(candidates, 9, 99), outlook)
+        scheduler = TrialScheduler(Rules(candidates, 9, 99), outlook)
 
         async def all_():
             return await asyncio.gather(

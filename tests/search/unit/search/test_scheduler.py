@@ -13,7 +13,7 @@ from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
-from vitsearch.search.scheduler import ENDED, LOW_ROUNDS, Slots, TrialScheduler
+from vitsearch.search.scheduler import ENDED, LOW_ROUNDS, Rules, TrialScheduler
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
@@ -23,7 +23,7 @@ REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 
 def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
     goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
-    return TrialScheduler(Slots(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
+    return TrialScheduler(Rules(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
 
 
 def metrics(**values):
