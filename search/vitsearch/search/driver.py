@@ -22,7 +22,7 @@ from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
-from vitsearch.search.sampler import auto_sampler
+from vitsearch.search.sampler import auto_sampler, expected_gain
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
@@ -46,6 +46,8 @@ TRIALS_WITHOUT_GAIN = 40
 """Trials in a row that add nothing, after which the search ends."""
 PROPOSALS_WITHOUT_GAIN = 15
 """The same of proposals by ``auto``, each of which was expected to add more than any other plan."""
+LOW_PROPOSALS = 3
+"""Proposals by ``auto`` in a row that were expected to add less than ``LOW_GAIN``, after which the search ends."""
 WITHOUT_GAIN = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
@@ -74,6 +76,7 @@ class Driver:
         self._leaders: dict[Plan, Leader] = {}
         self._started = time.monotonic()
         self._without_gain = 0
+        self._low_proposals = 0
         self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
@@ -126,10 +129,12 @@ class Driver:
                 self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
-                await self._finish_open()
-                return SearchEnd(reason, self._why_complete() is not None)
+                await self._finish_open()  # what it trains changes the numbers in the reason
+                return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
-                self._start(self._study.ask(self._plans, self._driver))
+                asked = self._study.ask(self._plans, self._driver)
+                self._count_low(asked)
+                self._start(asked)
             if self._open:
                 await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             else:  # all that was asked for is known, or nothing may be asked
@@ -141,10 +146,14 @@ class Driver:
         """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
         trained."""
         search = self._space.search
-        if search.budget_s is not None and time.monotonic() - self._started > search.budget_s:
+        if self._budget_is_spent():
             return f"the budget of {search.budget_s:g} s is spent"
         reason = self._why_complete()
         return None if reason and self._study.has_waiting() else reason
+
+    def _budget_is_spent(self) -> bool:
+        budget = self._space.search.budget_s
+        return budget is not None and time.monotonic() - self._started > budget
 
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
@@ -154,6 +163,11 @@ class Driver:
             return (
                 f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
                 f"{LOW_GAIN:.1%} to the hypervolume: the front has converged"
+            )
+        if self._low_proposals >= LOW_PROPOSALS:
+            return (
+                f"{scheduler.trained} plans are trained, and no plan of the space is expected to add {LOW_GAIN:.1%} to "
+                "the hypervolume: the front has converged"
             )
         if self._without_gain >= self._patience:
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
@@ -172,6 +186,8 @@ class Driver:
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
         before_training = len(self._open) - scheduler.in_training
+        if self._low_proposals and before_training > scheduler.competing:
+            return False  # what is under way may show that there is more to gain
         return before_training - scheduler.losers_waiting < rules.candidates * rules.slots
 
     def _sampler_is_starved(self) -> bool:
@@ -179,6 +195,11 @@ class Driver:
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
         return waiting >= WAITING_FOR_DEVICE or self._without_gain >= self._patience // 2
+
+    def _count_low(self, asked: Asked) -> None:
+        gain = expected_gain(asked) if self._space.search.sampler == "auto" else None
+        if gain is not None:
+            self._low_proposals = self._low_proposals + 1 if gain < LOW_GAIN else 0
 
     def _start(self, asked: Asked) -> None:
         known = asked.record or self._known(asked.number, asked.plan)
@@ -224,8 +245,10 @@ class Driver:
         self._progress.ended(asked.number, record)
 
     async def _finish_open(self) -> None:
-        """No new trials: those in training finish, those that wait are dropped."""
-        self._scheduler.closed = True
+        """No new trials. Those in training finish; of those that wait, a search that has converged trains those that
+        are expected to add enough, and any other drops them."""
+        has_converged = self._why_complete() is not None and not self._budget_is_spent()
+        self._scheduler.is_last_round, self._scheduler.closed = has_converged, not has_converged
         self._scheduler.choose()
         while self._open:
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ the accuracy may become.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,8 @@ RUNG_DEVIATION = 0.007
 """How far the accuracy on the holdout after a rung lies from that on validation images (``workers/tasks.py``)."""
 FOUND_DEVIATION = 0.003
 """How far a second training of the same plan lies from the first; on the same images."""
+ACCURACY_TOLERANCE = 0.004
+"""By how much the accuracies of models that are equally good differ: no reason to train or to ask for one more."""
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
 """Standard deviations from the mean of a normal distribution, and their weights (Gauss-Hermite, five nodes)."""
 
@@ -182,17 +185,19 @@ class Outlook:
 
     def gain(self, trial: RunningTrial, known: KnownFront) -> float:
         """The hypervolume that a trial is expected to add, with its costs at the worse end of their intervals: what is
-        better only within them would be chosen for its luck. 0 where it is likelier to miss the reference than to
-        reach it: the next candidate costs little beside a training."""
+        better only within them would be chosen for its luck, and so would what is better only within
+        :data:`ACCURACY_TOLERANCE`. 0 where it is likelier to miss the reference than to reach it: the next candidate
+        costs little beside a training."""
         trial = replace(trial, metrics=trial.metrics.at_end(better=False))
         expected = self._loss(trial, trial.accuracy)
         if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0
         assert trial.accuracy is not None
-        if trial.deviation == 0.0:
+        deviation = math.sqrt(max(trial.deviation**2 - ACCURACY_TOLERANCE**2, 0.0))
+        if deviation == 0.0:
             return self._added(expected, known)
         return sum(
-            weight * self._added(self._loss(trial, min(1.0, trial.accuracy + shift * trial.deviation)), known)
+            weight * self._added(self._loss(trial, min(1.0, trial.accuracy + shift * deviation)), known)
             for shift, weight in QUADRATURE
         )
 

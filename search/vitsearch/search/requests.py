@@ -17,7 +17,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
 UNSEEN_TRIES = 200
-COST_ERROR = 0.05
+COST_ERROR = 0.02
 """How far the cost of a cut model in another deployment may lie from the ratio that the unpruned models show."""
 QAT_DROP = 0.01
 """int8_qat is asked for where int8 after training has lost more accuracy than this on the unpruned model."""

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.record import Record
-from vitsearch.search.outlook import FOUND_DEVIATION, Outlook
+from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.study.study import Study
+from vitsearch.study.study import Asked, Study
 
 if TYPE_CHECKING:
     from vitsearch.study.auto_sampler import AutoSampler, Evidence
 
 COST_DEVIATION = 0.03
 """Of a cost without an interval, relative to it."""
-TOLERANCE, COST_TOLERANCE = 0.004, 0.05
-"""What measurements of one model differ by, as standard deviations: no reason to ask for its like."""
+COST_TOLERANCE = 0.05
+"""By how much measurements of one model differ, as a standard deviation: no reason to ask for its like."""
 SIGMAS_OF_INTERVAL = 2 * 1.96
 
 
@@ -31,9 +31,17 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSample
         seed=plans.space.search.seed,
         pool=PlanParameters(plans),
         evidence=KnownTrials(outlook),
-        tolerances=[TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
+        tolerances=[ACCURACY_TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
     )
+
+
+def expected_gain(asked: Asked) -> float | None:
+    """The share of the hypervolume that ``auto`` expected a plan to add; None for plans that it did not propose."""
+    from vitsearch.study.auto_sampler import EXPECTED_GAIN
+
+    gain: float | None = asked.notes.get(EXPECTED_GAIN)
+    return gain
 
 
 class Numbered(Protocol):

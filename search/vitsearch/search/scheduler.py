@@ -59,6 +59,8 @@ def _identity(plan: Plan, keys: Keys) -> tuple[str, str, bool]:
 class TrialScheduler:
     """One per run; used from the driver's event loop only.
 
+    ``closed``: whoever waits is dropped. ``is_last_round``: nobody else comes, so a round is who waits by now.
+
     While the device is unavailable nothing new is measured and nothing confirmed: a round is then
     what has come so far, and a trial that waits for its confirmation leaves its slot to the next.
     """
@@ -75,6 +77,7 @@ class TrialScheduler:
         self.outlook = outlook
         self.closed = False
         self.converged = False
+        self.is_last_round = False
         self._is_unavailable = is_unavailable
         self._price = price
         self._trial_by_identity = {
@@ -195,7 +198,7 @@ class TrialScheduler:
     def choose(self) -> None:
         """Fill the free slots from the full rounds; called whenever something has changed."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        if self.closed:
+        if self.closed or (self.is_last_round and not self._wants_more):
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
             best = self._best_of_round()
@@ -214,6 +217,8 @@ class TrialScheduler:
         if not gains or max(gains) <= LOW_GAIN * known.hypervolume:
             self._low_rounds += 1
             self.converged = self._low_rounds >= LOW_ROUNDS
+            if self.is_last_round:
+                self._drop(self._waiting, NO_GAIN)
             return None
         self._low_rounds = 0
         worth = [gain / self._price(waiting.candidate) for gain, waiting in zip(gains, self._waiting, strict=True)]
@@ -233,9 +238,15 @@ class TrialScheduler:
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""
         busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
-        return busy < self.rules.slots and len(self._training) < self.rules.wanted - self.trained
+        return busy < self.rules.slots and self._wants_more
+
+    @property
+    def _wants_more(self) -> bool:
+        return len(self._training) < self.rules.wanted - self.trained
 
     def _round_is_full(self) -> bool:
+        if self.is_last_round:
+            return True
         needed = 1 if self._is_unavailable() else self.rules.candidates
         return sum(not waiting.lost_round for waiting in self._waiting) >= needed
 

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,11 +44,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn."""
+    """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn.
+    ``notes`` are what Optuna and the sampler have noted of it."""
 
     trial: Trial
     record: Record | None
     plan: Any
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -132,12 +134,13 @@ class Study:
                     trial.set_user_attr("driver", driver.to_json())
                     suggest = OptunaSuggest(trial, self._word_choices)
                     plan = plans.plan(suggest)
+                    notes = self._view.get_trial(trial._trial_id).system_attrs
                 finally:
                     self._view.write(trial._trial_id)
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
             return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
-        return Asked(trial, None, plan)
+        return Asked(trial, None, plan, notes)
 
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
         """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""

@@ -4,6 +4,6 @@ It knows nothing of vitsearch and works with any Optuna study. It imports scipy,
 """
 
 from vitsearch.study.auto_sampler.evidence import Evidence
-from vitsearch.study.auto_sampler.sampler import AutoSampler
+from vitsearch.study.auto_sampler.sampler import EXPECTED_GAIN, AutoSampler
 
-__all__ = ["AutoSampler", "Evidence"]
+__all__ = ["EXPECTED_GAIN", "AutoSampler", "Evidence"]

@@ -45,6 +45,14 @@ def expected_improvement(
     return np.concatenate([_over_boxes(means[part], deviations[part], boxes) for part in parts] or [np.empty(0)])
 
 
+def hypervolume(front: Floats, reference: Floats) -> float:
+    """What ``front`` dominates below ``reference``."""
+    from moocore import hypervolume as volume  # as everywhere: it is slow to import
+
+    inside = front[np.all(front < reference, axis=1)]
+    return float(volume(inside, ref=reference)) if len(inside) else 0.0
+
+
 def pareto(points: Floats) -> npt.NDArray[np.bool_]:
     """Which points no other point dominates. Equal points dominate each other's copies behind them."""
     no_worse = np.all(points[:, None] <= points, axis=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
@@ -20,7 +21,7 @@ from vitsearch.study.auto_sampler.gaussian_process import (
     Settings,
     fit_hyperparameters,
 )
-from vitsearch.study.auto_sampler.improvement import expected_improvement, pareto
+from vitsearch.study.auto_sampler.improvement import expected_improvement, hypervolume, pareto
 
 REFIT_EACH_BELOW, REFIT_EVERY = 30, 5
 """Points of a model: with fewer, each new one refits it; with more, every fifth."""
@@ -35,6 +36,19 @@ MEMORY = 32
 """Fits that are remembered."""
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What is asked is the candidate of the highest score. ``hypervolume`` is what the study has reached, in units of
+    the scores; None where these are not hypervolumes."""
+
+    scores: Floats
+    hypervolume: float | None = None
+
+    def share(self, row: int) -> float | None:
+        """The expected improvement by a candidate as a share of what is reached; None where it is not known."""
+        return float(self.scores[row]) / self.hypervolume if self.hypervolume else None
+
+
 class Proposals:
     """Fits and scores. A fit depends on the observations alone; it is remembered only to save its time."""
 
@@ -45,7 +59,7 @@ class Proposals:
 
     def scores(
         self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
-    ) -> Floats:
+    ) -> Scores:
         """The expected improvement of each candidate. ``at`` are the observed plans, encoded; ``fixed`` is the
         scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
@@ -66,10 +80,10 @@ class Proposals:
         gains = expected_improvement(means, deviations, front, reference, rng)
         gains = gains * self._feasibility(observed, at.points, candidates.points)
         if gains.max(initial=0.0) > 0:
-            return gains
+            return Scores(gains, hypervolume(front, reference))
         # Everything is far behind the reference point: towards it.
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
-        return -behind
+        return Scores(-behind)
 
     def _model(self, observed: Observations, points: Points, k: int) -> GaussianProcess:
         rows = np.flatnonzero(~np.isnan(observed.values[:, k]))

@@ -28,9 +28,12 @@ from vitsearch.study.auto_sampler.candidates import (
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
 from vitsearch.study.auto_sampler.evidence import Judge, Observations, observe, of_complete
 from vitsearch.study.auto_sampler.improvement import pareto
-from vitsearch.study.auto_sampler.proposal import Proposals
+from vitsearch.study.auto_sampler.proposal import Proposals, Scores
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
+EXPECTED_GAIN = "auto:expected_gain"
+"""The system attribute of a trial with the hypervolume that its plan was expected to add, as a share of what the study
+had reached. Trials that were enqueued, or asked before there was a model, have none."""
 REMEMBERED = 1000
 """Plans of trials that are being asked."""
 
@@ -162,8 +165,10 @@ class AutoSampler(BaseSampler):
         scores = self._guarded(lambda: self._scores(observed, at, candidates.take(rows), trial.number))
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
-        ranked = (plans[rows[i]] for i in np.argsort(-scores, kind="stable").tolist())
-        return _first_free(ranked, taken, _silent(trials, trial))
+        order = np.argsort(-scores.scores, kind="stable").tolist()
+        chosen = _first_free([plans[rows[i]] for i in order], taken, _silent(trials, trial))
+        self._note_gain(study, trial, scores.share(order[chosen]))
+        return plans[rows[order[chosen]]]
 
     # ---- distributions
 
@@ -178,12 +183,14 @@ class AutoSampler(BaseSampler):
         positions = drawn.positions(known_positions[_best_rows(observed)])
         scores = self._scores(observed, at, drawn.encode(positions), trial.number)
         if self._is_modelled(observed):
-            near = drawn.near(positions[np.argsort(-scores)[:LOCAL_BEST]], LOCAL_EACH)
+            near = drawn.near(positions[np.argsort(-scores.scores)[:LOCAL_BEST]], LOCAL_EACH)
             positions = np.concatenate([positions, near])
             scores = self._scores(observed, at, drawn.encode(positions), trial.number)
         taken = self._taken(trials, trial)
-        ranked = (drawn.plan(row) for row in positions[np.argsort(-scores, kind="stable")])
-        return _first_free(ranked, taken, _silent(trials, trial))
+        order = np.argsort(-scores.scores, kind="stable")
+        chosen = _first_free((drawn.plan(row) for row in positions[order]), taken, _silent(trials, trial))
+        self._note_gain(study, trial, scores.share(int(order[chosen])))
+        return drawn.plan(positions[order[chosen]])
 
     # ---- both
 
@@ -199,14 +206,18 @@ class AutoSampler(BaseSampler):
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
         return observe(others, study.directions, self._evidence)
 
-    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Floats:
+    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scores:
         if not self._is_modelled(observed):
-            return _spread(at.points, candidates.points, number)
+            return Scores(_spread(at.points, candidates.points, number))
         fixed = None
         if self.reference is not None:
             pairs = zip(observed.objectives, self.reference, strict=True)
             fixed = np.array([objective.scaled(value) for objective, value in pairs])
         return self._proposals.scores(observed, at, candidates, fixed, number)
+
+    def _note_gain(self, study: Study, trial: FrozenTrial, share: float | None) -> None:
+        if share is not None:
+            study._storage.set_trial_system_attr(trial._trial_id, EXPECTED_GAIN, share)
 
     def _is_modelled(self, observed: Observations) -> bool:
         return int(observed.known.sum()) >= max(self._startup_trials, 1)
@@ -241,20 +252,20 @@ def _agreeing(plans: Sequence[Plan], fixed: Mapping[str, Any]) -> Sequence[int]:
     return [row for row, plan in enumerate(plans) if all(plan.get(name, v) == v for name, v in fixed.items())]
 
 
-def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> Plan:
-    """The best plan that no trial has, after ``passed`` others; without one, the best or the last one."""
-    best: Plan = {}
+def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> int:
+    """The place of the best plan that no trial has, after ``passed`` others; without one, of the last such plan, or
+    0."""
+    best = 0
     seen = set(taken)
-    for plan in ranked:
-        best = best or plan
+    for place, plan in enumerate(ranked):
         key = key_of(plan)
         if key in seen:
             continue
         if passed == 0:
-            return plan
+            return place
         seen.add(key)
         passed -= 1
-        best = plan
+        best = place
     return best
 
 

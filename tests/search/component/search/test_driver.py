@@ -315,6 +315,18 @@ def test_a_search_without_improvement_ends(fake_study, monkeypatch):
     assert trained(small) <= 2
 
 
+def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
+    ended = fake_study.with_space(search__trials=50).run()
+    trains = trained(fake_study)
+    assert ended == SearchEnd(
+        f"{trains} plans are trained, and no plan of the space is expected to add 50.0% to the hypervolume: the front "
+        "has converged",
+        complete=True,
+    )
+    assert 0 < trains < 50
+
+
 def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
     monkeypatch.setattr("vitsearch.study.study.make_sampler", lambda name, seed: Stubborn())
     few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")

@@ -168,6 +168,25 @@ def test_the_price_of_a_training_decides_between_equal_gains():
     assert answers(scheduler_of(), candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: None, 1: "waits"}
 
 
+def test_when_nobody_else_comes_a_candidate_needs_no_full_round():
+    assert answers(scheduler_of(candidates=2), candidate(0, 0.88, 1.0)) == {0: "waits"}
+    last = scheduler_of(candidates=2)
+    last.is_last_round = True
+    assert answers(last, candidate(0, 0.88, 1.0)) == {0: None}
+
+
+def test_the_last_round_drops_who_adds_too_little(confirmed):
+    last = scheduler_of({0: confirmed(0.95, 0.5)})
+    last.is_last_round = True
+    assert answers(last, candidate(1, 0.85, 2.0)) == {1: NO_GAIN}
+
+
+def test_the_last_round_drops_who_comes_after_the_last_training():
+    last = scheduler_of(wanted=1, slots=2)
+    last.is_last_round = True
+    assert answers(last, candidate(0, 0.88, 1.0), candidate(1, 0.9, 2.5)) == {0: None, 1: ENDED}
+
+
 def test_the_end_of_the_search_drops_all_candidates():
     scheduler = scheduler_of()
     scheduler.closed = True

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from vitsearch.study.auto_sampler import AutoSampler, Evidence
+from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
 from vitsearch.study.auto_sampler import sampler as module
 from vitsearch.study.auto_sampler.encoding import key_of
 
@@ -139,6 +139,15 @@ def test_two_drivers_that_do_not_see_each_other_ask_different_plans():
         for trial in (two, one)
     ]
     assert asked[0] != asked[1]
+
+
+def test_a_modelled_proposal_says_what_it_is_expected_to_add():
+    study = new_study(AutoSampler(seed=0, pool=pool, reference=(0.0, 20.0)))
+    go_on(study, 40)
+    said = [trial.system_attrs.get(EXPECTED_GAIN) for trial in study.get_trials()]
+    assert said[:10] == [None] * 10  # plans that spread over the space
+    assert all(0.0 <= share < 10.0 for share in said[10:])
+    assert sum(said[-5:]) < sum(said[10:15])
 
 
 def test_a_space_that_is_used_up_is_asked_again():
