@@ -165,7 +165,7 @@ class AutoSampler(BaseSampler):
         scores = self._guarded(lambda: self._scores(observed, at, candidates.take(rows), trial.number))
         if scores is None:
             return plans[random.Random(f"{self._seed}:{trial.number}").choice(rows)]
-        order = np.argsort(-scores.scores, kind="stable").tolist()
+        order: list[int] = np.argsort(-scores.scores, kind="stable").tolist()
         chosen = _first_free([plans[rows[i]] for i in order], taken, _silent(trials, trial))
         self._note_gain(study, trial, scores.share(order[chosen]))
         return plans[rows[order[chosen]]]
