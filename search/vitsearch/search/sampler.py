@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.figures import Figure
+from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
+from vitsearch.search.requests import Leader
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked, Study
@@ -17,19 +19,25 @@ if TYPE_CHECKING:
 
 COST_DEVIATION = 0.03
 """Of a cost without an interval, relative to it."""
+PUT_ASIDE_DEVIATION = 0.01
+"""At most, of the accuracy that was predicted of a plan that was put aside: its like would be put aside as well."""
 COST_TOLERANCE = 0.05
 """By how much measurements of one model differ, as a standard deviation: no reason to ask for its like."""
 SIGMAS_OF_INTERVAL = 2 * 1.96
 
 
-def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook) -> AutoSampler:
-    """The sampler of a study whose baseline is known."""
+def auto_sampler(
+    study: Study, plans: PlanSpace, outlook: Outlook, leaders: Iterable[tuple[Plan, Leader]]
+) -> AutoSampler:
+    """The sampler of a study whose leaderboard is known."""
     from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
 
     corner: Mapping[str, float] = study.attributes["reference_point"]
+    pool = PlanParameters(plans)
     return AutoSampler(
         seed=plans.space.search.seed,
-        pool=PlanParameters(plans),
+        pool=pool,
+        prior=AsUnpruned(pool, outlook.goals.objectives, leaders),
         evidence=KnownTrials(outlook),
         tolerances=[ACCURACY_TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
@@ -42,6 +50,23 @@ def expected_gain(asked: Asked) -> float | None:
 
     gain: float | None = asked.notes.get(EXPECTED_GAIN)
     return gain
+
+
+class AsUnpruned:
+    """What is expected of a plan before its like was tried: the figures of its unpruned backbone in the same
+    deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict."""
+
+    def __init__(self, pool: PlanParameters, objectives: Sequence[str], leaders: Iterable[tuple[Plan, Leader]]) -> None:
+        self._pool = pool
+        self._nothing = (None,) * len(objectives)
+        self._figures = {
+            (plan.backbone, plan.deployment): tuple(leader.metrics.value(name) for name in objectives)
+            for plan, leader in leaders
+        }
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Sequence[float | None]:
+        plan = self._pool.plan(parameters)
+        return self._figures.get((plan.backbone, plan.deployment), self._nothing)
 
 
 class Numbered(Protocol):
@@ -69,7 +94,9 @@ class KnownTrials:
             if name == "accuracy":
                 found = self._outlook.accuracy_of(record)
                 values.append(None if found is None else found.accuracy)
-                deviations.append(0.0 if found is None else max(found.deviation, FOUND_DEVIATION))
+                deviations.append(
+                    0.0 if found is None else min(max(found.deviation, FOUND_DEVIATION), PUT_ASIDE_DEVIATION)
+                )
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)))

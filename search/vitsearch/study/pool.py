@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from vitsearch.core.plan import Plan
 from vitsearch.study.sampling import PlanSpace
 
 Parameters = dict[str, str | float]
@@ -41,6 +43,10 @@ class PlanParameters:
             at, count = steps[-1]
             steps[-1] = (at + 1, count)
 
+    def plan(self, parameters: Mapping[str, Any]) -> Plan:
+        """The plan that these parameters lead to."""
+        return self.plans.plan(_Given(parameters))
+
     def _drawn(self, rng: random.Random) -> Parameters:
         walk = _Drawn(rng)
         self.plans.plan(walk)
@@ -67,6 +73,19 @@ class _Answers:
 
     def _index(self, count: int) -> int:
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Answers by parameters."""
+
+    parameters: Mapping[str, Any]
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        return str(self.parameters.get(name, choices[0]))
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        return float(self.parameters.get(name, choices[0]))
 
 
 @dataclass

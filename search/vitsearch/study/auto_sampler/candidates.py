@@ -16,8 +16,9 @@ from vitsearch.study.auto_sampler.encoding import Encoding, Floats, Points, key_
 Plan: TypeAlias = dict[str, Any]
 Pool: TypeAlias = Callable[[random.Random, int], Sequence[Plan]]
 Features: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float]]
+Prior: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float | None]]
 
-WHOLE_SPACE = 5000
+WHOLE_SPACE = 10_000
 """A space with fewer plans is its own pool."""
 CHUNKS, CHUNK = 20, 100
 """The pool of a larger space: each trial draws a new chunk, and the oldest one goes."""
@@ -28,31 +29,35 @@ STEP, SMALL_STEP = 0.15, 0.08
 
 @dataclass(frozen=True)
 class Candidates:
-    """Encoded plans, for the models of errors and for those of costs."""
+    """Encoded plans, for the models of errors and for those of costs. ``prior`` has a row per plan and a column per
+    objective, NaN where nothing is expected; without a prior it has no columns."""
 
     points: Points
     cost_points: Points
+    prior: Floats
 
     def __len__(self) -> int:
         return len(self.points)
 
     def take(self, rows: Sequence[int]) -> Candidates:
         points = self.points.take(rows)
-        return Candidates(points, points if self.cost_points is self.points else self.cost_points.take(rows))
+        cost_points = points if self.cost_points is self.points else self.cost_points.take(rows)
+        return Candidates(points, cost_points, self.prior[rows])
 
 
 class PlanPool:
     """Valid plans of a conditional space. What it holds at a trial depends on the seed and the trial's number only."""
 
-    def __init__(self, pool: Pool, features: Features | None, seed: int) -> None:
-        self._pool, self._features, self._seed = pool, features, seed
+    def __init__(self, pool: Pool, features: Features | None, prior: Prior | None, seed: int) -> None:
+        self._pool, self._features, self._prior, self._seed = pool, features, prior, seed
         first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
         self._is_whole = len(first) < WHOLE_SPACE
         self._encoding = Encoding.of_parameters(first)
         self._first = first[: CHUNKS * CHUNK]
         known = self._feature_table(self._first)
         self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
-        self._rows: dict[Any, tuple[Floats, Floats]] = {}
+        self._expected = self._prior_table(first[:1]).shape[1]
+        self._rows: dict[Any, tuple[Floats, Floats, Floats]] = {}
         self._whole = self._chunk_of(first) if self._is_whole else None
         self._chunks: dict[int, _Chunk] = {}
 
@@ -71,17 +76,19 @@ class PlanPool:
         """Plans that trials have. What a key led to is remembered."""
         for plan, key in zip(plans, keys, strict=True):
             if key not in self._rows:
-                self._rows[key] = (self._encoding.positions([plan])[0], self._feature_table([plan])[0])
+                found = self._encoding.positions([plan]), self._feature_table([plan]), self._prior_table([plan])
+                self._rows[key] = found[0][0], found[1][0], found[2][0]
         rows = [self._rows[key] for key in keys]
         positions = np.array([row[0] for row in rows]).reshape(len(rows), len(self._encoding.knobs))
-        return self._encode(positions, np.array([row[1] for row in rows]).reshape(len(rows), len(self._low)))
+        features = np.array([row[1] for row in rows]).reshape(len(rows), len(self._low))
+        return self._encode(positions, features, np.array([row[2] for row in rows]).reshape(len(rows), self._expected))
 
-    def _encode(self, positions: Floats, features: Floats) -> Candidates:
+    def _encode(self, positions: Floats, features: Floats, prior: Floats) -> Candidates:
         points = self._encoding.points(positions)
         if self._features is None:
-            return Candidates(points, points)
+            return Candidates(points, points, prior)
         span = np.where(self._high > self._low, self._high - self._low, 1.0)
-        return Candidates(points, self._encoding.points(positions, (features - self._low) / span))
+        return Candidates(points, self._encoding.points(positions, (features - self._low) / span), prior)
 
     def _draw(self, index: int) -> _Chunk:
         if index < 0:  # before the first trial
@@ -90,7 +97,8 @@ class PlanPool:
 
     def _chunk_of(self, plans: list[Plan]) -> _Chunk:
         keys = [key_of(plan) for plan in plans]
-        return _Chunk(plans, keys, self._encode(self._encoding.positions(plans), self._feature_table(plans)))
+        positions, features = self._encoding.positions(plans), self._feature_table(plans)
+        return _Chunk(plans, keys, self._encode(positions, features, self._prior_table(plans)))
 
     def _feature_table(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         if self._features is None:
@@ -98,13 +106,19 @@ class PlanPool:
         rows = [list(self._features(plan)) for plan in plans]
         return np.array(rows, dtype=float).reshape(len(plans), len(rows[0]) if rows else 0)
 
+    def _prior_table(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
+        if self._prior is None:
+            return np.empty((len(plans), 0))
+        return np.array([list(self._prior(plan)) for plan in plans], dtype=float)
+
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:
     first, rest = parts[0], parts[1:]
     points = first.points.and_then(*(part.points for part in rest))
+    prior = np.concatenate([part.prior for part in parts])
     if first.cost_points is first.points:
-        return Candidates(points, points)
-    return Candidates(points, first.cost_points.and_then(*(part.cost_points for part in rest)))
+        return Candidates(points, points, prior)
+    return Candidates(points, first.cost_points.and_then(*(part.cost_points for part in rest)), prior)
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class DrawnPlans:
 
     def encode(self, positions: Floats) -> Candidates:
         points = self._encoding.points(positions)
-        return Candidates(points, points)
+        return Candidates(points, points, np.empty((len(positions), 0)))
 
     def positions_of(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         return self._encoding.positions(plans)

@@ -52,6 +52,9 @@ class Objective:
             return math.log(value) if value > 0 else math.nan
         return -value if self.maximised else value
 
+    def all_scaled(self, values: Floats) -> Floats:
+        return np.array([self.scaled(value) for value in values.tolist()], dtype=float)
+
 
 @dataclass(frozen=True)
 class Observations:

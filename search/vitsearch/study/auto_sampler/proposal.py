@@ -65,13 +65,14 @@ class Proposals:
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
         believed = observed.values.copy()
         for k, objective in enumerate(observed.objectives):
-            model = self._model(observed, _points(at, objective), k)
+            expected, prior = _prior(at, objective, k), _prior(candidates, objective, k)
+            model = self._model(observed, _points(at, objective), k, expected)
             missing = observed.running & np.isnan(observed.values[:, k])
             pending = _points(at, objective).take(missing)
             if len(pending):
-                believed[missing, k], _ = model.predict(pending)
+                believed[missing, k] = model.predict(pending)[0] + expected[missing]
             mean, deviation = model.believing(pending).predict(_points(candidates, objective))
-            means, deviations = np.column_stack([means, mean]), np.column_stack([deviations, deviation])
+            means, deviations = np.column_stack([means, mean + prior]), np.column_stack([deviations, deviation])
         if self._tolerances is not None:
             deviations = np.sqrt(np.maximum(deviations**2 - np.square(self._tolerances), 0.0))
         front = np.concatenate([observed.reached, believed[observed.running]])
@@ -85,10 +86,12 @@ class Proposals:
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
         return Scores(-behind)
 
-    def _model(self, observed: Observations, points: Points, k: int) -> GaussianProcess:
+    def _model(self, observed: Observations, points: Points, k: int, expected: Floats) -> GaussianProcess:
+        """What objective ``k`` is beyond what was ``expected`` of each plan."""
         rows = np.flatnonzero(~np.isnan(observed.values[:, k]))
         settings = COSTS if observed.objectives[k].is_cost else ERRORS
-        return self._process(points.take(rows), observed.values[rows, k], observed.deviations[rows, k], settings)
+        beyond = observed.values[rows, k] - expected[rows]
+        return self._process(points.take(rows), beyond, observed.deviations[rows, k], settings)
 
     def _feasibility(self, observed: Observations, at: Points, candidates: Points) -> Floats:
         """The probability that a candidate meets all constraints."""
@@ -145,3 +148,12 @@ def reference_point(observed: Observations, front: Floats, predicted: Floats, fi
 
 def _points(candidates: Candidates, objective: Objective) -> Points:
     return candidates.cost_points if objective.is_cost else candidates.points
+
+
+def _prior(candidates: Candidates, objective: Objective, k: int) -> Floats:
+    """What is expected of each plan before its like was tried, scaled; of those of which nothing is, the median."""
+    if not candidates.prior.shape[1]:
+        return np.zeros(len(candidates))
+    expected = objective.all_scaled(candidates.prior[:, k])
+    known = expected[~np.isnan(expected)]
+    return np.where(np.isnan(expected), np.median(known) if len(known) else 0.0, expected)

@@ -23,6 +23,7 @@ from vitsearch.study.auto_sampler.candidates import (
     Plan,
     PlanPool,
     Pool,
+    Prior,
     value_at,
 )
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
@@ -67,8 +68,9 @@ class AutoSampler(BaseSampler):
     point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
     ``tolerances`` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
     better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
-    logarithm of the multiplications. Until ``startup_trials`` trials are known in all objectives, plans spread over
-    the space.
+    logarithm of the multiplications. ``prior`` says of a plan of the pool what is expected of each objective before its
+    like was tried, ``None`` where nothing is: such as the values of the model from which it is cut. Until
+    ``startup_trials`` trials are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
@@ -84,11 +86,12 @@ class AutoSampler(BaseSampler):
         reference: Sequence[float | None] | None = None,
         tolerances: Sequence[float] | None = None,
         features: Features | None = None,
+        prior: Prior | None = None,
         startup_trials: int = 10,
     ) -> None:
         self.reference = reference
         self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-        self._pool, self._features = pool, features
+        self._pool, self._features, self._prior = pool, features, prior
         self._evidence = evidence or of_complete
         self._startup_trials = startup_trials
         self._plans: PlanPool | None = None
@@ -152,7 +155,7 @@ class AutoSampler(BaseSampler):
     def _from_pool(self, study: Study, trial: FrozenTrial) -> Plan:
         assert self._pool is not None
         if self._plans is None:
-            self._plans = PlanPool(self._pool, self._features, self._seed)
+            self._plans = PlanPool(self._pool, self._features, self._prior, self._seed)
         plans, keys, candidates = self._plans.at(trial.number)
         trials = study.get_trials(deepcopy=False)
         taken = self._taken(trials, trial)

@@ -48,6 +48,11 @@ def test_the_parameters_lead_to_plans_of_the_space_and_back(plans):
     assert {key_of(parameters) for parameters in drawn} <= found
 
 
+def test_parameters_name_their_plan(plans):
+    for plan in (plans.random(random.Random(seed)) for seed in range(50)):
+        assert PlanParameters(plans).plan(plans.parameters(plan)) == plan
+
+
 def test_of_a_larger_space_the_asked_number_is_drawn(plans):
     found = PlanParameters(plans)(random.Random(0), 20)
     every = {key_of(parameters) for parameters in PlanParameters(plans)(random.Random(0), 1000)}

@@ -345,6 +345,29 @@ def test_features_help_to_predict_costs():
     assert calls
 
 
+@pytest.mark.parametrize(("dear", "asked"), [("a", "b"), ("b", "a")])
+def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, asked):
+    def prior(plan):
+        return 0.9, (100.0 if plan["family"] == dear else 1.0)
+
+    def of_three(rng, count):
+        return [plan for plan in (draw(rng) for _ in range(count)) if plan["family"] != "c" or plan["width"] == 0.5]
+
+    study = new_study(AutoSampler(0, pool=of_three, prior=prior, reference=(0.7, 120.0), startup_trials=2))
+    for ratio in (0.2, 0.8):  # of family c alone, as it was expected
+        study.enqueue_trial({"family": "c", "ratio@c": ratio, "width": 0.5})
+        trial = study.ask()
+        suggest(trial)
+        study.tell(trial, (0.88, 1.0))
+    assert suggest(study.ask())[0] == asked
+
+
+def test_plans_of_which_nothing_is_expected_count_as_usual():
+    study = new_study(AutoSampler(0, pool=pool, prior=lambda plan: (None, None), startup_trials=2))
+    go_on(study, 6)
+    assert study.trials[-1].system_attrs[EXPECTED_GAIN] >= 0.0
+
+
 def test_a_value_that_the_study_does_not_offer_is_drawn_anew():
     def wrong(rng, count):
         return [{"family": "z", "width": 3.0} for _ in range(3)]
