@@ -131,8 +131,9 @@ class Driver:
                 self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
-                await self._finish_open()  # what it trains changes the numbers in the reason
-                return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
+                await self._finish_open()
+                if self._budget_is_spent() or not self._study.has_waiting():
+                    return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
                 asked = self._study.ask(self._plans, self._driver)
                 self._count_low(asked)

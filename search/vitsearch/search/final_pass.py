@@ -22,8 +22,8 @@ class FinalPass:
         self._remaining = remaining
 
     async def run(self) -> None:
-        """Re-measure one point after the other on the idle machine: those on the front, and those that their intervals
-        leave near it."""
+        """Re-measure one point after the other on the idle machine: those on the front, then those that their intervals
+        leave near it by then."""
         records = self._study.records()
         trained = [record.plan for record in records.values() if record.is_confirmed]
         shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
@@ -32,19 +32,20 @@ class FinalPass:
         self._pipeline.stop_workers()
         measured: set[str] = set()
         while todo := [point for point in self._near() if point.name not in measured]:
-            for index, point in enumerate(todo):
-                self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo) - index)
-                self._progress.left(self._remaining.final_text(len(todo) - index))
-                measured.add(point.name)
-                record = None if point.trial is None else records[point.trial]
-                rounds = final_rounds(record, self._pipeline.config.confirms)
-                if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
-                    self._progress.note(f"{point.name} re-measured on an idle machine")
+            point = todo[0]
+            self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo))
+            self._progress.left(self._remaining.final_text(len(todo)))
+            measured.add(point.name)
+            record = None if point.trial is None else records[point.trial]
+            rounds = final_rounds(record, self._pipeline.config.confirms)
+            if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
+                self._progress.note(f"{point.name} re-measured on an idle machine")
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in read_front(self._study, self._ledger).shown():
             await self._evaluate_on_device(point)
 
     def _near(self) -> list[Point]:
+        """The front, then what is near it."""
         found = read_front(self._study, self._ledger)
         return [*found.shown(), *found.near]
 

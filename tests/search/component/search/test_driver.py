@@ -325,6 +325,8 @@ def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch)
         complete=True,
     )
     assert 0 < trains < 50
+    with fake_study.opened() as (study, _):
+        assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
 
 
 def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
