@@ -94,4 +94,7 @@ class Remaining:
         left = time_left(self._gaps, search.most_trainings - self._trained, self._slots, now - self._since)
         if left is not None and search.budget_s is not None:
             left = left.at_most(max(0.0, search.budget_s - (now - self._started)) + max(self._gaps, default=0.0))
-        return None if left is None else left.plus(self._to_remeasure * self._measuring_s)
+        if left is None:
+            return None
+        may_converge = TimeLeft(0.0, left.high_s)  # at any time: when nothing more is expected to add anything
+        return may_converge.plus(self._to_remeasure * self._measuring_s)
