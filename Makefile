@@ -17,7 +17,7 @@ PYTEST := -m pytest -q -rfEs --durations=15 --dist loadfile --no-loadscope-reord
 # Its own settings; the names of tests as in the other environments.
 AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 
-.PHONY: setup quickstart test test-fast test-search test-agent test-runtimes test-lowest agent-pyz lint format bench clean
+.PHONY: setup quickstart test test-fast test-search test-agent test-runtimes test-lowest agent-pyz lint format docs bench clean
 
 setup: $(READY)
 
@@ -92,9 +92,14 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation site, in site/. Every warning is an error: a link that leads nowhere, a page without a place.
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) vitsearch-agent.pyz
+	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) site vitsearch-agent.pyz
