@@ -202,7 +202,7 @@ def error_reference() -> str:
             "",
             "## Of the search",
             "",
-            "A command that has worked ends with status 0, one that Ctrl-C has ended with 130, a wrong command line with 2.",
+            "A command that worked ends with status 0, one that Ctrl-C ended with 130, a wrong command line with 2.",
             "`vitsearch front` ends with 1 when there is no model to show.",
             "",
             "| error | exit status | |",
