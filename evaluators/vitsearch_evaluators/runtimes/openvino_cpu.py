@@ -60,8 +60,8 @@ class OpenVinoRuntime(Runtime):
 
     Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's choice,
     which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves threads
-    and streams to OpenVINO, and `fused_attention`: `off` for models with as many tokens as heads, whose attention
-    OpenVINO 2026.4 computes wrongly on CPUs when it fuses it. The precision in use is read back and recorded in the
+    and streams to OpenVINO, and `fused_subgraphs`: `off` for models that OpenVINO 2026.4 computes
+    wrongly on CPUs, or cannot compile, when it fuses attention or FFNs. The precision in use is read back and recorded in the
     result. It is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
     """
 
@@ -72,7 +72,7 @@ class OpenVinoRuntime(Runtime):
         "device": _DEVICES,
         "inference_precision": tuple(_PRECISIONS),
         "hint": tuple(_HINTS),
-        "fused_attention": ("on", "off"),
+        "fused_subgraphs": ("on", "off"),
     }
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
@@ -106,7 +106,7 @@ class OpenVinoRuntime(Runtime):
         properties: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
         if device == "CPU" and hint is None:
             properties = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
-        if device == "CPU" and options["fused_attention"] == "off":
+        if device == "CPU" and options["fused_subgraphs"] == "off":
             properties["SNIPPETS_MODE"] = "DISABLE"
         wanted = _PRECISIONS[options["inference_precision"]]
         if wanted is not None:

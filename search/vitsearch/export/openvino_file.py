@@ -21,11 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
+from vitsearch.export.processor import lacks_avx512
 from vitsearch.models.graph import INPUT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
     from torch import nn
 
+NARROW_FFN = 256
+"""Channels: FFNs of 96 to 256 crashed, of 272, 384, 512 and 768 did not (192 channels around them; AMD EPYC with AVX2,
+2026-11-27)."""
 OFF = -1
 """As the strength of SmoothQuant."""
 
@@ -55,23 +62,46 @@ class OpenVinoExporter(Exporter):
             if precision == "int8_ptq":
                 found = _quantized(found, task)
             openvino.save_model(found, final, compress_to_fp16=precision == "fp16")
-            options = (("fused_attention", "off"),) if _is_fused_wrongly(plain) else ()
+            options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain) else ()
         except (RuntimeError, ValueError) as error:
             raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
         return ExportedFile(final, options=options)
 
 
 def _is_fused_wrongly(onnx_path: Path) -> bool:
-    """Whether an attention has as many tokens as heads: OpenVINO 2026.4 then fuses it without the transposition that
-    follows it, and its result is wrong by half."""
+    """Whether OpenVINO 2026.4 must not fuse subgraphs of a model on CPUs."""
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(onnx_path))
-    shapes = {
-        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.value_info
-    }
-    attentions = (shapes.get(node.output[0], []) for node in model.graph.node if node.op_type == "Softmax")
+    graph = onnx.shape_inference.infer_shapes(onnx.load(onnx_path)).graph
+    return _has_as_many_tokens_as_heads(graph) or (lacks_avx512() and _has_narrow_ffn(graph))
+
+
+def _has_as_many_tokens_as_heads(graph: onnx.GraphProto) -> bool:
+    """Whether an attention has: it is then fused without the transposition that follows it, and wrong by half."""
+    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    attentions = (shapes.get(node.output[0], []) for node in graph.node if node.op_type == "Softmax")
     return any(len(shape) == 4 and 0 < shape[1] == shape[2] == shape[3] for shape in attentions)
+
+
+def _has_narrow_ffn(graph: onnx.GraphProto) -> bool:
+    """Whether an FFN with a GELU has at most ``NARROW_FFN`` channels: it is fused to one operator, and without AVX-512
+    that is a segmentation fault while the model is compiled."""
+    widths = {weight.name: weight.dims[-1] for weight in graph.initializer if len(weight.dims) == 2}
+    narrow = {
+        node.output[0]
+        for node in graph.node
+        if node.op_type in ("Gemm", "MatMul") and 0 < widths.get(node.input[1], 0) <= NARROW_FFN
+    }
+    gelus = [node for node in graph.node if node.op_type in ("Gelu", "Erf")]
+    before = {output: node for node in graph.node for output in node.output}
+    return any(_source(node.input[0], before) in narrow for node in gelus)
+
+
+def _source(name: str, before: Mapping[str, onnx.NodeProto]) -> str:
+    """The input of an activation without the scaling and bias in front of it."""
+    while name in before and before[name].op_type in ("Div", "Mul", "Add"):
+        name = before[name].input[0]
+    return name
 
 
 def _switch_off_telemetry() -> None:

@@ -66,7 +66,7 @@ def test_another_precision_batch_or_option_is_another_structure(structure, runti
         structure(model, runtime, batch=2),
         structure(model, runtime, batch=None),
         structure(model, runtime, options=(("another", 1),)),
-        structure(model, runtime, needed=(("fused_attention", "off"),)),
+        structure(model, runtime, needed=(("fused_subgraphs", "off"),)),
     ]
     assert len(set(found)) == len(found)
 

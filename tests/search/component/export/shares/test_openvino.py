@@ -53,5 +53,5 @@ def test_other_processors_are_unknown(exported):
 
 def test_a_model_that_runs_unfused_is_counted_whole(exported, in_file):
     file, deployment = exported("vit_fmnist_p4", "openvino", "fp32")
-    unfused = replace(file, options=(("fused_attention", "off"),))
+    unfused = replace(file, options=(("fused_subgraphs", "off"),))
     assert shares.macs(unfused, deployment) == {"fp32": in_file("vit_fmnist_p4")}
