@@ -58,10 +58,10 @@ class OpenVinoSession(Session):
 class OpenVinoRuntime(Runtime):
     """Runs models on one of OpenVINO's devices.
 
-    Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's choice,
-    which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves threads
-    and streams to OpenVINO, and `fused_subgraphs`: `off` for models that OpenVINO 2026.4 computes
-    wrongly on CPUs, or cannot compile, when it fuses attention or FFNs. The precision in use is read back and recorded in the
+    Options: `device` (`CPU`, `GPU`, `NPU`), `inference_precision` (`f32`, `bf16`, `f16`, or `auto`: OpenVINO's
+    choice, which is bfloat16 on a CPU that has it), `streams`, `hint` (`none`, `latency`, `throughput`), which leaves
+    threads and streams to OpenVINO, and `fused_subgraphs`: `off` for models that OpenVINO 2026.4 computes wrongly on
+    CPUs, or cannot compile, when it fuses attention or FFNs. The precision in use is read back and recorded in the
     result. It is an error when it is not the requested one (asked for f16, OpenVINO silently uses bf16 on many CPUs).
     """
 
