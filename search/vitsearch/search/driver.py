@@ -91,9 +91,7 @@ class Driver:
             self._scheduler = self._make_scheduler(baseline)
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
             if self._space.search.sampler == "auto":
-                self._study.sample_with(
-                    auto_sampler(self._study, self._plans, self._scheduler.outlook, self._leaders.items())
-                )
+                self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook, self._leaders))
             if retry_failed:
                 self._requests.failed()
             ended = await self._search()

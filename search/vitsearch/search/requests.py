@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment, Plan
@@ -25,10 +26,23 @@ QAT_DROP = 0.01
 
 @dataclass(frozen=True)
 class Leader:
-    """An unpruned model that is exported, measured and evaluated."""
+    """An unpruned model that is exported, measured and evaluated; with the shares of its MACs in each precision."""
 
     keys: Keys
     metrics: Metrics
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+def same_as_fp32(leaders: Mapping[Plan, Leader]) -> set[tuple[str, Deployment]]:
+    """Backbones and deployments that are int8 in name only, where fp32 in the same runtime is on the leaderboard: to
+    search both would be to search the same model twice."""
+    known = {(plan.backbone, plan.deployment) for plan in leaders}
+    return {
+        (plan.backbone, plan.deployment)
+        for plan, leader in leaders.items()
+        if in_name_only(plan.deployment.precision, leader.shares)
+        and (plan.backbone, replace(plan.deployment, precision="fp32")) in known
+    }
 
 
 class Requests:
@@ -40,7 +54,9 @@ class Requests:
         self._study = study
         self._plans = plans
         self._scheduler = scheduler
-        self._leaders = {(plan.backbone, plan.deployment): leader for plan, leader in leaders.items()}
+        same = same_as_fp32(leaders)
+        found = (((plan.backbone, plan.deployment), leader) for plan, leader in leaders.items())
+        self._leaders = {deployed: leader for deployed, leader in found if deployed not in same}
         self._random = random.Random(seed)
 
     def unseen(self) -> None:

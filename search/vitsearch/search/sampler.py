@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
-from vitsearch.search.requests import Leader
+from vitsearch.search.requests import Leader, same_as_fp32
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked, Study
@@ -26,14 +26,13 @@ COST_TOLERANCE = 0.05
 SIGMAS_OF_INTERVAL = 2 * 1.96
 
 
-def auto_sampler(
-    study: Study, plans: PlanSpace, outlook: Outlook, leaders: Iterable[tuple[Plan, Leader]]
-) -> AutoSampler:
+def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> AutoSampler:
     """The sampler of a study whose leaderboard is known."""
     from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
 
     corner: Mapping[str, float] = study.attributes["reference_point"]
-    pool = PlanParameters(plans)
+    same = same_as_fp32(leaders)
+    pool = PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
     return AutoSampler(
         seed=plans.space.search.seed,
         pool=pool,
@@ -56,12 +55,12 @@ class AsUnpruned:
     """What is expected of a plan before its like was tried: the figures of its unpruned backbone in the same
     deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict."""
 
-    def __init__(self, pool: PlanParameters, objectives: Sequence[str], leaders: Iterable[tuple[Plan, Leader]]) -> None:
+    def __init__(self, pool: PlanParameters, objectives: Sequence[str], leaders: Mapping[Plan, Leader]) -> None:
         self._pool = pool
         self._nothing = (None,) * len(objectives)
         self._figures = {
             (plan.backbone, plan.deployment): tuple(leader.metrics.value(name) for name in objectives)
-            for plan, leader in leaders
+            for plan, leader in leaders.items()
         }
 
     def __call__(self, parameters: Mapping[str, Any]) -> Sequence[float | None]:

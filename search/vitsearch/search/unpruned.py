@@ -102,8 +102,8 @@ class UnprunedModels:
         except StageError as error:
             self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
         else:
-            leader = Leader(keys, metrics)
-            self._rows[plan] = {"plan": plan.to_json(), "shares": self._pipeline.shares(keys), **metrics.to_json()}
+            leader = Leader(keys, metrics, self._pipeline.shares(keys))
+            self._rows[plan] = {"plan": plan.to_json(), "shares": leader.shares, **metrics.to_json()}
             if len(self._rows) > len(self._study.attributes.get("leaderboard", [])):
                 self._study.remember("leaderboard", self._sorted_rows())
         self._done.add(plan)

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from vitsearch.core.plan import Plan
 from vitsearch.study.sampling import PlanSpace
 
 Parameters = dict[str, str | float]
+LARGEST_DRAW = 1_000_000
+"""Plans that are drawn at once at most: ``keep`` may refuse nearly all."""
+
+
+def always(plan: Plan) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
 class PlanParameters:
-    """A pool for :class:`vitsearch.study.auto_sampler.AutoSampler`.
+    """A pool for :class:`vitsearch.study.auto_sampler.AutoSampler`: the plans that ``keep`` accepts.
 
     A plan takes up to 20 ms, nearly all of it in ``plans.supports``: give a space that remembers what that says.
     """
 
     plans: PlanSpace
+    keep: Callable[[Plan], bool] = always
 
     def __call__(self, rng: random.Random, count: int) -> list[Parameters]:
         """All plans if they are fewer than ``count``, otherwise random ones, of which some can be equal."""
         if self.plans.count() < count:
             return list(self.all())
-        return [self._drawn(rng) for _ in range(count)]
+        return list(islice(self._drawn(rng), count))
 
     def all(self) -> Iterator[Parameters]:
-        """The parameters of every plan, each once, in the order of the choices."""
+        """The parameters of every plan that is kept, each once, in the order of the choices."""
         steps: list[tuple[int, int]] = []
         while True:
             walk = _Walk(steps)
-            self.plans.plan(walk)
-            yield walk.parameters
+            if self.keep(self.plans.plan(walk)):
+                yield walk.parameters
             steps = list(walk.steps)
             while steps and steps[-1][0] + 1 == steps[-1][1]:
                 steps.pop()
@@ -47,10 +55,11 @@ class PlanParameters:
         """The plan that these parameters lead to."""
         return self.plans.plan(_Given(parameters))
 
-    def _drawn(self, rng: random.Random) -> Parameters:
-        walk = _Drawn(rng)
-        self.plans.plan(walk)
-        return walk.parameters
+    def _drawn(self, rng: random.Random) -> Iterator[Parameters]:
+        for _ in range(LARGEST_DRAW):
+            walk = _Drawn(rng)
+            if self.keep(self.plans.plan(walk)):
+                yield walk.parameters
 
 
 @dataclass

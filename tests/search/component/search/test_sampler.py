@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.search.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
-from vitsearch.search.requests import Leader
+from vitsearch.search.requests import Leader, same_as_fp32
 from vitsearch.search.sampler import COST_DEVIATION, AsUnpruned, KnownTrials, auto_sampler
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.pool import PlanParameters
 
 GOALS = Goals(("accuracy", "cpu_ms_p50"), (), (0.2, 1.5), 0.01)
+KEYS = Keys("w", "g", None, "d")
 
 
 class Trial:
@@ -54,11 +57,19 @@ def test_a_trial_without_a_record_tells_nothing():
 def test_of_a_cut_plan_the_figures_of_its_unpruned_model_are_expected(fake_study):
     pool = PlanParameters(fake_study.plans())
     fp32, int8 = list(fake_study.plans().leaderboard())[:2]
-    leader = Leader(Keys("w", "g", None, "d"), metrics(accuracy=0.9, cpu_ms_p50=1.5))
-    expected = AsUnpruned(pool, GOALS.objectives, [(fp32, leader)])
+    leader = Leader(KEYS, metrics(accuracy=0.9, cpu_ms_p50=1.5))
+    expected = AsUnpruned(pool, GOALS.objectives, {fp32: leader})
     cut = next(plan for plan in pool.all() if pool.plan(plan).deployment == fp32.deployment and pool.plan(plan) != fp32)
     assert expected(cut) == (0.9, 1.5)
     assert expected(pool.plans.parameters(int8)) == (None, None)
+
+
+def test_what_is_int8_in_name_only_is_fp32_once_more(fake_study):
+    fp32, int8 = list(fake_study.plans().leaderboard())[:2]
+    whole, cut = Leader(KEYS, metrics()), Leader(KEYS, metrics(), {"fp32": 0.99, "int8": 0.01})
+    assert same_as_fp32({fp32: whole, int8: cut}) == {(int8.backbone, int8.deployment)}
+    assert same_as_fp32({int8: cut}) == set()
+    assert same_as_fp32({fp32: whole, int8: replace(cut, shares={"int8": 0.9, "fp32": 0.1})}) == set()
 
 
 def test_a_search_with_auto_asks_our_own_sampler(fake_study):
@@ -66,7 +77,7 @@ def test_a_search_with_auto_asks_our_own_sampler(fake_study):
     seen = {record.plan for record in fake_study.records().values()}
     with fake_study.opened() as (study, _):
         outlook = Outlook(GOALS, study.records(), {"fake_vit": 0.89})
-        sampler = auto_sampler(study, fake_study.plans(), outlook, [])
+        sampler = auto_sampler(study, fake_study.plans(), outlook, {})
         study.sample_with(sampler)
         asked = study.ask(fake_study.plans(), DriverId.current())
         plan = asked.plan

@@ -48,6 +48,13 @@ def test_the_parameters_lead_to_plans_of_the_space_and_back(plans):
     assert {key_of(parameters) for parameters in drawn} <= found
 
 
+@pytest.mark.parametrize("count", [20, 1000])
+def test_only_plans_that_are_kept_are_given(plans, count):
+    found = PlanParameters(plans, lambda plan: plan.backbone == "two")(random.Random(0), count)
+    assert {parameters["backbone"] for parameters in found} == {"two"}
+    assert len(found) == 20 if count == 20 else 0 < len(found) < plans.count()
+
+
 def test_parameters_name_their_plan(plans):
     for plan in (plans.random(random.Random(seed)) for seed in range(50)):
         assert PlanParameters(plans).plan(plans.parameters(plan)) == plan
