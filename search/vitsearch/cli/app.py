@@ -94,19 +94,30 @@ def check(
             show_default=False,
         ),
     ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs/--no-costs", help="Also count models and time training steps here, which takes seconds."),
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Report every problem in a space file, its data and its weights files, and warn of data that judges badly; without
-    problems, the number of plans and the disk space and time that the data needs."""
+    problems, what the search will cost: plans, models, limits that none can meet, disk space, time of trainers and
+    device."""
     from vitsearch.devices import descriptions
-    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space
+    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space, space_costs
 
     described = None if device is None else descriptions.find(device)
     checked = check_space(space, overrides or ())
     for warning in checked.warnings:
         typer.echo(f"warning: {warning}", err=True)
     found: Valid | CheckedDevice = checked.require() if described is None else check_device(checked, described)
-    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else typer.echo(found.describe())
+    counted = space_costs(checked.require()) if costs else None
+    if as_json:
+        typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))
+        return
+    typer.echo(found.describe())
+    if counted is not None:
+        typer.echo(counted.describe())
 
 
 @app.command()
@@ -280,6 +291,17 @@ def capabilities(
     from vitsearch.cli.capabilities import describe, examples
 
     typer.echo(describe(names or examples()))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this machine and each known device can run, what is missing, and the line that installs it.
+
+    The exit code is 1 if a known device does not answer."""
+    from vitsearch.cli.doctor import examine
+
+    if not examine(as_json):
+        raise typer.Exit(1)
 
 
 @app.command("install-converter")

@@ -141,7 +141,7 @@ def test_a_run_names_the_values_that_an_override_made_unusable(vitsearch, monkey
 
 
 def test_check_warns_and_is_fine(vitsearch):
-    done = vitsearch("check", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--json")
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--json")
     assert done.returncode == 0, done.stderr
     warnings = json.loads(done.stdout)["warnings"]
     assert any("no backbone of the file supports 0.3" in one for one in warnings)
@@ -149,7 +149,7 @@ def test_check_warns_and_is_fine(vitsearch):
 
 
 def test_check_accepts_the_shipped_space():
-    done = vitsearch_process("check", "spaces/quickstart.yaml")
+    done = vitsearch_process("check", "--no-costs", "spaces/quickstart.yaml")
     assert done.returncode == 0, done.stderr
     assert "fine" in done.stdout
 
@@ -158,15 +158,18 @@ def test_check_notes_a_device_that_is_not_known_here(vitsearch, tmp_path):
     file = tmp_path / "small.yaml"
     file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
     told = "device 'nano' is not known here; add it: vitsearch devices add URL nano"
-    done = vitsearch("check", str(file), cwd=tmp_path)
+    done = vitsearch("check", "--no-costs", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"A run from this machine would end at once: {told}" in done.stdout
-    assert json.loads(vitsearch("check", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
+    assert json.loads(vitsearch("check", "--no-costs", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
 
 
 def test_check_tells_what_the_data_takes(vitsearch, tmp_path):
-    assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
-    told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
+    assert (
+        "data: 12,000 images, stored as 28x28x1: 9.4 MB"
+        in vitsearch("check", "--no-costs", "spaces/quickstart.yaml").stdout
+    )
+    told = json.loads(vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "--json").stdout)["data"]
     assert told["images"] == 12_000
     assert told["bytes"] == 12_000 * 28 * 28
 
@@ -179,21 +182,21 @@ def test_check_tells_the_defects_of_a_folder(vitsearch, tmp_path):
             Image.new("L", (8, 8), level).save(tmp_path / name / f"{level}.png")
     (tmp_path / "bolt" / "page.png").write_bytes(b"<html>")
     data = ("task.data.source=folder", f"task.data.root={tmp_path}")
-    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", *data)
     assert done.returncode == 2
     assert "no images in 'washer'" in done.stderr
     assert "page.png: not an image" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "washer").rmdir()
     (tmp_path / "bolt" / "page.png").unlink()
-    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", *data)
     assert "data: 4 images, stored as 28x28x1: 3.1 kB on disk" in done.stdout, done.stderr
 
 
 def test_check_reports_all_problems_with_exit_2_and_no_traceback(vitsearch, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace("trials: 14", "trails: 14").replace("lr: 1e-4", "lr: fast"))
-    done = vitsearch("check", str(wrong))
+    done = vitsearch("check", "--no-costs", str(wrong))
     assert done.returncode == 2
     assert "did you mean 'trials'" in done.stderr
     assert "task.fine_tune.lr" in done.stderr
@@ -210,14 +213,14 @@ def test_check_reports_all_problems_with_exit_2_and_no_traceback(vitsearch, tmp_
 def test_check_knows_what_backbones_cannot_do(vitsearch, tmp_path, change, message):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace(*change))
-    done = vitsearch("check", str(wrong))
+    done = vitsearch("check", "--no-costs", str(wrong))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_an_override_replaces_a_value(vitsearch):
-    done = vitsearch("check", "spaces/quickstart.yaml", "search.trials=3", "--json")
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "search.trials=3", "--json")
     assert json.loads(done.stdout)["space"]["search"]["trials"] == 3
 
 

@@ -97,7 +97,10 @@ def test_the_paired_answers_decide_where_they_are_known(point):
     )
 
 
-@pytest.mark.parametrize(("one", "other", "p"), [(0, 0, 1.0), (5, 5, 1.0), (0, 6, 0.03125), (1, 8, 20 / 512), (900, 900, 1.0), (0, 5000, 0.0)])
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 6, 0.03125), (1, 8, 20 / 512), (900, 900, 1.0), (0, 5000, 0.0)],
+)
 def test_the_exact_test_is_the_binomial_one(one, other, p):
     assert McNemar(100, one, other).p == pytest.approx(p)
 
