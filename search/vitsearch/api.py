@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vitsearch.errors import ResourceError
+
 if TYPE_CHECKING:
+    import pandas
+
     from vitsearch.pipeline.progress import Progress
     from vitsearch.search.driver import SearchEnd
     from vitsearch.space import Judged, SearchSpace
@@ -138,6 +142,22 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return read_explanation(study, ledger)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """All trained models as a pandas data frame: one row for each, with its trial as the index, timm's benchmark
+        columns, the knobs, and each metric with the ends of its 95 % interval (``..._low``, ``..._high``).
+
+        Raises :class:`vitsearch.errors.ResourceError` where pandas is not installed.
+        """
+        try:
+            import pandas  # optional: only for those who want a frame
+        except ImportError:
+            raise ResourceError("a data frame needs pandas; run: pip install 'vitsearch[pandas]'") from None
+        from vitsearch.study.results.exports import rows
+
+        found = self.models()
+        points = (*found.points, *found.others)
+        return pandas.DataFrame(rows(found, points, self.conditions(points))).set_index("trial")
 
     def status(self) -> dict[str, Any]:
         """Outcomes, leaderboard and cost so far, as ``vitsearch status --json`` prints them."""

@@ -20,7 +20,7 @@ from vitsearch_evaluators.base.printable import printable, printable_lines
 app = typer.Typer(
     help="Compress vision transformers for edge devices by measured, multi-objective search.",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,  # with it, help takes three times as long
     pretty_exceptions_enable=False,
 )
 
@@ -42,6 +42,7 @@ StudyName = Annotated[
         metavar="STUDY",
         help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
         show_default=False,
+        autocompletion=study_commands.stored_names,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -61,8 +62,12 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed plans again.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end, progress on standard error.")] = False,
 ) -> None:
-    """Search: train, export and measure plans until the study is complete. Run the same command again to resume."""
+    """Search for the best models; the same command resumes.
+
+    Trains, exports and measures plans until the study is complete.
+    """
     from vitsearch import api
     from vitsearch.cli import live
 
@@ -70,13 +75,18 @@ def run(
     for warning in judged.warnings:
         typer.echo(f"warning: {warning}", err=True)
     loaded = judged.require().space
+    stream = sys.stderr if as_json else sys.stdout
     try:
-        with live.progress(loaded, plain or not sys.stdout.isatty()) as progress:
+        with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
             ended = api.run(loaded, address=address, retry_failed=retry_failed, progress=progress)
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
+    if as_json:
+        said = {"study": loaded.study, "reason": ended.reason, "complete": ended.complete}
+        typer.echo(json.dumps(said, indent=2))
+        return
     typer.echo(printable(f"{ended.reason}. The front: vitsearch front {loaded.study}"))
 
 
@@ -100,9 +110,11 @@ def check(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Report every problem in a space file, its data and its weights files, and warn of data that judges badly; without
-    problems, what the search will cost: plans, models, limits that none can meet, disk space, time of trainers and
-    device."""
+    """Report every problem of a space file, and its costs.
+
+    The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
+    what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
+    """
     from vitsearch.devices import descriptions
     from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space, space_costs
 
@@ -122,7 +134,7 @@ def check(
 
 @app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show the state of a study: outcomes, leaderboard, cost so far."""
+    """Show the state of a study: outcomes and cost so far."""
     from vitsearch import api
     from vitsearch.cli import tables
 
@@ -158,9 +170,10 @@ def front(
     ] = Form.TABLE,
     as_json: AsJson = False,
 ) -> None:
-    """Show the Pareto front: models within the limits that no other model dominates, with intervals and the knee.
+    """Show the Pareto front: models that no other dominates.
 
-    A model dominates another if it is at least as good in every objective and better in one. Where no model is within
+    Models within the limits, with intervals, ties and the knee. A model dominates another if it is at least as good in
+    every objective and better in one. Where no model is within
     the limits, the nearest are shown, and which limit to loosen by how much. The exit code is 1 if no model is shown.
     """
     from vitsearch import api
@@ -188,7 +201,7 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one trial in full: what became of it and why, its file, metrics, knobs, and stages with their costs."""
+    """Show one trial: reasons, file, metrics, knobs, costs."""
     from vitsearch import api
     from vitsearch.cli.results import show as printed
 
@@ -208,7 +221,10 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two models metric by metric, significant or not, and knob by knob."""
+    """Compare two models: what differs, what is significant.
+
+    Metric by metric, with intervals of the differences, and knob by knob.
+    """
     from vitsearch import api
     from vitsearch.cli.results import compare as printed
 
@@ -217,8 +233,9 @@ def compare(
 
 @app.command()
 def explain(study: StudyName, as_json: AsJson = False) -> None:
-    """Show what each knob did to each objective on this device, which knobs matter, and how good predictions were.
+    """Show what each knob did to each objective.
 
+    Also which knobs matter, and how good predicted accuracies were.
     Effects are those of a sum of one term for each knob (least squares), for each backbone, with 95 % intervals.
     """
     from vitsearch import api
@@ -244,7 +261,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a plan that was written by hand can be built, and report every reason why not."""
+    """Check whether a plan written by hand can be built."""
     from vitsearch.cli.plans import describe, read, warning
 
     written = read(file, space)
@@ -278,8 +295,10 @@ def capabilities(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
 ) -> None:
-    """List the operators that each backbone supports and the precisions that each runtime supports, and why others are
-    not supported. Prints Markdown. With --try, find out what works."""
+    """List what each backbone and each runtime supports.
+
+    Operators, precisions, and why others are not supported, in Markdown. With --try, find out what works.
+    """
     if tries:
         from vitsearch.cli.attempts import try_backbones
 
@@ -295,9 +314,10 @@ def capabilities(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Show what this machine and each known device can run, what is missing, and the line that installs it.
+    """Show what can run here and on devices, and what not.
 
-    The exit code is 1 if a known device does not answer."""
+    Prints the line that installs what is missing. The exit code is 1 if a known device does not answer.
+    """
     from vitsearch.cli.doctor import examine
 
     if not examine(as_json):
@@ -307,17 +327,40 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command("install-converter")
 def install_converter(
     name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
-    """Install what writes the files of a runtime, in an environment of its own because it pins other versions of our
-    libraries. VITSEARCH_CONVERTERS names the folder; default: in the user's cache."""
+    """Install what writes the files of a runtime.
+
+    It gets an environment of its own, because it pins other versions of our libraries. VITSEARCH_CONVERTERS names the
+    folder; default: in the user's cache.
+    """
     from vitsearch.cli.converters import install
 
-    install(name)
+    install(name, to_stderr=as_json)
+    if as_json:
+        typer.echo(json.dumps({"installed": name}, indent=2))
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of space files, for editors."""
+def schema(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND",
+            help="The JSON Schema of what this command prints with --json, such as front or studies list.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print a JSON Schema: of space files, or of --json.
+
+    Without COMMAND that of space files, for editors.
+    """
+    if command:
+        from vitsearch.cli.json_forms import json_form
+
+        typer.echo(json.dumps(json_form(" ".join(command)), indent=2))
+        return
     from vitsearch.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List studies with their size on disk, delete them, free files that no result names.")
+app = typer.Typer(help="List studies and their size on disk; delete, clean.")
+
+FOLDER = Path("studies")
+
+
+def stored_names(incomplete: str) -> list[str]:
+    """The names of studies in ``studies/`` that begin like this, for the completion of a shell."""
+    return sorted(path.stem for path in FOLDER.glob("*.db") if path.stem.startswith(incomplete))
+
 
 StudyName = Annotated[
     str,
@@ -16,6 +24,7 @@ StudyName = Annotated[
         metavar="STUDY",
         help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
         show_default=False,
+        autocompletion=stored_names,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -23,14 +32,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.callback(invoke_without_command=True)
 def studies(context: typer.Context, as_json: AsJson = False) -> None:
-    """List studies with their size on disk, delete them, free files that no result names. Without a command: list."""
+    """List studies and their size on disk; delete, clean.
+
+    Without a command: list those in studies/.
+    """
     if context.invoked_subcommand is None:
-        list_studies(Path("studies"), as_json)
+        list_studies(FOLDER, as_json)
 
 
 @app.command("list")
 def list_studies(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the .db files are.")] = Path("studies"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the .db files are.")] = FOLDER,
     as_json: AsJson = False,
 ) -> None:
     """List the studies in a folder: trials, last run, size on disk."""
@@ -47,7 +59,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a study: its trials and, unless other studies share them, its results and files. Asks first."""
+    """Delete a study; asks first.
+
+    Its results and files go too, unless other studies share its database.
+    """
     from vitsearch.cli.results.studies import deletion_text
     from vitsearch.search.finished import housekeeping
 
@@ -66,7 +81,10 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete the files of a study's database that none of its results names, and show what that freed."""
+    """Delete files that no result names.
+
+    Those of results that were dropped, and what killed runs left; of all studies that share the database.
+    """
     from vitsearch.cli.results.studies import freed_text
     from vitsearch.search.finished.housekeeping import clean
 

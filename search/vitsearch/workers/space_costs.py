@@ -64,7 +64,7 @@ def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads:
         for _ in range(2):
             begin = clock()
             optimizer.zero_grad()
-            functional.cross_entropy(model(images), labels).backward()
+            functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if device == "cuda":
                 torch.cuda.synchronize()

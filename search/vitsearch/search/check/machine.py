@@ -24,7 +24,7 @@ OPTIONAL = {
     "psycopg": ("studies in PostgreSQL", "pip install 'vitsearch[postgresql]'"),
     "datasets": ("data of hfds/", "pip install 'vitsearch[hfds]'"),
     "webdataset": ("data of wds/", "pip install 'vitsearch[wds]'"),
-    "pandas": ("StoredStudy.to_frame()", "pip install pandas"),
+    "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),
 }
 """Packages that a part of vitsearch uses where they are installed: what for, and the command."""
 RUN_WITH = {"tensorrt": ("trtexec",), "litert": ("litert", "benchmark_model")}
