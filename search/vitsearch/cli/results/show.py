@@ -20,7 +20,7 @@ from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import ProxyScore
-from vitsearch.storage.ledger import StageRun
+from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch_evaluators.base.printable import printable
@@ -142,7 +142,7 @@ def knobs_table(found: TrialDetail) -> Table:
     return plain_table("", ["knob", "value"], rows, texts=2)
 
 
-def stages_table(stages: tuple[StageRun, ...]) -> Table:
+def stages_table(stages: tuple[StageResult, ...]) -> Table:
     """When each result was made, where, and what that cost."""
     rows = []
     for run in stages:
@@ -155,7 +155,7 @@ def stages_table(stages: tuple[StageRun, ...]) -> Table:
     return plain_table("", ["stage", "finished (UTC)", "seconds", "CPU-seconds", "on"], rows, texts=2)
 
 
-def _sums(stages: tuple[StageRun, ...]) -> Iterator[str]:
+def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
     known = [run.cost for run in stages if run.cost is not None]
     wall, cpu = sum(cost.wall_seconds for cost in known), sum(cost.cpu_seconds for cost in known)
     yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vitsearch import __version__
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.deployable import EXTRAS
 from vitsearch.devices.survey import Part
@@ -52,7 +51,7 @@ def this_machine(folder: Path = Path()) -> Machine:
     """Look at this machine. Nothing is installed, downloaded or started; torch is imported to find a GPU."""
     return Machine(
         platform.python_version(),
-        __version__,
+        metadata.version("vitsearch"),
         platform.platform(),
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         _memory_gb(),

@@ -17,7 +17,7 @@ from vitsearch.storage.ledger.ledger import (
     Row,
     TrainingRow,
 )
-from vitsearch.storage.ledger.provenance import StageRun
+from vitsearch.storage.ledger.provenance import StageResult
 
 __all__ = [
     "AccuracyRow",
@@ -27,7 +27,7 @@ __all__ = [
     "MeasurementRow",
     "ReferenceKey",
     "Row",
-    "StageRun",
+    "StageResult",
     "StudySummary",
     "TrainingRow",
     "engine_options",

@@ -39,7 +39,8 @@ def summaries(file: Path) -> list[StudySummary] | None:
         return None
     try:
         rows = connection.execute(_SUMMARY).fetchall()
-        ends = dict(connection.execute(_RUNS).fetchall())
+        has_runs = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vs_run'").fetchone()
+        ends = dict(connection.execute(_RUNS).fetchall()) if has_runs else {}
     except sqlite3.Error:
         return None
     finally:

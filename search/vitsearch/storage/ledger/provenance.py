@@ -20,7 +20,7 @@ SECONDS_APART = 0.25
 
 
 @dataclass(frozen=True)
-class StageRun:
+class StageResult:
     """A stage that made a result of a trial. ``made_at``: when the result was written (seconds since 1970, clock of the
     database). ``cost`` is None where it cannot be told: another stage of this kind ended at the same time, the
     result of an equal file was used, or the clocks of driver and database differ."""
@@ -38,7 +38,7 @@ class Provenance:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def of_trial(self, keys: Keys) -> list[StageRun]:
+    def of_trial(self, keys: Keys) -> list[StageResult]:
         """The stages that made the results under ``keys``, in the order of time. Results that a trial shares with
         others, such as its base, are left out."""
         artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
@@ -54,13 +54,13 @@ class Provenance:
         ]
         return sorted(found, key=lambda run: run.made_at)
 
-    def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageRun]:
+    def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
         detail = {Stage.TRAIN: "rung", Stage.MEASURE: "protocol"}.get(stage)
         asked = [columns.created_at, columns.versions, *([columns[detail]] if detail else [])]
         with self._engine.connect() as connection:
             rows = connection.execute(select(*asked).where(where)).all()
             return [
-                StageRun(
+                StageResult(
                     stage,
                     "" if detail is None else f"rung {row[2]}" if detail == "rung" else str(row[2]),
                     float(row[0]),

@@ -15,7 +15,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import Ledger, MeasurementRow, StageRun
+from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.front import Front, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
@@ -61,7 +61,7 @@ class TrialDetail:
     place: str
     limits: tuple[LimitJudged, ...]
     file: File | None
-    stages: tuple[StageRun, ...]
+    stages: tuple[StageResult, ...]
     measurements: tuple[MeasurementRow, ...]
     baseline: Point | None
     emulated: bool
@@ -90,7 +90,7 @@ class TrialDetail:
         }
 
 
-def _stage_json(run: StageRun) -> dict[str, Any]:
+def _stage_json(run: StageResult) -> dict[str, Any]:
     cost = run.cost
     return {
         "stage": run.stage.value,

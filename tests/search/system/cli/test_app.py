@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
@@ -72,7 +73,8 @@ def test_the_command_line_loads_nothing_heavy():
 
 def test_help_names_every_command():
     shown = vitsearch_process("--help").stdout
-    commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
+    commands = ("run", "check", "status", "front", "show", "compare", "explain", "plan", "capabilities", "doctor")
+    commands += ("schema", "devices", "studies")
     assert all(command in shown for command in commands)
 
 
@@ -238,6 +240,49 @@ def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_pat
     done = vitsearch("front", str(tmp_path / "small.db"), *options)
     assert done.returncode == 1
     assert ('"points": []' if options else "has no feasible trained model yet") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("front", "--where", "acuracy > 1"),
+            "no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: ",
+        ),
+        (("front", "--where", "accuracy >"), "'accuracy >': a name, a number or a word is expected at the end"),
+        (("front", "--sort", "nothing"), "no metric or knob is called 'nothing'; known: "),
+        (("show", "3"), "study 'small' has no finished trial 3; no trial is finished yet"),
+        (("compare", "baseline", "3"), "study 'small' has not measured its baseline yet"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_message(vitsearch, tmp_path, arguments, message):
+    space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Study.open(space).close()
+    command, *more = arguments
+    done = vitsearch(command, str(tmp_path / "small.db"), *more)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_study_is_deleted_only_after_a_yes(vitsearch, tmp_path, monkeypatch):
+    space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Study.open(space).close()
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    done = vitsearch("studies", "delete", str(tmp_path / "small.db"))
+    assert done.returncode == 1
+    assert "Study small with 0 trials: " in done.stderr
+    assert "are deleted and cannot be restored." in done.stderr
+    assert (tmp_path / "small.db").exists()
+    done = vitsearch("studies", "delete", str(tmp_path / "small.db"), "--yes")
+    assert done.stdout == "Study small was deleted.\n"
+    assert not (tmp_path / "small.db").exists()
+
+
+def test_without_studies_the_list_says_how_to_start_one(vitsearch, tmp_path):
+    (tmp_path / "studies").mkdir()
+    done = vitsearch("studies", cwd=tmp_path)
+    assert done.stdout == "No study in studies; start one with 'vitsearch run SPACE'.\n"
 
 
 @pytest.mark.parametrize("storage", ["/proc/none/x.db", "{file}/x.db"])
