@@ -40,7 +40,7 @@ QUIET = (
 TIED = "~"
 """Behind a value whose interval overlaps that of a neighbour on the front."""
 LEGEND = "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."
-TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of the model above or below, so which is better is open."
+TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open."
 
 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:

@@ -52,7 +52,8 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
     line(f"{EMULATED if found.emulated else ''}Trial {found.point.trial} of study {found.study}", "bold")
     line(plan_text(found.point.plan))
     for text in _state(found):
-        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)  # a path stays in one piece
+        is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
     console.print(metrics_table(found))
     for name, reason in found.point.metrics.reasons.items():

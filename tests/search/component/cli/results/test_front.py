@@ -25,7 +25,7 @@ baseline  fp32                                    0.900±0.02         4±0.1    
        4  heads-33% ffn-50% global int8_dynamic       0.871~      1 (0.25)             1.1    not measured      2.5
      12*  heads-33% ffn-50% global fp32          0.890±0.02~  2±0.1 (0.50)             2.1    not measured     6.25
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
-~ marks a tie: the interval overlaps that of the model above or below, so which is better is open.
+~ marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open.
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
 
 
