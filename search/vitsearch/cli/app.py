@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import device_commands, study_commands
-from vitsearch.cli.forms import Form, Query
+from vitsearch.cli import device_commands
+from vitsearch.cli.results import commands, study_commands
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
@@ -34,15 +34,6 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Values that replace those of the file: search.trials=10",
         show_default=False,
-    ),
-]
-StudyName = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
-        show_default=False,
-        autocompletion=study_commands.stored_names,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -132,117 +123,11 @@ def check(
         typer.echo(counted.describe())
 
 
-@app.command()
-def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show the state of a study: outcomes and cost so far."""
-    from vitsearch import api
-    from vitsearch.cli import tables
-
-    state = api.open_study(study).status()
-    typer.echo(json.dumps(state, indent=2)) if as_json else tables.print_status(state)
-
-
-@app.command()
-def front(
-    study: StudyName,
-    every: Annotated[
-        bool, typer.Option("--all", help="All trained models, also those that are dominated or break a limit.")
-    ] = False,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXPRESSION",
-            help="Only models for which it holds, such as 'cpu_ms_p50 < 12 and quantization != fp32'.",
-            show_default=False,
-        ),
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="A metric (the best first) or a knob; -NAME reverses. Default: the first cost.",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[
-        Form,
-        typer.Option("--format", help="csv has timm's benchmark columns, perf-yaml the shape of AI Hub's perf.yaml."),
-    ] = Form.TABLE,
-    as_json: AsJson = False,
-) -> None:
-    """Show the Pareto front: models that no other dominates.
-
-    Models within the limits, with intervals, ties and the knee. A model dominates another if it is at least as good in
-    every objective and better in one. Where no model is within
-    the limits, the nearest are shown, and which limit to loosen by how much. The exit code is 1 if no model is shown.
-    """
-    from vitsearch import api
-    from vitsearch.cli.results.front import show
-
-    if not show(api.open_study(study), Query(every, where, sort), Form.JSON if as_json else form):
-        raise typer.Exit(1)
-
-
-Trial = Annotated[int, typer.Argument(metavar="TRIAL", help="The number of a finished trial.", show_default=False)]
-ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="The number of a trial, baseline or knee.", show_default=False)
-]
-
-
-@app.command()
-def show(
-    study: StudyName,
-    trial: Trial,
-    per_class: Annotated[
-        bool,
-        typer.Option(
-            "--per-class", help="Run its file on the validation images here, and show the accuracy of each class."
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show one trial: reasons, file, metrics, knobs, costs."""
-    from vitsearch import api
-    from vitsearch.cli.results import show as printed
-
-    printed.show(api.open_study(study), trial, per_class, as_json)
-
-
-@app.command()
-def compare(
-    study: StudyName,
-    first: ModelName,
-    second: ModelName,
-    paired: Annotated[
-        bool,
-        typer.Option(
-            "--paired", help="Run both files on the validation images here, for McNemar's test of the accuracies."
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two models: what differs, what is significant.
-
-    Metric by metric, with intervals of the differences, and knob by knob.
-    """
-    from vitsearch import api
-    from vitsearch.cli.results import compare as printed
-
-    printed.compare(api.open_study(study), first, second, paired, as_json)
-
-
-@app.command()
-def explain(study: StudyName, as_json: AsJson = False) -> None:
-    """Show what each knob did to each objective.
-
-    Also which knobs matter, and how good predicted accuracies were.
-    Effects are those of a sum of one term for each knob (least squares), for each backbone, with 95 % intervals.
-    """
-    from vitsearch import api
-    from vitsearch.cli.results.explain import print_explanation
-
-    found = api.open_study(study).explain()
-    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_explanation(found)
+app.command()(commands.status)
+app.command()(commands.front)
+app.command()(commands.show)
+app.command()(commands.compare)
+app.command()(commands.explain)
 
 
 @app.command()

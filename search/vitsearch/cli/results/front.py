@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.forms import Form, Query
+from vitsearch.cli.results.query import Form, Query
 from vitsearch.cli.tables import (
     BASELINE,
     EMULATED,

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import app
-from vitsearch.cli.json_forms import FORMS, json_form, page
+from vitsearch.cli.json_forms import FORMS, json_form
+from vitsearch.cli.json_forms.page import page
 from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
