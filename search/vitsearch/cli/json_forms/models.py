@@ -155,6 +155,7 @@ PAIRED = fields(
 )
 COMPARISON = fields(
     study=(TEXT, "name of the study"),
+    emulated=(FLAG, "whether its times are those of an emulated device"),
     first=(POINT, "the first model"),
     second=(POINT, "the second model"),
     metrics=(several(COMPARED), "metric by metric"),

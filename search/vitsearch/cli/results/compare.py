@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.tables import heading, plain_table
+from vitsearch.cli.tables import EMULATED, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.plan import plan_text
 from vitsearch.errors import StudyError
@@ -41,6 +41,8 @@ def _number(stored: StoredStudy, text: str) -> int | None:
 
 def print_comparison(found: Comparison, console: Console | None = None) -> None:
     console = console or Terminal()
+    if found.emulated:
+        console.print(f"{EMULATED}the times are those of an emulated device", markup=False)
     for letter, point in (("A", found.first), ("B", found.second)):
         console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
     console.print("")

@@ -76,7 +76,8 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
     console = console or Terminal()
     if not front.points:
         console.print(
-            f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.",
+            f"{EMULATED if front.emulated else ''}Study {front.study} has no feasible trained model yet: "
+            f"see 'vitsearch status {front.study}'.",
             markup=False,
         )
         return

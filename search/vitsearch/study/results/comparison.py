@@ -72,6 +72,7 @@ class Comparison:
     it was asked for."""
 
     study: str
+    emulated: bool
     first: Point
     second: Point
     metrics: tuple[MetricCompared, ...]
@@ -82,6 +83,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
+            "emulated": self.emulated,
             "first": self.first.to_json(),
             "second": self.second.to_json(),
             "metrics": [asdict(metric) for metric in self.metrics],
@@ -130,13 +132,13 @@ def _paired_text(found: Comparison) -> str:
     )
 
 
-def compare(study: str, first: Point, second: Point, images: int | None) -> Comparison:
-    """``images``: the number of validation images that both accuracies were computed on."""
+def compare(models: Front, first: Point, second: Point, images: int | None) -> Comparison:
+    """Two models of a study. ``images``: the number of validation images that both accuracies were computed on."""
     names = dict.fromkeys([*first.metrics.figures, *second.metrics.figures])
     metrics = tuple(_compared(name, first.metrics, second.metrics) for name in names)
     one, other = knob_values(first.plan), knob_values(second.plan)
     knobs = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
-    return Comparison(study, first, second, metrics, knobs, images)
+    return Comparison(models.study, models.emulated, first, second, metrics, knobs, images)
 
 
 def _compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
@@ -144,11 +146,11 @@ def _compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
     if one is None or other is None:
         return MetricCompared(name, one, other, None, None, None, "not measured")
     is_accuracy = name == "accuracy"
-    change = other - one if is_accuracy else other / one if one else math.nan
+    change = other - one if is_accuracy else other / one if one else None
     error = _error(name, first, second, is_accuracy)
     if one == other:
         return MetricCompared(name, one, other, change, None, None, "equal")
-    if error is None:
+    if error is None or change is None:
         is_count = name in ("size_mb", "macs_m", "params_m")
         return MetricCompared(
             name, one, other, change, None, None, _better(name, one, other) if is_count else "no interval"
@@ -186,7 +188,7 @@ def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int
     points = [_point(study, models, number) for number in (first, second)]
     validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})
     evaluated = all(point.metrics.value("accuracy") is not None for point in points)
-    return compare(study.name, points[0], points[1], validation.get("images") if evaluated else None)
+    return compare(models, points[0], points[1], validation.get("images") if evaluated else None)
 
 
 def _point(study: Study, models: Front, number: int | None) -> Point:

@@ -77,7 +77,7 @@ class TrialDetail:
             "reason": self.record.reason,
             "failure": self.record.failure,
             "knobs": knob_values(self.point.plan),
-            "keys": asdict(self.point.keys),
+            "keys": None if self.record.keys is None else asdict(self.record.keys),
             "limits": [asdict(limit) for limit in self.limits],
             "rung": self.record.rung,
             "proxy": None if self.record.proxy is None else asdict(self.record.proxy),

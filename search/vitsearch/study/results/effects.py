@@ -103,9 +103,9 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     fitted = np.linalg.lstsq(inputs, values, rcond=SINGULAR)
     coefficients, rank = fitted[0], int(fitted[2])
     rest = float(np.sum((values - inputs @ coefficients) ** 2))
-    total = float(np.sum((values - values.mean()) ** 2))
+    total = _variation(values)
     free = len(observed) - rank
-    r_squared = None if total <= 0.0 else 1.0 - rest / total
+    r_squared = None if total == 0.0 else 1.0 - rest / total
     if free < LEAST_FREE:
         return BackboneEffects(name, len(observed), None, ())
     inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
@@ -151,7 +151,8 @@ def _design(observed: Sequence[Observation]) -> tuple[list[_Column], list[_Contr
     scopes = [str(one.knobs["pruning_scope"]) if cut else "uniform" for one, cut in zip(observed, is_cut, strict=True)]
     _add_words("pruning_scope", scopes, "uniform", columns, contrasts)
     for knob in WORDS:
-        _add_words(knob, [str(one.knobs[knob]) for one in observed], None, columns, contrasts)
+        words = ["own" if one.knobs[knob] is None else f"{one.knobs[knob]}" for one in observed]
+        _add_words(knob, words, None, columns, contrasts)
     _add_deployments([one.deployment for one in observed], columns, contrasts)
     return columns, contrasts
 
@@ -220,14 +221,17 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
     loses without it (type III sums of squares). The rest is shared by knobs, or unexplained. Largest first; empty where
     there are too few models."""
     values = np.array([one.value for one in observed])
-    total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
+    total = _variation(values)
+    if total == 0.0:
+        return {}
     inputs, owners = _pooled(observed)
-    if total <= 0.0 or len(observed) - np.linalg.matrix_rank(inputs) < LEAST_FREE:
+    if len(observed) - np.linalg.matrix_rank(inputs) < LEAST_FREE:
         return {}
     whole = _rest(inputs, values)
     knobs = dict.fromkeys(owner for owner in owners if owner)
     found = {
-        knob: max(0.0, _rest(inputs[:, [owner != knob for owner in owners]], values) - whole) / total for knob in knobs
+        knob: min(1.0, max(0.0, _rest(inputs[:, [owner != knob for owner in owners]], values) - whole) / total)
+        for knob in knobs
     }
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
@@ -235,8 +239,16 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
 def explained(observed: Sequence[Observation]) -> float | None:
     """The share of the variance that all knobs together explain."""
     values = np.array([one.value for one in observed])
-    total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
-    return None if total <= 0.0 else 1.0 - _rest(_pooled(observed)[0], values) / total
+    total = _variation(values)
+    return None if total == 0.0 else 1.0 - _rest(_pooled(observed)[0], values) / total
+
+
+def _variation(values: Floats) -> float:
+    """The sum of squares around the mean; 0 where values differ by rounding alone."""
+    if not len(values):
+        return 0.0
+    total = float(np.sum((values - values.mean()) ** 2))
+    return total if total > 1e-20 * float(np.sum(values**2)) else 0.0
 
 
 def _rest(inputs: Floats, values: Floats) -> float:

@@ -57,10 +57,14 @@ def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[d
     validation split.
     """
     on_front = {point.trial for point in front.points}
-    return [_row(point, conditions.get(point.keys.graph_key), point.trial in on_front) for point in shown]
+    return [
+        _row(point, conditions.get(point.keys.graph_key))
+        | {"on_front": point.trial in on_front, "emulated": front.emulated}
+        for point in shown
+    ]
 
 
-def _row(point: Point, condition: Condition | None, on_front: bool) -> dict[str, Any]:
+def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
     values, metrics = point.metrics.values, point.metrics
     accuracy = values.get("accuracy")
     top1 = None if accuracy is None else round(100.0 * accuracy, 3)
@@ -76,7 +80,7 @@ def _row(point: Point, condition: Condition | None, on_front: bool) -> dict[str,
         "top1_err": None if top1 is None else round(100.0 - top1, 3),
     }
     ours: dict[str, Any] = {"trial": point.trial, "plan": plan_text(point.plan)}
-    ours |= {"on_front": on_front, "feasible": point.feasible}
+    ours["feasible"] = point.feasible
     ours |= {name: value for name, value in knob_values(point.plan).items() if name != "resolution"}
     for name in dict.fromkeys([*METRICS, *values]):
         ours[name] = values.get(name)
@@ -101,7 +105,8 @@ def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
 def to_markdown(front: Front, shown: Sequence[Point]) -> str:
     """The models as a Markdown table: trial, plan, objectives with half of their 95 % intervals, size."""
     more = [name for name in ("size_mb",) if name not in front.objectives]
-    lines = ["| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |"]
+    lines = ["EMULATED: the times are those of an emulated device", ""] if front.emulated else []
+    lines.append("| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |")
     lines.append("|" + "|".join([" ---: ", " --- ", *(" ---: " for _ in (*front.objectives, *more))]) + "|")
     for point in (*([front.baseline] if front.baseline else []), *shown):
         name = "baseline" if point.trial is None else str(point.trial)
@@ -136,7 +141,8 @@ def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -
         components[f"{plan_text(point.plan)} (trial {point.trial})"] = {
             "performance_metrics": {deployment.device: {deployment.runtime: found}}
         }
-    return yaml.safe_dump({"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
+    found = {"emulated": True} if front.emulated else {}
+    return yaml.safe_dump(found | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _perf(point: Point, condition: Condition | None) -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -54,3 +55,8 @@ def test_a_model_beside_itself_differs_in_no_knob(stored):
     text = shown(print_comparison, stored.compare(trial, trial))
     assert "All knobs are equal." in text
     assert "is better in" not in text
+
+
+def test_what_was_emulated_is_marked(stored):
+    found = replace(stored.compare(None, stored.front().points[0].trial), emulated=True)
+    assert shown(print_comparison, found).startswith("EMULATED: the times are those of an emulated device\nA: baseline")

@@ -9,11 +9,16 @@ import pytest
 
 from support.terminal import shown
 from vitsearch.cli.results.show import print_detail
+from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_models
 from vitsearch.study.results.detail import place_of, point_of, read_detail
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
 
 
 @pytest.fixture
@@ -104,3 +109,18 @@ def test_the_costs_of_stages_are_those_that_were_noted(make_study, tmp_path):
     of_workers = [run for run in found.stages if run.stage != "measure"]
     assert all(run.cost is None for run in of_workers), "the noted times are not those at which results were written"
     assert "?: not known, because another stage ended at the same time" in shown(print_detail, found)
+
+
+def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+    ledger, study = Ledger.open(space.storage), Study.open(space)
+    asked = study.ask(plans, DriverId.current())
+    failure = {"stage": "export", "kind": "crash", "message": "boom"}
+    study.tell(asked, Record("failed", asked.plan, "exporting failed (crash): boom", failure=failure))
+    found = read_detail(study, ledger, FileStore(tmp_path), asked.number)
+    value = json.loads(json.dumps(found.to_json()))
+    assert (value["keys"], value["file"], value["stages"], value["failure"]) == (None, None, [], failure)
+    text = shown(print_detail, found)
+    assert "failure: stage export, kind crash, message boom" in text
+    study.close()
+    ledger.close()

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
-from vitsearch.study.front import Point
+from vitsearch.study.front import Front, Point
 from vitsearch.study.results.comparison import CHI_SQUARED, McNemar, compare
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 PLAN = Plan(
     "vit", "none", 28, None, Compression(), "none", RECIPE, (Deployment("local", "onnxruntime", "cpu", "fp32", 1),)
 )
+
+MODELS = Front("fake", ("accuracy", "cpu_ms_p50"), None, (), None)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def timed(ms, half):
 
 
 def only(point, one, other, images=2000):
-    (found,) = compare("fake", point(1, *one), point(2, *other), images).metrics
+    (found,) = compare(MODELS, point(1, *one), point(2, *other), images).metrics
     return found
 
 
@@ -70,12 +72,12 @@ def test_without_an_interval_no_difference_is_called_significant(point, one, oth
 
 
 def test_knobs_that_differ_are_named(point):
-    found = compare("fake", point(1, {}), point(2, {}, resolution=24), None)
+    found = compare(MODELS, point(1, {}), point(2, {}, resolution=24), None)
     assert found.knobs == {"resolution": (28.0, 24.0)}
 
 
 def test_the_paired_test_is_described_without_its_answers(point):
-    found = compare("fake", point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
+    found = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
     assert found.accuracy_text() == (
         "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
         "the two as independent. On paired answers the difference is significant if fewer than 150 images are judged "
@@ -85,12 +87,12 @@ def test_the_paired_test_is_described_without_its_answers(point):
 
 
 def test_equal_accuracies_need_no_test(point):
-    found = compare("fake", point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
+    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
     assert found.accuracy_text() == "accuracy: both classify equally many of the same 2,000 validation images correctly"
 
 
 def test_the_paired_answers_decide_where_they_are_known(point):
-    found = compare("fake", point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
+    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
     assert replace(found, paired=McNemar(2000, 10, 50)).accuracy_text() == (
         "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
         "(McNemar's exact test, p = 1.6e-07)"
@@ -120,7 +122,7 @@ def test_exchanging_the_two_inverts_the_ratio_and_keeps_the_verdict(one, other, 
         return Metrics.of({"cpu_ms_p50": value}, {"cpu_ms_p50": (value * math.exp(-half), value * math.exp(half))})
 
     first, second = Point(1, PLAN, None, metrics(one, half)), Point(2, PLAN, None, metrics(other, other_half))
-    (there,), (back,) = compare("fake", first, second, None).metrics, compare("fake", second, first, None).metrics
+    (there,), (back,) = compare(MODELS, first, second, None).metrics, compare(MODELS, second, first, None).metrics
     assert there.change * back.change == pytest.approx(1.0)
     assert {"first": "second", "second": "first"}.get(there.verdict, there.verdict) == back.verdict
 
@@ -129,7 +131,7 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
     spans = {"cpu_ms_p50": (0.9, 1.1), "cpu_ms_p50_raw": (0.9, 1.1)}
     one = {"cpu_ms_p50": 1.0, "cpu_ms_p50_raw": 1.0, "size_mb": 2.0}, spans
     other = {"cpu_ms_p50": 1.05, "cpu_ms_p50_raw": 2.0, "size_mb": 1.0}, spans | {"cpu_ms_p50_raw": (1.9, 2.1)}
-    found = compare("fake", point(1, *one), point(2, *other), None)
+    found = compare(MODELS, point(1, *one), point(2, *other), None)
     assert list(found.summary()) == ["trial 2 is better in size_mb", "not significant: cpu_ms_p50"]
     assert found.to_json()["metrics"][2] == {
         "name": "size_mb",
@@ -140,3 +142,8 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
         "high": None,
         "verdict": "second",
     }
+
+
+def test_without_a_first_value_there_is_no_ratio(point):
+    found = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
+    assert (found.change, found.verdict) == (None, "no interval")

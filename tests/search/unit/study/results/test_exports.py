@@ -84,3 +84,10 @@ def test_perf_yaml_has_the_shape_of_ai_hub(front):
 
 def test_perf_yaml_of_a_model_without_a_measurement_claims_no_job(front):
     assert "job_status" not in to_perf_yaml(front, front.points, {})
+
+
+def test_emulated_times_are_marked_in_every_form(front):
+    emulated = replace(front, emulated=True)
+    assert rows(emulated, front.points, {})[0]["emulated"] is True
+    assert to_markdown(emulated, front.points).startswith("EMULATED: the times are those of an emulated device\n\n| ")
+    assert yaml.safe_load(to_perf_yaml(emulated, front.points, {}))["emulated"] is True
