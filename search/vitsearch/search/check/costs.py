@@ -48,7 +48,12 @@ class Span:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
+        low, high = _three_digits(self.low), _three_digits(self.high)
+        return low if low == high else f"{low} to {high}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -101,3 +101,8 @@ def test_the_costs_in_words():
 )
 def test_durations_share_a_unit(low, high, text):
     assert costs._durations(costs.Span(low, high)) == text
+
+
+def test_large_numbers_are_written_out():
+    assert str(costs.Span(70.6, 4481.3)) == "70.6 to 4,481"
+    assert str(costs.Span(1.0, 1.0)) == "1"
